@@ -1,0 +1,93 @@
+//! Sends every message to every connection, the sender's too.
+//!
+//! ```sh
+//! cargo run --release --example broadcast -- 127.0.0.1:8080 --workers 2
+//! ```
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use lexopt::prelude::*;
+use threadbare::{Config, Event, Handler, MessageRef, OriginPolicy, Server, SlowConsumer, Socket};
+
+#[path = "common/mod.rs"]
+mod common;
+
+const USAGE: &str = "\
+Sends every message to every connection, the sender's too.
+
+Usage: broadcast [ADDR] [OPTIONS]
+
+  ADDR         where to listen (default 127.0.0.1:8080; port 0 picks a free port)
+  --workers N  worker threads
+  --channel    publish from the main thread, which gets the messages through a channel
+  --redis URL  publish across machines (not in this build)
+  --help       this text
+";
+
+/// One per connection, on its worker's thread.
+struct Broadcast;
+
+impl Handler for Broadcast {
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+        socket.broadcast(message);
+    }
+}
+
+struct Options {
+    addr: String,
+    workers: Option<usize>,
+    channel: bool,
+}
+
+fn main() -> ExitCode {
+    common::main(USAGE, parse, serve)
+}
+
+fn serve(options: Options) -> Result<(), Box<dyn Error>> {
+    // Who cannot keep up is cut off: to wait would hold up the others, to skip would break the
+    // promise of every message.
+    let config = Config::default().slow_consumer(SlowConsumer::Disconnect);
+    let mut builder = Server::builder().origins(OriginPolicy::Any).config(config);
+    if let Some(workers) = options.workers {
+        builder = builder.workers(workers);
+    }
+    if options.channel {
+        let server = builder.bind(&options.addr)?;
+        common::announce(&server)?;
+        broadcast(&server);
+    } else {
+        let server = builder.serve(&options.addr, |_request| Broadcast)?;
+        common::announce(&server)?;
+        server.join();
+    }
+    Ok(())
+}
+
+/// The same by events on this thread, until the server has shut down.
+fn broadcast(server: &Server) {
+    let everyone = server.handle();
+    for event in server {
+        if let Event::Message(_, message) = event {
+            everyone.broadcast(&message);
+        }
+    }
+}
+
+fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
+    let mut addr = None;
+    let mut workers = None;
+    let mut channel = false;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("workers") => workers = Some(parser.value()?.parse()?),
+            Long("channel") => channel = true,
+            Long("redis") => return Err("--redis: this build lacks the bridge to Redis".into()),
+            Short('h') | Long("help") => return Ok(None),
+            Value(value) if addr.is_none() => addr = Some(value.string()?),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    Ok(Some(Options { addr, workers, channel }))
+}

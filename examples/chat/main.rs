@@ -1,0 +1,98 @@
+//! A chat with rooms, and the web page to use it on the same port.
+//!
+//! ```sh
+//! cargo run --release --example chat -- 127.0.0.1:8080
+//! ```
+//!
+//! Then open `http://127.0.0.1:8080/` in two windows. The page is `page.html`, what is said over
+//! the WebSocket is in `rooms.rs`, and this file puts the two on a server.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use lexopt::prelude::*;
+use threadbare::{Accept, Config, Event, Reject, Request, Server, SlowConsumer};
+
+use rooms::Rooms;
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/page.rs"]
+mod page;
+mod rooms;
+
+const USAGE: &str = "\
+A chat with rooms, and the web page to use it on the same port.
+
+Usage: chat [ADDR] [OPTIONS]
+
+  ADDR         where to listen (default 127.0.0.1:8080; port 0 picks a free port)
+  --workers N  worker threads
+  --help       this text
+";
+
+/// The longest text that may be said, with every character as two JSON escapes of six bytes.
+const MAX_MESSAGE_SIZE: usize = rooms::MAX_TEXT * 12 + 1024;
+
+struct Options {
+    addr: String,
+    workers: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    common::main(USAGE, parse, serve)
+}
+
+fn serve(options: Options) -> Result<(), Box<dyn Error>> {
+    let config = Config::default()
+        .max_message_size(MAX_MESSAGE_SIZE)
+        // One thread writes to everyone: it must not wait for the one with the bad line.
+        .slow_consumer(SlowConsumer::Disconnect);
+    let page = page::serve(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"))?;
+
+    // No `origins`: by default only a page of this very host may connect.
+    let mut builder = Server::builder().config(config).http(page).on_request(only_chat);
+    if let Some(workers) = options.workers {
+        builder = builder.workers(workers);
+    }
+    let server = builder.bind(&options.addr)?;
+    common::announce(&server)?;
+
+    // The rooms belong to this thread alone, so they need no lock.
+    let mut rooms = Rooms::default();
+    for event in &server {
+        match event {
+            Event::Open(peer, _) => log::info!("{} connected", peer.addr()),
+            Event::Message(peer, message) => rooms.receive(&peer, &message),
+            Event::Close(peer, reason) => {
+                log::info!("{} left: {reason}", peer.addr());
+                rooms.leave(&peer);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The WebSocket is at `/ws` and nowhere else.
+fn only_chat(request: &Request) -> Result<Accept, Reject> {
+    match request.path() {
+        "/ws" => Ok(Accept::new()),
+        _ => Err(Reject::new(404).text("the chat is at /ws\n")),
+    }
+}
+
+fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
+    let mut addr = None;
+    let mut workers = None;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("workers") => workers = Some(parser.value()?.parse()?),
+            Short('h') | Long("help") => return Ok(None),
+            Value(value) if addr.is_none() => addr = Some(value.string()?),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    Ok(Some(Options { addr, workers }))
+}

@@ -1,0 +1,55 @@
+//! What the server examples share: the way in from the command line and the way out on a signal.
+
+use std::error::Error;
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use threadbare::Server;
+
+/// What clients get to finish the closing handshake once we have been told to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Reads the command line and serves; `parse` answers `None` to `--help`.
+///
+/// The exit code is 2 for a command line that is wrong and 1 for a server that failed.
+pub(crate) fn main<O>(
+    usage: &str,
+    parse: impl FnOnce(lexopt::Parser) -> Result<Option<O>, lexopt::Error>,
+    serve: impl FnOnce(O) -> Result<(), Box<dyn Error>>,
+) -> ExitCode {
+    env_logger::init();
+    let options = match parse(lexopt::Parser::from_env()) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{usage}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("error: {error}\n\n{usage}");
+            return ExitCode::from(2);
+        }
+    };
+    match serve(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says where the server listens, once a signal can stop it: whoever reads the line may send one.
+pub(crate) fn announce(server: &Server) -> Result<(), Box<dyn Error>> {
+    let handle = server.handle();
+    ctrlc::set_handler(move || {
+        log::info!("shutting down");
+        log::info!("{:?}", handle.shutdown(GRACE));
+    })?;
+
+    // Flushed, and an error rather than println!'s panic: stdout is often a pipe.
+    let mut stdout = stdout().lock();
+    writeln!(stdout, "listening on ws://{}", server.local_addr())?;
+    stdout.flush()?;
+    Ok(())
+}

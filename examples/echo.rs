@@ -1,0 +1,123 @@
+//! Sends every message back to where it came from.
+//!
+//! ```sh
+//! cargo run --release --example echo -- 127.0.0.1:8080 --workers 2
+//! ```
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lexopt::prelude::*;
+use threadbare::{Config, Event, Handler, MessageRef, OriginPolicy, Server, Socket};
+
+#[path = "common/mod.rs"]
+mod common;
+
+const USAGE: &str = "\
+Sends every message back to where it came from.
+
+Usage: echo [ADDR] [OPTIONS]
+
+  ADDR                      where to listen (default 127.0.0.1:8080; port 0 picks a free port)
+  --workers N               worker threads
+  --channel                 answer from the main thread, which gets the messages through a channel
+  --max-message BYTES       largest message that is taken
+  --max-connections N       connections at a time
+  --idle-timeout SECS       ping a connection that has been silent for so long
+  --handshake-timeout SECS  time for the opening handshake
+  --deflate                 permessage-deflate (not in this build)
+  --cert FILE --key FILE    TLS (not in this build)
+  --help                    this text
+";
+
+/// The longest that a ping may stay unanswered.
+const MAX_PONG_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One per connection, on its worker's thread. It has no state, so it costs no memory.
+struct Echo;
+
+impl Handler for Echo {
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+        socket.send(message);
+    }
+}
+
+struct Options {
+    addr: String,
+    workers: Option<usize>,
+    channel: bool,
+    config: Config,
+}
+
+fn main() -> ExitCode {
+    common::main(USAGE, parse, serve)
+}
+
+fn serve(options: Options) -> Result<(), Box<dyn Error>> {
+    // Any page may echo: there is nothing here that a stranger could misuse in a visitor's name.
+    let mut builder = Server::builder().origins(OriginPolicy::Any).config(options.config);
+    if let Some(workers) = options.workers {
+        builder = builder.workers(workers);
+    }
+    if options.channel {
+        let server = builder.bind(&options.addr)?;
+        common::announce(&server)?;
+        echo(&server);
+    } else {
+        let server = builder.serve(&options.addr, |_request| Echo)?;
+        common::announce(&server)?;
+        server.join();
+    }
+    Ok(())
+}
+
+/// The same by events on this thread, until the server has shut down.
+fn echo(server: &Server) {
+    for event in server {
+        if let Event::Message(peer, message) = event
+            && let Err(error) = peer.send(message)
+        {
+            // It left while its message was on the way; the others go on.
+            log::debug!("{}: {error}", peer.addr());
+        }
+    }
+}
+
+fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
+    let mut addr = None;
+    let mut workers = None;
+    let mut channel = false;
+    let mut config = Config::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("workers") => workers = Some(parser.value()?.parse()?),
+            Long("channel") => channel = true,
+            Long("max-message") => config = config.max_message_size(parser.value()?.parse()?),
+            Long("max-connections") => config = config.max_connections(parser.value()?.parse()?),
+            Long("idle-timeout") => {
+                let idle = parser.value()?.parse_with(seconds)?;
+                config = config.ping_interval(Some(idle)).pong_timeout(idle.min(MAX_PONG_TIMEOUT));
+            }
+            Long("handshake-timeout") => {
+                config = config.handshake_timeout(parser.value()?.parse_with(seconds)?);
+            }
+            Long("deflate") => return Err("--deflate: this build lacks permessage-deflate".into()),
+            Long("cert" | "key") => return Err("--cert and --key: this build lacks TLS".into()),
+            Short('h') | Long("help") => return Ok(None),
+            Value(value) if addr.is_none() => addr = Some(value.string()?),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    Ok(Some(Options { addr, workers, channel, config }))
+}
+
+/// A number of seconds, of which a fraction is fine and none at all is not.
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "not a positive number of seconds".to_owned())
+}

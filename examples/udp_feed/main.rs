@@ -1,0 +1,122 @@
+//! Datagrams in, WebSocket messages out, and a web page that plots them.
+//!
+//! ```sh
+//! cargo run --release --example udp_feed
+//! while sleep 0.1; do echo $((RANDOM % 100)) >/dev/udp/127.0.0.1/8081; done
+//! ```
+//!
+//! Then open `http://127.0.0.1:8080/`. Every datagram is also sent back to where it came from, which
+//! a stranger could aim at others: let only those reach the UDP port who may.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::net::UdpSocket;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use lexopt::prelude::*;
+use threadbare::{Config, Handler, MessageRef, OriginPolicy, Server, ServerHandle, SlowConsumer, Socket};
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/page.rs"]
+mod page;
+
+const USAGE: &str = "\
+Datagrams in, WebSocket messages out, and a web page that plots them.
+
+Usage: udp_feed [ADDR] [OPTIONS]
+
+  ADDR        where to listen (default 127.0.0.1:8080; port 0 picks a free port)
+  --udp ADDR  where datagrams come in (default 127.0.0.1:8081)
+  --help      this text
+";
+
+/// How long the UDP thread sleeps at most before it looks whether it should end.
+const TURN: Duration = Duration::from_millis(200);
+
+/// Someone who looks on: what it sends is of no interest.
+struct Viewer;
+
+impl Handler for Viewer {
+    fn on_message(&mut self, _socket: &mut Socket<'_>, _message: MessageRef<'_>) {}
+}
+
+struct Options {
+    addr: String,
+    udp: String,
+}
+
+fn main() -> ExitCode {
+    common::main(USAGE, parse, serve)
+}
+
+fn serve(options: Options) -> Result<(), Box<dyn Error>> {
+    let udp =
+        UdpSocket::bind(&options.udp).map_err(|error| format!("cannot listen on udp://{}: {error}", options.udp))?;
+    udp.set_read_timeout(Some(TURN))?;
+
+    let page = page::serve(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"))?;
+    let server = Server::builder()
+        .origins(OriginPolicy::Any)
+        // A viewer who cannot keep up misses datagrams, as over UDP, and the feed does not wait.
+        .config(Config::default().slow_consumer(SlowConsumer::Drop))
+        .http(page)
+        .serve(&options.addr, |_request| Viewer)?;
+    common::announce(&server)?;
+    writeln!(io::stdout(), "listening on udp://{}", udp.local_addr()?)?;
+
+    let viewers = server.handle();
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| feed(&udp, &viewers, &ended));
+        server.join();
+        ended.store(true, Ordering::Relaxed);
+    });
+    Ok(())
+}
+
+/// Sends each datagram back and on to all viewers, until `ended`.
+fn feed(udp: &UdpSocket, viewers: &ServerHandle, ended: &AtomicBool) {
+    let mut buffer = vec![0; 65_535]; // the largest datagram there is
+    while !ended.load(Ordering::Relaxed) {
+        let (length, sender) = match udp.recv_from(&mut buffer) {
+            Ok(received) => received,
+            Err(error) if is_expected(&error) => continue,
+            Err(error) => {
+                log::warn!("receiving a datagram: {error}");
+                thread::sleep(TURN);
+                continue;
+            }
+        };
+        let datagram = &buffer[..length];
+        if let Err(error) = udp.send_to(datagram, sender) {
+            log::warn!("answering {sender}: {error}");
+        }
+        viewers.broadcast(datagram);
+    }
+}
+
+/// When the read timeout is over, Unix says `WouldBlock` and Windows `TimedOut`; when nobody took an earlier answer,
+/// Windows says so here by `ConnectionReset`.
+fn is_expected(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionReset, Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), ConnectionReset | Interrupted | TimedOut | WouldBlock)
+}
+
+fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
+    let mut addr = None;
+    let mut udp = "127.0.0.1:8081".to_owned();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("udp") => udp = parser.value()?.string()?,
+            Short('h') | Long("help") => return Ok(None),
+            Value(value) if addr.is_none() => addr = Some(value.string()?),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    Ok(Some(Options { addr, udp }))
+}

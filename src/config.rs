@@ -1,0 +1,254 @@
+//! Limits and timeouts: few, finite, each with its default and the reason for it.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What happens to a message that meets a full queue, where it comes from another thread or a broadcast.
+///
+/// An answer from inside a [`Handler`](crate::Handler) is always taken: its worker stops reading from a connection
+/// whose output stands above [`Config::max_write_buffer_size`], so that answers can not pile up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SlowConsumer {
+    /// [`Peer::send`](crate::Peer::send) waits until there is room. A worker never waits: there the message is refused,
+    /// and a broadcast leaves the connection out and counts it. The default, because nothing is lost unnoticed.
+    #[default]
+    Block,
+    /// The message is handed back to the sender; a broadcast leaves the connection out and counts it.
+    Refuse,
+    /// The message is dropped and counted in [`Stats::dropped`](crate::Stats::dropped).
+    Drop,
+    /// The connection is closed with 1008.
+    Disconnect,
+}
+
+/// Limits and timeouts of a server and its connections.
+///
+/// The setters chain; what does not fit together is refused when the server is built, not when it is hit.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbare::Config;
+///
+/// let config = Config::default().max_message_size(64 << 10).ping_interval(Duration::from_secs(10));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    pub(crate) max_message_size: usize,
+    pub(crate) max_write_buffer_size: usize,
+    pub(crate) max_event_buffer_size: usize,
+    pub(crate) max_head_size: usize,
+    pub(crate) max_headers: usize,
+    pub(crate) max_connections: usize,
+    pub(crate) max_connections_per_address: Option<usize>,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) ping_interval: Option<Duration>,
+    pub(crate) pong_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) max_lifetime: Option<Duration>,
+    pub(crate) slow_consumer: SlowConsumer,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            max_message_size: 1 << 20,
+            max_write_buffer_size: 1 << 20,
+            max_event_buffer_size: 4 << 20,
+            max_head_size: 16 << 10,
+            max_headers: 128,
+            max_connections: 65_536,
+            max_connections_per_address: None,
+            handshake_timeout: Duration::from_secs(10),
+            ping_interval: Some(Duration::from_secs(30)),
+            pong_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            max_lifetime: None,
+            slow_consumer: SlowConsumer::Block,
+        }
+    }
+}
+
+impl Config {
+    /// The largest message that is received, in bytes, summed over its fragments. A larger one ends the connection
+    /// with 1009 as soon as a header announces it. Default: 1 MiB, which few applications exceed and which an attacker
+    /// must send before it costs memory.
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> Config {
+        self.max_message_size = bytes;
+        self
+    }
+
+    /// The high-water mark of a connection's queued output, in bytes: a message is taken while less than this is
+    /// queued, whatever its own size. Default: 1 MiB.
+    #[must_use]
+    pub fn max_write_buffer_size(mut self, bytes: usize) -> Config {
+        self.max_write_buffer_size = bytes;
+        self
+    }
+
+    /// The high-water mark of the events that wait for one application thread, in bytes (an event counts 64 beside its
+    /// payload). Above it the workers stop reading from the clients. Default: 4 MiB.
+    #[must_use]
+    pub fn max_event_buffer_size(mut self, bytes: usize) -> Config {
+        self.max_event_buffer_size = bytes;
+        self
+    }
+
+    /// The largest request head, in bytes; a larger one is refused with 431. Default: 16 KiB, twice what browsers send
+    /// with many cookies.
+    #[must_use]
+    pub fn max_head_size(mut self, bytes: usize) -> Config {
+        self.max_head_size = bytes;
+        self
+    }
+
+    /// The most header lines of a request; more are refused with 431. Default: 128.
+    #[must_use]
+    pub fn max_headers(mut self, count: usize) -> Config {
+        self.max_headers = count;
+        self
+    }
+
+    /// The most connections at once, handshakes included; further ones are answered 503. Default: 65,536, which is 14
+    /// MB of idle connections.
+    #[must_use]
+    pub fn max_connections(mut self, count: usize) -> Config {
+        self.max_connections = count;
+        self
+    }
+
+    /// The most connections at once from one address; further ones are answered 503. Default: as many as
+    /// [`max_connections`](Config::max_connections), because behind a proxy all clients have one address.
+    #[must_use]
+    pub fn max_connections_per_address(mut self, count: usize) -> Config {
+        self.max_connections_per_address = Some(count);
+        self
+    }
+
+    /// How long a client has, from accept, until its opening handshake is answered. Then it gets 408. Default: 10 s.
+    #[must_use]
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Config {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// How long a peer may be silent before it is pinged; `None` never pings. Default: 30 s, below the idle limit of
+    /// common proxies (60 s).
+    #[must_use]
+    pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Config {
+        self.ping_interval = interval.into();
+        self
+    }
+
+    /// How long a pinged peer may stay silent before the connection is given up (1006). Default: 10 s.
+    #[must_use]
+    pub fn pong_timeout(mut self, timeout: Duration) -> Config {
+        self.pong_timeout = timeout;
+        self
+    }
+
+    /// How long a peer has to answer our close frame, and to close its end. Default: 5 s.
+    #[must_use]
+    pub fn close_timeout(mut self, timeout: Duration) -> Config {
+        self.close_timeout = timeout;
+        self
+    }
+
+    /// How long a peer may take nothing of an output that stands above its mark; then it is closed with 1008.
+    /// Default: 10 s.
+    #[must_use]
+    pub fn write_timeout(mut self, timeout: Duration) -> Config {
+        self.write_timeout = timeout;
+        self
+    }
+
+    /// How long a connection may last before it is closed with 1001; `None`, the default, for ever.
+    #[must_use]
+    pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Config {
+        self.max_lifetime = lifetime.into();
+        self
+    }
+
+    /// What happens to a message that meets a full queue. Default: [`SlowConsumer::Block`].
+    #[must_use]
+    pub fn slow_consumer(mut self, policy: SlowConsumer) -> Config {
+        self.slow_consumer = policy;
+        self
+    }
+
+    /// Refuses what could not work.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let sizes = [
+            ("max_message_size", self.max_message_size, 1),
+            ("max_write_buffer_size", self.max_write_buffer_size, 1),
+            ("max_event_buffer_size", self.max_event_buffer_size, 1),
+            // "GET / HTTP/1.1" and the four headers that RFC 6455 4.1 demands take over 100 bytes.
+            ("max_head_size", self.max_head_size, 256),
+            ("max_headers", self.max_headers, 5),
+            ("max_connections", self.max_connections, 1),
+            ("max_connections_per_address", self.max_connections_per_address.unwrap_or(1), 1),
+        ];
+        for (name, value, least) in sizes {
+            if value < least {
+                return Err(ConfigError { name, met: value.to_string(), needed: format!("at least {least}") });
+            }
+        }
+        let times = [
+            ("handshake_timeout", Some(self.handshake_timeout)),
+            ("ping_interval", self.ping_interval),
+            ("pong_timeout", Some(self.pong_timeout)),
+            ("close_timeout", Some(self.close_timeout)),
+            ("write_timeout", Some(self.write_timeout)),
+            ("max_lifetime", self.max_lifetime),
+        ];
+        for (name, value) in times {
+            if value.is_some_and(|value| value.is_zero()) {
+                return Err(ConfigError { name, met: "0".into(), needed: "more than zero".into() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A setting that could not work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    name: &'static str,
+    met: String,
+    needed: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(name: &'static str, met: impl fmt::Display, needed: &str) -> ConfigError {
+        ConfigError { name, met: met.to_string(), needed: needed.to_owned() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}, but must be {}", self.name, self.met, self.needed)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_work_is_refused() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let refused = |config: Config| config.check().unwrap_err().to_string();
+        assert_eq!(refused(Config::default().max_head_size(10)), "max_head_size is 10, but must be at least 256");
+        assert_eq!(
+            refused(Config::default().close_timeout(Duration::ZERO)),
+            "close_timeout is 0, but must be more than zero"
+        );
+        assert!(Config::default().ping_interval(None).check().is_ok());
+    }
+}

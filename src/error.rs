@@ -1,0 +1,157 @@
+//! Errors, by operation.
+
+use std::fmt;
+use std::io;
+
+use crate::config::ConfigError;
+
+pub use crossbeam_channel::{RecvError, RecvTimeoutError, TryRecvError};
+
+/// The server could not be built.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A setting could not work.
+    Config(ConfigError),
+    /// The address could not be resolved or bound, or a thread or poll could not be had.
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl BuildError {
+    pub(crate) fn io(operation: &'static str) -> impl FnOnce(io::Error) -> BuildError {
+        move |source| BuildError::Io { operation, source }
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::Config(error) => error.fmt(f),
+            BuildError::Io { operation, source } => write!(f, "{operation}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BuildError::Config(error) => Some(error),
+            BuildError::Io { source, .. } => Some(source),
+        }
+    }
+}
+
+impl From<ConfigError> for BuildError {
+    fn from(error: ConfigError) -> BuildError {
+        BuildError::Config(error)
+    }
+}
+
+/// [`Peer::send`](crate::Peer::send) failed; the message comes back.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError<T> {
+    /// The connection is closed or closing.
+    Disconnected(T),
+    /// The connection's queue is full, and the policy, or the thread that sends, does not wait.
+    Full(T),
+    /// A ping or pong of more than 125 bytes, or a close frame that may not be sent.
+    Invalid(T),
+}
+
+/// [`Peer::try_send`](crate::Peer::try_send) failed; the message comes back.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrySendError<T> {
+    /// The connection's queue stands above its mark.
+    Full(T),
+    /// The connection is closed or closing.
+    Disconnected(T),
+    /// A ping or pong of more than 125 bytes, or a close frame that may not be sent.
+    Invalid(T),
+}
+
+/// [`Peer::send_timeout`](crate::Peer::send_timeout) failed; the message comes back.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendTimeoutError<T> {
+    /// The connection's queue stood above its mark until the deadline.
+    Timeout(T),
+    /// The connection is closed or closing.
+    Disconnected(T),
+    /// A ping or pong of more than 125 bytes, or a close frame that may not be sent.
+    Invalid(T),
+}
+
+const DISCONNECTED: &str = "the connection is closed or closing";
+const FULL: &str = "the connection's output stands above max_write_buffer_size: its peer reads too slowly";
+const INVALID: &str = "not sent: a ping or pong holds at most 125 bytes, and a close frame a sendable code";
+
+macro_rules! send_error {
+    ($name:ident, $($variant:ident => $text:expr),*) => {
+        impl<T> $name<T> {
+            /// The message that was not sent.
+            pub fn into_inner(self) -> T {
+                match self {
+                    $($name::$variant(message) => message,)*
+                }
+            }
+        }
+
+        impl<T> fmt::Debug for $name<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $($name::$variant(_) => f.write_str(concat!(stringify!($variant), "(..)")),)*
+                }
+            }
+        }
+
+        impl<T> fmt::Display for $name<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $($name::$variant(_) => f.write_str($text),)*
+                }
+            }
+        }
+
+        impl<T> std::error::Error for $name<T> {}
+    };
+}
+
+send_error!(SendError, Disconnected => DISCONNECTED, Full => FULL, Invalid => INVALID);
+send_error!(TrySendError, Disconnected => DISCONNECTED, Full => FULL, Invalid => INVALID);
+send_error!(SendTimeoutError, Disconnected => DISCONNECTED, Timeout => FULL, Invalid => INVALID);
+
+/// A control frame was refused; nothing went on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// The connection is closed or closing.
+    Disconnected,
+    /// RFC 6455 5.5 lets a ping or pong carry at most 125 bytes.
+    TooLong {
+        /// The payload's size in bytes.
+        size: usize,
+    },
+    /// A close code or reason that may not be sent.
+    InvalidClose(crate::protocol::close::InvalidClose),
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ControlError::Disconnected => f.write_str(DISCONNECTED),
+            ControlError::TooLong { size } => {
+                write!(f, "a control frame of {size} bytes is over the limit of 125: send less, or a message")
+            }
+            ControlError::InvalidClose(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ControlError {}

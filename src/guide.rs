@@ -1,0 +1,88 @@
+//! How it works, and how to choose: threads, ownership, backpressure, closing, limits.
+//!
+//! # Threads
+//!
+//! A server has one reactor thread and as many worker threads as it was told to have (default: one per core), whatever
+//! the number of connections. The reactor accepts, reads request heads, asks the application's hooks, answers plain
+//! HTTP, and hands each established socket by value to the worker with the fewest. From then on that worker alone
+//! touches it, so nothing that a message passes through is shared with another worker or locked.
+//!
+//! A worker waits in its poll and nowhere else: never on a channel, on a lock held over a callback, or on a socket. What
+//! other threads want of it they put into its inbox, encoded; it is woken at most once for all of them.
+//!
+//! # A handler, or events?
+//!
+//! | | [`Handler`](crate::Handler) | [`Event`](crate::Event)s |
+//! | --- | --- | --- |
+//! | runs on | the connection's worker | the application's thread |
+//! | message | borrowed from the receive buffer | owned |
+//! | may block | no: the worker's other connections wait | yes: its clients are slowed down, nobody else |
+//! | state of one connection | in the handler, no lock | wherever the application keeps it |
+//! | state of all | behind a lock, or through [`Peer`](crate::Peer)s | on that one thread, no lock |
+//!
+//! A handler costs what the system calls cost. An event costs more where messages come one at a time, since a sleeping
+//! thread must be woken for each: worker and application then exchange batches of one. Under load a batch holds what a
+//! whole turn of the worker received, and the difference is small.
+//!
+//! [`channels(n)`](crate::ServerBuilder::channels) spreads connections over n application threads; each connection keeps
+//! its order. In a crossbeam `Select` a batch is one operation; crossbeam spins before it sleeps, which
+//! [`recv`](crate::Server::recv) does not.
+//!
+//! # Order and answers
+//!
+//! Messages of a connection are delivered in the order of their arrival, and all that were complete before the peer
+//! broke the protocol are delivered first. What one readiness of a socket makes a handler send leaves in one write. The
+//! close frame that answers the peer's, or fails the connection, leaves after the answers to the messages before it: at
+//! once with a handler; with events when the application comes to the connection's
+//! [`Event::Close`](crate::Event::Close), or after 500 ms.
+//!
+//! # When somebody is slow
+//!
+//! *A client that does not read.* Its output is queued up to
+//! [`max_write_buffer_size`](crate::Config::max_write_buffer_size). That is a high-water mark: a message is taken while
+//! less is queued, whatever its own size. Above the mark the worker stops reading from this connection, so that a
+//! handler that answers needs no policy and loses nothing. For messages from elsewhere, other threads and broadcasts,
+//! [`SlowConsumer`](crate::SlowConsumer) says what happens. A client that takes nothing for
+//! [`write_timeout`](crate::Config::write_timeout) is closed with 1008. Control frames always have room.
+//!
+//! *An application that does not take its events.* Above
+//! [`max_event_buffer_size`](crate::Config::max_event_buffer_size) the workers stop reading the connections behind that
+//! receiver; TCP makes the clients wait. Connections behind other receivers go on, and so do writing and keeping
+//! deadlines. Nothing is lost and nothing is reordered. A connection that is not read is not pinged either.
+//!
+//! *A handler that blocks* holds up its worker's other connections. Use events, or give the work to another thread and
+//! answer through a [`Peer`](crate::Peer).
+//!
+//! *A peer that went away without a word* is pinged after [`ping_interval`](crate::Config::ping_interval) of silence and
+//! given up after [`pong_timeout`](crate::Config::pong_timeout): an ordinary close with code 1006.
+//!
+//! # Closing
+//!
+//! [`close`](crate::Peer::close) starts the closing handshake behind what was sent before; [`abort`](crate::Peer::abort)
+//! drops TCP. Either way, and however else a connection ends, the application is told once. The library answers the
+//! peer's close frame, tells a peer that breaks the protocol why, sends FIN, and reads out what is in flight, so that
+//! the kernel does not turn the close frame into a reset. A peer that does not answer or close has
+//! [`close_timeout`](crate::Config::close_timeout).
+//!
+//! [`shutdown`](crate::ServerHandle::shutdown) does that for all connections, with one deadline.
+//!
+//! # Panics
+//!
+//! A panic in a callback closes its connection with 1011 (or answers its handshake with 500) and touches nobody else.
+//! That needs unwinding: with `panic = "abort"` it ends the process, as everywhere.
+//!
+//! # Memory
+//!
+//! An idle connection has no buffer. Its worker receives into one buffer of 256 KiB for all, hands messages out as
+//! slices of it, and gathers answers in one other. What is incomplete moves to a buffer of the connection's own and is
+//! freed when it is complete; a large message is received straight into its own buffer, which grows with what has
+//! arrived, never with what was announced, and is kept a second for the next. A
+//! [`Peer`](crate::Peer) of a connection is allocated when it is first asked for; with events that is at once.
+//!
+//! # Where it departs from what one might expect
+//!
+//! * Incoming frames are decoded at most 256 at a time per connection and turn; what is left is copied out of the shared
+//!   buffer once and goes on in the next turn, so that a flood of tiny frames does not hold up its neighbours.
+//! * The bound on waiting events is in bytes, held by the worker before it reads, on a channel that is unbounded itself:
+//!   a bounded channel of batches could be full when a close event must go in, and would bound the wrong thing.
+//! * No answer is given to data that arrives after a close frame of ours, and after the peer's it is not even decoded.

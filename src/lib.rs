@@ -1,0 +1,67 @@
+//! WebSocket servers on bare threads: full duplex, fast, and no async runtime.
+//!
+//! ```no_run
+//! use threadbare::{Handler, MessageRef, Server, Socket};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+//!         socket.send(message);
+//!     }
+//! }
+//!
+//! Server::builder().serve("127.0.0.1:8080", |_request| Echo)?.join();
+//! # Ok::<(), threadbare::BuildError>(())
+//! ```
+//!
+//! A reactor thread accepts connections and does the opening handshakes; established sockets go to a pool of worker
+//! threads that decode frames in place. The number of threads does not depend on the number of connections.
+//!
+//! # Two ways in
+//!
+//! * A [`Handler`] per connection, on the worker's thread, as above: no copy, no allocation, no lock.
+//! * Events through a channel, to the application's own threads:
+//!
+//! ```no_run
+//! use threadbare::{Event, Server};
+//!
+//! let server = Server::bind("127.0.0.1:8080")?;
+//! for event in &server {
+//!     match event {
+//!         Event::Open(peer, request) => println!("{} joined {}", peer.addr(), request.path()),
+//!         Event::Message(peer, message) => drop(peer.send(message)), // an error says that the peer has left
+//!         Event::Close(peer, reason) => println!("{} left: {reason}", peer.addr()),
+//!         _ => {}
+//!     }
+//! }
+//! # Ok::<(), threadbare::BuildError>(())
+//! ```
+//!
+//! A [`Peer`] is a handle to a connection that any thread may keep and send through. Which way to choose, and what
+//! happens when somebody is too slow, is in the [`guide`].
+//!
+//! # Safe by default
+//!
+//! Web pages from another host are refused, messages and queues are bounded, silent and slow peers are noticed, and a
+//! panic in a callback ends one connection. [`Config`] has every limit with its reason.
+
+mod config;
+mod error;
+pub mod guide;
+pub mod protocol;
+mod server;
+mod transport;
+mod worker;
+
+pub use config::{Config, ConfigError, SlowConsumer};
+pub use error::{
+    BuildError, ControlError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
+};
+pub use protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, InvalidClose};
+pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
+pub use protocol::http::{ExtensionOffer, HeaderError, Reject, Request, Response};
+pub use protocol::message::{Message, MessageRef};
+pub use server::{Batch, Event, Events, Iter, Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
+pub use worker::delivery::{Handler, Socket};
+pub use worker::peer::{Peer, PeerId, Prepared, Stats};

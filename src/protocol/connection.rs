@@ -1,0 +1,329 @@
+//! An established connection as a state machine (RFC 6455 5 to 7).
+
+use std::borrow::Cow;
+use std::ops::Not;
+
+use crate::protocol::assembly::{Assembly, Completed};
+use crate::protocol::close::CloseFrame;
+use crate::protocol::error::ProtocolError;
+use crate::protocol::frame::{self, FrameHeader, Opcode};
+use crate::protocol::mask::{self, MaskingKey};
+use crate::protocol::message::{Assembled, MessageRef};
+
+/// Which end of the connection this is: a client masks what it sends, a server does not (RFC 6455 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The end that accepted the connection.
+    Server,
+    /// The end that opened the connection.
+    Client,
+}
+
+impl Not for Role {
+    type Output = Role;
+
+    fn not(self) -> Role {
+        match self {
+            Role::Server => Role::Client,
+            Role::Client => Role::Server,
+        }
+    }
+}
+
+/// Where an established connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Messages flow both ways.
+    Open,
+    /// One close frame was sent or received (RFC 6455 7.1.3).
+    Closing,
+    /// Both close frames are through, or the connection was failed: nothing more is read or sent.
+    Closed,
+}
+
+/// What a step of [`Connection::receive`] brought.
+#[derive(Debug)]
+pub enum Received<'a> {
+    /// Nothing yet, though bytes were taken: part of a frame, or a fragment.
+    Nothing,
+    /// A message that lay whole in the input.
+    Message(MessageRef<'a>),
+    /// A message gathered from several reads or fragments.
+    Assembled(Assembled),
+    /// A ping; a pong with the same payload is due (RFC 6455 5.5.2).
+    Ping(Cow<'a, [u8]>),
+    /// A pong.
+    Pong(Cow<'a, [u8]>),
+    /// The peer's close frame. If none was sent before, one is due in answer (RFC 6455 5.5.1).
+    Close(Option<CloseFrame>),
+}
+
+/// The state machine of one established connection. It does no I/O: bytes are given to [`receive`](Self::receive),
+/// and what is to be sent is appended to a buffer.
+///
+/// ```
+/// use threadbare::protocol::{Connection, Received, Role};
+///
+/// let mut server = Connection::new(Role::Server, 1 << 20);
+/// let mut input = *b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"; // RFC 6455 5.7, a masked "Hello"
+/// let (size, received) = server.receive(&mut input)?;
+/// let Received::Message(message) = received else { panic!("a message") };
+/// assert_eq!((size, message.as_text()), (11, Some("Hello")));
+/// # Ok::<(), threadbare::protocol::ProtocolError>(())
+/// ```
+#[derive(Debug)]
+pub struct Connection {
+    role: Role,
+    close_sent: bool,
+    close_received: bool,
+    failed: bool,
+    max_message_size: u64,
+    assembly: Option<Box<Assembly>>,
+}
+
+impl Connection {
+    /// A connection whose opening handshake is done. `max_message_size` is in bytes.
+    #[must_use]
+    pub fn new(role: Role, max_message_size: u64) -> Connection {
+        Connection { role, close_sent: false, close_received: false, failed: false, max_message_size, assembly: None }
+    }
+
+    /// Which end this is.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Where the connection stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match (self.close_sent, self.close_received) {
+            _ if self.failed => State::Closed,
+            (false, false) => State::Open,
+            (true, true) => State::Closed,
+            _ => State::Closing,
+        }
+    }
+
+    /// Whether our close frame is out.
+    #[must_use]
+    pub fn close_sent(&self) -> bool {
+        self.close_sent
+    }
+
+    /// Whether the peer's close frame is in.
+    #[must_use]
+    pub fn close_received(&self) -> bool {
+        self.close_received
+    }
+
+    /// Takes the next unit from the front of `input`: how many bytes it took, and what it was.
+    ///
+    /// Payload is unmasked where it lies. A message that is complete in `input` is borrowed from it; anything less is
+    /// kept, so that all of `input` is taken in the end. To be called until `input` is empty; after the peer's close
+    /// frame, or a failure, what follows is taken and ignored (RFC 6455 5.5.1).
+    ///
+    /// # Errors
+    /// The peer broke the protocol or the limit. The connection reads no more: send what is queued, then
+    /// [`fail`](Self::fail).
+    #[inline]
+    pub fn receive<'a>(&mut self, input: &'a mut [u8]) -> Result<(usize, Received<'a>), ProtocolError> {
+        if self.close_received || self.failed {
+            return Ok((input.len(), Received::Nothing));
+        }
+        let received = if self.assembly.is_none() { self.receive_whole(input) } else { self.receive_part(input) };
+        self.failed = received.is_err();
+        received
+    }
+
+    /// The common case: nothing is kept from before, and the frame lies whole in the input.
+    fn receive_whole<'a>(&mut self, input: &'a mut [u8]) -> Result<(usize, Received<'a>), ProtocolError> {
+        let Some((header, header_size)) = FrameHeader::parse(input)? else { return self.receive_part(input) };
+        self.check(&header, None)?;
+        let whole = usize::try_from(header.payload_len).ok().and_then(|size| header_size.checked_add(size));
+        match whole {
+            Some(whole) if whole <= input.len() && header.fin => {
+                let payload = input.get_mut(header_size..whole).unwrap_or_default();
+                if let Some(key) = header.mask {
+                    mask::apply(payload, key);
+                }
+                let payload: &'a [u8] = payload;
+                let received = match header.opcode {
+                    // RFC 6455 8.1: text that is not UTF-8 fails the connection.
+                    Opcode::Text => match std::str::from_utf8(payload) {
+                        Ok(text) => Received::Message(MessageRef::Text(text)),
+                        Err(_) => return Err(ProtocolError::InvalidUtf8),
+                    },
+                    Opcode::Binary | Opcode::Continuation => Received::Message(MessageRef::Binary(payload)),
+                    control => self.control(control, Cow::Borrowed(payload))?,
+                };
+                Ok((whole, received))
+            }
+            _ => self.receive_part(input),
+        }
+    }
+
+    /// Part of a header or payload, or a frame of a fragmented message.
+    #[cold]
+    fn receive_part<'a>(&mut self, input: &'a mut [u8]) -> Result<(usize, Received<'a>), ProtocolError> {
+        let mut assembly = self.assembly.take().unwrap_or_default();
+        let mut taken = 0;
+        if assembly.wants_header() {
+            let (header, size) = assembly.take_header(input)?;
+            taken = size;
+            if let Some(header) = header {
+                self.check(&header, assembly.message_under_way())?;
+                assembly.begin(header);
+            }
+        }
+        let mut received = Received::Nothing;
+        if !assembly.wants_header() {
+            let (completed, size) = assembly.take_payload(input.get_mut(taken..).unwrap_or_default())?;
+            taken += size;
+            received = self.completed(completed)?;
+        }
+        if !assembly.is_idle() {
+            self.assembly = Some(assembly);
+        }
+        Ok((taken, received))
+    }
+
+    fn completed(&mut self, completed: Option<Completed>) -> Result<Received<'static>, ProtocolError> {
+        match completed {
+            None | Some(Completed::Fragment) => Ok(Received::Nothing),
+            Some(Completed::Message(message)) => Ok(Received::Assembled(message)),
+            Some(Completed::Control(opcode, payload)) => self.control(opcode, payload),
+        }
+    }
+
+    fn control<'a>(&mut self, opcode: Opcode, payload: Cow<'a, [u8]>) -> Result<Received<'a>, ProtocolError> {
+        match opcode {
+            Opcode::Ping => Ok(Received::Ping(payload)),
+            Opcode::Pong => Ok(Received::Pong(payload)),
+            _ => {
+                let frame = CloseFrame::parse(&payload)?;
+                self.close_received = true;
+                Ok(Received::Close(frame))
+            }
+        }
+    }
+
+    /// What a header alone can be refused for.
+    #[inline]
+    fn check(&self, header: &FrameHeader, message: Option<(Opcode, u64)>) -> Result<(), ProtocolError> {
+        match (self.role, header.mask) {
+            // RFC 6455 5.1: "The server MUST close the connection upon receiving a frame that is not masked."
+            (Role::Server, None) => return Err(ProtocolError::UnmaskedFrame),
+            // RFC 6455 5.1: "A client MUST close a connection if it detects a masked frame."
+            (Role::Client, Some(_)) => return Err(ProtocolError::MaskedFrame),
+            _ => {}
+        }
+        // RFC 6455 5.2: RSV1 to RSV3 "MUST be 0 unless an extension is negotiated that defines meanings".
+        if header.rsv != 0 {
+            return Err(ProtocolError::ReservedBits(header.rsv));
+        }
+        let before = match (header.opcode, message) {
+            (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(()),
+            (Opcode::Continuation, Some((_, before))) => before,
+            (Opcode::Text | Opcode::Binary, None) => 0,
+            // RFC 6455 5.4: a continuation belongs to a message, and "the fragments of one message MUST NOT be
+            // interleaved between the fragments of another".
+            (Opcode::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
+            (Opcode::Text | Opcode::Binary, Some(_)) => return Err(ProtocolError::UnfinishedMessage),
+        };
+        // The limit is on the message, so on the sum of its fragments, and holds before any byte is kept.
+        let size = before.saturating_add(header.payload_len);
+        if size > self.max_message_size {
+            return Err(ProtocolError::MessageTooBig { size, limit: self.max_message_size });
+        }
+        Ok(())
+    }
+
+    /// How many bytes of payload the data frame under way still lacks: what is worth receiving straight into the
+    /// message's own buffer with [`spare_mut`](Self::spare_mut).
+    #[must_use]
+    pub fn lacks(&self) -> u64 {
+        self.assembly.as_ref().map_or(0, |assembly| assembly.lacks())
+    }
+
+    /// The size, in bytes, that the buffer of the message under way must grow to, if it is full.
+    #[must_use]
+    pub fn wants_buffer(&self) -> Option<u64> {
+        self.assembly.as_ref().and_then(|assembly| assembly.wants_buffer())
+    }
+
+    /// Moves the message under way to a buffer that has served before, and gives back the one it was in.
+    pub fn move_to(&mut self, buffer: Vec<u8>) -> Vec<u8> {
+        match &mut self.assembly {
+            Some(assembly) => assembly.move_to(buffer),
+            None => buffer,
+        }
+    }
+
+    /// Room for the payload of the frame under way; empty if there is none.
+    pub fn spare_mut(&mut self) -> &mut [u8] {
+        match &mut self.assembly {
+            Some(assembly) if assembly.lacks() > 0 => assembly.spare_mut(),
+            _ => &mut [],
+        }
+    }
+
+    /// Accounts for `size` bytes that were received into [`spare_mut`](Self::spare_mut).
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn advance(&mut self, size: usize) -> Result<Received<'static>, ProtocolError> {
+        let Some(mut assembly) = self.assembly.take() else { return Ok(Received::Nothing) };
+        let received = assembly.advance(size).and_then(|completed| self.completed(completed));
+        self.failed = received.is_err();
+        if !assembly.is_idle() && !self.failed {
+            self.assembly = Some(assembly);
+        }
+        received
+    }
+
+    /// Whether messages and pings may still be sent: RFC 6455 5.5.1 forbids frames after a close frame.
+    #[must_use]
+    pub fn can_send(&self) -> bool {
+        !self.close_sent
+    }
+
+    /// Appends a frame with `payload` to `out`. A client gives a fresh key for every frame, a server none.
+    ///
+    /// Nothing is appended after a close frame; `false` tells.
+    pub fn send(&mut self, opcode: Opcode, payload: &[u8], key: Option<MaskingKey>, out: &mut Vec<u8>) -> bool {
+        if self.close_sent {
+            return false;
+        }
+        frame::encode(out, opcode, payload, key);
+        true
+    }
+
+    /// Appends a close frame to `out`, once: it starts the closing handshake, or answers the peer's.
+    ///
+    /// `false` tells that one was sent before.
+    pub fn close(&mut self, close: Option<&CloseFrame>, key: Option<MaskingKey>, out: &mut Vec<u8>) -> bool {
+        if self.close_sent {
+            return false;
+        }
+        let mut payload = Vec::new();
+        if let Some(close) = close {
+            close.encode(&mut payload);
+        }
+        frame::encode(out, Opcode::Close, &payload, key);
+        self.close_sent = true;
+        true
+    }
+
+    /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7): appends a close frame, and whatever arrives from now on is
+    /// ignored.
+    pub fn fail(&mut self, close: &CloseFrame, key: Option<MaskingKey>, out: &mut Vec<u8>) {
+        self.close(Some(close), key, out);
+        self.failed = true;
+        self.assembly = None;
+    }
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

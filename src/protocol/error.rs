@@ -1,0 +1,101 @@
+//! What a peer can do wrong, and the one map from it to a close code.
+
+use std::fmt;
+
+use crate::protocol::close::CloseCode;
+use crate::protocol::frame::Opcode;
+use crate::protocol::utf8::InvalidUtf8;
+
+/// The peer broke the protocol or one of our limits: the connection is failed (RFC 6455 7.1.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// A client's frame was not masked (RFC 6455 5.1).
+    UnmaskedFrame,
+    /// A server's frame was masked (RFC 6455 5.1).
+    MaskedFrame,
+    /// RSV bits that no negotiated extension defines (RFC 6455 5.2).
+    ReservedBits(u8),
+    /// An opcode that RFC 6455 5.2 reserves.
+    ReservedOpcode(u8),
+    /// A control frame without FIN (RFC 6455 5.5).
+    FragmentedControl(Opcode),
+    /// A control frame of more than 125 bytes (RFC 6455 5.5).
+    ControlTooLong(Opcode),
+    /// A length that is not in its shortest form (RFC 6455 5.2).
+    NonMinimalLength(u64),
+    /// A length with its highest bit set (RFC 6455 5.2).
+    LengthOverflow(u64),
+    /// A continuation frame with no message under way (RFC 6455 5.4).
+    UnexpectedContinuation,
+    /// A new message inside a fragmented one (RFC 6455 5.4).
+    UnfinishedMessage,
+    /// A close frame with a body of one byte (RFC 6455 5.5.1).
+    CloseWithoutCode,
+    /// A close code that must not be on the wire (RFC 6455 7.4).
+    InvalidCloseCode(CloseCode),
+    /// Text, or a close reason, that is not UTF-8 (RFC 6455 8.1).
+    InvalidUtf8,
+    /// A message over the limit.
+    MessageTooBig {
+        /// The size that the message would have had at least, in bytes.
+        size: u64,
+        /// The limit, in bytes.
+        limit: u64,
+    },
+}
+
+impl ProtocolError {
+    /// The code of the close frame that tells the peer.
+    #[must_use]
+    pub fn close_code(&self) -> CloseCode {
+        // No wildcard: a new violation does not compile until it has a code.
+        match self {
+            ProtocolError::UnmaskedFrame
+            | ProtocolError::MaskedFrame
+            | ProtocolError::ReservedBits(_)
+            | ProtocolError::ReservedOpcode(_)
+            | ProtocolError::FragmentedControl(_)
+            | ProtocolError::ControlTooLong(_)
+            | ProtocolError::NonMinimalLength(_)
+            | ProtocolError::LengthOverflow(_)
+            | ProtocolError::UnexpectedContinuation
+            | ProtocolError::UnfinishedMessage
+            | ProtocolError::CloseWithoutCode
+            | ProtocolError::InvalidCloseCode(_) => CloseCode::PROTOCOL_ERROR,
+            ProtocolError::InvalidUtf8 => CloseCode::INVALID_FRAME_PAYLOAD_DATA,
+            ProtocolError::MessageTooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
+        }
+    }
+}
+
+impl From<InvalidUtf8> for ProtocolError {
+    fn from(_: InvalidUtf8) -> ProtocolError {
+        ProtocolError::InvalidUtf8
+    }
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProtocolError::UnmaskedFrame => f.write_str("a client must mask its frames"),
+            ProtocolError::MaskedFrame => f.write_str("a server must not mask its frames"),
+            ProtocolError::ReservedBits(bits) => write!(f, "reserved bits {bits:03b} without an extension"),
+            ProtocolError::ReservedOpcode(opcode) => write!(f, "reserved opcode {opcode:#x}"),
+            ProtocolError::FragmentedControl(opcode) => write!(f, "fragmented {opcode:?} frame"),
+            ProtocolError::ControlTooLong(opcode) => write!(f, "{opcode:?} frame of more than 125 bytes"),
+            ProtocolError::NonMinimalLength(length) => write!(f, "length {length} is not in its shortest form"),
+            ProtocolError::LengthOverflow(length) => write!(f, "length {length:#x} has its highest bit set"),
+            ProtocolError::UnexpectedContinuation => f.write_str("continuation frame without a message"),
+            ProtocolError::UnfinishedMessage => f.write_str("new message inside a fragmented one"),
+            ProtocolError::CloseWithoutCode => f.write_str("close frame with a body of one byte"),
+            ProtocolError::InvalidCloseCode(code) => write!(f, "close code {code} must not be sent"),
+            ProtocolError::InvalidUtf8 => f.write_str("text is not UTF-8"),
+            ProtocolError::MessageTooBig { size, limit } => {
+                write!(f, "message of {size} bytes or more is over the limit of {limit}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ProtocolError {}

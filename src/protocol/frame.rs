@@ -1,0 +1,244 @@
+//! Frame headers (RFC 6455 5.2).
+
+use crate::protocol::error::ProtocolError;
+use crate::protocol::mask::{self, MaskingKey};
+
+/// The longest header: two bytes, a 64-bit length, a masking key.
+pub const MAX_HEADER_SIZE: usize = 14;
+
+/// RFC 6455 5.5: "All control frames MUST have a payload length of 125 bytes or less".
+pub const MAX_CONTROL_PAYLOAD: usize = 125;
+
+/// What a frame carries (RFC 6455 5.2, "Opcode").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Opcode {
+    /// The next fragment of the message under way.
+    Continuation = 0x0,
+    /// A message in UTF-8, or its first fragment.
+    Text = 0x1,
+    /// A message of bytes, or its first fragment.
+    Binary = 0x2,
+    /// Starts or answers the closing handshake.
+    Close = 0x8,
+    /// Asks for a pong.
+    Ping = 0x9,
+    /// Answers a ping, or tells unasked that its sender is alive.
+    Pong = 0xA,
+}
+
+impl Opcode {
+    /// Close, Ping and Pong: never fragmented, at most 125 bytes.
+    #[must_use]
+    pub fn is_control(self) -> bool {
+        self as u8 & 0x8 != 0
+    }
+
+    fn from_bits(bits: u8) -> Result<Opcode, ProtocolError> {
+        Ok(match bits {
+            0x0 => Opcode::Continuation,
+            0x1 => Opcode::Text,
+            0x2 => Opcode::Binary,
+            0x8 => Opcode::Close,
+            0x9 => Opcode::Ping,
+            0xA => Opcode::Pong,
+            // RFC 6455 5.2: "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_".
+            reserved => return Err(ProtocolError::ReservedOpcode(reserved)),
+        })
+    }
+}
+
+/// The head of one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// FIN: this is the last fragment of its message.
+    pub fin: bool,
+    /// RSV1, RSV2 and RSV3 as the bits 0b100, 0b010 and 0b001.
+    pub rsv: u8,
+    /// What the frame carries.
+    pub opcode: Opcode,
+    /// The masking key, if the payload is masked.
+    pub mask: Option<MaskingKey>,
+    /// Bytes of payload data, as declared.
+    pub payload_len: u64,
+}
+
+impl FrameHeader {
+    /// An unfragmented frame without extension bits.
+    #[must_use]
+    pub fn new(opcode: Opcode, payload_len: u64, mask: Option<MaskingKey>) -> FrameHeader {
+        FrameHeader { fin: true, rsv: 0, opcode, mask, payload_len }
+    }
+
+    /// Reads a header from the front of `bytes`: the header and its size, or `None` while it is incomplete.
+    ///
+    /// # Errors
+    /// What no continuation could mend: an unknown opcode, a fragmented or overlong control frame, a length not in
+    /// its shortest form or with its highest bit set.
+    ///
+    /// ```
+    /// use threadbare::protocol::frame::{FrameHeader, Opcode};
+    ///
+    /// let (header, size) = FrameHeader::parse(&[0x81, 0x05, b'H', b'e'])?.expect("complete");
+    /// assert_eq!((header.opcode, header.payload_len, size), (Opcode::Text, 5, 2));
+    /// assert_eq!(FrameHeader::parse(&[0x81])?, None);
+    /// # Ok::<(), threadbare::protocol::ProtocolError>(())
+    /// ```
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
+        let Some((&[first, second], rest)) = bytes.split_first_chunk() else { return Ok(None) };
+        let fin = first & 0x80 != 0;
+        let opcode = Opcode::from_bits(first & 0x0F)?;
+        let short = second & 0x7F;
+        if opcode.is_control() {
+            // RFC 6455 5.5: control frames "MUST NOT be fragmented" and have "a payload length of 125 bytes or less".
+            if !fin {
+                return Err(ProtocolError::FragmentedControl(opcode));
+            }
+            if usize::from(short) > MAX_CONTROL_PAYLOAD {
+                return Err(ProtocolError::ControlTooLong(opcode));
+            }
+        }
+        let (payload_len, rest, length_size) = match short {
+            126 => {
+                let Some((&long, rest)) = rest.split_first_chunk() else { return Ok(None) };
+                let length = u64::from(u16::from_be_bytes(long));
+                // RFC 6455 5.2: "the minimal number of bytes MUST be used to encode the length".
+                if length < 126 {
+                    return Err(ProtocolError::NonMinimalLength(length));
+                }
+                (length, rest, 2)
+            }
+            127 => {
+                let Some((&long, rest)) = rest.split_first_chunk() else { return Ok(None) };
+                let length = u64::from_be_bytes(long);
+                // RFC 6455 5.2: "the most significant bit MUST be 0".
+                if length >> 63 != 0 {
+                    return Err(ProtocolError::LengthOverflow(length));
+                }
+                if length <= 0xFFFF {
+                    return Err(ProtocolError::NonMinimalLength(length));
+                }
+                (length, rest, 8)
+            }
+            short => (u64::from(short), rest, 0),
+        };
+        let (mask, mask_size) = if second & 0x80 == 0 {
+            (None, 0)
+        } else {
+            let Some(&key) = rest.first_chunk() else { return Ok(None) };
+            (Some(key), 4)
+        };
+        let header = FrameHeader { fin, rsv: (first >> 4) & 0b111, opcode, mask, payload_len };
+        Ok(Some((header, 2 + length_size + mask_size)))
+    }
+
+    /// How many bytes the header takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let length = match self.payload_len {
+            0..126 => 0,
+            126..=0xFFFF => 2,
+            _ => 8,
+        };
+        2 + length + if self.mask.is_some() { 4 } else { 0 }
+    }
+
+    /// Appends the header to `out`, its length in the shortest form.
+    #[inline]
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let first = u8::from(self.fin) << 7 | (self.rsv & 0b111) << 4 | self.opcode as u8;
+        let masked = u8::from(self.mask.is_some()) << 7;
+        if self.payload_len < 126 {
+            out.extend_from_slice(&[first, masked | self.payload_len as u8]);
+        } else if let Ok(length) = u16::try_from(self.payload_len) {
+            let [high, low] = length.to_be_bytes();
+            out.extend_from_slice(&[first, masked | 126, high, low]);
+        } else {
+            out.extend_from_slice(&[first, masked | 127]);
+            out.extend_from_slice(&self.payload_len.to_be_bytes());
+        }
+        if let Some(key) = self.mask {
+            out.extend_from_slice(&key);
+        }
+    }
+}
+
+/// Appends a whole frame to `out`; its payload is masked on the way if there is a key.
+#[inline]
+pub fn encode(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<MaskingKey>) {
+    FrameHeader::new(opcode, payload.len() as u64, mask).encode(out);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    if let (Some(key), Some(copy)) = (mask, out.get_mut(start..)) {
+        mask::apply(copy, key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parsed(bytes: &[u8]) -> (FrameHeader, usize) {
+        FrameHeader::parse(bytes).expect("valid").expect("complete")
+    }
+
+    #[test]
+    fn the_examples_of_rfc_6455_5_7() {
+        let key = [0x37, 0xfa, 0x21, 0x3d];
+        assert_eq!(parsed(b"\x81\x05Hello"), (FrameHeader::new(Opcode::Text, 5, None), 2));
+        assert_eq!(parsed(b"\x81\x85\x37\xfa\x21\x3d"), (FrameHeader::new(Opcode::Text, 5, Some(key)), 6));
+        assert_eq!(parsed(b"\x01\x03Hel").0, FrameHeader { fin: false, ..FrameHeader::new(Opcode::Text, 3, None) });
+        assert_eq!(parsed(b"\x80\x02lo").0, FrameHeader::new(Opcode::Continuation, 2, None));
+        assert_eq!(parsed(b"\x89\x05Hello").0, FrameHeader::new(Opcode::Ping, 5, None));
+        assert_eq!(parsed(b"\x8a\x85\x37\xfa\x21\x3d").0, FrameHeader::new(Opcode::Pong, 5, Some(key)));
+        assert_eq!(parsed(b"\x82\x7e\x01\x00"), (FrameHeader::new(Opcode::Binary, 256, None), 4));
+        assert_eq!(parsed(b"\x82\x7f\0\0\0\0\0\x01\0\0"), (FrameHeader::new(Opcode::Binary, 65536, None), 10));
+        let mut out = Vec::new();
+        encode(&mut out, Opcode::Text, b"Hello", Some(key));
+        assert_eq!(out, b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
+    }
+
+    #[test]
+    fn p_02_reserved_opcodes_are_refused() {
+        for opcode in (0x3..=0x7).chain(0xB..=0xF) {
+            assert_eq!(FrameHeader::parse(&[0x80 | opcode, 0]), Err(ProtocolError::ReservedOpcode(opcode)));
+        }
+    }
+
+    #[test]
+    fn p_03_control_frames_are_short_and_whole() {
+        assert_eq!(FrameHeader::parse(&[0x09, 0x80]), Err(ProtocolError::FragmentedControl(Opcode::Ping)));
+        assert_eq!(FrameHeader::parse(&[0x88, 0xFE]), Err(ProtocolError::ControlTooLong(Opcode::Close)));
+        assert_eq!(parsed(&[0x8A, 125]).0.payload_len, 125);
+    }
+
+    #[test]
+    fn p_06_lengths_have_one_form() {
+        assert_eq!(FrameHeader::parse(&[0x82, 126, 0, 125]), Err(ProtocolError::NonMinimalLength(125)));
+        assert_eq!(FrameHeader::parse(b"\x82\x7f\0\0\0\0\0\0\xff\xff"), Err(ProtocolError::NonMinimalLength(65535)));
+        for length in [1 << 63, u64::MAX] {
+            let mut bytes = vec![0x82, 127];
+            bytes.extend_from_slice(&length.to_be_bytes());
+            assert_eq!(FrameHeader::parse(&bytes), Err(ProtocolError::LengthOverflow(length)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn encode_and_parse_are_inverse_and_no_prefix_is_enough(
+            fin: bool, rsv in 0_u8..8, opcode in 0_usize..3, len in prop_oneof![0_u64..200, 65500_u64..65600, 0..=u64::MAX >> 1], mask: Option<[u8; 4]>,
+        ) {
+            let opcode = [Opcode::Continuation, Opcode::Text, Opcode::Binary][opcode];
+            let header = FrameHeader { fin, rsv, opcode, mask, payload_len: len };
+            let mut out = Vec::new();
+            header.encode(&mut out);
+            prop_assert_eq!(header.size(), out.len());
+            prop_assert_eq!(FrameHeader::parse(&out), Ok(Some((header, out.len()))));
+            for cut in 0..out.len() {
+                prop_assert_eq!(FrameHeader::parse(&out[..cut]), Ok(None));
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The opening handshake (RFC 6455 4).
+
+pub mod server;
+
+mod accept;
+mod origin;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+
+pub use accept::{Accept, AcceptError};
+pub use origin::{HostPolicy, OriginPolicy};
+pub use server::select_subprotocol;
+
+/// The value of `Sec-WebSocket-Accept` that answers this value of `Sec-WebSocket-Key` (RFC 6455 4.2.2).
+pub fn accept_key(key: &str) -> String {
+    let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
+    STANDARD.encode(digest)
+}
+
+/// RFC 6455 1.3.
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rfcs_keys_are_accepted() {
+        assert_eq!(accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="); // RFC 6455 1.3
+        assert_eq!(accept_key("x3JJHMbDL1EzLkh9GBhXDw=="), "HSmrc0sMlYUkAGmm5OPpG2HaGWk="); // in wide use
+    }
+}

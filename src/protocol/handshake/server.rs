@@ -1,0 +1,221 @@
+//! The server's side: a request head in, a 101 or a refusal out (RFC 6455 4.2).
+
+use core::net::SocketAddr;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+
+use super::accept::{Accept, AcceptError};
+use super::accept_key;
+use crate::protocol::http::{
+    Authority, HeadLimits, HttpVersion, MalformedList, Request, Response, contains_token, extension_offers, refuse,
+    tokens,
+};
+
+/// A request that may be answered.
+#[derive(Clone, Debug)]
+pub enum Parsed {
+    /// An opening handshake that the server is free to accept.
+    Upgrade(Request),
+    /// A `GET` or `HEAD` that does not ask for a WebSocket connection.
+    Plain(Request),
+}
+
+/// Parses and checks a whole request head. The error is the response to send before the connection is closed.
+pub fn parse(head: &[u8], addr: SocketAddr, limits: &HeadLimits) -> Result<Parsed, Box<Response>> {
+    let request = Request::parse_within(head, addr, limits)?;
+    check_method(&request)?;
+    check_host(&request)?;
+    check_no_content(&request)?;
+    // RFC 6455 4.2.1, item 3.
+    if !contains_token(request.field_values("Upgrade"), "websocket") {
+        // A handshake that lost its Upgrade, as behind a proxy that does not pass on hop-by-hop fields, is not a
+        // request for a page.
+        let meant = request.field_values("Sec-WebSocket-Key").next().is_some();
+        return if meant { Err(Box::new(upgrade_required())) } else { Ok(Parsed::Plain(request)) };
+    }
+    check_upgrade(&request)?;
+    check_version(&request)?;
+    check_key(&request)?;
+    check_subprotocols(&request)?;
+    check_extensions(&request)?;
+    Ok(Parsed::Upgrade(request))
+}
+
+/// The 101 that opens the connection.
+///
+/// `request` is one that [`parse`] found to be an upgrade.
+pub fn respond(request: &Request, accept: &Accept) -> Result<Vec<u8>, AcceptError> {
+    let key = request.header("Sec-WebSocket-Key").ok_or(AcceptError::NotAHandshake)?;
+    let mut head =
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+            .to_vec();
+    head.extend_from_slice(accept_key(key).as_bytes());
+    head.extend_from_slice(b"\r\n");
+    if let Some(chosen) = accept.chosen_subprotocol() {
+        // RFC 6455 4.2.2, /subprotocol/: "The value chosen MUST be derived from the client's handshake". An offer is a
+        // token, so that nothing can be injected here.
+        let offered = request.subprotocols().find(|offer| *offer == chosen);
+        let offered = offered.ok_or_else(|| AcceptError::SubprotocolNotOffered(chosen.to_owned()))?;
+        for part in ["Sec-WebSocket-Protocol: ", offered, "\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+    }
+    accept.fields().encode_into(&mut head);
+    head.extend_from_slice(b"\r\n");
+    Ok(head)
+}
+
+/// The first of the client's offers that is among `supported`.
+///
+/// The client's order counts: RFC 6455 4.1 has it list the subprotocols by preference.
+pub fn select_subprotocol<'r>(request: &'r Request, supported: &[impl AsRef<str>]) -> Option<&'r str> {
+    request.subprotocols().find(|offer| supported.iter().any(|known| known.as_ref() == *offer))
+}
+
+/// 426, the answer to a plain request where there is nothing but WebSocket. Its headers say what to upgrade to (RFC
+/// 9110 15.5.22).
+pub fn upgrade_required() -> Response {
+    Response::new(426).text("This is a WebSocket server: `Upgrade: websocket` or `Connection: Upgrade` is missing.\n")
+}
+
+fn check_method(request: &Request) -> Result<(), Box<Response>> {
+    match request.method() {
+        "GET" | "HEAD" => Ok(()),
+        // RFC 9110 15.5.6: a 405 says what is allowed.
+        _ => Err(Box::new(refuse(405, "Only GET and HEAD are served here.").with("Allow", "GET, HEAD"))),
+    }
+}
+
+fn check_host(request: &Request) -> Result<(), Box<Response>> {
+    let host = match single(request, "Host")? {
+        Some(host) => Some(Authority::parse(host).ok_or_else(|| refuse(400, "Host is malformed."))?), // RFC 9112 3.2
+        // RFC 9112 3.2: 400 "to any HTTP/1.1 request message that lacks a Host header field".
+        None if request.version() == HttpVersion::Http11 => return Err(refuse(400, "Host is missing.")),
+        None => None,
+    };
+    let Some((scheme, authority)) = request.absolute_form() else {
+        // RFC 9112 3.2.1: with GET and HEAD, neither authority-form nor asterisk-form.
+        return if request.target().starts_with('/') {
+            Ok(())
+        } else {
+            Err(refuse(400, "The request target is not a path."))
+        };
+    };
+    // RFC 6455 4.1, item 3: the target is a path or an absolute http or https URI.
+    let default_port = match scheme {
+        _ if scheme.eq_ignore_ascii_case("http") => 80,
+        _ if scheme.eq_ignore_ascii_case("https") => 443,
+        _ => return Err(refuse(400, "The request target is neither a path nor an http URI.")),
+    };
+    // RFC 9110 4.2.4: userinfo is an error, and Authority knows none.
+    let authority =
+        Authority::parse(authority.as_bytes()).ok_or_else(|| refuse(400, "The request target is malformed."))?;
+    // RFC 9112 3.2: "a client MUST send a field value for Host that is identical to that authority component".
+    match host {
+        Some(host) if !host.same_as(&authority, Some(default_port)) => {
+            Err(refuse(400, "Host and the request target disagree."))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A body that the server does not read could be taken for frames or for a second request (RFC 9112 11.2).
+fn check_no_content(request: &Request) -> Result<(), Box<Response>> {
+    if request.field_values("Transfer-Encoding").next().is_some() {
+        return Err(refuse(400, "Transfer-Encoding is not allowed here.")); // RFC 9112 6.1
+    }
+    let is_zero = |length: &[u8]| !length.is_empty() && length.iter().all(|digit| *digit == b'0');
+    if !request.field_values("Content-Length").all(is_zero) {
+        return Err(refuse(400, "A request with content is not served here.")); // RFC 9110 9.3.1, RFC 9112 6.3
+    }
+    Ok(())
+}
+
+/// What else it takes to be an upgrade, now that `Upgrade: websocket` is there.
+fn check_upgrade(request: &Request) -> Result<(), Box<Response>> {
+    // RFC 6455 4.2.1, item 1: "An HTTP/1.1 or higher GET request".
+    if request.method() != "GET" {
+        return Err(Box::new(refuse(405, "A WebSocket connection is opened by GET.").with("Allow", "GET")));
+    }
+    // RFC 9110 7.8: "MUST ignore an Upgrade header field that is received in an HTTP/1.0 request".
+    if request.version() != HttpVersion::Http11 {
+        return Err(refuse(505, "A WebSocket connection is opened by HTTP/1.1."));
+    }
+    // RFC 6455 4.2.1, item 4. Without the option the Upgrade is not meant for this hop (RFC 9110 7.8), as if it were
+    // not there.
+    if !contains_token(request.field_values("Connection"), "upgrade") {
+        return Err(Box::new(upgrade_required()));
+    }
+    Ok(())
+}
+
+fn check_version(request: &Request) -> Result<(), Box<Response>> {
+    // RFC 6455 4.2.2: "abort [...] and instead send an appropriate HTTP error code (such as 426 Upgrade Required) and a
+    // |Sec-WebSocket-Version| header field". No version is that of the drafts before the field.
+    match single(request, "Sec-WebSocket-Version")? {
+        Some(b"13") => Ok(()),
+        _ => Err(Box::new(Response::new(426).text("Only Sec-WebSocket-Version 13 is spoken here.\n"))),
+    }
+}
+
+fn check_key(request: &Request) -> Result<(), Box<Response>> {
+    // RFC 6455 4.2.1, item 5: "base64-encoded [...] value that, when decoded, is 16 bytes in length".
+    let mut nonce = [0; 18]; // 24 characters of base64 without padding
+    match single(request, "Sec-WebSocket-Key")? {
+        Some(key) if key.len() == 24 && KEY_BASE64.decode_slice(key, &mut nonce) == Ok(16) => Ok(()),
+        Some(_) => Err(refuse(400, "Sec-WebSocket-Key is not 16 bytes in base64.")),
+        None => Err(refuse(400, "Sec-WebSocket-Key is missing.")),
+    }
+}
+
+fn check_subprotocols(request: &Request) -> Result<(), Box<Response>> {
+    let mut lines = request.field_values("Sec-WebSocket-Protocol").peekable();
+    if lines.peek().is_none() {
+        return Ok(());
+    }
+    // RFC 6455 4.1, item 10: "The elements that comprise this value MUST be non-empty strings with [...] U+0021 to
+    // U+007E not including separator characters [...] and MUST all be unique strings."
+    let malformed = |MalformedList| refuse(400, "Sec-WebSocket-Protocol is malformed.");
+    let mut offers = lines.flat_map(tokens).collect::<Result<Vec<&str>, MalformedList>>().map_err(malformed)?;
+    if offers.is_empty() {
+        return Err(malformed(MalformedList));
+    }
+    offers.sort_unstable();
+    if offers.windows(2).any(|pair| matches!(pair, [one, two] if one == two)) {
+        return Err(refuse(400, "Sec-WebSocket-Protocol offers a subprotocol twice."));
+    }
+    Ok(())
+}
+
+fn check_extensions(request: &Request) -> Result<(), Box<Response>> {
+    let mut lines = request.field_values("Sec-WebSocket-Extensions").peekable();
+    if lines.peek().is_none() {
+        return Ok(());
+    }
+    // RFC 6455 9.1: a value that does not conform to the ABNF fails the handshake; an unknown extension is well-formed.
+    let offers =
+        lines.flat_map(extension_offers).try_fold(0_usize, |count, offer| offer.map(|_| count.saturating_add(1)));
+    match offers {
+        Ok(0) | Err(MalformedList) => Err(refuse(400, "Sec-WebSocket-Extensions is malformed.")),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The value of a field that may come once: RFC 6455 11.3.1 and 11.3.5 for key and version, RFC 9112 3.2 for Host.
+fn single<'r>(request: &'r Request, name: &str) -> Result<Option<&'r [u8]>, Box<Response>> {
+    let mut values = request.field_values(name);
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(refuse(400, &format!("{name} comes more than once."))),
+    }
+}
+
+/// Padding is required; the bits of the last character that carry no data may be anything, for some clients draw the
+/// characters themselves by lot.
+const KEY_BASE64: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+
+#[cfg(test)]
+mod tests;

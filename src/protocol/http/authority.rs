@@ -1,0 +1,142 @@
+//! `host[:port]`, as in `Host` and in the middle of an origin (RFC 3986 3.2).
+
+use core::net::Ipv6Addr;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Authority<'a> {
+    host: Host<'a>,
+    port: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Host<'a> {
+    /// A registered name or an IPv4 address.
+    Name(&'a str),
+    V6(Ipv6Addr),
+}
+
+impl<'a> Authority<'a> {
+    /// RFC 9110 7.2: `Host = uri-host [ ":" port ]`. The empty host is refused, for it names no server (RFC 9110
+    /// 4.2.1).
+    pub(crate) fn parse(text: &'a [u8]) -> Option<Authority<'a>> {
+        let text = core::str::from_utf8(text).ok()?;
+        let (host, port) = match text.strip_prefix('[') {
+            Some(literal) => {
+                let (address, port) = literal.split_once(']')?;
+                (Host::V6(address.parse().ok()?), port.strip_prefix(':').or(port.is_empty().then_some(""))?)
+            }
+            None => {
+                let (name, port) = text.split_once(':').unwrap_or((text, ""));
+                (Host::Name(is_reg_name(name).then_some(name)?), port)
+            }
+        };
+        Some(Authority { host, port: parse_port(port)? })
+    }
+
+    pub(crate) fn has_port(&self) -> bool {
+        self.port.is_some()
+    }
+
+    pub(crate) fn same_host(&self, other: &Authority<'_>) -> bool {
+        match (self.host, other.host) {
+            (Host::Name(one), Host::Name(two)) => one.eq_ignore_ascii_case(two), // RFC 3986 3.2.2
+            (Host::V6(one), Host::V6(two)) => one == two,
+            _ => false,
+        }
+    }
+
+    /// The same host and port, where a port that is not given is the scheme's.
+    pub(crate) fn same_as(&self, other: &Authority<'_>, default_port: Option<u16>) -> bool {
+        self.same_host(other) && self.port.or(default_port) == other.port.or(default_port)
+    }
+}
+
+/// The empty port is the scheme's default (RFC 3986 3.2.3).
+fn parse_port(port: &str) -> Option<Option<u16>> {
+    match port {
+        "" => Some(None),
+        _ if port.bytes().all(|byte| byte.is_ascii_digit()) => port.parse().ok().map(Some),
+        _ => None,
+    }
+}
+
+/// RFC 3986 3.2.2: `reg-name = *( unreserved / pct-encoded / sub-delims )`, here not empty.
+fn is_reg_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    while let Some(byte) = bytes.next() {
+        let valid = match byte {
+            b'%' => {
+                [bytes.next(), bytes.next()].iter().all(|digit| digit.is_some_and(|digit| digit.is_ascii_hexdigit()))
+            }
+            _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte),
+        };
+        if !valid {
+            return false;
+        }
+    }
+    !name.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_ports_are_checked() {
+        for good in [
+            "a",
+            "example.com:80",
+            "example.com:",
+            "127.0.0.1:65535",
+            "[::1]",
+            "[::1]:8080",
+            "a%20b",
+            "my_host-1.",
+            "xn--caf-dma.fr",
+        ] {
+            assert!(Authority::parse(good.as_bytes()).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            ":80",
+            "a b",
+            "a/b",
+            "user@host",
+            "a:65536",
+            "a:-1",
+            "a:+1",
+            "a:8x",
+            "a:1:2",
+            "[::1",
+            "[::1]x",
+            "[::1]:x",
+            "[example]",
+            "::1",
+            "a%2",
+            "a%zz",
+            "[v1.a]",
+            "[fe80::1%25eth0]",
+            "a\\b",
+            "a?b",
+            "a#b",
+            "<a>",
+        ] {
+            assert!(Authority::parse(bad.as_bytes()).is_none(), "{bad}");
+        }
+        assert!(Authority::parse(b"caf\xe9").is_none());
+        assert!(Authority::parse("caf\u{e9}".as_bytes()).is_none());
+    }
+
+    #[test]
+    fn hosts_compare_without_case_and_ports_with_the_default() {
+        let same = |one: &str, two: &str, default| {
+            Authority::parse(one.as_bytes()).unwrap().same_as(&Authority::parse(two.as_bytes()).unwrap(), default)
+        };
+        assert!(same("Example.com", "eXample.com:80", Some(80)));
+        assert!(same("example.com:", "example.com", None));
+        assert!(same("[::1]", "[0:0::1]:443", Some(443)));
+        assert!(!same("example.com", "example.com:80", Some(443)));
+        assert!(!same("example.com", "example.com.evil", Some(80)));
+        assert!(!same("[::1]", "1", None));
+    }
+}

@@ -1,0 +1,124 @@
+//! Header fields that the application adds to what the library sends.
+
+use core::fmt;
+
+use super::list::is_token;
+
+/// Why a header can not be added to a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeaderError {
+    /// The name is not a token (RFC 9110 5.1).
+    InvalidName(String),
+    /// The value of the header named here has a character that no value may have (CR, LF, NUL or another control
+    /// character) or begins or ends with a space or tab (RFC 9110 5.5).
+    InvalidValue(String),
+    /// The library sets this header itself: `Upgrade`, `Connection`, `Content-Length`, `Transfer-Encoding`,
+    /// `Sec-WebSocket-*`.
+    Reserved(String),
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HeaderError::InvalidName(name) => write!(f, "{name:?} is not a header name"),
+            HeaderError::InvalidValue(name) => write!(f, "the value for the header {name:?} is invalid"),
+            HeaderError::Reserved(name) => write!(f, "the header {name:?} is set by the library only"),
+        }
+    }
+}
+
+impl core::error::Error for HeaderError {}
+
+/// Names and values that can be written as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HeaderFields(Vec<(String, String)>);
+
+impl HeaderFields {
+    pub(crate) fn add(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
+        if !is_token(name.as_bytes()) {
+            return Err(HeaderError::InvalidName(name.to_owned()));
+        }
+        if !is_field_value(value.as_bytes()) {
+            return Err(HeaderError::InvalidValue(name.to_owned()));
+        }
+        if is_reserved(name) {
+            return Err(HeaderError::Reserved(name.to_owned()));
+        }
+        self.0.push((name.to_owned(), value.to_owned()));
+        Ok(())
+    }
+
+    /// In the place of earlier values. The caller vouches for name and value.
+    pub(super) fn set_trusted(&mut self, name: &'static str, value: &'static str) {
+        self.0.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.0.push((name.to_owned(), value.to_owned()));
+    }
+
+    pub(crate) fn encode_into(&self, head: &mut Vec<u8>) {
+        for (name, value) in &self.0 {
+            push_field(head, name, value);
+        }
+    }
+}
+
+/// Writes one header line.
+pub(super) fn push_field(head: &mut Vec<u8>, name: &str, value: &str) {
+    for part in [name, ": ", value, "\r\n"] {
+        head.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// RFC 9110 5.5: VCHAR, obs-text, and SP and HTAB between them.
+fn is_field_value(value: &[u8]) -> bool {
+    value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) && value.trim_ascii().len() == value.len()
+}
+
+/// What frames the message (RFC 9112 6) or is the handshake itself (RFC 6455 4.2.2).
+fn is_reserved(name: &str) -> bool {
+    const NAMES: [&str; 4] = ["Upgrade", "Connection", "Content-Length", "Transfer-Encoding"];
+    const PREFIX: &str = "Sec-WebSocket-";
+    NAMES.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
+        || name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h_03_header_injection_is_refused() {
+        let mut fields = HeaderFields::default();
+        for name in ["", "a b", "a:", "a\r\nb", "caf\u{e9}", "a\0", " a"] {
+            assert_eq!(fields.add(name, "v"), Err(HeaderError::InvalidName(name.into())), "{name:?}");
+        }
+        for value in ["a\r\nX: y", "a\nb", "a\r", "\0", "\x7f", "a\x1b[0m", " a", "a\t"] {
+            assert_eq!(fields.add("X", value), Err(HeaderError::InvalidValue("X".into())), "{value:?}");
+        }
+        assert_eq!(fields, HeaderFields::default());
+    }
+
+    #[test]
+    fn h_03_reserved_headers_are_refused() {
+        let mut fields = HeaderFields::default();
+        for name in [
+            "upgrade",
+            "CONNECTION",
+            "Content-length",
+            "transfer-encoding",
+            "Sec-WebSocket-Accept",
+            "sec-websocket-foo",
+        ] {
+            assert_eq!(fields.add(name, "v"), Err(HeaderError::Reserved(name.into())), "{name:?}");
+        }
+        for name in ["Sec-WebSocket", "X-Upgrade", "Set-Cookie"] {
+            assert_eq!(fields.add(name, "a=b; c \u{e9}"), Ok(()), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_header() {
+        assert_eq!(HeaderError::InvalidName("a\r\n".into()).to_string(), r#""a\r\n" is not a header name"#);
+        assert!(HeaderError::Reserved("Upgrade".into()).to_string().contains("\"Upgrade\""));
+    }
+}

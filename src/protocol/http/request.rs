@@ -1,0 +1,383 @@
+//! A request head, owned, in the bytes it came in.
+
+use core::fmt;
+use core::net::SocketAddr;
+
+use super::list::{ExtensionOffer, extension_offers, tokens};
+use super::response::{Response, refuse};
+use super::scanner::{HeadLimits, HeadScanner};
+
+/// The head of an HTTP request: what a client asks for when it connects.
+///
+/// Nothing is percent-decoded. Header names are matched without regard to case.
+///
+/// ```
+/// use threadbare::Request;
+///
+/// let head = b"GET /chat?room=7 HTTP/1.1\r\nHost: example.com\r\nCookie: id=42; theme=dark\r\n\r\n";
+/// let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+/// assert_eq!(request.path(), "/chat");
+/// assert_eq!(request.query(), Some("room=7"));
+/// assert_eq!(request.cookie("id"), Some("42"));
+/// ```
+#[derive(Clone)]
+pub struct Request {
+    head: Box<[u8]>,
+    method: Span,
+    target: Span,
+    fields: Box<[Field]>,
+    version: HttpVersion,
+    addr: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HttpVersion {
+    Http10,
+    Http11,
+}
+
+impl Request {
+    /// Parses a whole head, up to and with its closing empty line, within the default [`HeadLimits`]. `addr` is the
+    /// client's address.
+    ///
+    /// The error is the response that such a head deserves. Only the form of the head is checked here, not whether it
+    /// asks for a WebSocket connection.
+    pub fn parse(head: &[u8], addr: SocketAddr) -> Result<Request, Box<Response>> {
+        Request::parse_within(head, addr, &HeadLimits::default())
+    }
+
+    pub(crate) fn parse_within(head: &[u8], addr: SocketAddr, limits: &HeadLimits) -> Result<Request, Box<Response>> {
+        let mut scanner = HeadScanner::new(*limits);
+        if scanner.scan(head)? != Some(head.len()) {
+            return Err(refuse(400, "This is not one whole request head."));
+        }
+        if scanner.header_lines() > limits.max_headers {
+            return Err(refuse(431, "The request has too many header lines.")); // RFC 6585 5
+        }
+        let mut headers = vec![httparse::EMPTY_HEADER; scanner.header_lines()];
+        let mut parsed = httparse::Request::new(&mut headers);
+        // RFC 9112 2.2, 3, 5: among what httparse refuses are obs-fold (5.2) and whitespace before the colon (5.1).
+        parsed.parse(head).map_err(|error| match error {
+            // RFC 9110 15.6.6
+            httparse::Error::Version if names_other_version(head) => refuse(505, "HTTP/1.1 is spoken here."),
+            _ => refuse(400, "The request head is malformed."),
+        })?;
+
+        let method = parsed.method.unwrap_or_default();
+        let target = parsed.path.unwrap_or_default();
+        if target.len() > limits.max_target_size {
+            return Err(refuse(414, "The request target is too long.")); // RFC 9112 3
+        }
+        // RFC 9112 3.2: no octet outside of a URI's, and no fragment.
+        if target.bytes().any(|byte| !byte.is_ascii() || byte == b'#') {
+            return Err(refuse(400, "The request target is malformed."));
+        }
+        let fields: Option<Box<[Field]>> = parsed
+            .headers
+            .iter()
+            .map(|header| {
+                Some(Field { name: Span::of(header.name.as_bytes(), head)?, value: Span::of(header.value, head)? })
+            })
+            .collect();
+        match (Span::of(method.as_bytes(), head), Span::of(target.as_bytes(), head), fields) {
+            (Some(method), Some(target), Some(fields)) => {
+                let version = if parsed.version == Some(1) { HttpVersion::Http11 } else { HttpVersion::Http10 };
+                Ok(Request { head: head.into(), method, target, fields, version, addr })
+            }
+            _ => Err(refuse(431, "The request head is too large.")), // spans of 32 bits: 4 GiB
+        }
+    }
+
+    /// The method, `GET` in every opening handshake.
+    pub fn method(&self) -> &str {
+        self.str(self.method)
+    }
+
+    /// The request target as it came, such as `/chat?room=7`.
+    pub fn target(&self) -> &str {
+        self.str(self.target)
+    }
+
+    /// The target's path, up to the query.
+    pub fn path(&self) -> &str {
+        match self.path_and_query().split('?').next() {
+            // RFC 9110 4.2.3: "an empty path component is equivalent to an absolute path of '/'"
+            None | Some("") => "/",
+            Some(path) => path,
+        }
+    }
+
+    /// What follows the first `?` in the target.
+    pub fn query(&self) -> Option<&str> {
+        self.path_and_query().split_once('?').map(|(_, query)| query)
+    }
+
+    /// The value of the first header line of this name. Values that are not UTF-8 are passed over,
+    /// [`headers`](Request::headers) has them.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.header_values(name).next()
+    }
+
+    /// The values of all header lines of this name that are UTF-8.
+    pub fn header_values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.field_values(name).filter_map(|value| core::str::from_utf8(value).ok())
+    }
+
+    /// All header lines, in their order.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.fields.iter().map(|field| (self.str(field.name), self.bytes(field.value)))
+    }
+
+    /// The value of the first cookie of this name, as it came.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        self.cookies().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// Names and values of the cookies (RFC 6265 4.2).
+    pub fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.header_values("Cookie")
+            .flat_map(|line| line.split(';'))
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.trim_ascii(), value.trim_ascii()))
+    }
+
+    /// `Origin`: the site that the page which opens the connection came from. Browsers send it, programs seldom do.
+    pub fn origin(&self) -> Option<&str> {
+        self.header("Origin")
+    }
+
+    /// `Host`: the server, and its port, that the client means.
+    pub fn host(&self) -> Option<&str> {
+        self.header("Host")
+    }
+
+    /// The subprotocols that the client offers, the one it likes best first.
+    pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
+        self.field_values("Sec-WebSocket-Protocol").flat_map(|line| tokens(line).map_while(Result::ok))
+    }
+
+    /// The extensions that the client offers, the one it likes best first.
+    pub fn extensions(&self) -> impl Iterator<Item = ExtensionOffer<'_>> {
+        self.field_values("Sec-WebSocket-Extensions").flat_map(|line| extension_offers(line).map_while(Result::ok))
+    }
+
+    /// The address that the client connects from.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) fn version(&self) -> HttpVersion {
+        self.version
+    }
+
+    /// The values of all header lines of this name.
+    pub(crate) fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let named = move |field: &&Field| self.bytes(field.name).eq_ignore_ascii_case(name.as_bytes());
+        self.fields.iter().filter(named).map(|field| self.bytes(field.value))
+    }
+
+    /// Scheme and authority of a target in absolute-form (RFC 9112 3.2.2).
+    pub(crate) fn absolute_form(&self) -> Option<(&str, &str)> {
+        let (scheme, rest) = self.target().split_once("://").filter(|_| !self.target().starts_with('/'))?;
+        Some((scheme, rest.split(['/', '?']).next().unwrap_or_default()))
+    }
+
+    fn path_and_query(&self) -> &str {
+        let Some((scheme, authority)) = self.absolute_form() else { return self.target() };
+        self.target()
+            .get(scheme.len().saturating_add("://".len()).saturating_add(authority.len())..)
+            .unwrap_or_default()
+    }
+
+    fn str(&self, span: Span) -> &str {
+        core::str::from_utf8(self.bytes(span)).unwrap_or_default()
+    }
+
+    fn bytes(&self, span: Span) -> &[u8] {
+        self.head.get(span.start as usize..span.end as usize).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self
+            .headers()
+            .map(|(name, value)| {
+                let secret = SECRET.iter().any(|secret| secret.eq_ignore_ascii_case(name));
+                (name, if secret { "...".into() } else { String::from_utf8_lossy(value) })
+            })
+            .collect();
+        f.debug_struct("Request")
+            .field("method", &self.method())
+            .field("target", &self.target())
+            .field("headers", &headers)
+            .field("addr", &self.addr)
+            .finish()
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Field {
+    name: Span,
+    value: Span,
+}
+
+#[derive(Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// Where `part` lies in `whole`.
+    fn of(part: &[u8], whole: &[u8]) -> Option<Span> {
+        let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+        let end = start.checked_add(part.len()).filter(|end| *end <= whole.len())?;
+        Some(Span { start: start.try_into().ok()?, end: end.try_into().ok()? })
+    }
+}
+
+/// Whether this is a request line but for the version, which is not HTTP/1.0 or HTTP/1.1.
+fn names_other_version(head: &[u8]) -> bool {
+    let line = head.trim_ascii_start().split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut parts = line.split(|byte| *byte == b' ').skip(2);
+    matches!((parts.next(), parts.next()), (Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']), None))
+}
+
+/// Headers whose values stay out of logs.
+const SECRET: [&str; 3] = ["Authorization", "Proxy-Authorization", "Cookie"];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn addr() -> SocketAddr {
+        ([127, 0, 0, 1], 9).into()
+    }
+
+    fn request(head: &str) -> Request {
+        Request::parse(head.as_bytes(), addr()).unwrap()
+    }
+
+    fn status(head: &[u8]) -> u16 {
+        Request::parse(head, addr()).unwrap_err().status()
+    }
+
+    #[test]
+    fn the_parts_of_a_request() {
+        let r = request(
+            "GET /chat/a%20b?x=1?y HTTP/1.1\r\nHost: h:1\r\nX-A:  one \r\norigin: http://h\r\nx-a:\r\nX-A: \ttwo\t\r\n\
+             Cookie: a=1; b=\"2\";c=d=e ; junk\r\nCookie: a=3\r\n\
+             Sec-WebSocket-Protocol: chat, superchat\r\nsec-websocket-protocol: third\r\n\
+             Sec-WebSocket-Extensions: permessage-deflate; x=1\r\n\r\n",
+        );
+        assert_eq!(
+            (r.method(), r.target(), r.path(), r.query()),
+            ("GET", "/chat/a%20b?x=1?y", "/chat/a%20b", Some("x=1?y"))
+        );
+        assert_eq!((r.host(), r.origin(), r.addr()), (Some("h:1"), Some("http://h"), addr()));
+        assert_eq!((r.header("X-a"), r.header("X-B")), (Some("one"), None));
+        assert_eq!(r.header_values("x-A").collect::<Vec<_>>(), ["one", "", "two"]);
+        assert_eq!(r.headers().nth(1), Some(("X-A", b"one".as_slice())));
+        assert_eq!(r.cookies().collect::<Vec<_>>(), [("a", "1"), ("b", "\"2\""), ("c", "d=e"), ("a", "3")]);
+        assert_eq!((r.cookie("a"), r.cookie("A")), (Some("1"), None));
+        assert_eq!(r.subprotocols().collect::<Vec<_>>(), ["chat", "superchat", "third"]);
+        assert_eq!(r.extensions().map(|offer| offer.name().to_owned()).collect::<Vec<_>>(), ["permessage-deflate"]);
+        assert_eq!(r.version(), HttpVersion::Http11);
+    }
+
+    #[test]
+    fn targets_in_absolute_form() {
+        for (target, path, query) in [
+            ("http://h/a?b", "/a", Some("b")),
+            ("http://h", "/", None),
+            ("http://h?b", "/", Some("b")),
+            ("/a?u=http://h/x", "/a", Some("u=http://h/x")),
+            ("*", "*", None),
+        ] {
+            let r = request(&format!("GET {target} HTTP/1.0\r\n\r\n"));
+            assert_eq!((r.path(), r.query()), (path, query), "{target}");
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_utf_8_are_kept_as_bytes() {
+        let r =
+            Request::parse(b"GET / HTTP/1.1\r\nX: caf\xe9\r\nX: b\r\nSec-WebSocket-Protocol: caf\xe9\r\n\r\n", addr())
+                .unwrap();
+        assert_eq!(r.headers().next(), Some(("X", b"caf\xe9".as_slice())));
+        assert_eq!(r.header("X"), Some("b"));
+        assert_eq!(r.subprotocols().count(), 0);
+    }
+
+    #[test]
+    fn debug_does_not_tell_secrets() {
+        let text =
+            format!("{:?}", request("GET /p HTTP/1.1\r\nHost: shown\r\nauthorization: hid1\r\nCOOKIE: hid2\r\n\r\n"));
+        assert!(text.contains("shown") && text.contains("/p") && !text.contains("hid"), "{text}");
+    }
+
+    #[test]
+    fn malformed_heads_are_refused() {
+        for (expected, head) in [
+            (400, "GET / HTTP/1.1\r\nA : b\r\n\r\n"),      // space before the colon
+            (400, "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"), // obs-fold
+            (400, "GET / HTTP/1.1\r\n A: b\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nno colon\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\n: b\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nA: b\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nA: \0\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nA: b\r\n"),
+            (400, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"), // two
+            (400, "GET /\r\n\r\n"),
+            (400, "GET  / HTTP/1.1\r\n\r\n"),
+            (400, "GET / HTTP/1.1 \r\n\r\n"),
+            (400, "GET / http/1.1\r\n\r\n"),
+            (400, "GET / HTTP/11\r\n\r\n"),
+            (400, "G@T / HTTP/1.1\r\n\r\n"),
+            (400, "GET /a#b HTTP/1.1\r\n\r\n"),
+            (400, "GET /caf\u{e9} HTTP/1.1\r\n\r\n"),
+            (400, "GET /a b HTTP/1.1\r\n\r\n"),
+            (400, ""),
+            (400, "GET /a b HTTP/2.0\r\n\r\n"),
+            (505, "GET / HTTP/2.0\r\n\r\n"),
+            (505, "GET / HTTP/0.9\r\n\r\n"),
+            (505, "\r\nPRI * HTTP/2.0\r\n\r\n"),
+        ] {
+            assert_eq!(status(head.as_bytes()), expected, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn t_11_limits_are_exact() {
+        let limits = HeadLimits::default();
+        let with_headers = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
+        assert!(Request::parse(with_headers(limits.max_headers).as_bytes(), addr()).is_ok());
+        assert_eq!(status(with_headers(limits.max_headers + 1).as_bytes()), 431);
+        assert_eq!(status(with_headers(2_000).as_bytes()), 431);
+
+        let with_target = |length: usize| format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(length - 1));
+        assert!(Request::parse(with_target(limits.max_target_size).as_bytes(), addr()).is_ok());
+        assert_eq!(status(with_target(limits.max_target_size + 1).as_bytes()), 414);
+        assert_eq!(status(with_target(limits.max_head_size * 2).as_bytes()), 414);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Request::parse(&bytes, addr());
+        }
+
+        #[test]
+        fn headers_are_read_as_written(
+            headers in proptest::collection::vec(("[a-zA-Z-]{1,9}", "([!-~]([ -~]{0,20}[!-~])?)?"), 0..20),
+        ) {
+            let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let r = request(&format!("GET / HTTP/1.1\r\n{lines}\r\n"));
+            let given: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+            prop_assert_eq!(r.headers().collect::<Vec<_>>(), given);
+        }
+    }
+}

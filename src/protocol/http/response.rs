@@ -1,0 +1,263 @@
+//! Plain HTTP answers, refusals of the opening handshake among them.
+
+use super::fields::{HeaderError, HeaderFields, push_field};
+
+/// A complete HTTP response, after which the connection is closed: an answer to a request that is no upgrade, or a
+/// refusal of the opening handshake (then also known as [`Reject`]).
+///
+/// `Connection` and `Content-Length` are added by the library; a 426 also gets the `Upgrade` and
+/// `Sec-WebSocket-Version` it needs.
+///
+/// ```
+/// # fn main() -> Result<(), threadbare::HeaderError> {
+/// use threadbare::Response;
+///
+/// let page = Response::new(200).html("<h1>Hello</h1>");
+/// let teapot = Response::new(418).header("X-Pot", "short and stout")?.text("I am a teapot");
+/// # assert_eq!((page.status(), teapot.status()), (200, 418));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Response {
+    status: u16,
+    fields: HeaderFields,
+    body: Vec<u8>,
+}
+
+/// A [`Response`] that refuses an opening handshake: `Reject::new(404)`.
+pub type Reject = Response;
+
+impl Response {
+    /// A response with this status code and no body.
+    ///
+    /// Statuses that end no request (100 to 199) or are none (below 100, above 599) become 500: a refusal must never
+    /// look like a 101.
+    pub fn new(status: u16) -> Response {
+        let status = if (200..=599).contains(&status) { status } else { 500 };
+        Response { status, fields: HeaderFields::default(), body: Vec::new() }
+    }
+
+    /// Adds a header. Names that the library sets itself and whatever would break the head are refused.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Response, HeaderError> {
+        self.fields.add(name, value)?;
+        Ok(self)
+    }
+
+    /// Sets the body, and no `Content-Type`.
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Response {
+        self.body = body.into();
+        self
+    }
+
+    /// Sets the body and `Content-Type: text/plain; charset=utf-8`.
+    pub fn text(mut self, text: &str) -> Response {
+        self.fields.set_trusted("Content-Type", "text/plain; charset=utf-8");
+        self.body(text)
+    }
+
+    /// Sets the body and `Content-Type: text/html; charset=utf-8`.
+    pub fn html(mut self, page: &str) -> Response {
+        self.fields.set_trusted("Content-Type", "text/html; charset=utf-8");
+        self.body(page)
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The bytes to send: head and body.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.encode_head();
+        if self.may_have_content() {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+
+    /// The bytes that answer a `HEAD` request: the head of [`encode`](Response::encode), with the same
+    /// `Content-Length`, and no body.
+    pub fn encode_head(&self) -> Vec<u8> {
+        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status)).into_bytes();
+        push_field(&mut head, "Connection", "close");
+        if self.status == 426 {
+            // RFC 9110 15.5.22: "MUST send an Upgrade header field in a 426 response"; 7.8: and the connection option
+            // with it.
+            push_field(&mut head, "Connection", "Upgrade");
+            push_field(&mut head, "Upgrade", "websocket");
+            push_field(&mut head, "Sec-WebSocket-Version", "13"); // RFC 6455 4.4
+        }
+        if !matches!(self.status, 204 | 304) {
+            // RFC 9110 8.6: never in a 204; in a 304 it would be the length of another response.
+            let length = if self.may_have_content() { self.body.len() } else { 0 };
+            push_field(&mut head, "Content-Length", &length.to_string());
+        }
+        self.fields.encode_into(&mut head);
+        head.extend_from_slice(b"\r\n");
+        head
+    }
+
+    /// RFC 9110 6.4.1 and 15.3.6.
+    fn may_have_content(&self) -> bool {
+        !matches!(self.status, 204 | 205 | 304)
+    }
+
+    /// A header of the library's own.
+    pub(crate) fn with(mut self, name: &'static str, value: &'static str) -> Response {
+        self.fields.set_trusted(name, value);
+        self
+    }
+}
+
+/// A refusal that tells the developer at the other end what is wrong.
+pub(crate) fn refuse(status: u16, why: &str) -> Box<Response> {
+    Box::new(Response::new(status).text(&format!("{why}\n")))
+}
+
+/// The IANA registry of HTTP status codes.
+fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        511 => "Network Authentication Required",
+        // RFC 9112 4: the phrase may be empty, the space before it may not.
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(response: &Response) -> String {
+        String::from_utf8(response.encode()).unwrap()
+    }
+
+    #[test]
+    fn a_response_is_complete() {
+        let response = Response::new(404).header("X-A", "b c").unwrap().text("no such room\n");
+        assert_eq!(
+            encoded(&response),
+            "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 13\r\nX-A: b c\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\r\nno such room\n"
+        );
+        assert_eq!(encoded(&Response::new(599)), "HTTP/1.1 599 \r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    }
+
+    #[test]
+    fn the_answer_to_head_is_the_same_head() {
+        let response = Response::new(200).html("<p>hi");
+        let head = response.encode_head();
+        assert!(response.encode().starts_with(&head) && response.encode().ends_with(b"\r\n\r\n<p>hi"));
+        assert!(head.ends_with(b"\r\n\r\n"));
+        assert!(String::from_utf8(head).unwrap().contains("Content-Length: 5\r\n"));
+    }
+
+    #[test]
+    fn statuses_without_content_have_none() {
+        for status in [204, 304] {
+            let text = encoded(&Response::new(status).body("x"));
+            assert!(text.ends_with("\r\n\r\n") && !text.contains("Content-Length"), "{text}");
+        }
+        assert!(encoded(&Response::new(205).body("x")).ends_with("Content-Length: 0\r\n\r\n"));
+    }
+
+    #[test]
+    fn h_02_a_refusal_is_never_a_101() {
+        for status in [0, 99, 100, 101, 199, 600, u16::MAX] {
+            assert_eq!(Reject::new(status).status(), 500);
+        }
+        assert_eq!(Reject::new(200).status(), 200);
+    }
+
+    #[test]
+    fn upgrade_required_says_what_to_upgrade_to() {
+        let text = encoded(&Response::new(426));
+        assert!(text.contains("\r\nUpgrade: websocket\r\n") && text.contains("\r\nSec-WebSocket-Version: 13\r\n"));
+        assert!(text.contains("\r\nConnection: close\r\nConnection: Upgrade\r\n"));
+    }
+
+    #[test]
+    fn text_replaces_the_content_type() {
+        let text = encoded(&Response::new(200).header("content-type", "a/b").unwrap().text("x"));
+        assert!(!text.contains("a/b"));
+        let text = encoded(&Response::new(200).header("Content-Type", "a/b").unwrap().body("x"));
+        assert!(text.contains("Content-Type: a/b\r\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_28_the_emitted_head_holds_exactly_the_given_headers(
+            given in proptest::collection::vec(("[!-~]{1,8}|X-[a-z]{1,5}", "\\PC{0,20}|[ -~\r\n\t\0]{0,9}"), 0..6),
+            body in "\\PC{0,20}",
+        ) {
+            let mut response = Response::new(403).body(body.clone());
+            let mut expected = vec![
+                ("Connection".to_owned(), "close".to_owned()),
+                ("Content-Length".to_owned(), body.len().to_string()),
+            ];
+            for (name, value) in given {
+                if let Ok(with) = response.clone().header(&name, &value) {
+                    response = with;
+                    expected.push((name, value));
+                }
+            }
+            let bytes = response.encode();
+            let mut headers = [httparse::EMPTY_HEADER; 16];
+            let mut parsed = httparse::Response::new(&mut headers);
+            let length = parsed.parse(&bytes).unwrap().unwrap();
+            let found: Vec<_> = parsed.headers.iter().map(|header| (header.name, header.value)).collect();
+            let expected: Vec<_> = expected.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+            prop_assert_eq!(found, expected);
+            prop_assert_eq!(&bytes[length..], body.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Finding the end of a head in bytes that arrive piece by piece.
+
+use super::response::{Response, refuse};
+
+/// How large a request head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeadLimits {
+    /// The whole head in bytes, its closing empty line included: 16 KiB, which has room for large cookies. Beyond: 431.
+    pub max_head_size: usize,
+    /// The number of header lines: 128. Beyond: 431.
+    pub max_headers: usize,
+    /// The request target (path and query) in bytes: 8 KiB; RFC 9110 4.1 recommends at least 8,000. Beyond: 414.
+    pub max_target_size: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        HeadLimits { max_head_size: 16 * 1024, max_headers: 128, max_target_size: 8 * 1024 }
+    }
+}
+
+/// Searches for the end of a request head in a buffer that grows, and looks at each byte once.
+///
+/// What can not become a request is refused at its first wrong byte, so that the outcome does not depend on how the
+/// bytes were split.
+#[derive(Clone, Debug)]
+pub struct HeadScanner {
+    limits: HeadLimits,
+    scanned: usize,
+    /// Lines that have ended, the empty line before the request line not counted.
+    lines: usize,
+    /// Bytes of the line that has not ended yet.
+    line_length: usize,
+    previous: u8,
+    skipped_empty_line: bool,
+}
+
+impl HeadScanner {
+    /// A scanner for one head.
+    pub fn new(limits: HeadLimits) -> HeadScanner {
+        HeadScanner { limits, scanned: 0, lines: 0, line_length: 0, previous: 0, skipped_empty_line: false }
+    }
+
+    /// Goes on with the search. `received` is everything received so far, from the first byte of the head.
+    ///
+    /// Returns the length of the head once its end has been received; after that, and after a refusal, the scanner has
+    /// done its work.
+    pub fn scan(&mut self, received: &[u8]) -> Result<Option<usize>, Box<Response>> {
+        for (offset, &byte) in received.iter().enumerate().skip(self.scanned) {
+            self.scanned = self.scanned.saturating_add(1);
+            if offset >= self.limits.max_head_size {
+                // RFC 6585 5: "unwilling to process the request because its header fields are too large".
+                return Err(refuse(431, "The request head is too large."));
+            }
+            if self.lines == 0 && self.line_length >= self.max_request_line() {
+                return Err(refuse(414, "The request target is too long.")); // RFC 9112 3
+            }
+            match (self.previous, byte) {
+                (b'\r', b'\n') => {
+                    if self.end_line()? {
+                        return Ok(Some(self.scanned));
+                    }
+                }
+                // RFC 9112 2.2: a recipient of a bare CR "MUST consider that element to be invalid".
+                (b'\r', _) => return Err(refuse(400, "A CR is not followed by LF.")),
+                // RFC 9112 2.2 allows a bare LF as a line end; what proxies disagree on is refused.
+                (_, b'\n') => return Err(refuse(400, "A line ends in LF without CR.")),
+                (_, b'\r' | b'\t' | b' '..=b'~' | 0x80..) => self.line_length = self.line_length.saturating_add(1),
+                // RFC 9110 5.5: values with "NUL characters are invalid and dangerous", with other controls invalid.
+                _ => return Err(refuse(400, "The request head contains a control character.")),
+            }
+            self.previous = byte;
+        }
+        Ok(None)
+    }
+
+    /// How many bytes the scanner has looked at, in all calls together.
+    pub fn bytes_scanned(&self) -> usize {
+        self.scanned
+    }
+
+    /// Header lines that have ended.
+    pub(super) fn header_lines(&self) -> usize {
+        self.lines.saturating_sub(1)
+    }
+
+    /// Whether the line that ends here ends the head.
+    fn end_line(&mut self) -> Result<bool, Box<Response>> {
+        let empty = self.line_length == 1; // the CR
+        self.line_length = 0;
+        if !empty {
+            self.lines = self.lines.saturating_add(1);
+            return Ok(false);
+        }
+        if self.lines > 0 {
+            return Ok(true);
+        }
+        // RFC 9112 2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line". One it is.
+        if self.skipped_empty_line {
+            return Err(refuse(400, "Empty lines before the request line."));
+        }
+        self.skipped_empty_line = true;
+        Ok(false)
+    }
+
+    fn max_request_line(&self) -> usize {
+        self.limits.max_target_size.saturating_add(METHOD_AND_VERSION)
+    }
+}
+
+/// Room in the request line for the method, two spaces, the version and CRLF. A target that only fits because its
+/// method is short is refused when the whole line is parsed.
+const METHOD_AND_VERSION: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEAD: &[u8] = b"GET /chat HTTP/1.1\r\nHost: example.com\r\nX: y\r\n\r\n";
+
+    fn scan_whole(bytes: &[u8], limits: HeadLimits) -> Result<Option<usize>, u16> {
+        HeadScanner::new(limits).scan(bytes).map_err(|refusal| refusal.status())
+    }
+
+    fn scan_bytewise(bytes: &[u8], limits: HeadLimits) -> Result<Option<usize>, u16> {
+        let mut scanner = HeadScanner::new(limits);
+        for end in 0..=bytes.len() {
+            match scanner.scan(&bytes[..end]) {
+                Ok(None) => {}
+                Ok(done) => return Ok(done),
+                Err(refusal) => return Err(refusal.status()),
+            }
+        }
+        Ok(None)
+    }
+
+    fn small() -> HeadLimits {
+        HeadLimits { max_head_size: 300, max_headers: 8, max_target_size: 100 }
+    }
+
+    #[test]
+    fn a_head_is_found_at_every_split() {
+        let mut stream = HEAD.to_vec();
+        stream.extend_from_slice(b"\x81\x85frames\r\n\r\n");
+        for split in 0..=stream.len() {
+            let mut scanner = HeadScanner::new(HeadLimits::default());
+            let first = scanner.scan(&stream[..split]).unwrap();
+            let found = first.or_else(|| scanner.scan(&stream).unwrap());
+            assert_eq!(found, Some(HEAD.len()), "split at {split}");
+        }
+        assert_eq!(scan_bytewise(&stream, HeadLimits::default()), Ok(Some(HEAD.len())));
+    }
+
+    #[test]
+    fn a_10_each_byte_is_scanned_once() {
+        let limits = HeadLimits { max_head_size: 30_000, ..HeadLimits::default() };
+        let mut bytes = b"GET / HTTP/1.1\r\nX: ".to_vec();
+        let mut scanner = HeadScanner::new(limits);
+        while bytes.len() < 20_000 {
+            bytes.push(b'x');
+            assert_eq!(scanner.scan(&bytes).unwrap(), None);
+            assert!(scanner.bytes_scanned() <= bytes.len());
+        }
+    }
+
+    #[test]
+    fn t_11_sizes_are_bounded_to_the_byte() {
+        let limits = small();
+        let mut head = b"GET / HTTP/1.1\r\nX: ".to_vec();
+        head.resize(limits.max_head_size - 4, b'x');
+        head.extend_from_slice(b"\r\n\r\n");
+        assert_eq!(scan_whole(&head, limits), Ok(Some(limits.max_head_size)));
+        head.insert(20, b'x');
+        assert_eq!(scan_whole(&head, limits), Err(431));
+        assert_eq!(scan_bytewise(&head, limits), Err(431));
+
+        let endless_target = [b"GET /".as_slice(), &[b'a'; 400]].concat();
+        assert_eq!(scan_whole(&endless_target, limits), Err(414));
+        assert_eq!(scan_bytewise(&endless_target, limits), Err(414));
+        assert_eq!(scan_whole(&endless_target[..120], limits), Ok(None));
+    }
+
+    #[test]
+    fn one_empty_line_before_the_request_line_is_ignored() {
+        let head = [b"\r\n", HEAD].concat();
+        assert_eq!(scan_whole(&head, HeadLimits::default()), Ok(Some(head.len())));
+        assert_eq!(scan_whole(b"\r\n\r\nGET", HeadLimits::default()), Err(400));
+    }
+
+    #[test]
+    fn what_can_not_become_a_request_is_refused_at_once() {
+        for bytes in [
+            b"\n".as_slice(),
+            b"GET / HTTP/1.1\n",
+            b"GET / HTTP/1.1\r\nHost: a\n",
+            b"GET / HTTP/1.1\rH",
+            b"\r\r\n",
+            b"GET /\0",
+            b"\x16\x03\x01", // a TLS ClientHello
+            b"GET / HTTP/1.1\r\nX: \x7f",
+        ] {
+            assert_eq!(scan_whole(bytes, HeadLimits::default()), Err(400), "{}", bytes.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_outcome_does_not_depend_on_the_split(
+            bytes in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(0), b' '..=b'~'], 0..400),
+            crlf in any::<bool>(),
+        ) {
+            let line_ends = |b: u8| if b < b' ' { vec![b'\r', b'\n'] } else { vec![b; 8] };
+            let bytes = if crlf { bytes.into_iter().flat_map(line_ends).collect() } else { bytes };
+            prop_assert_eq!(scan_whole(&bytes, small()), scan_bytewise(&bytes, small()));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! UTF-8 validation of text that arrives in pieces.
+
+/// The text is not UTF-8 (RFC 6455 8.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidUtf8;
+
+/// A validator that remembers a character cut in two, so that a text can be checked as it arrives and is refused
+/// at its first wrong byte.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Validator {
+    /// The beginning of a character whose end has not arrived: at most three bytes.
+    cut: [u8; 4],
+    cut_len: u8,
+}
+
+impl Validator {
+    /// Checks the next piece.
+    ///
+    /// # Errors
+    /// [`InvalidUtf8`] as soon as no continuation could make the text valid.
+    pub fn feed(&mut self, piece: &[u8]) -> Result<(), InvalidUtf8> {
+        let mut rest = piece;
+        while self.cut_len > 0 {
+            let Some((&byte, tail)) = rest.split_first() else { return Ok(()) };
+            rest = tail;
+            let Some(slot) = self.cut.get_mut(usize::from(self.cut_len)) else { return Err(InvalidUtf8) };
+            *slot = byte;
+            self.cut_len += 1;
+            match std::str::from_utf8(self.cut.get(..usize::from(self.cut_len)).unwrap_or_default()) {
+                Ok(_) => self.cut_len = 0,
+                Err(error) if error.error_len().is_some() => return Err(InvalidUtf8),
+                Err(_) => {}
+            }
+        }
+        match std::str::from_utf8(rest) {
+            Ok(_) => Ok(()),
+            // `error_len` is `None` only where the input ends inside a character that may yet become valid.
+            Err(error) if error.error_len().is_some() => Err(InvalidUtf8),
+            Err(error) => {
+                let tail = rest.get(error.valid_up_to()..).unwrap_or_default();
+                for (slot, byte) in self.cut.iter_mut().zip(tail) {
+                    *slot = *byte;
+                }
+                self.cut_len = tail.len() as u8;
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks that the text does not end inside a character.
+    ///
+    /// # Errors
+    /// [`InvalidUtf8`] if it does.
+    pub fn finish(&self) -> Result<(), InvalidUtf8> {
+        if self.cut_len == 0 { Ok(()) } else { Err(InvalidUtf8) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn first_error(pieces: &[&[u8]]) -> Option<usize> {
+        let mut validator = Validator::default();
+        for (index, piece) in pieces.iter().enumerate() {
+            if validator.feed(piece).is_err() {
+                return Some(index);
+            }
+        }
+        validator.finish().err().map(|InvalidUtf8| pieces.len())
+    }
+
+    #[test]
+    fn p_07_refuses_at_the_first_wrong_byte() {
+        // Autobahn 6.4: "κόσμε", then a character above U+10FFFF, then more.
+        let text = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited";
+        let bytes: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(first_error(&bytes), Some(12), "F4 may begin a character; 90 after it may not follow");
+        assert_eq!(first_error(&[&text[..12], &text[12..]]), Some(1));
+    }
+
+    #[test]
+    fn a_character_cut_by_the_end_is_invalid() {
+        assert_eq!(first_error(&[b"abc\xe2\x82"]), Some(1));
+        assert_eq!(first_error(&[b"abc\xe2\x82", b"\xac"]), None);
+        assert_eq!(first_error(&[b"\xed\xa0"]), Some(0), "a surrogate is refused before its third byte");
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_std_in_any_chunking(bytes in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..40),
+            ".{0,20}".prop_map(String::into_bytes),
+            (".{0,8}", any::<u8>(), ".{0,8}").prop_map(|(a, b, c)| [a.as_bytes(), &[b], c.as_bytes()].concat()),
+        ], size in 1_usize..9) {
+            let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
+            prop_assert_eq!(first_error(&pieces).is_none(), std::str::from_utf8(&bytes).is_ok());
+        }
+    }
+}

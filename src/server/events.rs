@@ -1,0 +1,425 @@
+//! Events on the application's side: what a channel carries, and how a thread waits for it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::protocol::close::CloseReason;
+use crate::protocol::http::Request;
+use crate::protocol::message::{Assembled, Message};
+use crate::worker::inbox::{Command, Inbox};
+use crate::worker::peer::Peer;
+
+/// What happens on a server's connections.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection is established; this is the request that opened it.
+    Open(Peer, Request),
+    /// A text or binary message arrived.
+    Message(Peer, Message),
+    /// A connection has ended, or its peer has started the closing handshake; exactly one per connection, its last.
+    Close(Peer, CloseReason),
+}
+
+impl Event {
+    /// The connection it happened on.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        match self {
+            Event::Open(peer, _) | Event::Message(peer, _) | Event::Close(peer, _) => peer,
+        }
+    }
+}
+
+/// Events of one turn of a worker: the payloads of small messages lie in one block of bytes, so that a message costs no
+/// allocation on the one thread that is freed on the other.
+///
+/// An iterator; what is left when it is dropped is lost. [`Events`] puts batches together again, and is what to use
+/// unless the batches themselves are waited for in a [`Select`](crossbeam_channel::Select).
+pub struct Batch {
+    pub(super) block: Block,
+    pub(super) next: usize,
+    pub(super) shard: Arc<Shard>,
+}
+
+/// What a batch is made of; recycled.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    pub(super) peers: Vec<Peer>,
+    pub(super) records: Vec<Record>,
+    pub(super) bytes: Vec<u8>,
+    /// What it counts against the limit of waiting events.
+    pub(super) cost: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Record {
+    /// Index of the connection's handle.
+    pub(super) peer: u32,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    Open(Box<Request>),
+    Text {
+        start: u32,
+        end: u32,
+    },
+    Binary {
+        start: u32,
+        end: u32,
+    },
+    Assembled(Box<Assembled>),
+    Close(Box<CloseReason>),
+    /// Was given out.
+    Taken,
+}
+
+/// What the workers and the application's threads share of one channel of events.
+#[derive(Debug)]
+pub(super) struct Shard {
+    /// The cost of the batches that are in the channel or in the application's hands.
+    pub(super) outstanding: AtomicUsize,
+    pub(super) limit: usize,
+    /// A worker stopped reading because of the limit.
+    pub(super) stalled: AtomicBool,
+    /// Nobody receives any more.
+    pub(super) orphaned: AtomicBool,
+    pub(super) workers: OnceLock<Arc<[Arc<Inbox>]>>,
+    pub(super) parked: Parked,
+    /// Blocks on their way back.
+    pub(super) spare: (Sender<Block>, Receiver<Block>),
+}
+
+/// Threads that sleep until there are events.
+#[derive(Debug, Default)]
+pub(super) struct Parked {
+    count: AtomicUsize,
+    threads: Mutex<Vec<Thread>>,
+}
+
+impl Parked {
+    fn enter(&self) {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(std::thread::current());
+        self.count.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    fn leave(&self) {
+        self.count.fetch_sub(1, Ordering::SeqCst);
+        let me = std::thread::current().id();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = threads.iter().position(|thread| thread.id() == me) {
+            threads.swap_remove(index);
+        }
+    }
+
+    /// Wakes every thread that sleeps, after something was sent.
+    pub(super) fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.count.load(Ordering::SeqCst) > 0 {
+            for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                thread.unpark();
+            }
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn new(limit: usize) -> Shard {
+        Shard {
+            outstanding: AtomicUsize::new(0),
+            limit,
+            stalled: AtomicBool::new(false),
+            orphaned: AtomicBool::new(false),
+            workers: OnceLock::new(),
+            parked: Parked::default(),
+            spare: crossbeam_channel::bounded(SPARE_BLOCKS),
+        }
+    }
+
+    /// The application is done with a block.
+    fn release(&self, mut block: Block) {
+        let cost = block.cost;
+        block.peers.clear();
+        block.records.clear();
+        block.bytes.clear();
+        block.cost = 0;
+        if block.bytes.capacity() <= MAX_SPARE_SIZE {
+            // A full channel of spares means that this one is not needed.
+            let _ = self.spare.0.try_send(block);
+        }
+        let left = self.outstanding.fetch_sub(cost, Ordering::SeqCst).saturating_sub(cost);
+        if left < self.limit.div_ceil(2) && self.stalled.swap(false, Ordering::SeqCst) {
+            self.tell_workers(|| Command::Resume);
+        }
+    }
+
+    fn tell_workers(&self, command: impl Fn() -> Command) {
+        for inbox in self.workers.get().into_iter().flat_map(|workers| workers.iter()) {
+            inbox.send(command());
+        }
+    }
+}
+
+const SPARE_BLOCKS: usize = 16;
+const MAX_SPARE_SIZE: usize = 512 << 10;
+
+impl Iterator for Batch {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        let record = self.block.records.get_mut(self.next)?;
+        self.next += 1;
+        let peer = self.block.peers.get(record.peer as usize)?.clone();
+        let bytes = |start: u32, end: u32| &self.block.bytes[start as usize..end as usize];
+        Some(match std::mem::replace(&mut record.what, What::Taken) {
+            What::Open(request) => Event::Open(peer, *request),
+            What::Text { start, end } => {
+                // Validated on the worker's thread; made here, because what one thread allocates another frees dearly.
+                Event::Message(peer, Message::Text(text_of(bytes(start, end))))
+            }
+            What::Binary { start, end } => Event::Message(peer, Message::Binary(bytes(start, end).to_vec())),
+            What::Assembled(message) => Event::Message(peer, message.into_message()),
+            What::Close(reason) => {
+                // Everything before it was given out, and answered if it is answered from this thread.
+                answered(&peer);
+                Event::Close(peer, *reason)
+            }
+            What::Taken => return None,
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.block.records.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Batch {}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for record in &self.block.records[self.next..] {
+            if let (What::Close(_), Some(peer)) = (&record.what, self.block.peers.get(record.peer as usize)) {
+                answered(peer);
+            }
+        }
+        self.shard.release(std::mem::take(&mut self.block));
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("events", &self.len()).finish_non_exhaustive()
+    }
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        // Not reached: the worker validated it.
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
+fn answered(peer: &Peer) {
+    peer.shared.inbox.send(Command::Answered { to: peer.shared.key });
+}
+
+/// The receiving end of a server's events: all of them, or with
+/// [`channels(n)`](crate::ServerBuilder::channels) the n-th part of the connections.
+///
+/// A connection's events always come through the same receiver, in order. Clones share it; where two threads take
+/// events from one receiver, the order between them is theirs to keep. When every clone is dropped, the connections
+/// behind it are closed with 1001.
+#[derive(Clone, Debug)]
+pub struct Events {
+    end: Arc<End>,
+}
+
+#[derive(Debug)]
+struct End {
+    receiver: Receiver<Batch>,
+    shard: Arc<Shard>,
+    /// Batches that were begun.
+    begun: Mutex<VecDeque<Batch>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.shard.orphaned.store(true, Ordering::SeqCst);
+        self.shard.tell_workers(|| Command::Orphaned);
+    }
+}
+
+impl Events {
+    pub(super) fn new(receiver: Receiver<Batch>, shard: Arc<Shard>) -> Events {
+        Events { end: Arc::new(End { receiver, shard, begun: Mutex::default() }) }
+    }
+
+    /// Waits for the next event.
+    ///
+    /// # Errors
+    /// The server has shut down and every event was received.
+    #[doc(alias = "read")]
+    pub fn recv(&self) -> Result<Event, RecvError> {
+        self.wait(None).map_err(|_| RecvError)
+    }
+
+    /// The next event, if there is one now.
+    ///
+    /// # Errors
+    /// There is none now, or there will be none any more.
+    pub fn try_recv(&self) -> Result<Event, TryRecvError> {
+        let mut begun = self.end.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            while let Some(batch) = begun.front_mut() {
+                if let Some(event) = batch.next() {
+                    return Ok(event);
+                }
+                begun.pop_front();
+            }
+            begun.push_back(self.end.receiver.try_recv()?);
+        }
+    }
+
+    /// Waits for the next event, up to `timeout`.
+    ///
+    /// # Errors
+    /// The time is over, or there will be no event any more.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, RecvTimeoutError> {
+        self.wait(Instant::now().checked_add(timeout))
+    }
+
+    /// Waits for the next event, until `deadline`.
+    ///
+    /// # Errors
+    /// The time is over, or there will be no event any more.
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<Event, RecvTimeoutError> {
+        self.wait(Some(deadline))
+    }
+
+    /// The events as they come, until the server has shut down.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { events: Some(self), batch: None }
+    }
+
+    /// The channel behind it, for use in [`crossbeam_channel::select!`] beside the application's own channels. Each
+    /// [`Batch`] that it gives is to be iterated to its end.
+    ///
+    /// Waiting in a `Select` costs more than [`recv`](Events::recv), because crossbeam spins before it sleeps.
+    ///
+    /// ```no_run
+    /// # let server = threadbare::Server::bind("127.0.0.1:0").unwrap();
+    /// # let (_keep, ticks) = crossbeam_channel::unbounded::<()>();
+    /// let events = server.events();
+    /// crossbeam_channel::select! {
+    ///     recv(events.as_channel()) -> batch => for event in batch.unwrap() {
+    ///         println!("{event:?}");
+    ///     },
+    ///     recv(ticks) -> _ => println!("tick"),
+    /// }
+    /// ```
+    #[must_use]
+    pub fn as_channel(&self) -> &Receiver<Batch> {
+        &self.end.receiver
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
+        self.sleep_until(deadline, || self.try_recv())
+    }
+
+    /// The rest of a batch that was begun, or the next one.
+    fn next_batch(&self) -> Result<Batch, TryRecvError> {
+        if let Some(batch) = self.end.begun.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+            return Ok(batch);
+        }
+        self.end.receiver.try_recv()
+    }
+
+    /// Tries, and sleeps in between. crossbeam's own `recv` spins and yields first, which on a busy core is most of what
+    /// a message costs; here the worker looks once a turn whether anybody sleeps.
+    fn sleep_until<T>(
+        &self,
+        deadline: Option<Instant>,
+        attempt: impl Fn() -> Result<T, TryRecvError>,
+    ) -> Result<T, RecvTimeoutError> {
+        let parked = &self.end.shard.parked;
+        loop {
+            match attempt() {
+                Ok(found) => return Ok(found),
+                Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) => {}
+            }
+            parked.enter();
+            let found = attempt();
+            if let Err(TryRecvError::Empty) = found {
+                match deadline {
+                    None => std::thread::park(),
+                    Some(deadline) => std::thread::park_timeout(deadline.saturating_duration_since(Instant::now())),
+                }
+            }
+            parked.leave();
+            match found {
+                Ok(found) => return Ok(found),
+                Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                    return attempt().map_err(|_| RecvTimeoutError::Timeout);
+                }
+                Err(TryRecvError::Empty) => {}
+            }
+        }
+    }
+}
+
+/// The events as they come; made by [`Events::iter`] and [`Server::iter`](crate::Server::iter).
+#[derive(Debug)]
+pub struct Iter<'a> {
+    pub(super) events: Option<&'a Events>,
+    pub(super) batch: Option<Batch>,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.batch.as_mut().and_then(Iterator::next) {
+                return Some(event);
+            }
+            // Given back before the wait, so that its block is there for the next.
+            self.batch = None;
+            let events = self.events?;
+            self.batch = Some(events.sleep_until(None, || events.next_batch()).ok()?);
+        }
+    }
+}
+
+impl Drop for Iter<'_> {
+    fn drop(&mut self) {
+        if let (Some(events), Some(batch)) = (self.events, self.batch.take())
+            && batch.len() > 0
+        {
+            events.end.begun.lock().unwrap_or_else(PoisonError::into_inner).push_front(batch);
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Events {
+    type Item = Event;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}

@@ -1,0 +1,227 @@
+//! One connection during its opening handshake.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::protocol::handshake::server::{self, Parsed};
+use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy};
+use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response};
+use crate::transport::stream::{Io, Stream, attempt};
+
+/// Unread input that is thrown away behind a refusal, so that the client sees it: the kernel answers input to a closed
+/// socket with RST, which takes what was sent from the client.
+const MAX_DRAINED: usize = 64 << 10;
+
+/// The most that one read takes.
+pub(super) const READ_SIZE: usize = 16 << 10;
+
+/// Decides about requests: the server's policies and the application's hooks.
+pub(super) struct Rules {
+    pub(super) limits: HeadLimits,
+    pub(super) subprotocols: Vec<Arc<str>>,
+    pub(super) origins: OriginPolicy,
+    pub(super) hosts: HostPolicy,
+    pub(super) decide: Decide,
+    pub(super) http: Box<dyn Fn(&Request) -> Response + Send>,
+}
+
+/// The hook of [`Decide::Now`].
+type DecideNow = Box<dyn Fn(&Request) -> Result<Accept, Response> + Send>;
+
+/// How the application decides about a request that is a handshake.
+pub(super) enum Decide {
+    /// On the reactor's thread.
+    Now(DecideNow),
+    /// From another thread, later.
+    Later(Box<dyn Fn(Request, super::pending::Pending) + Send>),
+}
+
+/// A connection that is not established.
+pub(super) struct Handshake<C> {
+    pub(super) stream: Stream,
+    pub(super) addr: SocketAddr,
+    pub(super) state: State<C>,
+    /// The head as far as it has arrived, and what came behind it.
+    buffer: Vec<u8>,
+    scanner: HeadScanner,
+    /// The deadline of its end is set.
+    pub(super) ending: bool,
+    /// It counts towards the limits on connections.
+    pub(super) admitted: bool,
+}
+
+/// How far it has come.
+pub(super) enum State<C> {
+    /// The head is incomplete.
+    Reading,
+    /// The application decides; bytes that follow the head wait in the buffer.
+    Deciding(Box<Request>),
+    /// The answer goes out; then the connection is established, or ends.
+    Writing { answer: Vec<u8>, written: usize, established: Option<Box<Established<C>>> },
+    /// FIN is sent; so much more input is thrown away.
+    Draining { left: usize },
+    /// Established: to be handed to a worker.
+    Ready(Box<Established<C>>),
+    /// To be dropped.
+    Gone,
+}
+
+/// An established connection, with the application's part of it.
+pub(super) struct Established<C> {
+    pub(super) subprotocol: Option<Arc<str>>,
+    pub(super) app: C,
+}
+
+/// What the handshake agrees on, and the 101 that says so.
+pub(super) struct Agreed {
+    answer: Vec<u8>,
+    subprotocol: Option<Arc<str>>,
+}
+
+/// What the reactor is to do next.
+pub(super) enum Next {
+    /// Wait for the socket, or for the application.
+    Wait,
+    /// Ask the application.
+    Decide(Request),
+}
+
+impl Rules {
+    /// What is agreed on where the application's decision is this one.
+    pub(super) fn agree(&self, request: &Request, decision: Result<Accept, Response>) -> Result<Agreed, Box<Response>> {
+        let mut accept = decision?;
+        if accept.chosen_subprotocol().is_none()
+            && let Some(chosen) = server::select_subprotocol(request, &self.subprotocols)
+        {
+            accept = accept.subprotocol(chosen);
+        }
+        let answer = server::respond(request, &accept).map_err(|error| {
+            log::error!("{}: the handshake could not be accepted: {error}", request.addr());
+            Response::new(500)
+        })?;
+        let subprotocol = accept.chosen_subprotocol().map(|chosen| {
+            let known = self.subprotocols.iter().find(|known| &***known == chosen);
+            known.cloned().unwrap_or_else(|| chosen.into())
+        });
+        Ok(Agreed { answer, subprotocol })
+    }
+}
+
+impl<C> Handshake<C> {
+    pub(super) fn new(stream: Stream, addr: SocketAddr, limits: &HeadLimits, admitted: bool) -> Handshake<C> {
+        let scanner = HeadScanner::new(*limits);
+        Handshake { stream, addr, state: State::Reading, buffer: Vec::new(), scanner, ending: false, admitted }
+    }
+
+    /// The bytes that arrived behind the head: the first frames.
+    pub(super) fn take_leftover(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// The socket has something to read, or its end.
+    pub(super) fn read(&mut self, rules: &Rules, scratch: &mut [u8; READ_SIZE]) -> Next {
+        while let State::Reading | State::Draining { .. } = self.state {
+            match attempt(|| self.stream.read(scratch)) {
+                Io::Done(size) => {
+                    let next = self.received(rules, &scratch[..size]);
+                    if let Next::Decide(_) = next {
+                        return next;
+                    }
+                    if size < scratch.len() {
+                        break;
+                    }
+                }
+                Io::NotNow => break,
+                // Whoever hangs up before the answer needs none.
+                Io::End | Io::Failed(_) => self.state = State::Gone,
+            }
+        }
+        Next::Wait
+    }
+
+    fn received(&mut self, rules: &Rules, bytes: &[u8]) -> Next {
+        match &mut self.state {
+            State::Draining { left } => {
+                *left = left.saturating_sub(bytes.len());
+                if *left == 0 {
+                    self.state = State::Gone;
+                }
+            }
+            State::Reading => {
+                self.buffer.extend_from_slice(bytes);
+                match self.scanner.scan(&self.buffer) {
+                    Ok(None) => {}
+                    Ok(Some(size)) => {
+                        let rest = self.buffer.split_off(size);
+                        let head = std::mem::replace(&mut self.buffer, rest);
+                        return self.judge(rules, &head);
+                    }
+                    Err(refusal) => self.refuse(&refusal),
+                }
+            }
+            _ => {}
+        }
+        Next::Wait
+    }
+
+    /// The head is complete.
+    fn judge(&mut self, rules: &Rules, head: &[u8]) -> Next {
+        match server::parse(head, self.addr, &rules.limits) {
+            Err(refusal) => self.refuse(&refusal),
+            Ok(Parsed::Plain(request)) => match rules.hosts.check(&request) {
+                Err(refusal) => self.refuse(&refusal),
+                Ok(()) => {
+                    let answer = (rules.http)(&request);
+                    let bytes = if request.method() == "HEAD" { answer.encode_head() } else { answer.encode() };
+                    self.answer(bytes, None);
+                }
+            },
+            // RFC 6455 4.2.2: an origin that is not acceptable is answered 403; 10.2 says why.
+            Ok(Parsed::Upgrade(request)) => {
+                match rules.hosts.check(&request).and_then(|()| rules.origins.check(&request)) {
+                    Err(refusal) => self.refuse(&refusal),
+                    Ok(()) => return Next::Decide(request),
+                }
+            }
+        }
+        Next::Wait
+    }
+
+    /// The application accepts: the connection is established once the 101 is out.
+    pub(super) fn accept(&mut self, agreed: Agreed, app: C) {
+        let established = Established { subprotocol: agreed.subprotocol, app };
+        self.answer(agreed.answer, Some(Box::new(established)));
+    }
+
+    /// Answers with a response that ends the connection.
+    pub(super) fn refuse(&mut self, refusal: &Response) {
+        log::debug!("{}: handshake refused with {}", self.addr, refusal.status());
+        self.answer(refusal.encode(), None);
+    }
+
+    fn answer(&mut self, answer: Vec<u8>, established: Option<Box<Established<C>>>) {
+        self.state = State::Writing { answer, written: 0, established };
+        self.write();
+    }
+
+    /// Writes the answer as far as the socket takes it.
+    pub(super) fn write(&mut self) {
+        let State::Writing { answer, written, established } = &mut self.state else { return };
+        while *written < answer.len() {
+            match attempt(|| self.stream.write(&answer[*written..])) {
+                Io::Done(size) => *written += size,
+                Io::NotNow => return,
+                Io::End | Io::Failed(_) => {
+                    self.state = State::Gone;
+                    return;
+                }
+            }
+        }
+        self.state = match established.take() {
+            Some(established) => State::Ready(established),
+            None if self.stream.shutdown_write().is_ok() => State::Draining { left: MAX_DRAINED },
+            None => State::Gone,
+        };
+    }
+}

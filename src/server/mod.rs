@@ -1,0 +1,151 @@
+//! Servers: a reactor, workers, and a way for events to reach the application.
+
+mod builder;
+mod channel;
+mod control;
+mod events;
+mod handshake;
+mod pending;
+mod reactor;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use crate::error::{BuildError, RecvError, RecvTimeoutError, TryRecvError};
+
+pub use builder::ServerBuilder;
+pub use control::{ServerHandle, ShutdownReport};
+pub use events::{Batch, Event, Events, Iter};
+pub use pending::Pending;
+
+/// A running WebSocket server.
+///
+/// Made with [`bind`](Server::bind), its events are received here, or by the application's threads from
+/// [`take_events`](Server::take_events); made with [`ServerBuilder::serve`], a handler on each worker's thread gets
+/// them, and there are none to receive. Dropping it shuts it down, with one second for its connections to close.
+#[derive(Debug)]
+pub struct Server {
+    events: Vec<Events>,
+    handle: ServerHandle,
+}
+
+/// What connections have to close when the server is dropped.
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Server {
+    /// Starts a server with default settings whose events are received through a channel.
+    ///
+    /// # Errors
+    /// The address can not be resolved or bound.
+    ///
+    /// ```no_run
+    /// use threadbare::{Event, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:8080")?;
+    /// for event in &server {
+    ///     if let Event::Message(peer, message) = event {
+    ///         let _ = peer.send(message); // the peer may be gone
+    ///     }
+    /// }
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    pub fn bind(addr: impl ToSocketAddrs) -> Result<Server, BuildError> {
+        Server::builder().bind(addr)
+    }
+
+    /// Makes a server with other settings.
+    #[must_use]
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+
+    /// The address that the server listens on; with the port that the system chose, if 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.handle.local_addr()
+    }
+
+    /// A handle that controls the server from any thread.
+    #[must_use]
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    /// The receiver of events; the first, if there are several.
+    ///
+    /// # Panics
+    /// If there is none: the server has handlers, or the receivers were taken.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        self.events.first().expect("a server made with `bind` has events until they are taken")
+    }
+
+    /// Takes the receivers, one for each of [`channels(n)`](ServerBuilder::channels), to give to as many threads.
+    pub fn take_events(&mut self) -> Vec<Events> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Waits for the next event.
+    ///
+    /// # Errors
+    /// There will be none: the server has shut down and every event was received, or it has handlers.
+    #[doc(alias = "read")]
+    pub fn recv(&self) -> Result<Event, RecvError> {
+        self.events.first().ok_or(RecvError)?.recv()
+    }
+
+    /// The next event, if there is one now.
+    ///
+    /// # Errors
+    /// There is none now, or there will be none any more.
+    pub fn try_recv(&self) -> Result<Event, TryRecvError> {
+        self.events.first().ok_or(TryRecvError::Disconnected)?.try_recv()
+    }
+
+    /// Waits for the next event, up to `timeout`.
+    ///
+    /// # Errors
+    /// The time is over, or there will be no event any more.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, RecvTimeoutError> {
+        self.events.first().ok_or(RecvTimeoutError::Disconnected)?.recv_timeout(timeout)
+    }
+
+    /// Waits for the next event, until `deadline`.
+    ///
+    /// # Errors
+    /// The time is over, or there will be no event any more.
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<Event, RecvTimeoutError> {
+        self.events.first().ok_or(RecvTimeoutError::Disconnected)?.recv_deadline(deadline)
+    }
+
+    /// The events as they come, until the server has shut down.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { events: self.events.first(), batch: None }
+    }
+
+    /// Shuts the server down; see [`ServerHandle::shutdown`].
+    pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        self.handle.shutdown(timeout)
+    }
+
+    /// Waits until the server has shut down, which a [`handle`](Server::handle) makes it do.
+    pub fn join(&self) {
+        self.handle.join();
+    }
+}
+
+impl<'a> IntoIterator for &'a Server {
+    type Item = Event;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.handle.shutdown(DROP_TIMEOUT);
+    }
+}

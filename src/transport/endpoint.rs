@@ -1,0 +1,123 @@
+//! One connection: its stream, its state machine, and what is on its way in or out. The one engine under a worker's
+//! connections and a blocking socket.
+
+use std::io::{self, IoSliceMut, Read, Write};
+
+use crate::protocol::{Connection, ProtocolError, Received};
+use crate::transport::buffer::{BufferPool, Input};
+use crate::transport::outbox::Outbox;
+use crate::transport::output::Output;
+use crate::transport::stream::{Io, attempt};
+
+/// A frame that lacks at least this much is received straight into its message's buffer.
+const MIN_DIRECT_SIZE: u64 = 16 << 10;
+
+/// A stream, a connection, and what waits.
+#[derive(Debug)]
+pub(crate) struct Endpoint<S> {
+    pub(crate) stream: S,
+    pub(crate) connection: Connection,
+    outbox: Option<Box<Outbox>>,
+    /// Received bytes that are not decoded, because the connection had its turn or its output stands too high.
+    pub(crate) carry: Option<Box<Input>>,
+}
+
+/// What one read brought.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// So many bytes; where they completed a large message, that.
+    Bytes {
+        size: usize,
+        /// The read did not fill its buffers, so the socket is empty until it reports again.
+        drained: bool,
+        received: Result<Received<'static>, ProtocolError>,
+    },
+    /// Nothing now.
+    Nothing,
+    /// The peer sends no more.
+    End,
+    /// The stream is broken.
+    Failed(io::Error),
+}
+
+impl<S: Read + Write> Endpoint<S> {
+    /// An endpoint with `leftover` bytes that arrived behind the opening handshake.
+    pub(crate) fn new(stream: S, connection: Connection, leftover: Vec<u8>) -> Endpoint<S> {
+        let carry = (!leftover.is_empty()).then(|| Box::new(Input::holding(leftover)));
+        Endpoint { stream, connection, outbox: None, carry }
+    }
+
+    /// Reads once: into `input`, and first into the message under way where that lacks much.
+    pub(crate) fn read(&mut self, input: &mut Input, pool: &mut BufferPool) -> Arrival {
+        let mut direct = 0;
+        let room = input.spare_mut();
+        let mut offered = room.len();
+        let io = if self.connection.lacks() < MIN_DIRECT_SIZE {
+            attempt(|| self.stream.read(room))
+        } else {
+            self.find_buffer(pool);
+            let spare = self.connection.spare_mut();
+            direct = spare.len();
+            offered += direct;
+            attempt(|| self.stream.read_vectored(&mut [IoSliceMut::new(spare), IoSliceMut::new(room)]))
+        };
+        match io {
+            Io::Done(size) => {
+                let direct = direct.min(size);
+                input.fill(size - direct);
+                let received = if direct > 0 { self.connection.advance(direct) } else { Ok(Received::Nothing) };
+                Arrival::Bytes { size, drained: size < offered, received }
+            }
+            Io::NotNow => Arrival::Nothing,
+            Io::End => Arrival::End,
+            Io::Failed(error) => Arrival::Failed(error),
+        }
+    }
+
+    /// A large message moves to a buffer that has served before rather than grow step by step.
+    fn find_buffer(&mut self, pool: &mut BufferPool) {
+        if let Some(size) = self.connection.wants_buffer() {
+            let filled = size.saturating_sub(self.connection.lacks());
+            if let Some(buffer) = pool.take(usize::try_from(filled).unwrap_or(usize::MAX), size) {
+                pool.give(self.connection.move_to(buffer));
+            }
+        }
+    }
+
+    /// Writes what `output` gathered; what the socket does not take is queued.
+    pub(crate) fn flush(&mut self, output: &mut Output, input: &[u8]) -> io::Result<usize> {
+        output.flush(&mut self.stream, &mut self.outbox, input)
+    }
+
+    /// Writes what is queued, after the socket reported room: how many bytes went.
+    pub(crate) fn drain(&mut self, pool: &mut BufferPool) -> io::Result<usize> {
+        let Some(outbox) = &mut self.outbox else { return Ok(0) };
+        let (written, result) = outbox.write_to(&mut self.stream, pool);
+        result?;
+        if outbox.len() == 0 && outbox.late_ping.is_none() {
+            self.outbox = None;
+        }
+        Ok(written)
+    }
+
+    /// Bytes that the socket did not take.
+    pub(crate) fn backlog(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+    }
+
+    /// Keeps the latest ping that can not be answered now (RFC 6455 5.5.3).
+    pub(crate) fn keep_ping(&mut self, payload: &[u8]) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.late_ping = Some(payload.to_vec());
+        }
+    }
+
+    /// The ping that waits for its answer.
+    pub(crate) fn take_ping(&mut self) -> Option<Vec<u8>> {
+        let ping = self.outbox.as_mut()?.late_ping.take();
+        if self.backlog() == 0 {
+            self.outbox = None;
+        }
+        ping
+    }
+}

@@ -1,0 +1,7 @@
+//! One socket: its stream, what waits to be decoded, what waits to be written.
+
+pub(crate) mod buffer;
+pub(crate) mod endpoint;
+pub(crate) mod outbox;
+pub(crate) mod output;
+pub(crate) mod stream;

@@ -1,0 +1,331 @@
+//! What one readiness of one connection produces, gathered so that it leaves in one write.
+
+use std::io::{self, IoSlice, Write};
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::protocol::message::Assembled;
+use crate::transport::buffer::BufferPool;
+use crate::transport::outbox::{Chunk, MAX_SLICES, Outbox};
+use crate::transport::stream::{Io, attempt};
+
+/// Payloads of at least this size are written from where they lie, if that place lasts until the write.
+const MIN_LENT_SIZE: usize = 16 << 10;
+
+/// A cork that grew beyond this is given back after the write.
+const MAX_CORK_SIZE: usize = 256 << 10;
+
+/// The output of a thread: filled for one connection, flushed, filled for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    /// Headers, and payloads that are cheaper to copy than to point at.
+    cork: Vec<u8>,
+    /// Where the bytes lie, in order; the cork behind `corked` comes last. Empty when the cork is all there is.
+    segments: Vec<Segment>,
+    corked: usize,
+    len: usize,
+    /// The addresses of the buffer being decoded, and of the message being delivered.
+    input: Range<usize>,
+    assembled: Range<usize>,
+    pub(crate) pool: BufferPool,
+}
+
+#[derive(Debug)]
+enum Segment {
+    Cork(Range<usize>),
+    Input(Range<usize>),
+    Assembled(Range<usize>),
+    Chunk(Chunk),
+}
+
+impl Output {
+    /// Bytes that wait for [`flush`](Output::flush).
+    pub(crate) fn len(&self) -> usize {
+        self.len + self.cork.len() - self.corked
+    }
+
+    /// The cork, for whoever encodes into it.
+    pub(crate) fn cork(&mut self) -> &mut Vec<u8> {
+        &mut self.cork
+    }
+
+    /// Says that `input` stays as it is until the flush, so that large payloads in it need no copy.
+    pub(crate) fn lend_input(&mut self, input: &[u8]) {
+        self.input = addresses(input);
+    }
+
+    /// Says that `message` comes to [`settle`](Output::settle), so that it can be moved rather than copied.
+    pub(crate) fn lend_assembled(&mut self, message: &Assembled) {
+        self.assembled = addresses(message.as_bytes());
+    }
+
+    /// Appends payload behind its header, which is in the cork.
+    pub(crate) fn push_payload(&mut self, payload: &[u8]) {
+        if payload.len() >= MIN_LENT_SIZE {
+            let place = addresses(payload);
+            if let Some(range) = within(&place, &self.input) {
+                return self.push_segment(Segment::Input(range));
+            }
+            if let Some(range) = within(&place, &self.assembled) {
+                return self.push_segment(Segment::Assembled(range));
+            }
+        }
+        self.cork.extend_from_slice(payload);
+    }
+
+    /// Appends bytes that are owned or shared.
+    pub(crate) fn push_chunk(&mut self, chunk: Chunk) {
+        if chunk.as_slice().len() < MIN_LENT_SIZE {
+            self.cork.extend_from_slice(chunk.as_slice());
+            chunk.recycle(&mut self.pool);
+        } else {
+            self.push_segment(Segment::Chunk(chunk));
+        }
+    }
+
+    fn push_segment(&mut self, segment: Segment) {
+        if self.corked < self.cork.len() {
+            self.segments.push(Segment::Cork(self.corked..self.cork.len()));
+            self.len += self.cork.len() - self.corked;
+            self.corked = self.cork.len();
+        }
+        self.len += match &segment {
+            Segment::Cork(range) | Segment::Input(range) | Segment::Assembled(range) => range.len(),
+            Segment::Chunk(chunk) => chunk.as_slice().len(),
+        };
+        self.segments.push(segment);
+    }
+
+    /// Takes over a message that was lent: what is sent of it is moved into the output, or its buffer is kept.
+    pub(crate) fn settle(&mut self, message: Assembled) {
+        self.assembled = 0..0;
+        let mut uses = self.segments.iter_mut().filter(|segment| matches!(segment, Segment::Assembled(_)));
+        let (Some(first), second) = (uses.next(), uses.next()) else {
+            return self.pool.give(message.into_buffer());
+        };
+        match second {
+            None => {
+                if let Segment::Assembled(range) = first {
+                    let (start, end) = (range.start, range.end);
+                    *first = Segment::Chunk(Chunk::owned(message.into_buffer(), start, end));
+                }
+            }
+            // Sent more than once: one copy that all of them share.
+            Some(_) => {
+                let bytes: Arc<[u8]> = message.as_bytes().into();
+                for segment in &mut self.segments {
+                    if let Segment::Assembled(range) = segment {
+                        *segment = Segment::Chunk(Chunk::part(bytes.clone(), range.clone()));
+                    }
+                }
+                self.pool.give(message.into_buffer());
+            }
+        }
+    }
+
+    /// Writes everything, in one call if the socket takes it; what it does not take goes to `outbox`, behind what is
+    /// there. `input` is what was lent. Tells how many bytes went to the socket.
+    pub(crate) fn flush(
+        &mut self,
+        stream: &mut impl Write,
+        outbox: &mut Option<Box<Outbox>>,
+        input: &[u8],
+    ) -> io::Result<usize> {
+        let mut written = 0;
+        let mut result = Ok(());
+        // A connection with an outbox has a full socket: it reports when there is room.
+        if outbox.is_none() && self.len() > 0 {
+            (written, result) = self.write(stream, input);
+        }
+        if written < self.len() && result.is_ok() {
+            self.keep_rest(written, outbox.get_or_insert_default(), input);
+        }
+        self.clear();
+        result.map(|()| written)
+    }
+
+    fn write(&mut self, stream: &mut impl Write, input: &[u8]) -> (usize, io::Result<()>) {
+        if self.segments.is_empty() {
+            return outcome(attempt(|| stream.write(&self.cork)), 0);
+        }
+        let mut written = 0;
+        self.cork_tail();
+        for group in self.segments.chunks(MAX_SLICES) {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let mut offered = 0;
+            for (slice, segment) in slices.iter_mut().zip(group) {
+                let bytes = bytes_of(segment, &self.cork, input);
+                offered += bytes.len();
+                *slice = IoSlice::new(bytes);
+            }
+            let before = written;
+            let result;
+            (written, result) = outcome(attempt(|| stream.write_vectored(&slices[..group.len()])), written);
+            if result.is_err() || written - before < offered {
+                return (written, result);
+            }
+        }
+        (written, Ok(()))
+    }
+
+    /// Moves everything behind the first `written` bytes to the outbox.
+    fn keep_rest(&mut self, mut written: usize, outbox: &mut Outbox, input: &[u8]) {
+        self.cork_tail();
+        for segment in self.segments.drain(..) {
+            let len = bytes_of(&segment, &self.cork, input).len();
+            let skipped = written.min(len);
+            written -= skipped;
+            if skipped == len {
+                if let Segment::Chunk(chunk) = segment {
+                    chunk.recycle(&mut self.pool);
+                }
+                continue;
+            }
+            match segment {
+                Segment::Chunk(mut chunk) => {
+                    chunk.advance(skipped);
+                    outbox.push(chunk);
+                }
+                other => outbox.push_bytes(&bytes_of(&other, &self.cork, input)[skipped..]),
+            }
+        }
+    }
+
+    fn cork_tail(&mut self) {
+        if self.corked < self.cork.len() {
+            self.segments.push(Segment::Cork(self.corked..self.cork.len()));
+            self.len += self.cork.len() - self.corked;
+            self.corked = self.cork.len();
+        }
+    }
+
+    /// Forgets what was not flushed: the connection it was for is gone.
+    pub(crate) fn clear(&mut self) {
+        for segment in self.segments.drain(..) {
+            if let Segment::Chunk(chunk) = segment {
+                chunk.recycle(&mut self.pool);
+            }
+        }
+        self.cork.clear();
+        if self.cork.capacity() > MAX_CORK_SIZE {
+            self.cork.shrink_to(MAX_CORK_SIZE);
+        }
+        (self.corked, self.len) = (0, 0);
+        self.assembled = 0..0;
+    }
+}
+
+fn bytes_of<'a>(segment: &'a Segment, cork: &'a [u8], input: &'a [u8]) -> &'a [u8] {
+    match segment {
+        Segment::Cork(range) => &cork[range.clone()],
+        Segment::Input(range) => &input[range.clone()],
+        // Settled before any flush.
+        Segment::Assembled(_) => &[],
+        Segment::Chunk(chunk) => chunk.as_slice(),
+    }
+}
+
+fn outcome(io: Io, before: usize) -> (usize, io::Result<()>) {
+    match io {
+        Io::Done(size) => (before + size, Ok(())),
+        Io::NotNow => (before, Ok(())),
+        Io::End => (before, Err(io::ErrorKind::WriteZero.into())),
+        Io::Failed(error) => (before, Err(error)),
+    }
+}
+
+fn addresses(bytes: &[u8]) -> Range<usize> {
+    let start = bytes.as_ptr().addr();
+    start..start + bytes.len()
+}
+
+/// `inner` as a range of `outer`, if it lies inside.
+fn within(inner: &Range<usize>, outer: &Range<usize>) -> Option<Range<usize>> {
+    (outer.start <= inner.start && inner.end <= outer.end).then(|| inner.start - outer.start..inner.end - outer.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream that takes at most `room` bytes a call and `total` in all.
+    struct Narrow {
+        got: Vec<u8>,
+        room: usize,
+        total: usize,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let size = bytes.len().min(self.room).min(self.total - self.got.len());
+            self.got.extend_from_slice(&bytes[..size]);
+            if size == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(size) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn fill(output: &mut Output, input: &[u8], message: Assembled) -> Vec<u8> {
+        let mut expected = Vec::new();
+        output.lend_input(input);
+        output.cork().extend_from_slice(b"one");
+        output.push_payload(&input[5..20_000]);
+        output.cork().extend_from_slice(b"two");
+        output.lend_assembled(&message);
+        output.push_payload(message.as_message().as_bytes());
+        expected.extend_from_slice(b"one");
+        expected.extend_from_slice(&input[5..20_000]);
+        expected.extend_from_slice(b"two");
+        expected.extend_from_slice(message.as_message().as_bytes());
+        output.settle(message);
+        output.push_chunk(Chunk::shared(vec![9; 30_000].into()));
+        output.push_chunk(Chunk::shared(vec![8; 30].into()));
+        expected.extend_from_slice(&[9; 30_000]);
+        expected.extend_from_slice(&[8; 30]);
+        assert_eq!(output.len(), expected.len());
+        expected
+    }
+
+    #[test]
+    fn whole_frames_reach_the_peer_wherever_the_socket_fills() {
+        let input: Vec<u8> = (0..65_536_u32).map(|n| (n / 7) as u8).collect();
+        let message = || Assembled { buffer: input.iter().rev().copied().collect(), filled: 40_000, is_text: false };
+        let mut probe = Output::default();
+        let len = fill(&mut probe, &input, message()).len();
+        for total in (0..len).step_by(997).chain([len - 1, len]) {
+            let mut output = Output::default();
+            let expected = fill(&mut output, &input, message());
+            let mut stream = Narrow { got: Vec::new(), room: 10_000, total };
+            let mut outbox = None;
+            output.flush(&mut stream, &mut outbox, &input).expect("no error");
+            assert_eq!(output.len(), 0);
+            output.cork().extend_from_slice(b"later");
+            stream.total = usize::MAX;
+            output.flush(&mut stream, &mut outbox, &input).expect("no error");
+            while let Some(waiting) = outbox.as_mut().filter(|waiting| waiting.len() > 0) {
+                waiting.write_to(&mut stream, &mut output.pool).1.expect("no error");
+            }
+            let (before, after) = stream.got.split_at(expected.len());
+            assert!(before == expected && after == b"later", "filled after {total}");
+        }
+    }
+
+    #[test]
+    fn a_write_of_nothing_is_an_error() {
+        struct Zero;
+        impl Write for Zero {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Ok(0)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut output = Output::default();
+        output.cork().push(1);
+        let error = output.flush(&mut Zero, &mut None, &[]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+    }
+}

@@ -1,0 +1,113 @@
+//! The streams that a connection may run over.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+
+/// A non-blocking stream that a reactor or a worker owns.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// Plain TCP.
+    Tcp(mio::net::TcpStream),
+}
+
+impl Stream {
+    /// Sends FIN: nothing more will be written.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// Makes the coming drop a reset rather than an orderly close.
+    pub(crate) fn reset_on_drop(&self) {
+        match self {
+            // An error leaves an orderly close, which is no worse.
+            Stream::Tcp(stream) => drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))),
+        }
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Stream::Tcp(stream) => stream,
+        }
+    }
+}
+
+impl Source for Stream {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.source().register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.source().reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.source().deregister(registry)
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(buffer),
+        }
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read_vectored(buffers),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.flush(),
+        }
+    }
+}
+
+/// What became of an attempt to read or write, without the errors that only mean "not now".
+#[derive(Debug)]
+pub(crate) enum Io {
+    /// So many bytes went through.
+    Done(usize),
+    /// Nothing can go through before the next readiness event.
+    NotNow,
+    /// The peer sends no more.
+    End,
+    /// The stream is broken.
+    Failed(io::Error),
+}
+
+/// Runs a read or write again while a signal interrupts it.
+pub(crate) fn attempt(mut operation: impl FnMut() -> io::Result<usize>) -> Io {
+    loop {
+        match operation() {
+            // For a read the end of the stream; a write that takes nothing will never take anything.
+            Ok(0) => return Io::End,
+            Ok(size) => return Io::Done(size),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Io::NotNow,
+            Err(error) => return Io::Failed(error),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What a worker keeps of one connection, whatever its application.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::protocol::close::CloseFrame;
+use crate::protocol::frame::{FrameHeader, MAX_CONTROL_PAYLOAD, Opcode};
+use crate::protocol::message::MessageRef;
+use crate::transport::endpoint::Endpoint;
+use crate::transport::stream::Stream;
+use crate::worker::context::Context;
+use crate::worker::deadlines::{Deadlines, Tick};
+use crate::worker::peer::{Peer, PeerId, Stats};
+use crate::worker::slots::Key;
+
+/// How far the closing of a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Messages flow.
+    Open,
+    /// Our close frame is out or queued; the peer's is awaited.
+    Closing,
+    /// The connection's end was told to the application; our close frame waits for its answers to earlier messages.
+    Answering,
+    /// Everything is said: what is queued goes out, then FIN, then the peer's end is awaited.
+    Ending,
+    /// FIN is sent; what still arrives is thrown away until the peer closes.
+    Lingering,
+    /// To be removed at the end of the turn.
+    Gone,
+}
+
+/// One connection, without the application's part.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) endpoint: Endpoint<Stream>,
+    pub(crate) key: Key,
+    pub(crate) phase: Phase,
+    /// The socket may have more to read than was read.
+    pub(crate) readable: bool,
+    /// The socket reported its end, so that it must be read until that comes.
+    pub(crate) end_reported: bool,
+    /// The end was read: the peer sends no more.
+    pub(crate) read_closed: bool,
+    /// A ping of ours is out since `pinged`.
+    pub(crate) pinged: Option<Tick>,
+    /// Reading waits for the output to drain or the application to catch up.
+    pub(crate) waiting: bool,
+    /// The closing handshake is complete, or will be with our answer.
+    pub(crate) clean: bool,
+    /// It waits in the worker's list of connections that go on without an event.
+    pub(crate) listed: bool,
+    pub(crate) addr: SocketAddr,
+    pub(crate) subprotocol: Option<Arc<str>>,
+    pub(crate) peer: Option<Peer>,
+    /// What the closing still has to say.
+    pub(crate) due: Option<Box<Due>>,
+    pub(crate) opened: Tick,
+    /// When the peer was last heard, or took some of a long output.
+    pub(crate) heard: Tick,
+    /// When the phase began.
+    pub(crate) since: Tick,
+    /// When the output came to stand above its mark, or last moved.
+    pub(crate) stalled: Option<Tick>,
+    /// The commands of the inbox that are for this connection: first and last of a chain.
+    pub(crate) chain: (u32, u32),
+    pub(crate) counters: Counters,
+}
+
+/// The close frame that is due.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    pub(crate) frame: Option<CloseFrame>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) messages_received: u64,
+    pub(crate) messages_sent: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) dropped: u32,
+    /// In microseconds; 0 before the first pong.
+    pub(crate) round_trip: u32,
+}
+
+impl Core {
+    /// Bytes that wait to be written, those of this turn included.
+    pub(crate) fn queued(&self, context: &Context) -> usize {
+        self.endpoint.backlog() + context.output.len()
+    }
+
+    /// Whether the output stands above its mark, so that reading waits.
+    pub(crate) fn is_above_mark(&self, context: &Context) -> bool {
+        self.queued(context) >= context.config.max_write_buffer_size
+    }
+
+    /// Whether the application's messages still go out.
+    pub(crate) fn can_send(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Answering) && self.endpoint.connection.can_send()
+    }
+
+    /// Queues a data message or control frame of this turn; `false` if it can not be sent.
+    #[inline]
+    pub(crate) fn send(&mut self, context: &mut Context, message: MessageRef<'_>) -> bool {
+        let payload = match message {
+            MessageRef::Text(text) => text.as_bytes(),
+            MessageRef::Binary(bytes) => bytes,
+            // RFC 6455 5.5: control frames carry at most 125 bytes.
+            MessageRef::Ping(bytes) | MessageRef::Pong(bytes) if bytes.len() <= MAX_CONTROL_PAYLOAD => bytes,
+            MessageRef::Ping(_) | MessageRef::Pong(_) => return false,
+            MessageRef::Close(frame) => {
+                let valid = frame.is_none_or(|frame| CloseFrame::new(frame.code, frame.reason.as_str()).is_ok());
+                return valid && self.start_close(context, frame);
+            }
+        };
+        if !self.can_send() {
+            return false;
+        }
+        let opcode = message.opcode();
+        self.counters.messages_sent += u64::from(!opcode.is_control());
+        FrameHeader::new(opcode, payload.len() as u64, None).encode(context.output.cork());
+        context.output.push_payload(payload);
+        true
+    }
+
+    /// Starts the closing handshake; `false` if it has begun.
+    pub(crate) fn start_close(&mut self, context: &mut Context, frame: Option<&CloseFrame>) -> bool {
+        if self.phase != Phase::Open || !self.endpoint.connection.close(frame, None, context.output.cork()) {
+            return false;
+        }
+        self.closed_to_sends();
+        self.enter(Phase::Closing, context);
+        true
+    }
+
+    /// Says to every holder of the handle that nothing more is sent.
+    pub(crate) fn closed_to_sends(&self) {
+        if let Some(peer) = &self.peer {
+            peer.shared.set_closed();
+        }
+    }
+
+    pub(crate) fn enter(&mut self, phase: Phase, context: &mut Context) {
+        self.phase = phase;
+        self.since = context.tick;
+        context.touched_deadline = true;
+    }
+
+    /// Sends a ping of our own; its payload is the time, which the pong brings back.
+    pub(crate) fn probe(&mut self, context: &mut Context) {
+        let sent = context.micros().to_be_bytes();
+        self.endpoint.connection.send(Opcode::Ping, &sent, None, context.output.cork());
+        self.pinged = Some(context.tick);
+    }
+
+    /// Takes the time out of a pong that answers [`probe`](Core::probe).
+    pub(crate) fn note_pong(&mut self, context: &Context, payload: &[u8]) {
+        if let Ok(sent) = <[u8; 8]>::try_from(payload)
+            && let Some(round_trip) = context.micros().checked_sub(u64::from_be_bytes(sent))
+            && self.pinged.is_some()
+        {
+            self.counters.round_trip = u32::try_from(round_trip.max(1)).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// The handle, made when it is first asked for.
+    pub(crate) fn peer(&mut self, context: &Context) -> Peer {
+        let peer = self.peer.get_or_insert_with(|| {
+            let id = (context.worker, self.key);
+            Peer::new(context.inbox.clone(), context.config.clone(), id, self.addr, self.subprotocol.clone())
+        });
+        peer.clone()
+    }
+
+    pub(crate) fn id(&self, context: &Context) -> PeerId {
+        PeerId::new(context.worker, self.key)
+    }
+
+    pub(crate) fn stats(&self, context: &Context) -> Stats {
+        let dropped = self.peer.as_ref().map_or(0, |peer| peer.shared.counters.dropped.load(Ordering::Relaxed));
+        Stats {
+            messages_received: self.counters.messages_received,
+            messages_sent: self.counters.messages_sent,
+            bytes_received: self.counters.bytes_received,
+            bytes_sent: self.counters.bytes_sent,
+            queued_bytes: self.queued(context),
+            dropped: u64::from(self.counters.dropped) + u64::from(dropped),
+            round_trip: (self.counters.round_trip > 0).then(|| Duration::from_micros(self.counters.round_trip.into())),
+        }
+    }
+
+    /// Lets the handle show what has gone through.
+    pub(crate) fn publish(&self, posted: usize) {
+        let Some(peer) = &self.peer else { return };
+        let shown = &peer.shared.counters;
+        shown.messages_received.store(self.counters.messages_received, Ordering::Relaxed);
+        shown.messages_sent.store(self.counters.messages_sent, Ordering::Relaxed);
+        shown.bytes_received.store(self.counters.bytes_received, Ordering::Relaxed);
+        shown.bytes_sent.store(self.counters.bytes_sent, Ordering::Relaxed);
+        shown.round_trip.store(self.counters.round_trip, Ordering::Relaxed);
+        peer.shared.flushed(posted, self.endpoint.backlog());
+    }
+
+    /// When something is to be done about the connection though nothing happens on it.
+    pub(crate) fn deadline(&self, context: &Context) -> Option<Tick> {
+        let config = &context.config;
+        let after = |tick: Tick, wait: Duration| tick.saturating_add(Deadlines::ticks(wait));
+        let mut earliest: Option<Tick> = None;
+        let mut at = |tick: Tick| earliest = Some(earliest.map_or(tick, |before| before.min(tick)));
+        match self.phase {
+            Phase::Open => {
+                match (self.pinged, config.ping_interval) {
+                    (Some(pinged), _) => at(after(pinged, config.pong_timeout)),
+                    (None, Some(interval)) => at(after(self.heard, interval)),
+                    (None, None) => {}
+                }
+                if let Some(lifetime) = config.max_lifetime {
+                    at(after(self.opened, lifetime));
+                }
+                if let Some(stalled) = self.stalled {
+                    at(after(stalled, config.write_timeout));
+                }
+            }
+            Phase::Answering => at(after(self.since, ANSWER_TIMEOUT)),
+            Phase::Closing | Phase::Ending | Phase::Lingering => at(after(self.since, config.close_timeout)),
+            Phase::Gone => {}
+        }
+        earliest
+    }
+}
+
+/// How long a close frame waits for the application's answers to the messages before it.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);

@@ -1,0 +1,184 @@
+//! One timer wheel for a thread: each connection has at most one deadline in it, its next.
+
+use std::time::{Duration, Instant};
+
+/// How long a tick is. Deadlines are kept to a tick.
+const TICK: Duration = Duration::from_millis(32);
+
+const BUCKETS: usize = 512;
+const NONE: u32 = u32::MAX;
+
+/// Time as a count of ticks since the wheel was made: four years fit.
+pub(crate) type Tick = u32;
+
+/// A hashed timer wheel whose lists run through a table indexed as the connections are: scheduling, rescheduling and
+/// cancelling cost the same however many there are, and nothing is allocated for a deadline.
+#[derive(Debug)]
+pub(crate) struct Deadlines {
+    epoch: Instant,
+    /// The tick up to which deadlines were served.
+    served: Tick,
+    heads: [u32; BUCKETS],
+    /// Which buckets have a deadline.
+    occupied: [u64; BUCKETS / 64],
+    links: Vec<Link>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    next: u32,
+    previous: u32,
+    /// When; [`NONE`] where nothing is scheduled.
+    at: Tick,
+}
+
+impl Deadlines {
+    pub(crate) fn new(now: Instant) -> Deadlines {
+        Deadlines { epoch: now, served: 0, heads: [NONE; BUCKETS], occupied: [0; BUCKETS / 64], links: Vec::new() }
+    }
+
+    /// The tick that `now` lies in.
+    pub(crate) fn tick(&self, now: Instant) -> Tick {
+        (now.saturating_duration_since(self.epoch).as_millis() / TICK.as_millis()) as Tick
+    }
+
+    /// How many ticks cover `duration`.
+    pub(crate) fn ticks(duration: Duration) -> Tick {
+        let ticks = duration.as_nanos().div_ceil(TICK.as_nanos());
+        Tick::try_from(ticks).unwrap_or(NONE / 2).min(NONE / 2)
+    }
+
+    /// Sets the one deadline of `index`.
+    pub(crate) fn schedule(&mut self, index: u32, at: Tick) {
+        self.cancel(index);
+        if self.links.len() <= index as usize {
+            self.links.resize(index as usize + 1, Link { next: NONE, previous: NONE, at: NONE });
+        }
+        // A tick that was served is not looked at again before the wheel has turned.
+        let at = at.clamp(self.served + 1, NONE - 1);
+        let bucket = bucket(at);
+        let next = std::mem::replace(&mut self.heads[bucket], index);
+        self.links[index as usize] = Link { next, previous: NONE, at };
+        if next != NONE {
+            self.links[next as usize].previous = index;
+        }
+        self.occupied[bucket / 64] |= 1 << (bucket % 64);
+    }
+
+    /// Removes the deadline of `index`, if it has one.
+    pub(crate) fn cancel(&mut self, index: u32) {
+        let Some(link) = self.links.get_mut(index as usize) else { return };
+        let Link { next, previous, at } = std::mem::replace(link, Link { next: NONE, previous: NONE, at: NONE });
+        if at == NONE {
+            return;
+        }
+        if next != NONE {
+            self.links[next as usize].previous = previous;
+        }
+        if previous != NONE {
+            self.links[previous as usize].next = next;
+            return;
+        }
+        let bucket = bucket(at);
+        self.heads[bucket] = next;
+        if next == NONE {
+            self.occupied[bucket / 64] &= !(1 << (bucket % 64));
+        }
+    }
+
+    /// How long the thread may sleep; `None` if nothing is scheduled. It may be woken for a deadline of a later turn of
+    /// the wheel, once per turn.
+    pub(crate) fn sleep(&self, now: Instant) -> Option<Duration> {
+        let start = bucket(self.served + 1);
+        let ahead = (0..=BUCKETS / 64).find_map(|word| {
+            let at = start / 64 + word;
+            let mut bits = self.occupied[at % (BUCKETS / 64)];
+            if word == 0 {
+                bits &= u64::MAX << (start % 64);
+            }
+            (bits != 0).then(|| (at * 64 + bits.trailing_zeros() as usize - start) as u32)
+        })?;
+        // A deadline is over when its tick is.
+        let due = self.epoch + TICK * (self.served + 1 + ahead + 1);
+        Some(due.saturating_duration_since(now))
+    }
+
+    /// Takes out every deadline that has passed at `now` and hands its index to `expired`, which collects them.
+    pub(crate) fn expire(&mut self, now: Instant, expired: &mut Vec<u32>) {
+        let now = self.tick(now).saturating_sub(1);
+        if now <= self.served {
+            return;
+        }
+        let turns = (now - self.served).min(BUCKETS as u32);
+        for tick in now - turns + 1..=now {
+            let mut index = self.heads[bucket(tick)];
+            while index != NONE {
+                let Link { next, at, .. } = self.links[index as usize];
+                if at <= now {
+                    self.cancel(index);
+                    expired.push(index);
+                }
+                index = next;
+            }
+        }
+        self.served = now;
+    }
+}
+
+fn bucket(tick: Tick) -> usize {
+    tick as usize % BUCKETS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn expired(wheel: &mut Deadlines, now: Instant) -> Vec<u32> {
+        let mut indices = Vec::new();
+        wheel.expire(now, &mut indices);
+        indices.sort_unstable();
+        indices
+    }
+
+    #[test]
+    fn a_deadline_passes_once_and_not_before_its_time() {
+        let start = Instant::now();
+        let mut wheel = Deadlines::new(start);
+        assert_eq!(wheel.sleep(start), None);
+        let ten = Deadlines::ticks(Duration::from_secs(10));
+        wheel.schedule(3, ten);
+        wheel.schedule(4, ten + 600);
+        wheel.schedule(5, ten);
+        wheel.cancel(5);
+        assert_eq!(expired(&mut wheel, start + Duration::from_millis(9_990)), []);
+        let sleep = wheel.sleep(start + Duration::from_millis(9_990)).expect("scheduled");
+        assert!(sleep < Duration::from_millis(100), "{sleep:?}");
+        assert_eq!(expired(&mut wheel, start + Duration::from_millis(10_100)), [3]);
+        assert_eq!(expired(&mut wheel, start + Duration::from_secs(60)), [4]);
+        assert_eq!(wheel.sleep(start), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_deadline_passes_in_its_tick(
+            schedule in proptest::collection::vec((0_u32..20, 1_u32..3000), 1..60), step in 1_u32..700,
+        ) {
+            let start = Instant::now();
+            let mut wheel = Deadlines::new(start);
+            let mut oracle = std::collections::BTreeMap::new();
+            for (index, at) in schedule {
+                wheel.schedule(index, at);
+                oracle.insert(index, at);
+            }
+            let mut tick = 0;
+            while !oracle.is_empty() {
+                tick += step;
+                let due: Vec<u32> = oracle.iter().filter(|(_, at)| **at < tick).map(|(index, _)| *index).collect();
+                oracle.retain(|_, at| *at >= tick);
+                prop_assert_eq!(expired(&mut wheel, start + TICK * tick), due);
+            }
+            prop_assert_eq!(wheel.sleep(start), None);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What other threads ask of a worker, and how they wake it.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use mio::Waker;
+
+use crate::protocol::close::CloseFrame;
+use crate::transport::outbox::Chunk;
+use crate::worker::slots::Key;
+
+/// What is asked of a worker.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Send the message whose frame lies at `start..end` of the queue's bytes.
+    Frame { to: Key, start: usize, end: usize },
+    /// Send the message whose header lies at `start..end` of the queue's bytes and whose payload, if the header has
+    /// none behind it, is in `payload`.
+    Large { to: Key, start: usize, end: usize, payload: Chunk },
+    /// Send a control frame, which no limit stops.
+    Control { to: Key, start: usize, end: usize },
+    /// Start the closing handshake.
+    Close { to: Key, frame: Option<CloseFrame> },
+    /// Drop the connection.
+    Abort { to: Key },
+    /// The application has seen the connection's end, and what it had to answer before is in the queue.
+    Answered { to: Key },
+    /// Send a frame to every connection.
+    Broadcast(Arc<[u8]>),
+    /// The application took events; reading may go on.
+    Resume,
+    /// Nobody listens to the events of a shard any more.
+    Orphaned,
+    /// Close every connection with 1001 and end, at the latest at the deadline.
+    Shutdown(Instant),
+}
+
+/// Commands, and the bytes of the frames they send: both recycled, so that a small message costs no allocation.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) bytes: Vec<u8>,
+    /// The worker has ended.
+    closed: bool,
+}
+
+/// The mailbox of one worker.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    queue: Mutex<Queue>,
+    /// The worker sleeps, or is about to and will look at the queue once more.
+    asleep: AtomicBool,
+    waker: Waker,
+    /// Connections on the worker, for whoever chooses the least loaded.
+    pub(crate) load: AtomicUsize,
+}
+
+/// A queue whose commands were taken and whose buffers are given back above this.
+const MAX_KEPT_BYTES: usize = 1 << 20;
+
+impl Inbox {
+    pub(crate) fn new(waker: Waker) -> Inbox {
+        Inbox { queue: Mutex::default(), asleep: AtomicBool::new(false), waker, load: AtomicUsize::new(0) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that runs under the lock can leave the queue half changed.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets `push` add to the queue and wakes the worker; `false` if the worker has ended.
+    pub(crate) fn post(&self, push: impl FnOnce(&mut Queue)) -> bool {
+        let mut queue = self.lock();
+        if queue.closed {
+            return false;
+        }
+        push(&mut queue);
+        drop(queue);
+        self.wake();
+        true
+    }
+
+    /// Adds one command; `false` if the worker has ended.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        self.post(|queue| queue.commands.push(command))
+    }
+
+    /// Wakes the worker if it sleeps, once.
+    pub(crate) fn wake(&self) {
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            // The queue is looked at whenever the worker wakes, so a failure costs time and loses nothing.
+            if let Err(error) = self.waker.wake() {
+                log::error!("a worker could not be woken: {error}");
+            }
+        }
+    }
+
+    /// Says that the worker is about to sleep; `false` if there is something in the queue.
+    ///
+    /// A command is pushed before its sender looks at the flag, and the flag is set before the queue is looked at: one
+    /// of the two sees the other.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        let empty = self.lock().commands.is_empty();
+        if !empty {
+            self.awake();
+        }
+        empty
+    }
+
+    /// Says that the worker runs and will look at the queue before it sleeps.
+    pub(crate) fn awake(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// Exchanges the queue for an empty one.
+    pub(crate) fn take(&self, taken: &mut Queue) {
+        taken.commands.clear();
+        taken.bytes.clear();
+        if taken.bytes.capacity() > MAX_KEPT_BYTES {
+            taken.bytes = Vec::new();
+        }
+        let mut queue = self.lock();
+        std::mem::swap(&mut queue.commands, &mut taken.commands);
+        std::mem::swap(&mut queue.bytes, &mut taken.bytes);
+    }
+
+    /// Refuses commands from now on: the worker ends.
+    pub(crate) fn close(&self) {
+        let mut queue = self.lock();
+        queue.closed = true;
+        queue.commands = Vec::new();
+        queue.bytes = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mio::{Events, Poll, Token};
+
+    use super::*;
+
+    /// whatever the timing, a worker that sleeps without a timeout sees every command.
+    #[test]
+    fn no_wake_up_is_lost() {
+        let mut poll = Poll::new().expect("a poll");
+        let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker")));
+        let sender = std::thread::spawn({
+            let inbox = inbox.clone();
+            move || {
+                for _ in 0..100_000 {
+                    assert!(inbox.send(Command::Resume));
+                }
+            }
+        });
+        let mut events = Events::with_capacity(4);
+        let mut queue = Queue::default();
+        let mut seen = 0;
+        while seen < 100_000 {
+            if inbox.fall_asleep() {
+                poll.poll(&mut events, Some(Duration::from_secs(30))).expect("a poll");
+                assert!(!events.is_empty(), "slept through a command after {seen}");
+            }
+            inbox.awake();
+            inbox.take(&mut queue);
+            seen += queue.commands.len();
+        }
+        sender.join().expect("the sender");
+        inbox.close();
+        assert!(!inbox.send(Command::Resume));
+    }
+}

@@ -1,0 +1,167 @@
+//! What other threads ask, carried out: each connection's share of the inbox leaves in one write.
+
+use std::sync::atomic::Ordering;
+
+use crate::config::SlowConsumer;
+use crate::protocol::close::{CloseCause, CloseCode};
+use crate::transport::outbox::Chunk;
+use crate::worker::delivery::Delivery;
+use crate::worker::inbox::{Command, Queue};
+use crate::worker::slots::Key;
+use crate::worker::turn::Turn;
+use crate::worker::{NO_CHAIN, Worker, going_away};
+
+/// The end of a chain of commands.
+const END: u32 = u32::MAX;
+
+impl<D: Delivery> Worker<D> {
+    /// Takes the inbox and carries out what is in it.
+    pub(super) fn read_mail(&mut self) {
+        let mut queue = std::mem::take(&mut self.queue);
+        self.context.inbox.take(&mut queue);
+        if !queue.commands.is_empty() {
+            self.sort(&mut queue);
+        }
+        self.queue = queue;
+    }
+
+    /// Chains the commands for each connection, in order, and serves one connection after the other.
+    fn sort(&mut self, queue: &mut Queue) {
+        let Queue { commands, bytes, .. } = queue;
+        let mut next = std::mem::take(&mut self.chains);
+        let mut touched = std::mem::take(&mut self.touched);
+        next.clear();
+        next.resize(commands.len(), END);
+        for (index, command) in commands.iter().enumerate() {
+            let Some(key) = addressee(command) else {
+                self.obey(command);
+                continue;
+            };
+            let Some(conn) = self.slots.get_mut(key) else { continue };
+            let at = index as u32;
+            if conn.core.chain == NO_CHAIN {
+                conn.core.chain = (at, at);
+                touched.push(key);
+            } else {
+                next[conn.core.chain.1 as usize] = at;
+                conn.core.chain.1 = at;
+            }
+        }
+        for key in touched.drain(..) {
+            self.turn(key, |turn, _| {
+                let (mut at, _) = std::mem::replace(&mut turn.core.chain, NO_CHAIN);
+                while at != END {
+                    turn.carry_out(&mut commands[at as usize], bytes);
+                    at = next[at as usize];
+                }
+                turn.flush(&[]);
+            });
+        }
+        self.chains = next;
+        self.touched = touched;
+    }
+
+    /// Commands that are for no connection in particular.
+    fn obey(&mut self, command: &Command) {
+        match command {
+            Command::Broadcast(frame) => self.context.broadcasts.push(frame.clone()),
+            Command::Shutdown(deadline) => self.begin_shutdown(*deadline),
+            Command::Orphaned => self.for_each(|turn| {
+                if turn.app.as_ref().is_some_and(|app| turn.delivery.is_orphaned(app)) {
+                    turn.core.start_close(turn.context, Some(&going_away()));
+                    turn.flush(&[]);
+                }
+            }),
+            // Carried out where it is seen: `resume` asks for what may go on in every turn.
+            _ => {}
+        }
+    }
+
+    /// Sends the turn's broadcasts to every connection, each connection's in one write.
+    pub(super) fn send_broadcasts(&mut self) {
+        if self.context.broadcasts.is_empty() {
+            return;
+        }
+        let frames = std::mem::take(&mut self.context.broadcasts);
+        let policy = self.context.config.slow_consumer;
+        self.for_each(|turn| {
+            if !turn.core.can_send() {
+                return;
+            }
+            let count = frames.len() as u32;
+            if !turn.core.is_above_mark(turn.context) {
+                for frame in &frames {
+                    turn.context.output.push_chunk(Chunk::shared(frame.clone()));
+                }
+                turn.core.counters.messages_sent += u64::from(count);
+                turn.flush(&[]);
+            } else if policy == SlowConsumer::Disconnect {
+                turn.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
+                turn.flush(&[]);
+            } else {
+                turn.core.count_dropped(count);
+            }
+        });
+    }
+}
+
+impl<D: Delivery> Turn<'_, D> {
+    /// Carries out one command for this connection.
+    fn carry_out(&mut self, command: &mut Command, bytes: &[u8]) {
+        match command {
+            Command::Frame { start, end, .. } => {
+                self.posted += *end - *start;
+                if self.core.can_send() {
+                    self.core.counters.messages_sent += 1;
+                    self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
+                }
+            }
+            Command::Large { start, end, payload, .. } => {
+                let payload = payload.take();
+                self.posted += *end - *start + payload.as_slice().len();
+                if self.core.can_send() {
+                    self.core.counters.messages_sent += 1;
+                    self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
+                    self.context.output.push_chunk(payload);
+                }
+            }
+            Command::Control { start, end, .. } => {
+                if self.core.can_send() {
+                    self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
+                }
+            }
+            Command::Close { frame, .. } => {
+                self.core.start_close(self.context, frame.as_ref());
+            }
+            Command::Abort { .. } => {
+                self.core.endpoint.stream.reset_on_drop();
+                self.lose("aborted", CloseCause::Aborted);
+            }
+            Command::Answered { .. } => self.answered(),
+            Command::Broadcast(_) | Command::Resume | Command::Orphaned | Command::Shutdown(_) => {}
+        }
+    }
+}
+
+/// The connection that a command is for.
+fn addressee(command: &Command) -> Option<Key> {
+    match command {
+        Command::Frame { to, .. }
+        | Command::Large { to, .. }
+        | Command::Control { to, .. }
+        | Command::Close { to, .. }
+        | Command::Abort { to }
+        | Command::Answered { to } => Some(*to),
+        Command::Broadcast(_) | Command::Resume | Command::Orphaned | Command::Shutdown(_) => None,
+    }
+}
+
+impl crate::worker::core::Core {
+    /// Counts messages that a broadcast left out.
+    fn count_dropped(&mut self, count: u32) {
+        match &self.peer {
+            Some(peer) => drop(peer.shared.counters.dropped.fetch_add(count, Ordering::Relaxed)),
+            None => self.counters.dropped += count,
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! One thread that owns many connections: it waits in its poll and nowhere else.
+
+pub(crate) mod admission;
+pub(crate) mod context;
+pub(crate) mod core;
+pub(crate) mod deadlines;
+pub(crate) mod delivery;
+pub(crate) mod inbox;
+mod mailroom;
+pub(crate) mod peer;
+pub(crate) mod slots;
+mod turn;
+
+use std::any::Any;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use mio::event::Event;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::config::Config;
+use crate::protocol::close::{CloseCause, CloseCode, CloseFrame};
+use crate::protocol::{Connection, Role};
+use crate::transport::buffer::Input;
+use crate::transport::endpoint::Endpoint;
+use crate::transport::output::Output;
+use crate::transport::stream::Stream;
+use crate::worker::admission::Admission;
+use crate::worker::context::Context;
+use crate::worker::core::{Core, Counters, Phase};
+use crate::worker::deadlines::Deadlines;
+use crate::worker::delivery::Delivery;
+use crate::worker::inbox::{Inbox, Queue};
+use crate::worker::slots::{Key, Slots};
+use crate::worker::turn::{Conn, Turn};
+
+/// The worker's receive buffer: as large as what the kernel delivers at once on a fast path.
+const INPUT_SIZE: usize = 256 << 10;
+
+/// The waker's token; no connection has it, for no slot has this index.
+const WAKE: Token = Token(usize::MAX);
+
+const EVENTS: usize = 1024;
+
+/// How long a large buffer that nobody uses is kept.
+const TRIM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A connection that a worker is to take over.
+pub(crate) struct Adoption<C> {
+    pub(crate) stream: Stream,
+    pub(crate) addr: SocketAddr,
+    pub(crate) subprotocol: Option<Arc<str>>,
+    /// Bytes that arrived behind the opening handshake: the first frames.
+    pub(crate) leftover: Vec<u8>,
+    pub(crate) app: C,
+}
+
+/// How a worker's last connections ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ended {
+    pub(crate) clean: usize,
+    pub(crate) forced: usize,
+}
+
+/// A thread's work, before it is started.
+pub(crate) struct Worker<D: Delivery> {
+    poll: Poll,
+    slots: Slots<Conn<D::Connection>>,
+    deadlines: Deadlines,
+    input: Input,
+    context: Context,
+    delivery: D,
+    adoptions: Receiver<Adoption<D::Connection>>,
+    admission: Arc<Admission>,
+    /// Connections that go on without an event.
+    ready: Vec<Key>,
+    queue: Queue,
+    /// What [`mailroom`] works with, kept for its memory.
+    chains: Vec<u32>,
+    touched: Vec<Key>,
+    shutdown: Option<Instant>,
+    ended: Ended,
+    trimmed: Instant,
+}
+
+/// What a worker is made of before its siblings are known.
+pub(crate) struct Seat {
+    poll: Poll,
+    pub(crate) inbox: Arc<Inbox>,
+}
+
+impl Seat {
+    pub(crate) fn new() -> io::Result<Seat> {
+        let poll = Poll::new()?;
+        let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), WAKE)?));
+        Ok(Seat { poll, inbox })
+    }
+}
+
+impl<D: Delivery> Worker<D> {
+    pub(crate) fn new(
+        seat: Seat,
+        index: u16,
+        siblings: Arc<[Arc<Inbox>]>,
+        config: Arc<Config>,
+        delivery: D,
+        adoptions: Receiver<Adoption<D::Connection>>,
+        admission: Arc<Admission>,
+    ) -> Worker<D> {
+        let now = Instant::now();
+        let context = Context {
+            worker: index,
+            config,
+            inbox: seat.inbox,
+            siblings,
+            output: Output::default(),
+            epoch: now,
+            tick: 0,
+            broadcasts: Vec::new(),
+            touched_deadline: false,
+        };
+        Worker {
+            poll: seat.poll,
+            slots: Slots::new(),
+            deadlines: Deadlines::new(now),
+            input: Input::with_size(INPUT_SIZE),
+            context,
+            delivery,
+            adoptions,
+            admission,
+            ready: Vec::new(),
+            queue: Queue::default(),
+            chains: Vec::new(),
+            touched: Vec::new(),
+            shutdown: None,
+            ended: Ended::default(),
+            trimmed: now,
+        }
+    }
+
+    /// Works until it is told to shut down.
+    pub(crate) fn run(mut self) -> Ended {
+        peer::ON_WORKER.set(true);
+        let mut events = Events::with_capacity(EVENTS);
+        let mut expired = Vec::new();
+        loop {
+            let timeout = self.timeout();
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("a worker's poll failed: {error}");
+            }
+            self.context.inbox.awake();
+            let now = Instant::now();
+            self.context.tick = self.deadlines.tick(now);
+            for event in &events {
+                if event.token() != WAKE {
+                    self.ready_event(event);
+                }
+            }
+            self.adopt();
+            self.read_mail();
+            self.go_on();
+            self.deadlines.expire(now, &mut expired);
+            for index in expired.drain(..) {
+                if let Some(key) = self.slots.key_at(index) {
+                    self.turn(key, |turn, _| turn.deadline());
+                }
+            }
+            self.send_broadcasts();
+            self.delivery.end_turn();
+            self.trim(now);
+            if let Some(deadline) = self.shutdown
+                && (self.slots.len() == 0 || now >= deadline)
+            {
+                self.force();
+                self.delivery.end_turn();
+                self.context.inbox.close();
+                return self.ended;
+            }
+        }
+    }
+
+    /// How long the poll may sleep; decided after saying that it will.
+    fn timeout(&mut self) -> Option<Duration> {
+        if !self.ready.is_empty() || !self.context.broadcasts.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        // Whatever comes in from here on wakes the poll.
+        if !self.context.inbox.fall_asleep() || !self.adoptions.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let trim = (!self.context.output.pool.is_empty()).then_some(TRIM_INTERVAL);
+        let shutdown = self.shutdown.map(|deadline| deadline.saturating_duration_since(now));
+        [self.deadlines.sleep(now), trim, shutdown].into_iter().flatten().min()
+    }
+
+    fn ready_event(&mut self, event: &Event) {
+        let Some(key) = self.slots.key_of(event.token()) else { return };
+        let readable = event.is_readable() || event.is_read_closed() || event.is_error();
+        let (writable, read_closed) = (event.is_writable(), event.is_read_closed() || event.is_error());
+        self.turn(key, |turn, input| {
+            turn.core.readable |= readable;
+            turn.core.end_reported |= read_closed;
+            if writable {
+                turn.drain();
+            }
+            turn.advance(input);
+        });
+    }
+
+    /// Takes over the connections that finished their handshakes.
+    fn adopt(&mut self) {
+        while let Ok(Adoption { mut stream, addr, subprotocol, leftover, app }) = self.adoptions.try_recv() {
+            let registry = self.poll.registry();
+            let connection = Connection::new(Role::Server, self.context.config.max_message_size as u64);
+            let tick = self.context.tick;
+            let mut registered = Ok(());
+            let key = self.slots.insert_with(|key| {
+                // Both at once: the edges of the other kind cost nothing, and nothing is registered again later.
+                registered = registry.register(&mut stream, key.token(), Interest::READABLE | Interest::WRITABLE);
+                let core = Core {
+                    endpoint: Endpoint::new(stream, connection, leftover),
+                    key,
+                    phase: Phase::Open,
+                    // What arrived before the registration raises no event.
+                    readable: true,
+                    read_closed: false,
+                    end_reported: false,
+                    pinged: None,
+                    waiting: false,
+                    clean: false,
+                    listed: false,
+                    addr,
+                    subprotocol,
+                    peer: None,
+                    due: None,
+                    opened: tick,
+                    heard: tick,
+                    since: tick,
+                    stalled: None,
+                    chain: NO_CHAIN,
+                    counters: Counters::default(),
+                };
+                Conn { core, app: Some(app) }
+            });
+            if let Err(error) = registered {
+                log::error!("{addr}: a connection could not be registered: {error}");
+                self.turn(key, |turn, _| turn.lose("not registered", CloseCause::Aborted));
+                continue;
+            }
+            let shutting_down = self.shutdown.is_some();
+            self.turn(key, |turn, input| {
+                turn.context.touched_deadline = true;
+                turn.open();
+                if shutting_down {
+                    turn.core.start_close(turn.context, Some(&going_away()));
+                    turn.flush(&[]);
+                }
+                turn.advance(input);
+            });
+        }
+    }
+
+    /// Gives the connections that have more to do another turn.
+    fn go_on(&mut self) {
+        self.delivery.resume(&mut self.ready);
+        for key in std::mem::take(&mut self.ready) {
+            if let Some(conn) = self.slots.get_mut(key) {
+                conn.core.listed = false;
+                self.turn(key, |turn, input| turn.advance(input));
+            }
+        }
+    }
+
+    /// Lets `act` work on a connection, contains a panic of the application in it, and clears up behind it.
+    fn turn(&mut self, key: Key, act: impl FnOnce(&mut Turn<'_, D>, &mut Input)) {
+        let Some(Conn { core, app }) = self.slots.get_mut(key) else { return };
+        let (delivery, context) = (&mut self.delivery, &mut self.context);
+        let mut turn = Turn { core, app, delivery, context, posted: 0, again: false };
+        let acted = catch_unwind(AssertUnwindSafe(|| act(&mut turn, &mut self.input)));
+        if let Err(panic) = acted {
+            log::error!("{}: a callback panicked: {}", turn.core.addr, panic_text(&*panic));
+            let again = catch_unwind(AssertUnwindSafe(|| turn.panicked()));
+            if again.is_err() {
+                turn.context.output.clear();
+                turn.core.phase = Phase::Gone;
+            }
+        }
+        let again = turn.again;
+        if core.phase == Phase::Gone {
+            return self.remove(key);
+        }
+        if again && !core.listed {
+            core.listed = true;
+            self.ready.push(key);
+        }
+        if std::mem::take(&mut self.context.touched_deadline) {
+            match core.deadline(&self.context) {
+                Some(at) => self.deadlines.schedule(key.index, at),
+                None => self.deadlines.cancel(key.index),
+            }
+        }
+    }
+
+    /// Frees what a connection held; dropping its socket closes it.
+    fn remove(&mut self, key: Key) {
+        self.context.touched_deadline = false;
+        self.deadlines.cancel(key.index);
+        let Some(Conn { core, app }) = self.slots.remove(key) else { return };
+        // The application's part may panic as it is dropped.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(app))) {
+            log::error!("{}: a handler panicked as it was dropped: {}", core.addr, panic_text(&*panic));
+        }
+        core.closed_to_sends();
+        self.admission.release(core.addr.ip());
+        self.context.inbox.load.fetch_sub(1, Ordering::Relaxed);
+        if self.shutdown.is_some() {
+            if core.clean {
+                self.ended.clean += 1;
+            } else {
+                self.ended.forced += 1;
+            }
+        }
+    }
+
+    /// Starts closing every connection.
+    fn begin_shutdown(&mut self, deadline: Instant) {
+        let deadline = self.shutdown.map_or(deadline, |before| before.min(deadline));
+        self.shutdown = Some(deadline);
+        self.adopt();
+        self.for_each(|turn| {
+            turn.core.start_close(turn.context, Some(&going_away()));
+            turn.flush(&[]);
+        });
+    }
+
+    /// Resets what has not closed by the deadline.
+    fn force(&mut self) {
+        self.for_each(|turn| {
+            turn.core.endpoint.stream.reset_on_drop();
+            turn.core.clean = false;
+            turn.lose("the server shut down", CloseCause::TimedOut);
+        });
+    }
+
+    fn for_each(&mut self, mut act: impl FnMut(&mut Turn<'_, D>)) {
+        for index in 0..self.slots.places() {
+            if let Some(key) = self.slots.key_at(index) {
+                self.turn(key, |turn, _| act(turn));
+            }
+        }
+    }
+
+    fn trim(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.trimmed) >= TRIM_INTERVAL {
+            self.trimmed = now;
+            self.context.output.pool.trim();
+        }
+    }
+}
+
+/// No command is for the connection.
+const NO_CHAIN: (u32, u32) = (u32::MAX, u32::MAX);
+
+pub(crate) fn going_away() -> CloseFrame {
+    CloseFrame { code: CloseCode::GOING_AWAY, reason: String::new() }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}

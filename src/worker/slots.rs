@@ -1,0 +1,116 @@
+//! Connections by index, with a generation that tells an old name from a new one.
+
+use mio::Token;
+
+/// Names one connection of a worker, and never another one that comes to use its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// Half of a token names the place, half the generation.
+const TOKEN_BITS: u32 = usize::BITS / 2;
+
+impl Key {
+    /// The name under which the connection's socket is registered.
+    pub(crate) fn token(self) -> Token {
+        Token(self.index as usize | (self.generation as usize) << TOKEN_BITS)
+    }
+}
+
+/// A table whose places are used again.
+#[derive(Debug)]
+pub(crate) struct Slots<T> {
+    places: Vec<Place<T>>,
+    free: Vec<u32>,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+impl<T> Slots<T> {
+    pub(crate) fn new() -> Slots<T> {
+        Slots { places: Vec::new(), free: Vec::new(), len: 0 }
+    }
+
+    /// How many are in use.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Reserves a place and names it; `make` builds what it holds.
+    pub(crate) fn insert_with(&mut self, make: impl FnOnce(Key) -> T) -> Key {
+        self.len += 1;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place { generation: 0, value: None });
+            (self.places.len() - 1) as u32
+        });
+        let place = &mut self.places[index as usize];
+        let key = Key { index, generation: place.generation };
+        place.value = Some(make(key));
+        key
+    }
+
+    /// What `key` names, if it is still there.
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let place = self.places.get_mut(key.index as usize)?;
+        if place.generation == key.generation { place.value.as_mut() } else { None }
+    }
+
+    /// The name that `token` stands for, if what it named is still there.
+    pub(crate) fn key_of(&self, token: Token) -> Option<Key> {
+        let index = token.0 & ((1 << TOKEN_BITS) - 1);
+        let place = self.places.get(index)?;
+        let key = Key { index: index as u32, generation: place.generation };
+        (place.value.is_some() && key.token() == token).then_some(key)
+    }
+
+    /// Takes out what `key` names; the name is never valid again.
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
+        let place = self.places.get_mut(key.index as usize)?;
+        if place.generation != key.generation {
+            return None;
+        }
+        let value = place.value.take()?;
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(key.index);
+        self.len -= 1;
+        Some(value)
+    }
+
+    /// How many places there are, used or not.
+    pub(crate) fn places(&self) -> u32 {
+        self.places.len() as u32
+    }
+
+    /// The name of what is at `index` now.
+    pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
+        let place = self.places.get(index as usize)?;
+        place.value.is_some().then_some(Key { index, generation: place.generation })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_name_never_reaches_a_new_tenant() {
+        let mut slots = Slots::new();
+        let first = slots.insert_with(|_| "first");
+        assert_eq!(slots.key_of(first.token()), Some(first));
+        assert_eq!(slots.remove(first), Some("first"));
+        let second = slots.insert_with(|_| "second");
+        assert_eq!(second.index, first.index);
+        assert_eq!(slots.get_mut(first), None);
+        assert_eq!(slots.remove(first), None);
+        assert_eq!(slots.key_of(first.token()), None);
+        assert_eq!(slots.get_mut(second), Some(&mut "second"));
+        assert_eq!((slots.len(), slots.places()), (1, 1));
+    }
+}

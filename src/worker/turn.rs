@@ -1,0 +1,402 @@
+//! One connection's turn: read, decode, deliver, write, and every step of its closing.
+
+use std::io;
+
+use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, MAX_REASON_SIZE};
+use crate::protocol::message::MessageRef;
+use crate::protocol::{ProtocolError, Received};
+use crate::transport::buffer::Input;
+use crate::transport::endpoint::Arrival;
+use crate::worker::context::Context;
+use crate::worker::core::{Core, Due, Phase};
+use crate::worker::delivery::{Delivery, Farewell, Incoming, Socket};
+
+/// The most that a connection reads in one turn, in fillings of the worker's buffer; then the others have theirs.
+const MAX_READS: usize = 2;
+
+/// The most frames that a connection is served in one turn.
+const MAX_FRAMES: usize = 256;
+
+/// A connection, with the application's part of it. That is gone once it panicked.
+#[derive(Debug)]
+pub(crate) struct Conn<C> {
+    pub(crate) core: Core,
+    pub(crate) app: Option<C>,
+}
+
+/// A connection in the hands of its worker.
+pub(crate) struct Turn<'a, D: Delivery> {
+    pub(crate) core: &'a mut Core,
+    pub(crate) app: &'a mut Option<D::Connection>,
+    pub(crate) delivery: &'a mut D,
+    pub(crate) context: &'a mut Context,
+    /// Bytes that came from the inbox in this turn.
+    pub(crate) posted: usize,
+    /// The connection has more to do, though no event may tell.
+    pub(crate) again: bool,
+}
+
+impl<D: Delivery> Turn<'_, D> {
+    /// Tells the application that the connection is established.
+    pub(crate) fn open(&mut self) {
+        let (delivery, app, mut socket) = self.parts();
+        if let Some(app) = app {
+            delivery.open(app, &mut socket);
+        }
+        self.flush(&[]);
+    }
+
+    /// Reads and decodes until the socket is empty, the turn is over, or something must be waited for.
+    pub(crate) fn advance(&mut self, input: &mut Input) {
+        let mut reads = 0;
+        loop {
+            if let Some(mut carry) = self.core.endpoint.carry.take() {
+                let done = self.decode(&mut carry);
+                self.flush(carry.as_slice());
+                if !done {
+                    self.core.endpoint.carry = Some(carry);
+                    return;
+                }
+            }
+            if !self.core.readable || self.core.phase == Phase::Gone || self.must_wait() {
+                return;
+            }
+            if reads == MAX_READS {
+                self.again = true;
+                return;
+            }
+            reads += 1;
+            self.read(input);
+        }
+    }
+
+    /// One read, and what it brought.
+    fn read(&mut self, input: &mut Input) {
+        match self.core.endpoint.read(input, &mut self.context.output.pool) {
+            Arrival::Bytes { size, drained, received } => {
+                // A socket that was emptied reports again when more comes, except for an end that it has reported.
+                self.core.readable = !drained || self.core.end_reported;
+                self.core.counters.bytes_received += size as u64;
+                self.core.heard = self.context.tick;
+                self.core.pinged = None;
+                let whole = received.map(|received| self.dispatch(received));
+                let done = match whole {
+                    Ok(()) => self.decode(input),
+                    Err(error) => {
+                        self.fail(&error);
+                        true
+                    }
+                };
+                if !done {
+                    self.core.endpoint.carry = Some(Box::new(input.take_rest()));
+                }
+                self.flush(input.as_slice());
+            }
+            Arrival::Nothing => self.core.readable = false,
+            Arrival::End => self.end_of_stream(),
+            Arrival::Failed(error) => self.lost(&error),
+        }
+    }
+
+    /// Decodes and delivers what `input` holds; `false` if the connection must stop before its end.
+    fn decode(&mut self, input: &mut Input) -> bool {
+        self.context.output.lend_input(input.as_slice());
+        let mut frames = 0;
+        while !input.is_empty() {
+            if self.must_wait() {
+                return false;
+            }
+            if frames == MAX_FRAMES {
+                self.again = true;
+                return false;
+            }
+            frames += 1;
+            match self.core.endpoint.connection.receive(input.filled_mut()) {
+                Ok((size, received)) => {
+                    self.dispatch(received);
+                    input.consume(size);
+                }
+                Err(error) => {
+                    input.clear();
+                    self.fail(&error);
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether nothing may be read for now: the output stands above its mark, or the application is behind.
+    #[inline]
+    fn must_wait(&mut self) -> bool {
+        let wait = self.core.phase == Phase::Open
+            && (self.core.is_above_mark(self.context)
+                || self.app.as_mut().is_some_and(|app| !self.delivery.has_room(app, self.core.key)));
+        self.core.waiting = wait;
+        wait
+    }
+
+    #[inline]
+    fn dispatch(&mut self, received: Received<'_>) {
+        match received {
+            Received::Nothing => {}
+            Received::Message(message) => self.deliver(Incoming::Borrowed(message)),
+            Received::Assembled(message) => self.deliver(Incoming::Assembled(message)),
+            Received::Ping(payload) => self.ping(&payload),
+            Received::Pong(payload) => {
+                self.core.note_pong(self.context, &payload);
+                let (delivery, app, mut socket) = self.parts();
+                if let Some(app) = app {
+                    delivery.pong(app, &mut socket, &payload);
+                }
+            }
+            Received::Close(frame) => self.peer_closed(frame),
+        }
+    }
+
+    #[inline]
+    fn deliver(&mut self, message: Incoming<'_>) {
+        // RFC 6455 5.5.1, 7.1.6: once our close frame is out, what the peer still sends may be thrown away.
+        if self.core.phase != Phase::Open {
+            if let Incoming::Assembled(message) = message {
+                self.context.output.pool.give(message.into_buffer());
+            }
+            return;
+        }
+        self.core.counters.messages_received += 1;
+        let (delivery, app, mut socket) = self.parts();
+        if let Some(app) = app {
+            delivery.message(app, &mut socket, message);
+        }
+    }
+
+    fn ping(&mut self, payload: &[u8]) {
+        if self.core.phase != Phase::Open {
+            return;
+        }
+        // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". 5.5.3 lets the
+        // latest stand for all while the others could not be answered.
+        if self.core.endpoint.backlog() > 0 && self.core.is_above_mark(self.context) {
+            self.core.endpoint.keep_ping(payload);
+        } else {
+            self.core.send(self.context, MessageRef::Pong(payload));
+        }
+        let (delivery, app, mut socket) = self.parts();
+        if let Some(app) = app {
+            delivery.ping(app, &mut socket, payload);
+        }
+    }
+
+    /// The peer's close frame arrived.
+    fn peer_closed(&mut self, frame: Option<CloseFrame>) {
+        if self.core.endpoint.connection.close_sent() {
+            let reason = CloseReason::from_frame(frame, CloseCause::Local);
+            self.end(reason, None);
+        } else {
+            // RFC 6455 5.5.1: the answer "typically echos the status code it received".
+            let answer = frame.as_ref().map(|frame| CloseFrame { code: frame.code, reason: String::new() });
+            self.end(CloseReason::from_frame(frame, CloseCause::Peer), answer);
+        }
+    }
+
+    /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7) for what the peer did.
+    pub(crate) fn fail(&mut self, error: &ProtocolError) {
+        self.fail_with(error.close_code(), &error.to_string(), CloseCause::Failed);
+    }
+
+    /// _Fail the WebSocket Connection_ with a code of our choice.
+    pub(crate) fn fail_with(&mut self, code: CloseCode, why: &str, cause: CloseCause) {
+        let mut reason = why.to_owned();
+        while reason.len() > MAX_REASON_SIZE {
+            reason.pop();
+        }
+        self.end(CloseReason::new(code, why, cause), Some(CloseFrame { code, reason }));
+    }
+
+    /// Tells the application the end, once, and sends the close frame when its answers are out.
+    fn end(&mut self, reason: CloseReason, answer: Option<CloseFrame>) {
+        if !matches!(self.core.phase, Phase::Open | Phase::Closing) {
+            return;
+        }
+        let clean = reason.is_clean();
+        let farewell = self.tell(reason);
+        self.core.clean = clean;
+        self.core.due = Some(Box::new(Due { frame: answer }));
+        if farewell == Farewell::WhenAnswered && self.core.endpoint.connection.can_send() {
+            self.core.enter(Phase::Answering, self.context);
+        } else {
+            self.say_farewell();
+        }
+    }
+
+    /// Sends the close frame that is due, if none was sent before, and nothing after it.
+    pub(crate) fn say_farewell(&mut self) {
+        let due = self.core.due.take().unwrap_or_default();
+        self.core.endpoint.connection.close(due.frame.as_ref(), None, self.context.output.cork());
+        self.core.closed_to_sends();
+        self.core.enter(Phase::Ending, self.context);
+    }
+
+    /// The application has seen the end, and its answers to what came before are out or queued.
+    pub(crate) fn answered(&mut self) {
+        if self.core.phase == Phase::Answering {
+            self.say_farewell();
+        }
+    }
+
+    /// Tells the application why the connection ends.
+    fn tell(&mut self, reason: CloseReason) -> Farewell {
+        self.core.enter(Phase::Ending, self.context);
+        let (delivery, app, mut socket) = self.parts();
+        match app {
+            Some(app) => delivery.close(app, &mut socket, reason),
+            None => Farewell::Now,
+        }
+    }
+
+    /// The peer sends no more.
+    fn end_of_stream(&mut self) {
+        self.core.readable = false;
+        self.core.read_closed = true;
+        match self.core.phase {
+            Phase::Open | Phase::Closing => self.lose("the peer closed TCP without a close frame", CloseCause::Lost),
+            Phase::Lingering => self.core.enter(Phase::Gone, self.context),
+            // What is queued can still go out.
+            Phase::Answering | Phase::Ending | Phase::Gone => self.finish(),
+        }
+    }
+
+    /// The stream is broken.
+    fn lost(&mut self, error: &io::Error) {
+        self.lose(&error.to_string(), CloseCause::Lost);
+    }
+
+    /// The connection ends without a closing handshake: 1006, told once, and the socket is dropped.
+    pub(crate) fn lose(&mut self, why: &str, cause: CloseCause) {
+        if matches!(self.core.phase, Phase::Open | Phase::Closing) {
+            self.tell(CloseReason::abnormal(why, cause));
+        }
+        self.context.output.clear();
+        self.core.enter(Phase::Gone, self.context);
+    }
+
+    /// Writes what the turn produced. `input` is the buffer that was decoded.
+    pub(crate) fn flush(&mut self, input: &[u8]) {
+        if self.context.output.len() > 0 {
+            match self.core.endpoint.flush(&mut self.context.output, input) {
+                Ok(written) => self.core.counters.bytes_sent += written as u64,
+                Err(error) => self.lost(&error),
+            }
+            self.note_backlog();
+        }
+        self.core.publish(std::mem::take(&mut self.posted));
+        self.finish();
+    }
+
+    /// The socket reported room.
+    pub(crate) fn drain(&mut self) {
+        if self.core.endpoint.backlog() == 0 {
+            return;
+        }
+        match self.core.endpoint.drain(&mut self.context.output.pool) {
+            Ok(written) => {
+                self.core.counters.bytes_sent += written as u64;
+                if written > 0 {
+                    // Whoever takes bytes is alive.
+                    self.core.heard = self.context.tick;
+                    self.core.stalled = None;
+                }
+            }
+            Err(error) => return self.lost(&error),
+        }
+        self.note_backlog();
+        if !self.core.is_above_mark(self.context)
+            && let Some(payload) = self.core.endpoint.take_ping()
+        {
+            self.core.send(self.context, MessageRef::Pong(&payload));
+        }
+        self.flush(&[]);
+    }
+
+    /// Keeps the time since which the output stands above its mark.
+    fn note_backlog(&mut self) {
+        let above = self.core.endpoint.backlog() >= self.context.config.max_write_buffer_size;
+        if above != self.core.stalled.is_some() {
+            self.core.stalled = above.then_some(self.context.tick);
+            self.context.touched_deadline = true;
+        }
+    }
+
+    /// When everything is said and out: the end of TCP (RFC 6455 7.1.1).
+    fn finish(&mut self) {
+        if self.core.phase != Phase::Ending || self.core.endpoint.backlog() > 0 || self.context.output.len() > 0 {
+            return;
+        }
+        // After a clean closing handshake nothing is in flight, so that closing the socket sends FIN and no RST.
+        let nothing_in_flight = self.core.clean && !self.core.readable;
+        if self.core.read_closed || nothing_in_flight || self.core.endpoint.stream.shutdown_write().is_err() {
+            self.core.enter(Phase::Gone, self.context);
+        } else {
+            // Otherwise what is in flight is read out first: the kernel answers data to a closed socket with RST, which
+            // would take the close frame from the peer.
+            self.core.readable = true;
+            self.again = true;
+            self.core.enter(Phase::Lingering, self.context);
+        }
+    }
+
+    /// Something is to be done because of the time.
+    pub(crate) fn deadline(&mut self) {
+        let now = self.context.tick;
+        let config = self.context.config.clone();
+        let passed = |since: u32, wait| now >= since.saturating_add(crate::worker::deadlines::Deadlines::ticks(wait));
+        self.context.touched_deadline = true;
+        match self.core.phase {
+            Phase::Open => {
+                if config.max_lifetime.is_some_and(|lifetime| passed(self.core.opened, lifetime)) {
+                    let frame = CloseFrame { code: CloseCode::GOING_AWAY, reason: "lifetime is over".into() };
+                    self.core.start_close(self.context, Some(&frame));
+                } else if self.core.stalled.is_some_and(|stalled| passed(stalled, config.write_timeout)) {
+                    self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
+                } else if self.core.waiting {
+                    // Nothing is read, so nothing can be heard: the silence is ours.
+                    self.core.heard = now;
+                    self.core.pinged = None;
+                } else if self.core.pinged.is_some_and(|pinged| passed(pinged, config.pong_timeout)) {
+                    self.core.endpoint.stream.reset_on_drop();
+                    self.lose("no answer to a ping", CloseCause::TimedOut);
+                } else if self.core.pinged.is_none()
+                    && config.ping_interval.is_some_and(|interval| passed(self.core.heard, interval))
+                {
+                    self.core.probe(self.context);
+                }
+                self.flush(&[]);
+            }
+            Phase::Answering => {
+                if passed(self.core.since, crate::worker::core::ANSWER_TIMEOUT) {
+                    self.say_farewell();
+                    self.flush(&[]);
+                }
+            }
+            Phase::Closing | Phase::Ending | Phase::Lingering => {
+                if passed(self.core.since, config.close_timeout) {
+                    self.core.endpoint.stream.reset_on_drop();
+                    self.lose("no answer to our close frame", CloseCause::TimedOut);
+                }
+            }
+            Phase::Gone => {}
+        }
+    }
+
+    /// The handler panicked: 1011, and it is not called again.
+    pub(crate) fn panicked(&mut self) {
+        *self.app = None;
+        // What it sent in this turn may lack its end.
+        self.context.output.clear();
+        self.fail_with(CloseCode::INTERNAL_ERROR, "internal error", CloseCause::Panicked);
+        self.flush(&[]);
+    }
+
+    fn parts(&mut self) -> (&mut D, Option<&mut D::Connection>, Socket<'_>) {
+        (self.delivery, self.app.as_mut(), Socket { core: self.core, context: self.context })
+    }
+}

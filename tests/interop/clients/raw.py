@@ -1,0 +1,161 @@
+"""A client on a bare socket: it can say what the libraries refuse to say."""
+
+import base64
+import hashlib
+import os
+import socket
+import struct
+
+from process import split
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+def frame(opcode, payload=b"", fin=True):
+    """A client's frame: masked (RFC 6455 5.3)."""
+    head = bytes([opcode | (0x80 if fin else 0)])
+    size = len(payload)
+    if size < 126:
+        head += bytes([0x80 | size])
+    elif size < 65536:
+        head += struct.pack("!BH", 0x80 | 126, size)
+    else:
+        head += struct.pack("!BQ", 0x80 | 127, size)
+    key = os.urandom(4)
+    return head + key + masked(payload, key)
+
+
+def masked(payload, key):
+    size = len(payload)
+    stream = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(stream, "big")).to_bytes(size, "big")
+
+
+def half_a_frame():
+    """The beginning of a frame whose end never comes."""
+    return frame(BINARY, b"x" * 1000)[:500]
+
+
+def reset(sock):
+    """Makes the coming close a RST instead of a FIN."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def request(host, port, key):
+    return (
+        f"GET / HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
+
+class Client:
+    name = "raw"
+
+    def __init__(self, url, large=False, timeout=20, source=None):
+        host, port = split(url)
+        self.socket = socket.create_connection((host, port), timeout=timeout, source_address=source)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        key = base64.b64encode(os.urandom(16)).decode()
+        self.socket.sendall(request(host, port, key))
+        self.buffer = bytearray()
+        while b"\r\n\r\n" not in self.buffer:
+            self._more()
+        head, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
+        self.buffer = bytearray(rest)
+        status, *lines = head.decode("latin-1").split("\r\n")
+        if not status.startswith("HTTP/1.1 101"):
+            raise ConnectionError(f"refused: {status}")
+        headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+        wanted = base64.b64encode(hashlib.sha1(key.encode() + GUID).digest()).decode()
+        if headers.get("sec-websocket-accept") != wanted:
+            raise ConnectionError("wrong Sec-WebSocket-Accept")
+
+    def _more(self):
+        piece = self.socket.recv(1 << 18)
+        if not piece:
+            raise EOFError("the server closed the connection")
+        self.buffer += piece
+
+    def _take(self, size):
+        while len(self.buffer) < size:
+            self._more()
+        piece = bytes(memoryview(self.buffer)[:size])
+        del self.buffer[:size]
+        return piece
+
+    def recv_frame(self):
+        first, second = self._take(2)
+        if second & 0x80:
+            raise ConnectionError("the server masked a frame (RFC 6455 5.1)")
+        if first & 0x70:
+            raise ConnectionError("a reserved bit is set (RFC 6455 5.2)")
+        size = second & 0x7F
+        if size == 126:
+            size = struct.unpack("!H", self._take(2))[0]
+        elif size == 127:
+            size = struct.unpack("!Q", self._take(8))[0]
+        return first & 0x0F, bool(first & 0x80), self._take(size)
+
+    def recv(self):
+        message, kind = b"", None
+        while True:
+            opcode, fin, payload = self.recv_frame()
+            if opcode == PING:
+                self.socket.sendall(frame(PONG, payload))
+            elif opcode == CLOSE:
+                raise ConnectionError(f"closed with {payload!r}")
+            elif opcode != PONG:
+                kind = kind or opcode
+                message = message + payload if message else payload
+                if fin:
+                    return message.decode() if kind == TEXT else message
+
+    def send(self, data):
+        if isinstance(data, str):
+            self.socket.sendall(frame(TEXT, data.encode()))
+        else:
+            self.socket.sendall(frame(BINARY, data))
+
+    def send_fragments(self, parts, text, ping):
+        """Sends `parts` as the fragments of one message; between the first and the second a ping,
+        whose pong must come back before the message is complete."""
+        opcode = TEXT if text else BINARY
+        self.socket.sendall(frame(opcode, parts[0], fin=False))
+        self.socket.sendall(frame(PING, ping))
+        opcode, _, payload = self.recv_frame()
+        if (opcode, payload) != (PONG, ping):
+            raise ConnectionError(f"wanted the pong, got opcode {opcode} with {payload!r}")
+        for number, part in enumerate(parts[1:], 2):
+            self.socket.sendall(frame(0, part, fin=number == len(parts)))
+
+    def close(self, code, reason=""):
+        """Closes with `code`; gives the code of the answer. The server must end the TCP connection
+        first (RFC 6455 7.1.1), and with a FIN."""
+        self.socket.sendall(frame(CLOSE, struct.pack("!H", code) + reason.encode()))
+        while True:
+            opcode, _, payload = self.recv_frame()
+            if opcode == CLOSE:
+                break
+        if self.buffer or self.socket.recv(1) != b"":
+            raise ConnectionError("bytes after the close frame (RFC 6455 5.5.1)")
+        self.socket.close()
+        return struct.unpack("!H", payload[:2])[0] if payload else None
+
+    def wait_closed(self):
+        """Waits for the server's close frame, without answering; gives its code."""
+        while True:
+            opcode, _, payload = self.recv_frame()
+            if opcode == CLOSE:
+                return struct.unpack("!H", payload[:2])[0] if payload else None
+
+    def abort(self, mid_frame):
+        """Leaves without a closing handshake: a RST, or a FIN in the middle of a frame."""
+        if mid_frame:
+            self.socket.sendall(half_a_frame())
+        else:
+            reset(self.socket)
+        self.socket.close()
+
+    def dispose(self):
+        self.socket.close()

@@ -1,0 +1,58 @@
+"""The `websockets` package, its threading half."""
+
+import logging
+
+import websockets.exceptions
+import websockets.sync.client
+
+from clients import raw
+
+# Its thread complains when the socket is closed under it, which the abrupt disconnects do.
+logging.getLogger("websockets.client").setLevel(logging.CRITICAL + 1)
+
+
+class Client:
+    name = "websockets-sync"
+
+    def __init__(self, url, large=False):
+        self.ws = websockets.sync.client.connect(url, max_size=None, proxy=None, legacy=True)
+
+    def send(self, data):
+        self.ws.send(data)
+
+    def recv(self):
+        return self.ws.recv(timeout=20)
+
+    def send_fragments(self, parts, text, ping):
+        def fragments():
+            yield parts[0]
+            if not self.ws.ping(ping).wait(10):
+                raise TimeoutError("no pong before the end of the message")
+            yield from parts[1:]
+
+        self.ws.send(fragments(), text=text)
+
+    def close(self, code, reason=""):
+        self.ws.close(code, reason)
+        return self._answered()
+
+    def wait_closed(self):
+        try:
+            self.ws.recv(timeout=20)
+        except websockets.exceptions.ConnectionClosed:
+            return self._answered()
+        raise ConnectionError("a message instead of the close")
+
+    def _answered(self):
+        received = self.ws.protocol.close_rcvd
+        return None if received is None else int(received.code)
+
+    def abort(self, mid_frame):
+        if mid_frame:
+            self.ws.socket.sendall(raw.half_a_frame())
+        else:
+            raw.reset(self.ws.socket)
+        self.ws.close_socket()
+
+    def dispose(self):
+        self.ws.close_socket()

@@ -1,0 +1,97 @@
+"""Starts an example as its users do and reads what it prints."""
+
+import os
+import queue
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+
+def raise_file_limit(wanted):
+    """Raises the limit of open files, which child processes inherit; fails if it cannot."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))  # root may
+        else:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def exit_on_sigterm():
+    """Turns SIGTERM into an ordinary exit, so that `finally` and `with` end the servers."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+
+
+class Server:
+    """A running example; `address` is what follows `listening on` in its first such line."""
+
+    def __init__(self, binary, *arguments, schemes=("ws",), seconds=10):
+        self.process = subprocess.Popen(
+            [binary, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        )
+        self.pid = self.process.pid
+        self.lines = queue.Queue()
+        self.urls = {}
+        threading.Thread(target=self._read, daemon=True).start()
+        deadline = time.monotonic() + seconds
+        try:
+            while not all(scheme in self.urls for scheme in schemes):
+                line = self.lines.get(timeout=max(0.01, deadline - time.monotonic()))
+                if line is None:
+                    raise RuntimeError(f"{binary} ended with {self.process.wait()} before it listened")
+                found = re.match(r"listening on ((\w+)://\S+:\d+)", line)
+                if found:
+                    self.urls[found[2]] = found[1]
+        except queue.Empty:
+            self.kill()
+            raise RuntimeError(f"{binary} did not say `listening on` within {seconds} s") from None
+        except BaseException:
+            self.kill()
+            raise
+        self.url = self.urls[schemes[0]]
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def address(self, scheme="ws"):
+        """The (host, port) of one of its listening lines."""
+        return split(self.urls[scheme])
+
+    def status(self):
+        """Memory in bytes and the number of threads, as the kernel counts them."""
+        with open(f"/proc/{self.pid}/status") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return {
+            "VmRSS": int(fields["VmRSS"].split()[0]) * 1024,
+            "RssAnon": int(fields["RssAnon"].split()[0]) * 1024,
+            "threads": len(os.listdir(f"/proc/{self.pid}/task")),
+        }
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, seconds):
+        return self.process.wait(timeout=seconds)
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+
+def split(url):
+    """`ws://127.0.0.1:8080` to ("127.0.0.1", 8080)."""
+    host, port = url.split("://", 1)[1].rstrip("/").rsplit(":", 1)
+    return host.strip("[]"), int(port)

@@ -1,0 +1,212 @@
+#!/usr/bin/env node
+// Checks an echo server with Node's `ws` client.
+//
+//     node run.mjs ADDRESS        node run.mjs ws://127.0.0.1:8080
+//
+// The server must accept messages of 16 MiB (`echo --max-message 16777216`).
+
+import { once } from 'node:events';
+import WebSocket from 'ws';
+
+const SIZES = [0, 1, 125, 126, 127, 65535, 65536, 1 << 20, 16 << 20];
+const CLOSE_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4999];
+const MAX = 32 << 20;
+
+const url = process.argv[2];
+if (!url) {
+  console.error('usage: node run.mjs ADDRESS');
+  process.exit(2);
+}
+
+let passed = 0;
+let failed = 0;
+
+/** Runs `body` as one named check; an exception or `seconds` gone by is its failure. */
+async function check(name, seconds, body) {
+  let timer;
+  const overdue = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done after ${seconds} s`)), seconds * 1000);
+  });
+  try {
+    await Promise.race([body(), overdue]);
+    passed += 1;
+    console.log(`ok ws/${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAIL ws/${name} ${String(error?.message ?? error).replace(/\s+/g, ' ').slice(0, 500)}`);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A connection whose messages can be awaited in order. */
+class Client {
+  #messages = [];
+  #waiting = [];
+  #error = null;
+
+  static async open() {
+    const client = new Client();
+    client.ws = new WebSocket(url, { maxPayload: MAX });
+    client.closed = new Promise((resolve) => client.ws.on('close', (code) => resolve(code)));
+    client.ws.on('message', (data, binary) => client.#deliver({ data, binary }));
+    client.ws.on('error', (error) => client.#fail(error));
+    client.closed.then((code) => client.#fail(new Error(`closed with ${code}`)));
+    await new Promise((resolve, reject) => {
+      client.ws.once('open', resolve);
+      client.ws.once('error', reject);
+    });
+    return client;
+  }
+
+  #deliver(message) {
+    const waiting = this.#waiting.shift();
+    if (waiting) waiting.resolve(message);
+    else this.#messages.push(message);
+  }
+
+  #fail(error) {
+    this.#error ??= error;
+    for (const waiting of this.#waiting.splice(0)) waiting.reject(error);
+  }
+
+  recv() {
+    if (this.#messages.length) return Promise.resolve(this.#messages.shift());
+    if (this.#error) return Promise.reject(this.#error);
+    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+  }
+
+  /** Waits for the answer and compares it, type and bytes. */
+  async expect(wanted, what) {
+    const { data, binary } = await this.recv();
+    if (binary !== (typeof wanted !== 'string')) throw new Error(`${what}: binary is ${binary}`);
+    if (!Buffer.from(wanted).equals(data)) {
+      throw new Error(`${what}: got ${data.length} bytes, wanted ${Buffer.byteLength(wanted)}, or other bytes`);
+    }
+  }
+
+  async close(code, reason) {
+    this.ws.close(code, reason);
+    const answered = await this.closed;
+    if (answered !== code) throw new Error(`closed with ${code}, answered with ${answered}`);
+  }
+}
+
+/** A text of exactly `size` bytes in UTF-8, with characters of every length. */
+function text(size) {
+  const pattern = 'aé€😀';
+  let result = pattern.repeat(Math.floor(size / 10)) + 'é'.repeat(Math.floor((size % 10) / 2));
+  result += 'z'.repeat(size - Buffer.byteLength(result));
+  return result;
+}
+
+function binary(size) {
+  const result = Buffer.alloc(size);
+  for (let i = 0; i < size; i += 1) result[i] = (i * 7 + (i >> 8) * 13 + (i >> 16)) & 0xff;
+  return result;
+}
+
+for (const kind of ['text', 'binary']) {
+  for (const size of SIZES) {
+    await check(`echo-${kind}-${size}`, 60, async () => {
+      const message = kind === 'text' ? text(size) : binary(size);
+      const client = await Client.open();
+      client.ws.send(message);
+      await client.expect(message, 'the echo');
+      await client.close(1000);
+    });
+  }
+}
+
+const whole = Buffer.from(text(1000));
+const fragments = {
+  // The cut falls inside a character: only the whole message has to be UTF-8 (RFC 6455 5.6).
+  text: [whole.subarray(0, 2), whole.subarray(2, 500), whole.subarray(500)],
+  binary: [Buffer.from([0, 255]), binary(70_000), Buffer.alloc(0)],
+};
+for (const [kind, parts] of Object.entries(fragments)) {
+  await check(`fragments-with-ping-${kind}`, 30, async () => {
+    const client = await Client.open();
+    const options = { binary: kind === 'binary', fin: false };
+    client.ws.send(parts[0], options);
+    client.ws.ping('between');
+    const [payload] = await once(client.ws, 'pong'); // before the message is complete
+    if (payload.toString() !== 'between') throw new Error(`the pong says ${payload}`);
+    client.ws.send(parts[1], options);
+    client.ws.send(parts[2], { ...options, fin: true });
+    const message = Buffer.concat(parts);
+    await client.expect(kind === 'text' ? message.toString() : message, 'the echo');
+    await client.close(1000);
+  });
+}
+
+await check('3000-pipelined', 60, async () => {
+  const client = await Client.open();
+  const messages = Array.from({ length: 3000 }, (_, number) => {
+    const message = `${number} ${'ä'.repeat(number % 50)}`;
+    return number % 2 ? message : Buffer.from(message);
+  });
+  for (const message of messages) client.ws.send(message);
+  for (const [number, message] of messages.entries()) await client.expect(message, `message ${number}`);
+  await client.close(1000);
+});
+
+for (const code of CLOSE_CODES) {
+  await check(`close-${code}`, 30, async () => {
+    const client = await Client.open();
+    client.ws.send('before');
+    await client.expect('before', 'the echo');
+    await client.close(code, 'grund: ü');
+  });
+}
+
+await check('1000-connections-at-once', 120, async () => {
+  const clients = [];
+  for (let opened = 0; opened < 1000; opened += 250) {
+    clients.push(...(await Promise.all(Array.from({ length: 250 }, () => Client.open()))));
+  }
+  await Promise.all(
+    clients.map(async (client, number) => {
+      client.ws.send(`connection ${number}`);
+      await client.expect(`connection ${number}`, `connection ${number}`);
+    }),
+  );
+  await Promise.all(clients.map((client) => client.close(1000)));
+});
+
+await check('200-abrupt-disconnects', 90, async () => {
+  const witness = await Client.open();
+  let running = true;
+  let echoes = 0;
+  const echoing = (async () => {
+    for (; running; echoes += 1) {
+      witness.ws.send(`witness ${echoes} é`);
+      await witness.expect(`witness ${echoes} é`, "the witness's echo");
+    }
+  })();
+  echoing.catch(() => {}); // reported where it is awaited
+  for (let number = 0; number < 200; number += 1) {
+    const client = await Client.open();
+    const socket = client.ws._socket;
+    if (number % 3 === 0) client.ws.send(binary(20_000)); // its echo meets a closed socket
+    if (number % 2) {
+      // The head of a masked frame of 1,000 bytes and a part of it, then a FIN.
+      socket.write(Buffer.concat([Buffer.from([0x82, 0xfe, 0x03, 0xe8, 1, 2, 3, 4]), binary(400)]));
+      socket.destroySoon();
+    } else {
+      socket.resetAndDestroy();
+    }
+    await client.closed;
+  }
+  running = false;
+  await echoing;
+  if (echoes < 10) throw new Error(`the witness echoed only ${echoes} times`);
+  await witness.close(1000);
+  const client = await Client.open();
+  client.ws.send('after');
+  await client.expect('after', 'the echo afterwards');
+  await client.close(1000);
+});
+
+if (passed + failed === 0) console.log('FAIL ws/no-check-ran nothing was checked');
+process.exit(failed || !passed ? 1 : 0);

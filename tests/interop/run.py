@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Checks an echo server with Python's WebSocket clients.
+
+    run.py ADDRESS [CLIENT ...]        run.py ws://127.0.0.1:8080 aiohttp raw
+
+The server must accept messages of 16 MiB (`echo --max-message 16777216`).
+"""
+
+import asyncio
+import sys
+import threading
+
+import payloads
+from clients import aiohttp_client, raw, websocket_client, websockets_asyncio, websockets_sync
+from process import exit_on_sigterm, raise_file_limit
+from report import Report, expect, expect_equal
+
+CLIENTS = [raw, websockets_sync, websockets_asyncio, websocket_client, aiohttp_client]
+
+
+class Witness(threading.Thread):
+    """Another connection, which goes on echoing whatever happens to its neighbours."""
+
+    def __init__(self, url):
+        super().__init__(daemon=True)
+        self.client = raw.Client(url, timeout=5)
+        self.done = threading.Event()
+        self.echoes = 0
+        self.error = None
+
+    def run(self):
+        try:
+            while not self.done.is_set():
+                message = f"witness {self.echoes} é"
+                self.client.send(message)
+                expect_equal(self.client.recv(), message, "the witness's echo")
+                self.echoes += 1
+        except Exception as error:
+            self.error = error
+
+    def finish(self):
+        self.done.set()
+        self.join(10)
+        if self.error is not None:
+            raise self.error
+        expect(self.echoes >= 10, f"the witness echoed only {self.echoes} times")
+        expect_equal(self.client.close(1000), 1000, "the witness's close")
+
+
+def echo_sizes(report, url, module):
+    for kind in ("text", "binary"):
+        for size in payloads.SIZES:
+            with report.check(f"{module.Client.name}/echo-{kind}-{size}", 60):
+                message = payloads.text(size) if kind == "text" else payloads.binary(size)
+                client = module.Client(url, large=size > 1 << 20)
+                client.send(message)
+                expect_equal(client.recv(), message, "the echo")
+                client.dispose()
+
+
+def fragments(report, url, module):
+    # The cut falls inside a character: only the whole message has to be UTF-8 (RFC 6455 5.6).
+    whole = payloads.text(1000).encode()
+    cases = {
+        "text": [whole[:2], whole[2:500], whole[500:]],
+        "binary": [b"\x00\xff", payloads.binary(70_000), b""],
+    }
+    for kind, parts in cases.items():
+        with report.check(f"{module.Client.name}/fragments-with-ping-{kind}"):
+            client = module.Client(url)
+            client.send_fragments(parts, kind == "text", b"between")
+            wanted = b"".join(parts)
+            expect_equal(client.recv(), wanted.decode() if kind == "text" else wanted, "the echo")
+            expect_equal(client.close(1000), 1000, "the close")
+
+
+def pipelined(report, url, module):
+    with report.check(f"{module.Client.name}/3000-pipelined", 60):
+        client = module.Client(url)
+        messages = []
+        for number in range(3000):
+            message = f"{number} " + "ä" * (number % 50)
+            messages.append(message if number % 2 else message.encode())
+        for message in messages:
+            client.send(message)
+        for number, message in enumerate(messages):
+            expect_equal(client.recv(), message, f"message {number}")
+        expect_equal(client.close(1000), 1000, "the close")
+
+
+def close_codes(report, url, module):
+    for code in payloads.CLOSE_CODES:
+        name = f"{module.Client.name}/close-{code}"
+        with report.check(name):
+            client = module.Client(url)
+            client.send("before")
+            expect_equal(client.recv(), "before", "the echo")
+            expect_equal(client.close(code, "grund: ü"), code, "the code of the answer")
+
+
+def abrupt(report, url, module):
+    with report.check(f"{module.Client.name}/200-abrupt-disconnects", 90):
+        witness = Witness(url)
+        witness.start()
+        for number in range(200):
+            client = module.Client(url)
+            if number % 3 == 0:
+                client.send(b"x" * 20_000)  # its echo meets a closed socket
+            client.abort(mid_frame=number % 2 == 1)
+        witness.finish()
+        client = module.Client(url)
+        client.send("after")
+        expect_equal(client.recv(), "after", "the echo afterwards")
+        expect_equal(client.close(1000), 1000, "the close afterwards")
+
+
+def at_once(report, url):
+    with report.check("websockets-asyncio/1000-connections-at-once", 120):
+        raise_file_limit(4096)
+        asyncio.run(asyncio.wait_for(websockets_asyncio.at_once(url, 1000), 110))
+
+
+def main(url, *names):
+    exit_on_sigterm()
+    report = Report()
+    known = {module.Client.name: module for module in CLIENTS}
+    for name in names:
+        if name not in known:
+            sys.exit(f"no client {name}; there are {', '.join(known)}")
+    for module in [known[name] for name in names] or CLIENTS:
+        echo_sizes(report, url, module)
+        fragments(report, url, module)
+        pipelined(report, url, module)
+        close_codes(report, url, module)
+        abrupt(report, url, module)
+        if module is websockets_asyncio:
+            at_once(report, url)
+    report.exit()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
