@@ -44,7 +44,8 @@ pub(crate) fn announce(server: &Server) -> Result<(), Box<dyn Error>> {
     let handle = server.handle();
     ctrlc::set_handler(move || {
         log::info!("shutting down");
-        log::info!("{:?}", handle.shutdown(GRACE));
+        let report = handle.shutdown(GRACE);
+        log::info!("{report}");
     })?;
 
     // Flushed, and an error rather than println!'s panic: stdout is often a pipe.

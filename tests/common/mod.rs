@@ -1,6 +1,12 @@
 //! A WebSocket client that says exactly what it is told, and waits with a deadline for what it expects.
 #![allow(dead_code, unreachable_pub, missing_docs)] // each test uses its part
 
+pub mod crowd;
+pub mod http;
+pub mod servers;
+
+pub mod app;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -85,7 +91,11 @@ pub struct Client {
 impl Client {
     /// Connects without a handshake.
     pub fn tcp(addr: SocketAddr) -> Client {
-        let stream = TcpStream::connect(addr).expect("connects");
+        Client::over(TcpStream::connect(addr).expect("connects"))
+    }
+
+    /// A client on a socket that is connected already.
+    pub fn over(stream: TcpStream) -> Client {
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
         stream.set_write_timeout(Some(DEADLINE)).expect("a socket");
@@ -100,10 +110,25 @@ impl Client {
     /// Connects with a path and further header lines, each ending in CRLF.
     pub fn open_with(addr: SocketAddr, path: &str, headers: &str) -> Client {
         let mut client = Client::tcp(addr);
-        client.send(request(path, headers).as_bytes());
-        let head = client.head();
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        client.shake_hands(path, headers);
         client
+    }
+
+    /// Opens a connection whose kernel takes little that is not read.
+    pub fn narrow(addr: SocketAddr) -> Client {
+        let socket =
+            socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(128 << 10).expect("a socket");
+        socket.connect(&addr.into()).expect("connects");
+        let mut client = Client::over(socket.into());
+        client.shake_hands("/", "");
+        client
+    }
+
+    fn shake_hands(&mut self, path: &str, headers: &str) {
+        self.send(request(path, headers).as_bytes());
+        let head = self.head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
