@@ -35,7 +35,7 @@ pub struct ServerBuilder {
     workers: Option<usize>,
     channels: usize,
     config: Config,
-    subprotocols: Vec<Arc<str>>,
+    subprotocols: Vec<Arc<String>>,
     origins: OriginPolicy,
     hosts: HostPolicy,
     decide: Decide,
@@ -82,7 +82,7 @@ impl ServerBuilder {
     /// [`on_request`](ServerBuilder::on_request) chooses (RFC 6455 4.2.2).
     #[must_use]
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> ServerBuilder {
-        self.subprotocols = names.into_iter().map(|name| Arc::from(name.into())).collect();
+        self.subprotocols = names.into_iter().map(|name| Arc::new(name.into())).collect();
         self
     }
 

@@ -19,7 +19,7 @@ pub(super) const READ_SIZE: usize = 16 << 10;
 /// Decides about requests: the server's policies and the application's hooks.
 pub(super) struct Rules {
     pub(super) limits: HeadLimits,
-    pub(super) subprotocols: Vec<Arc<str>>,
+    pub(super) subprotocols: Vec<Arc<String>>,
     pub(super) origins: OriginPolicy,
     pub(super) hosts: HostPolicy,
     pub(super) decide: Decide,
@@ -69,14 +69,14 @@ pub(super) enum State<C> {
 
 /// An established connection, with the application's part of it.
 pub(super) struct Established<C> {
-    pub(super) subprotocol: Option<Arc<str>>,
+    pub(super) subprotocol: Option<Arc<String>>,
     pub(super) app: C,
 }
 
 /// What the handshake agrees on, and the 101 that says so.
 pub(super) struct Agreed {
     answer: Vec<u8>,
-    subprotocol: Option<Arc<str>>,
+    subprotocol: Option<Arc<String>>,
 }
 
 /// What the reactor is to do next.
@@ -91,8 +91,9 @@ impl Rules {
     /// What is agreed on where the application's decision is this one.
     pub(super) fn agree(&self, request: &Request, decision: Result<Accept, Response>) -> Result<Agreed, Box<Response>> {
         let mut accept = decision?;
+        let spoken: Vec<&str> = self.subprotocols.iter().map(|name| name.as_str()).collect();
         if accept.chosen_subprotocol().is_none()
-            && let Some(chosen) = server::select_subprotocol(request, &self.subprotocols)
+            && let Some(chosen) = server::select_subprotocol(request, &spoken)
         {
             accept = accept.subprotocol(chosen);
         }
@@ -101,8 +102,8 @@ impl Rules {
             Response::new(500)
         })?;
         let subprotocol = accept.chosen_subprotocol().map(|chosen| {
-            let known = self.subprotocols.iter().find(|known| &***known == chosen);
-            known.cloned().unwrap_or_else(|| chosen.into())
+            let known = self.subprotocols.iter().find(|known| known.as_str() == chosen);
+            known.cloned().unwrap_or_else(|| Arc::new(chosen.to_owned()))
         });
         Ok(Agreed { answer, subprotocol })
     }

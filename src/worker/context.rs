@@ -1,12 +1,15 @@
 //! What the connections of a worker share.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::Config;
+use crate::protocol::close::CloseFrame;
 use crate::transport::output::Output;
 use crate::worker::deadlines::Tick;
-use crate::worker::inbox::Inbox;
+use crate::worker::inbox::{Command, Inbox};
+use crate::worker::slots::Key;
 
 /// What the connections of a worker share, and what a turn leaves for its end.
 #[derive(Debug)]
@@ -22,6 +25,10 @@ pub(crate) struct Context {
     pub(crate) tick: Tick,
     /// Frames for every connection, sent at the turn's end.
     pub(crate) broadcasts: Vec<Arc<[u8]>>,
+    /// The connection at hand.
+    pub(crate) key: Key,
+    /// Close frames that wait for the application's answers to earlier messages.
+    pub(crate) farewells: HashMap<Key, Option<CloseFrame>>,
     /// The connection at hand has another deadline than before.
     pub(crate) touched_deadline: bool,
 }
@@ -36,7 +43,7 @@ impl Context {
     pub(crate) fn broadcast(&mut self, frame: Arc<[u8]>) {
         for (index, sibling) in self.siblings.iter().enumerate() {
             if index != usize::from(self.worker) {
-                sibling.send(crate::worker::inbox::Command::Broadcast(frame.clone()));
+                sibling.send(Command::Broadcast(frame.clone()));
             }
         }
         self.broadcasts.push(frame);

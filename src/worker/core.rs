@@ -1,6 +1,5 @@
 //! What a worker keeps of one connection, whatever its application.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,10 +9,10 @@ use crate::protocol::frame::{FrameHeader, MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::message::MessageRef;
 use crate::transport::endpoint::Endpoint;
 use crate::transport::stream::Stream;
+use crate::worker::address::Address;
 use crate::worker::context::Context;
 use crate::worker::deadlines::{Deadlines, Tick};
-use crate::worker::peer::{Peer, PeerId, Stats};
-use crate::worker::slots::Key;
+use crate::worker::peer::{Peer, Stats};
 
 /// How far the closing of a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +35,6 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) endpoint: Endpoint<Stream>,
-    pub(crate) key: Key,
     pub(crate) phase: Phase,
     /// The socket may have more to read than was read.
     pub(crate) readable: bool,
@@ -44,35 +42,25 @@ pub(crate) struct Core {
     pub(crate) end_reported: bool,
     /// The end was read: the peer sends no more.
     pub(crate) read_closed: bool,
-    /// A ping of ours is out since `pinged`.
-    pub(crate) pinged: Option<Tick>,
+    /// A ping of ours is out and nothing was heard since.
+    pub(crate) pinged: bool,
+    /// The output stands above its mark; it last moved at `since`.
+    pub(crate) stalled: bool,
     /// Reading waits for the output to drain or the application to catch up.
     pub(crate) waiting: bool,
     /// The closing handshake is complete, or will be with our answer.
     pub(crate) clean: bool,
     /// It waits in the worker's list of connections that go on without an event.
     pub(crate) listed: bool,
-    pub(crate) addr: SocketAddr,
-    pub(crate) subprotocol: Option<Arc<str>>,
+    pub(crate) addr: Address,
+    pub(crate) subprotocol: Option<Arc<String>>,
     pub(crate) peer: Option<Peer>,
-    /// What the closing still has to say.
-    pub(crate) due: Option<Box<Due>>,
     pub(crate) opened: Tick,
     /// When the peer was last heard, or took some of a long output.
     pub(crate) heard: Tick,
-    /// When the phase began.
+    /// When the phase began, or the stall.
     pub(crate) since: Tick,
-    /// When the output came to stand above its mark, or last moved.
-    pub(crate) stalled: Option<Tick>,
-    /// The commands of the inbox that are for this connection: first and last of a chain.
-    pub(crate) chain: (u32, u32),
     pub(crate) counters: Counters,
-}
-
-/// The close frame that is due.
-#[derive(Debug, Default)]
-pub(crate) struct Due {
-    pub(crate) frame: Option<CloseFrame>,
 }
 
 #[derive(Debug, Default)]
@@ -153,14 +141,14 @@ impl Core {
     pub(crate) fn probe(&mut self, context: &mut Context) {
         let sent = context.micros().to_be_bytes();
         self.endpoint.connection.send(Opcode::Ping, &sent, None, context.output.cork());
-        self.pinged = Some(context.tick);
+        self.pinged = true;
     }
 
     /// Takes the time out of a pong that answers [`probe`](Core::probe).
     pub(crate) fn note_pong(&mut self, context: &Context, payload: &[u8]) {
         if let Ok(sent) = <[u8; 8]>::try_from(payload)
             && let Some(round_trip) = context.micros().checked_sub(u64::from_be_bytes(sent))
-            && self.pinged.is_some()
+            && self.pinged
         {
             self.counters.round_trip = u32::try_from(round_trip.max(1)).unwrap_or(u32::MAX);
         }
@@ -169,14 +157,10 @@ impl Core {
     /// The handle, made when it is first asked for.
     pub(crate) fn peer(&mut self, context: &Context) -> Peer {
         let peer = self.peer.get_or_insert_with(|| {
-            let id = (context.worker, self.key);
-            Peer::new(context.inbox.clone(), context.config.clone(), id, self.addr, self.subprotocol.clone())
+            let id = (context.worker, context.key);
+            Peer::new(context.inbox.clone(), context.config.clone(), id, self.addr.clone(), self.subprotocol.clone())
         });
         peer.clone()
-    }
-
-    pub(crate) fn id(&self, context: &Context) -> PeerId {
-        PeerId::new(context.worker, self.key)
     }
 
     pub(crate) fn stats(&self, context: &Context) -> Stats {
@@ -212,16 +196,15 @@ impl Core {
         let mut at = |tick: Tick| earliest = Some(earliest.map_or(tick, |before| before.min(tick)));
         match self.phase {
             Phase::Open => {
-                match (self.pinged, config.ping_interval) {
-                    (Some(pinged), _) => at(after(pinged, config.pong_timeout)),
-                    (None, Some(interval)) => at(after(self.heard, interval)),
-                    (None, None) => {}
+                if let Some(interval) = config.ping_interval {
+                    let grace = if self.pinged { config.pong_timeout } else { Duration::ZERO };
+                    at(after(self.heard, interval.saturating_add(grace)));
                 }
                 if let Some(lifetime) = config.max_lifetime {
                     at(after(self.opened, lifetime));
                 }
-                if let Some(stalled) = self.stalled {
-                    at(after(stalled, config.write_timeout));
+                if self.stalled {
+                    at(after(self.since, config.write_timeout));
                 }
             }
             Phase::Answering => at(after(self.since, ANSWER_TIMEOUT)),

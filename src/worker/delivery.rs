@@ -111,7 +111,7 @@ impl Socket<'_> {
 
     /// Drops the TCP connection without a closing handshake, at the end of the callback.
     pub fn abort(&mut self) {
-        self.context.inbox.send(crate::worker::inbox::Command::Abort { to: self.core.key });
+        self.context.inbox.send(crate::worker::inbox::Command::Abort { to: self.context.key });
     }
 
     /// A handle that other threads can send through. It costs memory from its first use on.
@@ -122,19 +122,19 @@ impl Socket<'_> {
     /// Names the connection.
     #[must_use]
     pub fn id(&self) -> PeerId {
-        self.core.id(self.context)
+        PeerId::new(self.context.worker, self.context.key)
     }
 
     /// The peer's address.
     #[must_use]
     pub fn addr(&self) -> std::net::SocketAddr {
-        self.core.addr
+        (&self.core.addr).into()
     }
 
     /// The subprotocol that was agreed on.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.core.subprotocol.as_deref()
+        self.core.subprotocol.as_ref().map(|name| name.as_str())
     }
 
     /// What has gone through the connection.

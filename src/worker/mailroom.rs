@@ -9,10 +9,13 @@ use crate::worker::delivery::Delivery;
 use crate::worker::inbox::{Command, Queue};
 use crate::worker::slots::Key;
 use crate::worker::turn::Turn;
-use crate::worker::{NO_CHAIN, Worker, going_away};
+use crate::worker::{Worker, going_away};
 
 /// The end of a chain of commands.
 const END: u32 = u32::MAX;
+
+/// The first and the last of no commands.
+const NO_CHAIN: (u32, u32) = (END, END);
 
 impl<D: Delivery> Worker<D> {
     /// Takes the inbox and carries out what is in it.
@@ -28,28 +31,34 @@ impl<D: Delivery> Worker<D> {
     /// Chains the commands for each connection, in order, and serves one connection after the other.
     fn sort(&mut self, queue: &mut Queue) {
         let Queue { commands, bytes, .. } = queue;
-        let mut next = std::mem::take(&mut self.chains);
+        let mut next = std::mem::take(&mut self.links);
         let mut touched = std::mem::take(&mut self.touched);
         next.clear();
         next.resize(commands.len(), END);
+        if self.chains.len() < self.slots.places() as usize {
+            self.chains.resize(self.slots.places() as usize, NO_CHAIN);
+        }
         for (index, command) in commands.iter().enumerate() {
             let Some(key) = addressee(command) else {
                 self.obey(command);
                 continue;
             };
-            let Some(conn) = self.slots.get_mut(key) else { continue };
+            if self.slots.get_mut(key).is_none() {
+                continue;
+            }
             let at = index as u32;
-            if conn.core.chain == NO_CHAIN {
-                conn.core.chain = (at, at);
+            let chain = &mut self.chains[key.index as usize];
+            if *chain == NO_CHAIN {
                 touched.push(key);
+                *chain = (at, at);
             } else {
-                next[conn.core.chain.1 as usize] = at;
-                conn.core.chain.1 = at;
+                next[chain.1 as usize] = at;
+                chain.1 = at;
             }
         }
         for key in touched.drain(..) {
+            let (mut at, _) = std::mem::replace(&mut self.chains[key.index as usize], NO_CHAIN);
             self.turn(key, |turn, _| {
-                let (mut at, _) = std::mem::replace(&mut turn.core.chain, NO_CHAIN);
                 while at != END {
                     turn.carry_out(&mut commands[at as usize], bytes);
                     at = next[at as usize];
@@ -57,7 +66,7 @@ impl<D: Delivery> Worker<D> {
                 turn.flush(&[]);
             });
         }
-        self.chains = next;
+        self.links = next;
         self.touched = touched;
     }
 

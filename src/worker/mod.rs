@@ -1,5 +1,6 @@
 //! One thread that owns many connections: it waits in its poll and nowhere else.
 
+pub(crate) mod address;
 pub(crate) mod admission;
 pub(crate) mod context;
 pub(crate) mod core;
@@ -12,6 +13,7 @@ pub(crate) mod slots;
 mod turn;
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -54,7 +56,7 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Adoption<C> {
     pub(crate) stream: Stream,
     pub(crate) addr: SocketAddr,
-    pub(crate) subprotocol: Option<Arc<str>>,
+    pub(crate) subprotocol: Option<Arc<String>>,
     /// Bytes that arrived behind the opening handshake: the first frames.
     pub(crate) leftover: Vec<u8>,
     pub(crate) app: C,
@@ -81,7 +83,9 @@ pub(crate) struct Worker<D: Delivery> {
     ready: Vec<Key>,
     queue: Queue,
     /// What [`mailroom`] works with, kept for its memory.
-    chains: Vec<u32>,
+    /// The commands for each connection, first and last; the next of each; whom they are for.
+    chains: Vec<(u32, u32)>,
+    links: Vec<u32>,
     touched: Vec<Key>,
     shutdown: Option<Instant>,
     ended: Ended,
@@ -122,6 +126,8 @@ impl<D: Delivery> Worker<D> {
             epoch: now,
             tick: 0,
             broadcasts: Vec::new(),
+            key: Key { index: u32::MAX, generation: 0 },
+            farewells: HashMap::new(),
             touched_deadline: false,
         };
         Worker {
@@ -136,6 +142,7 @@ impl<D: Delivery> Worker<D> {
             ready: Vec::new(),
             queue: Queue::default(),
             chains: Vec::new(),
+            links: Vec::new(),
             touched: Vec::new(),
             shutdown: None,
             ended: Ended::default(),
@@ -227,25 +234,22 @@ impl<D: Delivery> Worker<D> {
                 registered = registry.register(&mut stream, key.token(), Interest::READABLE | Interest::WRITABLE);
                 let core = Core {
                     endpoint: Endpoint::new(stream, connection, leftover),
-                    key,
                     phase: Phase::Open,
                     // What arrived before the registration raises no event.
                     readable: true,
                     read_closed: false,
                     end_reported: false,
-                    pinged: None,
+                    pinged: false,
+                    stalled: false,
                     waiting: false,
                     clean: false,
                     listed: false,
-                    addr,
+                    addr: addr.into(),
                     subprotocol,
                     peer: None,
-                    due: None,
                     opened: tick,
                     heard: tick,
                     since: tick,
-                    stalled: None,
-                    chain: NO_CHAIN,
                     counters: Counters::default(),
                 };
                 Conn { core, app: Some(app) }
@@ -283,10 +287,11 @@ impl<D: Delivery> Worker<D> {
     fn turn(&mut self, key: Key, act: impl FnOnce(&mut Turn<'_, D>, &mut Input)) {
         let Some(Conn { core, app }) = self.slots.get_mut(key) else { return };
         let (delivery, context) = (&mut self.delivery, &mut self.context);
+        context.key = key;
         let mut turn = Turn { core, app, delivery, context, posted: 0, again: false };
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut turn, &mut self.input)));
         if let Err(panic) = acted {
-            log::error!("{}: a callback panicked: {}", turn.core.addr, panic_text(&*panic));
+            log::error!("{}: a callback panicked: {}", SocketAddr::from(&turn.core.addr), panic_text(&*panic));
             let again = catch_unwind(AssertUnwindSafe(|| turn.panicked()));
             if again.is_err() {
                 turn.context.output.clear();
@@ -314,12 +319,16 @@ impl<D: Delivery> Worker<D> {
         self.context.touched_deadline = false;
         self.deadlines.cancel(key.index);
         let Some(Conn { core, app }) = self.slots.remove(key) else { return };
+        let addr = SocketAddr::from(&core.addr);
+        if !self.context.farewells.is_empty() {
+            self.context.farewells.remove(&key);
+        }
         // The application's part may panic as it is dropped.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(app))) {
-            log::error!("{}: a handler panicked as it was dropped: {}", core.addr, panic_text(&*panic));
+            log::error!("{addr}: a handler panicked as it was dropped: {}", panic_text(&*panic));
         }
         core.closed_to_sends();
-        self.admission.release(core.addr.ip());
+        self.admission.release(addr.ip());
         self.context.inbox.load.fetch_sub(1, Ordering::Relaxed);
         if self.shutdown.is_some() {
             if core.clean {
@@ -365,9 +374,6 @@ impl<D: Delivery> Worker<D> {
         }
     }
 }
-
-/// No command is for the connection.
-const NO_CHAIN: (u32, u32) = (u32::MAX, u32::MAX);
 
 pub(crate) fn going_away() -> CloseFrame {
     CloseFrame { code: CloseCode::GOING_AWAY, reason: String::new() }

@@ -14,6 +14,7 @@ use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::frame::{self, FrameHeader, MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::message::{Message, MessageRef};
 use crate::transport::outbox::Chunk;
+use crate::worker::address::Address;
 use crate::worker::inbox::{Command, Inbox};
 use crate::worker::slots::Key;
 
@@ -39,8 +40,8 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) key: Key,
     pub(crate) worker: u16,
-    pub(crate) addr: SocketAddr,
-    pub(crate) subprotocol: Option<Arc<str>>,
+    pub(crate) addr: Address,
+    pub(crate) subprotocol: Option<Arc<String>>,
     pub(crate) closed: AtomicBool,
     /// Bytes given to the worker and not yet flushed by it, and bytes that the socket did not take.
     pub(crate) posted: AtomicUsize,
@@ -159,8 +160,8 @@ impl Peer {
         inbox: Arc<Inbox>,
         config: Arc<Config>,
         id: (u16, Key),
-        addr: SocketAddr,
-        subprotocol: Option<Arc<str>>,
+        addr: Address,
+        subprotocol: Option<Arc<String>>,
     ) -> Peer {
         let shared = Shared {
             inbox,
@@ -325,13 +326,13 @@ impl Peer {
     /// The peer's address.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.shared.addr
+        (&self.shared.addr).into()
     }
 
     /// The subprotocol that was agreed on.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.shared.subprotocol.as_deref()
+        self.shared.subprotocol.as_ref().map(|name| name.as_str())
     }
 
     /// Whether messages may still be sent.

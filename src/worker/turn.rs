@@ -8,7 +8,7 @@ use crate::protocol::{ProtocolError, Received};
 use crate::transport::buffer::Input;
 use crate::transport::endpoint::Arrival;
 use crate::worker::context::Context;
-use crate::worker::core::{Core, Due, Phase};
+use crate::worker::core::{Core, Phase};
 use crate::worker::delivery::{Delivery, Farewell, Incoming, Socket};
 
 /// The most that a connection reads in one turn, in fillings of the worker's buffer; then the others have theirs.
@@ -78,7 +78,7 @@ impl<D: Delivery> Turn<'_, D> {
                 self.core.readable = !drained || self.core.end_reported;
                 self.core.counters.bytes_received += size as u64;
                 self.core.heard = self.context.tick;
-                self.core.pinged = None;
+                self.core.pinged = false;
                 let whole = received.map(|received| self.dispatch(received));
                 let done = match whole {
                     Ok(()) => self.decode(input),
@@ -130,7 +130,7 @@ impl<D: Delivery> Turn<'_, D> {
     fn must_wait(&mut self) -> bool {
         let wait = self.core.phase == Phase::Open
             && (self.core.is_above_mark(self.context)
-                || self.app.as_mut().is_some_and(|app| !self.delivery.has_room(app, self.core.key)));
+                || self.app.as_mut().is_some_and(|app| !self.delivery.has_room(app, self.context.key)));
         self.core.waiting = wait;
         wait
     }
@@ -220,18 +220,17 @@ impl<D: Delivery> Turn<'_, D> {
         let clean = reason.is_clean();
         let farewell = self.tell(reason);
         self.core.clean = clean;
-        self.core.due = Some(Box::new(Due { frame: answer }));
         if farewell == Farewell::WhenAnswered && self.core.endpoint.connection.can_send() {
+            self.context.farewells.insert(self.context.key, answer);
             self.core.enter(Phase::Answering, self.context);
         } else {
-            self.say_farewell();
+            self.say_farewell(answer);
         }
     }
 
     /// Sends the close frame that is due, if none was sent before, and nothing after it.
-    pub(crate) fn say_farewell(&mut self) {
-        let due = self.core.due.take().unwrap_or_default();
-        self.core.endpoint.connection.close(due.frame.as_ref(), None, self.context.output.cork());
+    fn say_farewell(&mut self, answer: Option<CloseFrame>) {
+        self.core.endpoint.connection.close(answer.as_ref(), None, self.context.output.cork());
         self.core.closed_to_sends();
         self.core.enter(Phase::Ending, self.context);
     }
@@ -239,7 +238,8 @@ impl<D: Delivery> Turn<'_, D> {
     /// The application has seen the end, and its answers to what came before are out or queued.
     pub(crate) fn answered(&mut self) {
         if self.core.phase == Phase::Answering {
-            self.say_farewell();
+            let answer = self.context.farewells.remove(&self.context.key).flatten();
+            self.say_farewell(answer);
         }
     }
 
@@ -303,7 +303,9 @@ impl<D: Delivery> Turn<'_, D> {
                 if written > 0 {
                     // Whoever takes bytes is alive.
                     self.core.heard = self.context.tick;
-                    self.core.stalled = None;
+                    if self.core.phase == Phase::Open {
+                        self.core.since = self.context.tick;
+                    }
                 }
             }
             Err(error) => return self.lost(&error),
@@ -320,8 +322,9 @@ impl<D: Delivery> Turn<'_, D> {
     /// Keeps the time since which the output stands above its mark.
     fn note_backlog(&mut self) {
         let above = self.core.endpoint.backlog() >= self.context.config.max_write_buffer_size;
-        if above != self.core.stalled.is_some() {
-            self.core.stalled = above.then_some(self.context.tick);
+        if above != self.core.stalled && self.core.phase == Phase::Open {
+            self.core.stalled = above;
+            self.core.since = self.context.tick;
             self.context.touched_deadline = true;
         }
     }
@@ -355,25 +358,26 @@ impl<D: Delivery> Turn<'_, D> {
                 if config.max_lifetime.is_some_and(|lifetime| passed(self.core.opened, lifetime)) {
                     let frame = CloseFrame { code: CloseCode::GOING_AWAY, reason: "lifetime is over".into() };
                     self.core.start_close(self.context, Some(&frame));
-                } else if self.core.stalled.is_some_and(|stalled| passed(stalled, config.write_timeout)) {
+                } else if self.core.stalled && passed(self.core.since, config.write_timeout) {
                     self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
                 } else if self.core.waiting {
                     // Nothing is read, so nothing can be heard: the silence is ours.
                     self.core.heard = now;
-                    self.core.pinged = None;
-                } else if self.core.pinged.is_some_and(|pinged| passed(pinged, config.pong_timeout)) {
-                    self.core.endpoint.stream.reset_on_drop();
-                    self.lose("no answer to a ping", CloseCause::TimedOut);
-                } else if self.core.pinged.is_none()
-                    && config.ping_interval.is_some_and(|interval| passed(self.core.heard, interval))
-                {
-                    self.core.probe(self.context);
+                    self.core.pinged = false;
+                } else if let Some(interval) = config.ping_interval {
+                    let grace = interval.saturating_add(config.pong_timeout);
+                    if self.core.pinged && passed(self.core.heard, grace) {
+                        self.core.endpoint.stream.reset_on_drop();
+                        self.lose("no answer to a ping", CloseCause::TimedOut);
+                    } else if !self.core.pinged && passed(self.core.heard, interval) {
+                        self.core.probe(self.context);
+                    }
                 }
                 self.flush(&[]);
             }
             Phase::Answering => {
                 if passed(self.core.since, crate::worker::core::ANSWER_TIMEOUT) {
-                    self.say_farewell();
+                    self.answered();
                     self.flush(&[]);
                 }
             }
