@@ -47,6 +47,16 @@ impl Message {
         MessageRef::from(self).as_bytes()
     }
 
+    /// The payload of a data message, ping or pong, moved out; empty for a close.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Message::Text(text) => text.into_bytes(),
+            Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes,
+            Message::Close(_) => Vec::new(),
+        }
+    }
+
     /// The text, if this is one.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {

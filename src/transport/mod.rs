@@ -2,6 +2,7 @@
 
 pub(crate) mod buffer;
 pub(crate) mod endpoint;
+pub(crate) mod keys;
 pub(crate) mod outbox;
 pub(crate) mod output;
 pub(crate) mod stream;

@@ -4,8 +4,12 @@ use std::io::{self, IoSlice, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::protocol::Role;
+use crate::protocol::frame::{self, FrameHeader, Opcode};
+use crate::protocol::mask::MaskingKey;
 use crate::protocol::message::Assembled;
 use crate::transport::buffer::BufferPool;
+use crate::transport::keys::MaskingKeys;
 use crate::transport::outbox::{Chunk, MAX_SLICES, Outbox};
 use crate::transport::stream::{Io, attempt};
 
@@ -28,6 +32,7 @@ pub(crate) struct Output {
     input: Range<usize>,
     assembled: Range<usize>,
     pub(crate) pool: BufferPool,
+    keys: MaskingKeys,
 }
 
 #[derive(Debug)]
@@ -49,6 +54,28 @@ impl Output {
         &mut self.cork
     }
 
+    /// The key for the next frame of an endpoint in this role.
+    #[inline]
+    pub(crate) fn key(&mut self, role: Role) -> Option<MaskingKey> {
+        match role {
+            Role::Server => None,
+            Role::Client => Some(self.keys.next_key()),
+        }
+    }
+
+    /// Appends a whole frame.
+    #[inline]
+    pub(crate) fn push_frame(&mut self, role: Role, opcode: Opcode, payload: &[u8]) {
+        match self.key(role) {
+            None => {
+                FrameHeader::new(opcode, payload.len() as u64, None).encode(&mut self.cork);
+                self.push_payload(payload);
+            }
+            // What is masked is a copy.
+            key => frame::encode(&mut self.cork, opcode, payload, key),
+        }
+    }
+
     /// Says that `input` stays as it is until the flush, so that large payloads in it need no copy.
     pub(crate) fn lend_input(&mut self, input: &[u8]) {
         self.input = addresses(input);
@@ -60,7 +87,7 @@ impl Output {
     }
 
     /// Appends payload behind its header, which is in the cork.
-    pub(crate) fn push_payload(&mut self, payload: &[u8]) {
+    fn push_payload(&mut self, payload: &[u8]) {
         if payload.len() >= MIN_LENT_SIZE {
             let place = addresses(payload);
             if let Some(range) = within(&place, &self.input) {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::protocol::close::CloseFrame;
-use crate::protocol::frame::{FrameHeader, MAX_CONTROL_PAYLOAD, Opcode};
+use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::message::MessageRef;
 use crate::transport::endpoint::Endpoint;
 use crate::transport::stream::Stream;
@@ -109,19 +109,24 @@ impl Core {
         }
         let opcode = message.opcode();
         self.counters.messages_sent += u64::from(!opcode.is_control());
-        FrameHeader::new(opcode, payload.len() as u64, None).encode(context.output.cork());
-        context.output.push_payload(payload);
+        context.output.push_frame(self.endpoint.connection.role(), opcode, payload);
         true
     }
 
     /// Starts the closing handshake; `false` if it has begun.
     pub(crate) fn start_close(&mut self, context: &mut Context, frame: Option<&CloseFrame>) -> bool {
-        if self.phase != Phase::Open || !self.endpoint.connection.close(frame, None, context.output.cork()) {
+        if self.phase != Phase::Open || !self.close(context, frame) {
             return false;
         }
         self.closed_to_sends();
         self.enter(Phase::Closing, context);
         true
+    }
+
+    /// Queues a close frame; `false` if one was sent before.
+    pub(crate) fn close(&mut self, context: &mut Context, frame: Option<&CloseFrame>) -> bool {
+        let key = context.output.key(self.endpoint.connection.role());
+        self.endpoint.connection.close(frame, key, context.output.cork())
     }
 
     /// Says to every holder of the handle that nothing more is sent.
@@ -140,7 +145,7 @@ impl Core {
     /// Sends a ping of our own; its payload is the time, which the pong brings back.
     pub(crate) fn probe(&mut self, context: &mut Context) {
         let sent = context.micros().to_be_bytes();
-        self.endpoint.connection.send(Opcode::Ping, &sent, None, context.output.cork());
+        context.output.push_frame(self.endpoint.connection.role(), Opcode::Ping, &sent);
         self.pinged = true;
     }
 
@@ -158,7 +163,15 @@ impl Core {
     pub(crate) fn peer(&mut self, context: &Context) -> Peer {
         let peer = self.peer.get_or_insert_with(|| {
             let id = (context.worker, context.key);
-            Peer::new(context.inbox.clone(), context.config.clone(), id, self.addr.clone(), self.subprotocol.clone())
+            let role = self.endpoint.connection.role();
+            Peer::new(
+                context.inbox.clone(),
+                context.config.clone(),
+                id,
+                role,
+                self.addr.clone(),
+                self.subprotocol.clone(),
+            )
         });
         peer.clone()
     }

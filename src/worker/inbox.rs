@@ -6,7 +6,10 @@ use std::time::Instant;
 
 use mio::Waker;
 
+use crate::protocol::Role;
 use crate::protocol::close::CloseFrame;
+use crate::protocol::mask::MaskingKey;
+use crate::transport::keys::MaskingKeys;
 use crate::transport::outbox::Chunk;
 use crate::worker::slots::Key;
 
@@ -41,8 +44,20 @@ pub(crate) enum Command {
 pub(crate) struct Queue {
     pub(crate) commands: Vec<Command>,
     pub(crate) bytes: Vec<u8>,
+    /// For the frames of clients.
+    pub(crate) keys: MaskingKeys,
     /// The worker has ended.
     closed: bool,
+}
+
+impl Queue {
+    /// The key for the next frame of an endpoint in this role.
+    pub(crate) fn key(&mut self, role: Role) -> Option<MaskingKey> {
+        match role {
+            Role::Server => None,
+            Role::Client => Some(self.keys.next_key()),
+        }
+    }
 }
 
 /// The mailbox of one worker.

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, SlowConsumer};
 use crate::error::{ControlError, SendError, SendTimeoutError, TrySendError};
+use crate::protocol::Role;
 use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::frame::{self, FrameHeader, MAX_CONTROL_PAYLOAD, Opcode};
+use crate::protocol::mask;
 use crate::protocol::message::{Message, MessageRef};
 use crate::transport::outbox::Chunk;
 use crate::worker::address::Address;
@@ -39,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) config: Arc<Config>,
     pub(crate) key: Key,
+    pub(crate) role: Role,
     pub(crate) worker: u16,
     pub(crate) addr: Address,
     pub(crate) subprotocol: Option<Arc<String>>,
@@ -148,6 +151,19 @@ impl Prepared {
     }
 }
 
+impl Prepared {
+    /// The data message that was prepared.
+    fn to_message(&self) -> Option<Message> {
+        let (header, size) = FrameHeader::parse(&self.frame).ok()??;
+        let payload = self.frame.get(size..)?.to_vec();
+        match header.opcode {
+            Opcode::Text => String::from_utf8(payload).ok().map(Message::Text),
+            Opcode::Binary => Some(Message::Binary(payload)),
+            _ => None,
+        }
+    }
+}
+
 /// Why a message was not taken.
 enum Refusal {
     Full,
@@ -160,6 +176,7 @@ impl Peer {
         inbox: Arc<Inbox>,
         config: Arc<Config>,
         id: (u16, Key),
+        role: Role,
         addr: Address,
         subprotocol: Option<Arc<String>>,
     ) -> Peer {
@@ -168,6 +185,7 @@ impl Peer {
             config,
             worker: id.0,
             key: id.1,
+            role,
             addr,
             subprotocol,
             closed: AtomicBool::new(false),
@@ -269,17 +287,22 @@ impl Peer {
         if !self.is_open() {
             return Err(SendError::Disconnected(()));
         }
+        if self.shared.role == Role::Client {
+            // A client's frames are masked, each with a key of its own.
+            return prepared
+                .to_message()
+                .map_or(Ok(()), |message| self.post_data(message).map_err(|_| SendError::Disconnected(())));
+        }
         let frame = prepared.frame.clone();
-        let key = self.shared.key;
-        let len = frame.len();
-        self.shared.posted.fetch_add(len, Ordering::Relaxed);
+        let to = self.shared.key;
         let posted = self.shared.inbox.post(|queue| {
-            let end = queue.bytes.len();
+            let start = queue.bytes.len();
+            self.shared.posted.fetch_add(frame.len(), Ordering::Relaxed);
             if frame.len() <= MAX_COPIED_SIZE {
                 queue.bytes.extend_from_slice(&frame);
-                queue.commands.push(Command::Frame { to: key, start: end, end: queue.bytes.len() });
+                queue.commands.push(Command::Frame { to, start, end: queue.bytes.len() });
             } else {
-                queue.commands.push(Command::Large { to: key, start: end, end, payload: Chunk::shared(frame) });
+                queue.commands.push(Command::Large { to, start, end: start, payload: Chunk::shared(frame) });
             }
         });
         if posted { Ok(()) } else { Err(SendError::Disconnected(())) }
@@ -434,27 +457,32 @@ impl Peer {
 
     /// Encodes a data message into the worker's queue.
     fn post_data(&self, message: Message) -> Result<(), Message> {
-        let to = self.shared.key;
+        let (to, role) = (self.shared.key, self.shared.role);
         let opcode = MessageRef::from(&message).opcode();
-        let header = FrameHeader::new(opcode, message.len() as u64, None);
-        self.shared.posted.fetch_add(header.size() + message.len(), Ordering::Relaxed);
+        let mut header = FrameHeader::new(opcode, message.len() as u64, None);
         let mut message = Some(message);
         let posted = self.shared.inbox.post(|queue| {
             let start = queue.bytes.len();
+            header.mask = queue.key(role);
             header.encode(&mut queue.bytes);
+            // Under the lock, so that the worker can not subtract it before.
+            self.shared.posted.fetch_add(header.size() + header.payload_len as usize, Ordering::Relaxed);
             match message.take() {
                 Some(large @ (Message::Text(_) | Message::Binary(_))) if large.len() > MAX_COPIED_SIZE => {
-                    let payload = match large {
-                        Message::Text(text) => text.into_bytes(),
-                        Message::Binary(bytes) => bytes,
-                        _ => Vec::new(),
-                    };
+                    let mut payload = large.into_bytes();
+                    if let Some(key) = header.mask {
+                        mask::apply(&mut payload, key);
+                    }
                     let len = payload.len();
                     let payload = Chunk::owned(payload, 0, len);
                     queue.commands.push(Command::Large { to, start, end: queue.bytes.len(), payload });
                 }
                 small => {
+                    let copy = queue.bytes.len();
                     queue.bytes.extend_from_slice(small.as_ref().map_or(&[], |message| message.as_bytes()));
+                    if let Some(key) = header.mask {
+                        mask::apply(&mut queue.bytes[copy..], key);
+                    }
                     queue.commands.push(Command::Frame { to, start, end: queue.bytes.len() });
                 }
             }
@@ -472,8 +500,8 @@ impl Peer {
         let to = self.shared.key;
         let posted = self.is_open()
             && self.shared.inbox.post(|queue| {
-                let start = queue.bytes.len();
-                frame::encode(&mut queue.bytes, opcode, payload, None);
+                let (start, key) = (queue.bytes.len(), queue.key(self.shared.role));
+                frame::encode(&mut queue.bytes, opcode, payload, key);
                 queue.commands.push(Command::Control { to, start, end: queue.bytes.len() });
             });
         if posted { Ok(()) } else { Err(ControlError::Disconnected) }

@@ -230,7 +230,7 @@ impl<D: Delivery> Turn<'_, D> {
 
     /// Sends the close frame that is due, if none was sent before, and nothing after it.
     fn say_farewell(&mut self, answer: Option<CloseFrame>) {
-        self.core.endpoint.connection.close(answer.as_ref(), None, self.context.output.cork());
+        self.core.close(self.context, answer.as_ref());
         self.core.closed_to_sends();
         self.core.enter(Phase::Ending, self.context);
     }
