@@ -62,6 +62,7 @@ pub use protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, Invali
 pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 pub use protocol::http::{ExtensionOffer, HeaderError, Reject, Request, Response};
 pub use protocol::message::{Message, MessageRef};
-pub use server::{Batch, Event, Events, Iter, Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
+pub use server::{Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
 pub use worker::delivery::{Handler, Socket};
+pub use worker::events::{Batch, Event, Events, Iter};
 pub use worker::peer::{Peer, PeerId, Prepared, Stats};

@@ -14,14 +14,14 @@ use crate::protocol::handshake::server::upgrade_required;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 use crate::protocol::http::{HeadLimits, Reject, Request, Response};
 use crate::server::Server;
-use crate::server::channel::{Channelled, ToChannels};
 use crate::server::control::{Control, Progress, ServerHandle};
-use crate::server::events::{Events, Shard};
 use crate::server::handshake::{Decide, Rules};
 use crate::server::pending::Pending;
 use crate::server::reactor::{Admit, Outlet, Parts, Reactor};
 use crate::worker::admission::Admission;
+use crate::worker::channel::{self, Channelled, ToChannels};
 use crate::worker::delivery::{Delivery, Handler, ToHandler};
+use crate::worker::events::{Events, Shard};
 use crate::worker::{Ended, Seat, Worker};
 
 /// Connections that the kernel keeps for the reactor; as many as Linux allows by default.
@@ -156,7 +156,11 @@ impl ServerBuilder {
             Some(Channelled::new(shard as u16, request))
         });
         let ends: Vec<_> = senders.into_iter().zip(shards.iter().cloned()).collect();
-        let server = self.start(addr, events, admit, move || ToChannels::new(ends.iter().cloned()))?;
+        let delivery = move || {
+            let outlet = |(sender, shard): &(_, Arc<Shard>)| channel::Outlet::new(Clone::clone(sender), shard.clone());
+            ToChannels::new(ends.iter().map(outlet).collect())
+        };
+        let server = self.start(addr, events, admit, delivery)?;
         for shard in shards {
             // Set once, here.
             let _ = shard.workers.set(server.handle.control.inboxes.clone());

@@ -1,9 +1,7 @@
 //! Servers: a reactor, workers, and a way for events to reach the application.
 
 mod builder;
-mod channel;
 mod control;
-mod events;
 mod handshake;
 mod pending;
 mod reactor;
@@ -12,10 +10,10 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use crate::error::{BuildError, RecvError, RecvTimeoutError, TryRecvError};
+use crate::worker::events::{Event, Events, Iter};
 
 pub use builder::ServerBuilder;
 pub use control::{ServerHandle, ShutdownReport};
-pub use events::{Batch, Event, Events, Iter};
 pub use pending::Pending;
 
 /// A running WebSocket server.

@@ -2,10 +2,12 @@
 
 pub(crate) mod address;
 pub(crate) mod admission;
+pub(crate) mod channel;
 pub(crate) mod context;
 pub(crate) mod core;
 pub(crate) mod deadlines;
 pub(crate) mod delivery;
+pub(crate) mod events;
 pub(crate) mod inbox;
 mod mailroom;
 pub(crate) mod peer;
@@ -55,6 +57,7 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 /// A connection that a worker is to take over.
 pub(crate) struct Adoption<C> {
     pub(crate) stream: Stream,
+    pub(crate) role: Role,
     pub(crate) addr: SocketAddr,
     pub(crate) subprotocol: Option<Arc<String>>,
     /// Bytes that arrived behind the opening handshake: the first frames.
@@ -224,9 +227,9 @@ impl<D: Delivery> Worker<D> {
 
     /// Takes over the connections that finished their handshakes.
     fn adopt(&mut self) {
-        while let Ok(Adoption { mut stream, addr, subprotocol, leftover, app }) = self.adoptions.try_recv() {
+        while let Ok(Adoption { mut stream, role, addr, subprotocol, leftover, app }) = self.adoptions.try_recv() {
             let registry = self.poll.registry();
-            let connection = Connection::new(Role::Server, self.context.config.max_message_size as u64);
+            let connection = Connection::new(role, self.context.config.max_message_size as u64);
             let tick = self.context.tick;
             let mut registered = Ok(());
             let key = self.slots.insert_with(|key| {

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, MAX_REASON_SIZE};
 use crate::protocol::message::MessageRef;
-use crate::protocol::{ProtocolError, Received};
+use crate::protocol::{ProtocolError, Received, Role};
 use crate::transport::buffer::Input;
 use crate::transport::endpoint::Arrival;
 use crate::worker::context::Context;
@@ -334,9 +334,12 @@ impl<D: Delivery> Turn<'_, D> {
         if self.core.phase != Phase::Ending || self.core.endpoint.backlog() > 0 || self.context.output.len() > 0 {
             return;
         }
-        // After a clean closing handshake nothing is in flight, so that closing the socket sends FIN and no RST.
-        let nothing_in_flight = self.core.clean && !self.core.readable;
-        if self.core.read_closed || nothing_in_flight || self.core.endpoint.stream.shutdown_write().is_err() {
+        // RFC 6455 7.1.1: after a clean closing handshake the server closes TCP first, and the client waits for that.
+        let client_waits = self.core.clean && self.core.endpoint.connection.role() == Role::Client;
+        // Then nothing is in flight to the server, so that closing the socket sends FIN and no RST.
+        let nothing_in_flight = self.core.clean && !self.core.readable && !client_waits;
+        let done = self.core.read_closed || nothing_in_flight;
+        if done || (!client_waits && self.core.endpoint.stream.shutdown_write().is_err()) {
             self.core.enter(Phase::Gone, self.context);
         } else {
             // Otherwise what is in flight is read out first: the kernel answers data to a closed socket with RST, which

@@ -44,30 +44,30 @@ impl Event {
 /// An iterator; what is left when it is dropped is lost. [`Events`] puts batches together again, and is what to use
 /// unless the batches themselves are waited for in a [`Select`](crossbeam_channel::Select).
 pub struct Batch {
-    pub(super) block: Block,
-    pub(super) next: usize,
-    pub(super) shard: Arc<Shard>,
+    pub(crate) block: Block,
+    pub(crate) next: usize,
+    pub(crate) shard: Arc<Shard>,
 }
 
 /// What a batch is made of; recycled.
 #[derive(Debug, Default)]
-pub(super) struct Block {
-    pub(super) peers: Vec<Peer>,
-    pub(super) records: Vec<Record>,
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Block {
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) records: Vec<Record>,
+    pub(crate) bytes: Vec<u8>,
     /// What it counts against the limit of waiting events.
-    pub(super) cost: usize,
+    pub(crate) cost: usize,
 }
 
 #[derive(Debug)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// Index of the connection's handle.
-    pub(super) peer: u32,
-    pub(super) what: What,
+    pub(crate) peer: u32,
+    pub(crate) what: What,
 }
 
 #[derive(Debug)]
-pub(super) enum What {
+pub(crate) enum What {
     Open(Box<Request>),
     Text {
         start: u32,
@@ -85,23 +85,23 @@ pub(super) enum What {
 
 /// What the workers and the application's threads share of one channel of events.
 #[derive(Debug)]
-pub(super) struct Shard {
+pub(crate) struct Shard {
     /// The cost of the batches that are in the channel or in the application's hands.
-    pub(super) outstanding: AtomicUsize,
-    pub(super) limit: usize,
+    pub(crate) outstanding: AtomicUsize,
+    pub(crate) limit: usize,
     /// A worker stopped reading because of the limit.
-    pub(super) stalled: AtomicBool,
+    pub(crate) stalled: AtomicBool,
     /// Nobody receives any more.
-    pub(super) orphaned: AtomicBool,
-    pub(super) workers: OnceLock<Arc<[Arc<Inbox>]>>,
-    pub(super) parked: Parked,
+    pub(crate) orphaned: AtomicBool,
+    pub(crate) workers: OnceLock<Arc<[Arc<Inbox>]>>,
+    pub(crate) parked: Parked,
     /// Blocks on their way back.
-    pub(super) spare: (Sender<Block>, Receiver<Block>),
+    pub(crate) spare: (Sender<Block>, Receiver<Block>),
 }
 
 /// Threads that sleep until there are events.
 #[derive(Debug, Default)]
-pub(super) struct Parked {
+pub(crate) struct Parked {
     count: AtomicUsize,
     threads: Mutex<Vec<Thread>>,
 }
@@ -123,7 +123,7 @@ impl Parked {
     }
 
     /// Wakes every thread that sleeps, after something was sent.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.count.load(Ordering::SeqCst) > 0 {
             for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -134,7 +134,7 @@ impl Parked {
 }
 
 impl Shard {
-    pub(super) fn new(limit: usize) -> Shard {
+    pub(crate) fn new(limit: usize) -> Shard {
         Shard {
             outstanding: AtomicUsize::new(0),
             limit,
@@ -262,7 +262,7 @@ impl Drop for End {
 }
 
 impl Events {
-    pub(super) fn new(receiver: Receiver<Batch>, shard: Arc<Shard>) -> Events {
+    pub(crate) fn new(receiver: Receiver<Batch>, shard: Arc<Shard>) -> Events {
         Events { end: Arc::new(End { receiver, shard, begun: Mutex::default() }) }
     }
 
@@ -385,8 +385,8 @@ impl Events {
 /// The events as they come; made by [`Events::iter`] and [`Server::iter`](crate::Server::iter).
 #[derive(Debug)]
 pub struct Iter<'a> {
-    pub(super) events: Option<&'a Events>,
-    pub(super) batch: Option<Batch>,
+    pub(crate) events: Option<&'a Events>,
+    pub(crate) batch: Option<Batch>,
 }
 
 impl Iterator for Iter<'_> {

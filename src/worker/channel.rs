@@ -1,0 +1,216 @@
+//! Delivery to application threads: what a turn received becomes one batch for each channel.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::Sender;
+
+use crate::protocol::close::CloseReason;
+use crate::protocol::http::Request;
+use crate::protocol::message::MessageRef;
+use crate::worker::delivery::{Delivery, Farewell, Incoming, Socket};
+use crate::worker::events::{Batch, Block, Record, Shard, What};
+use crate::worker::slots::Key;
+
+/// What an event counts against the limit of waiting events, beside its payload.
+const EVENT_COST: usize = 64;
+
+/// A block of this size is handed over though the turn goes on.
+const MAX_BLOCK_SIZE: usize = 64 << 10;
+
+/// A worker's end of one channel of events.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    /// `None` once the worker ends.
+    sender: Option<Sender<Batch>>,
+    shard: Arc<Shard>,
+    block: Block,
+    /// Counts blocks, so that a connection knows whether it has its place in this one.
+    serial: u32,
+    /// Connections that wait for room, and how often they were let go.
+    waiting: Vec<Key>,
+    round: u32,
+}
+
+/// What a connection knows of its place in an [`Outlet`].
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    /// In which block its handle lies, and where.
+    serial: u32,
+    peer: u32,
+    /// The round in which it was noted as waiting.
+    waits: u32,
+}
+
+impl Outlet {
+    pub(crate) fn new(sender: Sender<Batch>, shard: Arc<Shard>) -> Outlet {
+        let sender = Some(sender);
+        Outlet { sender, shard, block: Block::default(), serial: 1, waiting: Vec::new(), round: 1 }
+    }
+
+    fn push(&mut self, place: &mut Place, socket: &mut Socket<'_>, cost: usize, what: What) {
+        if place.serial != self.serial {
+            place.serial = self.serial;
+            place.peer = self.block.peers.len() as u32;
+            self.block.peers.push(socket.peer());
+        }
+        self.block.cost += EVENT_COST + cost;
+        self.block.records.push(Record { peer: place.peer, what });
+        if self.block.bytes.len() >= MAX_BLOCK_SIZE {
+            self.hand_over();
+        }
+    }
+
+    fn message(&mut self, place: &mut Place, socket: &mut Socket<'_>, message: Incoming<'_>) {
+        let start = self.block.bytes.len() as u32;
+        let (cost, what) = match message {
+            Incoming::Borrowed(message) => {
+                self.block.bytes.extend_from_slice(message.as_bytes());
+                let end = self.block.bytes.len() as u32;
+                let text = matches!(message, MessageRef::Text(_));
+                (message.len(), if text { What::Text { start, end } } else { What::Binary { start, end } })
+            }
+            // It moves rather than be copied, with all the memory of its buffer.
+            Incoming::Assembled(message) => (message.buffer.capacity(), What::Assembled(Box::new(message))),
+        };
+        self.push(place, socket, cost, what);
+    }
+
+    fn close(&mut self, place: &mut Place, socket: &mut Socket<'_>, reason: CloseReason) -> Farewell {
+        if self.is_orphaned() {
+            return Farewell::Now;
+        }
+        self.push(place, socket, 0, What::Close(Box::new(reason)));
+        Farewell::WhenAnswered
+    }
+
+    fn hand_over(&mut self) {
+        if self.block.records.is_empty() {
+            return;
+        }
+        let next = self.shard.spare.1.try_recv().unwrap_or_default();
+        let block = std::mem::replace(&mut self.block, next);
+        self.serial = self.serial.wrapping_add(1).max(1);
+        self.shard.outstanding.fetch_add(block.cost, Ordering::SeqCst);
+        let batch = Batch { block, next: 0, shard: self.shard.clone() };
+        if let Some(sender) = &self.sender {
+            // Without a receiver the events are nobody's.
+            let _ = sender.send(batch);
+            self.shard.parked.wake();
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.shard.outstanding.load(Ordering::SeqCst) + self.block.cost >= self.shard.limit
+    }
+
+    fn has_room(&mut self, place: &mut Place, key: Key) -> bool {
+        if !self.is_full() {
+            return true;
+        }
+        // The application looks at the flag after it made room, so one of the two sees the other.
+        self.shard.stalled.store(true, Ordering::SeqCst);
+        if !self.is_full() {
+            return true;
+        }
+        if place.waits != self.round {
+            place.waits = self.round;
+            self.waiting.push(key);
+        }
+        false
+    }
+
+    fn resume(&mut self, ready: &mut Vec<Key>) {
+        if !self.waiting.is_empty() && !self.is_full() {
+            self.round = self.round.wrapping_add(1).max(1);
+            ready.append(&mut self.waiting);
+        }
+    }
+
+    fn is_orphaned(&self) -> bool {
+        self.shard.orphaned.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.hand_over();
+        // Whoever waits sees the channel end.
+        self.sender = None;
+        self.shard.parked.wake();
+    }
+}
+
+/// Sends a server's events to one channel of several, a connection's always to the same.
+pub(crate) struct ToChannels {
+    outlets: Vec<Outlet>,
+}
+
+/// A connection's place among the channels.
+#[derive(Debug)]
+pub(crate) struct Channelled {
+    shard: u16,
+    request: Option<Box<Request>>,
+    place: Place,
+}
+
+impl Channelled {
+    pub(crate) fn new(shard: u16, request: Request) -> Channelled {
+        Channelled { shard, request: Some(Box::new(request)), place: Place::default() }
+    }
+}
+
+impl ToChannels {
+    /// Of the outlets, of which there is at least one, each connection names one that there is.
+    pub(crate) fn new(outlets: Vec<Outlet>) -> ToChannels {
+        ToChannels { outlets }
+    }
+
+    fn of(&mut self, connection: &Channelled) -> &mut Outlet {
+        &mut self.outlets[usize::from(connection.shard)]
+    }
+}
+
+impl Delivery for ToChannels {
+    type Connection = Channelled;
+
+    fn open(&mut self, connection: &mut Channelled, socket: &mut Socket<'_>) {
+        if self.is_orphaned(connection) {
+            socket.core.start_close(socket.context, Some(&crate::worker::going_away()));
+        } else if let Some(request) = connection.request.take() {
+            self.of(connection).push(&mut connection.place, socket, 0, What::Open(request));
+        }
+    }
+
+    fn message(&mut self, connection: &mut Channelled, socket: &mut Socket<'_>, message: Incoming<'_>) {
+        self.of(connection).message(&mut connection.place, socket, message);
+    }
+
+    fn ping(&mut self, _: &mut Channelled, _: &mut Socket<'_>, _: &[u8]) {}
+
+    fn pong(&mut self, _: &mut Channelled, _: &mut Socket<'_>, _: &[u8]) {}
+
+    fn close(&mut self, connection: &mut Channelled, socket: &mut Socket<'_>, reason: CloseReason) -> Farewell {
+        self.of(connection).close(&mut connection.place, socket, reason)
+    }
+
+    fn has_room(&mut self, connection: &mut Channelled, key: Key) -> bool {
+        self.of(connection).has_room(&mut connection.place, key)
+    }
+
+    fn resume(&mut self, ready: &mut Vec<Key>) {
+        for outlet in &mut self.outlets {
+            outlet.resume(ready);
+        }
+    }
+
+    fn end_turn(&mut self) {
+        for outlet in &mut self.outlets {
+            outlet.hand_over();
+        }
+    }
+
+    fn is_orphaned(&self, connection: &Channelled) -> bool {
+        self.outlets.get(usize::from(connection.shard)).is_none_or(Outlet::is_orphaned)
+    }
+}
