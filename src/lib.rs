@@ -51,6 +51,7 @@ mod error;
 pub mod guide;
 pub mod protocol;
 mod server;
+mod socket;
 mod transport;
 mod worker;
 
@@ -62,7 +63,9 @@ pub use protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, Invali
 pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 pub use protocol::http::{ExtensionOffer, HeaderError, Reject, Request, Response};
 pub use protocol::message::{Message, MessageRef};
+pub use protocol::{ProtocolError, Role};
 pub use server::{Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
+pub use socket::{SocketError, WebSocket};
 pub use worker::delivery::{Handler, Socket};
 pub use worker::events::{Batch, Event, Events, Iter};
 pub use worker::peer::{Peer, PeerId, Prepared, Stats};

@@ -1,0 +1,70 @@
+//! An echo server with a thread for each connection: `std::net::TcpListener` and `WebSocket<TcpStream>`, no worker.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::error::Error;
+use std::io::{Write, stdout};
+use std::net::{TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use threadbare::{SocketError, WebSocket};
+
+const USAGE: &str = "\
+Echoes text and binary messages, with a thread for each connection.
+
+usage: thread_per_connection [ADDR]
+
+  ADDR  where to listen (default 127.0.0.1:8080; port 0 picks a free one)
+";
+
+/// A peer that says nothing for this long is given up: there is no worker to ping it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    common::main(USAGE, parse, serve)
+}
+
+fn parse(mut args: lexopt::Parser) -> Result<Option<String>, lexopt::Error> {
+    let mut addr = "127.0.0.1:8080".to_owned();
+    while let Some(arg) = args.next()? {
+        match arg {
+            lexopt::Arg::Short('h') | lexopt::Arg::Long("help") => return Ok(None),
+            lexopt::Arg::Value(value) => addr = value.into_string()?,
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Some(addr))
+}
+
+fn serve(addr: String) -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind(addr)?;
+    // Each connection is its thread's; when the process ends, so do they.
+    ctrlc::set_handler(|| std::process::exit(0))?;
+    let mut out = stdout().lock();
+    writeln!(out, "listening on ws://{}", listener.local_addr()?)?;
+    out.flush()?;
+    for stream in listener.incoming() {
+        match stream {
+            Ok(stream) => drop(std::thread::Builder::new().spawn(move || {
+                if let Err(error) = echo(stream) {
+                    log::info!("{error}");
+                }
+            })),
+            Err(error) => log::warn!("not accepted: {error}"),
+        }
+    }
+    Ok(())
+}
+
+fn echo(stream: TcpStream) -> Result<(), SocketError> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(IDLE_TIMEOUT))?;
+    stream.set_write_timeout(Some(IDLE_TIMEOUT))?;
+    let mut socket = WebSocket::accept(stream)?;
+    while let Some(message) = socket.recv()? {
+        socket.send(&message)?;
+    }
+    Ok(())
+}

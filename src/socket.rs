@@ -1,0 +1,421 @@
+//! One connection on the caller's own thread, over anything that reads and writes.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::config::Config;
+use crate::error::ControlError;
+use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, MAX_REASON_SIZE};
+use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
+use crate::protocol::handshake::Accept;
+use crate::protocol::handshake::server::{self, Parsed};
+use crate::protocol::http::{HeadLimits, HeadScanner, Reject, Request, Response};
+use crate::protocol::message::{Message, MessageRef};
+use crate::protocol::{Connection, ProtocolError, Received, Role};
+use crate::transport::buffer::Input;
+use crate::transport::endpoint::{Arrival, Endpoint};
+use crate::transport::output::Output;
+use crate::transport::stream::{Io, attempt};
+
+/// The receive buffer: enough for several small messages; large ones have their own.
+const INPUT_SIZE: usize = 16 << 10;
+
+/// Answers are gathered up to this size while received messages wait to be handed out.
+const MAX_GATHERED: usize = 64 << 10;
+
+/// One WebSocket connection that the caller's thread drives, over a stream of its choice: TCP, a Unix socket, TLS, or a
+/// pipe in memory. There is no worker behind it, so pings are answered, and closes completed, during
+/// [`recv`](WebSocket::recv).
+///
+/// ```no_run
+/// use std::net::TcpListener;
+/// use threadbare::WebSocket;
+///
+/// for stream in TcpListener::bind("127.0.0.1:8080")?.incoming() {
+///     let stream = stream?;
+///     std::thread::spawn(move || -> Result<(), threadbare::SocketError> {
+///         let mut socket = WebSocket::accept(stream)?;
+///         while let Some(message) = socket.recv()? {
+///             socket.send(&message)?;
+///         }
+///         Ok(())
+///     });
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct WebSocket<S> {
+    endpoint: Endpoint<S>,
+    input: Input,
+    output: Output,
+    /// Why the connection ended.
+    ended: Option<CloseReason>,
+    subprotocol: Option<String>,
+}
+
+impl<S: Read + Write> WebSocket<S> {
+    /// Does the server's side of the opening handshake, with default limits, whatever the path and the origin. To decide
+    /// about these, see [`accept_with`](WebSocket::accept_with).
+    ///
+    /// # Errors
+    /// The stream fails or times out, or the client sends no valid handshake; then it was answered with the status
+    /// that says so.
+    pub fn accept(stream: S) -> Result<WebSocket<S>, SocketError> {
+        WebSocket::accept_with(stream, &Config::default(), |_| Ok(Accept::new()))
+    }
+
+    /// Does the server's side of the opening handshake as `decide` decides. Of `config` the limits on heads, messages
+    /// count; timeouts are the stream's own.
+    ///
+    /// # Errors
+    /// As [`accept`](WebSocket::accept), and if `decide` rejects the handshake.
+    pub fn accept_with(
+        mut stream: S,
+        config: &Config,
+        decide: impl FnOnce(&Request) -> Result<Accept, Reject>,
+    ) -> Result<WebSocket<S>, SocketError> {
+        let limits = HeadLimits {
+            max_head_size: config.max_head_size,
+            max_headers: config.max_headers,
+            ..HeadLimits::default()
+        };
+        match read_request(&mut stream, &limits).and_then(|(request, leftover)| {
+            let accept = decide(&request)?;
+            let answer = server::respond(&request, &accept).map_err(|_| Response::new(500))?;
+            Ok((answer, accept.chosen_subprotocol().map(str::to_owned), leftover))
+        }) {
+            Ok((answer, subprotocol, leftover)) => {
+                write_all(&mut stream, &answer)?;
+                let mut socket = WebSocket::from_established(stream, Role::Server, leftover, config);
+                socket.subprotocol = subprotocol;
+                Ok(socket)
+            }
+            Err(Unanswered::Refused(refusal)) => {
+                write_all(&mut stream, &refusal.encode())?;
+                Err(SocketError::Refused(refusal))
+            }
+            Err(Unanswered::Failed(error)) => Err(error),
+        }
+    }
+
+    /// A connection whose opening handshake is done, with the bytes that arrived behind it.
+    #[must_use]
+    pub fn from_established(stream: S, role: Role, leftover: Vec<u8>, config: &Config) -> WebSocket<S> {
+        let connection = Connection::new(role, config.max_message_size as u64);
+        WebSocket {
+            endpoint: Endpoint::new(stream, connection, Vec::new()),
+            input: if leftover.is_empty() { Input::with_size(INPUT_SIZE) } else { Input::holding(leftover) },
+            output: Output::default(),
+            ended: None,
+            subprotocol: None,
+        }
+    }
+
+    /// Waits for the next message; `None` once the closing handshake is complete. Pings are answered meanwhile, and what
+    /// [`send`](WebSocket::send) gathered goes out before the stream is waited for.
+    ///
+    /// # Errors
+    /// The stream fails, times out (call again to go on waiting), or ends without a closing handshake; or the peer breaks
+    /// the protocol or a limit, and was told so.
+    #[doc(alias = "read")]
+    pub fn recv(&mut self) -> Result<Option<Message>, SocketError> {
+        loop {
+            if self.ended.is_some() {
+                return Ok(None);
+            }
+            let received = if self.input.is_empty() {
+                self.flush()?;
+                self.receive()?
+            } else {
+                self.decode()?
+            };
+            match received {
+                Step::Nothing => {}
+                Step::Message(message) => {
+                    // After our close frame what still comes is only read to find the peer's.
+                    if !self.endpoint.connection.close_sent() {
+                        return Ok(Some(message));
+                    }
+                }
+                Step::Ping(payload) => {
+                    self.push(Opcode::Pong, &payload)?;
+                }
+                Step::Closed(frame) => self.peer_closed(frame)?,
+            }
+        }
+    }
+
+    /// Sends a message. It goes out at once, unless more received messages wait to be handed out by
+    /// [`recv`](WebSocket::recv): then it is gathered with their answers, and leaves before `recv` waits for the stream,
+    /// or with [`flush`](WebSocket::flush).
+    ///
+    /// # Errors
+    /// The stream fails, the connection is closed, or a control frame may not be sent.
+    pub fn send<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> Result<(), SocketError> {
+        let message = message.into();
+        match message {
+            MessageRef::Ping(payload) | MessageRef::Pong(payload) if payload.len() > MAX_CONTROL_PAYLOAD => {
+                return Err(SocketError::Invalid(ControlError::TooLong { size: payload.len() }));
+            }
+            MessageRef::Close(None) => return self.start_close(None),
+            MessageRef::Close(Some(frame)) => return self.close(frame.code, &frame.reason),
+            _ => {}
+        }
+        self.push(message.opcode(), message.as_bytes())?;
+        if self.input.is_empty() || self.output.len() >= MAX_GATHERED { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what [`send`](WebSocket::send) gathered.
+    ///
+    /// # Errors
+    /// The stream fails or times out; what it did not take is kept for the next call.
+    pub fn flush(&mut self) -> Result<(), SocketError> {
+        if self.output.len() > 0 {
+            self.endpoint.flush(&mut self.output, &[]).map_err(|error| self.broken(error))?;
+        }
+        while self.endpoint.backlog() > 0 {
+            let written = self.endpoint.drain(&mut self.output.pool).map_err(|error| self.broken(error))?;
+            if written == 0 {
+                return Err(SocketError::Timeout);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the closing handshake (RFC 6455 7.1.2). It is complete when [`recv`](WebSocket::recv) gives `None`, which
+    /// it does when the peer has answered; messages that arrive before are thrown away.
+    ///
+    /// # Errors
+    /// A code that may not be sent, a reason of more than 123 bytes; or the stream fails.
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), SocketError> {
+        let invalid = |error| SocketError::Invalid(ControlError::InvalidClose(error));
+        let frame = CloseFrame::new(code, reason).map_err(invalid)?;
+        self.start_close(Some(frame))
+    }
+
+    /// Why the connection ended, once it has.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<&CloseReason> {
+        self.ended.as_ref()
+    }
+
+    /// The subprotocol that was agreed on.
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    /// The stream, to set its timeouts, for example. To read from it or write to it breaks the connection.
+    #[must_use]
+    pub fn get_ref(&self) -> &S {
+        &self.endpoint.stream
+    }
+
+    /// The stream.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.endpoint.stream
+    }
+
+    fn start_close(&mut self, frame: Option<CloseFrame>) -> Result<(), SocketError> {
+        if self.send_close(frame.as_ref()) { self.flush() } else { Err(SocketError::Closed) }
+    }
+
+    fn send_close(&mut self, frame: Option<&CloseFrame>) -> bool {
+        let key = self.output.key(self.endpoint.connection.role());
+        self.endpoint.connection.close(frame, key, self.output.cork())
+    }
+
+    fn push(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), SocketError> {
+        if self.ended.is_some() || !self.endpoint.connection.can_send() {
+            return Err(SocketError::Closed);
+        }
+        self.output.push_frame(self.endpoint.connection.role(), opcode, payload);
+        Ok(())
+    }
+
+    /// Decodes the next unit of what was received.
+    fn decode(&mut self) -> Result<Step, SocketError> {
+        match self.endpoint.connection.receive(self.input.filled_mut()) {
+            Ok((size, received)) => {
+                let step = Step::from(received);
+                self.input.consume(size);
+                Ok(step)
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Reads from the stream once.
+    fn receive(&mut self) -> Result<Step, SocketError> {
+        if self.input.as_slice().len() < INPUT_SIZE {
+            // What came with the handshake is decoded.
+            self.input = Input::with_size(INPUT_SIZE);
+        }
+        match self.endpoint.read(&mut self.input, &mut self.output.pool) {
+            Arrival::Bytes { received: Ok(received), .. } => Ok(Step::from(received)),
+            Arrival::Bytes { received: Err(error), .. } => Err(self.fail(error)),
+            Arrival::Nothing => Err(SocketError::Timeout),
+            Arrival::End => {
+                let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed TCP without a close frame");
+                Err(self.broken(error))
+            }
+            Arrival::Failed(error) => Err(self.broken(error)),
+        }
+    }
+
+    fn peer_closed(&mut self, frame: Option<CloseFrame>) -> Result<(), SocketError> {
+        let local = self.endpoint.connection.close_sent();
+        let cause = if local { CloseCause::Local } else { CloseCause::Peer };
+        // RFC 6455 5.5.1: the answer "typically echos the status code it received".
+        let answer = frame.as_ref().map(|frame| CloseFrame { code: frame.code, reason: String::new() });
+        self.send_close(answer.as_ref());
+        self.ended = Some(CloseReason::from_frame(frame, cause));
+        self.flush()
+    }
+
+    /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7).
+    fn fail(&mut self, error: ProtocolError) -> SocketError {
+        let mut reason = error.to_string();
+        while reason.len() > MAX_REASON_SIZE {
+            reason.pop();
+        }
+        self.send_close(Some(&CloseFrame { code: error.close_code(), reason }));
+        // The violation is what the caller is to know, even if the close frame can not be written.
+        let _ = self.flush();
+        self.ended = Some(CloseReason::new(error.close_code(), error.to_string(), CloseCause::Failed));
+        SocketError::Protocol(error)
+    }
+
+    fn broken(&mut self, error: io::Error) -> SocketError {
+        self.ended = Some(CloseReason::abnormal(error.to_string(), CloseCause::Lost));
+        SocketError::Io(error)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for WebSocket<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocket")
+            .field("stream", &self.endpoint.stream)
+            .field("state", &self.endpoint.connection.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one step of receiving brought, out of the buffer.
+enum Step {
+    Nothing,
+    Message(Message),
+    Ping(Vec<u8>),
+    Closed(Option<CloseFrame>),
+}
+
+impl From<Received<'_>> for Step {
+    fn from(received: Received<'_>) -> Step {
+        match received {
+            Received::Nothing | Received::Pong(_) => Step::Nothing,
+            Received::Message(message) => Step::Message(message.into_owned()),
+            Received::Assembled(message) => Step::Message(message.into_message()),
+            Received::Ping(payload) => Step::Ping(payload.into_owned()),
+            Received::Close(frame) => Step::Closed(frame),
+        }
+    }
+}
+
+/// Why a [`WebSocket`] did not do what it was asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SocketError {
+    /// The stream failed, or ended without a closing handshake.
+    Io(io::Error),
+    /// The stream's own timeout is over, or it does not block and has nothing now; the call can be repeated.
+    Timeout,
+    /// The peer broke the protocol or a limit, and was told so.
+    Protocol(ProtocolError),
+    /// The opening handshake was refused, with this response.
+    Refused(Box<Response>),
+    /// The connection is closed or closing.
+    Closed,
+    /// A control frame that may not be sent.
+    Invalid(ControlError),
+}
+
+impl fmt::Display for SocketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SocketError::Io(error) => error.fmt(f),
+            SocketError::Timeout => f.write_str("nothing within the stream's timeout"),
+            SocketError::Protocol(error) => write!(f, "the peer broke the protocol: {error}"),
+            SocketError::Refused(response) => write!(f, "the handshake was refused with {}", response.status()),
+            SocketError::Closed => f.write_str("the connection is closed or closing"),
+            SocketError::Invalid(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SocketError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            SocketError::Io(error) => Some(error),
+            SocketError::Protocol(error) => Some(error),
+            SocketError::Invalid(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for SocketError {
+    fn from(error: io::Error) -> SocketError {
+        SocketError::Io(error)
+    }
+}
+
+/// A handshake that has no 101.
+enum Unanswered {
+    Refused(Box<Response>),
+    Failed(SocketError),
+}
+
+impl From<Response> for Unanswered {
+    fn from(refusal: Response) -> Unanswered {
+        Unanswered::Refused(Box::new(refusal))
+    }
+}
+
+/// Reads a request head, and says what came behind it.
+fn read_request(stream: &mut impl Read, limits: &HeadLimits) -> Result<(Request, Vec<u8>), Unanswered> {
+    let mut scanner = HeadScanner::new(*limits);
+    let mut received = Vec::new();
+    let mut chunk = [0; 4096];
+    let size = loop {
+        match attempt(|| stream.read(&mut chunk)) {
+            Io::Done(size) => received.extend_from_slice(&chunk[..size]),
+            // RFC 9110 15.5.9: whoever is too slow is told.
+            Io::NotNow => return Err(Response::new(408).into()),
+            Io::End => return Err(Unanswered::Failed(SocketError::Io(io::ErrorKind::UnexpectedEof.into()))),
+            Io::Failed(error) => return Err(Unanswered::Failed(SocketError::Io(error))),
+        }
+        if let Some(size) = scanner.scan(&received).map_err(Unanswered::Refused)? {
+            break size;
+        }
+    };
+    let leftover = received.split_off(size);
+    // A stream of any kind has no address.
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    match server::parse(&received, nowhere, limits).map_err(Unanswered::Refused)? {
+        Parsed::Upgrade(request) => Ok((request, leftover)),
+        Parsed::Plain(_) => Err(server::upgrade_required().into()),
+    }
+}
+
+fn write_all(stream: &mut impl Write, mut bytes: &[u8]) -> Result<(), SocketError> {
+    while !bytes.is_empty() {
+        match attempt(|| stream.write(bytes)) {
+            Io::Done(size) => bytes = &bytes[size..],
+            Io::NotNow => return Err(SocketError::Timeout),
+            Io::End => return Err(SocketError::Io(io::ErrorKind::WriteZero.into())),
+            Io::Failed(error) => return Err(SocketError::Io(error)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! `WebSocket<S>`: one connection on the caller's own thread, over TCP, a Unix socket, or a pipe in memory.
+#![cfg(unix)]
+
+mod common;
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use common::{Client, Frame, masked, text};
+use threadbare::protocol::frame::Opcode;
+use threadbare::{Accept, CloseCode, Config, Message, Reject, Role, SocketError, WebSocket};
+
+fn echo<S: Read + Write>(mut socket: WebSocket<S>) -> Result<WebSocket<S>, SocketError> {
+    while let Some(message) = socket.recv()? {
+        socket.send(&message)?;
+    }
+    Ok(socket)
+}
+
+/// Serves one connection, and tells how it ended.
+fn serve_one() -> (std::net::SocketAddr, thread::JoinHandle<Result<WebSocket<TcpStream>, SocketError>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let server = thread::spawn(move || echo(WebSocket::accept(listener.accept().expect("a client").0)?));
+    (addr, server)
+}
+
+#[test]
+fn messages_of_every_size_come_back_in_order() {
+    let (addr, server) = serve_one();
+    let mut client = Client::open(addr);
+    for size in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20] {
+        let bytes: Vec<u8> = (0..size).map(|n| n as u8).collect();
+        client.send(&common::binary(&bytes));
+        assert_eq!(client.expect_frame(), Frame::binary(&bytes));
+    }
+    let many: Vec<u8> = (0..1_000).flat_map(|n| text(&n.to_string())).collect();
+    client.send(&many);
+    for n in 0..1_000 {
+        assert_eq!(client.expect_frame(), Frame::text(&n.to_string()));
+    }
+    client.send(&common::close(4321));
+    assert_eq!(client.expect_frame().close_code(), 4321);
+    let socket = server.join().expect("no panic").expect("a clean end");
+    let reason = socket.close_reason().cloned().expect("it ended");
+    assert_eq!((reason.code, reason.is_clean()), (CloseCode(4321), true));
+    drop(socket);
+    assert_eq!(client.frame(), None);
+}
+
+#[test]
+fn pings_between_fragments_are_answered_at_once() {
+    let (addr, _server) = serve_one();
+    let mut client = Client::open(addr);
+    client.send(&masked(false, 0, Opcode::Text, b"Hel"));
+    client.send(&common::ping(b"?"));
+    assert_eq!(client.expect_frame(), Frame::pong(b"?"));
+    client.send(&masked(true, 0, Opcode::Continuation, b"lo"));
+    assert_eq!(client.expect_frame(), Frame::text("Hello"));
+}
+
+#[test]
+fn bytes_behind_the_head_are_the_first_frames() {
+    let (addr, _server) = serve_one();
+    let mut client = Client::tcp(addr);
+    client.send(&[common::request("/", "").into_bytes(), text("early")].concat());
+    assert!(client.head().starts_with("HTTP/1.1 101 "));
+    assert_eq!(client.expect_frame(), Frame::text("early"));
+}
+
+#[test]
+fn a_violation_is_told_to_both_sides() {
+    let (addr, server) = serve_one();
+    let mut client = Client::open(addr);
+    client.send(&text("before"));
+    client.send(b"\x81\x05Hello");
+    assert_eq!(client.expect_frame(), Frame::text("before"));
+    assert_eq!(client.expect_frame().close_code(), 1002);
+    let error = server.join().expect("no panic").expect_err("a violation");
+    assert_eq!(error.to_string(), "the peer broke the protocol: a client must mask its frames");
+}
+
+#[test]
+fn a_handshake_can_be_refused() {
+    let (mut ours, theirs) = UnixStream::pair().expect("a pair");
+    let server = thread::spawn(move || {
+        WebSocket::accept_with(theirs, &Config::default(), |request| match request.path() {
+            "/chat" => Ok(Accept::new()),
+            _ => Err(Reject::new(404)),
+        })
+    });
+    ours.write_all(common::request("/other", "").as_bytes()).expect("written");
+    let mut answer = [0; 12];
+    ours.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 404");
+    assert!(matches!(server.join().expect("no panic"), Err(SocketError::Refused(refusal)) if refusal.status() == 404));
+}
+
+#[test]
+fn both_roles_talk_over_a_unix_socket_until_one_closes() {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let server =
+        thread::spawn(move || echo(WebSocket::from_established(theirs, Role::Server, Vec::new(), &Config::default())));
+    let mut client = WebSocket::from_established(ours, Role::Client, Vec::new(), &Config::default());
+    for size in [0_usize, 5, 300, 100_000] {
+        let message = Message::from("x".repeat(size));
+        client.send(&message).expect("sent");
+        assert_eq!(client.recv().expect("received"), Some(message));
+    }
+    client.close(CloseCode::NORMAL_CLOSURE, "done").expect("sent");
+    assert!(client.recv().expect("a clean end").is_none());
+    assert!(matches!(client.send("late"), Err(SocketError::Closed)));
+    let reason = server.join().expect("no panic").expect("a clean end").close_reason().cloned().expect("it ended");
+    assert_eq!((reason.code, reason.reason.as_str()), (CloseCode::NORMAL_CLOSURE, "done"));
+}
+
+#[test]
+fn a_timeout_of_the_stream_is_told_and_the_call_can_be_repeated() {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    ours.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");
+    let mut client = WebSocket::from_established(ours, Role::Client, Vec::new(), &Config::default());
+    assert!(matches!(client.recv(), Err(SocketError::Timeout)));
+    let mut server = WebSocket::from_established(theirs, Role::Server, Vec::new(), &Config::default());
+    server.send("now").expect("sent");
+    assert_eq!(client.recv().expect("received"), Some(Message::from("now")));
+}
+
+/// A pipe in memory that takes and gives one byte at a time.
+struct Trickle {
+    input: io::Cursor<Vec<u8>>,
+    output: Vec<u8>,
+}
+
+impl Read for Trickle {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let size = buffer.len().min(1);
+        self.input.read(&mut buffer[..size])
+    }
+}
+
+impl Write for Trickle {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.extend_from_slice(&bytes[..1]);
+        Ok(1)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn any_stream_will_do_even_one_that_trickles() {
+    let mut bytes = common::request("/", "").into_bytes();
+    bytes.extend(text("Hello"));
+    bytes.extend(common::ping(b"p"));
+    bytes.extend(common::close(1000));
+    let socket = WebSocket::accept(Trickle { input: io::Cursor::new(bytes), output: Vec::new() }).expect("accepted");
+    let output = echo(socket).expect("a clean end").into_inner().output;
+    let frames = output.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+    assert_eq!(&output[frames..], b"\x81\x05Hello\x8a\x01p\x88\x02\x03\xe8");
+}
