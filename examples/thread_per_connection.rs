@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use threadbare::{SocketError, WebSocket};
+use threadbare::{Accept, Config, SocketError, WebSocket};
 
 const USAGE: &str = "\
 Echoes text and binary messages, with a thread for each connection.
@@ -21,6 +21,9 @@ usage: thread_per_connection [ADDR]
 
 /// A peer that says nothing for this long is given up: there is no worker to ping it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What an echo server is sent to try it out may be large.
+const MAX_MESSAGE: usize = 16 << 20;
 
 fn main() -> ExitCode {
     common::main(USAGE, parse, serve)
@@ -62,7 +65,8 @@ fn echo(stream: TcpStream) -> Result<(), SocketError> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(IDLE_TIMEOUT))?;
     stream.set_write_timeout(Some(IDLE_TIMEOUT))?;
-    let mut socket = WebSocket::accept(stream)?;
+    let config = Config::default().max_message_size(MAX_MESSAGE);
+    let mut socket = WebSocket::accept_with(stream, &config, |_| Ok(Accept::new()))?;
     while let Some(message) = socket.recv()? {
         socket.send(&message)?;
     }

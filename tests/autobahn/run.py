@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""The Autobahn suite against our servers and clients, with a gate that counts.
+
+    run.py NAME [--cases PATTERN[,...]] [--without PATTERN[,...]] [--expect N] server COMMAND...
+    run.py NAME ...                                                           client COMMAND...
+
+`server`: COMMAND is started and must print `listening on ws://IP:PORT`; Autobahn's client talks to it.
+`client`: Autobahn's server is started, and COMMAND is run with its URL and an agent's name behind.
+
+Each case must be OK, and 7.1.6, 7.13.1 and 7.13.2 INFORMATIONAL, as they are by definition; the same holds of how the
+connection was closed. A case that never connects is missing from the report and not failed in it, so the number of cases
+is a check of its own. Prints `ok NAME/...` and `FAIL NAME/... why`, and a table; exits 1 on any failure.
+
+The suite runs on CPython 2.7 alone: PYTHON2 names one, or `python2.7` or pyenv's is found. Without one nothing was
+checked, and that is a failure.
+"""
+import argparse
+import collections
+import glob
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+CACHE = HERE.parent.parent / ".cache" / "autobahn"
+VERSION = "25.10.1"
+INFORMATIONAL = {"7.1.6", "7.13.1", "7.13.2"}
+ALL_CASES = 517
+
+
+def find_python2():
+    pyenv = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
+    candidates = [os.environ.get("PYTHON2"), shutil.which("python2.7")]
+    candidates += sorted(glob.glob(pyenv + "/versions/2.7.*/bin/python2.7"))
+    probe = "import sys, ssl; sys.exit(sys.version_info[:2] != (2, 7))"
+    for python in filter(None, candidates):
+        if subprocess.run([python, "-c", probe], stderr=subprocess.DEVNULL).returncode == 0:
+            return python
+    sys.exit("no CPython 2.7 with ssl, which the suite needs; name one in PYTHON2. NOTHING WAS CHECKED.")
+
+
+def wstest():
+    """The suite's program, installed on first use."""
+    program = CACHE / "env" / "bin" / "wstest"
+
+    def works():
+        if not program.exists():
+            return False
+        told = subprocess.run([program, "-a"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return "AutobahnTestSuite " + VERSION in told.stdout
+
+    if not works():
+        python2 = find_python2()
+        shutil.rmtree(CACHE, ignore_errors=True)
+        CACHE.mkdir(parents=True)
+        pip = [python2, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        log = open(CACHE / "install.log", "w")
+        subprocess.run(pip + ["--target", CACHE / "tool", "virtualenv==20.15.1"], check=True, stderr=log)
+        environment = dict(os.environ, PYTHONPATH=str(CACHE / "tool"))
+        subprocess.run([python2, "-m", "virtualenv", "-q", CACHE / "env"], check=True, env=environment, stderr=log)
+        packages = ["autobahntestsuite==" + VERSION, "wsaccel==0.6.6", "ujson==2.0.3"]
+        install = [CACHE / "env" / "bin" / "pip", "install", "-q", "-c", HERE / "constraints.txt"]
+        subprocess.run(install + packages, check=True, stderr=log)
+        if not works():
+            sys.exit("wstest %s is not usable; see %s. NOTHING WAS CHECKED." % (VERSION, CACHE / "install.log"))
+    return program
+
+
+def wait_for_port(port):
+    for _ in range(300):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    sys.exit("nothing listens on port %d" % port)
+
+
+def run_server(program, command, specification, out, limit):
+    with open(out / "ours.log", "w") as log:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        line = server.stdout.readline()
+        if not line.startswith("listening on ws://"):
+            sys.exit("%s did not listen: %r" % (command[0], line))
+        specification["servers"] = [{"agent": "ours", "url": line.split()[-1]}]
+        (out / "spec.json").write_text(json.dumps(specification))
+        with open(out / "wstest.log", "w") as log:
+            subprocess.run([program, "-m", "fuzzingclient", "-s", out / "spec.json"], stdout=log, stderr=log,
+                           timeout=limit, check=True)
+        if server.poll() is not None:
+            sys.exit("the server died during the run")
+    finally:
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def run_client(program, command, specification, out, limit):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    specification["url"] = "ws://127.0.0.1:%d" % port
+    (out / "spec.json").write_text(json.dumps(specification))
+    with open(out / "wstest.log", "w") as log:
+        suite = subprocess.Popen([program, "-m", "fuzzingserver", "-u", "0", "-s", out / "spec.json"],
+                                 stdout=log, stderr=log)
+    try:
+        wait_for_port(port)
+        with open(out / "ours.log", "w") as log:
+            subprocess.run(command + [specification["url"], "ours"], stdout=log, stderr=log, timeout=limit, check=True)
+    finally:
+        suite.kill()
+        suite.wait()
+
+
+def gate(name, report, expected):
+    failed = 0
+
+    def check(what, problem):
+        nonlocal failed
+        failed += bool(problem)
+        print("FAIL %s/%s %s" % (name, what, problem) if problem else "ok %s/%s" % (name, what))
+
+    problem = "" if len(report) == expected else "%d, expected %d: a case that never connects is missing" % (
+        len(report), expected)
+    check("number-of-cases", problem)
+    sections = collections.defaultdict(list)
+    for case, result in report.items():
+        sections[int(case.split(".")[0])].append((case, result))
+    for section, cases in sorted(sections.items()):
+        wrong = []
+        for case, result in cases:
+            wanted = "INFORMATIONAL" if case in INFORMATIONAL else "OK"
+            if result["behavior"] != wanted or result["behaviorClose"] != wanted:
+                wrong.append("%s: %s, close %s" % (case, result["behavior"], result["behaviorClose"]))
+        check("section-%d" % section, "; ".join(wrong))
+    kinds = collections.Counter(result["behavior"] for result in report.values())
+    seconds = sum(result["duration"] for result in report.values()) / 1000
+    print("%s: %d cases in %.0f s: %s" % (
+        name, len(report), seconds, ", ".join("%d %s" % (n, kind) for kind, n in kinds.most_common())))
+    return failed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name")
+    parser.add_argument("--cases", default="*")
+    parser.add_argument("--without", default="")
+    parser.add_argument("--expect", type=int, default=ALL_CASES)
+    parser.add_argument("--limit", type=int, default=1800, help="seconds")
+    parser.add_argument("mode", choices=["server", "client"])
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    program = wstest()
+    out = CACHE / "results" / options.name
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    specification = {
+        "outdir": str(out),
+        "cases": options.cases.split(","),
+        "exclude-cases": [pattern for pattern in options.without.split(",") if pattern],
+        "exclude-agent-cases": {},
+    }
+    run = run_server if options.mode == "server" else run_client
+    run(program, options.command, specification, out, options.limit)
+    reports = json.loads((out / "index.json").read_text())
+    (report,) = reports.values()
+    sys.exit(1 if gate(options.name, report, options.expect) else 0)
+
+
+if __name__ == "__main__":
+    main()
