@@ -54,6 +54,31 @@ fn other_methods_are_answered_405() {
 }
 
 #[test]
+fn an_upgrade_by_head_is_answered_405() {
+    let server = echo(Server::builder());
+    let mut client = Client::tcp(server.addr);
+    client.send(Upgrade::new().line("HEAD / HTTP/1.1").head().as_bytes());
+    let answer = client.answer_to_head();
+    assert_eq!((answer.status, answer.header("Allow")), (405, Some("GET")));
+}
+
+#[test]
+fn a_refusal_of_a_head_request_has_no_body() {
+    // RFC 9110 9.3.2: "the server MUST NOT send content in the response".
+    let server = echo(Server::builder().hosts(["localhost"]));
+    for (status, head) in [
+        (400, "HEAD / HTTP/1.1\r\n\r\n"),
+        (400, "HEAD / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n"),
+        (421, "HEAD / HTTP/1.1\r\nHost: evil.com\r\n\r\n"),
+        (426, "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ] {
+        let mut client = Client::tcp(server.addr);
+        client.send(head.as_bytes());
+        assert_eq!(client.answer_to_head().status, status, "{head}");
+    }
+}
+
+#[test]
 fn other_versions_of_http_are_answered_505() {
     let server = echo(Server::builder());
     refused(&server, 505, Upgrade::new().line("GET / HTTP/1.0").head());
@@ -139,9 +164,8 @@ fn a_field_that_may_come_once_and_comes_twice_is_answered_400() {
 
 #[test]
 fn a_bad_host_is_answered_400() {
-    let hosts =
-        ["", " ", ":80", "a b", "a/b", "user@localhost", "localhost:x", "localhost:65536", "[::1", "::1", "a,b"];
-    let hosts = hosts.into_iter().filter(|host| *host != "a,b").map(|host| Upgrade::new().with("Host", host));
+    let hosts = ["", " ", ":80", "a b", "a/b", "user@localhost", "localhost:x", "localhost:65536", "[::1", "::1"];
+    let hosts = hosts.into_iter().map(|host| Upgrade::new().with("Host", host));
     all_refused(400, hosts.chain([Upgrade::new().without("Host")]));
 }
 

@@ -45,6 +45,10 @@ pub(super) struct Handshake<C> {
     /// The head as far as it has arrived, and what came behind it.
     buffer: Vec<u8>,
     scanner: HeadScanner,
+    /// The socket reported that the client sends no more.
+    pub(super) end_reported: bool,
+    /// The request was not HEAD.
+    wants_body: bool,
     /// The deadline of its end is set.
     pub(super) ending: bool,
     /// It counts towards the limits on connections.
@@ -112,7 +116,17 @@ impl Rules {
 impl<C> Handshake<C> {
     pub(super) fn new(stream: Stream, addr: SocketAddr, limits: &HeadLimits, admitted: bool) -> Handshake<C> {
         let scanner = HeadScanner::new(*limits);
-        Handshake { stream, addr, state: State::Reading, buffer: Vec::new(), scanner, ending: false, admitted }
+        Handshake {
+            stream,
+            addr,
+            state: State::Reading,
+            buffer: Vec::new(),
+            scanner,
+            end_reported: false,
+            wants_body: true,
+            ending: false,
+            admitted,
+        }
     }
 
     /// The bytes that arrived behind the head: the first frames.
@@ -129,7 +143,8 @@ impl<C> Handshake<C> {
                     if let Next::Decide(_) = next {
                         return next;
                     }
-                    if size < scratch.len() {
+                    // An end that was reported is read for; no other event will tell of it.
+                    if size < scratch.len() && !self.end_reported {
                         break;
                     }
                 }
@@ -168,14 +183,14 @@ impl<C> Handshake<C> {
 
     /// The head is complete.
     fn judge(&mut self, rules: &Rules, head: &[u8]) -> Next {
+        self.wants_body = !head.starts_with(b"HEAD ");
         match server::parse(head, self.addr, &rules.limits) {
             Err(refusal) => self.refuse(&refusal),
             Ok(Parsed::Plain(request)) => match rules.hosts.check(&request) {
                 Err(refusal) => self.refuse(&refusal),
                 Ok(()) => {
                     let answer = (rules.http)(&request);
-                    let bytes = if request.method() == "HEAD" { answer.encode_head() } else { answer.encode() };
-                    self.answer(bytes, None);
+                    self.respond(&answer);
                 }
             },
             // RFC 6455 4.2.2: an origin that is not acceptable is answered 403; 10.2 says why.
@@ -198,7 +213,13 @@ impl<C> Handshake<C> {
     /// Answers with a response that ends the connection.
     pub(super) fn refuse(&mut self, refusal: &Response) {
         log::debug!("{}: handshake refused with {}", self.addr, refusal.status());
-        self.answer(refusal.encode(), None);
+        self.respond(refusal);
+    }
+
+    fn respond(&mut self, response: &Response) {
+        // RFC 9110 9.3.2: the answer to HEAD has no body, though it says how long that would be.
+        let bytes = if self.wants_body { response.encode() } else { response.encode_head() };
+        self.answer(bytes, None);
     }
 
     fn answer(&mut self, answer: Vec<u8>, established: Option<Box<Established<C>>>) {

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use mio::event::Event;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -165,7 +166,7 @@ impl<C: Send + 'static> Reactor<C> {
                     LISTENER => self.accept_more = true,
                     token => {
                         if let Some(key) = self.handshakes.key_of(token) {
-                            self.serve(key, event.is_writable(), now);
+                            self.serve(key, event, now);
                         }
                     }
                 }
@@ -275,9 +276,14 @@ impl<C: Send + 'static> Reactor<C> {
     }
 
     /// The socket of a handshake is ready.
-    fn serve(&mut self, key: Key, writable: bool, now: Instant) {
+    fn serve(&mut self, key: Key, event: &Event, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
-        if writable {
+        if event.is_error() || (event.is_read_closed() && matches!(handshake.state, State::Deciding(_))) {
+            // Nobody waits for the decision any more.
+            return self.remove(key);
+        }
+        handshake.end_reported |= event.is_read_closed();
+        if event.is_writable() {
             handshake.write();
         }
         let rules = &self.rules;

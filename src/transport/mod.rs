@@ -1,6 +1,7 @@
 //! One socket: its stream, what waits to be decoded, what waits to be written.
 
 pub(crate) mod buffer;
+pub(crate) mod dial;
 pub(crate) mod endpoint;
 pub(crate) mod keys;
 pub(crate) mod outbox;

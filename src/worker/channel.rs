@@ -9,7 +9,7 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::http::Request;
 use crate::protocol::message::MessageRef;
 use crate::worker::delivery::{Delivery, Farewell, Incoming, Socket};
-use crate::worker::events::{Batch, Block, Record, Shard, What};
+use crate::worker::events::{Batch, Block, Record, Shard, What, is_long};
 use crate::worker::slots::Key;
 
 /// What an event counts against the limit of waiting events, beside its payload.
@@ -92,6 +92,9 @@ impl Outlet {
         let block = std::mem::replace(&mut self.block, next);
         self.serial = self.serial.wrapping_add(1).max(1);
         self.shard.outstanding.fetch_add(block.cost, Ordering::SeqCst);
+        if is_long(&block) {
+            self.shard.long_batches.fetch_add(1, Ordering::SeqCst);
+        }
         let batch = Batch { block, next: 0, shard: self.shard.clone() };
         if let Some(sender) = &self.sender {
             // Without a receiver the events are nobody's.
@@ -125,6 +128,11 @@ impl Outlet {
             self.round = self.round.wrapping_add(1).max(1);
             ready.append(&mut self.waiting);
         }
+    }
+
+    /// Whether answers may wait in the inbox for the end of a batch.
+    fn holds_answers(&self) -> bool {
+        self.shard.long_batches.load(Ordering::SeqCst) > 0
     }
 
     fn is_orphaned(&self) -> bool {
@@ -210,7 +218,77 @@ impl Delivery for ToChannels {
         }
     }
 
+    fn holds_answers(&self) -> bool {
+        self.outlets.iter().any(Outlet::holds_answers)
+    }
+
     fn is_orphaned(&self, connection: &Channelled) -> bool {
         self.outlets.get(usize::from(connection.shard)).is_none_or(Outlet::is_orphaned)
+    }
+}
+
+/// Sends each connection's events to a channel of its own.
+#[derive(Debug, Default)]
+pub(crate) struct ToOwners {
+    /// Connections whose owner is behind.
+    waiting: Vec<Key>,
+}
+
+/// A connection's own channel.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    outlet: Outlet,
+    place: Place,
+    request: Option<Box<Request>>,
+}
+
+impl Owned {
+    pub(crate) fn new(outlet: Outlet, request: Request) -> Owned {
+        Owned { outlet, place: Place::default(), request: Some(Box::new(request)) }
+    }
+}
+
+impl Delivery for ToOwners {
+    type Connection = Owned;
+
+    fn open(&mut self, connection: &mut Owned, socket: &mut Socket<'_>) {
+        if let Some(request) = connection.request.take() {
+            connection.outlet.push(&mut connection.place, socket, 0, What::Open(request));
+        }
+    }
+
+    fn message(&mut self, connection: &mut Owned, socket: &mut Socket<'_>, message: Incoming<'_>) {
+        connection.outlet.message(&mut connection.place, socket, message);
+    }
+
+    fn ping(&mut self, _: &mut Owned, _: &mut Socket<'_>, _: &[u8]) {}
+
+    fn pong(&mut self, _: &mut Owned, _: &mut Socket<'_>, _: &[u8]) {}
+
+    fn close(&mut self, connection: &mut Owned, socket: &mut Socket<'_>, reason: CloseReason) -> Farewell {
+        connection.outlet.close(&mut connection.place, socket, reason)
+    }
+
+    fn has_room(&mut self, connection: &mut Owned, key: Key) -> bool {
+        let room = connection.outlet.has_room(&mut connection.place, key);
+        if !room && !self.waiting.contains(&key) {
+            self.waiting.push(key);
+        }
+        room
+    }
+
+    fn resume(&mut self, ready: &mut Vec<Key>) {
+        // Each looks again whether it has room; there are few.
+        ready.append(&mut self.waiting);
+    }
+
+    fn served(&mut self, connection: &mut Owned) {
+        connection.outlet.hand_over();
+    }
+
+    fn end_turn(&mut self) {}
+
+    fn is_orphaned(&self, connection: &Owned) -> bool {
+        connection.outlet.is_orphaned()
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Core {
     pub(crate) waiting: bool,
     /// The closing handshake is complete, or will be with our answer.
     pub(crate) clean: bool,
+    /// The peer sent more behind its close frame.
+    pub(crate) trailing: bool,
     /// It waits in the worker's list of connections that go on without an event.
     pub(crate) listed: bool,
     pub(crate) addr: Address,

@@ -184,8 +184,18 @@ pub(crate) trait Delivery: Send + 'static {
     /// The application took events: the connections that may go on.
     fn resume(&mut self, ready: &mut Vec<Key>);
 
+    /// One connection has had its turn.
+    fn served(&mut self, connection: &mut Self::Connection) {
+        let _ = connection;
+    }
+
     /// Hands over what the turn gathered.
     fn end_turn(&mut self);
+
+    /// Whether the application may be at work on events whose answers do not wake the worker until it is done.
+    fn holds_answers(&self) -> bool {
+        false
+    }
 
     /// Whether nobody listens to this connection's events any more.
     fn is_orphaned(&self, connection: &Self::Connection) -> bool;

@@ -13,7 +13,7 @@ use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::protocol::close::CloseReason;
 use crate::protocol::http::Request;
 use crate::protocol::message::{Assembled, Message};
-use crate::worker::inbox::{Command, Inbox};
+use crate::worker::inbox::{BatchNumber, Command, Inbox, hold_wakes};
 use crate::worker::peer::Peer;
 
 /// What happens on a server's connections.
@@ -57,6 +57,8 @@ pub(crate) struct Block {
     pub(crate) bytes: Vec<u8>,
     /// What it counts against the limit of waiting events.
     pub(crate) cost: usize,
+    /// How many batches it has carried.
+    pub(crate) number: BatchNumber,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,8 @@ pub(crate) struct Shard {
     /// The cost of the batches that are in the channel or in the application's hands.
     pub(crate) outstanding: AtomicUsize,
     pub(crate) limit: usize,
+    /// Batches of several events among them: while there are any, answers may wait for their end.
+    pub(crate) long_batches: AtomicUsize,
     /// A worker stopped reading because of the limit.
     pub(crate) stalled: AtomicBool,
     /// Nobody receives any more.
@@ -138,6 +142,7 @@ impl Shard {
         Shard {
             outstanding: AtomicUsize::new(0),
             limit,
+            long_batches: AtomicUsize::new(0),
             stalled: AtomicBool::new(false),
             orphaned: AtomicBool::new(false),
             workers: OnceLock::new(),
@@ -148,6 +153,14 @@ impl Shard {
 
     /// The application is done with a block.
     fn release(&self, mut block: Block) {
+        if is_long(&block) {
+            // What was answered meanwhile goes out now.
+            block.number.fetch_add(1, Ordering::SeqCst);
+            self.long_batches.fetch_sub(1, Ordering::SeqCst);
+            for inbox in self.workers.get().into_iter().flat_map(|workers| workers.iter()) {
+                inbox.deliver();
+            }
+        }
         let cost = block.cost;
         block.peers.clear();
         block.records.clear();
@@ -170,6 +183,11 @@ impl Shard {
     }
 }
 
+/// Whether a batch has several events, whose answers are better written together.
+pub(crate) fn is_long(block: &Block) -> bool {
+    block.records.len() > 1
+}
+
 const SPARE_BLOCKS: usize = 16;
 const MAX_SPARE_SIZE: usize = 512 << 10;
 
@@ -177,6 +195,9 @@ impl Iterator for Batch {
     type Item = Event;
 
     fn next(&mut self) -> Option<Event> {
+        if self.next == 0 && is_long(&self.block) {
+            hold_wakes(&self.block.number);
+        }
         let record = self.block.records.get_mut(self.next)?;
         self.next += 1;
         let peer = self.block.peers.get(record.peer as usize)?.clone();
@@ -411,6 +432,8 @@ impl Drop for Iter<'_> {
             && batch.len() > 0
         {
             events.end.begun.lock().unwrap_or_else(PoisonError::into_inner).push_front(batch);
+            // Whoever sleeps went to sleep when these events were nobody else's.
+            events.end.shard.parked.wake();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What other threads ask of a worker, and how they wake it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -71,6 +72,30 @@ pub(crate) struct Inbox {
     pub(crate) load: AtomicUsize,
 }
 
+thread_local! {
+    /// The batch that this thread works through, and its number when it began.
+    static HELD: RefCell<Option<(Arc<AtomicU32>, u32)>> = const { RefCell::new(None) };
+}
+
+/// Counts the batches that a block of events has carried, one after the other: a number that has passed is of a batch
+/// that is done.
+pub(crate) type BatchNumber = Arc<AtomicU32>;
+
+/// Lets this thread's commands wait for the end of a batch: the worker that is to write the answers would otherwise be
+/// woken for the first of them and write them one by one. The end of the batch wakes it, whatever thread that is on;
+/// meanwhile the worker does not sleep long.
+pub(crate) fn hold_wakes(number: &BatchNumber) {
+    HELD.with_borrow_mut(|held| match held {
+        Some((same, began)) if Arc::ptr_eq(same, number) => *began = number.load(Ordering::SeqCst),
+        _ => *held = Some((number.clone(), number.load(Ordering::SeqCst))),
+    });
+}
+
+/// Whether the batch of this thread is not done.
+fn wakes_are_held() -> bool {
+    HELD.with_borrow(|held| held.as_ref().is_some_and(|(number, began)| number.load(Ordering::SeqCst) == *began))
+}
+
 /// A queue whose commands were taken and whose buffers are given back above this.
 const MAX_KEPT_BYTES: usize = 1 << 20;
 
@@ -103,7 +128,20 @@ impl Inbox {
 
     /// Wakes the worker if it sleeps, once.
     pub(crate) fn wake(&self) {
-        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+        if self.asleep.load(Ordering::SeqCst) && !wakes_are_held() {
+            self.wake_now();
+        }
+    }
+
+    /// Wakes the worker if it sleeps and has mail.
+    pub(crate) fn deliver(&self) {
+        if self.asleep.load(Ordering::SeqCst) && !self.lock().commands.is_empty() {
+            self.wake_now();
+        }
+    }
+
+    fn wake_now(&self) {
+        if self.asleep.swap(false, Ordering::SeqCst) {
             // The queue is looked at whenever the worker wakes, so a failure costs time and loses nothing.
             if let Err(error) = self.waker.wake() {
                 log::error!("a worker could not be woken: {error}");

@@ -17,6 +17,30 @@ const END: u32 = u32::MAX;
 /// The first and the last of no commands.
 const NO_CHAIN: (u32, u32) = (END, END);
 
+/// What sorting works with, kept for its memory.
+#[derive(Debug, Default)]
+pub(super) struct Mail {
+    /// The commands for each connection, by its index: first and last.
+    chains: Vec<(u32, u32)>,
+    /// Behind each command the next for the same connection.
+    next: Vec<u32>,
+    /// The connections that have commands.
+    touched: Vec<Key>,
+}
+
+impl Mail {
+    fn add(&mut self, key: Key, command: u32) {
+        let chain = &mut self.chains[key.index as usize];
+        if *chain == NO_CHAIN {
+            self.touched.push(key);
+            *chain = (command, command);
+        } else {
+            self.next[chain.1 as usize] = command;
+            chain.1 = command;
+        }
+    }
+}
+
 impl<D: Delivery> Worker<D> {
     /// Takes the inbox and carries out what is in it.
     pub(super) fn read_mail(&mut self) {
@@ -28,59 +52,65 @@ impl<D: Delivery> Worker<D> {
         self.queue = queue;
     }
 
-    /// Chains the commands for each connection, in order, and serves one connection after the other.
+    /// Chains the commands for each connection, in order, and serves one connection after the other. A command for all
+    /// comes behind those before it and ahead of those after it.
     fn sort(&mut self, queue: &mut Queue) {
-        let Queue { commands, bytes, .. } = queue;
-        let mut next = std::mem::take(&mut self.links);
-        let mut touched = std::mem::take(&mut self.touched);
-        next.clear();
-        next.resize(commands.len(), END);
-        if self.chains.len() < self.slots.places() as usize {
-            self.chains.resize(self.slots.places() as usize, NO_CHAIN);
-        }
-        for (index, command) in commands.iter().enumerate() {
-            let Some(key) = addressee(command) else {
-                self.obey(command);
-                continue;
-            };
-            if self.slots.get_mut(key).is_none() {
-                continue;
-            }
-            let at = index as u32;
-            let chain = &mut self.chains[key.index as usize];
-            if *chain == NO_CHAIN {
-                touched.push(key);
-                *chain = (at, at);
-            } else {
-                next[chain.1 as usize] = at;
-                chain.1 = at;
+        let mut mail = std::mem::take(&mut self.mail);
+        mail.next.clear();
+        mail.next.resize(queue.commands.len(), END);
+        mail.chains.resize(self.slots.places() as usize, NO_CHAIN);
+        for index in 0..queue.commands.len() {
+            match addressee(&queue.commands[index]) {
+                Some(key) => {
+                    if !self.context.broadcasts.is_empty() {
+                        self.send_broadcasts();
+                    }
+                    if self.slots.get_mut(key).is_some() {
+                        mail.add(key, index as u32);
+                    }
+                }
+                None => {
+                    self.serve(&mut mail, queue);
+                    self.obey(&queue.commands[index]);
+                    mail.chains.resize(self.slots.places() as usize, NO_CHAIN);
+                }
             }
         }
-        for key in touched.drain(..) {
-            let (mut at, _) = std::mem::replace(&mut self.chains[key.index as usize], NO_CHAIN);
+        self.serve(&mut mail, queue);
+        self.mail = mail;
+    }
+
+    /// Carries out what is chained, a connection's share in one turn and one write.
+    fn serve(&mut self, mail: &mut Mail, queue: &mut Queue) {
+        for key in mail.touched.drain(..) {
+            let (mut at, _) = std::mem::replace(&mut mail.chains[key.index as usize], NO_CHAIN);
             self.turn(key, |turn, _| {
                 while at != END {
-                    turn.carry_out(&mut commands[at as usize], bytes);
-                    at = next[at as usize];
+                    turn.carry_out(&mut queue.commands[at as usize], &queue.bytes);
+                    at = mail.next[at as usize];
                 }
                 turn.flush(&[]);
             });
         }
-        self.links = next;
-        self.touched = touched;
     }
 
     /// Commands that are for no connection in particular.
     fn obey(&mut self, command: &Command) {
         match command {
             Command::Broadcast(frame) => self.context.broadcasts.push(frame.clone()),
-            Command::Shutdown(deadline) => self.begin_shutdown(*deadline),
-            Command::Orphaned => self.for_each(|turn| {
-                if turn.app.as_ref().is_some_and(|app| turn.delivery.is_orphaned(app)) {
-                    turn.core.start_close(turn.context, Some(&going_away()));
-                    turn.flush(&[]);
-                }
-            }),
+            Command::Shutdown(deadline) => {
+                self.send_broadcasts();
+                self.begin_shutdown(*deadline);
+            }
+            Command::Orphaned => {
+                self.send_broadcasts();
+                self.for_each(|turn| {
+                    if turn.app.as_ref().is_some_and(|app| turn.delivery.is_orphaned(app)) {
+                        turn.core.start_close(turn.context, Some(&going_away()));
+                        turn.flush(&[]);
+                    }
+                });
+            }
             // Carried out where it is seen: `resume` asks for what may go on in every turn.
             _ => {}
         }

@@ -51,6 +51,9 @@ const WAKE: Token = Token(usize::MAX);
 
 const EVENTS: usize = 1024;
 
+/// How long an answer may wait for those to the rest of its batch, if the application is slow with them.
+const MAX_HOLD: Duration = Duration::from_millis(1);
+
 /// How long a large buffer that nobody uses is kept.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -85,11 +88,7 @@ pub(crate) struct Worker<D: Delivery> {
     /// Connections that go on without an event.
     ready: Vec<Key>,
     queue: Queue,
-    /// What [`mailroom`] works with, kept for its memory.
-    /// The commands for each connection, first and last; the next of each; whom they are for.
-    chains: Vec<(u32, u32)>,
-    links: Vec<u32>,
-    touched: Vec<Key>,
+    mail: mailroom::Mail,
     shutdown: Option<Instant>,
     ended: Ended,
     trimmed: Instant,
@@ -144,9 +143,7 @@ impl<D: Delivery> Worker<D> {
             admission,
             ready: Vec::new(),
             queue: Queue::default(),
-            chains: Vec::new(),
-            links: Vec::new(),
-            touched: Vec::new(),
+            mail: mailroom::Mail::default(),
             shutdown: None,
             ended: Ended::default(),
             trimmed: now,
@@ -208,7 +205,8 @@ impl<D: Delivery> Worker<D> {
         let now = Instant::now();
         let trim = (!self.context.output.pool.is_empty()).then_some(TRIM_INTERVAL);
         let shutdown = self.shutdown.map(|deadline| deadline.saturating_duration_since(now));
-        [self.deadlines.sleep(now), trim, shutdown].into_iter().flatten().min()
+        let answers = self.delivery.holds_answers().then_some(MAX_HOLD);
+        [self.deadlines.sleep(now), trim, shutdown, answers].into_iter().flatten().min()
     }
 
     fn ready_event(&mut self, event: &Event) {
@@ -246,6 +244,7 @@ impl<D: Delivery> Worker<D> {
                     stalled: false,
                     waiting: false,
                     clean: false,
+                    trailing: false,
                     listed: false,
                     addr: addr.into(),
                     subprotocol,
@@ -295,13 +294,19 @@ impl<D: Delivery> Worker<D> {
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut turn, &mut self.input)));
         if let Err(panic) = acted {
             log::error!("{}: a callback panicked: {}", SocketAddr::from(&turn.core.addr), panic_text(&*panic));
-            let again = catch_unwind(AssertUnwindSafe(|| turn.panicked()));
-            if again.is_err() {
-                turn.context.output.clear();
-                turn.core.phase = Phase::Gone;
+            let app = turn.app.take();
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(app)));
+            if let Err(panic) = dropped.and_then(|()| catch_unwind(AssertUnwindSafe(|| turn.panicked()))) {
+                log::error!("{}: and again: {}", SocketAddr::from(&turn.core.addr), panic_text(&*panic));
+                turn.panicked();
             }
         }
-        let again = turn.again;
+        // A connection that closes reads on, whoever is behind: the peer's close frame is to be found.
+        let again = turn.again || (turn.core.waiting && turn.core.phase != Phase::Open);
+        turn.core.waiting &= turn.core.phase == Phase::Open;
+        if let Some(app) = app {
+            delivery.served(app);
+        }
         if core.phase == Phase::Gone {
             return self.remove(key);
         }

@@ -55,7 +55,11 @@ impl<D: Delivery> Turn<'_, D> {
                 self.flush(carry.as_slice());
                 if !done {
                     self.core.endpoint.carry = Some(carry);
-                    return;
+                    // The output may have stood above its mark only until it was written.
+                    if self.again || self.core.phase == Phase::Gone || self.must_wait() {
+                        return;
+                    }
+                    continue;
                 }
             }
             if !self.core.readable || self.core.phase == Phase::Gone || self.must_wait() {
@@ -67,6 +71,9 @@ impl<D: Delivery> Turn<'_, D> {
             }
             reads += 1;
             self.read(input);
+            if self.again {
+                return;
+            }
         }
     }
 
@@ -78,7 +85,6 @@ impl<D: Delivery> Turn<'_, D> {
                 self.core.readable = !drained || self.core.end_reported;
                 self.core.counters.bytes_received += size as u64;
                 self.core.heard = self.context.tick;
-                self.core.pinged = false;
                 let whole = received.map(|received| self.dispatch(received));
                 let done = match whole {
                     Ok(()) => self.decode(input),
@@ -87,6 +93,10 @@ impl<D: Delivery> Turn<'_, D> {
                         true
                     }
                 };
+                if std::mem::take(&mut self.core.pinged) {
+                    // The next deadline is the next ping's, which is earlier than the end of this one's grace.
+                    self.context.touched_deadline = true;
+                }
                 if !done {
                     self.core.endpoint.carry = Some(Box::new(input.take_rest()));
                 }
@@ -106,6 +116,8 @@ impl<D: Delivery> Turn<'_, D> {
             if self.must_wait() {
                 return false;
             }
+            // What follows the peer's close frame is thrown away, but must be read, lest it be answered with RST.
+            self.core.trailing |= self.core.endpoint.connection.close_received();
             if frames == MAX_FRAMES {
                 self.again = true;
                 return false;
@@ -337,7 +349,7 @@ impl<D: Delivery> Turn<'_, D> {
         // RFC 6455 7.1.1: after a clean closing handshake the server closes TCP first, and the client waits for that.
         let client_waits = self.core.clean && self.core.endpoint.connection.role() == Role::Client;
         // Then nothing is in flight to the server, so that closing the socket sends FIN and no RST.
-        let nothing_in_flight = self.core.clean && !self.core.readable && !client_waits;
+        let nothing_in_flight = self.core.clean && !self.core.readable && !self.core.trailing && !client_waits;
         let done = self.core.read_closed || nothing_in_flight;
         if done || (!client_waits && self.core.endpoint.stream.shutdown_write().is_err()) {
             self.core.enter(Phase::Gone, self.context);
@@ -396,10 +408,15 @@ impl<D: Delivery> Turn<'_, D> {
 
     /// The handler panicked: 1011, and it is not called again.
     pub(crate) fn panicked(&mut self) {
-        *self.app = None;
         // What it sent in this turn may lack its end.
         self.context.output.clear();
-        self.fail_with(CloseCode::INTERNAL_ERROR, "internal error", CloseCause::Panicked);
+        if self.core.phase == Phase::Ending && self.core.endpoint.connection.can_send() {
+            // It panicked as it was told the end.
+            let code = CloseCode::INTERNAL_ERROR;
+            self.say_farewell(Some(CloseFrame { code, reason: "internal error".into() }));
+        } else {
+            self.fail_with(CloseCode::INTERNAL_ERROR, "internal error", CloseCause::Panicked);
+        }
         self.flush(&[]);
     }
 

@@ -80,6 +80,11 @@ impl Link for Peer {
     }
 }
 
+/// Sends back what came.
+pub fn echo(link: &mut dyn Link, message: MessageRef<'_>) {
+    link.send(message);
+}
+
 /// What the application was told.
 #[derive(Clone, Debug)]
 pub enum Seen {
@@ -103,7 +108,7 @@ pub struct App {
 impl App {
     /// An application that sends back what it receives.
     pub fn echo(way: Way) -> App {
-        App::start(way, Server::builder().workers(2), |link, message| drop(link.send(message)))
+        App::start(way, Server::builder().workers(2), echo)
     }
 
     /// An application that does with messages what `respond` does.
@@ -234,4 +239,29 @@ impl Handler for Noting {
 /// A panic without a word on standard error, where it would only disturb.
 pub fn panic_quietly() -> ! {
     std::panic::resume_unwind(Box::new("on purpose"))
+}
+
+/// Sends to a peer that does not read until its queue stays full; how many messages of `size` bytes were taken. The
+/// server must have one worker, and `other` be another connection of it.
+pub fn fill(peer: &Peer, size: usize, other: (&Peer, &mut super::Client)) -> usize {
+    let (witness, client) = other;
+    let mut count = 0;
+    let mut full = 0;
+    while full < 2 {
+        match peer.try_send(vec![count as u8; size]) {
+            Ok(()) => {
+                count += 1;
+                full = 0;
+            }
+            Err(threadbare::TrySendError::Full(message)) => {
+                assert_eq!(message, Message::Binary(vec![count as u8; size]), "handed back as it was");
+                full += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        // The worker has seen what was sent before when this arrives.
+        witness.send("seen").expect("it is open");
+        assert_eq!(client.expect_frame(), super::Frame::text("seen"));
+    }
+    count
 }

@@ -66,10 +66,10 @@ impl Crowd {
         }
     }
 
-    /// Every client that is there sends these few bytes. Whoever was refused meanwhile may fail to.
+    /// Every client that is there sends these few bytes, after the server's FIN too. After its RST nobody can.
     pub fn send(&mut self, bytes: &[u8]) {
         for member in &mut self.members {
-            if let (Some(stream), None) = (&mut member.stream, member.end) {
+            if let Some(stream) = &mut member.stream {
                 match stream.write(bytes) {
                     Ok(size) => assert_eq!(size, bytes.len(), "there is room for little"),
                     Err(error) => assert_ne!(error.kind(), ErrorKind::WouldBlock, "there is room for little"),
@@ -121,4 +121,12 @@ impl Crowd {
             self.turn(left);
         }
     }
+}
+
+/// So many clients, or as many as this process can have beside other tests, with the server's ends of them.
+pub fn up_to(clients: usize) -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files =
+        limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok());
+    clients.min(files.unwrap_or(256_usize) / 16)
 }

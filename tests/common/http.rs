@@ -41,7 +41,7 @@ impl Answer {
         std::str::from_utf8(&self.body).expect("a body in UTF-8")
     }
 
-    fn assert_complete(&self, with_body: bool) {
+    pub fn assert_complete(&self, with_body: bool) {
         assert!(self.all("Connection").any(|option| option == "close"), "{}", self.head);
         let length: usize = self.header("Content-Length").expect("a length").parse().expect("a number");
         assert_eq!(self.body.len(), if with_body { length } else { 0 }, "{}", self.head);

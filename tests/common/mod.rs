@@ -1,11 +1,12 @@
 //! A WebSocket client that says exactly what it is told, and waits with a deadline for what it expects.
 #![allow(dead_code, unreachable_pub, missing_docs)] // each test uses its part
 
+pub mod app;
+#[cfg(target_os = "linux")]
+pub mod child;
 pub mod crowd;
 pub mod http;
 pub mod servers;
-
-pub mod app;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

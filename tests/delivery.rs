@@ -1,0 +1,493 @@
+//! Events through channels: order, sharing, waiting, and what reaches everyone.
+
+mod common;
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::app::{App, BOTH_WAYS, Way, echo};
+use common::{Client, DEADLINE, Frame, close, text};
+use crossbeam_channel::{RecvTimeoutError, TryRecvError};
+use threadbare::{Config, Event, Events, Handler, Message, MessageRef, Peer, PeerId, Prepared, Server, Socket};
+
+/// Opens a connection to a server whose events nobody else takes.
+fn joined(server: &Server) -> (Client, Peer) {
+    let client = Client::open(server.local_addr());
+    match server.recv_timeout(DEADLINE) {
+        Ok(Event::Open(peer, _)) => (client, peer),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn number_of(message: &Message) -> usize {
+    message.as_text().and_then(|text| text.parse().ok()).expect("a number")
+}
+
+#[test]
+fn each_connection_keeps_its_order_over_three_channels() {
+    const CLIENTS: usize = 12;
+    const MESSAGES: usize = 300;
+    let mut server = Server::builder().workers(2).channels(3).bind("127.0.0.1:0").expect("a server");
+    let addr = server.local_addr();
+    let applications: Vec<_> = server
+        .take_events()
+        .into_iter()
+        .map(|events| {
+            thread::spawn(move || {
+                let mut next: HashMap<PeerId, usize> = HashMap::new();
+                for event in &events {
+                    match event {
+                        Event::Open(peer, _) => assert_eq!(next.insert(peer.id(), 0), None),
+                        Event::Message(peer, message) => {
+                            let expected = next.get_mut(&peer.id()).expect("opened here");
+                            assert_eq!(number_of(&message), *expected);
+                            *expected += 1;
+                            peer.send(message).expect("it is open");
+                        }
+                        Event::Close(peer, _) => assert_eq!(next.get(&peer.id()), Some(&MESSAGES)),
+                        _ => {}
+                    }
+                }
+                next.len()
+            })
+        })
+        .collect();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            thread::spawn(move || {
+                let mut client = Client::open(addr);
+                for start in (0..MESSAGES).step_by(10) {
+                    let burst: Vec<u8> = (start..start + 10).flat_map(|number| text(&number.to_string())).collect();
+                    client.send(&burst);
+                    for number in start..start + 10 {
+                        assert_eq!(client.expect_frame(), Frame::text(&number.to_string()));
+                    }
+                }
+                client.send(&close(1000));
+                client.expect_close(1000);
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().expect("a client");
+    }
+    drop(server);
+    let shares: Vec<usize> = applications.into_iter().map(|thread| thread.join().expect("an application")).collect();
+    assert_eq!(shares, [CLIENTS / 3; 3], "connections are spread evenly");
+}
+
+#[test]
+fn events_beside_another_channel() {
+    let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
+    let (ticks, other) = crossbeam_channel::unbounded();
+    let (mut client, peer) = joined(&server);
+    let mut ticked = 0;
+    for number in 0..200 {
+        let message = number.to_string();
+        if number % 2 == 0 {
+            ticks.send(number).expect("a receiver");
+        } else {
+            client.send(&text(&message));
+        }
+        crossbeam_channel::select! {
+            recv(server.events().as_channel()) -> batch => for event in batch.expect("events") {
+                let Event::Message(peer, message) = event else { panic!("{event:?}") };
+                peer.send(message).expect("it is open");
+            },
+            recv(other) -> tick => {
+                assert_eq!(tick, Ok(number));
+                ticked += 1;
+            }
+            default(DEADLINE) => panic!("nothing came"),
+        }
+        if number % 2 == 1 {
+            assert_eq!(client.expect_frame(), Frame::text(&message));
+        }
+    }
+    assert_eq!((ticked, peer.stats().messages_received), (100, 100));
+}
+
+/// Has `count` messages on their way in as few batches as may be.
+fn burst(client: &mut Client, count: usize) {
+    client.send(&(0..count).flat_map(|number| text(&number.to_string())).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_iterator_dropped_midway_loses_nothing() {
+    let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
+    let (mut client, _peer) = joined(&server);
+    burst(&mut client, 100);
+    let mut numbers = Vec::new();
+    let take = |event| match event {
+        Event::Message(_, message) => number_of(&message),
+        other => panic!("{other:?}"),
+    };
+    // By every way of receiving in turn.
+    for _ in 0..10 {
+        numbers.extend(server.iter().take(3).map(take));
+        numbers.extend(server.recv_timeout(DEADLINE).map(take));
+        numbers.extend(server.events().iter().take(2).map(take));
+        numbers.extend(server.recv_deadline(Instant::now() + DEADLINE).map(take));
+        numbers.extend(server.recv().map(take));
+        numbers.extend(server.try_recv().map(take));
+    }
+    let left = 100 - numbers.len();
+    numbers.extend(server.iter().take(left).map(take));
+    assert_eq!(numbers, (0..100).collect::<Vec<_>>());
+}
+
+/// What one thread leaves of a batch wakes another that waits already.
+#[test]
+fn an_iterator_dropped_midway_wakes_who_waits() {
+    let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
+    let events = server.events().clone();
+    let (mut client, _peer) = joined(&server);
+    for _ in 0..20 {
+        burst(&mut client, 2);
+        let mut iter = events.iter();
+        let first = iter.next().expect("an event");
+        if let Event::Message(_, message) = &first {
+            assert_eq!(number_of(message), 0);
+        }
+        let (ready, waits) = crossbeam_channel::bounded(1);
+        let waiter = thread::spawn({
+            let events = events.clone();
+            move || {
+                ready.send(()).expect("a receiver");
+                let start = Instant::now();
+                events.recv_timeout(DEADLINE).expect("the rest of the batch");
+                start.elapsed()
+            }
+        });
+        waits.recv().expect("the waiter");
+        // Time for it to fall asleep; and the batch is the iterator's.
+        assert_eq!(events.recv_timeout(Duration::from_millis(5)).err(), Some(RecvTimeoutError::Timeout));
+        drop(iter);
+        let waited = waiter.join().expect("the waiter");
+        assert!(waited < DEADLINE / 2, "slept through it: {waited:?}");
+    }
+}
+
+#[test]
+fn receiving_with_and_without_a_deadline() {
+    const WAIT: Duration = Duration::from_millis(50);
+    let mut server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
+    assert_eq!(server.try_recv().err(), Some(TryRecvError::Empty));
+    let start = Instant::now();
+    assert_eq!(server.recv_timeout(WAIT).err(), Some(RecvTimeoutError::Timeout));
+    assert_eq!(server.recv_deadline(Instant::now() + WAIT).err(), Some(RecvTimeoutError::Timeout));
+    assert!(start.elapsed() >= 2 * WAIT);
+    assert_eq!(server.recv_timeout(Duration::ZERO).err(), Some(RecvTimeoutError::Timeout));
+    assert_eq!(server.recv_deadline(start).err(), Some(RecvTimeoutError::Timeout), "long past");
+    let (mut client, _peer) = joined(&server);
+    client.send(&text("now"));
+    // As long as it takes.
+    assert!(matches!(server.recv_timeout(Duration::MAX), Ok(Event::Message(..))));
+    client.send(&[text("before the end"), close(1000)].concat());
+    let events = server.take_events().remove(0);
+    assert_eq!(server.try_recv().err(), Some(TryRecvError::Disconnected), "they were taken");
+    client.expect_close(1000);
+    drop(client);
+    drop(server);
+    // What was received before the server's end is not lost with it.
+    assert!(matches!(events.recv(), Ok(Event::Message(..))));
+    assert!(matches!(events.recv_timeout(DEADLINE), Ok(Event::Close(..))));
+    assert!(events.recv().is_err());
+    assert_eq!(events.try_recv().err(), Some(TryRecvError::Disconnected));
+    assert_eq!(events.recv_timeout(DEADLINE).err(), Some(RecvTimeoutError::Disconnected));
+    assert_eq!(events.iter().count(), 0);
+}
+
+/// Threads that wait without a deadline see the server's end.
+#[test]
+fn the_end_of_the_server_wakes_who_waits() {
+    for _ in 0..20 {
+        let mut server = Server::builder().workers(2).bind("127.0.0.1:0").expect("a server");
+        let events = server.take_events().remove(0);
+        let waiters: Vec<_> = (0..3)
+            .map(|way| {
+                let events = events.clone();
+                thread::spawn(move || match way {
+                    0 => assert!(events.recv().is_err()),
+                    1 => assert_eq!(events.iter().count(), 0),
+                    _ => assert!(events.as_channel().recv().is_err()),
+                })
+            })
+            .collect();
+        drop(server);
+        for waiter in waiters {
+            waiter.join().expect("a waiter");
+        }
+    }
+}
+
+#[test]
+fn two_threads_that_share_a_receiver_get_every_event_once() {
+    const CLIENTS: usize = 4;
+    const MESSAGES: usize = 2000;
+    let mut server = Server::builder().workers(2).bind("127.0.0.1:0").expect("a server");
+    let events = server.take_events().remove(0);
+    let receive = |events: Events, by_iter: bool| {
+        move || {
+            let mut got = Vec::new();
+            let mut note = |event| match event {
+                Event::Message(_, message) => got.push(message.as_text().expect("text").to_owned()),
+                Event::Open(..) => got.push("open".into()),
+                Event::Close(..) => got.push("close".into()),
+                _ => {}
+            };
+            if by_iter {
+                events.iter().for_each(&mut note);
+            } else {
+                while let Ok(event) = events.recv() {
+                    note(event);
+                }
+            }
+            got
+        }
+    };
+    let threads = [thread::spawn(receive(events.clone(), false)), thread::spawn(receive(events, true))];
+    let addr = server.local_addr();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|client_number| {
+            thread::spawn(move || {
+                let mut client = Client::open(addr);
+                for number in 0..MESSAGES {
+                    client.send(&text(&format!("{client_number} {number}")));
+                }
+                client.send(&close(1000));
+                client.expect_close(1000);
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().expect("a client");
+    }
+    drop(server);
+    let mut got: Vec<String> = threads.into_iter().flat_map(|thread| thread.join().expect("a receiver")).collect();
+    let mut expected: Vec<String> =
+        (0..CLIENTS).flat_map(|client| (0..MESSAGES).map(move |number| format!("{client} {number}"))).collect();
+    expected.extend([vec!["open".to_owned(); CLIENTS], vec!["close".to_owned(); CLIENTS]].concat());
+    got.sort_unstable();
+    expected.sort_unstable();
+    assert!(got == expected, "{} of {} events", got.len(), expected.len());
+}
+
+/// Each message leaves though nothing else happens: a sleeping worker is woken for it.
+#[test]
+fn r_08_single_sends_with_idle_gaps() {
+    for way in BOTH_WAYS {
+        let app = App::echo(way);
+        let mut client = Client::open(app.addr);
+        let peer = app.opened();
+        for number in 0..2000_u32 {
+            // From at once to long enough for the worker to sleep.
+            let gap = Instant::now() + Duration::from_micros(u64::from(number % 40) * 5);
+            while Instant::now() < gap {
+                std::hint::spin_loop();
+            }
+            let message = number.to_string();
+            peer.send(message.as_str()).expect("it is open");
+            assert_eq!(client.expect_frame(), Frame::text(&message), "{way:?}");
+        }
+        app.finish();
+    }
+}
+
+/// The same the other way: a sleeping application is woken for each event.
+#[test]
+fn r_08_single_messages_with_idle_gaps() {
+    let app = App::echo(Way::Channel);
+    let mut client = Client::open(app.addr);
+    for number in 0..2000_u32 {
+        let gap = Instant::now() + Duration::from_micros(u64::from(number % 40) * 5);
+        while Instant::now() < gap {
+            std::hint::spin_loop();
+        }
+        let message = number.to_string();
+        client.send(&text(&message));
+        assert_eq!(client.expect_frame(), Frame::text(&message));
+    }
+    app.finish();
+}
+
+/// An answer leaves though the batch that it belongs to is not done, and may never be.
+#[test]
+fn r_08_an_answer_in_the_midst_of_a_batch() {
+    let server = Server::builder().workers(2).bind("127.0.0.1:0").expect("a server");
+    let (mut client, peer) = joined(&server);
+    // Of another worker.
+    let (mut other, stranger) = joined(&server);
+    let (events, mut iter) = (server.events(), server.iter());
+    for round in 0..30 {
+        burst(&mut client, 10);
+        let expected = ["first", "second", "third"];
+        let mut batch = None;
+        for (number, answer) in expected.iter().enumerate() {
+            let event = match round % 3 {
+                0 => server.recv_timeout(DEADLINE).ok(),
+                1 => iter.next(),
+                _ => batch.get_or_insert_with(|| events.as_channel().recv_timeout(DEADLINE).expect("a batch")).next(),
+            };
+            assert!(matches!(&event, Some(Event::Message(_, message)) if number_of(message) == number), "{event:?}");
+            peer.send(*answer).expect("it is open");
+            stranger.send(*answer).expect("it is open");
+            // The application waits for what its answers bring about.
+            assert_eq!(client.expect_frame(), Frame::text(answer));
+            assert_eq!(other.expect_frame(), Frame::text(answer));
+        }
+        match round % 3 {
+            0 => (3..10).for_each(|_| drop(server.recv_timeout(DEADLINE))),
+            1 => (3..10).for_each(|_| drop(iter.next())),
+            // Never to be done.
+            _ => std::mem::forget(batch),
+        }
+        peer.send("after").expect("it is open");
+        assert_eq!(client.expect_frame(), Frame::text("after"));
+    }
+}
+
+#[test]
+fn r_08_sends_from_many_threads_at_odd_moments() {
+    const THREADS: usize = 4;
+    const MESSAGES: usize = 2000;
+    for way in BOTH_WAYS {
+        let app = App::echo(way);
+        let mut client = Client::open(app.addr);
+        let peer = app.opened();
+        let senders: Vec<_> = (0..THREADS)
+            .map(|sender| {
+                let peer = peer.clone();
+                thread::spawn(move || {
+                    for number in 0..MESSAGES {
+                        peer.send(format!("{sender} {number}")).expect("it is open");
+                        if number % 7 == sender {
+                            thread::yield_now();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut next = [0; THREADS];
+        for _ in 0..THREADS * MESSAGES {
+            let frame = client.expect_frame();
+            let message = String::from_utf8(frame.payload).expect("text");
+            let (sender, number) = message.split_once(' ').expect("two numbers");
+            let expected = &mut next[sender.parse::<usize>().expect("a number")];
+            assert_eq!(number.parse(), Ok(*expected), "{way:?}: the order of sender {sender}");
+            *expected += 1;
+        }
+        assert_eq!(next, [MESSAGES; THREADS]);
+        for sender in senders {
+            sender.join().expect("a sender");
+        }
+        app.finish();
+    }
+}
+
+#[test]
+fn a_broadcast_reaches_everyone_once_and_in_order() {
+    const CLIENTS: usize = 20;
+    const MESSAGES: usize = 500;
+    for way in BOTH_WAYS {
+        let app = App::start(way, Server::builder().workers(2), echo);
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::open(app.addr)).collect();
+        // The 101 may be read before a worker has the connection.
+        (0..CLIENTS).for_each(|_| drop(app.opened()));
+        let broadcaster = thread::spawn({
+            let handle = app.handle();
+            move || {
+                for number in 0..MESSAGES {
+                    if number % 3 == 0 {
+                        handle.broadcast_prepared(&Prepared::new(number.to_string().as_str()));
+                    } else {
+                        handle.broadcast(number.to_string().as_str());
+                    }
+                }
+            }
+        });
+        for client in &mut clients {
+            for number in 0..MESSAGES {
+                assert_eq!(client.expect_frame(), Frame::text(&number.to_string()), "{way:?}");
+            }
+        }
+        broadcaster.join().expect("the broadcaster");
+        for client in &mut clients {
+            client.send(&text("the end"));
+            assert_eq!(client.expect_frame(), Frame::text("the end"), "and nothing before it");
+        }
+        drop(clients);
+        app.finish();
+    }
+}
+
+#[test]
+fn a_broadcast_from_a_handler_reaches_everyone_once_and_in_order() {
+    struct Chat;
+    impl Handler for Chat {
+        fn on_open(&mut self, socket: &mut Socket<'_>) {
+            socket.send("welcome");
+        }
+
+        fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+            socket.broadcast(message);
+        }
+    }
+    const CLIENTS: usize = 10;
+    const MESSAGES: usize = 200;
+    let server = Server::builder().workers(2).serve("127.0.0.1:0", |_| Chat).expect("a server");
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::open(server.local_addr())).collect();
+    for client in &mut clients {
+        assert_eq!(client.expect_frame(), Frame::text("welcome"));
+    }
+    for (speaker, client) in clients.iter_mut().enumerate().take(4) {
+        let bytes: Vec<u8> = (0..MESSAGES).flat_map(|number| text(&format!("{speaker} {number}"))).collect();
+        client.send(&bytes);
+    }
+    for client in &mut clients {
+        let mut next = [0; 4];
+        for _ in 0..4 * MESSAGES {
+            let message = String::from_utf8(client.expect_frame().payload).expect("text");
+            let (speaker, number) = message.split_once(' ').expect("two numbers");
+            let expected = &mut next[speaker.parse::<usize>().expect("a number")];
+            assert_eq!(number.parse(), Ok(*expected), "the order of speaker {speaker}");
+            *expected += 1;
+        }
+    }
+    clients[0].send(&text("0 the end"));
+    for client in &mut clients {
+        assert_eq!(client.expect_frame(), Frame::text("0 the end"), "and nothing before it");
+    }
+}
+
+/// T-04: who does not read is left out and counted, and holds up nobody.
+#[test]
+fn t_04_a_stalled_subscriber_does_not_delay_the_others() {
+    const ROUNDS: usize = 1000;
+    let payload = vec![b'x'; 16 << 10];
+    for way in BOTH_WAYS {
+        let builder = Server::builder().workers(2).config(Config::default().max_write_buffer_size(256 << 10));
+        let app = App::start(way, builder, echo);
+        let stalled = Client::narrow(app.addr);
+        let slow = app.opened();
+        let mut others: Vec<_> = (0..4).map(|_| Client::open(app.addr)).collect();
+        let peers: Vec<_> = (0..4).map(|_| app.opened()).collect();
+        for round in 0..ROUNDS {
+            app.handle().broadcast(&payload);
+            for client in &mut others {
+                assert_eq!(client.expect_frame().payload.len(), payload.len(), "{way:?}: round {round}");
+            }
+        }
+        assert!(peers.iter().all(|peer| peer.stats().dropped == 0));
+        let stats = slow.stats();
+        assert!(stats.dropped > 0, "{stats:?}");
+        assert!(stats.queued_bytes < (256 << 10) + payload.len() + 10, "{stats:?}");
+        common::eventually("every broadcast sent or counted", || {
+            let stats = slow.stats();
+            stats.messages_sent + stats.dropped == ROUNDS as u64
+        });
+        drop(stalled);
+        app.finish();
+    }
+}
