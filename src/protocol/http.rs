@@ -1,10 +1,11 @@
 //! The heads of HTTP/1.1 requests and responses, as far as the opening handshake needs them.
 //!
-//! In scope: one request head and one response. Out of scope: bodies of requests, keep-alive, trailers; a connection
-//! that does not become a WebSocket connection is answered once and closed.
+//! In scope: one request head and one response. Out of scope: bodies of requests,
+//! keep-alive, trailers; a connection that does not become a WebSocket connection is answered once and closed.
 
 mod authority;
 mod fields;
+mod head;
 mod list;
 mod request;
 mod response;
@@ -14,7 +15,7 @@ pub use fields::HeaderError;
 pub use list::ExtensionOffer;
 pub use request::Request;
 pub use response::{Reject, Response};
-pub use scanner::{HeadLimits, HeadScanner};
+pub use scanner::{HeadError, HeadLimits, HeadScanner};
 
 pub(crate) use authority::Authority;
 pub(crate) use fields::HeaderFields;
