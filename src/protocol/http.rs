@@ -1,20 +1,24 @@
 //! The heads of HTTP/1.1 requests and responses, as far as the opening handshake needs them.
 //!
-//! In scope: one request head and one response. Out of scope: bodies of requests,
+//! In scope: one request head and one response, to be written or to be read. Out of scope: bodies of requests,
 //! keep-alive, trailers; a connection that does not become a WebSocket connection is answered once and closed.
 
 mod authority;
 mod fields;
 mod head;
 mod list;
+mod reader;
 mod request;
 mod response;
+mod response_head;
 mod scanner;
 
 pub use fields::HeaderError;
 pub use list::ExtensionOffer;
+pub use reader::{ResponseError, ResponseReader};
 pub use request::Request;
 pub use response::{Reject, Response};
+pub use response_head::ResponseHead;
 pub use scanner::{HeadError, HeadLimits, HeadScanner};
 
 pub(crate) use authority::Authority;
