@@ -20,6 +20,8 @@
 //! # }
 //! ```
 
+pub mod proxy;
+
 mod error;
 mod redirect;
 mod request;
