@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::protocol::http::HeadError;
 
@@ -180,5 +182,20 @@ fn debug_does_not_tell_passwords() {
     for (proxy, shown) in [("http://user:hidden@p", "Tunnel(Connect)"), ("socks5://user:hidden@p", "Tunnel(Socks)")] {
         let tunnel = Tunnel::new(&Proxy::parse(proxy).unwrap(), &url("ws://h")).unwrap();
         assert_eq!(format!("{tunnel:?}"), shown);
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_outcome_does_not_depend_on_the_split(
+        socks in proptest::collection::vec(prop_oneof![Just(5_u8), 0_u8..=4, any::<u8>()], 0..40),
+        parts in proptest::collection::vec(
+            prop::sample::select(vec!["HTTP/1.1 100 C\r\n", "HTTP/1.1 200 OK\r\n", "\r\n", "A: b\r\n", "\n", "\u{5}"]),
+            0..6,
+        ),
+    ) {
+        let _ = outcome("socks5://u:p@p", "ws://h", &socks);
+        let _ = outcome("socks5://u:p@p", "ws://h", &[b"\x05\x02\x01\x00\x05\x00".as_slice(), &socks].concat());
+        let _ = outcome("p", "ws://h", parts.concat().as_bytes());
     }
 }
