@@ -395,7 +395,7 @@ fn read_request(stream: &mut impl Read, limits: &HeadLimits) -> Result<(Request,
             Io::End => return Err(Unanswered::Failed(SocketError::Io(io::ErrorKind::UnexpectedEof.into()))),
             Io::Failed(error) => return Err(Unanswered::Failed(SocketError::Io(error))),
         }
-        if let Some(size) = scanner.scan(&received).map_err(Unanswered::Refused)? {
+        if let Some(size) = scanner.scan(&received).map_err(|error| Unanswered::Refused(error.into()))? {
             break size;
         }
     };

@@ -1,23 +1,29 @@
 //! The heads of HTTP/1.1 requests and responses, as far as the opening handshake needs them.
 //!
-//! In scope: one request head and one response. Out of scope: bodies of requests, keep-alive, trailers; a connection
-//! that does not become a WebSocket connection is answered once and closed.
+//! In scope: one request head and one response, to be written or to be read. Out of scope: bodies of requests,
+//! keep-alive, trailers; a connection that does not become a WebSocket connection is answered once and closed.
 
 mod authority;
 mod fields;
+mod head;
 mod list;
+mod reader;
 mod request;
 mod response;
+mod response_head;
 mod scanner;
 
 pub use fields::HeaderError;
 pub use list::ExtensionOffer;
+pub use reader::{ResponseError, ResponseReader};
 pub use request::Request;
 pub use response::{Reject, Response};
-pub use scanner::{HeadLimits, HeadScanner};
+pub use response_head::ResponseHead;
+pub use scanner::{HeadError, HeadLimits, HeadScanner};
 
 pub(crate) use authority::Authority;
-pub(crate) use fields::HeaderFields;
-pub(crate) use list::{MalformedList, contains_token, extension_offers, tokens};
+pub(crate) use fields::{HeaderFields, is_field_value, push_field};
+pub(crate) use head::is_secret;
+pub(crate) use list::{MalformedList, contains_token, extension_offers, is_token, tokens};
 pub(crate) use request::HttpVersion;
 pub(crate) use response::refuse;

@@ -173,7 +173,7 @@ impl<C> Handshake<C> {
                         let head = std::mem::replace(&mut self.buffer, rest);
                         return self.judge(rules, &head);
                     }
-                    Err(refusal) => self.refuse(&refusal),
+                    Err(error) => self.refuse(&Box::<Response>::from(error)),
                 }
             }
             _ => {}

@@ -1,5 +1,6 @@
 //! The opening handshake (RFC 6455 4).
 
+pub mod client;
 pub mod server;
 
 mod accept;

@@ -147,7 +147,7 @@ impl<'a> Origin<'a> {
 }
 
 /// RFC 3986 3.1.
-fn is_scheme(scheme: &str) -> bool {
+pub(super) fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }

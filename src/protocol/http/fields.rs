@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::list::is_token;
 
-/// Why a header can not be added to a response.
+/// Why a header can not be added to a request or a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {
@@ -14,8 +14,12 @@ pub enum HeaderError {
     /// character) or begins or ends with a space or tab (RFC 9110 5.5).
     InvalidValue(String),
     /// The library sets this header itself: `Upgrade`, `Connection`, `Content-Length`, `Transfer-Encoding`,
-    /// `Sec-WebSocket-*`.
+    /// `Sec-WebSocket-*`, in a request `Host` as well.
     Reserved(String),
+    /// The name of the subprotocol is not a token (RFC 6455 4.1).
+    InvalidSubprotocol(String),
+    /// The subprotocol is offered already (RFC 6455 4.1).
+    DuplicateSubprotocol(String),
 }
 
 impl fmt::Display for HeaderError {
@@ -24,6 +28,8 @@ impl fmt::Display for HeaderError {
             HeaderError::InvalidName(name) => write!(f, "{name:?} is not a header name"),
             HeaderError::InvalidValue(name) => write!(f, "the value for the header {name:?} is invalid"),
             HeaderError::Reserved(name) => write!(f, "the header {name:?} is set by the library only"),
+            HeaderError::InvalidSubprotocol(name) => write!(f, "{name:?} is not a subprotocol's name"),
+            HeaderError::DuplicateSubprotocol(name) => write!(f, "the subprotocol {name:?} is offered twice"),
         }
     }
 }
@@ -55,6 +61,19 @@ impl HeaderFields {
         self.0.push((name.to_owned(), value.to_owned()));
     }
 
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Takes out the headers that have one of these names.
+    pub(crate) fn remove(&mut self, names: &[&str]) {
+        self.0.retain(|(known, _)| !names.iter().any(|name| known.eq_ignore_ascii_case(name)));
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     pub(crate) fn encode_into(&self, head: &mut Vec<u8>) {
         for (name, value) in &self.0 {
             push_field(head, name, value);
@@ -63,14 +82,14 @@ impl HeaderFields {
 }
 
 /// Writes one header line.
-pub(super) fn push_field(head: &mut Vec<u8>, name: &str, value: &str) {
+pub(crate) fn push_field(head: &mut Vec<u8>, name: &str, value: &str) {
     for part in [name, ": ", value, "\r\n"] {
         head.extend_from_slice(part.as_bytes());
     }
 }
 
 /// RFC 9110 5.5: VCHAR, obs-text, and SP and HTAB between them.
-fn is_field_value(value: &[u8]) -> bool {
+pub(crate) fn is_field_value(value: &[u8]) -> bool {
     value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) && value.trim_ascii().len() == value.len()
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn extension_offers(line: &[u8]) -> impl Iterator<Item = Result<Exten
 }
 
 /// RFC 9110 5.6.2: `token = 1*tchar`.
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().copied().all(is_tchar)
 }
 

@@ -3,9 +3,10 @@
 use core::fmt;
 use core::net::SocketAddr;
 
+use super::head::{Head, Span, count_headers};
 use super::list::{ExtensionOffer, extension_offers, tokens};
 use super::response::{Response, refuse};
-use super::scanner::{HeadLimits, HeadScanner};
+use super::scanner::{HeadError, HeadLimits};
 
 /// The head of an HTTP request: what a client asks for when it connects.
 ///
@@ -22,10 +23,9 @@ use super::scanner::{HeadLimits, HeadScanner};
 /// ```
 #[derive(Clone)]
 pub struct Request {
-    head: Box<[u8]>,
+    head: Head,
     method: Span,
     target: Span,
-    fields: Box<[Field]>,
     version: HttpVersion,
     addr: SocketAddr,
 }
@@ -47,55 +47,41 @@ impl Request {
     }
 
     pub(crate) fn parse_within(head: &[u8], addr: SocketAddr, limits: &HeadLimits) -> Result<Request, Box<Response>> {
-        let mut scanner = HeadScanner::new(*limits);
-        if scanner.scan(head)? != Some(head.len()) {
-            return Err(refuse(400, "This is not one whole request head."));
-        }
-        if scanner.header_lines() > limits.max_headers {
-            return Err(refuse(431, "The request has too many header lines.")); // RFC 6585 5
-        }
-        let mut headers = vec![httparse::EMPTY_HEADER; scanner.header_lines()];
+        let mut headers = vec![httparse::EMPTY_HEADER; count_headers(head, *limits)?];
         let mut parsed = httparse::Request::new(&mut headers);
         // RFC 9112 2.2, 3, 5: among what httparse refuses are obs-fold (5.2) and whitespace before the colon (5.1).
         parsed.parse(head).map_err(|error| match error {
             // RFC 9110 15.6.6
             httparse::Error::Version if names_other_version(head) => refuse(505, "HTTP/1.1 is spoken here."),
-            _ => refuse(400, "The request head is malformed."),
+            _ => HeadError::Malformed.into(),
         })?;
 
         let method = parsed.method.unwrap_or_default();
         let target = parsed.path.unwrap_or_default();
         if target.len() > limits.max_target_size {
-            return Err(refuse(414, "The request target is too long.")); // RFC 9112 3
+            return Err(HeadError::TargetTooLong.into());
         }
         // RFC 9112 3.2: no octet outside of a URI's, and no fragment.
         if target.bytes().any(|byte| !byte.is_ascii() || byte == b'#') {
             return Err(refuse(400, "The request target is malformed."));
         }
-        let fields: Option<Box<[Field]>> = parsed
-            .headers
-            .iter()
-            .map(|header| {
-                Some(Field { name: Span::of(header.name.as_bytes(), head)?, value: Span::of(header.value, head)? })
-            })
-            .collect();
-        match (Span::of(method.as_bytes(), head), Span::of(target.as_bytes(), head), fields) {
-            (Some(method), Some(target), Some(fields)) => {
-                let version = if parsed.version == Some(1) { HttpVersion::Http11 } else { HttpVersion::Http10 };
-                Ok(Request { head: head.into(), method, target, fields, version, addr })
-            }
-            _ => Err(refuse(431, "The request head is too large.")), // spans of 32 bits: 4 GiB
-        }
+        Ok(Request {
+            method: Span::of(method.as_bytes(), head)?,
+            target: Span::of(target.as_bytes(), head)?,
+            version: if parsed.version == Some(1) { HttpVersion::Http11 } else { HttpVersion::Http10 },
+            head: Head::new(head, parsed.headers)?,
+            addr,
+        })
     }
 
     /// The method, `GET` in every opening handshake.
     pub fn method(&self) -> &str {
-        self.str(self.method)
+        self.head.str(self.method)
     }
 
     /// The request target as it came, such as `/chat?room=7`.
     pub fn target(&self) -> &str {
-        self.str(self.target)
+        self.head.str(self.target)
     }
 
     /// The target's path, up to the query.
@@ -115,17 +101,17 @@ impl Request {
     /// The value of the first header line of this name. Values that are not UTF-8 are passed over,
     /// [`headers`](Request::headers) has them.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.header_values(name).next()
+        self.head.header(name)
     }
 
     /// The values of all header lines of this name that are UTF-8.
     pub fn header_values(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.field_values(name).filter_map(|value| core::str::from_utf8(value).ok())
+        self.head.header_values(name)
     }
 
     /// All header lines, in their order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|field| (self.str(field.name), self.bytes(field.value)))
+        self.head.headers()
     }
 
     /// The value of the first cookie of this name, as it came.
@@ -172,8 +158,7 @@ impl Request {
 
     /// The values of all header lines of this name.
     pub(crate) fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let named = move |field: &&Field| self.bytes(field.name).eq_ignore_ascii_case(name.as_bytes());
-        self.fields.iter().filter(named).map(|field| self.bytes(field.value))
+        self.head.field_values(name)
     }
 
     /// Scheme and authority of a target in absolute-form (RFC 9112 3.2.2).
@@ -188,52 +173,16 @@ impl Request {
             .get(scheme.len().saturating_add("://".len()).saturating_add(authority.len())..)
             .unwrap_or_default()
     }
-
-    fn str(&self, span: Span) -> &str {
-        core::str::from_utf8(self.bytes(span)).unwrap_or_default()
-    }
-
-    fn bytes(&self, span: Span) -> &[u8] {
-        self.head.get(span.start as usize..span.end as usize).unwrap_or_default()
-    }
 }
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let headers: Vec<_> = self
-            .headers()
-            .map(|(name, value)| {
-                let secret = SECRET.iter().any(|secret| secret.eq_ignore_ascii_case(name));
-                (name, if secret { "...".into() } else { String::from_utf8_lossy(value) })
-            })
-            .collect();
         f.debug_struct("Request")
             .field("method", &self.method())
             .field("target", &self.target())
-            .field("headers", &headers)
+            .field("headers", &self.head)
             .field("addr", &self.addr)
             .finish()
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Field {
-    name: Span,
-    value: Span,
-}
-
-#[derive(Clone, Copy)]
-struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    /// Where `part` lies in `whole`.
-    fn of(part: &[u8], whole: &[u8]) -> Option<Span> {
-        let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
-        let end = start.checked_add(part.len()).filter(|end| *end <= whole.len())?;
-        Some(Span { start: start.try_into().ok()?, end: end.try_into().ok()? })
     }
 }
 
@@ -243,9 +192,6 @@ fn names_other_version(head: &[u8]) -> bool {
     let mut parts = line.split(|byte| *byte == b' ').skip(2);
     matches!((parts.next(), parts.next()), (Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']), None))
 }
-
-/// Headers whose values stay out of logs.
-const SECRET: [&str; 3] = ["Authorization", "Proxy-Authorization", "Cookie"];
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,10 @@
 //! Finding the end of a head in bytes that arrive piece by piece.
 
+use core::fmt;
+
 use super::response::{Response, refuse};
 
-/// How large a request head may be.
+/// How large a head may be. A server answers a request beyond the limits with the status named here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeadLimits {
@@ -11,6 +13,7 @@ pub struct HeadLimits {
     /// The number of header lines: 128. Beyond: 431.
     pub max_headers: usize,
     /// The request target (path and query) in bytes: 8 KiB; RFC 9110 4.1 recommends at least 8,000. Beyond: 414.
+    /// Responses have none.
     pub max_target_size: usize,
 }
 
@@ -20,15 +23,75 @@ impl Default for HeadLimits {
     }
 }
 
-/// Searches for the end of a request head in a buffer that grows, and looks at each byte once.
+/// What is wrong with the form of a head, a request's or a response's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeadError {
+    /// More bytes than [`HeadLimits::max_head_size`].
+    TooLarge,
+    /// More header lines than [`HeadLimits::max_headers`].
+    TooManyHeaders,
+    /// A request target of more bytes than [`HeadLimits::max_target_size`].
+    TargetTooLong,
+    /// A CR without LF.
+    BareCr,
+    /// An LF without CR.
+    BareLf,
+    /// NUL or another control character.
+    ControlCharacter,
+    /// More than one empty line before the first line.
+    EmptyLines,
+    /// Something is missing at its end or follows it.
+    NotOneHead,
+    /// Its lines break the grammar of RFC 9112.
+    Malformed,
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HeadError::TooLarge => "the head is too large",
+            HeadError::TooManyHeaders => "the head has too many header lines",
+            HeadError::TargetTooLong => "the request target is too long",
+            HeadError::BareCr => "a CR is not followed by LF",
+            HeadError::BareLf => "a line ends in LF without CR",
+            HeadError::ControlCharacter => "the head contains a control character",
+            HeadError::EmptyLines => "empty lines come before the first line",
+            HeadError::NotOneHead => "this is not one whole head",
+            HeadError::Malformed => "the head is malformed",
+        })
+    }
+}
+
+impl core::error::Error for HeadError {}
+
+/// The refusal that a request with this fault deserves.
+impl From<HeadError> for Box<Response> {
+    fn from(error: HeadError) -> Box<Response> {
+        let status = match error {
+            // RFC 6585 5: "unwilling to process the request because its header fields are too large".
+            HeadError::TooLarge | HeadError::TooManyHeaders => 431,
+            HeadError::TargetTooLong => 414, // RFC 9112 3
+            HeadError::BareCr
+            | HeadError::BareLf
+            | HeadError::ControlCharacter
+            | HeadError::EmptyLines
+            | HeadError::NotOneHead
+            | HeadError::Malformed => 400,
+        };
+        refuse(status, &format!("The request is refused: {error}."))
+    }
+}
+
+/// Searches for the end of a head in a buffer that grows, and looks at each byte once.
 ///
-/// What can not become a request is refused at its first wrong byte, so that the outcome does not depend on how the
-/// bytes were split.
+/// What can not become a head is refused at its first wrong byte, so that the outcome does not depend on how the bytes
+/// were split.
 #[derive(Clone, Debug)]
 pub struct HeadScanner {
     limits: HeadLimits,
     scanned: usize,
-    /// Lines that have ended, the empty line before the request line not counted.
+    /// Lines that have ended, the empty line before the first one not counted.
     lines: usize,
     /// Bytes of the line that has not ended yet.
     line_length: usize,
@@ -46,15 +109,14 @@ impl HeadScanner {
     ///
     /// Returns the length of the head once its end has been received; after that, and after a refusal, the scanner has
     /// done its work.
-    pub fn scan(&mut self, received: &[u8]) -> Result<Option<usize>, Box<Response>> {
+    pub fn scan(&mut self, received: &[u8]) -> Result<Option<usize>, HeadError> {
         for (offset, &byte) in received.iter().enumerate().skip(self.scanned) {
             self.scanned = self.scanned.saturating_add(1);
             if offset >= self.limits.max_head_size {
-                // RFC 6585 5: "unwilling to process the request because its header fields are too large".
-                return Err(refuse(431, "The request head is too large."));
+                return Err(HeadError::TooLarge);
             }
             if self.lines == 0 && self.line_length >= self.max_request_line() {
-                return Err(refuse(414, "The request target is too long.")); // RFC 9112 3
+                return Err(HeadError::TargetTooLong);
             }
             match (self.previous, byte) {
                 (b'\r', b'\n') => {
@@ -63,12 +125,12 @@ impl HeadScanner {
                     }
                 }
                 // RFC 9112 2.2: a recipient of a bare CR "MUST consider that element to be invalid".
-                (b'\r', _) => return Err(refuse(400, "A CR is not followed by LF.")),
+                (b'\r', _) => return Err(HeadError::BareCr),
                 // RFC 9112 2.2 allows a bare LF as a line end; what proxies disagree on is refused.
-                (_, b'\n') => return Err(refuse(400, "A line ends in LF without CR.")),
+                (_, b'\n') => return Err(HeadError::BareLf),
                 (_, b'\r' | b'\t' | b' '..=b'~' | 0x80..) => self.line_length = self.line_length.saturating_add(1),
                 // RFC 9110 5.5: values with "NUL characters are invalid and dangerous", with other controls invalid.
-                _ => return Err(refuse(400, "The request head contains a control character.")),
+                _ => return Err(HeadError::ControlCharacter),
             }
             self.previous = byte;
         }
@@ -86,7 +148,7 @@ impl HeadScanner {
     }
 
     /// Whether the line that ends here ends the head.
-    fn end_line(&mut self) -> Result<bool, Box<Response>> {
+    fn end_line(&mut self) -> Result<bool, HeadError> {
         let empty = self.line_length == 1; // the CR
         self.line_length = 0;
         if !empty {
@@ -98,7 +160,7 @@ impl HeadScanner {
         }
         // RFC 9112 2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line". One it is.
         if self.skipped_empty_line {
-            return Err(refuse(400, "Empty lines before the request line."));
+            return Err(HeadError::EmptyLines);
         }
         self.skipped_empty_line = true;
         Ok(false)
@@ -121,8 +183,12 @@ mod tests {
 
     const HEAD: &[u8] = b"GET /chat HTTP/1.1\r\nHost: example.com\r\nX: y\r\n\r\n";
 
+    fn status(error: HeadError) -> u16 {
+        Box::<Response>::from(error).status()
+    }
+
     fn scan_whole(bytes: &[u8], limits: HeadLimits) -> Result<Option<usize>, u16> {
-        HeadScanner::new(limits).scan(bytes).map_err(|refusal| refusal.status())
+        HeadScanner::new(limits).scan(bytes).map_err(status)
     }
 
     fn scan_bytewise(bytes: &[u8], limits: HeadLimits) -> Result<Option<usize>, u16> {
@@ -131,7 +197,7 @@ mod tests {
             match scanner.scan(&bytes[..end]) {
                 Ok(None) => {}
                 Ok(done) => return Ok(done),
-                Err(refusal) => return Err(refusal.status()),
+                Err(error) => return Err(status(error)),
             }
         }
         Ok(None)

@@ -300,7 +300,7 @@ fn outcome_in_two(stream: &[u8], split: usize) -> (String, Vec<u8>) {
         match scanner.scan(received) {
             Ok(None) => {}
             Ok(Some(length)) => return (outcome(&stream[..length]), stream[length..].to_vec()),
-            Err(refusal) => return (refusal.status().to_string(), Vec::new()),
+            Err(error) => return (Box::<Response>::from(error).status().to_string(), Vec::new()),
         }
     }
     ("incomplete".into(), Vec::new())

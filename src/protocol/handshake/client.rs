@@ -1,0 +1,183 @@
+//! The client's side: a request out, a 101 or a refusal in (RFC 6455 4.1).
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use threadbare::protocol::handshake::client::{self, ClientRequest, Url};
+//! use threadbare::protocol::http::{HeadLimits, ResponseReader};
+//!
+//! let request = ClientRequest::new(Url::parse("ws://server.example.com/chat")?);
+//! let nonce = *b"the sample nonce"; // a random one for each connection
+//! let sent = request.encode(nonce);
+//! assert!(sent.starts_with(b"GET /chat HTTP/1.1\r\nHost: server.example.com\r\n"));
+//!
+//! let received = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+//!                  Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n\x81\x02hi";
+//! let mut reader = ResponseReader::new(HeadLimits::default());
+//! let (response, size) = reader.read(received)?.expect("it is complete");
+//! let agreed = client::verify(response, &request, nonce)?;
+//! assert_eq!((agreed.subprotocol(), &received[size..]), (None, b"\x81\x02hi".as_slice()));
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod proxy;
+
+mod error;
+mod redirect;
+mod request;
+mod site;
+mod url;
+
+pub use error::{HandshakeError, REFUSAL_BODY, Refusal};
+pub use redirect::{RedirectError, credentials_allowed, redirect};
+pub use request::ClientRequest;
+pub use url::{Url, UrlError};
+
+use super::accept_key;
+use crate::protocol::http::{HttpVersion, MalformedList, ResponseHead, contains_token, extension_offers};
+
+/// What both sides have agreed on: the connection is established.
+#[derive(Clone, Debug)]
+pub struct Agreed {
+    response: ResponseHead,
+    subprotocol: Option<String>,
+}
+
+impl Agreed {
+    /// The subprotocol that the server chose among those offered.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    /// The value of `Sec-WebSocket-Extensions`. It is well-formed and names extensions that were offered; their
+    /// parameters are still to be checked.
+    pub fn extensions(&self) -> Option<&str> {
+        self.response.header("Sec-WebSocket-Extensions")
+    }
+
+    /// The server's answer, with whatever headers it has added.
+    pub fn response(&self) -> &ResponseHead {
+        &self.response
+    }
+}
+
+/// Checks the server's answer to this request, encoded with this nonce.
+pub fn verify(response: ResponseHead, request: &ClientRequest, nonce: [u8; 16]) -> Result<Agreed, HandshakeError> {
+    if response.status() != 101 {
+        return Err(not_switching(response));
+    }
+    if response.version() != HttpVersion::Http11 {
+        return Err(HandshakeError::Http10);
+    }
+    check_upgrade(&response)?;
+    check_accept(&response, nonce)?;
+    check_extensions(&response, request)?;
+    let subprotocol = chosen_subprotocol(&response, request)?;
+    check_no_content(&response)?;
+    Ok(Agreed { response, subprotocol })
+}
+
+/// RFC 6455 4.1, response item 1: "If the status code received from the server is not 101, the client handles the
+/// response per HTTP procedures." It may follow redirects, and may as well not.
+fn not_switching(response: ResponseHead) -> HandshakeError {
+    let status = response.status();
+    let location = {
+        let mut values = response.field_values("Location");
+        match (values.next().map(core::str::from_utf8), values.next()) {
+            (Some(Ok(location)), None) if redirect::is_redirect(status) => Some(location.to_owned()),
+            _ => None,
+        }
+    };
+    match location {
+        Some(location) => HandshakeError::Redirect { status, location },
+        None => HandshakeError::Refused(Box::new(Refusal::new(response))),
+    }
+}
+
+fn check_upgrade(response: &ResponseHead) -> Result<(), HandshakeError> {
+    // RFC 6455 4.1, response item 2: fail if it is missing "or the |Upgrade| header field contains a value that is not
+    // an ASCII case-insensitive match for the value "websocket"".
+    let mut upgrades = response.field_values("Upgrade");
+    match (upgrades.next(), upgrades.next()) {
+        (Some(value), None) if value.eq_ignore_ascii_case(b"websocket") => {}
+        _ => return Err(HandshakeError::Upgrade(joined(response, "Upgrade"))),
+    }
+    // RFC 6455 4.1, response item 3: fail if it is missing or "doesn't contain a token that is an ASCII
+    // case-insensitive match for the value "Upgrade"".
+    if !contains_token(response.field_values("Connection"), "upgrade") {
+        return Err(HandshakeError::Connection(joined(response, "Connection")));
+    }
+    Ok(())
+}
+
+/// RFC 6455 4.1, response item 4: fail if it is missing or "contains a value other than the base64-encoded SHA-1 of the
+/// concatenation" of key and GUID.
+fn check_accept(response: &ResponseHead, nonce: [u8; 16]) -> Result<(), HandshakeError> {
+    match single(response, "Sec-WebSocket-Accept")? {
+        None => Err(HandshakeError::AcceptMissing),
+        Some(value) if value == accept_key(&request::key(nonce)).as_bytes() => Ok(()),
+        Some(value) => Err(HandshakeError::Accept(lossy(value))),
+    }
+}
+
+/// RFC 6455 4.1, response item 5: fail if it "indicates the use of an extension that was not present in the client's
+/// handshake".
+fn check_extensions(response: &ResponseHead, request: &ClientRequest) -> Result<(), HandshakeError> {
+    let Some(value) = single(response, "Sec-WebSocket-Extensions")? else { return Ok(()) };
+    let malformed = || HandshakeError::MalformedExtensions(lossy(value));
+    let mut used = 0_usize;
+    for extension in extension_offers(value) {
+        let extension = extension.map_err(|MalformedList| malformed())?;
+        if !request.offers_extension(extension.name()) {
+            return Err(HandshakeError::Extension(extension.name().to_owned()));
+        }
+        used = used.saturating_add(1);
+    }
+    // RFC 6455 9.1: the list has at least one element.
+    if used == 0 { Err(malformed()) } else { Ok(()) }
+}
+
+/// RFC 6455 4.1, response item 6: fail if it "indicates the use of a subprotocol that was not present in the client's
+/// handshake". A server that chooses none is the caller's to judge.
+fn chosen_subprotocol(response: &ResponseHead, request: &ClientRequest) -> Result<Option<String>, HandshakeError> {
+    let Some(value) = single(response, "Sec-WebSocket-Protocol")? else { return Ok(None) };
+    match request.offered_subprotocols().find(|offered| offered.as_bytes() == value) {
+        Some(chosen) => Ok(Some(chosen.to_owned())),
+        None => Err(HandshakeError::Subprotocol(lossy(value))),
+    }
+}
+
+/// A body would be taken for frames. RFC 9110 15.2: a 1xx response "is terminated by the end of the header section";
+/// 8.6 and RFC 9112 6.1: a server must send neither header in it.
+fn check_no_content(response: &ResponseHead) -> Result<(), HandshakeError> {
+    if response.field_values("Transfer-Encoding").next().is_some() {
+        return Err(HandshakeError::Body("Transfer-Encoding"));
+    }
+    let is_zero = |length: &[u8]| !length.is_empty() && length.iter().all(|digit| *digit == b'0');
+    if !response.field_values("Content-Length").all(is_zero) {
+        return Err(HandshakeError::Body("Content-Length"));
+    }
+    Ok(())
+}
+
+/// The value of a field that must not come more than once in a response: RFC 6455 11.3.2 to 11.3.4.
+fn single<'r>(response: &'r ResponseHead, name: &'static str) -> Result<Option<&'r [u8]>, HandshakeError> {
+    let mut values = response.field_values(name);
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(HandshakeError::Repeated(name)),
+    }
+}
+
+/// All values of this field, to be shown.
+fn joined(response: &ResponseHead, name: &str) -> Option<String> {
+    let values: Vec<_> = response.field_values(name).map(lossy).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+fn lossy(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).into_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! Why an answer does not open a connection.
+
+use core::fmt;
+
+use crate::protocol::http::{ResponseError, ResponseHead};
+
+/// The opening handshake failed: the connection is closed (RFC 6455 4.1: "_Fail the WebSocket Connection_").
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// What came is no HTTP response, or not a whole one.
+    Response(ResponseError),
+    /// The server answers with another status than 101.
+    Refused(Box<Refusal>),
+    /// The server sends the client elsewhere. [`redirect`](super::redirect()) says where.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// The value of `Location`.
+        location: String,
+    },
+    /// The 101 is one of HTTP/1.0, which knows no upgrade (RFC 9110 7.8).
+    Http10,
+    /// `Upgrade` is missing or is not `websocket`.
+    Upgrade(Option<String>),
+    /// `Connection` is missing or does not contain `Upgrade`.
+    Connection(Option<String>),
+    /// `Sec-WebSocket-Accept` is missing.
+    AcceptMissing,
+    /// `Sec-WebSocket-Accept` is not the answer to the request's `Sec-WebSocket-Key`.
+    Accept(String),
+    /// This header may come once and comes more often.
+    Repeated(&'static str),
+    /// The server chooses a subprotocol that is not offered.
+    Subprotocol(String),
+    /// The server uses an extension that is not offered.
+    Extension(String),
+    /// The value of `Sec-WebSocket-Extensions` is malformed.
+    MalformedExtensions(String),
+    /// The 101 announces a body by this header.
+    Body(&'static str),
+}
+
+impl HandshakeError {
+    /// Adds to a refusal what the server says in its body, up to the first [`REFUSAL_BODY`] bytes.
+    #[must_use]
+    pub fn with_body(mut self, body: &[u8]) -> HandshakeError {
+        if let HandshakeError::Refused(refusal) = &mut self {
+            refusal.body = body.get(..REFUSAL_BODY).unwrap_or(body).to_vec();
+        }
+        self
+    }
+}
+
+/// How much of a refusal's body is kept.
+pub const REFUSAL_BODY: usize = 1024;
+
+impl From<ResponseError> for HandshakeError {
+    fn from(error: ResponseError) -> HandshakeError {
+        HandshakeError::Response(error)
+    }
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HandshakeError::Response(error) => error.fmt(f),
+            HandshakeError::Refused(refusal) => refusal.fmt(f),
+            HandshakeError::Redirect { status, location } => {
+                write!(f, "the server redirects to {location:?} ({status})")
+            }
+            HandshakeError::Http10 => f.write_str("the server switches protocols in HTTP/1.0"),
+            HandshakeError::Upgrade(None) => f.write_str("the server's 101 has no Upgrade header"),
+            HandshakeError::Upgrade(Some(value)) => write!(f, "the server upgrades to {value:?}, not to websocket"),
+            HandshakeError::Connection(None) => f.write_str("the server's 101 has no Connection header"),
+            HandshakeError::Connection(Some(value)) => {
+                write!(f, "the Connection header of the server's 101 is {value:?}, without Upgrade")
+            }
+            HandshakeError::AcceptMissing => f.write_str("the server's 101 has no Sec-WebSocket-Accept header"),
+            HandshakeError::Accept(value) => {
+                write!(f, "the server's Sec-WebSocket-Accept {value:?} does not answer the request's key")
+            }
+            HandshakeError::Repeated(name) => write!(f, "the server's 101 has more than one {name} header"),
+            HandshakeError::Subprotocol(name) => write!(f, "the server chooses the subprotocol {name:?}, not offered"),
+            HandshakeError::Extension(name) => write!(f, "the server uses the extension {name:?}, not offered"),
+            HandshakeError::MalformedExtensions(value) => {
+                write!(f, "the server's Sec-WebSocket-Extensions {value:?} is malformed")
+            }
+            HandshakeError::Body(name) => write!(f, "the server's 101 announces a body ({name})"),
+        }
+    }
+}
+
+impl core::error::Error for HandshakeError {}
+
+/// The server's answer where it is not 101.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    head: ResponseHead,
+    body: Vec<u8>,
+}
+
+impl Refusal {
+    pub(super) fn new(head: ResponseHead) -> Refusal {
+        Refusal { head, body: Vec::new() }
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.head.status()
+    }
+
+    /// Status, reason and headers.
+    pub fn head(&self) -> &ResponseHead {
+        &self.head
+    }
+
+    /// The beginning of the body as it came, as far as it was read.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server answers {}", StatusLine(&self.head))?;
+        let body = String::from_utf8_lossy(&self.body);
+        let mut shown: String = body.trim().chars().take(SHOWN_BODY).collect();
+        if shown.is_empty() {
+            return Ok(());
+        }
+        if shown.len() < body.trim().len() {
+            shown.push_str("...");
+        }
+        write!(f, ": {shown:?}") // escaped: it may hold anything
+    }
+}
+
+/// Status and reason phrase.
+pub(super) struct StatusLine<'a>(pub(super) &'a ResponseHead);
+
+impl fmt::Display for StatusLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.status())?;
+        match self.0.reason().trim() {
+            "" => Ok(()),
+            reason => write!(f, " {reason}"), // visible ASCII
+        }
+    }
+}
+
+/// Characters of the body in a message.
+const SHOWN_BODY: usize = 200;

@@ -1,0 +1,189 @@
+//! Reaching a server through a proxy: HTTP `CONNECT` (RFC 9110 9.3.6) and SOCKS5 (RFC 1928, RFC 1929).
+//!
+//! Either way the proxy is told the server's name and looks it up; it then passes on bytes and sees those of `wss`
+//! encrypted only.
+
+mod bypass;
+mod environment;
+mod error;
+mod socks;
+
+use core::fmt;
+
+pub use environment::from_environment;
+pub use error::ProxyError;
+
+use super::site::Site;
+use super::url::{Url, UrlError, split};
+use crate::protocol::http::{HeadLimits, ResponseError, ResponseReader, push_field};
+use socks::Socks;
+
+/// A proxy: `http://proxy.example.com:3128`, `socks5://user:password@127.0.0.1`.
+///
+/// `socks5` and `socks5h` are the same here. What is printed of a proxy does not contain user and password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy {
+    scheme: Scheme,
+    site: Site,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Socks5,
+}
+
+impl Proxy {
+    /// Parses a proxy's URL. Without a scheme it is one of `http`, as for curl. The port, if it is missing, is 80 for
+    /// `http` and 1080 for SOCKS5.
+    pub fn parse(text: &str) -> Result<Proxy, UrlError> {
+        let absolute = if text.contains("://") { text } else { &format!("http://{text}") };
+        let (scheme, authority, target) = split(absolute)?;
+        let scheme = match scheme {
+            _ if scheme.eq_ignore_ascii_case("http") => Scheme::Http,
+            _ if ["socks5", "socks5h"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => Scheme::Socks5,
+            _ => return Err(UrlError::ProxyScheme(scheme.to_owned())),
+        };
+        if !matches!(target, "" | "/") {
+            return Err(UrlError::ProxyTarget(target.to_owned()));
+        }
+        Ok(Proxy { scheme, site: Site::parse(authority)? })
+    }
+
+    /// The proxy's name or address, an IPv6 address without brackets.
+    pub fn host(&self) -> &str {
+        &self.site.host
+    }
+
+    /// The proxy's port.
+    pub fn port(&self) -> u16 {
+        self.site.port.unwrap_or(match self.scheme {
+            Scheme::Http => 80,
+            Scheme::Socks5 => 1080, // RFC 1928 3
+        })
+    }
+}
+
+/// The URL without user and password.
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Socks5 => "socks5h",
+        };
+        write!(f, "{scheme}://{}:{}", self.site.bracketed(), self.port())
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy(\"{self}\")")
+    }
+}
+
+/// The conversation with a proxy until it passes on bytes.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use threadbare::protocol::handshake::client::Url;
+/// use threadbare::protocol::handshake::client::proxy::{Proxy, Step, Tunnel};
+///
+/// let url = Url::parse("wss://example.com")?;
+/// let mut tunnel = Tunnel::new(&Proxy::parse("proxy.example.com:3128")?, &url)?;
+/// let Step::Send { bytes, .. } = tunnel.advance(b"")? else { panic!("the client speaks first") };
+/// assert!(bytes.starts_with(b"CONNECT example.com:443 HTTP/1.1\r\n"));
+/// assert_eq!(tunnel.advance(b"HTTP/1.1 200 OK\r\n")?, Step::Receive);
+/// assert_eq!(tunnel.advance(b"HTTP/1.1 200 OK\r\n\r\n")?, Step::Open { consumed: 19 });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Tunnel(State);
+
+#[derive(Clone)]
+enum State {
+    /// This is the `CONNECT` to send.
+    Connect(Vec<u8>),
+    Answer(Box<ResponseReader>),
+    Socks(Socks),
+}
+
+/// What a [`Tunnel`] needs next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// More bytes from the proxy.
+    Receive,
+    /// To have these bytes sent.
+    Send {
+        /// How many of the received bytes are used and have to be discarded.
+        consumed: usize,
+        /// What to send.
+        bytes: Vec<u8>,
+    },
+    /// Nothing: the proxy passes on bytes. Those that were received and are not consumed are the server's.
+    Open {
+        /// How many of the received bytes are used and have to be discarded.
+        consumed: usize,
+    },
+}
+
+impl Tunnel {
+    /// A tunnel through this proxy to the URL's host and port.
+    pub fn new(proxy: &Proxy, url: &Url) -> Result<Tunnel, ProxyError> {
+        match proxy.scheme {
+            Scheme::Http => Ok(Tunnel(State::Connect(connect(proxy, url)))),
+            Scheme::Socks5 => Ok(Tunnel(State::Socks(Socks::new(proxy.site.credentials.as_ref(), url)?))),
+        }
+    }
+
+    /// Goes on with what was received and not yet consumed. The first call has nothing to give.
+    pub fn advance(&mut self, received: &[u8]) -> Result<Step, ProxyError> {
+        match &mut self.0 {
+            State::Connect(request) => {
+                let bytes = core::mem::take(request);
+                self.0 = State::Answer(Box::new(ResponseReader::new(HeadLimits::default())));
+                Ok(Step::Send { consumed: 0, bytes })
+            }
+            State::Answer(reader) => match reader.read(received)? {
+                None => Ok(Step::Receive),
+                // RFC 9110 9.3.6: "Any 2xx (Successful) response indicates that the sender [...] will switch to tunnel
+                // mode immediately after the response header section", whatever its Content-Length says.
+                Some((head, consumed)) if (200..=299).contains(&head.status()) => Ok(Step::Open { consumed }),
+                Some((head, _)) => Err(ProxyError::Refused(Box::new(head))),
+            },
+            State::Socks(socks) => socks.advance(received),
+        }
+    }
+
+    /// The error if there is nothing more to come: the proxy closed the connection after `received`.
+    pub fn end(&self, received: &[u8]) -> ProxyError {
+        ProxyError::Response(ResponseError::Truncated { received: received.len() })
+    }
+}
+
+/// What is to be sent may hold a password.
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            State::Connect(_) => "Tunnel(Connect)",
+            State::Answer(_) => "Tunnel(Answer)",
+            State::Socks(_) => "Tunnel(Socks)",
+        })
+    }
+}
+
+/// RFC 9110 9.3.6: the target is host and port, and so is `Host`.
+fn connect(proxy: &Proxy, url: &Url) -> Vec<u8> {
+    let place = url.authority_with_port();
+    let mut head = format!("CONNECT {place} HTTP/1.1\r\n").into_bytes();
+    push_field(&mut head, "Host", &place);
+    if let Some(credentials) = &proxy.site.credentials {
+        push_field(&mut head, "Proxy-Authorization", &credentials.basic());
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+#[cfg(test)]
+mod tests;

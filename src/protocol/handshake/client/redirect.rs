@@ -1,0 +1,143 @@
+//! Redirects, for those who want to follow them.
+
+use core::fmt;
+
+use super::url::{Url, UrlError};
+
+/// The URL that a response with this status and `Location` leads to.
+///
+/// RFC 6455 4.1 leaves it to the client whether it follows redirects, and how many: the caller counts. The new request
+/// is [`ClientRequest::redirected`](super::ClientRequest::redirected).
+pub fn redirect(from: &Url, status: u16, location: &str) -> Result<Url, RedirectError> {
+    if !is_redirect(status) {
+        return Err(RedirectError::Status(status));
+    }
+    let mut to = from.resolve(location).map_err(RedirectError::Location)?;
+    if from.is_secure() && !to.is_secure() {
+        return Err(RedirectError::Downgrade(to));
+    }
+    match to.credentials() {
+        // They are the caller's own.
+        Some(given) if from.credentials() == Some(given) && credentials_allowed(from, &to) => {}
+        // RFC 9110 4.2.4: "Before making use of [a] URI reference received from an untrusted source, a recipient SHOULD
+        // parse for userinfo and treat its presence as an error".
+        Some(_) => return Err(RedirectError::Userinfo(to)),
+        None if credentials_allowed(from, &to) => to.set_credentials(from.credentials().cloned()),
+        None => {}
+    }
+    Ok(to)
+}
+
+/// Whether the credentials for one URL may be sent to another one: both have the same origin (RFC 6454 5), which is
+/// scheme, host and port.
+pub fn credentials_allowed(from: &Url, to: &Url) -> bool {
+    from.is_secure() == to.is_secure() && from.host() == to.host() && from.port() == to.port()
+}
+
+/// RFC 9110 15.4. The others either need a choice (300) or are no redirects (304).
+pub(super) fn is_redirect(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
+}
+
+/// Why a redirect is not followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RedirectError {
+    /// The status is none of 301, 302, 303, 307 and 308.
+    Status(u16),
+    /// `Location` is no URL to connect to.
+    Location(UrlError),
+    /// From `wss` to `ws`: what was to be encrypted would not be.
+    Downgrade(Url),
+    /// The server says with which user and password to come to this URL.
+    Userinfo(Url),
+}
+
+impl fmt::Display for RedirectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RedirectError::Status(status) => write!(f, "{status} is no redirect"),
+            RedirectError::Location(error) => write!(f, "the redirect can not be followed: {error}"),
+            RedirectError::Downgrade(to) => write!(f, "the redirect to {to} gives up encryption"),
+            RedirectError::Userinfo(to) => write!(f, "the redirect to {to} comes with a user and a password"),
+        }
+    }
+}
+
+impl core::error::Error for RedirectError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    fn follow(from: &str, location: &str) -> Result<String, RedirectError> {
+        redirect(&url(from), 302, location).map(|to| to.to_string())
+    }
+
+    #[test]
+    fn redirects_lead_to_the_location() {
+        for (from, location, to) in [
+            ("ws://a/b/c", "d", "ws://a/b/d"),
+            ("ws://a/b/c", "/d?e", "ws://a/d?e"),
+            ("ws://a/b/c", "//h/d", "ws://h/d"),
+            ("wss://a/b/c", "//h/d", "wss://h/d"),
+            ("ws://a", "http://h:1/d#e", "ws://h:1/d"),
+            ("ws://a", "https://a/", "wss://a/"),
+            ("wss://a", "https://h/d", "wss://h/d"),
+        ] {
+            assert_eq!(follow(from, location).as_deref(), Ok(to), "{from} {location}");
+        }
+    }
+
+    #[test]
+    fn h_05_encryption_is_not_given_up() {
+        for location in ["ws://a/", "http://a:443/", "HTTP://a"] {
+            assert!(matches!(follow("wss://a/", location), Err(RedirectError::Downgrade(_))), "{location}");
+        }
+    }
+
+    #[test]
+    fn only_redirects_are_followed() {
+        for status in 0..=1000 {
+            let followed = redirect(&url("ws://a/"), status, "/b");
+            if [301, 302, 303, 307, 308].contains(&status) {
+                assert_eq!(followed.unwrap().target(), "/b");
+            } else {
+                assert_eq!(followed, Err(RedirectError::Status(status)));
+            }
+        }
+    }
+
+    #[test]
+    fn locations_that_can_not_be_followed() {
+        for bad in ["ftp://h/", "http://", "http://caf\u{e9}/", "/a\rb", "http://h:0"] {
+            assert!(matches!(follow("ws://a/", bad), Err(RedirectError::Location(_))), "{bad:?}");
+        }
+        assert!(matches!(follow("ws://a/", "http://u:p@a/"), Err(RedirectError::Userinfo(_))));
+    }
+
+    #[test]
+    fn h_05_credentials_stay_on_their_origin() {
+        let from = url("ws://u:p@a/x");
+        for (location, stay) in [
+            ("/y", true),
+            ("y", true),
+            ("ws://a/y", true),
+            ("http://A:80/", true),
+            ("ws://a:81/", false),
+            ("wss://a/", false),
+            ("wss://a:80/", false),
+            ("ws://sub.a/", false),
+            ("ws://a.", false),
+            ("//b", false),
+        ] {
+            let to = redirect(&from, 307, location).unwrap();
+            assert_eq!(credentials_allowed(&from, &to), stay, "{location}");
+            assert_eq!(to.user(), stay.then_some("u"), "{location}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `[user[:password]@]host[:port]`, the authority of a URL (RFC 3986 3.2).
+
+use core::fmt;
+use core::net::Ipv6Addr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::UrlError;
+
+/// Where to connect to, and as whom.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Site {
+    pub(super) credentials: Option<Credentials>,
+    /// In lower case, an IPv6 address without its brackets.
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+}
+
+impl Site {
+    pub(super) fn parse(authority: &str) -> Result<Site, UrlError> {
+        // The last `@`: what is before it is never taken for a part of the host.
+        let (userinfo, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let credentials = Credentials::parse(userinfo)?;
+        if !place.is_ascii() {
+            return Err(UrlError::NonAsciiHost(place.to_owned()));
+        }
+        let malformed = || UrlError::Host(place.to_owned());
+        let (host, port) = match place.strip_prefix('[') {
+            Some(literal) => {
+                let (address, port) = literal.split_once(']').ok_or_else(malformed)?;
+                let address: Ipv6Addr = address.parse().map_err(|_| malformed())?;
+                (address.to_string(), port.strip_prefix(':').or(port.is_empty().then_some("")).ok_or_else(malformed)?)
+            }
+            None => {
+                let (name, port) = place.split_once(':').unwrap_or((place, ""));
+                if name.is_empty() {
+                    return Err(UrlError::NoHost);
+                }
+                if port.contains(':') || !name.bytes().all(is_host_character) {
+                    return Err(malformed());
+                }
+                (name.to_ascii_lowercase(), port) // RFC 3986 3.2.2: "case-insensitive"
+            }
+        };
+        Ok(Site { credentials, host, port: parse_port(port)? })
+    }
+
+    /// The host as it stands in a URL.
+    pub(super) fn bracketed(&self) -> String {
+        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
+    }
+}
+
+/// User and password out of a URL, percent-decoded.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Credentials {
+    pub(super) user: String,
+    pub(super) password: String,
+}
+
+impl Credentials {
+    fn parse(userinfo: &str) -> Result<Option<Credentials>, UrlError> {
+        let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+        let (user, password) = (decode(user)?, decode(password)?);
+        // RFC 7617 2: "a user-id containing a colon character is invalid".
+        if user.contains(':') {
+            return Err(UrlError::Userinfo);
+        }
+        Ok((!user.is_empty() || !password.is_empty()).then_some(Credentials { user, password }))
+    }
+
+    /// The value of `Authorization` or `Proxy-Authorization` (RFC 7617 2).
+    pub(super) fn basic(&self) -> String {
+        format!("Basic {}", STANDARD.encode(format!("{}:{}", self.user, self.password)))
+    }
+}
+
+/// They stay out of logs.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(..)")
+    }
+}
+
+/// RFC 3986 3.2.1: `userinfo = *( unreserved / pct-encoded / sub-delims / ":" )`.
+fn decode(text: &str) -> Result<String, UrlError> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let mut digit = || bytes.next().and_then(|digit| char::from(digit).to_digit(16));
+                let (high, low) = (digit().ok_or(UrlError::Userinfo)?, digit().ok_or(UrlError::Userinfo)?);
+                u8::try_from(high * 16 + low).map_err(|_| UrlError::Userinfo)?
+            }
+            _ if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:".contains(&byte) => byte,
+            _ => return Err(UrlError::Userinfo),
+        });
+    }
+    // RFC 7617 2: "The user-id and password MUST NOT contain any control characters".
+    if decoded.iter().any(u8::is_ascii_control) {
+        return Err(UrlError::Userinfo);
+    }
+    String::from_utf8(decoded).map_err(|_| UrlError::Userinfo)
+}
+
+/// What the names of hosts are made of. RFC 3986 3.2.2 allows more, percent-encoding too, which no resolver knows.
+fn is_host_character(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+/// The empty port is the scheme's default (RFC 3986 3.2.3).
+fn parse_port(port: &str) -> Result<Option<u16>, UrlError> {
+    match port {
+        "" => Ok(None),
+        _ if !port.bytes().all(|byte| byte.is_ascii_digit()) => Err(UrlError::Port(port.to_owned())),
+        _ => match port.parse() {
+            Ok(0) | Err(_) => Err(UrlError::Port(port.to_owned())),
+            Ok(port) => Ok(Some(port)),
+        },
+    }
+}

@@ -1,0 +1,60 @@
+//! References, as in `Location`, against the URL that they come from (RFC 3986 5.2).
+
+use super::{Url, UrlError, check_characters};
+use crate::protocol::handshake::origin::is_scheme;
+
+impl Url {
+    /// The URL that a `Location` means in a response from this one: absolute, without its scheme (`//host/path`), a
+    /// path from the root, or a relative path.
+    ///
+    /// A fragment is dropped, for it is never sent. User and password are kept along with the host.
+    pub fn resolve(&self, location: &str) -> Result<Url, UrlError> {
+        let reference = location.split('#').next().unwrap_or_default();
+        check_characters(reference)?;
+        let scheme = reference.split(['/', '?']).next().and_then(|start| start.split_once(':'));
+        if scheme.is_some_and(|(scheme, _)| is_scheme(scheme)) {
+            return Url::parse(reference);
+        }
+        if reference.starts_with("//") {
+            return Url::parse(&format!("{}:{reference}", self.scheme()));
+        }
+        if let Some(character) = reference.chars().find(|character| !character.is_ascii()) {
+            return Err(UrlError::Character(character));
+        }
+        let base = self.target.split('?').next().unwrap_or_default();
+        let target = match reference {
+            "" => self.target.clone(),
+            _ if reference.starts_with('?') => format!("{base}{reference}"),
+            _ => {
+                let end = reference.find('?').unwrap_or(reference.len());
+                let (path, query) = reference.split_at(end);
+                // RFC 3986 5.2.3: the last segment gives way.
+                let folder =
+                    if path.starts_with('/') { "" } else { base.rsplit_once('/').map_or("", |(folder, _)| folder) };
+                let slash = if path.starts_with('/') { "" } else { "/" };
+                without_dots(&format!("{folder}{slash}{path}")) + query
+            }
+        };
+        Ok(Url { target, ..self.clone() })
+    }
+}
+
+/// RFC 3986 5.2.4: "Remove Dot Segments".
+fn without_dots(path: &str) -> String {
+    let mut kept = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        match segment {
+            "." => {}
+            ".." => drop(kept.pop()),
+            _ => {
+                kept.push(segment);
+                continue;
+            }
+        }
+        if segments.peek().is_none() {
+            kept.push(""); // a folder
+        }
+    }
+    format!("/{}", kept.join("/"))
+}

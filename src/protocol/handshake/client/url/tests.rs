@@ -1,0 +1,218 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+#[test]
+fn the_parts_of_a_url() {
+    for (text, secure, host, port, target, authority) in [
+        ("ws://example.com", false, "example.com", 80, "/", "example.com"),
+        ("wss://example.com/", true, "example.com", 443, "/", "example.com"),
+        ("http://example.com:443/a", false, "example.com", 443, "/a", "example.com:443"),
+        ("HTTPS://EXAMPLE.com:8443/A/b?c=D", true, "example.com", 8443, "/A/b?c=D", "example.com:8443"),
+        ("ws://h:80", false, "h", 80, "/", "h"),
+        ("ws://h:", false, "h", 80, "/", "h"),
+        ("wss://h:443?q", true, "h", 443, "/?q", "h"),
+        ("ws://h?q=/x?y", false, "h", 80, "/?q=/x?y", "h"),
+        ("ws://127.0.0.1:9", false, "127.0.0.1", 9, "/", "127.0.0.1:9"),
+        ("ws://[::1]/x", false, "::1", 80, "/x", "[::1]"),
+        ("wss://[2001:DB8:0::1]:8443", true, "2001:db8::1", 8443, "/", "[2001:db8::1]:8443"),
+        (
+            "ws://my_host-1.xn--caf-dma.fr./%20/.././/@:",
+            false,
+            "my_host-1.xn--caf-dma.fr.",
+            80,
+            "/%20/.././/@:",
+            "my_host-1.xn--caf-dma.fr.",
+        ),
+        ("ws://u:p@h/a@b:c", false, "h", 80, "/a@b:c", "h"),
+    ] {
+        let url = url(text);
+        assert_eq!(
+            (url.is_secure(), url.host(), url.port(), url.target(), url.authority().as_str()),
+            (secure, host, port, target, authority),
+            "{text}"
+        );
+        assert_eq!(Url::parse(&url.to_string()).unwrap().to_string(), url.to_string());
+    }
+    assert_eq!(url("ws://[::1]").ip(), Some([0, 0, 0, 0, 0, 0, 0, 1].into()));
+    assert_eq!(url("ws://127.0.0.1").ip(), Some([127, 0, 0, 1].into()));
+    assert_eq!(url("ws://h").ip(), None);
+}
+
+#[test]
+fn user_and_password_are_decoded() {
+    for (userinfo, user, password) in [
+        ("u:p@", Some("u"), Some("p")),
+        ("u@", Some("u"), Some("")),
+        (":p@", Some(""), Some("p")),
+        ("u%40x:p%3Aq:r@", Some("u@x"), Some("p:q:r")),
+        ("caf%C3%A9:%25@", Some("caf\u{e9}"), Some("%")),
+        ("@", None, None),
+        (":@", None, None),
+        ("", None, None),
+    ] {
+        let url = url(&format!("ws://{userinfo}h/"));
+        assert_eq!((url.user(), url.password()), (user, password), "{userinfo}");
+        assert_eq!((url.host(), url.to_string().as_str()), ("h", "ws://h/"));
+    }
+    for userinfo in
+        ["u%4", "u%zz", "u:%", "u@v:p", "a%3Ab:c", "u:%0d%0a", "u:%00", "%ff:p", "u\\", "caf\u{e9}", "[u]", "u\"v"]
+    {
+        assert_eq!(Url::parse(&format!("ws://{userinfo}@h/")), Err(UrlError::Userinfo), "{userinfo}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let text = |text: &str| text.to_owned();
+    for (bad, error) in [
+        ("", UrlError::NotAbsolute(text(""))),
+        ("example.com", UrlError::NotAbsolute(text("example.com"))),
+        ("localhost:8080/?u=http://h", UrlError::NotAbsolute(text("localhost:8080/?u=http://h"))),
+        ("//example.com", UrlError::NotAbsolute(text("//example.com"))),
+        ("ws:/example.com", UrlError::NotAbsolute(text("ws:/example.com"))),
+        ("://example.com", UrlError::NotAbsolute(text("://example.com"))),
+        ("user:secret@h", UrlError::NotAbsolute(text("...@h"))),
+        ("ftp://example.com", UrlError::Scheme(text("ftp"))),
+        ("ws+unix://a", UrlError::Scheme(text("ws+unix"))),
+        ("ws://", UrlError::NoHost),
+        ("ws:///path", UrlError::NoHost),
+        ("ws://:80", UrlError::NoHost),
+        ("ws://u:p@", UrlError::NoHost),
+        ("ws://?q", UrlError::NoHost),
+        ("ws://::1", UrlError::NoHost),
+        ("ws://fe80::1/", UrlError::Host(text("fe80::1"))),
+        ("ws://[::1", UrlError::Host(text("[::1"))),
+        ("ws://[::1]x", UrlError::Host(text("[::1]x"))),
+        ("ws://[fe80::1%25eth0]", UrlError::Host(text("[fe80::1%25eth0]"))),
+        ("ws://[1.2.3.4]", UrlError::Host(text("[1.2.3.4]"))),
+        ("ws://a%20b", UrlError::Host(text("a%20b"))),
+        ("ws://good.com\\@evil.com", UrlError::Userinfo),
+        ("ws://good.com\\evil.com", UrlError::Host(text("good.com\\evil.com"))),
+        ("ws://a,b", UrlError::Host(text("a,b"))),
+        ("ws://caf\u{e9}.fr/", UrlError::NonAsciiHost(text("caf\u{e9}.fr"))),
+        ("ws://h:65536", UrlError::Port(text("65536"))),
+        ("ws://h:0", UrlError::Port(text("0"))),
+        ("ws://h:-1", UrlError::Port(text("-1"))),
+        ("ws://h:+1", UrlError::Port(text("+1"))),
+        ("ws://h:80x/", UrlError::Port(text("80x"))),
+        ("ws://[::1]:x", UrlError::Port(text("x"))),
+        ("ws://h/a#top", UrlError::Fragment(text("top"))),
+        ("ws://h#", UrlError::Fragment(text(""))),
+        ("ws://u:sec#ret@h", UrlError::Fragment(text("...@h"))),
+        ("ws://h/a b", UrlError::Character(' ')),
+        (" ws://h", UrlError::Character(' ')),
+        ("ws://h/\r\nX: y", UrlError::Character('\r')),
+        ("ws://h\n", UrlError::Character('\n')),
+        ("ws://h/\0", UrlError::Character('\0')),
+        ("ws://h\t/", UrlError::Character('\t')),
+        ("ws://h/\u{7f}", UrlError::Character('\u{7f}')),
+        ("ws://h/caf\u{e9}", UrlError::Character('\u{e9}')),
+        ("ws://h/\u{2028}", UrlError::Character('\u{2028}')),
+    ] {
+        assert_eq!(Url::parse(bad), Err(error), "{bad:?}");
+    }
+    for (error, shown) in [
+        (UrlError::Scheme("ftp".into()), "the scheme \"ftp\" is none of ws, wss, http and https"),
+        (UrlError::Port("0".into()), "the port \"0\" is no number from 1 to 65535"),
+        (UrlError::Character('\r'), "the URL contains '\\r', which has to be percent-encoded"),
+    ] {
+        assert_eq!(error.to_string(), shown);
+    }
+}
+
+#[test]
+fn what_is_printed_has_no_password() {
+    let url = url("wss://name:hidden@example.com:1/a?b");
+    assert_eq!(url.to_string(), "wss://example.com:1/a?b");
+    assert_eq!(format!("{url:?}"), "Url(\"wss://example.com:1/a?b\")");
+}
+
+#[test]
+fn references_are_resolved_as_the_rfc_shows() {
+    // RFC 3986 5.4, but for the fragments and other schemes.
+    let base = url("ws://a/b/c/d;p?q");
+    for (reference, expected) in [
+        ("g", "ws://a/b/c/g"),
+        ("./g", "ws://a/b/c/g"),
+        ("g/", "ws://a/b/c/g/"),
+        ("/g", "ws://a/g"),
+        ("//g", "ws://g/"),
+        ("?y", "ws://a/b/c/d;p?y"),
+        ("g?y", "ws://a/b/c/g?y"),
+        ("#s", "ws://a/b/c/d;p?q"),
+        ("g?y#s", "ws://a/b/c/g?y"),
+        (";x", "ws://a/b/c/;x"),
+        ("g;x", "ws://a/b/c/g;x"),
+        ("", "ws://a/b/c/d;p?q"),
+        (".", "ws://a/b/c/"),
+        ("./", "ws://a/b/c/"),
+        ("..", "ws://a/b/"),
+        ("../", "ws://a/b/"),
+        ("../g", "ws://a/b/g"),
+        ("../..", "ws://a/"),
+        ("../../", "ws://a/"),
+        ("../../g", "ws://a/g"),
+        ("../../../g", "ws://a/g"),
+        ("../../../../g", "ws://a/g"),
+        ("/./g", "ws://a/g"),
+        ("/../g", "ws://a/g"),
+        ("g.", "ws://a/b/c/g."),
+        ("..g", "ws://a/b/c/..g"),
+        ("./../g", "ws://a/b/g"),
+        ("./g/.", "ws://a/b/c/g/"),
+        ("g/./h", "ws://a/b/c/g/h"),
+        ("g/../h", "ws://a/b/c/h"),
+        ("g;x=1/./y", "ws://a/b/c/g;x=1/y"),
+        ("g;x=1/../y", "ws://a/b/c/y"),
+        ("g?y/./x", "ws://a/b/c/g?y/./x"),
+        ("g?y/../x", "ws://a/b/c/g?y/../x"),
+        ("/g?u=http://h", "ws://a/g?u=http://h"),
+        ("./a:b", "ws://a/b/c/a:b"),
+        ("wss://h:1/x/../y", "wss://h:1/x/../y"),
+        ("http://h#s", "ws://h/"),
+        ("//h:1?z", "ws://h:1/?z"),
+    ] {
+        assert_eq!(base.resolve(reference).unwrap().to_string(), expected, "{reference}");
+    }
+    assert_eq!(url("wss://a").resolve("//b").unwrap().to_string(), "wss://b/");
+    assert_eq!(url("wss://a:1").resolve("x").unwrap().to_string(), "wss://a:1/x");
+}
+
+#[test]
+fn references_that_lead_nowhere_are_refused() {
+    let base = url("ws://u:p@a/b");
+    for (bad, error) in [
+        ("mailto:x", UrlError::NotAbsolute("mailto:x".into())),
+        ("http:g", UrlError::NotAbsolute("http:g".into())),
+        ("ftp://h/", UrlError::Scheme("ftp".into())),
+        ("//", UrlError::NoHost),
+        ("/a b", UrlError::Character(' ')),
+        ("/\u{e9}", UrlError::Character('\u{e9}')),
+        ("/a\r\nX: y", UrlError::Character('\r')),
+    ] {
+        assert_eq!(base.resolve(bad), Err(error), "{bad:?}");
+    }
+    assert_eq!(base.resolve("c").unwrap().user(), Some("u"));
+    assert_eq!(base.resolve("//a/c").unwrap().user(), None);
+}
+
+proptest! {
+    #[test]
+    fn a_28_no_url_breaks_a_request_line(
+        text in "(ws|http)://[ -~\r\n\0\u{e9}]{0,30}",
+        reference in "[ -~\r\n\0\u{e9}]{0,30}|[./a?]{0,12}",
+    ) {
+        for url in [Url::parse(&text), url("ws://h/a/b").resolve(&reference)].into_iter().flatten() {
+            prop_assert!(url.target().starts_with('/'));
+            let line = [url.target(), &url.authority()].concat();
+            prop_assert!(line.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'));
+            let again = Url::parse(&url.to_string()).unwrap();
+            prop_assert_eq!(again.to_string(), url.to_string());
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What the heads of requests and responses have in common: header lines, owned, in the bytes they came in.
+
+use core::fmt;
+
+use super::scanner::{HeadError, HeadLimits, HeadScanner};
+
+/// The bytes of a head, and where its header lines lie in them.
+#[derive(Clone)]
+pub(super) struct Head {
+    bytes: Box<[u8]>,
+    fields: Box<[Field]>,
+}
+
+impl Head {
+    /// `headers` are those that were found in `bytes`.
+    pub(super) fn new(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Result<Head, HeadError> {
+        let field = |header: &httparse::Header<'_>| {
+            Ok(Field { name: Span::of(header.name.as_bytes(), bytes)?, value: Span::of(header.value, bytes)? })
+        };
+        let fields = headers.iter().map(field).collect::<Result<_, _>>()?;
+        Ok(Head { bytes: bytes.into(), fields })
+    }
+
+    /// The value of the first header line of this name that is UTF-8.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.header_values(name).next()
+    }
+
+    /// The values of all header lines of this name that are UTF-8.
+    pub(super) fn header_values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.field_values(name).filter_map(|value| core::str::from_utf8(value).ok())
+    }
+
+    /// All header lines, in their order.
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.fields.iter().map(|field| (self.str(field.name), self.bytes(field.value)))
+    }
+
+    /// The values of all header lines of this name.
+    pub(super) fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let named = move |field: &&Field| self.bytes(field.name).eq_ignore_ascii_case(name.as_bytes());
+        self.fields.iter().filter(named).map(|field| self.bytes(field.value))
+    }
+
+    pub(super) fn str(&self, span: Span) -> &str {
+        core::str::from_utf8(self.bytes(span)).unwrap_or_default()
+    }
+
+    fn bytes(&self, span: Span) -> &[u8] {
+        self.bytes.get(span.start as usize..span.end as usize).unwrap_or_default()
+    }
+}
+
+/// The header lines, without what must stay out of logs.
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self
+            .headers()
+            .map(|(name, value)| (name, if is_secret(name) { "...".into() } else { String::from_utf8_lossy(value) }));
+        f.debug_list().entries(shown).finish()
+    }
+}
+
+/// The number of header lines in what has to be one whole head.
+pub(super) fn count_headers(head: &[u8], limits: HeadLimits) -> Result<usize, HeadError> {
+    let mut scanner = HeadScanner::new(limits);
+    if scanner.scan(head)? != Some(head.len()) {
+        return Err(HeadError::NotOneHead);
+    }
+    match scanner.header_lines() {
+        count if count > limits.max_headers => Err(HeadError::TooManyHeaders),
+        count => Ok(count),
+    }
+}
+
+/// Whether the value of this header stays out of logs.
+pub(crate) fn is_secret(name: &str) -> bool {
+    const SECRET: [&str; 4] = ["Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie"];
+    SECRET.iter().any(|secret| secret.eq_ignore_ascii_case(name))
+}
+
+#[derive(Clone, Copy)]
+struct Field {
+    name: Span,
+    value: Span,
+}
+
+#[derive(Clone, Copy, Default)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// Where `part` lies in `whole`. With spans of 32 bits, a head of 4 GiB is too large.
+    pub(super) fn of(part: &[u8], whole: &[u8]) -> Result<Span, HeadError> {
+        let find = || {
+            let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+            let end = start.checked_add(part.len()).filter(|end| *end <= whole.len())?;
+            Some(Span { start: start.try_into().ok()?, end: end.try_into().ok()? })
+        };
+        find().ok_or(HeadError::TooLarge)
+    }
+}

@@ -1,0 +1,195 @@
+//! Reading a response in bytes that arrive piece by piece.
+
+use core::fmt;
+
+use super::response_head::{ResponseHead, without_target};
+use super::scanner::{HeadError, HeadLimits, HeadScanner};
+
+/// Finds the final response in a buffer that grows, passes over the interim ones before it (RFC 9110 15.2), and looks
+/// for its end at each byte once.
+///
+/// A 101 is final, for it ends HTTP on the connection. The limit on the size of a head holds for all heads together, so
+/// that no server can go on with interim responses for ever.
+///
+/// What can not become a response is refused at its first wrong byte, so that the outcome does not depend on how the
+/// bytes were split.
+#[derive(Clone, Debug)]
+pub struct ResponseReader {
+    limits: HeadLimits,
+    scanner: HeadScanner,
+    /// Where the head begins that is being read.
+    start: usize,
+}
+
+impl ResponseReader {
+    /// A reader for one response.
+    pub fn new(limits: HeadLimits) -> ResponseReader {
+        let limits = without_target(limits);
+        ResponseReader { limits, scanner: HeadScanner::new(limits), start: 0 }
+    }
+
+    /// Goes on reading. `received` is everything received so far, from the first byte of the response.
+    ///
+    /// Returns the head once its end has been received, and how many bytes it and the interim responses took; what is
+    /// behind them is for the caller to keep. After that, and after an error, the reader has done its work.
+    pub fn read(&mut self, received: &[u8]) -> Result<Option<(ResponseHead, usize)>, ResponseError> {
+        loop {
+            let rest = received.get(self.start..).unwrap_or_default();
+            check_protocol(rest)?;
+            let Some(size) = self.scanner.scan(rest)? else { return Ok(None) };
+            let head = ResponseHead::parse_within(rest.get(..size).unwrap_or_default(), self.limits)?;
+            self.start = self.start.saturating_add(size);
+            if head.status() == 101 || !(100..=199).contains(&head.status()) {
+                return Ok(Some((head, self.start)));
+            }
+            self.limits.max_head_size = self.limits.max_head_size.saturating_sub(size);
+            self.scanner = HeadScanner::new(self.limits);
+        }
+    }
+
+    /// The error if there is nothing more to come: the connection was closed after `received`.
+    pub fn end(&self, received: &[u8]) -> ResponseError {
+        ResponseError::Truncated { received: received.len() }
+    }
+}
+
+/// Why there is no response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResponseError {
+    /// What came is no HTTP/1 response. These are its first bytes, up to the one that shows it.
+    NotHttp(Vec<u8>),
+    /// The head is malformed or too large.
+    Head(HeadError),
+    /// The connection was closed before the end of the head.
+    Truncated {
+        /// How many bytes had arrived.
+        received: usize,
+    },
+}
+
+impl From<HeadError> for ResponseError {
+    fn from(error: HeadError) -> ResponseError {
+        ResponseError::Head(error)
+    }
+}
+
+impl fmt::Display for ResponseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // RFC 8446 5.1 and 6: 21 is the content type of an alert.
+            ResponseError::NotHttp(start) if start.first() == Some(&21) => {
+                f.write_str("the answer is TLS, not HTTP: an unencrypted request went to a port that wants TLS")
+            }
+            ResponseError::NotHttp(start) => {
+                write!(f, "the answer is not HTTP/1: it begins with \"{}\"", start.escape_ascii())
+            }
+            ResponseError::Head(error) => write!(f, "the answer can not be read: {error}"),
+            ResponseError::Truncated { received: 0 } => f.write_str("the connection was closed without an answer"),
+            ResponseError::Truncated { received } => {
+                write!(f, "the connection was closed within the answer, after {received} bytes")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ResponseError {}
+
+/// RFC 9112 4: a status line begins with the version.
+fn check_protocol(received: &[u8]) -> Result<(), ResponseError> {
+    match received.iter().zip(b"HTTP/1.").position(|(byte, wanted)| byte != wanted) {
+        Some(wrong) => Err(ResponseError::NotHttp(received.iter().copied().take(wrong.saturating_add(1)).collect())),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Outcome = Result<Option<(u16, usize)>, ResponseError>;
+
+    fn read_in(stream: &[u8], ends: impl IntoIterator<Item = usize>) -> Outcome {
+        let mut reader = ResponseReader::new(HeadLimits::default());
+        for end in ends {
+            if let Some((head, size)) = reader.read(&stream[..end])? {
+                return Ok(Some((head.status(), size)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn read(stream: &[u8]) -> Outcome {
+        read_in(stream, [stream.len()])
+    }
+
+    const INTERIM: &str = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
+
+    #[test]
+    fn h_01_a_response_is_found_at_every_split_and_the_rest_is_kept() {
+        for (before, head, status) in [("", SWITCH, 101), (INTERIM, SWITCH, 101), ("", "HTTP/1.1 200\r\n\r\n", 200)] {
+            let stream = [before, head, "\u{81}\u{2}hi\r\n\r\nHTTP/1.1 400 B\r\n\r\n"].concat().into_bytes();
+            let expected = Ok(Some((status, before.len() + head.len())));
+            for split in 0..=stream.len() {
+                assert_eq!(read_in(&stream, [split, stream.len()]), expected, "split at {split}");
+            }
+            assert_eq!(read_in(&stream, 0..=stream.len()), expected);
+        }
+    }
+
+    #[test]
+    fn h_05_interim_responses_are_bounded() {
+        let endless = "HTTP/1.1 100 C\r\n\r\n".repeat(2_000);
+        assert_eq!(read(endless.as_bytes()), Err(ResponseError::Head(HeadError::TooLarge)));
+        assert_eq!(read_in(endless.as_bytes(), 0..=endless.len()), Err(ResponseError::Head(HeadError::TooLarge)));
+    }
+
+    #[test]
+    fn h_05_a_head_over_16_kib_is_refused() {
+        let endless = [b"HTTP/1.1 101 S\r\nX: ".as_slice(), &[b'x'; 17_000]].concat();
+        assert_eq!(read(&endless[..16 * 1024]), Ok(None));
+        assert_eq!(read(&endless), Err(ResponseError::Head(HeadError::TooLarge)));
+    }
+
+    #[test]
+    fn h_05_a_truncated_head_is_no_head() {
+        let head = SWITCH.as_bytes();
+        for end in 0..head.len() {
+            assert_eq!(read(&head[..end]), Ok(None));
+            let error = ResponseReader::new(HeadLimits::default()).end(&head[..end]);
+            assert_eq!(error, ResponseError::Truncated { received: end });
+        }
+        let none = ResponseError::Truncated { received: 0 };
+        assert_eq!(none.to_string(), "the connection was closed without an answer");
+    }
+
+    #[test]
+    fn what_is_not_http_is_refused_at_its_first_wrong_byte() {
+        for (stream, shown) in [
+            (b"SSH-2.0-OpenSSH\r\n".as_slice(), "it begins with \"S\""),
+            (b"HTTP/2.0 200 OK\r\n\r\n", "it begins with \"HTTP/2\""),
+            (b"\r\nHTTP/1.1 200 OK\r\n\r\n", "it begins with \"\\r\""),
+            (b"\x15\x03\x01\x00\x02\x02\x46", "a port that wants TLS"),
+        ] {
+            let error = read(stream).unwrap_err();
+            assert!(error.to_string().contains(shown), "{error}");
+            assert_eq!(read_in(stream, 0..=stream.len()), Err(error));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_outcome_does_not_depend_on_the_split(
+            parts in proptest::collection::vec(prop::sample::select(vec![
+                "HTTP/1.1 100 C\r\n", "HTTP/1.1 101 S\r\n", "HTTP/1.0 302\r\n", "\r\n", "A: b\r\n",
+                "x", "\n", "\0", "\r",
+            ]), 0..8),
+        ) {
+            let stream = parts.concat().into_bytes();
+            prop_assert_eq!(read(&stream), read_in(&stream, 0..=stream.len()));
+        }
+    }
+}

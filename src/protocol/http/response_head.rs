@@ -1,0 +1,188 @@
+//! The head of a response that was received.
+
+use core::fmt;
+
+use super::head::{Head, Span, count_headers};
+use super::request::HttpVersion;
+use super::scanner::{HeadError, HeadLimits};
+
+/// The head of an HTTP response: what a server says to the client's opening handshake.
+///
+/// Header names are matched without regard to case.
+///
+/// ```
+/// use threadbare::protocol::http::ResponseHead;
+///
+/// let head = ResponseHead::parse(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 8\r\nServer: example\r\n\r\n")?;
+/// assert_eq!((head.status(), head.reason()), (403, "Forbidden"));
+/// assert_eq!(head.header("server"), Some("example"));
+/// # Ok::<(), threadbare::protocol::http::HeadError>(())
+/// ```
+#[derive(Clone)]
+pub struct ResponseHead {
+    head: Head,
+    status: u16,
+    reason: Span,
+    version: HttpVersion,
+}
+
+impl ResponseHead {
+    /// Parses a whole head, up to and with its closing empty line, within the default [`HeadLimits`].
+    pub fn parse(head: &[u8]) -> Result<ResponseHead, HeadError> {
+        ResponseHead::parse_within(head, HeadLimits::default())
+    }
+
+    /// Like [`parse`](ResponseHead::parse), within these limits.
+    pub fn parse_within(head: &[u8], limits: HeadLimits) -> Result<ResponseHead, HeadError> {
+        let mut headers = vec![httparse::EMPTY_HEADER; count_headers(head, without_target(limits))?];
+        let mut parsed = httparse::Response::new(&mut headers);
+        // RFC 9112 4, 5: among what httparse refuses are obs-fold (5.2) and whitespace before the colon (5.1).
+        parsed.parse(head).map_err(|_| HeadError::Malformed)?;
+        Ok(ResponseHead {
+            status: parsed.code.unwrap_or_default(),
+            // httparse gives a phrase that is not ASCII as an empty one of its own.
+            reason: Span::of(parsed.reason.unwrap_or_default().as_bytes(), head).unwrap_or_default(),
+            version: if parsed.version == Some(1) { HttpVersion::Http11 } else { HttpVersion::Http10 },
+            head: Head::new(head, parsed.headers)?,
+        })
+    }
+
+    /// The status code, 101 if the server accepts.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The reason phrase behind the status code. It can be empty.
+    pub fn reason(&self) -> &str {
+        self.head.str(self.reason)
+    }
+
+    /// The value of the first header line of this name. Values that are not UTF-8 are passed over,
+    /// [`headers`](ResponseHead::headers) has them.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.header(name)
+    }
+
+    /// The values of all header lines of this name that are UTF-8.
+    pub fn header_values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.head.header_values(name)
+    }
+
+    /// All header lines, in their order.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.head.headers()
+    }
+
+    /// The size of the body that follows, if one `Content-Length` tells it.
+    pub fn content_length(&self) -> Option<u64> {
+        let mut values = self.field_values("Content-Length");
+        match (values.next(), values.next()) {
+            (Some(value), None) if value.iter().all(u8::is_ascii_digit) => {
+                core::str::from_utf8(value).ok()?.parse().ok()
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn version(&self) -> HttpVersion {
+        self.version
+    }
+
+    /// The values of all header lines of this name.
+    pub(crate) fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.head.field_values(name)
+    }
+}
+
+impl fmt::Debug for ResponseHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseHead")
+            .field("status", &self.status())
+            .field("reason", &self.reason())
+            .field("headers", &self.head)
+            .finish()
+    }
+}
+
+/// A status line may be as long as the head.
+pub(super) fn without_target(limits: HeadLimits) -> HeadLimits {
+    HeadLimits { max_target_size: limits.max_head_size, ..limits }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn head(text: &str) -> ResponseHead {
+        ResponseHead::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_parts_of_a_response() {
+        let r = head("HTTP/1.1 404 Not  Found \r\nX-A: one\r\nx-a: \ttwo \r\nContent-Length: 12\r\n\r\n");
+        assert_eq!((r.status(), r.reason(), r.version()), (404, "Not  Found ", HttpVersion::Http11));
+        assert_eq!((r.header("X-a"), r.header("X")), (Some("one"), None));
+        assert_eq!(r.header_values("X-A").collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!(r.headers().nth(1), Some(("x-a", b"two".as_slice())));
+        assert_eq!(r.content_length(), Some(12));
+        let bare = head("HTTP/1.0 200\r\n\r\n");
+        assert_eq!((bare.status(), bare.reason(), bare.version()), (200, "", HttpVersion::Http10));
+        assert_eq!((head("HTTP/1.1 500 caf\u{e9}\r\n\r\n").reason(), bare.content_length()), ("", None));
+        for length in ["-1", "1, 1", "1\r\nContent-Length: 1", "99999999999999999999", ""] {
+            assert_eq!(head(&format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")).content_length(), None);
+        }
+    }
+
+    #[test]
+    fn debug_does_not_tell_secrets() {
+        let text = format!("{:?}", head("HTTP/1.1 200 OK\r\nServer: shown\r\nset-cookie: hidden\r\n\r\n"));
+        assert!(text.contains("shown") && text.contains("OK") && !text.contains("hidden"), "{text}");
+    }
+
+    #[test]
+    fn malformed_heads_are_refused() {
+        for bad in [
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1 abc OK\r\n\r\n",
+            "HTTP/1.1  200 OK\r\n\r\n",
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        ] {
+            assert_eq!(ResponseHead::parse(bad.as_bytes()).unwrap_err(), HeadError::Malformed, "{bad:?}");
+        }
+        for (bad, error) in [
+            ("HTTP/1.1 200 OK\nA: b\r\n\r\n", HeadError::BareLf),
+            ("HTTP/1.1 200 OK\rA: b\r\n\r\n", HeadError::BareCr),
+            ("HTTP/1.1 200 OK\r\nA: \0\r\n\r\n", HeadError::ControlCharacter),
+            ("HTTP/1.1 200 OK\r\nA: b\r\n", HeadError::NotOneHead),
+            ("HTTP/1.1 200 OK\r\n\r\nbody", HeadError::NotOneHead),
+            ("", HeadError::NotOneHead),
+        ] {
+            assert_eq!(ResponseHead::parse(bad.as_bytes()).unwrap_err(), error, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn limits_are_exact() {
+        let with_headers = |count: usize| format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(count));
+        assert!(ResponseHead::parse(with_headers(128).as_bytes()).is_ok());
+        assert_eq!(ResponseHead::parse(with_headers(129).as_bytes()).unwrap_err(), HeadError::TooManyHeaders);
+        let of_size = |size: usize| format!("HTTP/1.1 200 {}\r\n\r\n", "x".repeat(size - 17));
+        assert!(ResponseHead::parse(of_size(16 * 1024).as_bytes()).is_ok());
+        assert_eq!(ResponseHead::parse(of_size(16 * 1024 + 1).as_bytes()).unwrap_err(), HeadError::TooLarge);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = ResponseHead::parse(&bytes);
+            let _ = ResponseHead::parse(&[b"HTTP/1.1 101 ".as_slice(), &bytes, b"\r\n\r\n"].concat());
+        }
+    }
+}
