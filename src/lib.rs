@@ -46,6 +46,7 @@
 //! Web pages from another host are refused, messages and queues are bounded, silent and slow peers are noticed, and a
 //! panic in a callback ends one connection. [`Config`] has every limit with its reason.
 
+mod client;
 mod config;
 mod error;
 pub mod guide;
@@ -55,13 +56,15 @@ mod socket;
 mod transport;
 mod worker;
 
+pub use client::{Client, ClientBuilder, ClientPool, ConnectError, Phase, ReceiveError};
 pub use config::{Config, ConfigError, SlowConsumer};
 pub use error::{
     BuildError, ControlError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
 pub use protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, InvalidClose};
+pub use protocol::handshake::client::{ClientRequest, HandshakeError, RedirectError, Refusal, Url, UrlError};
 pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
-pub use protocol::http::{ExtensionOffer, HeaderError, Reject, Request, Response};
+pub use protocol::http::{ExtensionOffer, HeaderError, Reject, Request, Response, ResponseHead};
 pub use protocol::message::{Message, MessageRef};
 pub use protocol::{ProtocolError, Role};
 pub use server::{Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};

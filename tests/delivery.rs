@@ -334,8 +334,10 @@ fn r_08_an_answer_in_the_midst_of_a_batch() {
             peer.send(*answer).expect("it is open");
             stranger.send(*answer).expect("it is open");
             // The application waits for what its answers bring about.
+            let sent = Instant::now();
             assert_eq!(client.expect_frame(), Frame::text(answer));
             assert_eq!(other.expect_frame(), Frame::text(answer));
+            assert!(sent.elapsed() < DEADLINE / 6, "round {round}: only after {:?}", sent.elapsed());
         }
         match round % 3 {
             0 => (3..10).for_each(|_| drop(server.recv_timeout(DEADLINE))),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the ground up. What is not listed (`config`, `error`) any floor but the first may use.
-const FLOORS: [&str; 5] = ["protocol", "transport", "worker", "server", "socket"];
+const FLOORS: [&str; 6] = ["protocol", "transport", "worker", "server", "client", "socket"];
 
 /// What the protocol floor may not name: bytes in, events and bytes out.
 const OUTSIDE: [&str; 14] = [

@@ -357,7 +357,7 @@ fn data_about_a_connection() {
     assert_eq!(peer.set_data("Ada".to_owned()), Ok(()));
     assert_eq!(peer.set_data("Bob".to_owned()), Err("Bob".to_owned()), "once");
     assert_eq!(peer.set_data(7_u8), Err(7), "of whatever type");
-    assert_eq!(peer.clone().data::<String>().map(String::as_str), Some("Ada"));
+    assert_eq!(peer.data::<String>().map(String::as_str), Some("Ada"));
     assert_eq!(peer.data::<u8>(), None);
     let threads: Vec<_> = (0..4)
         .map(|_| {

@@ -118,6 +118,18 @@ fn both_roles_talk_over_a_unix_socket_until_one_closes() {
 }
 
 #[test]
+fn client_and_server_shake_hands_over_tcp() {
+    let (addr, server) = serve_one();
+    let stream = TcpStream::connect(addr).expect("connected");
+    let mut client = WebSocket::connect(&format!("ws://{addr}/echo"), stream).expect("accepted");
+    client.send("Hello").expect("sent");
+    assert_eq!(client.recv().expect("received"), Some(Message::from("Hello")));
+    client.close(CloseCode::GOING_AWAY, "").expect("sent");
+    assert!(client.recv().expect("a clean end").is_none());
+    server.join().expect("no panic").expect("a clean end");
+}
+
+#[test]
 fn a_timeout_of_the_stream_is_told_and_the_call_can_be_repeated() {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     ours.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");

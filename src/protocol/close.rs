@@ -247,6 +247,9 @@ impl CloseReason {
     }
 }
 
+/// A reason stands for the messages that there will not be; a clean end is one too.
+impl std::error::Error for CloseReason {}
+
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.code.fmt(f)?;

@@ -235,12 +235,13 @@ impl<C: Send + 'static> Reactor<C> {
         }
         self.shed_at = Some(now + SHED_INTERVAL);
         log::error!("connections wait that can not be accepted: {error}");
-        if self.spare.take().is_some() {
-            if let Some(listener) = &self.listener {
-                drop(listener.accept());
-            }
-            self.spare = spare_descriptor();
+        if self.spare.take().is_some()
+            && let Some(listener) = &self.listener
+        {
+            drop(listener.accept());
         }
+        // Another thread may have taken the one that was given up; then this is tried again next time.
+        self.spare = spare_descriptor();
     }
 
     fn accepted(&mut self, stream: Stream, addr: SocketAddr, now: Instant) {

@@ -1,22 +1,22 @@
 //! One connection on the caller's own thread, over anything that reads and writes.
 
+mod error;
+mod open;
+
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::config::Config;
 use crate::error::ControlError;
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, MAX_REASON_SIZE};
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
-use crate::protocol::handshake::Accept;
-use crate::protocol::handshake::server::{self, Parsed};
-use crate::protocol::http::{HeadLimits, HeadScanner, Reject, Request, Response};
 use crate::protocol::message::{Message, MessageRef};
 use crate::protocol::{Connection, ProtocolError, Received, Role};
 use crate::transport::buffer::Input;
 use crate::transport::endpoint::{Arrival, Endpoint};
 use crate::transport::output::Output;
-use crate::transport::stream::{Io, attempt};
+
+pub use error::SocketError;
 
 /// The receive buffer: enough for several small messages; large ones have their own.
 const INPUT_SIZE: usize = 16 << 10;
@@ -54,50 +54,6 @@ pub struct WebSocket<S> {
 }
 
 impl<S: Read + Write> WebSocket<S> {
-    /// Does the server's side of the opening handshake, with default limits, whatever the path and the origin. To decide
-    /// about these, see [`accept_with`](WebSocket::accept_with).
-    ///
-    /// # Errors
-    /// The stream fails or times out, or the client sends no valid handshake; then it was answered with the status
-    /// that says so.
-    pub fn accept(stream: S) -> Result<WebSocket<S>, SocketError> {
-        WebSocket::accept_with(stream, &Config::default(), |_| Ok(Accept::new()))
-    }
-
-    /// Does the server's side of the opening handshake as `decide` decides. Of `config` the limits on heads, messages
-    /// count; timeouts are the stream's own.
-    ///
-    /// # Errors
-    /// As [`accept`](WebSocket::accept), and if `decide` rejects the handshake.
-    pub fn accept_with(
-        mut stream: S,
-        config: &Config,
-        decide: impl FnOnce(&Request) -> Result<Accept, Reject>,
-    ) -> Result<WebSocket<S>, SocketError> {
-        let limits = HeadLimits {
-            max_head_size: config.max_head_size,
-            max_headers: config.max_headers,
-            ..HeadLimits::default()
-        };
-        match read_request(&mut stream, &limits).and_then(|(request, leftover)| {
-            let accept = decide(&request)?;
-            let answer = server::respond(&request, &accept).map_err(|_| Response::new(500))?;
-            Ok((answer, accept.chosen_subprotocol().map(str::to_owned), leftover))
-        }) {
-            Ok((answer, subprotocol, leftover)) => {
-                write_all(&mut stream, &answer)?;
-                let mut socket = WebSocket::from_established(stream, Role::Server, leftover, config);
-                socket.subprotocol = subprotocol;
-                Ok(socket)
-            }
-            Err(Unanswered::Refused(refusal)) => {
-                write_all(&mut stream, &refusal.encode())?;
-                Err(SocketError::Refused(refusal))
-            }
-            Err(Unanswered::Failed(error)) => Err(error),
-        }
-    }
-
     /// A connection whose opening handshake is done, with the bytes that arrived behind it.
     #[must_use]
     pub fn from_established(stream: S, role: Role, leftover: Vec<u8>, config: &Config) -> WebSocket<S> {
@@ -320,102 +276,4 @@ impl From<Received<'_>> for Step {
             Received::Close(frame) => Step::Closed(frame),
         }
     }
-}
-
-/// Why a [`WebSocket`] did not do what it was asked.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum SocketError {
-    /// The stream failed, or ended without a closing handshake.
-    Io(io::Error),
-    /// The stream's own timeout is over, or it does not block and has nothing now; the call can be repeated.
-    Timeout,
-    /// The peer broke the protocol or a limit, and was told so.
-    Protocol(ProtocolError),
-    /// The opening handshake was refused, with this response.
-    Refused(Box<Response>),
-    /// The connection is closed or closing.
-    Closed,
-    /// A control frame that may not be sent.
-    Invalid(ControlError),
-}
-
-impl fmt::Display for SocketError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SocketError::Io(error) => error.fmt(f),
-            SocketError::Timeout => f.write_str("nothing within the stream's timeout"),
-            SocketError::Protocol(error) => write!(f, "the peer broke the protocol: {error}"),
-            SocketError::Refused(response) => write!(f, "the handshake was refused with {}", response.status()),
-            SocketError::Closed => f.write_str("the connection is closed or closing"),
-            SocketError::Invalid(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for SocketError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            SocketError::Io(error) => Some(error),
-            SocketError::Protocol(error) => Some(error),
-            SocketError::Invalid(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl From<io::Error> for SocketError {
-    fn from(error: io::Error) -> SocketError {
-        SocketError::Io(error)
-    }
-}
-
-/// A handshake that has no 101.
-enum Unanswered {
-    Refused(Box<Response>),
-    Failed(SocketError),
-}
-
-impl From<Response> for Unanswered {
-    fn from(refusal: Response) -> Unanswered {
-        Unanswered::Refused(Box::new(refusal))
-    }
-}
-
-/// Reads a request head, and says what came behind it.
-fn read_request(stream: &mut impl Read, limits: &HeadLimits) -> Result<(Request, Vec<u8>), Unanswered> {
-    let mut scanner = HeadScanner::new(*limits);
-    let mut received = Vec::new();
-    let mut chunk = [0; 4096];
-    let size = loop {
-        match attempt(|| stream.read(&mut chunk)) {
-            Io::Done(size) => received.extend_from_slice(&chunk[..size]),
-            // RFC 9110 15.5.9: whoever is too slow is told.
-            Io::NotNow => return Err(Response::new(408).into()),
-            Io::End => return Err(Unanswered::Failed(SocketError::Io(io::ErrorKind::UnexpectedEof.into()))),
-            Io::Failed(error) => return Err(Unanswered::Failed(SocketError::Io(error))),
-        }
-        if let Some(size) = scanner.scan(&received).map_err(|error| Unanswered::Refused(error.into()))? {
-            break size;
-        }
-    };
-    let leftover = received.split_off(size);
-    // A stream of any kind has no address.
-    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    match server::parse(&received, nowhere, limits).map_err(Unanswered::Refused)? {
-        Parsed::Upgrade(request) => Ok((request, leftover)),
-        Parsed::Plain(_) => Err(server::upgrade_required().into()),
-    }
-}
-
-fn write_all(stream: &mut impl Write, mut bytes: &[u8]) -> Result<(), SocketError> {
-    while !bytes.is_empty() {
-        match attempt(|| stream.write(bytes)) {
-            Io::Done(size) => bytes = &bytes[size..],
-            Io::NotNow => return Err(SocketError::Timeout),
-            Io::End => return Err(SocketError::Io(io::ErrorKind::WriteZero.into())),
-            Io::Failed(error) => return Err(SocketError::Io(error)),
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,192 @@
+//! How a client is made.
+
+use std::net::TcpStream;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::client::connect::Plan;
+use crate::client::error::ConnectError;
+use crate::client::pool::Pool;
+use crate::client::{Client, ClientPool};
+use crate::config::Config;
+use crate::protocol::handshake::client::{ClientRequest, Url};
+use crate::worker::events::Event;
+
+/// A hook that sees each socket before it is used.
+pub(super) type SocketHook = Arc<dyn Fn(&TcpStream) -> std::io::Result<()> + Send + Sync>;
+
+/// Makes a [`Client`]; see [`Client::builder`].
+#[derive(Clone)]
+pub struct ClientBuilder {
+    headers: Vec<(String, String)>,
+    subprotocols: Vec<String>,
+    config: Config,
+    pool: Option<ClientPool>,
+    pub(super) resolve_timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    timeout: Duration,
+    pub(super) max_redirects: usize,
+    pub(super) proxy: ProxyChoice,
+    pub(super) hook: Option<SocketHook>,
+}
+
+/// Through which proxy a client connects.
+#[derive(Clone, Debug)]
+pub(super) enum ProxyChoice {
+    Environment,
+    None,
+    Explicit(String),
+}
+
+impl ClientBuilder {
+    pub(super) fn new() -> ClientBuilder {
+        ClientBuilder {
+            headers: Vec::new(),
+            subprotocols: Vec::new(),
+            config: Config::default(),
+            pool: None,
+            resolve_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(30),
+            max_redirects: 0,
+            proxy: ProxyChoice::Environment,
+            hook: None,
+        }
+    }
+
+    /// Adds a header to the request, such as `Authorization`.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> ClientBuilder {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sets `Origin`, the site that the program acts for. Browsers send it, programs seldom have to.
+    #[must_use]
+    pub fn origin(self, origin: &str) -> ClientBuilder {
+        self.header("Origin", origin)
+    }
+
+    /// Offers subprotocols; the one that the client likes best comes first.
+    #[must_use]
+    pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> ClientBuilder {
+        self.subprotocols.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Limits and timeouts of the connection, where it has a thread of its own: a client of a pool has the pool's. Its
+    /// [`handshake_timeout`](Config::handshake_timeout) is that of this handshake, the proxy's included.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> ClientBuilder {
+        self.config = config;
+        self
+    }
+
+    /// Lets the connection live on a pool's worker rather than on a thread of its own.
+    #[must_use]
+    pub fn pool(mut self, pool: &ClientPool) -> ClientBuilder {
+        self.pool = Some(pool.clone());
+        self
+    }
+
+    /// How long the look-up of the host may take. Default: 5 s.
+    #[must_use]
+    pub fn resolve_timeout(mut self, timeout: Duration) -> ClientBuilder {
+        self.resolve_timeout = timeout;
+        self
+    }
+
+    /// How long the TCP connection may take, all addresses of the host included. Default: 10 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long it may take in all, redirects included. Default: 30 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> ClientBuilder {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How many redirects are followed: each with a new key, without credentials where it leads to another origin, and
+    /// never from `wss` to `ws`. Default: none, since a WebSocket endpoint seldom moves and a redirect may be a
+    /// log-in page.
+    #[must_use]
+    pub fn max_redirects(mut self, count: usize) -> ClientBuilder {
+        self.max_redirects = count;
+        self
+    }
+
+    /// Connects through a proxy: `http://host:port` (CONNECT) or `socks5://host:port`, with `user:password@` if it wants
+    /// that. Default: what the environment says (`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`).
+    #[must_use]
+    pub fn proxy(mut self, url: &str) -> ClientBuilder {
+        self.proxy = ProxyChoice::Explicit(url.to_owned());
+        self
+    }
+
+    /// Connects directly, whatever the environment says.
+    #[must_use]
+    pub fn no_proxy(mut self) -> ClientBuilder {
+        self.proxy = ProxyChoice::None;
+        self
+    }
+
+    /// Lets `hook` set options of each socket, before anything is sent. `TCP_NODELAY` is set already.
+    #[must_use]
+    pub fn socket_hook(
+        mut self,
+        hook: impl Fn(&TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> ClientBuilder {
+        self.hook = Some(Arc::new(hook));
+        self
+    }
+
+    /// Connects to a URL: `ws://host:port/path`; `http://` is taken for `ws://`.
+    ///
+    /// # Errors
+    /// The URL or a setting is wrong, the server can not be reached in time, or it refuses; the error says which.
+    pub fn connect(&self, url: &str) -> Result<Client, ConnectError> {
+        let deadline = Instant::now().checked_add(self.timeout).unwrap_or_else(far_away);
+        let mut request = ClientRequest::new(Url::parse(url)?);
+        for (name, value) in &self.headers {
+            request = request.header(name, value)?;
+        }
+        for name in &self.subprotocols {
+            request = request.subprotocol(name)?;
+        }
+        let pool = match &self.pool {
+            Some(pool) => pool.pool.clone(),
+            None => {
+                self.config.check()?;
+                Arc::new(Pool::start(1, self.config.clone())?)
+            }
+        };
+        let plan = Plan { builder: self, handshake_timeout: pool.config.handshake_timeout, deadline };
+        let opened = plan.open(request)?;
+        let events =
+            pool.adopt(opened.stream, opened.addr, opened.request, opened.leftover, opened.agreed.subprotocol());
+        let peer = loop {
+            match events.recv() {
+                Ok(Event::Open(peer, _)) => break peer,
+                Ok(_) => {}
+                Err(_) => return Err(std::io::Error::other("the worker has ended").into()),
+            }
+        };
+        Ok(Client { peer, events, ended: OnceLock::new(), agreed: opened.agreed, _pool: pool })
+    }
+}
+
+impl std::fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The headers may hold secrets.
+        f.debug_struct("ClientBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// A deadline that no program lives to see, where the one asked for is beyond what can be said.
+pub(super) fn far_away() -> Instant {
+    Instant::now() + Duration::from_secs(1 << 30)
+}

@@ -1,0 +1,135 @@
+//! Why a client has no connection, or no message.
+
+use std::fmt;
+use std::io;
+
+use crate::config::ConfigError;
+use crate::protocol::close::CloseReason;
+use crate::protocol::handshake::client::proxy::ProxyError;
+use crate::protocol::handshake::client::{HandshakeError, RedirectError, UrlError};
+use crate::protocol::http::HeaderError;
+
+/// A client could not connect.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL, or that of a proxy, is wrong.
+    Url(UrlError),
+    /// A header, subprotocol or origin can not be sent.
+    Header(HeaderError),
+    /// A setting could not work.
+    Config(ConfigError),
+    /// `wss://` needs TLS, which this build does not have.
+    Tls,
+    /// The host's address could not be found.
+    Resolve {
+        /// The host.
+        host: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// None of the host's addresses could be connected to, or the connection broke during the handshake.
+    Io(io::Error),
+    /// A phase took longer than it may.
+    Timeout(Phase),
+    /// The proxy does not let the client through.
+    Proxy(ProxyError),
+    /// The server's answer does not open a connection. A refusal has its status, headers, and the beginning of its body.
+    Handshake(HandshakeError),
+    /// A redirect can not be followed.
+    Redirect(RedirectError),
+    /// There were more redirects than allowed.
+    TooManyRedirects,
+}
+
+/// A phase of connecting, each with a time of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Finding the host's addresses.
+    Resolve,
+    /// Connecting to one of them.
+    Connect,
+    /// Getting through the proxy, and the opening handshake.
+    Handshake,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Phase::Resolve => "the look-up of the host",
+            Phase::Connect => "the TCP connection",
+            Phase::Handshake => "the opening handshake",
+        })
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectError::Url(error) => error.fmt(f),
+            ConnectError::Header(error) => error.fmt(f),
+            ConnectError::Config(error) => error.fmt(f),
+            ConnectError::Tls => f.write_str("wss:// needs TLS, which this build does not have: use ws://"),
+            ConnectError::Resolve { host, source } => write!(f, "no address for {host:?}: {source}"),
+            ConnectError::Io(error) => error.fmt(f),
+            ConnectError::Timeout(phase) => write!(f, "{phase} took too long"),
+            ConnectError::Proxy(error) => error.fmt(f),
+            ConnectError::Handshake(error) => error.fmt(f),
+            ConnectError::Redirect(error) => error.fmt(f),
+            ConnectError::TooManyRedirects => f.write_str("the server redirects more often than allowed"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ConnectError::Resolve { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! from {
+    ($($source:ty => $variant:ident),*) => {
+        $(impl From<$source> for ConnectError {
+            fn from(error: $source) -> ConnectError {
+                ConnectError::$variant(error)
+            }
+        })*
+    };
+}
+
+from!(UrlError => Url, HeaderError => Header, ConfigError => Config, io::Error => Io, ProxyError => Proxy,
+    HandshakeError => Handshake, RedirectError => Redirect);
+
+/// A client has no message to give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// There is none now.
+    Empty,
+    /// There was none within the time given.
+    Timeout,
+    /// The connection has ended, for this reason.
+    Closed(CloseReason),
+}
+
+impl From<CloseReason> for ReceiveError {
+    fn from(reason: CloseReason) -> ReceiveError {
+        ReceiveError::Closed(reason)
+    }
+}
+
+impl fmt::Display for ReceiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReceiveError::Empty => f.write_str("no message now"),
+            ReceiveError::Timeout => f.write_str("no message within the time given"),
+            ReceiveError::Closed(reason) => write!(f, "the connection has ended: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for ReceiveError {}

@@ -1,0 +1,132 @@
+//! The worker threads of clients.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+
+use crate::config::{Config, ConfigError};
+use crate::error::BuildError;
+use crate::protocol::Role;
+use crate::protocol::http::Request;
+use crate::transport::stream::Stream;
+use crate::worker::admission::Admission;
+use crate::worker::channel::{Outlet, Owned, ToOwners};
+use crate::worker::events::{Events, Shard};
+use crate::worker::inbox::{Command, Inbox};
+use crate::worker::{Adoption, Seat, Worker};
+
+/// Worker threads that several clients share; without one, each client has a thread of its own. Cheap to clone. The
+/// threads end when the pool and all its clients are dropped.
+///
+/// ```no_run
+/// use threadbare::{Client, ClientPool, Config};
+///
+/// let pool = ClientPool::new(1, Config::default())?;
+/// let clients: Vec<Client> = (0..100)
+///     .map(|_| Client::builder().pool(&pool).connect("ws://127.0.0.1:8080"))
+///     .collect::<Result<_, _>>()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct ClientPool {
+    pub(super) pool: Arc<Pool>,
+}
+
+impl ClientPool {
+    /// Starts that many worker threads, with the limits and timeouts that their clients shall have.
+    ///
+    /// # Errors
+    /// A setting that could not work, or no thread to be had.
+    pub fn new(workers: usize, config: Config) -> Result<ClientPool, BuildError> {
+        config.check()?;
+        if workers == 0 {
+            return Err(ConfigError::new("workers", 0, "at least 1").into());
+        }
+        let pool = Pool::start(workers, config).map_err(BuildError::io("no thread"))?;
+        Ok(ClientPool { pool: Arc::new(pool) })
+    }
+}
+
+impl fmt::Debug for ClientPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pool.fmt(f)
+    }
+}
+
+pub(super) struct Pool {
+    inboxes: Arc<[Arc<Inbox>]>,
+    doors: Vec<Sender<Adoption<Owned>>>,
+    pub(super) config: Arc<Config>,
+}
+
+impl Pool {
+    pub(super) fn start(workers: usize, config: Config) -> std::io::Result<Pool> {
+        let config = Arc::new(config);
+        let seats: Vec<Seat> = (0..workers).map(|_| Seat::new()).collect::<Result<_, _>>()?;
+        let inboxes: Arc<[_]> = seats.iter().map(|seat| seat.inbox.clone()).collect();
+        let admission = Arc::new(Admission::new(usize::MAX, None));
+        // Made before the threads, so that its drop ends those that were started if a later one can not be.
+        let mut pool = Pool { inboxes: inboxes.clone(), doors: Vec::new(), config: config.clone() };
+        for (index, seat) in seats.into_iter().enumerate() {
+            let (door, adoptions) = crossbeam_channel::unbounded();
+            let (siblings, config, admission) = (inboxes.clone(), config.clone(), admission.clone());
+            let worker = Worker::new(seat, index as u16, siblings, config, ToOwners::default(), adoptions, admission);
+            std::thread::Builder::new().name(format!("ws-client-{index}")).spawn(move || worker.run())?;
+            pool.doors.push(door);
+        }
+        Ok(pool)
+    }
+
+    /// Gives an established connection to the worker with the fewest.
+    pub(super) fn adopt(
+        &self,
+        stream: mio::net::TcpStream,
+        addr: SocketAddr,
+        request: Request,
+        leftover: Vec<u8>,
+        subprotocol: Option<&str>,
+    ) -> Events {
+        let shard = Arc::new(Shard::new(self.config.max_event_buffer_size));
+        // Set once, here.
+        let _ = shard.workers.set(self.inboxes.clone());
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let app = Owned::new(Outlet::new(sender, shard.clone()), request);
+        let events = Events::new(receiver, shard);
+        let adoption = Adoption {
+            stream: Stream::Tcp(stream),
+            role: Role::Client,
+            addr,
+            subprotocol: subprotocol.map(|name| Arc::new(name.to_owned())),
+            leftover,
+            app,
+        };
+        let least = (0..self.doors.len()).min_by_key(|index| self.inboxes[*index].load.load(Ordering::Relaxed));
+        if let Some(index) = least {
+            self.inboxes[index].load.fetch_add(1, Ordering::Relaxed);
+            // A worker that has ended drops the connection, and the channel of events says so.
+            let _ = self.doors[index].send(adoption);
+            self.inboxes[index].wake();
+        }
+        events
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientPool").field("workers", &self.doors.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // The clients are gone, each with a close frame queued; the threads end when these are answered.
+        let deadline = Instant::now() + self.config.close_timeout;
+        for inbox in &*self.inboxes {
+            inbox.send(Command::Shutdown(deadline));
+        }
+    }
+}

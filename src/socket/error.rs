@@ -1,0 +1,75 @@
+//! Why a [`WebSocket`](super::WebSocket) did not do what it was asked.
+
+use std::fmt;
+use std::io;
+
+use crate::error::ControlError;
+use crate::protocol::ProtocolError;
+use crate::protocol::handshake::client::{HandshakeError, UrlError};
+use crate::protocol::http::Response;
+
+/// Why a [`WebSocket`](crate::WebSocket) did not do what it was asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SocketError {
+    /// The stream failed, or ended without a closing handshake.
+    Io(io::Error),
+    /// The stream's own timeout is over, or it does not block and has nothing now; the call can be repeated.
+    Timeout,
+    /// The peer broke the protocol or a limit, and was told so.
+    Protocol(ProtocolError),
+    /// The client's opening handshake was refused, with this response.
+    Refused(Box<Response>),
+    /// The URL is wrong.
+    Url(UrlError),
+    /// The server's answer does not open the connection.
+    Handshake(HandshakeError),
+    /// The connection is closed or closing.
+    Closed,
+    /// A control frame that may not be sent.
+    Invalid(ControlError),
+}
+
+impl fmt::Display for SocketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SocketError::Io(error) => error.fmt(f),
+            SocketError::Timeout => f.write_str("nothing within the stream's timeout"),
+            SocketError::Protocol(error) => write!(f, "the peer broke the protocol: {error}"),
+            SocketError::Refused(response) => write!(f, "the handshake was refused with {}", response.status()),
+            SocketError::Url(error) => error.fmt(f),
+            SocketError::Handshake(error) => error.fmt(f),
+            SocketError::Closed => f.write_str("the connection is closed or closing"),
+            SocketError::Invalid(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SocketError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            SocketError::Io(error) => Some(error),
+            SocketError::Protocol(error) => Some(error),
+            SocketError::Invalid(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for SocketError {
+    fn from(error: io::Error) -> SocketError {
+        SocketError::Io(error)
+    }
+}
+
+impl From<UrlError> for SocketError {
+    fn from(error: UrlError) -> SocketError {
+        SocketError::Url(error)
+    }
+}
+
+impl From<HandshakeError> for SocketError {
+    fn from(error: HandshakeError) -> SocketError {
+        SocketError::Handshake(error)
+    }
+}

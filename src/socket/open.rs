@@ -1,0 +1,161 @@
+//! The opening handshake over a stream that blocks, from either side.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::config::Config;
+use crate::protocol::Role;
+use crate::protocol::handshake::Accept;
+use crate::protocol::handshake::client::{self, ClientRequest, HandshakeError, Url};
+use crate::protocol::handshake::server::{self, Parsed};
+use crate::protocol::http::{HeadLimits, HeadScanner, Reject, Request, Response, ResponseReader};
+use crate::socket::{SocketError, WebSocket};
+use crate::transport::stream::{Io, attempt};
+
+impl<S: Read + Write> WebSocket<S> {
+    /// Does the server's side of the opening handshake, with default limits, whatever the path and the origin. To decide
+    /// about these, see [`accept_with`](WebSocket::accept_with).
+    ///
+    /// # Errors
+    /// The stream fails or times out, or the client sends no valid handshake; then it was answered with the status
+    /// that says so.
+    pub fn accept(stream: S) -> Result<WebSocket<S>, SocketError> {
+        WebSocket::accept_with(stream, &Config::default(), |_| Ok(Accept::new()))
+    }
+
+    /// Does the server's side of the opening handshake as `decide` decides. Of `config` the limits on heads, messages
+    /// count; timeouts are the stream's own.
+    ///
+    /// # Errors
+    /// As [`accept`](WebSocket::accept), and if `decide` rejects the handshake.
+    pub fn accept_with(
+        mut stream: S,
+        config: &Config,
+        decide: impl FnOnce(&Request) -> Result<Accept, Reject>,
+    ) -> Result<WebSocket<S>, SocketError> {
+        let limits = HeadLimits {
+            max_head_size: config.max_head_size,
+            max_headers: config.max_headers,
+            ..HeadLimits::default()
+        };
+        match read_request(&mut stream, &limits).and_then(|(request, leftover)| {
+            let accept = decide(&request)?;
+            let answer = server::respond(&request, &accept).map_err(|_| Response::new(500))?;
+            Ok((answer, accept.chosen_subprotocol().map(str::to_owned), leftover))
+        }) {
+            Ok((answer, subprotocol, leftover)) => {
+                write_all(&mut stream, &answer)?;
+                let mut socket = WebSocket::from_established(stream, Role::Server, leftover, config);
+                socket.subprotocol = subprotocol;
+                Ok(socket)
+            }
+            Err(Unanswered::Refused(refusal)) => {
+                write_all(&mut stream, &refusal.encode())?;
+                Err(SocketError::Refused(refusal))
+            }
+            Err(Unanswered::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Does the client's side of the opening handshake over a stream that is connected to the server, with default
+    /// limits. For `wss://` the stream is one of TLS.
+    ///
+    /// # Errors
+    /// The URL is wrong, the stream fails or times out, or the server's answer does not open the connection.
+    pub fn connect(url: &str, stream: S) -> Result<WebSocket<S>, SocketError> {
+        WebSocket::connect_with(ClientRequest::new(Url::parse(url)?), stream, &Config::default())
+    }
+
+    /// Does the client's side of the opening handshake with a request of one's own.
+    ///
+    /// # Errors
+    /// As [`connect`](WebSocket::connect).
+    pub fn connect_with(request: ClientRequest, mut stream: S, config: &Config) -> Result<WebSocket<S>, SocketError> {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
+        write_all(&mut stream, &request.encode(nonce))?;
+        let limits = HeadLimits {
+            max_head_size: config.max_head_size,
+            max_headers: config.max_headers,
+            ..HeadLimits::default()
+        };
+        let mut reader = ResponseReader::new(limits);
+        let mut received = Vec::new();
+        let (response, size) = loop {
+            if let Some(found) = reader.read(&received).map_err(HandshakeError::from)? {
+                break found;
+            }
+            if read_more(&mut stream, &mut received)? == 0 {
+                return Err(HandshakeError::from(reader.end(&received)).into());
+            }
+        };
+        let leftover = received.split_off(size);
+        let agreed = client::verify(response, &request, nonce).map_err(|error| error.with_body(&leftover))?;
+        let mut socket = WebSocket::from_established(stream, Role::Client, leftover, config);
+        socket.subprotocol = agreed.subprotocol().map(str::to_owned);
+        Ok(socket)
+    }
+}
+
+/// A handshake that has no 101.
+enum Unanswered {
+    Refused(Box<Response>),
+    Failed(SocketError),
+}
+
+impl From<Response> for Unanswered {
+    fn from(refusal: Response) -> Unanswered {
+        Unanswered::Refused(Box::new(refusal))
+    }
+}
+
+/// Reads a request head, and says what came behind it.
+fn read_request(stream: &mut impl Read, limits: &HeadLimits) -> Result<(Request, Vec<u8>), Unanswered> {
+    let mut scanner = HeadScanner::new(*limits);
+    let mut received = Vec::new();
+    let size = loop {
+        match read_more(stream, &mut received) {
+            Ok(0) => return Err(Unanswered::Failed(SocketError::Io(io::ErrorKind::UnexpectedEof.into()))),
+            Ok(_) => {}
+            // RFC 9110 15.5.9: whoever is too slow is told.
+            Err(SocketError::Timeout) => return Err(Response::new(408).into()),
+            Err(error) => return Err(Unanswered::Failed(error)),
+        }
+        if let Some(size) = scanner.scan(&received).map_err(|error| Unanswered::Refused(error.into()))? {
+            break size;
+        }
+    };
+    let leftover = received.split_off(size);
+    // A stream of any kind has no address.
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    match server::parse(&received, nowhere, limits).map_err(Unanswered::Refused)? {
+        Parsed::Upgrade(request) => Ok((request, leftover)),
+        Parsed::Plain(_) => Err(server::upgrade_required().into()),
+    }
+}
+
+fn write_all(stream: &mut impl Write, mut bytes: &[u8]) -> Result<(), SocketError> {
+    while !bytes.is_empty() {
+        match attempt(|| stream.write(bytes)) {
+            Io::Done(size) => bytes = &bytes[size..],
+            Io::NotNow => return Err(SocketError::Timeout),
+            Io::End => return Err(SocketError::Io(io::ErrorKind::WriteZero.into())),
+            Io::Failed(error) => return Err(SocketError::Io(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Reads once; 0 at the end.
+fn read_more(stream: &mut impl Read, received: &mut Vec<u8>) -> Result<usize, SocketError> {
+    let mut chunk = [0; 4096];
+    match attempt(|| stream.read(&mut chunk)) {
+        Io::Done(size) => {
+            received.extend_from_slice(&chunk[..size]);
+            Ok(size)
+        }
+        Io::NotNow => Err(SocketError::Timeout),
+        Io::End => Ok(0),
+        Io::Failed(error) => Err(SocketError::Io(error)),
+    }
+}

@@ -1,0 +1,309 @@
+//! `Client`: blocking and full duplex, its socket on a worker.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::DEADLINE;
+use threadbare::{
+    Accept, Client, ClientPool, CloseCause, CloseCode, Config, ConnectError, Handler, Message, MessageRef, Phase,
+    ReceiveError, Reject, Server, Socket,
+};
+
+struct Echo;
+
+impl Handler for Echo {
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+        if message.as_text() == Some("close me") {
+            socket.close(CloseCode(4001), "as you like").expect("it is open");
+        } else {
+            socket.send(message);
+        }
+    }
+}
+
+fn server() -> Server {
+    let config = Config::default().max_message_size(20 << 20);
+    Server::builder().workers(1).config(config).serve("127.0.0.1:0", |_| Echo).expect("a server")
+}
+
+fn url(addr: SocketAddr) -> String {
+    format!("ws://{addr}/")
+}
+
+/// A server that answers one connection with these bytes, whatever it is asked.
+fn answers(bytes: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut head = [0; 4096];
+        let _ = stream.read(&mut head);
+        stream.write_all(bytes).expect("written");
+        // Until the client hangs up.
+        let _ = stream.read(&mut head);
+    });
+    addr
+}
+
+#[test]
+fn messages_of_every_size_come_back() {
+    let server = server();
+    let client =
+        Client::builder().config(Config::default().max_message_size(20 << 20)).connect(&url(server.local_addr()));
+    let client = client.expect("connected");
+    for size in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20, 16 << 20] {
+        let message = Message::Binary((0..size).map(|n| (n % 251) as u8).collect());
+        client.send(message.clone()).expect("sent");
+        assert!(client.recv_timeout(DEADLINE).expect("received") == message, "{size} bytes");
+    }
+    assert_eq!(client.try_recv(), Err(ReceiveError::Empty));
+    assert_eq!(client.recv_timeout(Duration::from_millis(5)), Err(ReceiveError::Timeout));
+    let reason = client.finish(DEADLINE).expect("in time");
+    assert_eq!((reason.code, reason.cause), (CloseCode::NORMAL_CLOSURE, CloseCause::Local));
+    assert!(client.send("late").is_err() && client.recv().is_err());
+}
+
+#[test]
+fn a_sender_thread_and_a_receiver_thread_share_one_client() {
+    const COUNT: u32 = 1_000_000;
+    let server = server();
+    let client = Arc::new(Client::connect(&url(server.local_addr())).expect("connected"));
+    let sender = thread::spawn({
+        let client = client.clone();
+        move || (0..COUNT).for_each(|n| client.send(n.to_be_bytes().to_vec()).expect("sent"))
+    });
+    let mut messages = client.iter();
+    for n in 0..COUNT {
+        assert_eq!(messages.next(), Some(Message::Binary(n.to_be_bytes().to_vec())));
+    }
+    sender.join().expect("the sender");
+}
+
+#[test]
+fn clients_share_a_pool_and_its_thread() {
+    let server = server();
+    let pool = ClientPool::new(1, Config::default()).expect("a pool");
+    let connect = || Client::builder().pool(&pool).connect(&url(server.local_addr())).expect("connected");
+    let clients: Vec<Client> = (0..50).map(|_| connect()).collect();
+    for (n, client) in clients.iter().enumerate() {
+        client.send(n.to_string()).expect("sent");
+    }
+    for (n, client) in clients.iter().enumerate() {
+        assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from(n.to_string())));
+    }
+    drop(pool);
+    clients[7].send("still here").expect("sent");
+    assert_eq!(clients[7].recv_timeout(DEADLINE), Ok(Message::from("still here")));
+    drop(clients);
+    common::eventually("all are gone", || server.handle().connections() == 0);
+}
+
+#[test]
+fn the_servers_close_is_answered_and_told_after_what_came_before() {
+    let server = server();
+    let client = Client::connect(&url(server.local_addr())).expect("connected");
+    client.send("first").expect("sent");
+    client.send("close me").expect("sent");
+    assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from("first")));
+    let Err(ReceiveError::Closed(reason)) = client.recv_timeout(DEADLINE) else { panic!("an end") };
+    assert_eq!((reason.code, reason.reason.as_str(), reason.cause), (CloseCode(4001), "as you like", CloseCause::Peer));
+    assert_eq!(client.close_reason(), Some(&reason));
+    assert_eq!(client.recv(), Err(reason));
+    common::eventually("the server's end of it", || server.handle().connections() == 0);
+}
+
+#[test]
+fn a_server_that_stops_answering_is_noticed() {
+    let head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Accept: ";
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let silent = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a request");
+            request.push(byte[0]);
+        }
+        let request = String::from_utf8(request).expect("ASCII");
+        let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
+        let accept = threadbare::protocol::handshake::accept_key(key);
+        stream.write_all(&[head, accept.as_bytes(), b"\r\n\r\n\x81\x05early"].concat()).expect("written");
+        stream
+    });
+    let interval = Duration::from_millis(200);
+    let config = Config::default().ping_interval(interval).pong_timeout(interval);
+    let client = Client::builder().config(config).connect(&url(addr)).expect("connected");
+    let _stream = silent.join().expect("the server");
+    let start = Instant::now();
+    // H-01: what came behind the 101 is the first message.
+    assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from("early")));
+    let Err(ReceiveError::Closed(reason)) = client.recv_timeout(DEADLINE) else { panic!("an end") };
+    assert_eq!((reason.code, reason.cause), (CloseCode::ABNORMAL_CLOSURE, CloseCause::TimedOut));
+    assert!(start.elapsed() >= interval, "{:?}", start.elapsed());
+}
+
+#[test]
+fn h_05_answers_that_open_no_connection_are_refused() {
+    let open = |bytes| Client::connect(&url(answers(bytes))).expect_err("no connection").to_string();
+    assert!(open(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").contains("200"));
+    assert!(open(b"SSH-2.0-OpenSSH_9.2\r\n").contains("HTTP"));
+    assert!(open(b"HTTP/1.1 302 Found\r\nLocation: ws://example.com/\r\n\r\n").contains("redirects"));
+    let wrong = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                  Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    assert!(open(wrong).contains("does not answer the request's key"));
+}
+
+#[test]
+fn a_refusal_hands_over_status_headers_and_body() {
+    let server = Server::builder()
+        .workers(1)
+        .on_request(|_| Err(Reject::new(401).header("X-Why", "no badge").expect("a header").text("show your badge")))
+        .bind("127.0.0.1:0")
+        .expect("a server");
+    let error = Client::connect(&url(server.local_addr())).expect_err("refused");
+    let ConnectError::Handshake(threadbare::HandshakeError::Refused(refusal)) = error else { panic!("{error}") };
+    assert_eq!((refusal.status(), refusal.head().header("X-Why")), (401, Some("no badge")));
+    assert_eq!(refusal.body(), b"show your badge");
+}
+
+#[test]
+fn headers_and_subprotocols_reach_the_server() {
+    let server = Server::builder()
+        .workers(1)
+        .on_request(|request| {
+            assert_eq!(
+                (request.path(), request.query(), request.header("X-Token")),
+                ("/chat", Some("room=1"), Some("7"))
+            );
+            Ok(Accept::new().subprotocol("superchat").header("X-Hello", "you").expect("a header"))
+        })
+        .bind("127.0.0.1:0")
+        .expect("a server");
+    let client = Client::builder()
+        .header("X-Token", "7")
+        .subprotocols(["chat", "superchat"])
+        .socket_hook(|socket| socket.set_ttl(33))
+        .connect(&format!("http://{}/chat?room=1", server.local_addr()))
+        .expect("connected");
+    assert_eq!((client.subprotocol(), client.response().header("X-Hello")), (Some("superchat"), Some("you")));
+    let bad = Client::builder().header("X-Bad", "a\r\nb").connect("ws://127.0.0.1:1/").expect_err("a bad header");
+    assert!(matches!(bad, ConnectError::Header(_)), "{bad}");
+}
+
+#[test]
+fn every_phase_has_its_deadline() {
+    // A listener that never accepts: the kernel connects, and nobody answers.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let timeout = Duration::from_millis(50);
+    let start = Instant::now();
+    let error = Client::builder().timeout(timeout).connect(&url(addr)).expect_err("silence");
+    assert!(matches!(error, ConnectError::Timeout(Phase::Handshake)), "{error}");
+    assert!((timeout..DEADLINE).contains(&start.elapsed()), "{:?}", start.elapsed());
+    drop(listener);
+    let error = Client::connect(&url(addr)).expect_err("nobody listens");
+    assert!(matches!(error, ConnectError::Io(_)), "{error}");
+    assert!(matches!(Client::connect("wss://127.0.0.1/"), Err(ConnectError::Tls)));
+    assert!(matches!(Client::connect("gopher://127.0.0.1/"), Err(ConnectError::Url(_))));
+}
+
+#[test]
+fn redirects_are_followed_where_that_is_allowed() {
+    let server = server();
+    let addr = server.local_addr();
+    let redirecting = Server::builder()
+        .workers(1)
+        .on_request(move |_| Err(Reject::new(307).header("Location", &format!("ws://{addr}/")).expect("a header")))
+        .bind("127.0.0.1:0")
+        .expect("a server");
+    let from = url(redirecting.local_addr());
+    let client = Client::builder().max_redirects(1).connect(&from).expect("connected");
+    client.send("there").expect("sent");
+    assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from("there")));
+    assert!(Client::connect(&from).is_err(), "not unless asked to");
+    let round = Server::builder()
+        .workers(1)
+        .on_request(|request| {
+            let here = format!("ws://{}/", request.host().expect("a host"));
+            Err(Reject::new(302).header("Location", &here).expect("a header"))
+        })
+        .bind("127.0.0.1:0")
+        .expect("a server");
+    let error = Client::builder().max_redirects(3).connect(&url(round.local_addr())).expect_err("round and round");
+    assert!(matches!(error, ConnectError::TooManyRedirects), "{error}");
+}
+
+#[test]
+fn proxies_let_clients_through() {
+    let server = server();
+    for scheme in ["http", "socks5"] {
+        let proxy = proxy(scheme);
+        let client = Client::builder().proxy(&format!("{scheme}://{proxy}")).connect(&url(server.local_addr()));
+        let client = client.unwrap_or_else(|error| panic!("{scheme}: {error}"));
+        client.send(scheme).expect("sent");
+        assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from(scheme)));
+    }
+}
+
+/// A proxy for one connection, that passes on bytes once it knows where to.
+fn proxy(scheme: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        let target = if scheme == "http" {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                client.read_exact(&mut byte).expect("a request");
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).expect("ASCII");
+            client.write_all(b"HTTP/1.1 200 Go ahead\r\n\r\n").expect("written");
+            head.split(' ').nth(1).expect("a target").to_owned()
+        } else {
+            let mut greeting = [0; 2];
+            client.read_exact(&mut greeting).expect("a greeting");
+            let mut methods = vec![0; usize::from(greeting[1])];
+            client.read_exact(&mut methods).expect("methods");
+            client.write_all(&[5, 0]).expect("written");
+            let mut request = [0; 10];
+            client.read_exact(&mut request).expect("a request for an IPv4 address");
+            assert_eq!(request[..4], [5, 1, 0, 1]);
+            client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).expect("written");
+            let port = u16::from_be_bytes([request[8], request[9]]);
+            format!("{}.{}.{}.{}:{port}", request[4], request[5], request[6], request[7])
+        };
+        let server = std::net::TcpStream::connect(target).expect("the server");
+        let mut ways = [(client.try_clone(), server.try_clone()), (server.try_clone(), client.try_clone())]
+            .map(|(from, to)| (from.expect("a socket"), to.expect("a socket")))
+            .into_iter()
+            .map(|(mut from, mut to)| thread::spawn(move || std::io::copy(&mut from, &mut to)))
+            .collect::<Vec<_>>();
+        ways.drain(..).for_each(|way| drop(way.join()));
+    });
+    addr
+}
+
+#[test]
+fn a_client_can_be_waited_for_in_a_select() {
+    let server = server();
+    let client = Client::connect(&url(server.local_addr())).expect("connected");
+    let ticks = crossbeam_channel::never::<()>();
+    client.send("selected").expect("sent");
+    crossbeam_channel::select! {
+        recv(client.events().as_channel()) -> batch => {
+            let events: Vec<_> = batch.expect("a batch").collect();
+            assert!(matches!(&events[..], [threadbare::Event::Message(_, message)] if message.as_text() == Some("selected")));
+        },
+        recv(ticks) -> _ => unreachable!("never"),
+        default(DEADLINE) => panic!("nothing came"),
+    }
+}
