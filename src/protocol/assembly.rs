@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use crate::protocol::deflate::{Codec, Extension, Sink};
 use crate::protocol::error::ProtocolError;
-use crate::protocol::frame::{FrameHeader, MAX_HEADER_SIZE, Opcode};
+use crate::protocol::frame::{FrameHeader, MAX_HEADER_SIZE, Opcode, RSV1};
 use crate::protocol::mask;
 use crate::protocol::message::Assembled;
 use crate::protocol::utf8::Validator;
@@ -25,9 +26,19 @@ pub(super) struct Assembly {
     cut_len: u8,
     frame: Option<FrameUnderWay>,
     message: Option<Opcode>,
+    /// The message is compressed: what is kept of it is what it inflates to.
+    compressed: bool,
     utf8: Validator,
     payload: Assembled,
     control: Vec<u8>,
+}
+
+/// What there is of a message between two fragments.
+pub(super) enum MessageUnderWay {
+    /// This many bytes.
+    Plain(u64),
+    /// What was inflated, which is counted as it comes.
+    Compressed,
 }
 
 /// What the end of a frame brought.
@@ -66,9 +77,12 @@ impl Assembly {
         self.frame.is_none()
     }
 
-    /// The opcode of the message between two fragments, and the bytes it has so far.
-    pub(super) fn message_under_way(&self) -> Option<(Opcode, u64)> {
-        self.message.map(|opcode| (opcode, self.payload.filled as u64))
+    /// The message between two fragments.
+    pub(super) fn message_under_way(&self) -> Option<MessageUnderWay> {
+        self.message.map(|_| match self.compressed {
+            true => MessageUnderWay::Compressed,
+            false => MessageUnderWay::Plain(self.payload.filled as u64),
+        })
     }
 
     /// Whether nothing is kept, so that the whole of it can go.
@@ -77,17 +91,28 @@ impl Assembly {
     }
 
     /// Starts a frame that was checked.
-    pub(super) fn begin(&mut self, header: FrameHeader) {
+    pub(super) fn begin(&mut self, header: FrameHeader, extension: Option<&mut Extension>) {
         if matches!(header.opcode, Opcode::Text | Opcode::Binary) {
             self.message = Some(header.opcode);
+            self.compressed = header.rsv == RSV1;
+            if let (true, Some(extension)) = (self.compressed, extension) {
+                extension.begin();
+            }
         }
         self.frame = Some(FrameUnderWay { header, received: 0 });
     }
 
-    /// Takes payload of the frame under way from the front of `input`, unmasks it there and keeps it.
+    /// Takes payload of the frame under way from the front of `input`, unmasks it there and keeps it, inflated if it is
+    /// compressed.
     ///
     /// Memory grows with what is received, never with what a header promises.
-    pub(super) fn take_payload(&mut self, input: &mut [u8]) -> Result<(Option<Completed>, usize), ProtocolError> {
+    pub(super) fn take_payload(
+        &mut self,
+        input: &mut [u8],
+        limit: u64,
+        extension: Option<&mut Extension>,
+        codec: &mut Codec,
+    ) -> Result<(Option<Completed>, usize), ProtocolError> {
         let Some(frame) = &mut self.frame else { return Ok((None, 0)) };
         let rest = frame.header.payload_len - frame.received;
         let taken = usize::try_from(rest).map_or(input.len(), |rest| rest.min(input.len()));
@@ -95,6 +120,12 @@ impl Assembly {
         frame.unmask(piece);
         if frame.header.opcode.is_control() {
             self.control.extend_from_slice(piece);
+        } else if let (true, Some(extension)) = (self.compressed, extension) {
+            let last = frame.header.fin && frame.is_complete();
+            extension.inflate(piece, codec, self.sink(limit))?;
+            if last {
+                extension.finish(codec, self.sink(limit))?;
+            }
         } else {
             if self.message == Some(Opcode::Text) {
                 self.utf8.feed(piece)?;
@@ -104,10 +135,17 @@ impl Assembly {
         Ok((self.complete_frame()?, taken))
     }
 
-    /// How many bytes of payload the data frame under way still lacks.
+    fn sink(&mut self, limit: u64) -> Sink<'_> {
+        let utf8 = (self.message == Some(Opcode::Text)).then_some(&mut self.utf8);
+        Sink { message: &mut self.payload, utf8, limit }
+    }
+
+    /// How many bytes of payload the data frame under way still lacks, unless they are to be inflated first.
     pub(super) fn lacks(&self) -> u64 {
         match &self.frame {
-            Some(frame) if !frame.header.opcode.is_control() => frame.header.payload_len - frame.received,
+            Some(frame) if !frame.header.opcode.is_control() && !self.compressed => {
+                frame.header.payload_len - frame.received
+            }
             _ => 0,
         }
     }
@@ -157,7 +195,7 @@ impl Assembly {
     }
 
     fn complete_frame(&mut self) -> Result<Option<Completed>, ProtocolError> {
-        let Some(frame) = self.frame.take_if(|frame| frame.received == frame.header.payload_len) else {
+        let Some(frame) = self.frame.take_if(|frame| frame.is_complete()) else {
             return Ok(None);
         };
         if frame.header.opcode.is_control() {
@@ -170,6 +208,7 @@ impl Assembly {
         let is_text = self.message.take() == Some(Opcode::Text);
         // RFC 6455 5.6: the whole message must be valid UTF-8, though a frame of it may end inside a character.
         self.utf8.finish()?;
+        self.compressed = false;
         let mut message = std::mem::take(&mut self.payload);
         message.is_text = is_text;
         Ok(Some(Completed::Message(message)))
@@ -177,6 +216,10 @@ impl Assembly {
 }
 
 impl FrameUnderWay {
+    fn is_complete(&self) -> bool {
+        self.received == self.header.payload_len
+    }
+
     fn unmask(&mut self, piece: &mut [u8]) {
         if let Some(key) = self.header.mask {
             mask::apply(piece, mask::rotated(key, self.received));

@@ -1,12 +1,13 @@
-//! An established connection as a state machine (RFC 6455 5 to 7).
+//! An established connection as a state machine (RFC 6455 5 to 7, RFC 7692 6).
 
 use std::borrow::Cow;
 use std::ops::Not;
 
-use crate::protocol::assembly::{Assembly, Completed};
+use crate::protocol::assembly::{Assembly, Completed, MessageUnderWay};
 use crate::protocol::close::CloseFrame;
+use crate::protocol::deflate::{Codec, Extension};
 use crate::protocol::error::ProtocolError;
-use crate::protocol::frame::{self, FrameHeader, Opcode};
+use crate::protocol::frame::{self, FrameHeader, Opcode, RSV1};
 use crate::protocol::mask::{self, MaskingKey};
 use crate::protocol::message::{Assembled, MessageRef};
 
@@ -48,7 +49,7 @@ pub enum Received<'a> {
     Nothing,
     /// A message that lay whole in the input.
     Message(MessageRef<'a>),
-    /// A message gathered from several reads or fragments.
+    /// A message gathered from several reads or fragments, or inflated.
     Assembled(Assembled),
     /// A ping; a pong with the same payload is due (RFC 6455 5.5.2).
     Ping(Cow<'a, [u8]>),
@@ -79,13 +80,22 @@ pub struct Connection {
     failed: bool,
     max_message_size: u64,
     assembly: Option<Box<Assembly>>,
+    pub(super) extension: Option<Extension>,
 }
 
 impl Connection {
     /// A connection whose opening handshake is done. `max_message_size` is in bytes.
     #[must_use]
     pub fn new(role: Role, max_message_size: u64) -> Connection {
-        Connection { role, close_sent: false, close_received: false, failed: false, max_message_size, assembly: None }
+        Connection {
+            role,
+            close_sent: false,
+            close_received: false,
+            failed: false,
+            max_message_size,
+            assembly: None,
+            extension: None,
+        }
     }
 
     /// Which end this is.
@@ -128,21 +138,40 @@ impl Connection {
     /// [`fail`](Self::fail).
     #[inline]
     pub fn receive<'a>(&mut self, input: &'a mut [u8]) -> Result<(usize, Received<'a>), ProtocolError> {
+        self.receive_with(input, &mut Codec::new())
+    }
+
+    /// As [`receive`](Self::receive), for connections that may have negotiated permessage-deflate: compressed messages
+    /// are inflated with what `codec` holds for all connections, rather than with something made for each.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    #[inline]
+    pub fn receive_with<'a>(
+        &mut self,
+        input: &'a mut [u8],
+        codec: &mut Codec,
+    ) -> Result<(usize, Received<'a>), ProtocolError> {
         if self.close_received || self.failed {
             return Ok((input.len(), Received::Nothing));
         }
-        let received = if self.assembly.is_none() { self.receive_whole(input) } else { self.receive_part(input) };
+        let received =
+            if self.assembly.is_none() { self.receive_whole(input, codec) } else { self.receive_part(input, codec) };
         self.failed = received.is_err();
         received
     }
 
     /// The common case: nothing is kept from before, and the frame lies whole in the input.
-    fn receive_whole<'a>(&mut self, input: &'a mut [u8]) -> Result<(usize, Received<'a>), ProtocolError> {
-        let Some((header, header_size)) = FrameHeader::parse(input)? else { return self.receive_part(input) };
+    fn receive_whole<'a>(
+        &mut self,
+        input: &'a mut [u8],
+        codec: &mut Codec,
+    ) -> Result<(usize, Received<'a>), ProtocolError> {
+        let Some((header, header_size)) = FrameHeader::parse(input)? else { return self.receive_part(input, codec) };
         self.check(&header, None)?;
         let whole = usize::try_from(header.payload_len).ok().and_then(|size| header_size.checked_add(size));
         match whole {
-            Some(whole) if whole <= input.len() && header.fin => {
+            Some(whole) if whole <= input.len() && header.fin && header.rsv == 0 => {
                 let payload = input.get_mut(header_size..whole).unwrap_or_default();
                 if let Some(key) = header.mask {
                     mask::apply(payload, key);
@@ -159,13 +188,17 @@ impl Connection {
                 };
                 Ok((whole, received))
             }
-            _ => self.receive_part(input),
+            _ => self.receive_part(input, codec),
         }
     }
 
-    /// Part of a header or payload, or a frame of a fragmented message.
+    /// Part of a header or payload, or a frame of a fragmented or compressed message.
     #[cold]
-    fn receive_part<'a>(&mut self, input: &'a mut [u8]) -> Result<(usize, Received<'a>), ProtocolError> {
+    fn receive_part<'a>(
+        &mut self,
+        input: &'a mut [u8],
+        codec: &mut Codec,
+    ) -> Result<(usize, Received<'a>), ProtocolError> {
         let mut assembly = self.assembly.take().unwrap_or_default();
         let mut taken = 0;
         if assembly.wants_header() {
@@ -173,12 +206,14 @@ impl Connection {
             taken = size;
             if let Some(header) = header {
                 self.check(&header, assembly.message_under_way())?;
-                assembly.begin(header);
+                assembly.begin(header, self.extension.as_mut());
             }
         }
         let mut received = Received::Nothing;
         if !assembly.wants_header() {
-            let (completed, size) = assembly.take_payload(input.get_mut(taken..).unwrap_or_default())?;
+            let (limit, extension) = (self.max_message_size, self.extension.as_mut());
+            let input = input.get_mut(taken..).unwrap_or_default();
+            let (completed, size) = assembly.take_payload(input, limit, extension, codec)?;
             taken += size;
             received = self.completed(completed)?;
         }
@@ -210,7 +245,7 @@ impl Connection {
 
     /// What a header alone can be refused for.
     #[inline]
-    fn check(&self, header: &FrameHeader, message: Option<(Opcode, u64)>) -> Result<(), ProtocolError> {
+    fn check(&self, header: &FrameHeader, message: Option<MessageUnderWay>) -> Result<(), ProtocolError> {
         match (self.role, header.mask) {
             // RFC 6455 5.1: "The server MUST close the connection upon receiving a frame that is not masked."
             (Role::Server, None) => return Err(ProtocolError::UnmaskedFrame),
@@ -219,12 +254,15 @@ impl Connection {
             _ => {}
         }
         // RFC 6455 5.2: RSV1 to RSV3 "MUST be 0 unless an extension is negotiated that defines meanings".
-        if header.rsv != 0 {
+        if header.rsv != 0 && !self.is_compressed(header) {
             return Err(ProtocolError::ReservedBits(header.rsv));
         }
         let before = match (header.opcode, message) {
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(()),
-            (Opcode::Continuation, Some((_, before))) => before,
+            // What is compressed may be larger than what it stands for, which is what the limit is on.
+            (Opcode::Continuation, Some(MessageUnderWay::Compressed)) => return Ok(()),
+            (Opcode::Text | Opcode::Binary, None) if header.rsv != 0 => return Ok(()),
+            (Opcode::Continuation, Some(MessageUnderWay::Plain(before))) => before,
             (Opcode::Text | Opcode::Binary, None) => 0,
             // RFC 6455 5.4: a continuation belongs to a message, and "the fragments of one message MUST NOT be
             // interleaved between the fragments of another".
@@ -239,8 +277,17 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether this is the first frame of a compressed message. RFC 7692 6: the bit is on that frame alone, and never on
+    /// a control frame.
+    #[cold]
+    fn is_compressed(&self, header: &FrameHeader) -> bool {
+        let starts_message = matches!(header.opcode, Opcode::Text | Opcode::Binary);
+        header.rsv == RSV1 && starts_message && self.extension.is_some()
+    }
+
     /// How many bytes of payload the data frame under way still lacks: what is worth receiving straight into the
     /// message's own buffer with [`spare_mut`](Self::spare_mut).
+    /// None of a compressed message, which has to be inflated first.
     #[must_use]
     pub fn lacks(&self) -> u64 {
         self.assembly.as_ref().map_or(0, |assembly| assembly.lacks())
@@ -321,9 +368,16 @@ impl Connection {
         self.close(Some(close), key, out);
         self.failed = true;
         self.assembly = None;
+        if let Some(extension) = &mut self.extension {
+            extension.abandon();
+        }
     }
 }
 
 #[cfg(test)]
 #[path = "connection_tests.rs"]
 mod tests;
+
+#[cfg(all(test, feature = "deflate"))]
+#[path = "connection_deflate_tests.rs"]
+mod deflate_tests;

@@ -3,12 +3,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::protocol::close::CloseCode;
 
-const KEY: MaskingKey = [0x37, 0xfa, 0x21, 0x3d];
-const LIMIT: u64 = 1 << 20;
+pub(super) const KEY: MaskingKey = [0x37, 0xfa, 0x21, 0x3d];
+pub(super) const LIMIT: u64 = 1 << 20;
 
 /// What an application sees of a connection.
 #[derive(Clone, Debug, PartialEq)]
-enum Seen {
+pub(super) enum Seen {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
@@ -34,13 +34,21 @@ fn seen(received: Received<'_>) -> Option<Seen> {
 
 /// Feeds `pieces` one after the other.
 fn feed<'a>(role: Role, limit: u64, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
-    let mut connection = Connection::new(role, limit);
+    feed_to(&mut Connection::new(role, limit), &mut Codec::new(), pieces)
+}
+
+/// Feeds `pieces` one after the other to a connection that may know of more.
+pub(super) fn feed_to<'a>(
+    connection: &mut Connection,
+    codec: &mut Codec,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Vec<Seen> {
     let mut events = Vec::new();
     for piece in pieces {
         let mut piece = piece.to_vec();
         let mut rest = &mut piece[..];
         while !rest.is_empty() {
-            match connection.receive(rest) {
+            match connection.receive_with(rest, codec) {
                 Ok((taken, received)) => {
                     assert!(taken > 0, "every step takes something");
                     events.extend(seen(received));
@@ -71,7 +79,7 @@ fn every_way(bytes: &[u8]) -> Vec<Seen> {
 }
 
 /// A client's frame.
-fn client_frame(fin: bool, rsv: u8, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+pub(super) fn client_frame(fin: bool, rsv: u8, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     FrameHeader { fin, rsv, ..FrameHeader::new(opcode, payload.len() as u64, Some(KEY)) }.encode(&mut out);
     let start = out.len();
@@ -80,7 +88,7 @@ fn client_frame(fin: bool, rsv: u8, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     client_frame(true, 0, opcode, payload)
 }
 
@@ -88,7 +96,7 @@ fn fragment(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     client_frame(false, 0, opcode, payload)
 }
 
-fn failure(error: ProtocolError) -> Vec<Seen> {
+pub(super) fn failure(error: ProtocolError) -> Vec<Seen> {
     vec![Seen::Failed(error)]
 }
 

@@ -36,6 +36,8 @@ pub enum ProtocolError {
     InvalidCloseCode(CloseCode),
     /// Text, or a close reason, that is not UTF-8 (RFC 6455 8.1).
     InvalidUtf8,
+    /// A compressed message that does not inflate (RFC 7692 7.2.2).
+    InvalidDeflate,
     /// A message over the limit.
     MessageTooBig {
         /// The size that the message would have had at least, in bytes.
@@ -63,7 +65,8 @@ impl ProtocolError {
             | ProtocolError::UnfinishedMessage
             | ProtocolError::CloseWithoutCode
             | ProtocolError::InvalidCloseCode(_) => CloseCode::PROTOCOL_ERROR,
-            ProtocolError::InvalidUtf8 => CloseCode::INVALID_FRAME_PAYLOAD_DATA,
+            // RFC 6455 7.4.1: "data within a message that was not consistent with the type of the message".
+            ProtocolError::InvalidUtf8 | ProtocolError::InvalidDeflate => CloseCode::INVALID_FRAME_PAYLOAD_DATA,
             ProtocolError::MessageTooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
         }
     }
@@ -91,6 +94,7 @@ impl fmt::Display for ProtocolError {
             ProtocolError::CloseWithoutCode => f.write_str("close frame with a body of one byte"),
             ProtocolError::InvalidCloseCode(code) => write!(f, "close code {code} must not be sent"),
             ProtocolError::InvalidUtf8 => f.write_str("text is not UTF-8"),
+            ProtocolError::InvalidDeflate => f.write_str("compressed message does not inflate"),
             ProtocolError::MessageTooBig { size, limit } => {
                 write!(f, "message of {size} bytes or more is over the limit of {limit}")
             }

@@ -9,6 +9,9 @@ pub const MAX_HEADER_SIZE: usize = 14;
 /// RFC 6455 5.5: "All control frames MUST have a payload length of 125 bytes or less".
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
 
+/// The reserved bit that marks a compressed message on its first frame (RFC 7692 6).
+pub const RSV1: u8 = 0b100;
+
 /// What a frame carries (RFC 6455 5.2, "Opcode").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -167,10 +170,21 @@ impl FrameHeader {
 /// Appends a whole frame to `out`; its payload is masked on the way if there is a key.
 #[inline]
 pub fn encode(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<MaskingKey>) {
-    FrameHeader::new(opcode, payload.len() as u64, mask).encode(out);
+    encode_behind(out, FrameHeader::new(opcode, payload.len() as u64, mask), payload);
+}
+
+/// Appends a whole frame whose payload is compressed to `out`.
+pub fn encode_compressed(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<MaskingKey>) {
+    let header = FrameHeader::new(opcode, payload.len() as u64, mask);
+    encode_behind(out, FrameHeader { rsv: RSV1, ..header }, payload);
+}
+
+#[inline]
+fn encode_behind(out: &mut Vec<u8>, header: FrameHeader, payload: &[u8]) {
+    header.encode(out);
     let start = out.len();
     out.extend_from_slice(payload);
-    if let (Some(key), Some(copy)) = (mask, out.get_mut(start..)) {
+    if let (Some(key), Some(copy)) = (header.mask, out.get_mut(start..)) {
         mask::apply(copy, key);
     }
 }

@@ -1,4 +1,4 @@
-//! What RFC 6455 says, and nothing of sockets, threads, clocks or randomness: bytes in, events and bytes out.
+//! What RFC 6455 and RFC 7692 say, and nothing of sockets, threads, clocks or randomness: bytes in, events and bytes out.
 //!
 //! [`Connection`] is the state machine of an established connection; [`handshake`] is how one comes about. A test or a
 //! fuzzer drives either with byte slices alone, and so can a program with a transport of its own.
@@ -7,6 +7,7 @@
 mod assembly;
 pub mod close;
 pub mod connection;
+pub mod deflate;
 mod error;
 pub mod frame;
 pub mod handshake;

@@ -47,6 +47,11 @@ pub fn parse(head: &[u8], addr: SocketAddr, limits: &HeadLimits) -> Result<Parse
 ///
 /// `request` is one that [`parse`] found to be an upgrade.
 pub fn respond(request: &Request, accept: &Accept) -> Result<Vec<u8>, AcceptError> {
+    respond_with(request, accept, None)
+}
+
+/// The 101 that opens the connection with `extensions`, a value of `Sec-WebSocket-Extensions` (RFC 6455 9.1).
+pub fn respond_with(request: &Request, accept: &Accept, extensions: Option<&str>) -> Result<Vec<u8>, AcceptError> {
     let key = request.header("Sec-WebSocket-Key").ok_or(AcceptError::NotAHandshake)?;
     let mut head =
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
@@ -59,6 +64,11 @@ pub fn respond(request: &Request, accept: &Accept) -> Result<Vec<u8>, AcceptErro
         let offered = request.subprotocols().find(|offer| *offer == chosen);
         let offered = offered.ok_or_else(|| AcceptError::SubprotocolNotOffered(chosen.to_owned()))?;
         for part in ["Sec-WebSocket-Protocol: ", offered, "\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+    }
+    if let Some(extensions) = extensions {
+        for part in ["Sec-WebSocket-Extensions: ", extensions, "\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
     }

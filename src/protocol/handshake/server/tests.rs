@@ -340,6 +340,14 @@ fn header_name() -> impl Strategy<Value = &'static str> {
     ])
 }
 
+#[test]
+fn an_extension_that_was_agreed_on_is_answered() {
+    let request = upgrade(&handshake("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"));
+    let answer = |extensions| String::from_utf8(respond_with(&request, &Accept::new(), extensions).unwrap()).unwrap();
+    assert!(!answer(None).contains("Extensions"));
+    assert!(answer(Some("permessage-deflate")).contains("\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 

@@ -1,0 +1,351 @@
+use flate2::{Compress, Compression as Level};
+use proptest::prelude::*;
+
+use super::tests::{KEY, LIMIT, Seen, client_frame, failure, feed_to, frame};
+use super::*;
+use crate::protocol::close::CloseCode;
+use crate::protocol::deflate::Compression;
+use crate::protocol::deflate::tests::{bomb, params, payload, zlib_deflate};
+
+fn server(takeover: bool, limit: u64) -> Connection {
+    Connection::new(Role::Server, limit).with_deflate(params(takeover, 15, 1))
+}
+
+fn whole(takeover: bool, limit: u64, bytes: &[u8]) -> Vec<Seen> {
+    feed_to(&mut server(takeover, limit), &mut Codec::new(), [bytes])
+}
+
+/// The same bytes whole, byte by byte, and cut in two at every offset, with and without context takeover.
+fn every_way(bytes: &[u8], limit: u64) -> Vec<Seen> {
+    let events = whole(true, limit, bytes);
+    let mut codec = Codec::new();
+    for takeover in [true, false] {
+        assert_eq!(whole(takeover, limit, bytes), events, "{bytes:02x?}");
+        assert_eq!(feed_to(&mut server(takeover, limit), &mut codec, bytes.chunks(1)), events, "{bytes:02x?}");
+        for cut in 1..bytes.len() {
+            let pieces = [&bytes[..cut], &bytes[cut..]];
+            assert_eq!(feed_to(&mut server(takeover, limit), &mut codec, pieces), events, "cut at {cut}: {bytes:02x?}");
+        }
+    }
+    events
+}
+
+fn deflated(plain: &[u8]) -> Vec<u8> {
+    zlib_deflate(&mut Compress::new(Level::new(6), false), plain)
+}
+
+fn text(text: &str) -> Seen {
+    Seen::Text(text.into())
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    assert!(size_of::<Connection>() <= 24 + 8);
+}
+
+#[test]
+fn the_frames_of_rfc_7692_7_2_3() {
+    let examples: [&[&[u8]]; 5] = [
+        &[b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"],
+        &[b"\x41\x03\xf2\x48\xcd", b"\x80\x04\xc9\xc9\x07\x00"],
+        &[b"\xc1\x0b\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00"],
+        &[b"\xc1\x08\xf3\x48\xcd\xc9\xc9\x07\x00\x00"],
+        &[b"\xc1\x0d\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00"],
+    ];
+    for frames in examples {
+        let mut client = Connection::new(Role::Client, 5).with_deflate(params(false, 15, 1));
+        let events = feed_to(&mut client, &mut Codec::new(), frames.iter().copied());
+        assert_eq!(events, [text("Hello")], "{frames:02x?}");
+    }
+    // 7.2.3.2: the second message refers to the first, and without takeover must not.
+    let frames: [&[u8]; 2] = [b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00", b"\xc1\x05\xf2\x00\x11\x00\x00"];
+    let client = |takeover| Connection::new(Role::Client, 5).with_deflate(params(takeover, 15, 1));
+    assert_eq!(feed_to(&mut client(true), &mut Codec::new(), frames), [text("Hello"), text("Hello")]);
+    assert_eq!(
+        feed_to(&mut client(false), &mut Codec::new(), frames),
+        [text("Hello"), Seen::Failed(ProtocolError::InvalidDeflate)]
+    );
+    let mut server = Connection::new(Role::Server, LIMIT).with_deflate(params(true, 15, 6));
+    let (mut out, mut codec) = (Vec::new(), Codec::new());
+    for _ in 0..2 {
+        let payload = server.compress(b"Hello", Compression::Auto, &mut codec).expect("always, under takeover");
+        frame::encode_compressed(&mut out, Opcode::Text, payload, None);
+    }
+    assert_eq!(out, frames.concat());
+}
+
+#[test]
+fn p_05_rsv1_is_for_the_first_frame_of_a_message_alone() {
+    let hello = deflated(b"Hello");
+    let start = client_frame(false, RSV1, Opcode::Text, &hello[..3]);
+    let rest = |rsv| client_frame(true, rsv, Opcode::Continuation, &hello[3..]);
+    assert_eq!(every_way(&[start.clone(), rest(0)].concat(), LIMIT), [text("Hello")]);
+    assert_eq!(every_way(&[start.clone(), rest(RSV1)].concat(), LIMIT), failure(ProtocolError::ReservedBits(RSV1)));
+    // on a continuation of a message that is not compressed, too.
+    let plain = client_frame(false, 0, Opcode::Text, b"a");
+    assert_eq!(every_way(&[plain, rest(RSV1)].concat(), LIMIT), failure(ProtocolError::ReservedBits(RSV1)));
+    for opcode in [Opcode::Ping, Opcode::Pong, Opcode::Close] {
+        let control = client_frame(true, RSV1, opcode, b"");
+        assert_eq!(every_way(&control, LIMIT), failure(ProtocolError::ReservedBits(RSV1)));
+        assert_eq!(every_way(&[start.clone(), control].concat(), LIMIT), failure(ProtocolError::ReservedBits(RSV1)));
+    }
+    for rsv in [0b001, 0b010, 0b011, 0b101, 0b110, 0b111] {
+        let bytes = client_frame(true, rsv, Opcode::Text, &hello);
+        assert_eq!(every_way(&bytes, LIMIT), failure(ProtocolError::ReservedBits(rsv)));
+    }
+    let twice = [start.clone(), start].concat();
+    assert_eq!(every_way(&twice, LIMIT), failure(ProtocolError::UnfinishedMessage));
+    let plain = feed_to(&mut Connection::new(Role::Server, LIMIT), &mut Codec::new(), [&frame(Opcode::Text, b"x")[..]]);
+    assert_eq!(plain, [text("x")]);
+}
+
+#[test]
+fn p_12_compressed_data_that_is_not_is_refused_with_1007() {
+    let bad = client_frame(true, RSV1, Opcode::Binary, b"\x06\x00");
+    assert_eq!(every_way(&bad, LIMIT), failure(ProtocolError::InvalidDeflate));
+    assert_eq!(ProtocolError::InvalidDeflate.close_code(), CloseCode::INVALID_FRAME_PAYLOAD_DATA);
+    // In the first frame that is wrong, not at the message's end.
+    let start = client_frame(false, RSV1, Opcode::Binary, b"\x06\x00");
+    assert_eq!(every_way(&start, LIMIT), failure(ProtocolError::InvalidDeflate));
+}
+
+#[test]
+fn p_07_compressed_text_is_refused_at_its_first_wrong_byte() {
+    // Stored blocks, so that what is inflated follows what is received byte by byte.
+    let mut compress = Compress::new(Level::none(), false);
+    let bytes = zlib_deflate(&mut compress, b"\xce\xba\xe1\xbd\xb9\xf4\x90\x80\x80edited");
+    let first = client_frame(false, RSV1, Opcode::Text, &bytes[..5 + 6]);
+    assert_eq!(every_way(&first, LIMIT), []);
+    let second = client_frame(false, 0, Opcode::Continuation, &bytes[5 + 6..5 + 7]);
+    assert_eq!(every_way(&[first, second].concat(), LIMIT), failure(ProtocolError::InvalidUtf8));
+    let cut = client_frame(true, RSV1, Opcode::Text, &deflated(b"\xe2\x82"));
+    assert_eq!(every_way(&cut, LIMIT), failure(ProtocolError::InvalidUtf8));
+    assert_eq!(every_way(&client_frame(true, RSV1, Opcode::Text, &deflated("€".as_bytes())), LIMIT), [text("€")]);
+}
+
+#[test]
+fn p_10_the_limit_is_on_what_a_message_inflates_to() {
+    let too_big = failure(ProtocolError::MessageTooBig { size: 11, limit: 10 });
+    for over in -2_isize..=2 {
+        let plain = vec![b'x'; (10 + over) as usize];
+        let payload = deflated(&plain);
+        let whole = client_frame(true, RSV1, Opcode::Binary, &payload);
+        let (head, tail) = payload.split_at(payload.len() / 2);
+        let parts =
+            [client_frame(false, RSV1, Opcode::Binary, head), client_frame(true, 0, Opcode::Continuation, tail)];
+        for bytes in [whole, parts.concat()] {
+            let expected = if over <= 0 { vec![Seen::Binary(plain.clone())] } else { too_big.clone() };
+            assert_eq!(every_way(&bytes, 10), expected, "{over}");
+        }
+    }
+    // Compressed, this takes more than the limit, but the message does not.
+    let noise = client_frame(true, RSV1, Opcode::Binary, b"\x00\x00\x00\xff\xff\x00\x03\x00\xfc\xffabc\x00");
+    assert_eq!(every_way(&noise, 3), [Seen::Binary(b"abc".to_vec())]);
+}
+
+#[test]
+fn p_19_control_frames_are_seen_between_compressed_fragments() {
+    let payload = deflated(b"Hello, Hello, Hello");
+    let mut bytes = client_frame(false, RSV1, Opcode::Text, &payload[..1]);
+    for byte in &payload[1..] {
+        bytes.extend(frame(Opcode::Ping, b"p"));
+        bytes.extend(client_frame(false, 0, Opcode::Continuation, &[*byte]));
+    }
+    bytes.extend(client_frame(true, 0, Opcode::Continuation, b""));
+    bytes.extend(frame(Opcode::Text, b"plain"));
+    let mut expected = vec![Seen::Ping(b"p".to_vec()); payload.len() - 1];
+    expected.extend([text("Hello, Hello, Hello"), text("plain")]);
+    assert_eq!(every_way(&bytes, LIMIT), expected);
+}
+
+#[test]
+fn a_20_fifty_compressed_frames_in_one_segment() {
+    for takeover in [true, false] {
+        let mut compress = Compress::new(Level::fast(), false);
+        let (mut bytes, mut expected) = (Vec::new(), Vec::new());
+        for n in 0..50 {
+            let plain = format!("message {n} of fifty, {}", "again and ".repeat(n));
+            if !takeover {
+                compress.reset();
+            }
+            bytes.extend(client_frame(true, RSV1, Opcode::Text, &zlib_deflate(&mut compress, plain.as_bytes())));
+            expected.push(Seen::Text(plain));
+        }
+        assert_eq!(whole(takeover, LIMIT, &bytes), expected);
+        for size in [1, 3, 64, 1000] {
+            let events = feed_to(&mut server(takeover, LIMIT), &mut Codec::new(), bytes.chunks(size));
+            assert_eq!(events, expected, "in pieces of {size}");
+        }
+    }
+}
+
+#[test]
+fn a_15_a_bomb_is_refused_in_any_dress() {
+    let bomb = bomb();
+    let refused = failure(ProtocolError::MessageTooBig { size: LIMIT + 1, limit: LIMIT });
+    let flat = client_frame(true, RSV1, Opcode::Binary, &bomb);
+    let mut fragments = client_frame(false, RSV1, Opcode::Binary, b"");
+    for piece in bomb.chunks(bomb.len() / 1000) {
+        fragments.extend(client_frame(false, 0, Opcode::Continuation, piece));
+    }
+    for takeover in [true, false] {
+        assert_eq!(whole(takeover, LIMIT, &flat), refused);
+        assert_eq!(feed_to(&mut server(takeover, LIMIT), &mut Codec::new(), flat.chunks(4096)), refused);
+        assert_eq!(whole(takeover, LIMIT, &fragments), refused);
+    }
+    // a second bomb behind it changes nothing, and the inflater has gone.
+    let mut connection = server(true, LIMIT);
+    let mut codec = Codec::new();
+    assert_eq!(feed_to(&mut connection, &mut codec, [&flat[..], &flat[..]]), refused);
+    assert!(connection.assembly.is_none());
+    assert!(codec.take_inflated() <= LIMIT + 1);
+    // A hundred at once, each half received.
+    for connection in &mut (0..100).map(|_| server(false, LIMIT)).collect::<Vec<_>>() {
+        assert_eq!(feed_to(connection, &mut codec, [&flat[..1000]]), []);
+        assert_eq!(feed_to(connection, &mut codec, flat[1000..].chunks(999)), refused);
+    }
+}
+
+#[test]
+fn compressed_frames_are_never_received_into_the_messages_buffer() {
+    let plain: Vec<u8> = (0..500_000_u32).map(|n| (n.wrapping_mul(n) >> 8) as u8).collect();
+    let mut bytes = client_frame(true, RSV1, Opcode::Binary, &deflated(&plain));
+    let mut connection = server(false, LIMIT);
+    let half = bytes.len() / 2;
+    let (taken, _) = connection.receive(&mut bytes[..half]).expect("legal");
+    assert_eq!((taken, connection.lacks(), connection.wants_buffer()), (half, 0, None));
+    assert!(connection.spare_mut().is_empty());
+    assert!(matches!(connection.advance(0), Ok(Received::Nothing)));
+    let Ok((_, Received::Assembled(message))) = connection.receive(&mut bytes[half..]) else { panic!("a message") };
+    assert_eq!(message.as_bytes(), plain);
+    let stats = connection.deflate_stats().expect("negotiated");
+    assert_eq!((stats.received, stats.received_compressed), (500_000, bytes.len() as u64 - 14));
+}
+
+#[test]
+fn what_is_compressed_is_chosen() {
+    let mut codec = Codec::new();
+    let mut plain = Connection::new(Role::Server, LIMIT);
+    assert_eq!(plain.compress(&[b'x'; 1000], Compression::Auto, &mut codec), None);
+    assert_eq!((plain.deflate_stats(), plain.shared_window_bits()), (None, None));
+    let mut params = params(false, 12, 1);
+    params.threshold = 100;
+    let mut server = Connection::new(Role::Server, LIMIT).with_deflate(params);
+    assert_eq!(server.shared_window_bits(), Some(12));
+    assert_eq!(server.compress(&[b'x'; 99], Compression::Auto, &mut codec), None);
+    assert_eq!(server.compress(&[b'x'; 100], Compression::Never, &mut codec), None);
+    let size = server.compress(&[b'x'; 100], Compression::Auto, &mut codec).expect("large enough").len() as u64;
+    let stats = server.deflate_stats().expect("negotiated");
+    assert_eq!((stats.sent, stats.sent_compressed), (100, size));
+    server.close(None, None, &mut Vec::new());
+    assert_eq!(server.compress(&[b'x'; 100], Compression::Auto, &mut codec), None);
+}
+
+#[test]
+fn a_connection_may_forget_what_it_sent_and_not_what_it_received() {
+    let mut server = server(true, LIMIT);
+    let mut client = Connection::new(Role::Client, LIMIT).with_deflate(params(true, 15, 1));
+    let mut codec = Codec::new();
+    for round in 0..6 {
+        let mut bytes = Vec::new();
+        let payload = server.compress(b"Hello, Hello", Compression::Auto, &mut codec).expect("compressed");
+        assert_eq!(payload.len() < 8, round % 2 == 1, "every other message begins anew");
+        frame::encode_compressed(&mut bytes, Opcode::Text, payload, None);
+        assert_eq!(feed_to(&mut client, &mut codec, [&bytes[..]]), [text("Hello, Hello")]);
+        bytes.clear();
+        let payload = client.compress(b"Hello, Hello", Compression::Auto, &mut codec).expect("compressed");
+        frame::encode_compressed(&mut bytes, Opcode::Text, payload, Some(KEY));
+        assert_eq!(feed_to(&mut server, &mut codec, [&bytes[..]]), [text("Hello, Hello")]);
+        if round % 2 == 1 {
+            server.trim();
+            codec.trim();
+        }
+    }
+}
+
+/// Frames of every kind, most of them legal, a good part of them compressed.
+fn frames() -> impl Strategy<Value = (Vec<u8>, bool)> {
+    let broken = prop_oneof![12 => Just(None), 1 => any::<prop::sample::Index>().prop_map(Some)];
+    let message = (any::<bool>(), 0..4_u8, payload(), 1..4_usize, any::<bool>(), broken);
+    (proptest::collection::vec(message, 1..6), any::<bool>()).prop_map(|(messages, takeover)| {
+        let mut compress = Compress::new(Level::fast(), false);
+        let mut bytes = Vec::new();
+        for (is_text, compressed, mut payload, parts, ping, broken) in messages {
+            if is_text && broken.is_none() {
+                payload = String::from_utf8_lossy(&payload).into_owned().into_bytes();
+            }
+            let mut rsv = 0;
+            if compressed > 0 {
+                rsv = RSV1;
+                if !takeover {
+                    compress.reset();
+                }
+                payload = if payload.is_empty() { vec![0] } else { zlib_deflate(&mut compress, &payload) };
+            }
+            if let (Some(place), false) = (broken, payload.is_empty()) {
+                let place = place.index(payload.len());
+                payload[place] ^= 0x55;
+            }
+            let size = payload.len().div_ceil(parts).max(1);
+            let mut pieces: Vec<&[u8]> = payload.chunks(size).collect();
+            if pieces.is_empty() {
+                pieces.push(&[]);
+            }
+            let last = pieces.len() - 1;
+            for (index, piece) in pieces.into_iter().enumerate() {
+                let opcode = if is_text { Opcode::Text } else { Opcode::Binary };
+                let (opcode, rsv) = if index == 0 { (opcode, rsv) } else { (Opcode::Continuation, 0) };
+                bytes.extend(client_frame(index == last, rsv, opcode, piece));
+                if ping {
+                    bytes.extend(frame(Opcode::Ping, b"p"));
+                }
+            }
+        }
+        (bytes, takeover)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn any_chunking_gives_the_same_events(
+        (bytes, takeover) in frames(), limit in prop_oneof![Just(LIMIT), 0..3000_u64],
+        cuts in proptest::collection::vec(proptest::collection::vec(any::<prop::sample::Index>(), 1..6), 10),
+    ) {
+        let events = whole(takeover, limit, &bytes);
+        let mut codec = Codec::new();
+        prop_assert_eq!(&feed_to(&mut server(takeover, limit), &mut codec, bytes.chunks(1)), &events);
+        for cuts in cuts {
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.sort_unstable();
+            let mut pieces = Vec::new();
+            let mut start = 0;
+            for cut in cuts {
+                pieces.push(&bytes[start..cut]);
+                start = cut;
+            }
+            pieces.push(&bytes[start..]);
+            prop_assert_eq!(&feed_to(&mut server(takeover, limit), &mut codec, pieces), &events);
+        }
+    }
+
+    #[test]
+    fn what_one_end_sends_the_other_receives(
+        messages in proptest::collection::vec((payload(), any::<bool>()), 1..8), takeover: bool, window_bits in 9_u8..=15,
+        level in 1_u8..=9, chunk in 1_usize..2000,
+    ) {
+        let end = |role| Connection::new(role, LIMIT).with_deflate(params(takeover, window_bits, level));
+        let (mut client, mut server) = (end(Role::Client), end(Role::Server));
+        let (mut bytes, mut codec) = (Vec::new(), Codec::new());
+        for (message, wanted) in &messages {
+            let compression = if *wanted { Compression::Auto } else { Compression::Never };
+            match client.compress(message, compression, &mut codec) {
+                Some(payload) => frame::encode_compressed(&mut bytes, Opcode::Binary, payload, Some(KEY)),
+                None => frame::encode(&mut bytes, Opcode::Binary, message, Some(KEY)),
+            }
+        }
+        let expected: Vec<Seen> = messages.into_iter().map(|(message, _)| Seen::Binary(message)).collect();
+        prop_assert_eq!(feed_to(&mut server, &mut codec, bytes.chunks(chunk)), expected);
+    }
+}

@@ -1,0 +1,243 @@
+//! How two ends agree on permessage-deflate (RFC 7692 5 and 7.1).
+
+use std::fmt;
+
+use crate::protocol::deflate::DeflateConfig;
+use crate::protocol::http::{ExtensionOffer, extension_offers};
+
+const NAME: &str = "permessage-deflate";
+
+/// The largest window, which is what a peer uses that says nothing.
+const MAX_WINDOW_BITS: u8 = 15;
+
+/// The smallest window that zlib compresses with, though RFC 7692 7.1.2 begins at 8.
+pub(super) const MIN_WINDOW_BITS: u8 = 9;
+
+/// What was agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeflateParams {
+    /// What is sent.
+    pub compress: Direction,
+    /// What is received.
+    pub decompress: Direction,
+    /// How hard to look for repetitions, 1 to 9.
+    pub level: u8,
+    /// The size in bytes below which a message is not compressed.
+    pub threshold: u32,
+}
+
+/// What was agreed on for one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Direction {
+    /// Whether a message may refer to the ones before.
+    pub takeover: bool,
+    /// The binary logarithm of the largest window, 8 to 15. With 8, which zlib can not do, nothing is compressed.
+    pub window_bits: u8,
+}
+
+impl DeflateConfig {
+    /// The server's part: the first of the client's offers that can be accepted, and the value of
+    /// `Sec-WebSocket-Extensions` that accepts it.
+    ///
+    /// An offer with parameters that are unknown, double or invalid is declined (RFC 7692 7.1), as is one that only a
+    /// window of 256 bytes would satisfy.
+    pub fn accept<'r>(&self, offers: impl IntoIterator<Item = ExtensionOffer<'r>>) -> Option<(DeflateParams, String)> {
+        let offers = offers.into_iter().filter(|offer| offer.name() == NAME);
+        offers.filter_map(|offer| Parameters::parse(&offer).ok()).find_map(|offer| self.answer(&offer))
+    }
+
+    fn answer(&self, offer: &Parameters) -> Option<(DeflateParams, String)> {
+        let server_bits = offer.server_max_window_bits.unwrap_or(MAX_WINDOW_BITS).min(self.server_max_window_bits);
+        if server_bits < MIN_WINDOW_BITS {
+            return None;
+        }
+        let answer = Parameters {
+            server_no_context_takeover: offer.server_no_context_takeover || self.server_no_context_takeover,
+            client_no_context_takeover: offer.client_no_context_takeover || self.client_no_context_takeover,
+            // RFC 7692 7.1.2.1: an offer with the parameter is accepted "with the same or smaller value"; the server may
+            // also name it of its own accord.
+            server_max_window_bits: (offer.server_max_window_bits.is_some() || server_bits < MAX_WINDOW_BITS)
+                .then_some(server_bits),
+            // RFC 7692 7.1.2.2: only a client that names the parameter can be held to it.
+            client_max_window_bits: match offer.client_max_window_bits {
+                Some(bits) if self.client_max_window_bits < bits.unwrap_or(MAX_WINDOW_BITS) => {
+                    Some(Some(self.client_max_window_bits))
+                }
+                _ => None,
+            },
+        };
+        let client_bits = answer.client_max_window_bits.or(offer.client_max_window_bits).flatten();
+        let params = self.params(
+            Direction { takeover: !answer.server_no_context_takeover, window_bits: server_bits },
+            Direction {
+                takeover: !answer.client_no_context_takeover,
+                window_bits: client_bits.unwrap_or(MAX_WINDOW_BITS),
+            },
+        );
+        Some((params, answer.to_string()))
+    }
+
+    /// The client's part: the value of `Sec-WebSocket-Extensions` that offers what is wanted.
+    #[must_use]
+    pub fn offer(&self) -> String {
+        let limit = |bits: u8| (bits < MAX_WINDOW_BITS).then_some(bits);
+        let offer = Parameters {
+            server_no_context_takeover: self.server_no_context_takeover,
+            client_no_context_takeover: self.client_no_context_takeover,
+            server_max_window_bits: limit(self.server_max_window_bits),
+            // Without a value it says that the server may choose one.
+            client_max_window_bits: Some(limit(self.client_max_window_bits)),
+        };
+        offer.to_string()
+    }
+
+    /// The client's part: what the server's answer to [`offer`](Self::offer) agrees to, `None` if it wants no
+    /// compression. `lines` are the values of its `Sec-WebSocket-Extensions`.
+    ///
+    /// # Errors
+    /// The answer is not one to this offer: _Fail the WebSocket Connection_ (RFC 7692 7.1). That the server leaves out
+    /// what was only asked of it is none: what it sends can be inflated all the same.
+    pub fn confirm<'r>(
+        &self,
+        lines: impl IntoIterator<Item = &'r [u8]>,
+    ) -> Result<Option<DeflateParams>, NegotiationError> {
+        let mut confirmed = None;
+        for extension in lines.into_iter().flat_map(extension_offers) {
+            let extension = extension.map_err(|_| NegotiationError::Malformed)?;
+            // RFC 6455 4.1: an extension "that was not present in the client's handshake" fails the connection.
+            if extension.name() != NAME {
+                return Err(NegotiationError::NotOffered(extension.name().to_owned()));
+            }
+            let answer = Parameters::parse(&extension)?;
+            if confirmed.replace(self.agree(&answer)?).is_some() {
+                return Err(NegotiationError::Twice);
+            }
+        }
+        Ok(confirmed)
+    }
+
+    fn agree(&self, answer: &Parameters) -> Result<DeflateParams, NegotiationError> {
+        let too_large = |name: &str| Err(NegotiationError::Parameter(name.to_owned()));
+        let server_bits = match answer.server_max_window_bits {
+            Some(bits) if bits > self.server_max_window_bits => return too_large(SERVER_MAX_WINDOW_BITS),
+            bits => bits.unwrap_or(MAX_WINDOW_BITS),
+        };
+        let client_bits = match answer.client_max_window_bits {
+            // RFC 7692 7.1.2.2: in an answer the parameter has a value.
+            Some(None) => return too_large(CLIENT_MAX_WINDOW_BITS),
+            Some(Some(bits)) if bits > self.client_max_window_bits => return too_large(CLIENT_MAX_WINDOW_BITS),
+            Some(Some(bits)) => bits,
+            None => self.client_max_window_bits,
+        };
+        let client_takeover = !(answer.client_no_context_takeover || self.client_no_context_takeover);
+        Ok(self.params(
+            Direction { takeover: client_takeover, window_bits: client_bits },
+            Direction { takeover: !answer.server_no_context_takeover, window_bits: server_bits },
+        ))
+    }
+
+    fn params(&self, compress: Direction, decompress: Direction) -> DeflateParams {
+        DeflateParams { compress, decompress, level: self.level, threshold: self.threshold }
+    }
+}
+
+const SERVER_NO_CONTEXT_TAKEOVER: &str = "server_no_context_takeover";
+const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
+const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
+const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
+
+/// The parameters of an offer or of the answer to one (RFC 7692 7.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Parameters {
+    server_no_context_takeover: bool,
+    client_no_context_takeover: bool,
+    server_max_window_bits: Option<u8>,
+    /// The parameter, and its value, which an offer may leave out.
+    client_max_window_bits: Option<Option<u8>>,
+}
+
+impl Parameters {
+    /// RFC 7692 7.1: parameters that are unknown, that come twice or that have an invalid value make the whole invalid.
+    fn parse(extension: &ExtensionOffer<'_>) -> Result<Parameters, NegotiationError> {
+        let mut found = Parameters::default();
+        for (name, value) in extension.params() {
+            let valid = match (name, value) {
+                (SERVER_NO_CONTEXT_TAKEOVER, None) => !std::mem::replace(&mut found.server_no_context_takeover, true),
+                (CLIENT_NO_CONTEXT_TAKEOVER, None) => !std::mem::replace(&mut found.client_no_context_takeover, true),
+                (SERVER_MAX_WINDOW_BITS, Some(value)) => {
+                    let bits = window_bits(value);
+                    bits.is_some() && found.server_max_window_bits.replace(bits.unwrap_or_default()).is_none()
+                }
+                (CLIENT_MAX_WINDOW_BITS, value) => {
+                    let bits = value.and_then(window_bits);
+                    bits.is_some() == value.is_some() && found.client_max_window_bits.replace(bits).is_none()
+                }
+                _ => false,
+            };
+            if !valid {
+                return Err(NegotiationError::Parameter(name.to_owned()));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// RFC 7692 7.1.2.1: "a decimal integer value without leading zeroes between 8 to 15, inclusive".
+fn window_bits(value: &str) -> Option<u8> {
+    let bits = value.parse().ok().filter(|bits| (8..=MAX_WINDOW_BITS).contains(bits))?;
+    let digits_only = value.bytes().all(|byte| byte.is_ascii_digit());
+    (digits_only && !value.starts_with('0')).then_some(bits)
+}
+
+impl fmt::Display for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(NAME)?;
+        if self.server_no_context_takeover {
+            write!(f, "; {SERVER_NO_CONTEXT_TAKEOVER}")?;
+        }
+        if self.client_no_context_takeover {
+            write!(f, "; {CLIENT_NO_CONTEXT_TAKEOVER}")?;
+        }
+        if let Some(bits) = self.server_max_window_bits {
+            write!(f, "; {SERVER_MAX_WINDOW_BITS}={bits}")?;
+        }
+        match self.client_max_window_bits {
+            Some(Some(bits)) => write!(f, "; {CLIENT_MAX_WINDOW_BITS}={bits}"),
+            Some(None) => write!(f, "; {CLIENT_MAX_WINDOW_BITS}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is wrong with a server's answer to an offer of permessage-deflate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NegotiationError {
+    /// It is not a list of extensions (RFC 6455 9.1).
+    Malformed,
+    /// It has an extension that was not offered.
+    NotOffered(String),
+    /// It accepts the extension twice.
+    Twice,
+    /// A parameter of this name is unknown, double, invalid or beyond what was offered.
+    Parameter(String),
+}
+
+impl fmt::Display for NegotiationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NegotiationError::Malformed => f.write_str("the list of extensions is malformed"),
+            NegotiationError::NotOffered(name) => write!(f, "the extension {name:?} was not offered"),
+            NegotiationError::Twice => write!(f, "{NAME} is accepted twice"),
+            NegotiationError::Parameter(name) => write!(f, "the parameter {name:?} of {NAME} is not acceptable"),
+        }
+    }
+}
+
+impl std::error::Error for NegotiationError {}
+
+#[cfg(test)]
+#[path = "negotiation_tests.rs"]
+mod tests;

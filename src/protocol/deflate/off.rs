@@ -1,0 +1,74 @@
+//! What stands in for permessage-deflate in a build without it.
+
+use crate::protocol::deflate::{DeflateStats, Sink};
+use crate::protocol::error::ProtocolError;
+
+/// The memory for compression that the connections of a thread share: none, in a build without the feature `deflate`.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Codec {}
+
+impl Codec {
+    /// Nothing.
+    #[must_use]
+    pub const fn new() -> Codec {
+        Codec {}
+    }
+
+    /// Compresses nothing.
+    pub fn compress(&mut self, _payload: &[u8], _level: u8, _window_bits: u8) -> Option<&[u8]> {
+        None
+    }
+
+    /// Inflates nothing.
+    pub fn take_inflated(&mut self) -> u64 {
+        0
+    }
+
+    /// Whether there is anything to [`trim`](Codec::trim).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        true
+    }
+
+    /// Gives nothing back.
+    pub fn trim(&mut self) {}
+}
+
+/// The compression of one connection: never there.
+#[derive(Debug)]
+pub(in crate::protocol) enum Extension {}
+
+impl Extension {
+    pub(in crate::protocol) fn begin(&mut self) {
+        match *self {}
+    }
+
+    pub(in crate::protocol) fn inflate(&mut self, _: &[u8], _: &mut Codec, _: Sink<'_>) -> Result<(), ProtocolError> {
+        match *self {}
+    }
+
+    pub(in crate::protocol) fn finish(&mut self, _: &mut Codec, _: Sink<'_>) -> Result<(), ProtocolError> {
+        match *self {}
+    }
+
+    pub(in crate::protocol) fn compress<'c>(&mut self, _: &[u8], _: &'c mut Codec) -> Option<&'c [u8]> {
+        match *self {}
+    }
+
+    pub(in crate::protocol) fn shared_window_bits(&self) -> Option<u8> {
+        match *self {}
+    }
+
+    pub(in crate::protocol) fn stats(&self) -> DeflateStats {
+        match *self {}
+    }
+
+    pub(in crate::protocol) fn trim(&mut self) {
+        match *self {}
+    }
+
+    pub(in crate::protocol) fn abandon(&mut self) {
+        match *self {}
+    }
+}
