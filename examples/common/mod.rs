@@ -1,4 +1,5 @@
 //! What the server examples share: the way in from the command line and the way out on a signal.
+#![allow(dead_code)] // each example uses its part
 
 use std::error::Error;
 use std::io::{Write, stdout};

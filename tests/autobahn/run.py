@@ -116,7 +116,7 @@ def run_client(program, command, specification, out, limit):
     try:
         wait_for_port(port)
         with open(out / "ours.log", "w") as log:
-            subprocess.run(command + [specification["url"], "ours"], stdout=log, stderr=log, timeout=limit, check=True)
+            subprocess.run(command[:1] + [specification["url"], "ours"] + command[1:], stdout=log, stderr=log, timeout=limit, check=True)
     finally:
         suite.kill()
         suite.wait()
