@@ -58,7 +58,10 @@ fn all_cases(url: &str, agent: &str, run: fn(&str) -> Result<(), Box<dyn Error>>
 }
 
 fn config() -> Config {
-    Config::default().max_message_size(MAX_MESSAGE)
+    let config = Config::default().max_message_size(MAX_MESSAGE);
+    #[cfg(feature = "deflate")]
+    let config = config.deflate(threadbare::DeflateConfig::default());
+    config
 }
 
 fn with_client(url: &str) -> Result<(), Box<dyn Error>> {

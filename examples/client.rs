@@ -5,7 +5,7 @@ use std::io::{Write, stdin, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use threadbare::{Client, Message};
+use threadbare::{Client, Config, Message};
 
 const USAGE: &str = "\
 Sends each line of its input as a message and prints what comes back.
@@ -15,6 +15,7 @@ usage: client URL [options]
   URL                     such as ws://127.0.0.1:8080/chat
   --header 'NAME: VALUE'  adds a header to the request; may be repeated
   --subprotocol NAME      offers a subprotocol; may be repeated
+  --deflate               offers permessage-deflate (built with --features deflate)
 ";
 
 /// How long the server has to answer what was sent, and then our close.
@@ -24,6 +25,7 @@ struct Options {
     url: String,
     headers: Vec<(String, String)>,
     subprotocols: Vec<String>,
+    config: Config,
 }
 
 fn main() -> ExitCode {
@@ -50,7 +52,8 @@ fn main() -> ExitCode {
 fn parse(mut args: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     use lexopt::Arg::{Long, Short, Value};
 
-    let mut options = Options { url: String::new(), headers: Vec::new(), subprotocols: Vec::new() };
+    let mut options =
+        Options { url: String::new(), headers: Vec::new(), subprotocols: Vec::new(), config: Config::default() };
     while let Some(arg) = args.next()? {
         match arg {
             Short('h') | Long("help") => return Ok(None),
@@ -60,7 +63,10 @@ fn parse(mut args: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
                 options.headers.push((name.to_owned(), value.trim().to_owned()));
             }
             Long("subprotocol") => options.subprotocols.push(args.value()?.into_string()?),
-            Long("deflate") => return Err("--deflate: this build has no compression".into()),
+            #[cfg(feature = "deflate")]
+            Long("deflate") => options.config = options.config.deflate(threadbare::DeflateConfig::default()),
+            #[cfg(not(feature = "deflate"))]
+            Long("deflate") => return Err("--deflate: build with --features deflate".into()),
             Value(url) if options.url.is_empty() => options.url = url.into_string()?,
             _ => return Err(arg.unexpected()),
         }
@@ -69,7 +75,7 @@ fn parse(mut args: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let mut builder = Client::builder().subprotocols(&options.subprotocols);
+    let mut builder = Client::builder().config(options.config.clone()).subprotocols(&options.subprotocols);
     for (name, value) in &options.headers {
         builder = builder.header(name, value);
     }

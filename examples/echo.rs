@@ -26,7 +26,7 @@ Usage: echo [ADDR] [OPTIONS]
   --max-connections N       connections at a time
   --idle-timeout SECS       ping a connection that has been silent for so long
   --handshake-timeout SECS  time for the opening handshake
-  --deflate                 permessage-deflate (not in this build)
+  --deflate                 permessage-deflate (built with --features deflate)
   --cert FILE --key FILE    TLS (not in this build)
   --help                    this text
 ";
@@ -102,7 +102,10 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
             Long("handshake-timeout") => {
                 config = config.handshake_timeout(parser.value()?.parse_with(seconds)?);
             }
-            Long("deflate") => return Err("--deflate: this build lacks permessage-deflate".into()),
+            #[cfg(feature = "deflate")]
+            Long("deflate") => config = config.deflate(threadbare::DeflateConfig::default()),
+            #[cfg(not(feature = "deflate"))]
+            Long("deflate") => return Err("--deflate: build with --features deflate".into()),
             Long("cert" | "key") => return Err("--cert and --key: this build lacks TLS".into()),
             Short('h') | Long("help") => return Ok(None),
             Value(value) if addr.is_none() => addr = Some(value.string()?),

@@ -66,6 +66,8 @@ fn echo(stream: TcpStream) -> Result<(), SocketError> {
     stream.set_read_timeout(Some(IDLE_TIMEOUT))?;
     stream.set_write_timeout(Some(IDLE_TIMEOUT))?;
     let config = Config::default().max_message_size(MAX_MESSAGE);
+    #[cfg(feature = "deflate")]
+    let config = config.deflate(threadbare::DeflateConfig::default());
     let mut socket = WebSocket::accept_with(stream, &config, |_| Ok(Accept::new()))?;
     while let Some(message) = socket.recv()? {
         socket.send(&message)?;

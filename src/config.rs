@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::protocol::deflate::Choice;
+
 /// What happens to a message that meets a full queue, where it comes from another thread or a broadcast.
 ///
 /// An answer from inside a [`Handler`](crate::Handler) is always taken: its worker stops reading from a connection
@@ -49,6 +51,7 @@ pub struct Config {
     pub(crate) write_timeout: Duration,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) slow_consumer: SlowConsumer,
+    pub(crate) deflate: Choice,
 }
 
 impl Default for Config {
@@ -68,6 +71,7 @@ impl Default for Config {
             write_timeout: Duration::from_secs(10),
             max_lifetime: None,
             slow_consumer: SlowConsumer::Block,
+            deflate: Choice::default(),
         }
     }
 }
@@ -180,6 +184,15 @@ impl Config {
         self
     }
 
+    /// Negotiates permessage-deflate (RFC 7692) with whoever speaks it. Default: it is not negotiated, since it costs
+    /// time, and memory where a peer insists on context takeover.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn deflate(mut self, config: impl Into<Option<crate::DeflateConfig>>) -> Config {
+        self.deflate.config = config.into();
+        self
+    }
+
     /// Refuses what could not work.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let sizes = [
@@ -209,6 +222,10 @@ impl Config {
             if value.is_some_and(|value| value.is_zero()) {
                 return Err(ConfigError { name, met: "0".into(), needed: "more than zero".into() });
             }
+        }
+        #[cfg(feature = "deflate")]
+        if let Some((name, met, needed)) = self.deflate.config.as_ref().and_then(crate::DeflateConfig::fault) {
+            return Err(ConfigError::new(name, met, needed));
         }
         Ok(())
     }

@@ -62,6 +62,9 @@ pub use error::{
     BuildError, ControlError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
 pub use protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, InvalidClose};
+pub use protocol::deflate::{Compression, DeflateStats};
+#[cfg(feature = "deflate")]
+pub use protocol::deflate::{DeflateConfig, DeflateParams};
 pub use protocol::handshake::client::{ClientRequest, HandshakeError, RedirectError, Refusal, Url, UrlError};
 pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 pub use protocol::http::{ExtensionOffer, HeaderError, Reject, Request, Response, ResponseHead};

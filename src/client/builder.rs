@@ -164,10 +164,20 @@ impl ClientBuilder {
                 Arc::new(Pool::start(1, self.config.clone())?)
             }
         };
+        if let Some(offer) = pool.config.deflate.offer() {
+            request = request.extensions(&offer)?;
+        }
         let plan = Plan { builder: self, handshake_timeout: pool.config.handshake_timeout, deadline };
         let opened = plan.open(request)?;
-        let events =
-            pool.adopt(opened.stream, opened.addr, opened.request, opened.leftover, opened.agreed.subprotocol());
+        let agreement = pool.config.deflate.confirm(&opened.agreed)?;
+        let events = pool.adopt(
+            opened.stream,
+            opened.addr,
+            opened.request,
+            opened.leftover,
+            opened.agreed.subprotocol(),
+            agreement,
+        );
         let peer = loop {
             match events.recv() {
                 Ok(Event::Open(peer, _)) => break peer,

@@ -11,6 +11,7 @@ use crossbeam_channel::Sender;
 use crate::config::{Config, ConfigError};
 use crate::error::BuildError;
 use crate::protocol::Role;
+use crate::protocol::deflate::Agreement;
 use crate::protocol::http::Request;
 use crate::transport::stream::Stream;
 use crate::worker::admission::Admission;
@@ -89,6 +90,7 @@ impl Pool {
         request: Request,
         leftover: Vec<u8>,
         subprotocol: Option<&str>,
+        agreement: Agreement,
     ) -> Events {
         let shard = Arc::new(Shard::new(self.config.max_event_buffer_size));
         // Set once, here.
@@ -101,6 +103,7 @@ impl Pool {
             role: Role::Client,
             addr,
             subprotocol: subprotocol.map(|name| Arc::new(name.to_owned())),
+            agreement,
             leftover,
             app,
         };

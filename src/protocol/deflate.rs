@@ -7,6 +7,7 @@
 //!
 //! Without the feature `deflate` a [`Codec`] is nothing, and no message is compressed.
 
+mod choice;
 #[cfg(feature = "deflate")]
 mod codec;
 #[cfg(feature = "deflate")]
@@ -21,6 +22,7 @@ mod negotiation;
 #[cfg(not(feature = "deflate"))]
 mod off;
 
+pub(crate) use choice::{Agreement, Choice};
 #[cfg(feature = "deflate")]
 pub use codec::Codec;
 #[cfg(feature = "deflate")]

@@ -244,6 +244,7 @@ impl ServerBuilder {
                 ..HeadLimits::default()
             },
             subprotocols: self.subprotocols,
+            deflate: config.deflate.clone(),
             origins: self.origins,
             hosts: self.hosts,
             decide: self.decide,

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::protocol::deflate::{Agreement, Choice};
 use crate::protocol::handshake::server::{self, Parsed};
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response};
@@ -22,6 +23,7 @@ pub(super) struct Rules {
     pub(super) subprotocols: Vec<Arc<String>>,
     pub(super) origins: OriginPolicy,
     pub(super) hosts: HostPolicy,
+    pub(super) deflate: Choice,
     pub(super) decide: Decide,
     pub(super) http: Box<dyn Fn(&Request) -> Response + Send>,
 }
@@ -74,6 +76,7 @@ pub(super) enum State<C> {
 /// An established connection, with the application's part of it.
 pub(super) struct Established<C> {
     pub(super) subprotocol: Option<Arc<String>>,
+    pub(super) agreement: Agreement,
     pub(super) app: C,
 }
 
@@ -81,6 +84,7 @@ pub(super) struct Established<C> {
 pub(super) struct Agreed {
     answer: Vec<u8>,
     subprotocol: Option<Arc<String>>,
+    agreement: Agreement,
 }
 
 /// What the reactor is to do next.
@@ -101,7 +105,8 @@ impl Rules {
         {
             accept = accept.subprotocol(chosen);
         }
-        let answer = server::respond(request, &accept).map_err(|error| {
+        let (agreement, extensions) = self.deflate.accept(request);
+        let answer = server::respond_with(request, &accept, extensions.as_deref()).map_err(|error| {
             log::error!("{}: the handshake could not be accepted: {error}", request.addr());
             Response::new(500)
         })?;
@@ -109,7 +114,7 @@ impl Rules {
             let known = self.subprotocols.iter().find(|known| known.as_str() == chosen);
             known.cloned().unwrap_or_else(|| Arc::new(chosen.to_owned()))
         });
-        Ok(Agreed { answer, subprotocol })
+        Ok(Agreed { answer, subprotocol, agreement })
     }
 }
 
@@ -206,7 +211,7 @@ impl<C> Handshake<C> {
 
     /// The application accepts: the connection is established once the 101 is out.
     pub(super) fn accept(&mut self, agreed: Agreed, app: C) {
-        let established = Established { subprotocol: agreed.subprotocol, app };
+        let established = Established { subprotocol: agreed.subprotocol, agreement: agreed.agreement, app };
         self.answer(agreed.answer, Some(Box::new(established)));
     }
 

@@ -381,8 +381,8 @@ impl<C: Send + 'static> Reactor<C> {
         };
         let leftover = handshake.take_leftover();
         let Handshake { stream, addr, .. } = handshake;
-        let Established { subprotocol, app } = *established;
-        let adoption = Adoption { stream, role: Role::Server, addr, subprotocol, leftover, app };
+        let Established { subprotocol, agreement, app } = *established;
+        let adoption = Adoption { stream, role: Role::Server, addr, subprotocol, agreement, leftover, app };
         outlet.inbox.load.fetch_add(1, Ordering::Relaxed);
         match outlet.adoptions.send(adoption) {
             Ok(()) => outlet.inbox.wake(),

@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use crate::config::Config;
 use crate::error::ControlError;
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, MAX_REASON_SIZE};
+use crate::protocol::deflate::{Agreement, Codec, Compression};
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::message::{Message, MessageRef};
 use crate::protocol::{Connection, ProtocolError, Received, Role};
@@ -48,6 +49,7 @@ pub struct WebSocket<S> {
     endpoint: Endpoint<S>,
     input: Input,
     output: Output,
+    codec: Codec,
     /// Why the connection ended.
     ended: Option<CloseReason>,
     subprotocol: Option<String>,
@@ -57,11 +59,16 @@ impl<S: Read + Write> WebSocket<S> {
     /// A connection whose opening handshake is done, with the bytes that arrived behind it.
     #[must_use]
     pub fn from_established(stream: S, role: Role, leftover: Vec<u8>, config: &Config) -> WebSocket<S> {
-        let connection = Connection::new(role, config.max_message_size as u64);
+        WebSocket::agreed(stream, role, leftover, config, Agreement::default())
+    }
+
+    fn agreed(stream: S, role: Role, leftover: Vec<u8>, config: &Config, agreement: Agreement) -> WebSocket<S> {
+        let connection = Connection::new(role, config.max_message_size as u64).agreed(agreement);
         WebSocket {
             endpoint: Endpoint::new(stream, connection, Vec::new()),
             input: if leftover.is_empty() { Input::with_size(INPUT_SIZE) } else { Input::holding(leftover) },
             output: Output::default(),
+            codec: Codec::new(),
             ended: None,
             subprotocol: None,
         }
@@ -186,13 +193,21 @@ impl<S: Read + Write> WebSocket<S> {
         if self.ended.is_some() || !self.endpoint.connection.can_send() {
             return Err(SocketError::Closed);
         }
-        self.output.push_frame(self.endpoint.connection.role(), opcode, payload);
+        let connection = &mut self.endpoint.connection;
+        let role = connection.role();
+        if !opcode.is_control()
+            && let Some(deflated) = connection.compress(payload, Compression::Auto, &mut self.codec)
+        {
+            self.output.push_compressed(role, opcode, deflated);
+        } else {
+            self.output.push_frame(role, opcode, payload);
+        }
         Ok(())
     }
 
     /// Decodes the next unit of what was received.
     fn decode(&mut self) -> Result<Step, SocketError> {
-        match self.endpoint.connection.receive(self.input.filled_mut()) {
+        match self.endpoint.connection.receive_with(self.input.filled_mut(), &mut self.codec) {
             Ok((size, received)) => {
                 let step = Step::from(received);
                 self.input.consume(size);

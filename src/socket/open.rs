@@ -40,12 +40,14 @@ impl<S: Read + Write> WebSocket<S> {
         };
         match read_request(&mut stream, &limits).and_then(|(request, leftover)| {
             let accept = decide(&request)?;
-            let answer = server::respond(&request, &accept).map_err(|_| Response::new(500))?;
-            Ok((answer, accept.chosen_subprotocol().map(str::to_owned), leftover))
+            let (agreement, extensions) = config.deflate.accept(&request);
+            let answer = server::respond_with(&request, &accept, extensions.as_deref());
+            let answer = answer.map_err(|_| Response::new(500))?;
+            Ok((answer, agreement, accept.chosen_subprotocol().map(str::to_owned), leftover))
         }) {
-            Ok((answer, subprotocol, leftover)) => {
+            Ok((answer, agreement, subprotocol, leftover)) => {
                 write_all(&mut stream, &answer)?;
-                let mut socket = WebSocket::from_established(stream, Role::Server, leftover, config);
+                let mut socket = WebSocket::agreed(stream, Role::Server, leftover, config, agreement);
                 socket.subprotocol = subprotocol;
                 Ok(socket)
             }
@@ -70,7 +72,14 @@ impl<S: Read + Write> WebSocket<S> {
     ///
     /// # Errors
     /// As [`connect`](WebSocket::connect).
-    pub fn connect_with(request: ClientRequest, mut stream: S, config: &Config) -> Result<WebSocket<S>, SocketError> {
+    pub fn connect_with(
+        mut request: ClientRequest,
+        mut stream: S,
+        config: &Config,
+    ) -> Result<WebSocket<S>, SocketError> {
+        if let Some(offer) = config.deflate.offer() {
+            request = request.extensions(&offer).map_err(|error| io::Error::other(error.to_string()))?;
+        }
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
         write_all(&mut stream, &request.encode(nonce))?;
@@ -91,7 +100,8 @@ impl<S: Read + Write> WebSocket<S> {
         };
         let leftover = received.split_off(size);
         let agreed = client::verify(response, &request, nonce).map_err(|error| error.with_body(&leftover))?;
-        let mut socket = WebSocket::from_established(stream, Role::Client, leftover, config);
+        let agreement = config.deflate.confirm(&agreed)?;
+        let mut socket = WebSocket::agreed(stream, Role::Client, leftover, config, agreement);
         socket.subprotocol = agreed.subprotocol().map(str::to_owned);
         Ok(socket)
     }

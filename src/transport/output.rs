@@ -76,6 +76,12 @@ impl Output {
         }
     }
 
+    /// Appends a whole frame whose payload is compressed.
+    pub(crate) fn push_compressed(&mut self, role: Role, opcode: Opcode, payload: &[u8]) {
+        let key = self.key(role);
+        frame::encode_compressed(&mut self.cork, opcode, payload, key);
+    }
+
     /// Says that `input` stays as it is until the flush, so that large payloads in it need no copy.
     pub(crate) fn lend_input(&mut self, input: &[u8]) {
         self.input = addresses(input);

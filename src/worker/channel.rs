@@ -52,6 +52,7 @@ impl Outlet {
         if place.serial != self.serial {
             place.serial = self.serial;
             place.peer = self.block.peers.len() as u32;
+            self.block.origin = socket.context.inbox.identity();
             self.block.peers.push(socket.peer());
         }
         self.block.cost += EVENT_COST + cost;

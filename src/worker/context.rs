@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::config::Config;
 use crate::protocol::close::CloseFrame;
+use crate::protocol::deflate::Codec;
 use crate::transport::output::Output;
 use crate::worker::deadlines::Tick;
 use crate::worker::inbox::{Command, Inbox};
@@ -20,6 +21,8 @@ pub(crate) struct Context {
     /// The inboxes of all workers, this one's at its place.
     pub(crate) siblings: Arc<[Arc<Inbox>]>,
     pub(crate) output: Output,
+    /// For the compressed messages of all connections.
+    pub(crate) codec: Codec,
     pub(crate) epoch: Instant,
     /// The time of this turn, in ticks of the wheel.
     pub(crate) tick: Tick,

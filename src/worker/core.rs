@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::protocol::close::CloseFrame;
+use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::message::MessageRef;
 use crate::transport::endpoint::Endpoint;
@@ -111,8 +112,21 @@ impl Core {
         }
         let opcode = message.opcode();
         self.counters.messages_sent += u64::from(!opcode.is_control());
-        context.output.push_frame(self.endpoint.connection.role(), opcode, payload);
+        self.push(context, opcode, payload, Compression::Auto);
         true
+    }
+
+    /// Queues a frame, compressed where that was negotiated.
+    #[inline]
+    pub(crate) fn push(&mut self, context: &mut Context, opcode: Opcode, payload: &[u8], compression: Compression) {
+        let connection = &mut self.endpoint.connection;
+        let role = connection.role();
+        if !opcode.is_control()
+            && let Some(deflated) = connection.compress(payload, compression, &mut context.codec)
+        {
+            return context.output.push_compressed(role, opcode, deflated);
+        }
+        context.output.push_frame(role, opcode, payload);
     }
 
     /// Starts the closing handshake; `false` if it has begun.

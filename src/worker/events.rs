@@ -59,6 +59,8 @@ pub(crate) struct Block {
     pub(crate) cost: usize,
     /// How many batches it has carried.
     pub(crate) number: BatchNumber,
+    /// The inbox of the worker that it is from.
+    pub(crate) origin: usize,
 }
 
 #[derive(Debug)]
@@ -196,7 +198,7 @@ impl Iterator for Batch {
 
     fn next(&mut self) -> Option<Event> {
         if self.next == 0 && is_long(&self.block) {
-            hold_wakes(&self.block.number);
+            hold_wakes(&self.block.number, self.block.origin);
         }
         let record = self.block.records.get_mut(self.next)?;
         self.next += 1;

@@ -73,27 +73,23 @@ pub(crate) struct Inbox {
 }
 
 thread_local! {
-    /// The batch that this thread works through, and its number when it began.
-    static HELD: RefCell<Option<(Arc<AtomicU32>, u32)>> = const { RefCell::new(None) };
+    /// The batch that this thread works through: its counter, its number, and the inbox of the worker that it is from.
+    static HELD: RefCell<Option<(BatchNumber, u32, usize)>> = const { RefCell::new(None) };
 }
 
 /// Counts the batches that a block of events has carried, one after the other: a number that has passed is of a batch
 /// that is done.
 pub(crate) type BatchNumber = Arc<AtomicU32>;
 
-/// Lets this thread's commands wait for the end of a batch: the worker that is to write the answers would otherwise be
-/// woken for the first of them and write them one by one. The end of the batch wakes it, whatever thread that is on;
-/// meanwhile the worker does not sleep long.
-pub(crate) fn hold_wakes(number: &BatchNumber) {
+/// Lets this thread's commands to the worker that a batch is from wait for its end: the worker would otherwise be woken
+/// for the first answer and write them one by one. The end of the batch wakes it, whatever thread that is on; meanwhile
+/// it does not sleep long, for it knows of the batch.
+pub(crate) fn hold_wakes(number: &BatchNumber, origin: usize) {
+    let now = number.load(Ordering::SeqCst);
     HELD.with_borrow_mut(|held| match held {
-        Some((same, began)) if Arc::ptr_eq(same, number) => *began = number.load(Ordering::SeqCst),
-        _ => *held = Some((number.clone(), number.load(Ordering::SeqCst))),
+        Some((same, began, from)) if Arc::ptr_eq(same, number) => (*began, *from) = (now, origin),
+        _ => *held = Some((number.clone(), now, origin)),
     });
-}
-
-/// Whether the batch of this thread is not done.
-fn wakes_are_held() -> bool {
-    HELD.with_borrow(|held| held.as_ref().is_some_and(|(number, began)| number.load(Ordering::SeqCst) == *began))
 }
 
 /// A queue whose commands were taken and whose buffers are given back above this.
@@ -128,9 +124,23 @@ impl Inbox {
 
     /// Wakes the worker if it sleeps, once.
     pub(crate) fn wake(&self) {
-        if self.asleep.load(Ordering::SeqCst) && !wakes_are_held() {
+        if self.asleep.load(Ordering::SeqCst) && !self.wakes_are_held() {
             self.wake_now();
         }
+    }
+
+    /// Tells this inbox from all others.
+    pub(crate) fn identity(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Whether this thread works through a batch from this worker.
+    fn wakes_are_held(&self) -> bool {
+        HELD.with_borrow(|held| {
+            held.as_ref().is_some_and(|(number, began, origin)| {
+                *origin == self.identity() && number.load(Ordering::SeqCst) == *began
+            })
+        })
     }
 
     /// Wakes the worker if it sleeps and has mail.

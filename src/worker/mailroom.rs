@@ -4,6 +4,9 @@ use std::sync::atomic::Ordering;
 
 use crate::config::SlowConsumer;
 use crate::protocol::close::{CloseCause, CloseCode};
+use crate::protocol::deflate::Compression;
+use crate::protocol::frame::FrameHeader;
+use crate::protocol::mask;
 use crate::transport::outbox::Chunk;
 use crate::worker::delivery::Delivery;
 use crate::worker::inbox::{Command, Queue};
@@ -152,7 +155,10 @@ impl<D: Delivery> Turn<'_, D> {
                 self.posted += *end - *start;
                 if self.core.can_send() {
                     self.core.counters.messages_sent += 1;
-                    self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
+                    let frame = &bytes[*start..*end];
+                    if !self.compress(frame, None) {
+                        self.context.output.cork().extend_from_slice(frame);
+                    }
                 }
             }
             Command::Large { start, end, payload, .. } => {
@@ -160,8 +166,11 @@ impl<D: Delivery> Turn<'_, D> {
                 self.posted += *end - *start + payload.as_slice().len();
                 if self.core.can_send() {
                     self.core.counters.messages_sent += 1;
-                    self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
-                    self.context.output.push_chunk(payload);
+                    let header = &bytes[*start..*end];
+                    if !self.compress(header, Some(payload.as_slice())) {
+                        self.context.output.cork().extend_from_slice(header);
+                        self.context.output.push_chunk(payload);
+                    }
                 }
             }
             Command::Control { start, end, .. } => {
@@ -179,6 +188,29 @@ impl<D: Delivery> Turn<'_, D> {
             Command::Answered { .. } => self.answered(),
             Command::Broadcast(_) | Command::Resume | Command::Orphaned | Command::Shutdown(_) => {}
         }
+    }
+}
+
+impl<D: Delivery> Turn<'_, D> {
+    /// Sends a frame that another thread encoded, its payload behind its header or apart, as a compressed one; `false` if
+    /// that was not negotiated.
+    fn compress(&mut self, frame: &[u8], payload: Option<&[u8]>) -> bool {
+        if !self.core.endpoint.connection.compresses() {
+            return false;
+        }
+        // A chunk that is shared has its header in front.
+        let whole = if frame.is_empty() { payload.unwrap_or_default() } else { frame };
+        let Ok(Some((header, size))) = FrameHeader::parse(whole) else { return false };
+        let payload = if frame.is_empty() { &whole[size..] } else { payload.unwrap_or(&whole[size..]) };
+        match header.mask {
+            None => self.core.push(self.context, header.opcode, payload, Compression::Auto),
+            Some(key) => {
+                let mut plain = payload.to_vec();
+                mask::apply(&mut plain, key);
+                self.core.push(self.context, header.opcode, &plain, Compression::Auto);
+            }
+        }
+        true
     }
 }
 

@@ -29,6 +29,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::Config;
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame};
+use crate::protocol::deflate::{Agreement, Codec};
 use crate::protocol::{Connection, Role};
 use crate::transport::buffer::Input;
 use crate::transport::endpoint::Endpoint;
@@ -63,6 +64,7 @@ pub(crate) struct Adoption<C> {
     pub(crate) role: Role,
     pub(crate) addr: SocketAddr,
     pub(crate) subprotocol: Option<Arc<String>>,
+    pub(crate) agreement: Agreement,
     /// Bytes that arrived behind the opening handshake: the first frames.
     pub(crate) leftover: Vec<u8>,
     pub(crate) app: C,
@@ -125,6 +127,7 @@ impl<D: Delivery> Worker<D> {
             inbox: seat.inbox,
             siblings,
             output: Output::default(),
+            codec: Codec::new(),
             epoch: now,
             tick: 0,
             broadcasts: Vec::new(),
@@ -203,7 +206,8 @@ impl<D: Delivery> Worker<D> {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
-        let trim = (!self.context.output.pool.is_empty()).then_some(TRIM_INTERVAL);
+        let keeps = !self.context.output.pool.is_empty() || !self.context.codec.is_empty();
+        let trim = keeps.then_some(TRIM_INTERVAL);
         let shutdown = self.shutdown.map(|deadline| deadline.saturating_duration_since(now));
         let answers = self.delivery.holds_answers().then_some(MAX_HOLD);
         [self.deadlines.sleep(now), trim, shutdown, answers].into_iter().flatten().min()
@@ -225,9 +229,11 @@ impl<D: Delivery> Worker<D> {
 
     /// Takes over the connections that finished their handshakes.
     fn adopt(&mut self) {
-        while let Ok(Adoption { mut stream, role, addr, subprotocol, leftover, app }) = self.adoptions.try_recv() {
+        while let Ok(Adoption { mut stream, role, addr, subprotocol, agreement, leftover, app }) =
+            self.adoptions.try_recv()
+        {
             let registry = self.poll.registry();
-            let connection = Connection::new(role, self.context.config.max_message_size as u64);
+            let connection = Connection::new(role, self.context.config.max_message_size as u64).agreed(agreement);
             let tick = self.context.tick;
             let mut registered = Ok(());
             let key = self.slots.insert_with(|key| {
@@ -379,6 +385,7 @@ impl<D: Delivery> Worker<D> {
         if now.saturating_duration_since(self.trimmed) >= TRIM_INTERVAL {
             self.trimmed = now;
             self.context.output.pool.trim();
+            self.context.codec.trim();
         }
     }
 }

@@ -17,6 +17,9 @@ const MAX_READS: usize = 2;
 /// The most frames that a connection is served in one turn.
 const MAX_FRAMES: usize = 256;
 
+/// The most bytes that its messages are inflated to in one turn, a message that is begun aside.
+const MAX_INFLATED: u64 = 1 << 20;
+
 /// A connection, with the application's part of it. That is gone once it panicked.
 #[derive(Debug)]
 pub(crate) struct Conn<C> {
@@ -112,6 +115,7 @@ impl<D: Delivery> Turn<'_, D> {
     fn decode(&mut self, input: &mut Input) -> bool {
         self.context.output.lend_input(input.as_slice());
         let mut frames = 0;
+        let mut inflated = 0;
         while !input.is_empty() {
             if self.must_wait() {
                 return false;
@@ -123,10 +127,14 @@ impl<D: Delivery> Turn<'_, D> {
                 return false;
             }
             frames += 1;
-            match self.core.endpoint.connection.receive(input.filled_mut()) {
+            match self.core.endpoint.connection.receive_with(input.filled_mut(), &mut self.context.codec) {
                 Ok((size, received)) => {
                     self.dispatch(received);
                     input.consume(size);
+                    inflated += self.context.codec.take_inflated();
+                    if inflated > MAX_INFLATED {
+                        frames = MAX_FRAMES;
+                    }
                 }
                 Err(error) => {
                     input.clear();

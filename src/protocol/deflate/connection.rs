@@ -28,6 +28,12 @@ impl Connection {
         self.extension.as_mut().and_then(|extension| extension.compress(payload, codec))
     }
 
+    /// Whether permessage-deflate was negotiated.
+    #[must_use]
+    pub fn compresses(&self) -> bool {
+        self.deflate_stats().is_some()
+    }
+
     /// The binary logarithm of the window of a connection that takes messages which were compressed once for many, by
     /// [`Codec::compress`] with this window or a smaller one. `None` if it takes none: compression was not negotiated,
     /// or its messages refer to the ones before.

@@ -35,6 +35,8 @@ pub enum HandshakeError {
     Subprotocol(String),
     /// The server uses an extension that is not offered.
     Extension(String),
+    /// What the server says of permessage-deflate can not be (RFC 7692 5.1, 7.1).
+    Compression(String),
     /// The value of `Sec-WebSocket-Extensions` is malformed.
     MalformedExtensions(String),
     /// The 101 announces a body by this header.
@@ -83,6 +85,7 @@ impl fmt::Display for HandshakeError {
             HandshakeError::Repeated(name) => write!(f, "the server's 101 has more than one {name} header"),
             HandshakeError::Subprotocol(name) => write!(f, "the server chooses the subprotocol {name:?}, not offered"),
             HandshakeError::Extension(name) => write!(f, "the server uses the extension {name:?}, not offered"),
+            HandshakeError::Compression(why) => write!(f, "the server's permessage-deflate can not be: {why}"),
             HandshakeError::MalformedExtensions(value) => {
                 write!(f, "the server's Sec-WebSocket-Extensions {value:?} is malformed")
             }
