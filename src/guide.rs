@@ -36,6 +36,13 @@
 //! once with a handler; with events when the application comes to the connection's
 //! [`Event::Close`](crate::Event::Close), or after 500 ms.
 //!
+//! # Clients
+//!
+//! A [`Client`](crate::Client)'s handshake runs on the thread that connects, with a deadline for each phase; then its
+//! socket lives on a worker: a thread of its own, or one of a [`ClientPool`](crate::ClientPool) that any number of clients
+//! share. The worker answers pings, keeps the timeouts and completes closes while the application does something else.
+//! [`WebSocket`](crate::WebSocket) has no worker: there all of that happens during `recv`.
+//!
 //! # When somebody is slow
 //!
 //! *A client that does not read.* Its output is queued up to
@@ -85,4 +92,11 @@
 //!   buffer once and goes on in the next turn, so that a flood of tiny frames does not hold up its neighbours.
 //! * The bound on waiting events is in bytes, held by the worker before it reads, on a channel that is unbounded itself:
 //!   a bounded channel of batches could be full when a close event must go in, and would bound the wrong thing.
+//! * A prepared message of at most 16 KiB is copied, though not encoded again, for each connection it goes to: that is how
+//!   it leaves in one write with what else there is for the connection, and a copy of a few bytes is cheaper than a
+//!   system call with several slices. Larger ones are shared. A broadcast is one command for each worker.
+//! * While an application thread works through a batch of several events, its answers to the worker that the batch is
+//!   from do not wake that worker one by one; the end of the batch does, and until then it looks once a millisecond.
+//! * After a clean closing handshake with nothing behind the close frame, a server closes its socket at once; in all other
+//!   cases it sends FIN and reads on until the peer closes.
 //! * No answer is given to data that arrives after a close frame of ours, and after the peer's it is not even decoded.

@@ -1,4 +1,4 @@
-//! WebSocket servers on bare threads: full duplex, fast, and no async runtime.
+//! WebSocket servers and clients on bare threads: full duplex, fast, and no async runtime.
 //!
 //! ```no_run
 //! use threadbare::{Handler, MessageRef, Server, Socket};
@@ -18,7 +18,7 @@
 //! A reactor thread accepts connections and does the opening handshakes; established sockets go to a pool of worker
 //! threads that decode frames in place. The number of threads does not depend on the number of connections.
 //!
-//! # Two ways in
+//! # Ways in
 //!
 //! * A [`Handler`] per connection, on the worker's thread, as above: no copy, no allocation, no lock.
 //! * Events through a channel, to the application's own threads:
@@ -38,8 +38,26 @@
 //! # Ok::<(), threadbare::BuildError>(())
 //! ```
 //!
+//! * A [`Client`] whose socket lives on a worker as a server's does, so that one thread may send while another receives:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use threadbare::Client;
+//!
+//! let client = Client::connect("ws://127.0.0.1:8080/chat")?;
+//! client.send("hello")?;
+//! let reply = client.recv_timeout(Duration::from_secs(5))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! * A [`WebSocket`] on the caller's own thread, over anything that reads and writes.
+//!
 //! A [`Peer`] is a handle to a connection that any thread may keep and send through. Which way to choose, and what
 //! happens when somebody is too slow, is in the [`guide`].
+//!
+//! # Features
+//!
+//! `deflate` adds permessage-deflate (RFC 7692). None is on by default.
 //!
 //! # Safe by default
 //!
