@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::net::TcpStream;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use threadbare::{Client, ClientRequest, Config, Message, Url, WebSocket};
 
@@ -15,6 +16,9 @@ usage: autobahn_client URL AGENT [--blocking-socket]
   AGENT              the name in the report
   --blocking-socket  use WebSocket<TcpStream> rather than Client
 ";
+
+/// How long the suite may take to close a connection.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The largest messages of the suite.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -69,6 +73,8 @@ fn with_client(url: &str) -> Result<(), Box<dyn Error>> {
     while let Ok(message) = client.recv() {
         client.send(message)?;
     }
+    // The server notes how a case ended when its TCP connection does; the report is not to be asked for before.
+    client.finish(GRACE)?;
     Ok(())
 }
 

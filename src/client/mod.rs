@@ -179,8 +179,8 @@ impl Client {
         self.peer.close(code, reason)
     }
 
-    /// Closes with 1000 and waits, up to `timeout`, until what was sent is out and the closing handshake is complete.
-    /// Messages that still arrive are thrown away.
+    /// Closes with 1000 and waits, up to `timeout`, until what was sent is out, the closing handshake is complete, and TCP
+    /// is closed. Messages that still arrive are thrown away.
     ///
     /// # Errors
     /// The time is over: the worker goes on closing, within [`close_timeout`](crate::Config::close_timeout).
@@ -195,7 +195,17 @@ impl Client {
             };
             match received {
                 Ok(_) => {}
-                Err(ReceiveError::Closed(reason)) => return Ok(reason),
+                Err(ReceiveError::Closed(reason)) => {
+                    // The end of the channel is that of the socket.
+                    let ended = match deadline {
+                        Some(deadline) => self.events.recv_deadline(deadline).err(),
+                        None => self.events.recv().err().map(Into::into),
+                    };
+                    return match ended {
+                        Some(RecvTimeoutError::Timeout) => Err(ReceiveError::Timeout),
+                        _ => Ok(reason),
+                    };
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -22,20 +22,16 @@ impl Key {
 /// A table whose places are used again.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
-    places: Vec<Place<T>>,
+    places: Vec<Option<T>>,
+    /// Of each place; apart, where they need no padding.
+    generations: Vec<u32>,
     free: Vec<u32>,
     len: usize,
 }
 
-#[derive(Debug)]
-struct Place<T> {
-    generation: u32,
-    value: Option<T>,
-}
-
 impl<T> Slots<T> {
     pub(crate) fn new() -> Slots<T> {
-        Slots { places: Vec::new(), free: Vec::new(), len: 0 }
+        Slots { places: Vec::new(), generations: Vec::new(), free: Vec::new(), len: 0 }
     }
 
     /// How many are in use.
@@ -47,37 +43,36 @@ impl<T> Slots<T> {
     pub(crate) fn insert_with(&mut self, make: impl FnOnce(Key) -> T) -> Key {
         self.len += 1;
         let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place { generation: 0, value: None });
+            self.places.push(None);
+            self.generations.push(0);
             (self.places.len() - 1) as u32
         });
-        let place = &mut self.places[index as usize];
-        let key = Key { index, generation: place.generation };
-        place.value = Some(make(key));
+        let key = Key { index, generation: self.generations[index as usize] };
+        self.places[index as usize] = Some(make(key));
         key
     }
 
     /// What `key` names, if it is still there.
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let place = self.places.get_mut(key.index as usize)?;
-        if place.generation == key.generation { place.value.as_mut() } else { None }
+        let generation = *self.generations.get(key.index as usize)?;
+        if generation == key.generation { self.places[key.index as usize].as_mut() } else { None }
     }
 
     /// The name that `token` stands for, if what it named is still there.
     pub(crate) fn key_of(&self, token: Token) -> Option<Key> {
         let index = token.0 & ((1 << TOKEN_BITS) - 1);
-        let place = self.places.get(index)?;
-        let key = Key { index: index as u32, generation: place.generation };
-        (place.value.is_some() && key.token() == token).then_some(key)
+        let key = self.key_at(index as u32)?;
+        (key.token() == token).then_some(key)
     }
 
     /// Takes out what `key` names; the name is never valid again.
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
-        let place = self.places.get_mut(key.index as usize)?;
-        if place.generation != key.generation {
+        let generation = self.generations.get_mut(key.index as usize)?;
+        if *generation != key.generation {
             return None;
         }
-        let value = place.value.take()?;
-        place.generation = place.generation.wrapping_add(1);
+        let value = self.places[key.index as usize].take()?;
+        *generation = generation.wrapping_add(1);
         self.free.push(key.index);
         self.len -= 1;
         Some(value)
@@ -90,8 +85,8 @@ impl<T> Slots<T> {
 
     /// The name of what is at `index` now.
     pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
-        let place = self.places.get(index as usize)?;
-        place.value.is_some().then_some(Key { index, generation: place.generation })
+        let generation = *self.generations.get(index as usize)?;
+        self.places[index as usize].is_some().then_some(Key { index, generation })
     }
 }
 
