@@ -92,9 +92,9 @@
 //!   buffer once and goes on in the next turn, so that a flood of tiny frames does not hold up its neighbours.
 //! * The bound on waiting events is in bytes, held by the worker before it reads, on a channel that is unbounded itself:
 //!   a bounded channel of batches could be full when a close event must go in, and would bound the wrong thing.
-//! * A prepared message of at most 16 KiB is copied, though not encoded again, for each connection it goes to: that is how
-//!   it leaves in one write with what else there is for the connection, and a copy of a few bytes is cheaper than a
-//!   system call with several slices. Larger ones are shared. A broadcast is one command for each worker.
+//! * A broadcast is one command for each worker, and a frame that is sent to many is written from the one place where it
+//!   was encoded. Only where a connection is behind are small frames copied into its queue, lest their bookkeeping take
+//!   more memory than their bytes.
 //! * While an application thread works through a batch of several events, its answers to the worker that the batch is
 //!   from do not wake that worker one by one; the end of the batch does, and until then it looks once a millisecond.
 //! * After a clean closing handshake with nothing behind the close frame, a server closes its socket at once; in all other

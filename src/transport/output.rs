@@ -16,6 +16,9 @@ use crate::transport::stream::{Io, attempt};
 /// Payloads of at least this size are written from where they lie, if that place lasts until the write.
 const MIN_LENT_SIZE: usize = 16 << 10;
 
+/// Smaller chunks are copied together where they have to wait.
+const MIN_QUEUED_SIZE: usize = 1 << 10;
+
 /// A cork that grew beyond this is given back after the write.
 const MAX_CORK_SIZE: usize = 256 << 10;
 
@@ -106,9 +109,9 @@ impl Output {
         self.cork.extend_from_slice(payload);
     }
 
-    /// Appends bytes that are owned or shared.
+    /// Appends bytes that are owned or shared; those that are shared are not copied.
     pub(crate) fn push_chunk(&mut self, chunk: Chunk) {
-        if chunk.as_slice().len() < MIN_LENT_SIZE {
+        if chunk.as_slice().len() < MIN_LENT_SIZE && !chunk.is_shared() {
             self.cork.extend_from_slice(chunk.as_slice());
             chunk.recycle(&mut self.pool);
         } else {
@@ -215,7 +218,8 @@ impl Output {
                 continue;
             }
             match segment {
-                Segment::Chunk(mut chunk) => {
+                // In a queue that is long already a small chunk would cost more than its bytes.
+                Segment::Chunk(mut chunk) if len >= MIN_QUEUED_SIZE => {
                     chunk.advance(skipped);
                     outbox.push(chunk);
                 }

@@ -296,14 +296,8 @@ impl Peer {
         let frame = prepared.frame.clone();
         let to = self.shared.key;
         let posted = self.shared.inbox.post(|queue| {
-            let start = queue.bytes.len();
             self.shared.posted.fetch_add(frame.len(), Ordering::Relaxed);
-            if frame.len() <= MAX_COPIED_SIZE {
-                queue.bytes.extend_from_slice(&frame);
-                queue.commands.push(Command::Frame { to, start, end: queue.bytes.len() });
-            } else {
-                queue.commands.push(Command::Large { to, start, end: start, payload: Chunk::shared(frame) });
-            }
+            queue.commands.push(Command::Large { to, start: 0, end: 0, payload: Chunk::shared(frame) });
         });
         if posted { Ok(()) } else { Err(SendError::Disconnected(())) }
     }
