@@ -233,7 +233,7 @@ impl ServerBuilder {
         let mut threads = Vec::new();
         for (index, seat) in seats.into_iter().enumerate() {
             let (sender, adoptions) = crossbeam_channel::unbounded();
-            outlets.push(Outlet { inbox: seat.inbox.clone(), adoptions: sender });
+            outlets.push(Outlet::new(seat.inbox.clone(), sender));
             let (siblings, config) = (inboxes.clone(), config.clone());
             threads.push(Worker::new(seat, index as u16, siblings, config, delivery(), adoptions, admission.clone()));
         }

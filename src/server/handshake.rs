@@ -55,6 +55,8 @@ pub(super) struct Handshake<C> {
     pub(super) ending: bool,
     /// It counts towards the limits on connections.
     pub(super) admitted: bool,
+    /// The poll reports on it.
+    pub(super) watched: bool,
 }
 
 /// How far it has come.
@@ -131,6 +133,7 @@ impl<C> Handshake<C> {
             wants_body: true,
             ending: false,
             admitted,
+            watched: false,
         }
     }
 

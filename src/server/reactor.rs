@@ -78,6 +78,14 @@ pub(super) type Admit<C> = Box<dyn Fn(Request) -> Option<C> + Send>;
 pub(super) struct Outlet<C> {
     pub(super) inbox: Arc<Inbox>,
     pub(super) adoptions: Sender<Adoption<C>>,
+    /// It was given connections in this turn.
+    to_wake: bool,
+}
+
+impl<C> Outlet<C> {
+    pub(super) fn new(inbox: Arc<Inbox>, adoptions: Sender<Adoption<C>>) -> Outlet<C> {
+        Outlet { inbox, adoptions, to_wake: false }
+    }
 }
 
 /// The reactor's work, before its thread is started.
@@ -188,6 +196,7 @@ impl<C: Send + 'static> Reactor<C> {
                     self.expire(key, now);
                 }
             }
+            self.wake_workers();
             if self.stopping.is_some_and(|deadline| self.handshakes.len() == 0 || now >= deadline) {
                 return;
             }
@@ -250,30 +259,34 @@ impl<C: Send + 'static> Reactor<C> {
         let _ = tcp.set_nodelay(true);
         if self.stopping.is_none() && self.admission.admit(addr.ip()) {
             let handshake = Handshake::new(stream, addr, &self.rules.limits, true);
-            self.add(handshake, self.config.handshake_timeout, now);
+            let key = self.handshakes.insert_with(|_| handshake);
+            // A request often arrives with the connection: it is answered without the poll being told of it and told
+            // again to forget it, a quarter of a handshake's system calls.
+            self.read(key, now);
+            self.watch(key, self.config.handshake_timeout, now);
         } else if self.turned_away < MAX_TURNED_AWAY {
             self.turned_away += 1;
             let mut handshake = Handshake::new(stream, addr, &self.rules.limits, false);
             handshake.refuse(&overloaded());
-            self.add(handshake, self.config.close_timeout, now);
+            let key = self.handshakes.insert_with(|_| handshake);
+            self.watch(key, self.config.close_timeout, now);
         }
     }
 
-    fn add(&mut self, mut handshake: Handshake<C>, timeout: Duration, now: Instant) {
-        let registry = self.poll.registry();
-        let mut registered = Ok(());
-        let key = self.handshakes.insert_with(|key| {
-            let interests = Interest::READABLE | Interest::WRITABLE;
-            registered = registry.register(&mut handshake.stream, key.token(), interests);
-            handshake
-        });
-        if let Err(error) = registered {
+    /// Lets the poll report on a handshake that is not done yet, and sets its deadline.
+    fn watch(&mut self, key: Key, timeout: Duration, now: Instant) {
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut handshake.stream, key.token(), interests) {
             log::error!("a connection could not be registered: {error}");
-            self.remove(key);
-            return;
+            return self.remove(key);
         }
-        let at = self.deadlines.tick(now) + Deadlines::ticks(timeout);
-        self.deadlines.schedule(key.index, at);
+        handshake.watched = true;
+        // A refusal has set its own.
+        if !handshake.ending {
+            let at = self.deadlines.tick(now) + Deadlines::ticks(timeout);
+            self.deadlines.schedule(key.index, at);
+        }
     }
 
     /// The socket of a handshake is ready.
@@ -287,6 +300,12 @@ impl<C: Send + 'static> Reactor<C> {
         if event.is_writable() {
             handshake.write();
         }
+        self.read(key, now);
+    }
+
+    /// Reads what has arrived of a request, and does what it asks for.
+    fn read(&mut self, key: Key, now: Instant) {
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
         let rules = &self.rules;
         let scratch = &mut self.scratch;
         // A hook of the application may panic.
@@ -374,8 +393,10 @@ impl<C: Send + 'static> Reactor<C> {
         let State::Ready(established) = std::mem::replace(&mut handshake.state, State::Gone) else { return };
         self.deadlines.cancel(key.index);
         let Some(mut handshake) = self.handshakes.remove(key) else { return };
-        let outlet = self.outlets.iter().min_by_key(|outlet| outlet.inbox.load.load(Ordering::Relaxed));
-        let (Some(outlet), Ok(())) = (outlet, self.poll.registry().deregister(&mut handshake.stream)) else {
+        let registry = self.poll.registry();
+        let freed = if handshake.watched { registry.deregister(&mut handshake.stream) } else { Ok(()) };
+        let outlet = self.outlets.iter_mut().min_by_key(|outlet| outlet.inbox.load.load(Ordering::Relaxed));
+        let (Some(outlet), Ok(())) = (outlet, freed) else {
             self.admission.release(handshake.addr.ip());
             return;
         };
@@ -385,8 +406,17 @@ impl<C: Send + 'static> Reactor<C> {
         let adoption = Adoption { stream, role: Role::Server, addr, subprotocol, agreement, leftover, app };
         outlet.inbox.load.fetch_add(1, Ordering::Relaxed);
         match outlet.adoptions.send(adoption) {
-            Ok(()) => outlet.inbox.wake(),
+            Ok(()) => outlet.to_wake = true,
             Err(_) => self.admission.release(addr.ip()),
+        }
+    }
+
+    /// Wakes the workers that were given connections in this turn, once each.
+    fn wake_workers(&mut self) {
+        for outlet in &mut self.outlets {
+            if std::mem::take(&mut outlet.to_wake) {
+                outlet.inbox.wake();
+            }
         }
     }
 

@@ -235,15 +235,15 @@ impl<D: Delivery> Worker<D> {
             let registry = self.poll.registry();
             let connection = Connection::new(role, self.context.config.max_message_size as u64).agreed(agreement);
             let tick = self.context.tick;
-            let mut registered = Ok(());
+            let (mut registered, readable) = (Ok(()), !leftover.is_empty());
             let key = self.slots.insert_with(|key| {
                 // Both at once: the edges of the other kind cost nothing, and nothing is registered again later.
                 registered = registry.register(&mut stream, key.token(), Interest::READABLE | Interest::WRITABLE);
                 let core = Core {
                     endpoint: Endpoint::new(stream, connection, leftover),
                     phase: Phase::Open,
-                    // What arrived before the registration raises no event.
-                    readable: true,
+                    // What arrived before the registration is reported at once; only what came with the handshake is not.
+                    readable,
                     read_closed: false,
                     end_reported: false,
                     pinged: false,
