@@ -1,15 +1,12 @@
 //! permessage-deflate over real sockets: between our own ends, in every way in.
-#![cfg(feature = "deflate")]
 
 mod common;
 
-use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
+use common::DEADLINE;
 use common::app::{App, BOTH_WAYS, Way, echo};
-use common::{Client as Raw, DEADLINE};
-use threadbare::protocol::frame::Opcode;
 use threadbare::{Client, Config, DeflateConfig, Message, Server, WebSocket};
 
 fn config(deflate: DeflateConfig) -> Config {
@@ -80,27 +77,4 @@ fn the_blocking_socket_compresses_too() {
     socket.close(threadbare::CloseCode::NORMAL_CLOSURE, "").expect("sent");
     assert!(socket.recv().expect("an end").is_none());
     server.join().expect("the server");
-}
-
-/// a bomb is refused at the limit, whatever it would have become.
-#[test]
-fn a_15_bombs_end_with_1009() {
-    let mut bomb = Vec::new();
-    let zeros = std::io::repeat(0).take(256 << 20);
-    flate2::read::DeflateEncoder::new(zeros, flate2::Compression::best()).read_to_end(&mut bomb).expect("compressed");
-    let app = App::start(Way::Handler, Server::builder().workers(1).config(config(DeflateConfig::default())), echo);
-    let open = || Raw::open_with(app.addr, "/", "Sec-WebSocket-Extensions: permessage-deflate\r\n");
-    let mut flat = open();
-    flat.send(&common::masked(true, 0b100, Opcode::Binary, &bomb));
-    flat.expect_close(1009);
-    let mut fragmented = open();
-    for (index, piece) in bomb.chunks(bomb.len() / 50).enumerate() {
-        let (rsv, opcode) = if index == 0 { (0b100, Opcode::Binary) } else { (0, Opcode::Continuation) };
-        let _ = std::io::Write::write_all(&mut fragmented.stream, &common::masked(false, rsv, opcode, piece));
-    }
-    fragmented.expect_close(1009);
-    // P-12: what is no deflate stream.
-    let mut bad = open();
-    bad.send(&common::masked(true, 0b100, Opcode::Binary, &[0xFF; 20]));
-    bad.expect_close(1007);
 }
