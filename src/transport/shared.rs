@@ -88,6 +88,8 @@ impl SharedFrame {
 mod tests {
     use std::io::Cursor;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::protocol::deflate::{DeflateConfig, DeflateParams};
     use crate::protocol::frame::RSV1;
@@ -117,6 +119,7 @@ mod tests {
 
     fn received(client: &mut Connection, mut bytes: Vec<u8>) -> Vec<u8> {
         match client.receive(&mut bytes).expect("legal") {
+            (_, Received::Message(message)) => message.as_bytes().to_vec(),
             (_, Received::Assembled(message)) => message.as_bytes().to_vec(),
             other => panic!("{other:?}"),
         }
@@ -180,6 +183,40 @@ mod tests {
         }
         assert!(sizes[1] < sizes[0] / 2, "{sizes:?}");
         assert_eq!(compressions(&frame), 0);
+    }
+
+    proptest! {
+        /// Own messages and shared ones, compressed or not, in any order and between any pauses.
+        #[test]
+        fn a_40_shared_messages_and_own_ones_do_not_disturb_each_other(
+            messages in proptest::collection::vec((0..5_u8, any::<bool>(), 0..60_usize, any::<bool>()), 1..12),
+            takeover: bool, window_bits in 9_u8..=15,
+        ) {
+            let config = DeflateConfig::default().server_no_context_takeover(!takeover);
+            let (mut server, mut client) =
+                pair(&format!("permessage-deflate; server_max_window_bits={window_bits}"), &config);
+            let mut codec = Codec::new();
+            for (kind, auto, times, idle) in messages {
+                if idle {
+                    while server.connection.trim() {}
+                    codec.trim();
+                }
+                let text = format!("message {kind} {}", "again and again, ".repeat(times));
+                let compression = if auto { Compression::Auto } else { Compression::Never };
+                let mut output = Output::default();
+                if kind < 2 {
+                    let frame = SharedFrame::new(Opcode::Text, text.as_bytes(), compression);
+                    server.push_shared(&mut output, &mut codec, &frame);
+                } else {
+                    server.push(&mut output, &mut codec, Opcode::Text, text.as_bytes(), compression);
+                }
+                server.stream = Cursor::default();
+                server.flush(&mut output, &[]).expect("written");
+                let bytes = server.stream.get_ref().clone();
+                prop_assert_eq!(bytes[0] >> 4 & 0b111 == RSV1, auto && text.len() >= 128);
+                prop_assert_eq!(received(&mut client, bytes), text.into_bytes());
+            }
+        }
     }
 
     #[test]
