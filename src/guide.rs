@@ -86,6 +86,35 @@
 //! arrived, never with what was announced, and is kept a second for the next. A
 //! [`Peer`](crate::Peer) of a connection is allocated when it is first asked for; with events that is at once.
 //!
+//! # Compression
+//!
+//! With the feature `deflate` and `Config::deflate`, permessage-deflate (RFC 7692) is negotiated with whoever speaks it.
+//! The limit on messages then holds for what they inflate to: inflating stops a byte beyond it, and the connection ends
+//! with 1009, so that a small bomb does not become a large one.
+//!
+//! Without context takeover, the default, the connections of a worker share one compressor and one decompressor, 418 KiB
+//! while they are in use and given back within a second. A connection that negotiated it costs 64 bytes more than one
+//! that did not. Under context takeover each connection has its own: a compressor of up to 371 KiB, given back when
+//! nothing was sent for half a second to a second, with the last 4 KiB of what was sent kept for the next one to refer
+//! to; and a decompressor of 47 KiB, which must be kept, for the peer may refer to any of the last 32 KiB that it sent. A
+//! [`WebSocket`](crate::WebSocket) has no worker to share with or to tidy up behind it: it keeps its compressor as long as
+//! it lives.
+//!
+//! A broadcast, or a [`Prepared`](crate::Prepared) message, is compressed once for each size of window among those who
+//! are to get it, whatever their number, and not at all if nobody negotiated compression. Those with context takeover
+//! compress it for themselves, which is what their smaller messages cost.
+//!
+//! What is compressed tells by its size what is in it. Where a message holds a secret (a token, a session's key) beside
+//! text that somebody else has chosen, that somebody can guess the secret byte by byte, by watching which guess makes
+//! the message shorter: CRIME and BREACH. Under context takeover the two need not even be in the same message. Send
+//! such messages, and what is compressed already, with
+//! [`Compression::Never`](crate::Compression::Never): `send_with` of [`Socket`](crate::Socket::send_with),
+//! [`Peer`](crate::Peer::send_with), [`Client`](crate::Client::send_with) and
+//! [`WebSocket`](crate::WebSocket::send_with), and [`Prepared::with`](crate::Prepared::with). They leave as they are and
+//! become no part of what later messages refer to.
+//!
+//! [`Stats::deflate`](crate::Stats::deflate) tells what was saved.
+//!
 //! # Where it departs from what one might expect
 //!
 //! * Incoming frames are decoded at most 256 at a time per connection and turn; what is left is copied out of the shared

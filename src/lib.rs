@@ -92,4 +92,6 @@ pub use server::{Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
 pub use socket::{SocketError, WebSocket};
 pub use worker::delivery::{Handler, Socket};
 pub use worker::events::{Batch, Event, Events, Iter};
-pub use worker::peer::{Peer, PeerId, Prepared, Stats};
+pub use worker::peer::{Peer, PeerId};
+pub use worker::prepared::Prepared;
+pub use worker::stats::Stats;

@@ -1,16 +1,18 @@
 //! permessage-deflate over real sockets: between our own ends, in every way in.
-#![cfg(feature = "deflate")]
 
 mod common;
 
-use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-use common::app::{App, BOTH_WAYS, Way, echo};
+use common::app::{App, BOTH_WAYS, Seen, Way, echo};
 use common::{Client as Raw, DEADLINE};
-use threadbare::protocol::frame::Opcode;
-use threadbare::{Client, Config, DeflateConfig, Message, Server, WebSocket};
+use flate2::{Decompress, FlushDecompress};
+use threadbare::protocol::frame::{Opcode, RSV1};
+use threadbare::{
+    Accept, Client, ClientRequest, Compression, Config, DeflateConfig, DeflateStats, Handler, Message, MessageRef,
+    Peer, Prepared, Server, Socket, Url, WebSocket,
+};
 
 fn config(deflate: DeflateConfig) -> Config {
     Config::default().max_message_size(4 << 20).deflate(deflate)
@@ -82,25 +84,179 @@ fn the_blocking_socket_compresses_too() {
     server.join().expect("the server");
 }
 
-/// a bomb is refused at the limit, whatever it would have become.
-#[test]
-fn a_15_bombs_end_with_1009() {
-    let mut bomb = Vec::new();
-    let zeros = std::io::repeat(0).take(256 << 20);
-    flate2::read::DeflateEncoder::new(zeros, flate2::Compression::best()).read_to_end(&mut bomb).expect("compressed");
-    let app = App::start(Way::Handler, Server::builder().workers(1).config(config(DeflateConfig::default())), echo);
-    let open = || Raw::open_with(app.addr, "/", "Sec-WebSocket-Extensions: permessage-deflate\r\n");
-    let mut flat = open();
-    flat.send(&common::masked(true, 0b100, Opcode::Binary, &bomb));
-    flat.expect_close(1009);
-    let mut fragmented = open();
-    for (index, piece) in bomb.chunks(bomb.len() / 50).enumerate() {
-        let (rsv, opcode) = if index == 0 { (0b100, Opcode::Binary) } else { (0, Opcode::Continuation) };
-        let _ = std::io::Write::write_all(&mut fragmented.stream, &common::masked(false, rsv, opcode, piece));
+/// A connection of a client that takes what a server compresses with this window, and says what it got on the wire.
+struct Subscriber {
+    raw: Raw,
+    /// `None` where compression was not negotiated; under context takeover it is the same for all messages.
+    inflater: Option<(Decompress, bool)>,
+}
+
+impl Subscriber {
+    /// With an offer, under which the server may keep its context or not; or without one.
+    fn open(addr: SocketAddr, offer: Option<(&str, bool)>) -> Subscriber {
+        let Some((parameters, takeover)) = offer else {
+            return Subscriber { raw: Raw::open(addr), inflater: None };
+        };
+        let headers = format!("Sec-WebSocket-Extensions: permessage-deflate{parameters}\r\n");
+        let raw = Raw::open_with(addr, "/", &headers);
+        Subscriber { raw, inflater: Some((Decompress::new(false), takeover)) }
     }
-    fragmented.expect_close(1009);
-    // P-12: what is no deflate stream.
-    let mut bad = open();
-    bad.send(&common::masked(true, 0b100, Opcode::Binary, &[0xFF; 20]));
-    bad.expect_close(1007);
+
+    /// The next message, and whether it came compressed.
+    fn receive(&mut self) -> (String, bool) {
+        let frame = self.raw.expect_frame();
+        assert!(frame.fin && frame.opcode == Opcode::Text, "{frame:?}");
+        if frame.rsv == 0 {
+            return (String::from_utf8(frame.payload).expect("UTF-8"), false);
+        }
+        assert_eq!(frame.rsv, RSV1);
+        let (inflater, takeover) = self.inflater.as_mut().expect("negotiated");
+        if !*takeover {
+            inflater.reset(false);
+        }
+        let mut out = Vec::with_capacity(100_000);
+        let bytes = [&frame.payload[..], &[0x00, 0x00, 0xFF, 0xFF]].concat();
+        inflater.decompress_vec(&bytes, &mut out, FlushDecompress::Sync).expect("a deflate stream");
+        (String::from_utf8(out).expect("UTF-8"), true)
+    }
+}
+
+#[test]
+fn a_message_for_all_is_compressed_for_those_who_negotiated_it() {
+    let deflate = DeflateConfig::default().server_no_context_takeover(false);
+    for way in BOTH_WAYS {
+        let app = App::start(way, Server::builder().workers(2).config(config(deflate.clone())), |link, message| {
+            link.send(message);
+        });
+        let offers = [
+            None,
+            Some(("; server_no_context_takeover", false)),
+            Some(("; server_no_context_takeover; server_max_window_bits=9", false)),
+            Some(("; server_no_context_takeover; server_max_window_bits=11", false)),
+            Some(("; server_max_window_bits=10", true)),
+            Some(("", true)),
+        ];
+        let mut subscribers: Vec<_> =
+            (0..24).map(|n| (offers[n % offers.len()], Subscriber::open(app.addr, offers[n % offers.len()]))).collect();
+        let peers: Vec<Peer> = subscribers.iter().map(|_| app.opened()).collect();
+        // Repetitions that are near enough for the smallest window.
+        let text =
+            |n: usize| format!("{n}: {}", (0..600).map(|word| format!("{} ", word * n % 41)).collect::<String>());
+        let short = "too short to be compressed";
+        let handle = app.handle();
+        for n in 1..=5 {
+            handle.broadcast(text(n).as_str());
+            handle.broadcast(short);
+            handle.broadcast_prepared(&Prepared::with(text(n).as_str(), Compression::Never));
+            let prepared = Prepared::new(text(n + 1).as_str());
+            for peer in &peers {
+                peer.send_prepared(&prepared).expect("it is open");
+            }
+        }
+        for n in 1..=5 {
+            for (offer, subscriber) in &mut subscribers {
+                let compressed = offer.is_some();
+                let expected =
+                    [(text(n), compressed), (short.to_owned(), false), (text(n), false), (text(n + 1), compressed)];
+                // Broadcasts and what is sent to one alone come in any order.
+                let mut received: Vec<_> = (0..4).map(|_| subscriber.receive()).collect();
+                received.sort();
+                let mut expected = expected.to_vec();
+                expected.sort();
+                assert!(received == expected, "{offer:?}, round {n}");
+            }
+        }
+        let said: usize = (1..=5).map(|n| text(n).len() + text(n + 1).len()).sum();
+        for peer in &peers {
+            // The worker counts when it has written.
+            common::eventually("all is counted", || {
+                peer.stats().deflate.is_none_or(|deflate| deflate.sent == said as u64)
+            });
+            if let Some(deflate) = peer.stats().deflate {
+                assert!(deflate.sent_compressed < deflate.sent / 2, "{deflate:?}");
+            }
+        }
+        assert_eq!(peers.iter().filter(|peer| peer.stats().deflate.is_some()).count(), 20);
+        drop(subscribers);
+        app.finish();
+    }
+}
+
+/// Answers compressed, and then as they are, where its message says so.
+struct Choosy;
+
+impl Handler for Choosy {
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+        socket.send_with(message, Compression::Auto);
+        socket.send_with(message, Compression::Never);
+        let stats = socket.stats().deflate.expect("negotiated");
+        socket.send(format!("{} {}", stats.sent, stats.received).as_str());
+    }
+}
+
+#[test]
+fn a_secret_can_be_kept_out_of_compression_everywhere() {
+    let secret = "a secret beside what an attacker chose, ".repeat(1000);
+    let deflate = || config(DeflateConfig::default().server_no_context_takeover(false));
+    let size = secret.len() as u64;
+
+    // From a handler.
+    let server = Server::builder().workers(1).config(deflate()).serve("127.0.0.1:0", |_| Choosy).expect("a server");
+    let mut subscriber = Subscriber::open(server.local_addr(), Some(("", true)));
+    subscriber.raw.send(&common::text(&secret));
+    assert!(subscriber.receive() == (secret.clone(), true));
+    assert!(subscriber.receive() == (secret.clone(), false));
+    assert_eq!(subscriber.receive(), (format!("{size} 0"), false));
+
+    // From other threads, small and large, and from a client; the raw bytes tell.
+    let app = App::start(Way::Channel, Server::builder().workers(1).config(deflate()), |_, _| {});
+    let client = Client::builder().config(deflate()).connect(&format!("ws://{}", app.addr)).expect("connected");
+    let mut subscriber = Subscriber::open(app.addr, Some(("", true)));
+    let (of_client, peer) = (app.opened(), app.opened());
+    for text in [&secret[..200], &secret] {
+        for compression in [Compression::Never, Compression::Auto] {
+            peer.send_with(text, compression).expect("it is open");
+            assert!(subscriber.receive() == (text.to_owned(), compression == Compression::Auto));
+            client.send_with(text, compression).expect("it is open");
+            let Seen::Message(_, message) = app.next() else { panic!("a message") };
+            assert!(message.as_text() == Some(text));
+        }
+    }
+    // The workers count when they have written and delivered.
+    common::eventually("what was sent and received is counted", || {
+        let both = [client.stats(), of_client.stats()].map(|stats| stats.deflate.expect("negotiated"));
+        let [sent, received] = both;
+        (sent.sent, received.received) == (size + 200, size + 200)
+            && sent.sent_compressed == received.received_compressed
+            && sent.sent_compressed < size / 10
+            && (sent.received, received.sent) == (0, 0)
+    });
+    // What was not compressed went as it was.
+    common::eventually("the bytes are counted", || (size + 1..2 * size).contains(&client.stats().bytes_sent));
+    drop((client, subscriber));
+    app.finish();
+
+    // On the caller's own thread.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let ours = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+    let (theirs, _) = listener.accept().expect("a client");
+    let server = thread::spawn(move || {
+        let mut socket =
+            WebSocket::accept_with(theirs, &config(DeflateConfig::default()), |_| Ok(Accept::new())).expect("accepted");
+        let messages = [socket.recv(), socket.recv()].map(|message| message.expect("received").expect("a message"));
+        (messages, socket.stats())
+    });
+    let request = ClientRequest::new(Url::parse("ws://localhost/").expect("a URL"));
+    let mut socket = WebSocket::connect_with(request, ours, &config(DeflateConfig::default())).expect("accepted");
+    socket.send_with(&secret, Compression::Never).expect("sent");
+    assert_eq!(socket.stats().deflate, Some(DeflateStats::default()));
+    socket.send_with(&secret, Compression::Auto).expect("sent");
+    let (messages, theirs) = server.join().expect("the server");
+    assert!(messages.iter().all(|message| message.as_text() == Some(&secret)));
+    let (ours, received) = (socket.stats(), theirs.deflate.expect("negotiated"));
+    let sent = ours.deflate.expect("negotiated");
+    assert_eq!((sent.sent, sent.sent_compressed), (received.received, received.received_compressed));
+    assert_eq!((ours.messages_sent, theirs.messages_received), (2, 2));
+    assert_eq!((ours.bytes_sent, ours.queued_bytes), (theirs.bytes_received, 0));
+    assert!(sent.sent == size && ours.bytes_sent > size && ours.bytes_sent < size + size / 10);
 }

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::error::{ControlError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
+use crate::protocol::deflate::Compression;
 use crate::protocol::handshake::client::Agreed;
 use crate::protocol::http::ResponseHead;
 use crate::protocol::message::Message;
 use crate::worker::events::{Event, Events};
-use crate::worker::peer::{Peer, Stats};
+use crate::worker::peer::Peer;
+use crate::worker::stats::Stats;
 
 pub use builder::ClientBuilder;
 pub use error::{ConnectError, Phase, ReceiveError};
@@ -66,6 +68,14 @@ impl Client {
     /// The message comes back if the connection is closed or closing, or if it is a control frame that may not be sent.
     pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError<Message>> {
         self.peer.send(message)
+    }
+
+    /// Sends a message, compressed as `compression` says; see [`Peer::send_with`].
+    ///
+    /// # Errors
+    /// As [`send`](Client::send).
+    pub fn send_with(&self, message: impl Into<Message>, compression: Compression) -> Result<(), SendError<Message>> {
+        self.peer.send_with(message, compression)
     }
 
     /// Sends a message if there is room; see [`Peer::try_send`].

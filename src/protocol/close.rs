@@ -130,6 +130,22 @@ impl CloseFrame {
         Ok(CloseFrame { code, reason })
     }
 
+    /// A close frame for a failure, whose description is cut to what fits; to be used with codes that may be sent.
+    #[must_use]
+    pub(crate) fn describing(code: CloseCode, what: &str) -> CloseFrame {
+        let mut reason = what.to_owned();
+        while reason.len() > MAX_REASON_SIZE {
+            reason.pop();
+        }
+        CloseFrame { code, reason }
+    }
+
+    /// The answer to a close frame. RFC 6455 5.5.1: it "typically echos the status code it received".
+    #[must_use]
+    pub(crate) fn answer_to(received: Option<&CloseFrame>) -> Option<CloseFrame> {
+        received.map(|frame| CloseFrame { code: frame.code, reason: String::new() })
+    }
+
     /// Reads the payload of a received close frame; `None` if it is empty.
     ///
     /// # Errors
@@ -291,5 +307,17 @@ mod tests {
         assert!(CloseFrame::new(CloseCode::NORMAL_CLOSURE, "x".repeat(123)).is_ok());
         let error = CloseFrame::new(CloseCode::NORMAL_CLOSURE, "x".repeat(124)).unwrap_err();
         assert_eq!(error.to_string(), "a close reason of 124 bytes is over the limit of 123: shorten it");
+    }
+
+    #[test]
+    fn what_describes_a_failure_is_cut_between_characters() {
+        for (what, kept) in
+            [("x".repeat(123), 123), ("x".repeat(124), 123), ("€".repeat(50), 123), ("é".repeat(90), 122)]
+        {
+            let frame = CloseFrame::describing(CloseCode::PROTOCOL_ERROR, &what);
+            assert_eq!(frame.reason, what[..kept]);
+            assert!(CloseFrame::new(frame.code, frame.reason).is_ok());
+        }
+        assert_eq!(CloseFrame::describing(CloseCode::PROTOCOL_ERROR, "why").reason, "why");
     }
 }

@@ -242,14 +242,15 @@ fn what_is_compressed_is_chosen() {
 }
 
 #[test]
-fn a_connection_may_forget_what_it_sent_and_not_what_it_received() {
+fn a_36_an_idle_connection_forgets_what_it_sent_but_for_the_end_and_not_what_it_received() {
     let mut server = server(true, LIMIT);
     let mut client = Connection::new(Role::Client, LIMIT).with_deflate(params(true, 15, 1));
     let mut codec = Codec::new();
-    for round in 0..6 {
+    assert!(!server.trim() && !server.begins_to_keep(), "nothing was sent");
+    for round in 0..8 {
         let mut bytes = Vec::new();
         let payload = server.compress(b"Hello, Hello", Compression::Auto, &mut codec).expect("compressed");
-        assert_eq!(payload.len() < 8, round % 2 == 1, "every other message begins anew");
+        assert_eq!(payload.len() < 8, round > 0, "every message refers to the one before");
         frame::encode_compressed(&mut bytes, Opcode::Text, payload, None);
         assert_eq!(feed_to(&mut client, &mut codec, [&bytes[..]]), [text("Hello, Hello")]);
         bytes.clear();
@@ -257,7 +258,9 @@ fn a_connection_may_forget_what_it_sent_and_not_what_it_received() {
         frame::encode_compressed(&mut bytes, Opcode::Text, payload, Some(KEY));
         assert_eq!(feed_to(&mut server, &mut codec, [&bytes[..]]), [text("Hello, Hello")]);
         if round % 2 == 1 {
-            server.trim();
+            assert!(server.begins_to_keep() && !server.begins_to_keep(), "once");
+            assert!(server.trim(), "it was used since");
+            assert!(!server.trim(), "it is given back");
             codec.trim();
         }
     }
@@ -332,20 +335,23 @@ proptest! {
 
     #[test]
     fn what_one_end_sends_the_other_receives(
-        messages in proptest::collection::vec((payload(), any::<bool>()), 1..8), takeover: bool, window_bits in 9_u8..=15,
-        level in 1_u8..=9, chunk in 1_usize..2000,
+        messages in proptest::collection::vec((payload(), any::<bool>(), any::<bool>()), 1..8), takeover: bool,
+        window_bits in 9_u8..=15, level in 1_u8..=9, chunk in 1_usize..2000,
     ) {
         let end = |role| Connection::new(role, LIMIT).with_deflate(params(takeover, window_bits, level));
         let (mut client, mut server) = (end(Role::Client), end(Role::Server));
         let (mut bytes, mut codec) = (Vec::new(), Codec::new());
-        for (message, wanted) in &messages {
+        for (message, wanted, idle) in &messages {
+            if *idle {
+                while client.trim() {}
+            }
             let compression = if *wanted { Compression::Auto } else { Compression::Never };
             match client.compress(message, compression, &mut codec) {
                 Some(payload) => frame::encode_compressed(&mut bytes, Opcode::Binary, payload, Some(KEY)),
                 None => frame::encode(&mut bytes, Opcode::Binary, message, Some(KEY)),
             }
         }
-        let expected: Vec<Seen> = messages.into_iter().map(|(message, _)| Seen::Binary(message)).collect();
+        let expected: Vec<Seen> = messages.into_iter().map(|(message, ..)| Seen::Binary(message)).collect();
         prop_assert_eq!(feed_to(&mut server, &mut codec, bytes.chunks(chunk)), expected);
     }
 }

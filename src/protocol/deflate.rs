@@ -40,13 +40,15 @@ pub(super) use off::Extension;
 use crate::protocol::message::Assembled;
 use crate::protocol::utf8::Validator;
 
-/// Whether a message may be compressed, where that was negotiated.
+/// Whether a message may be compressed, where permessage-deflate was negotiated. In a build without the feature `deflate`
+/// nothing is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Compression {
     /// It is, from the threshold on.
     #[default]
     Auto,
-    /// It is not: it is compressed already, or it mixes secrets with what an attacker chose (as in CRIME and BREACH).
+    /// It is not: it is compressed already; or it holds a secret beside what an attacker chose, who could guess the one by
+    /// watching how the other makes the message shrink (as in CRIME and BREACH).
     Never,
 }
 

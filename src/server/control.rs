@@ -11,7 +11,8 @@ use crate::server::reactor::{Ask, ReactorHandle};
 use crate::worker::Ended;
 use crate::worker::admission::Admission;
 use crate::worker::inbox::{Command, Inbox};
-use crate::worker::peer::{ON_WORKER, Prepared};
+use crate::worker::peer::ON_WORKER;
+use crate::worker::prepared::Prepared;
 
 /// How a server ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

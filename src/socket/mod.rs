@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 
 use crate::config::Config;
 use crate::error::ControlError;
-use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, MAX_REASON_SIZE};
+use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
 use crate::protocol::deflate::{Agreement, Codec, Compression};
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::message::{Message, MessageRef};
@@ -16,6 +16,7 @@ use crate::protocol::{Connection, ProtocolError, Received, Role};
 use crate::transport::buffer::Input;
 use crate::transport::endpoint::{Arrival, Endpoint};
 use crate::transport::output::Output;
+use crate::worker::stats::Stats;
 
 pub use error::SocketError;
 
@@ -50,6 +51,7 @@ pub struct WebSocket<S> {
     input: Input,
     output: Output,
     codec: Codec,
+    stats: Stats,
     /// Why the connection ended.
     ended: Option<CloseReason>,
     subprotocol: Option<String>,
@@ -69,6 +71,7 @@ impl<S: Read + Write> WebSocket<S> {
             input: if leftover.is_empty() { Input::with_size(INPUT_SIZE) } else { Input::holding(leftover) },
             output: Output::default(),
             codec: Codec::new(),
+            stats: Stats::default(),
             ended: None,
             subprotocol: None,
         }
@@ -97,11 +100,12 @@ impl<S: Read + Write> WebSocket<S> {
                 Step::Message(message) => {
                     // After our close frame what still comes is only read to find the peer's.
                     if !self.endpoint.connection.close_sent() {
+                        self.stats.messages_received += 1;
                         return Ok(Some(message));
                     }
                 }
                 Step::Ping(payload) => {
-                    self.push(Opcode::Pong, &payload)?;
+                    self.push(Opcode::Pong, &payload, Compression::Never)?;
                 }
                 Step::Closed(frame) => self.peer_closed(frame)?,
             }
@@ -115,6 +119,19 @@ impl<S: Read + Write> WebSocket<S> {
     /// # Errors
     /// The stream fails, the connection is closed, or a control frame may not be sent.
     pub fn send<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> Result<(), SocketError> {
+        self.send_with(message, Compression::Auto)
+    }
+
+    /// Sends a message as [`send`](WebSocket::send) does, compressed as `compression` says: with [`Compression::Never`]
+    /// it leaves as it is even where permessage-deflate was negotiated.
+    ///
+    /// # Errors
+    /// As [`send`](WebSocket::send).
+    pub fn send_with<'m>(
+        &mut self,
+        message: impl Into<MessageRef<'m>>,
+        compression: Compression,
+    ) -> Result<(), SocketError> {
         let message = message.into();
         match message {
             MessageRef::Ping(payload) | MessageRef::Pong(payload) if payload.len() > MAX_CONTROL_PAYLOAD => {
@@ -124,7 +141,8 @@ impl<S: Read + Write> WebSocket<S> {
             MessageRef::Close(Some(frame)) => return self.close(frame.code, &frame.reason),
             _ => {}
         }
-        self.push(message.opcode(), message.as_bytes())?;
+        self.push(message.opcode(), message.as_bytes(), compression)?;
+        self.stats.messages_sent += u64::from(!message.opcode().is_control());
         if self.input.is_empty() || self.output.len() >= MAX_GATHERED { self.flush() } else { Ok(()) }
     }
 
@@ -134,10 +152,12 @@ impl<S: Read + Write> WebSocket<S> {
     /// The stream fails or times out; what it did not take is kept for the next call.
     pub fn flush(&mut self) -> Result<(), SocketError> {
         if self.output.len() > 0 {
-            self.endpoint.flush(&mut self.output, &[]).map_err(|error| self.broken(error))?;
+            let written = self.endpoint.flush(&mut self.output, &[]).map_err(|error| self.broken(error))?;
+            self.stats.bytes_sent += written as u64;
         }
         while self.endpoint.backlog() > 0 {
             let written = self.endpoint.drain(&mut self.output.pool).map_err(|error| self.broken(error))?;
+            self.stats.bytes_sent += written as u64;
             if written == 0 {
                 return Err(SocketError::Timeout);
             }
@@ -162,6 +182,16 @@ impl<S: Read + Write> WebSocket<S> {
         self.ended.as_ref()
     }
 
+    /// What has gone through the connection. Nothing is ever dropped, and no round trip is measured.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            queued_bytes: self.endpoint.backlog() + self.output.len(),
+            deflate: self.endpoint.connection.deflate_stats(),
+            ..self.stats
+        }
+    }
+
     /// The subprotocol that was agreed on.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
@@ -181,27 +211,15 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     fn start_close(&mut self, frame: Option<CloseFrame>) -> Result<(), SocketError> {
-        if self.send_close(frame.as_ref()) { self.flush() } else { Err(SocketError::Closed) }
+        if self.endpoint.close(&mut self.output, frame.as_ref()) { self.flush() } else { Err(SocketError::Closed) }
     }
 
-    fn send_close(&mut self, frame: Option<&CloseFrame>) -> bool {
-        let key = self.output.key(self.endpoint.connection.role());
-        self.endpoint.connection.close(frame, key, self.output.cork())
-    }
-
-    fn push(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), SocketError> {
+    fn push(&mut self, opcode: Opcode, payload: &[u8], compression: Compression) -> Result<(), SocketError> {
         if self.ended.is_some() || !self.endpoint.connection.can_send() {
             return Err(SocketError::Closed);
         }
-        let connection = &mut self.endpoint.connection;
-        let role = connection.role();
-        if !opcode.is_control()
-            && let Some(deflated) = connection.compress(payload, Compression::Auto, &mut self.codec)
-        {
-            self.output.push_compressed(role, opcode, deflated);
-        } else {
-            self.output.push_frame(role, opcode, payload);
-        }
+        self.endpoint.push(&mut self.output, &mut self.codec, opcode, payload, compression);
+        self.codec.shed();
         Ok(())
     }
 
@@ -224,8 +242,10 @@ impl<S: Read + Write> WebSocket<S> {
             self.input = Input::with_size(INPUT_SIZE);
         }
         match self.endpoint.read(&mut self.input, &mut self.output.pool) {
-            Arrival::Bytes { received: Ok(received), .. } => Ok(Step::from(received)),
-            Arrival::Bytes { received: Err(error), .. } => Err(self.fail(error)),
+            Arrival::Bytes { size, received, .. } => {
+                self.stats.bytes_received += size as u64;
+                received.map(Step::from).map_err(|error| self.fail(error))
+            }
             Arrival::Nothing => Err(SocketError::Timeout),
             Arrival::End => {
                 let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed TCP without a close frame");
@@ -238,20 +258,15 @@ impl<S: Read + Write> WebSocket<S> {
     fn peer_closed(&mut self, frame: Option<CloseFrame>) -> Result<(), SocketError> {
         let local = self.endpoint.connection.close_sent();
         let cause = if local { CloseCause::Local } else { CloseCause::Peer };
-        // RFC 6455 5.5.1: the answer "typically echos the status code it received".
-        let answer = frame.as_ref().map(|frame| CloseFrame { code: frame.code, reason: String::new() });
-        self.send_close(answer.as_ref());
+        self.endpoint.close(&mut self.output, CloseFrame::answer_to(frame.as_ref()).as_ref());
         self.ended = Some(CloseReason::from_frame(frame, cause));
         self.flush()
     }
 
     /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7).
     fn fail(&mut self, error: ProtocolError) -> SocketError {
-        let mut reason = error.to_string();
-        while reason.len() > MAX_REASON_SIZE {
-            reason.pop();
-        }
-        self.send_close(Some(&CloseFrame { code: error.close_code(), reason }));
+        let frame = CloseFrame::describing(error.close_code(), &error.to_string());
+        self.endpoint.close(&mut self.output, Some(&frame));
         // The violation is what the caller is to know, even if the close frame can not be written.
         let _ = self.flush();
         self.ended = Some(CloseReason::new(error.close_code(), error.to_string(), CloseCause::Failed));

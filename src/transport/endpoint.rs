@@ -3,10 +3,14 @@
 
 use std::io::{self, IoSliceMut, Read, Write};
 
+use crate::protocol::close::CloseFrame;
+use crate::protocol::deflate::{Codec, Compression};
+use crate::protocol::frame::Opcode;
 use crate::protocol::{Connection, ProtocolError, Received};
 use crate::transport::buffer::{BufferPool, Input};
-use crate::transport::outbox::Outbox;
+use crate::transport::outbox::{Chunk, Outbox};
 use crate::transport::output::Output;
+use crate::transport::shared::SharedFrame;
 use crate::transport::stream::{Io, attempt};
 
 /// A frame that lacks at least this much is received straight into its message's buffer.
@@ -94,7 +98,7 @@ impl<S: Read + Write> Endpoint<S> {
         let Some(outbox) = &mut self.outbox else { return Ok(0) };
         let (written, result) = outbox.write_to(&mut self.stream, pool);
         result?;
-        if outbox.len() == 0 && outbox.late_ping.is_none() {
+        if outbox.len() == 0 {
             self.outbox = None;
         }
         Ok(written)
@@ -105,19 +109,59 @@ impl<S: Read + Write> Endpoint<S> {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len())
     }
 
-    /// Keeps the latest ping that can not be answered now (RFC 6455 5.5.3).
-    pub(crate) fn keep_ping(&mut self, payload: &[u8]) {
-        if let Some(outbox) = &mut self.outbox {
-            outbox.late_ping = Some(payload.to_vec());
+    /// Queues a frame, compressed where that was negotiated and is wanted.
+    #[inline]
+    pub(crate) fn push(
+        &mut self,
+        output: &mut Output,
+        codec: &mut Codec,
+        opcode: Opcode,
+        payload: &[u8],
+        compression: Compression,
+    ) {
+        let role = self.connection.role();
+        if !opcode.is_control()
+            && let Some(deflated) = self.connection.compress(payload, compression, codec)
+        {
+            return output.push_compressed(role, opcode, deflated);
+        }
+        output.push_frame(role, opcode, payload);
+    }
+
+    /// Queues a server's frame that other connections send as well.
+    #[inline]
+    pub(crate) fn push_shared(&mut self, output: &mut Output, codec: &mut Codec, frame: &SharedFrame) {
+        if self.connection.compresses() {
+            return self.push_deflated(output, codec, frame);
+        }
+        output.push_chunk(Chunk::shared(frame.plain().clone()));
+    }
+
+    #[cold]
+    fn push_deflated(&mut self, output: &mut Output, codec: &mut Codec, frame: &SharedFrame) {
+        let plain = || Chunk::shared(frame.plain().clone());
+        let (Compression::Auto, Some((opcode, payload))) = (frame.compression(), frame.message()) else {
+            return output.push_chunk(plain());
+        };
+        if !self.connection.is_worthwhile(payload) {
+            return output.push_chunk(plain());
+        }
+        if self.connection.shared_window_bits().is_none() {
+            // Under context takeover each message refers to the connection's own.
+            return self.push(output, codec, opcode, payload, Compression::Auto);
+        }
+        match frame.deflated(&self.connection, codec) {
+            Some((deflated, size)) => {
+                output.push_chunk(Chunk::shared(deflated.clone()));
+                self.connection.count_shared(payload.len(), *size);
+            }
+            None => output.push_chunk(plain()),
         }
     }
 
-    /// The ping that waits for its answer.
-    pub(crate) fn take_ping(&mut self) -> Option<Vec<u8>> {
-        let ping = self.outbox.as_mut()?.late_ping.take();
-        if self.backlog() == 0 {
-            self.outbox = None;
-        }
-        ping
+    /// Queues a close frame; `false` if one was sent before.
+    pub(crate) fn close(&mut self, output: &mut Output, frame: Option<&CloseFrame>) -> bool {
+        let key = output.key(self.connection.role());
+        self.connection.close(frame, key, output.cork())
     }
 }

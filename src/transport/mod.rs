@@ -6,4 +6,5 @@ pub(crate) mod endpoint;
 pub(crate) mod keys;
 pub(crate) mod outbox;
 pub(crate) mod output;
+pub(crate) mod shared;
 pub(crate) mod stream;

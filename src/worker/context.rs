@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::Codec;
 use crate::transport::output::Output;
+use crate::transport::shared::SharedFrame;
 use crate::worker::deadlines::Tick;
 use crate::worker::inbox::{Command, Inbox};
 use crate::worker::slots::Key;
@@ -27,7 +28,7 @@ pub(crate) struct Context {
     /// The time of this turn, in ticks of the wheel.
     pub(crate) tick: Tick,
     /// Frames for every connection, sent at the turn's end.
-    pub(crate) broadcasts: Vec<Arc<[u8]>>,
+    pub(crate) broadcasts: Vec<SharedFrame>,
     /// The connection at hand.
     pub(crate) key: Key,
     /// Close frames that wait for the application's answers to earlier messages.
@@ -43,7 +44,7 @@ impl Context {
     }
 
     /// Sends a frame to every connection of every worker.
-    pub(crate) fn broadcast(&mut self, frame: Arc<[u8]>) {
+    pub(crate) fn broadcast(&mut self, frame: SharedFrame) {
         for (index, sibling) in self.siblings.iter().enumerate() {
             if index != usize::from(self.worker) {
                 sibling.send(Command::Broadcast(frame.clone()));

@@ -9,11 +9,13 @@ use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::message::MessageRef;
 use crate::transport::endpoint::Endpoint;
+use crate::transport::shared::SharedFrame;
 use crate::transport::stream::Stream;
 use crate::worker::address::Address;
 use crate::worker::context::Context;
 use crate::worker::deadlines::{Deadlines, Tick};
-use crate::worker::peer::{Peer, Stats};
+use crate::worker::peer::Peer;
+use crate::worker::stats::{Counters, Stats};
 
 /// How far the closing of a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,17 +68,6 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) messages_received: u64,
-    pub(crate) messages_sent: u64,
-    pub(crate) bytes_received: u64,
-    pub(crate) bytes_sent: u64,
-    pub(crate) dropped: u32,
-    /// In microseconds; 0 before the first pong.
-    pub(crate) round_trip: u32,
-}
-
 impl Core {
     /// Bytes that wait to be written, those of this turn included.
     pub(crate) fn queued(&self, context: &Context) -> usize {
@@ -95,7 +86,7 @@ impl Core {
 
     /// Queues a data message or control frame of this turn; `false` if it can not be sent.
     #[inline]
-    pub(crate) fn send(&mut self, context: &mut Context, message: MessageRef<'_>) -> bool {
+    pub(crate) fn send(&mut self, context: &mut Context, message: MessageRef<'_>, compression: Compression) -> bool {
         let payload = match message {
             MessageRef::Text(text) => text.as_bytes(),
             MessageRef::Binary(bytes) => bytes,
@@ -112,21 +103,19 @@ impl Core {
         }
         let opcode = message.opcode();
         self.counters.messages_sent += u64::from(!opcode.is_control());
-        self.push(context, opcode, payload, Compression::Auto);
+        self.endpoint.push(&mut context.output, &mut context.codec, opcode, payload, compression);
         true
     }
 
-    /// Queues a frame, compressed where that was negotiated.
+    /// Queues a message that others send as well; `false` if it can not be sent.
     #[inline]
-    pub(crate) fn push(&mut self, context: &mut Context, opcode: Opcode, payload: &[u8], compression: Compression) {
-        let connection = &mut self.endpoint.connection;
-        let role = connection.role();
-        if !opcode.is_control()
-            && let Some(deflated) = connection.compress(payload, compression, &mut context.codec)
-        {
-            return context.output.push_compressed(role, opcode, deflated);
+    pub(crate) fn send_shared(&mut self, context: &mut Context, frame: &SharedFrame) -> bool {
+        if !self.can_send() {
+            return false;
         }
-        context.output.push_frame(role, opcode, payload);
+        self.counters.messages_sent += 1;
+        self.endpoint.push_shared(&mut context.output, &mut context.codec, frame);
+        true
     }
 
     /// Starts the closing handshake; `false` if it has begun.
@@ -141,8 +130,7 @@ impl Core {
 
     /// Queues a close frame; `false` if one was sent before.
     pub(crate) fn close(&mut self, context: &mut Context, frame: Option<&CloseFrame>) -> bool {
-        let key = context.output.key(self.endpoint.connection.role());
-        self.endpoint.connection.close(frame, key, context.output.cork())
+        self.endpoint.close(&mut context.output, frame)
     }
 
     /// Says to every holder of the handle that nothing more is sent.
@@ -179,12 +167,11 @@ impl Core {
     pub(crate) fn peer(&mut self, context: &Context) -> Peer {
         let peer = self.peer.get_or_insert_with(|| {
             let id = (context.worker, context.key);
-            let role = self.endpoint.connection.role();
             Peer::new(
                 context.inbox.clone(),
                 context.config.clone(),
                 id,
-                role,
+                &self.endpoint.connection,
                 self.addr.clone(),
                 self.subprotocol.clone(),
             )
@@ -202,18 +189,14 @@ impl Core {
             queued_bytes: self.queued(context),
             dropped: u64::from(self.counters.dropped) + u64::from(dropped),
             round_trip: (self.counters.round_trip > 0).then(|| Duration::from_micros(self.counters.round_trip.into())),
+            deflate: self.endpoint.connection.deflate_stats(),
         }
     }
 
     /// Lets the handle show what has gone through.
     pub(crate) fn publish(&self, posted: usize) {
         let Some(peer) = &self.peer else { return };
-        let shown = &peer.shared.counters;
-        shown.messages_received.store(self.counters.messages_received, Ordering::Relaxed);
-        shown.messages_sent.store(self.counters.messages_sent, Ordering::Relaxed);
-        shown.bytes_received.store(self.counters.bytes_received, Ordering::Relaxed);
-        shown.bytes_sent.store(self.counters.bytes_sent, Ordering::Relaxed);
-        shown.round_trip.store(self.counters.round_trip, Ordering::Relaxed);
+        peer.shared.counters.publish(&self.counters, self.endpoint.connection.deflate_stats());
         peer.shared.flushed(posted, self.endpoint.backlog());
     }
 

@@ -2,12 +2,15 @@
 
 use crate::error::ControlError;
 use crate::protocol::close::{CloseCode, CloseFrame, CloseReason, InvalidClose};
+use crate::protocol::deflate::Compression;
 use crate::protocol::frame::MAX_CONTROL_PAYLOAD;
 use crate::protocol::message::{Assembled, MessageRef};
 use crate::worker::context::Context;
 use crate::worker::core::Core;
-use crate::worker::peer::{Peer, PeerId, Prepared, Stats};
+use crate::worker::peer::{Peer, PeerId};
+use crate::worker::prepared::Prepared;
 use crate::worker::slots::Key;
+use crate::worker::stats::Stats;
 
 /// The application's part of one connection, called on the worker's thread.
 ///
@@ -69,21 +72,30 @@ impl Socket<'_> {
     /// more than 125 bytes, a code that must not be sent).
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> bool {
-        self.core.send(self.context, message.into())
+        self.core.send(self.context, message.into(), Compression::Auto)
+    }
+
+    /// Sends a message as [`send`](Socket::send) does, compressed as `compression` says: with [`Compression::Never`] it
+    /// leaves as it is even where permessage-deflate was negotiated.
+    ///
+    /// ```
+    /// # use threadbare::{Compression, Socket};
+    /// fn answer(socket: &mut Socket<'_>, session_token: &str) {
+    ///     socket.send_with(session_token, Compression::Never);
+    /// }
+    /// ```
+    #[inline]
+    pub fn send_with<'m>(&mut self, message: impl Into<MessageRef<'m>>, compression: Compression) -> bool {
+        self.core.send(self.context, message.into(), compression)
     }
 
     /// Sends a message that was encoded before; `false` if the connection is closing.
     pub fn send_prepared(&mut self, prepared: &Prepared) -> bool {
-        if !self.core.can_send() {
-            return false;
-        }
-        self.core.counters.messages_sent += 1;
-        self.context.output.push_chunk(crate::transport::outbox::Chunk::shared(prepared.frame.clone()));
-        true
+        self.core.send_shared(self.context, &prepared.frame)
     }
 
     /// Sends a message to every connection of the server, this one included, at the end of the worker's turn. It is
-    /// encoded once. Where a connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy
+    /// encoded once, and compressed once for all connections that agreed on the same. Where a connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy
     /// decides.
     pub fn broadcast<'m>(&mut self, message: impl Into<MessageRef<'m>>) {
         self.context.broadcast(Prepared::new(message).frame);

@@ -12,6 +12,7 @@ use crate::protocol::close::CloseFrame;
 use crate::protocol::mask::MaskingKey;
 use crate::transport::keys::MaskingKeys;
 use crate::transport::outbox::Chunk;
+use crate::transport::shared::SharedFrame;
 use crate::worker::slots::Key;
 
 /// What is asked of a worker.
@@ -19,9 +20,12 @@ use crate::worker::slots::Key;
 pub(crate) enum Command {
     /// Send the message whose frame lies at `start..end` of the queue's bytes.
     Frame { to: Key, start: usize, end: usize },
-    /// Send the message whose header lies at `start..end` of the queue's bytes and whose payload, if the header has
-    /// none behind it, is in `payload`.
+    /// Send the message whose header lies at `start..end` of the queue's bytes and whose payload is in `payload`.
     Large { to: Key, start: usize, end: usize, payload: Chunk },
+    /// Send either of these as it is, though compression was negotiated.
+    Uncompressed { to: Key, start: usize, end: usize, payload: Option<Box<Chunk>> },
+    /// Send a frame that others send as well.
+    Shared { to: Key, frame: SharedFrame },
     /// Send a control frame, which no limit stops.
     Control { to: Key, start: usize, end: usize },
     /// Start the closing handshake.
@@ -31,7 +35,7 @@ pub(crate) enum Command {
     /// The application has seen the connection's end, and what it had to answer before is in the queue.
     Answered { to: Key },
     /// Send a frame to every connection.
-    Broadcast(Arc<[u8]>),
+    Broadcast(SharedFrame),
     /// The application took events; reading may go on.
     Resume,
     /// Nobody listens to the events of a shard any more.
@@ -205,6 +209,11 @@ mod tests {
     use mio::{Events, Poll, Token};
 
     use super::*;
+
+    #[test]
+    fn a_command_fits_a_cache_line() {
+        assert!(size_of::<Command>() <= 64);
+    }
 
     /// whatever the timing, a worker that sleeps without a timeout sees every command.
     #[test]

@@ -7,7 +7,7 @@ use crate::protocol::close::{CloseCause, CloseCode};
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::FrameHeader;
 use crate::protocol::mask;
-use crate::transport::outbox::Chunk;
+use crate::worker::context::Context;
 use crate::worker::delivery::Delivery;
 use crate::worker::inbox::{Command, Queue};
 use crate::worker::slots::Key;
@@ -133,9 +133,8 @@ impl<D: Delivery> Worker<D> {
             let count = frames.len() as u32;
             if !turn.core.is_above_mark(turn.context) {
                 for frame in &frames {
-                    turn.context.output.push_chunk(Chunk::shared(frame.clone()));
+                    turn.core.send_shared(turn.context, frame);
                 }
-                turn.core.counters.messages_sent += u64::from(count);
                 turn.flush(&[]);
             } else if policy == SlowConsumer::Disconnect {
                 turn.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
@@ -173,6 +172,21 @@ impl<D: Delivery> Turn<'_, D> {
                     }
                 }
             }
+            Command::Uncompressed { start, end, payload, .. } => {
+                let payload = payload.take();
+                self.posted += *end - *start + payload.as_ref().map_or(0, |payload| payload.as_slice().len());
+                if self.core.can_send() {
+                    self.core.counters.messages_sent += 1;
+                    self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
+                    if let Some(payload) = payload {
+                        self.context.output.push_chunk(*payload);
+                    }
+                }
+            }
+            Command::Shared { frame, .. } => {
+                self.posted += frame.plain().len();
+                self.core.send_shared(self.context, frame);
+            }
             Command::Control { start, end, .. } => {
                 if self.core.can_send() {
                     self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
@@ -198,16 +212,18 @@ impl<D: Delivery> Turn<'_, D> {
         if !self.core.endpoint.connection.compresses() {
             return false;
         }
-        // A chunk that is shared has its header in front.
-        let whole = if frame.is_empty() { payload.unwrap_or_default() } else { frame };
-        let Ok(Some((header, size))) = FrameHeader::parse(whole) else { return false };
-        let payload = if frame.is_empty() { &whole[size..] } else { payload.unwrap_or(&whole[size..]) };
+        let Ok(Some((header, size))) = FrameHeader::parse(frame) else { return false };
+        let payload = payload.unwrap_or(&frame[size..]);
+        if !self.core.endpoint.connection.is_worthwhile(payload) {
+            return false;
+        }
+        let (endpoint, Context { output, codec, .. }) = (&mut self.core.endpoint, &mut *self.context);
         match header.mask {
-            None => self.core.push(self.context, header.opcode, payload, Compression::Auto),
+            None => endpoint.push(output, codec, header.opcode, payload, Compression::Auto),
             Some(key) => {
                 let mut plain = payload.to_vec();
                 mask::apply(&mut plain, key);
-                self.core.push(self.context, header.opcode, &plain, Compression::Auto);
+                endpoint.push(output, codec, header.opcode, &plain, Compression::Auto);
             }
         }
         true
@@ -219,6 +235,8 @@ fn addressee(command: &Command) -> Option<Key> {
     match command {
         Command::Frame { to, .. }
         | Command::Large { to, .. }
+        | Command::Uncompressed { to, .. }
+        | Command::Shared { to, .. }
         | Command::Control { to, .. }
         | Command::Close { to, .. }
         | Command::Abort { to }

@@ -11,7 +11,9 @@ pub(crate) mod events;
 pub(crate) mod inbox;
 mod mailroom;
 pub(crate) mod peer;
+pub(crate) mod prepared;
 pub(crate) mod slots;
+pub(crate) mod stats;
 mod turn;
 
 use std::any::Any;
@@ -37,11 +39,12 @@ use crate::transport::output::Output;
 use crate::transport::stream::Stream;
 use crate::worker::admission::Admission;
 use crate::worker::context::Context;
-use crate::worker::core::{Core, Counters, Phase};
+use crate::worker::core::{Core, Phase};
 use crate::worker::deadlines::Deadlines;
 use crate::worker::delivery::Delivery;
 use crate::worker::inbox::{Inbox, Queue};
 use crate::worker::slots::{Key, Slots};
+use crate::worker::stats::Counters;
 use crate::worker::turn::{Conn, Turn};
 
 /// The worker's receive buffer: as large as what the kernel delivers at once on a fast path.
@@ -55,8 +58,8 @@ const EVENTS: usize = 1024;
 /// How long an answer may wait for those to the rest of its batch, if the application is slow with them.
 const MAX_HOLD: Duration = Duration::from_millis(1);
 
-/// How long a large buffer that nobody uses is kept.
-const TRIM_INTERVAL: Duration = Duration::from_secs(1);
+/// Large buffers and compressors that nobody used for so long are given back, at the latest after twice that.
+const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A connection that a worker is to take over.
 pub(crate) struct Adoption<C> {
@@ -94,6 +97,8 @@ pub(crate) struct Worker<D: Delivery> {
     shutdown: Option<Instant>,
     ended: Ended,
     trimmed: Instant,
+    /// Connections that can do with less memory while they are idle.
+    trimmable: Vec<Key>,
 }
 
 /// What a worker is made of before its siblings are known.
@@ -150,6 +155,7 @@ impl<D: Delivery> Worker<D> {
             shutdown: None,
             ended: Ended::default(),
             trimmed: now,
+            trimmable: Vec::new(),
         }
     }
 
@@ -206,7 +212,8 @@ impl<D: Delivery> Worker<D> {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
-        let keeps = !self.context.output.pool.is_empty() || !self.context.codec.is_empty();
+        let keeps =
+            !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
         let trim = keeps.then_some(TRIM_INTERVAL);
         let shutdown = self.shutdown.map(|deadline| deadline.saturating_duration_since(now));
         let answers = self.delivery.holds_answers().then_some(MAX_HOLD);
@@ -320,6 +327,9 @@ impl<D: Delivery> Worker<D> {
             core.listed = true;
             self.ready.push(key);
         }
+        if core.endpoint.connection.begins_to_keep() {
+            self.trimmable.push(key);
+        }
         if std::mem::take(&mut self.context.touched_deadline) {
             match core.deadline(&self.context) {
                 Some(at) => self.deadlines.schedule(key.index, at),
@@ -386,6 +396,8 @@ impl<D: Delivery> Worker<D> {
             self.trimmed = now;
             self.context.output.pool.trim();
             self.context.codec.trim();
+            let slots = &mut self.slots;
+            self.trimmable.retain(|key| slots.get_mut(*key).is_some_and(|conn| conn.core.endpoint.connection.trim()));
         }
     }
 }

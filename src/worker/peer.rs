@@ -4,21 +4,24 @@ use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, SlowConsumer};
 use crate::error::{ControlError, SendError, SendTimeoutError, TrySendError};
-use crate::protocol::Role;
 use crate::protocol::close::{CloseCode, CloseFrame};
+use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{self, FrameHeader, MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::mask;
 use crate::protocol::message::{Message, MessageRef};
+use crate::protocol::{Connection, Role};
 use crate::transport::outbox::Chunk;
 use crate::worker::address::Address;
 use crate::worker::inbox::{Command, Inbox};
+use crate::worker::prepared::Prepared;
 use crate::worker::slots::Key;
+use crate::worker::stats::{SharedCounters, Stats};
 
 /// Payloads up to this size are copied into the worker's queue; larger ones are moved there.
 const MAX_COPIED_SIZE: usize = 16 << 10;
@@ -57,18 +60,6 @@ pub(crate) struct Shared {
     data: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
-/// The worker's counts as it last published them.
-#[derive(Debug, Default)]
-pub(crate) struct SharedCounters {
-    pub(crate) messages_received: AtomicU64,
-    pub(crate) messages_sent: AtomicU64,
-    pub(crate) bytes_received: AtomicU64,
-    pub(crate) bytes_sent: AtomicU64,
-    pub(crate) dropped: AtomicU32,
-    /// In microseconds; 0 before the first pong.
-    pub(crate) round_trip: AtomicU32,
-}
-
 /// Names a connection of a server; never used again for another one while the server runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId {
@@ -95,75 +86,6 @@ impl fmt::Debug for PeerId {
     }
 }
 
-/// What has gone through a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Data messages received.
-    pub messages_received: u64,
-    /// Data messages sent, or queued to be sent.
-    pub messages_sent: u64,
-    /// Bytes received, frame headers included.
-    pub bytes_received: u64,
-    /// Bytes that the socket took, frame headers included.
-    pub bytes_sent: u64,
-    /// Bytes that wait to be written.
-    pub queued_bytes: usize,
-    /// Messages dropped because the queue was full.
-    pub dropped: u64,
-    /// The latest round trip of a ping; `None` before the first.
-    pub round_trip: Option<Duration>,
-}
-
-/// A message encoded once, to be sent to many peers without encoding or copying it again.
-///
-/// ```
-/// use threadbare::Prepared;
-///
-/// let tick = Prepared::new("tick");
-/// # let peers: Vec<threadbare::Peer> = Vec::new();
-/// for peer in &peers {
-///     let _ = peer.send_prepared(&tick);
-/// }
-/// ```
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    pub(crate) frame: Arc<[u8]>,
-}
-
-impl Prepared {
-    /// Encodes a message. A ping or pong is cut to 125 bytes; a close can not be prepared and becomes an empty pong.
-    #[must_use]
-    pub fn new<'a>(message: impl Into<MessageRef<'a>>) -> Prepared {
-        let message = message.into();
-        let mut frame = Vec::with_capacity(message.len() + 10);
-        match message {
-            MessageRef::Text(_) | MessageRef::Binary(_) => {
-                frame::encode(&mut frame, message.opcode(), message.as_bytes(), None);
-            }
-            MessageRef::Ping(payload) | MessageRef::Pong(payload) => {
-                let payload = &payload[..payload.len().min(MAX_CONTROL_PAYLOAD)];
-                frame::encode(&mut frame, message.opcode(), payload, None);
-            }
-            MessageRef::Close(_) => frame::encode(&mut frame, Opcode::Pong, &[], None),
-        }
-        Prepared { frame: frame.into() }
-    }
-}
-
-impl Prepared {
-    /// The data message that was prepared.
-    fn to_message(&self) -> Option<Message> {
-        let (header, size) = FrameHeader::parse(&self.frame).ok()??;
-        let payload = self.frame.get(size..)?.to_vec();
-        match header.opcode {
-            Opcode::Text => String::from_utf8(payload).ok().map(Message::Text),
-            Opcode::Binary => Some(Message::Binary(payload)),
-            _ => None,
-        }
-    }
-}
-
 /// Why a message was not taken.
 enum Refusal {
     Full,
@@ -176,7 +98,7 @@ impl Peer {
         inbox: Arc<Inbox>,
         config: Arc<Config>,
         id: (u16, Key),
-        role: Role,
+        connection: &Connection,
         addr: Address,
         subprotocol: Option<Arc<String>>,
     ) -> Peer {
@@ -185,13 +107,13 @@ impl Peer {
             config,
             worker: id.0,
             key: id.1,
-            role,
+            role: connection.role(),
             addr,
             subprotocol,
             closed: AtomicBool::new(false),
             posted: AtomicUsize::new(0),
             backlog: AtomicUsize::new(0),
-            counters: SharedCounters::default(),
+            counters: SharedCounters::new(connection.deflate_stats()),
             waiting: AtomicU32::new(0),
             gate: Mutex::new(()),
             room: Condvar::new(),
@@ -208,12 +130,21 @@ impl Peer {
     /// [`Refuse`](SlowConsumer::Refuse), or the calling thread is a worker of a server, which must never wait; or if it
     /// is a control frame that may not be sent.
     pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError<Message>> {
+        self.send_with(message, Compression::Auto)
+    }
+
+    /// Sends a message as [`send`](Peer::send) does, compressed as `compression` says: with [`Compression::Never`] it
+    /// leaves as it is even where permessage-deflate was negotiated.
+    ///
+    /// # Errors
+    /// As [`send`](Peer::send).
+    pub fn send_with(&self, message: impl Into<Message>, compression: Compression) -> Result<(), SendError<Message>> {
         let message = message.into();
         let deadline = match self.shared.config.slow_consumer {
             SlowConsumer::Block if !ON_WORKER.get() => None,
             _ => Some(Instant::now()),
         };
-        match self.push(message, deadline) {
+        match self.push(message, deadline, compression) {
             Ok(()) => Ok(()),
             Err((message, Refusal::Disconnected)) => Err(SendError::Disconnected(message)),
             Err((message, Refusal::Invalid)) => Err(SendError::Invalid(message)),
@@ -237,7 +168,7 @@ impl Peer {
     /// The message comes back if the queue is full, the connection is closed or closing, or the message is a control
     /// frame that may not be sent.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError<Message>> {
-        self.push(message.into(), Some(Instant::now())).map_err(|(message, refusal)| match refusal {
+        self.push(message.into(), Some(Instant::now()), Compression::Auto).map_err(|(message, refusal)| match refusal {
             Refusal::Full => TrySendError::Full(message),
             Refusal::Disconnected => TrySendError::Disconnected(message),
             Refusal::Invalid => TrySendError::Invalid(message),
@@ -257,7 +188,7 @@ impl Peer {
         let now = Instant::now();
         // A timeout beyond what an `Instant` can hold waits as long as it takes.
         let deadline = if ON_WORKER.get() { Some(now) } else { now.checked_add(timeout) };
-        self.push(message.into(), deadline).map_err(|(message, refusal)| match refusal {
+        self.push(message.into(), deadline, Compression::Auto).map_err(|(message, refusal)| match refusal {
             Refusal::Full => SendTimeoutError::Timeout(message),
             Refusal::Disconnected => SendTimeoutError::Disconnected(message),
             Refusal::Invalid => SendTimeoutError::Invalid(message),
@@ -289,15 +220,16 @@ impl Peer {
         }
         if self.shared.role == Role::Client {
             // A client's frames are masked, each with a key of its own.
-            return prepared
-                .to_message()
-                .map_or(Ok(()), |message| self.post_data(message).map_err(|_| SendError::Disconnected(())));
+            let compression = prepared.frame.compression();
+            return prepared.to_message().map_or(Ok(()), |message| {
+                self.post_data(message, compression).map_err(|_| SendError::Disconnected(()))
+            });
         }
         let frame = prepared.frame.clone();
         let to = self.shared.key;
         let posted = self.shared.inbox.post(|queue| {
-            self.shared.posted.fetch_add(frame.len(), Ordering::Relaxed);
-            queue.commands.push(Command::Large { to, start: 0, end: 0, payload: Chunk::shared(frame) });
+            self.shared.posted.fetch_add(frame.plain().len(), Ordering::Relaxed);
+            queue.commands.push(Command::Shared { to, frame });
         });
         if posted { Ok(()) } else { Err(SendError::Disconnected(())) }
     }
@@ -361,17 +293,7 @@ impl Peer {
     /// What has gone through the connection, as of the worker's last turn with it.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let counters = &self.shared.counters;
-        let round_trip = counters.round_trip.load(Ordering::Relaxed);
-        Stats {
-            messages_received: counters.messages_received.load(Ordering::Relaxed),
-            messages_sent: counters.messages_sent.load(Ordering::Relaxed),
-            bytes_received: counters.bytes_received.load(Ordering::Relaxed),
-            bytes_sent: counters.bytes_sent.load(Ordering::Relaxed),
-            queued_bytes: self.queued_bytes(),
-            dropped: counters.dropped.load(Ordering::Relaxed).into(),
-            round_trip: (round_trip > 0).then(|| Duration::from_micros(round_trip.into())),
-        }
+        self.shared.counters.load(self.queued_bytes())
     }
 
     /// Bytes that wait to be written.
@@ -426,7 +348,12 @@ impl Peer {
         !self.is_full() || !self.is_open()
     }
 
-    fn push(&self, message: Message, deadline: Option<Instant>) -> Result<(), (Message, Refusal)> {
+    fn push(
+        &self,
+        message: Message,
+        deadline: Option<Instant>,
+        compression: Compression,
+    ) -> Result<(), (Message, Refusal)> {
         let control = match &message {
             Message::Text(_) | Message::Binary(_) => None,
             Message::Ping(payload) => Some(self.control(Opcode::Ping, payload)),
@@ -446,11 +373,11 @@ impl Peer {
         if !self.is_open() {
             return Err((message, Refusal::Disconnected));
         }
-        self.post_data(message).map_err(|message| (message, Refusal::Disconnected))
+        self.post_data(message, compression).map_err(|message| (message, Refusal::Disconnected))
     }
 
     /// Encodes a data message into the worker's queue.
-    fn post_data(&self, message: Message) -> Result<(), Message> {
+    fn post_data(&self, message: Message, compression: Compression) -> Result<(), Message> {
         let (to, role) = (self.shared.key, self.shared.role);
         let opcode = MessageRef::from(&message).opcode();
         let mut header = FrameHeader::new(opcode, message.len() as u64, None);
@@ -461,6 +388,7 @@ impl Peer {
             header.encode(&mut queue.bytes);
             // Under the lock, so that the worker can not subtract it before.
             self.shared.posted.fetch_add(header.size() + header.payload_len as usize, Ordering::Relaxed);
+            let mut apart = None;
             match message.take() {
                 Some(large @ (Message::Text(_) | Message::Binary(_))) if large.len() > MAX_COPIED_SIZE => {
                     let mut payload = large.into_bytes();
@@ -468,8 +396,7 @@ impl Peer {
                         mask::apply(&mut payload, key);
                     }
                     let len = payload.len();
-                    let payload = Chunk::owned(payload, 0, len);
-                    queue.commands.push(Command::Large { to, start, end: queue.bytes.len(), payload });
+                    apart = Some(Chunk::owned(payload, 0, len));
                 }
                 small => {
                     let copy = queue.bytes.len();
@@ -477,9 +404,16 @@ impl Peer {
                     if let Some(key) = header.mask {
                         mask::apply(&mut queue.bytes[copy..], key);
                     }
-                    queue.commands.push(Command::Frame { to, start, end: queue.bytes.len() });
                 }
             }
+            let end = queue.bytes.len();
+            queue.commands.push(match (compression, apart) {
+                (Compression::Never, payload) => {
+                    Command::Uncompressed { to, start, end, payload: payload.map(Box::new) }
+                }
+                (Compression::Auto, Some(payload)) => Command::Large { to, start, end, payload },
+                (Compression::Auto, None) => Command::Frame { to, start, end },
+            });
         });
         match (posted, message) {
             (false, Some(message)) => Err(message),

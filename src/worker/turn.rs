@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, MAX_REASON_SIZE};
+use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
+use crate::protocol::deflate::Compression;
 use crate::protocol::message::MessageRef;
 use crate::protocol::{ProtocolError, Received, Role};
 use crate::transport::buffer::Input;
@@ -193,13 +194,9 @@ impl<D: Delivery> Turn<'_, D> {
         if self.core.phase != Phase::Open {
             return;
         }
-        // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". 5.5.3 lets the
-        // latest stand for all while the others could not be answered.
-        if self.core.endpoint.backlog() > 0 && self.core.is_above_mark(self.context) {
-            self.core.endpoint.keep_ping(payload);
-        } else {
-            self.core.send(self.context, MessageRef::Pong(payload));
-        }
+        // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". While the output
+        // stands above its mark no ping comes here, for nothing is read.
+        self.core.send(self.context, MessageRef::Pong(payload), Compression::Never);
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {
             delivery.ping(app, &mut socket, payload);
@@ -212,8 +209,7 @@ impl<D: Delivery> Turn<'_, D> {
             let reason = CloseReason::from_frame(frame, CloseCause::Local);
             self.end(reason, None);
         } else {
-            // RFC 6455 5.5.1: the answer "typically echos the status code it received".
-            let answer = frame.as_ref().map(|frame| CloseFrame { code: frame.code, reason: String::new() });
+            let answer = CloseFrame::answer_to(frame.as_ref());
             self.end(CloseReason::from_frame(frame, CloseCause::Peer), answer);
         }
     }
@@ -225,11 +221,7 @@ impl<D: Delivery> Turn<'_, D> {
 
     /// _Fail the WebSocket Connection_ with a code of our choice.
     pub(crate) fn fail_with(&mut self, code: CloseCode, why: &str, cause: CloseCause) {
-        let mut reason = why.to_owned();
-        while reason.len() > MAX_REASON_SIZE {
-            reason.pop();
-        }
-        self.end(CloseReason::new(code, why, cause), Some(CloseFrame { code, reason }));
+        self.end(CloseReason::new(code, why, cause), Some(CloseFrame::describing(code, why)));
     }
 
     /// Tells the application the end, once, and sends the close frame when its answers are out.
@@ -331,11 +323,6 @@ impl<D: Delivery> Turn<'_, D> {
             Err(error) => return self.lost(&error),
         }
         self.note_backlog();
-        if !self.core.is_above_mark(self.context)
-            && let Some(payload) = self.core.endpoint.take_ping()
-        {
-            self.core.send(self.context, MessageRef::Pong(&payload));
-        }
         self.flush(&[]);
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use threadbare::ServerBuilder;
 
+use super::memory::Memory;
 use super::servers::echo;
 
 /// Set where the test is to be the server.
@@ -43,6 +44,11 @@ impl Child {
         let lines = BufReader::new(process.stdout.as_mut().expect("a pipe")).lines();
         let addr = lines.map_while(Result::ok).find_map(|line| line.split_once(SAYS)?.1.parse().ok());
         Some(Child { process, addr: addr.expect("it says where it listens") })
+    }
+
+    /// The memory it uses.
+    pub fn memory(&self) -> Memory {
+        Memory::of(self.process.id())
     }
 
     /// How many threads it has.

@@ -6,6 +6,8 @@ pub mod app;
 pub mod child;
 pub mod crowd;
 pub mod http;
+#[cfg(target_os = "linux")]
+pub mod memory;
 pub mod servers;
 
 use std::io::{self, Read, Write};

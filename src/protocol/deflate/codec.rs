@@ -11,6 +11,12 @@ const MIN_ROOM: usize = 64;
 /// The most room that is made for compressed bytes at once.
 const MAX_ROOM: usize = 64 << 10;
 
+/// The largest buffer for compressed bytes that is kept where nobody trims.
+const MAX_KEPT_SIZE: usize = 256 << 10;
+
+/// What is kept of the messages that were sent, when the compressor that knew them is given back: a few dozen small ones.
+const MAX_RECENT_SIZE: usize = 4 << 10;
+
 /// The memory for compression that the connections of a thread share, 418 KiB once both directions are in use.
 ///
 /// It is made when the first message needs it, and given back by [`trim`](Codec::trim).
@@ -54,11 +60,11 @@ impl Codec {
         smaller.then_some(&shared.compressed)
     }
 
-    /// Compresses a message with a compressor that knows the ones before.
-    pub(super) fn compress_with(&mut self, compressor: &mut Compressor, payload: &[u8]) -> Option<&[u8]> {
+    /// Compresses a message behind the ones before.
+    pub(super) fn compress_behind(&mut self, sent: &mut Sent, payload: &[u8]) -> Option<&[u8]> {
         let compressed = &mut self.shared().compressed;
         compressed.clear();
-        compressor.run(payload, compressed, usize::MAX).then_some(compressed)
+        sent.compress(payload, compressed).then_some(compressed)
     }
 
     /// An inflater without a past.
@@ -99,10 +105,80 @@ impl Codec {
         self.shared.take_if(|shared| !std::mem::take(&mut shared.used));
     }
 
+    /// Gives back the buffer of a compressed message that was large, for whoever has no time to
+    /// [`trim`](Codec::trim) at.
+    pub(crate) fn shed(&mut self) {
+        if let Some(shared) = &mut self.shared
+            && shared.compressed.capacity() > MAX_KEPT_SIZE
+        {
+            shared.compressed = Vec::new();
+        }
+    }
+
     fn shared(&mut self) -> &mut Shared {
         let shared = self.shared.get_or_insert_default();
         shared.used = true;
         shared
+    }
+}
+
+/// What a connection has sent under context takeover, as far as what it sends next may refer to it.
+#[derive(Debug)]
+pub(super) struct Sent {
+    level: u8,
+    window_bits: u8,
+    /// It was used since it was last to be given back.
+    used: bool,
+    compressor: Option<Compressor>,
+    /// The end of what was sent, for the next compressor.
+    recent: Vec<u8>,
+}
+
+impl Sent {
+    pub(super) fn new(compressor: Compressor) -> Sent {
+        let (level, window_bits) = (compressor.level, compressor.window_bits);
+        Sent { level, window_bits, used: false, compressor: Some(compressor), recent: Vec::new() }
+    }
+
+    /// Appends `payload`, compressed, to `out`. After a failure, `false`, this is to be dropped.
+    fn compress(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
+        let Some(mut compressor) = self.compressor.take().or_else(|| self.resume()) else { return false };
+        let done = compressor.run(payload, out, usize::MAX);
+        self.compressor = Some(compressor);
+        self.used = true;
+        self.note(payload);
+        done
+    }
+
+    /// A compressor that knows the end of what was sent.
+    fn resume(&self) -> Option<Compressor> {
+        let mut compressor = Compressor::new(self.level, self.window_bits)?;
+        if !self.recent.is_empty() {
+            compressor.compress.set_dictionary(&self.recent).ok()?;
+        }
+        Some(compressor)
+    }
+
+    fn note(&mut self, payload: &[u8]) {
+        let most = MAX_RECENT_SIZE.min(1 << self.window_bits);
+        let end = payload.get(payload.len().saturating_sub(most)..).unwrap_or_default();
+        let surplus = (self.recent.len() + end.len()).saturating_sub(most);
+        self.recent.drain(..surplus.min(self.recent.len()));
+        self.recent.extend_from_slice(end);
+    }
+
+    /// Whether there is a compressor.
+    pub(super) fn keeps(&self) -> bool {
+        self.compressor.is_some()
+    }
+
+    /// Gives the compressor back if it was not used since the last call; `false` if there is none any more.
+    pub(super) fn trim(&mut self) -> bool {
+        if !std::mem::take(&mut self.used) {
+            self.compressor = None;
+            self.recent.shrink_to_fit();
+        }
+        self.keeps()
     }
 }
 

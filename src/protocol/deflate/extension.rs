@@ -1,27 +1,62 @@
 //! The compression of one connection.
 
-use crate::protocol::deflate::codec::Compressor;
+use crate::protocol::deflate::codec::{Compressor, Sent};
 use crate::protocol::deflate::inflater::Inflater;
-use crate::protocol::deflate::{Codec, DeflateParams, DeflateStats, Sink};
+use crate::protocol::deflate::{Codec, DeflateParams, DeflateStats, Direction, Sink};
 use crate::protocol::error::ProtocolError;
 
 /// What a connection keeps of permessage-deflate: what was agreed on, and what later messages may refer to.
 #[derive(Debug)]
 pub(in crate::protocol) struct Extension(Box<Kept>);
 
+/// Of 56 bytes, since allocators round the next ones up to 80.
 #[derive(Debug)]
 struct Kept {
-    params: DeflateParams,
     /// Under context takeover, from the first compressed message on.
-    compressor: Option<Box<Compressor>>,
+    sent: Option<Box<Sent>>,
     /// During a compressed message, and after it under context takeover.
     inflater: Option<Box<Inflater>>,
     stats: DeflateStats,
+    threshold: u32,
+    level: u8,
+    compress: Packed,
+    decompress: Packed,
+    /// Whoever trims the connection knows that there is something to trim.
+    trimmer_knows: bool,
+}
+
+/// A [`Direction`] in a byte.
+#[derive(Clone, Copy, Debug)]
+struct Packed(u8);
+
+impl Packed {
+    const TAKEOVER: u8 = 0x80;
+
+    fn new(direction: Direction) -> Packed {
+        Packed(direction.window_bits | if direction.takeover { Packed::TAKEOVER } else { 0 })
+    }
+
+    fn takeover(self) -> bool {
+        self.0 & Packed::TAKEOVER != 0
+    }
+
+    fn window_bits(self) -> u8 {
+        self.0 & !Packed::TAKEOVER
+    }
 }
 
 impl Extension {
     pub(in crate::protocol) fn new(params: DeflateParams) -> Extension {
-        Extension(Box::new(Kept { params, compressor: None, inflater: None, stats: DeflateStats::default() }))
+        Extension(Box::new(Kept {
+            sent: None,
+            inflater: None,
+            stats: DeflateStats::default(),
+            threshold: params.threshold,
+            level: params.level,
+            compress: Packed::new(params.compress),
+            decompress: Packed::new(params.decompress),
+            trimmer_knows: false,
+        }))
     }
 
     /// Begins a compressed message.
@@ -45,7 +80,7 @@ impl Extension {
     /// Ends a compressed message.
     pub(in crate::protocol) fn finish(&mut self, codec: &mut Codec, sink: Sink<'_>) -> Result<(), ProtocolError> {
         self.with_inflater(codec, sink, |inflater, sink| inflater.finish(sink))?;
-        if !self.0.params.decompress.takeover
+        if !self.0.decompress.takeover()
             && let Some(inflater) = self.0.inflater.take()
         {
             codec.give_inflater(inflater);
@@ -72,47 +107,79 @@ impl Extension {
 
     /// Compresses a message, if it is large enough and gets smaller.
     pub(in crate::protocol) fn compress<'c>(&mut self, payload: &[u8], codec: &'c mut Codec) -> Option<&'c [u8]> {
-        let DeflateParams { compress, level, threshold, .. } = self.0.params;
-        if payload.len() < usize::try_from(threshold).unwrap_or(usize::MAX) {
+        if !self.is_worthwhile(payload) {
             return None;
         }
-        let compressed = if compress.takeover {
+        let (level, window_bits) = (self.0.level, self.0.compress.window_bits());
+        let compressed = if self.0.compress.takeover() {
             // Once the compressor has seen the message the peer must see it too, even if it got larger.
-            let mut compressor = match self.0.compressor.take() {
-                Some(compressor) => compressor,
-                None => Box::new(Compressor::new(level, compress.window_bits)?),
+            let mut sent = match self.0.sent.take() {
+                Some(sent) => sent,
+                None => Box::new(Sent::new(Compressor::new(level, window_bits)?)),
             };
-            // One that failed is dropped: the next message begins anew, which a compressor may do at any time.
-            let compressed = codec.compress_with(&mut compressor, payload)?;
-            self.0.compressor = Some(compressor);
+            // What failed is dropped: the next message begins anew, which a compressor may do at any time.
+            let compressed = codec.compress_behind(&mut sent, payload)?;
+            self.0.sent = Some(sent);
             compressed
         } else {
-            codec.compress(payload, level, compress.window_bits)?
+            codec.compress(payload, level, window_bits)?
         };
         self.0.stats.sent += payload.len() as u64;
         self.0.stats.sent_compressed += compressed.len() as u64;
         Some(compressed)
     }
 
+    /// Whether a message is large enough to be compressed.
+    pub(in crate::protocol) fn is_worthwhile(&self, payload: &[u8]) -> bool {
+        payload.len() as u64 >= u64::from(self.0.threshold)
+    }
+
     /// The window of a connection that takes messages compressed for several.
     pub(in crate::protocol) fn shared_window_bits(&self) -> Option<u8> {
-        let compress = self.0.params.compress;
-        (!compress.takeover).then_some(compress.window_bits)
+        (!self.0.compress.takeover()).then_some(self.0.compress.window_bits())
+    }
+
+    /// Compresses a message for several, if it gets smaller.
+    pub(in crate::protocol) fn compress_shared<'c>(&self, payload: &[u8], codec: &'c mut Codec) -> Option<&'c [u8]> {
+        codec.compress(payload, self.0.level, self.0.compress.window_bits())
+    }
+
+    /// Counts a message that was compressed for several.
+    pub(in crate::protocol) fn count_shared(&mut self, size: usize, compressed: usize) {
+        self.0.stats.sent += size as u64;
+        self.0.stats.sent_compressed += compressed as u64;
     }
 
     pub(in crate::protocol) fn stats(&self) -> DeflateStats {
         self.0.stats
     }
 
-    /// Gives back what can be made anew: the compressor. The next message does not refer to the ones before, which the
-    /// peer need not know; what the peer's messages may refer to must be kept.
-    pub(in crate::protocol) fn trim(&mut self) {
-        self.0.compressor = None;
+    /// Whether a compressor was made since this was last asked.
+    pub(in crate::protocol) fn begins_to_keep(&mut self) -> bool {
+        let keeps = self.0.sent.as_ref().is_some_and(|sent| sent.keeps());
+        keeps && !std::mem::replace(&mut self.0.trimmer_knows, true)
+    }
+
+    /// Gives back the compressor if nothing was sent with it since the last call; `false` if there is none any more. What
+    /// the peer's messages may refer to must be kept.
+    pub(in crate::protocol) fn trim(&mut self) -> bool {
+        self.0.trimmer_knows = self.0.sent.as_mut().is_some_and(|sent| sent.trim());
+        self.0.trimmer_knows
     }
 
     /// Gives back everything: the connection has failed.
     pub(in crate::protocol) fn abandon(&mut self) {
-        self.0.compressor = None;
+        self.0.sent = None;
         self.0.inflater = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_connection_keeps_is_small() {
+        assert!(size_of::<Kept>() <= 56);
     }
 }

@@ -33,6 +33,8 @@ impl Codec {
 
     /// Gives nothing back.
     pub fn trim(&mut self) {}
+
+    pub(crate) fn shed(&mut self) {}
 }
 
 /// The compression of one connection: never there.
@@ -60,11 +62,23 @@ impl Extension {
         match *self {}
     }
 
+    pub(in crate::protocol) fn is_worthwhile(&self, _: &[u8]) -> bool {
+        match *self {}
+    }
+
+    pub(in crate::protocol) fn count_shared(&mut self, _: usize, _: usize) {
+        match *self {}
+    }
+
     pub(in crate::protocol) fn stats(&self) -> DeflateStats {
         match *self {}
     }
 
-    pub(in crate::protocol) fn trim(&mut self) {
+    pub(in crate::protocol) fn begins_to_keep(&mut self) -> bool {
+        match *self {}
+    }
+
+    pub(in crate::protocol) fn trim(&mut self) -> bool {
         match *self {}
     }
 

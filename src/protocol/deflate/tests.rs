@@ -219,14 +219,18 @@ proptest! {
 
     #[test]
     fn a_40_what_we_compress_zlib_inflates(
-        messages in proptest::collection::vec(payload(), 1..6), takeover: bool, window_bits in 9_u8..=15, level in 1_u8..=9,
+        messages in proptest::collection::vec((payload(), any::<bool>()), 1..6), takeover: bool, window_bits in 9_u8..=15,
+        level in 1_u8..=9,
     ) {
         let params = params(takeover, window_bits, level);
         let mut extension = Extension::new(params);
         let mut codec = Codec::new();
         let mut zlib = Decompress::new(false);
         let mut naive = Vec::new();
-        for message in &messages {
+        for (message, idle) in &messages {
+            if *idle {
+                while extension.trim() {}
+            }
             let Some(compressed) = extension.compress(message, &mut codec) else {
                 prop_assert!(!takeover, "only without a common past may a message be left as it is");
                 continue;

@@ -5,6 +5,7 @@ import hashlib
 import os
 import socket
 import struct
+import zlib
 
 from process import split
 
@@ -12,9 +13,13 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-def frame(opcode, payload=b"", fin=True):
+RSV1 = 0x40
+DEFLATE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
+
+def frame(opcode, payload=b"", fin=True, rsv=0):
     """A client's frame: masked (RFC 6455 5.3)."""
-    head = bytes([opcode | (0x80 if fin else 0)])
+    head = bytes([opcode | rsv | (0x80 if fin else 0)])
     size = len(payload)
     if size < 126:
         head += bytes([0x80 | size])
@@ -42,23 +47,39 @@ def reset(sock):
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def request(host, port, key):
+def deflated(payload):
+    """A message's payload, compressed by itself (RFC 7692 7.2.1)."""
+    compressor = zlib.compressobj(wbits=-15)
+    out = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    assert out.endswith(b"\0\0\xff\xff")
+    return out[:-4]
+
+
+def inflated(payload):
+    """What a compressed message of its own stands for (RFC 7692 7.2.2)."""
+    decompressor = zlib.decompressobj(wbits=-15)
+    return decompressor.decompress(payload + b"\0\0\xff\xff") + decompressor.flush()
+
+
+def request(host, port, key, extensions=None):
+    offer = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""
     return (
         f"GET / HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
     ).encode()
 
 
 class Client:
     name = "raw"
 
-    def __init__(self, url, large=False, timeout=20, source=None):
+    def __init__(self, url, large=False, timeout=20, source=None, extensions=None):
         host, port = split(url)
         self.socket = socket.create_connection((host, port), timeout=timeout, source_address=source)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         key = base64.b64encode(os.urandom(16)).decode()
-        self.socket.sendall(request(host, port, key))
+        self.socket.sendall(request(host, port, key, extensions))
         self.buffer = bytearray()
+        self.deflate = False
         while b"\r\n\r\n" not in self.buffer:
             self._more()
         head, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
@@ -70,6 +91,9 @@ class Client:
         wanted = base64.b64encode(hashlib.sha1(key.encode() + GUID).digest()).decode()
         if headers.get("sec-websocket-accept") != wanted:
             raise ConnectionError("wrong Sec-WebSocket-Accept")
+        if extensions and headers.get("sec-websocket-extensions") != extensions:
+            raise ConnectionError(f"offered {extensions}, got {headers.get('sec-websocket-extensions')}")
+        self.deflate = extensions == DEFLATE
 
     def _more(self):
         piece = self.socket.recv(1 << 18)
@@ -88,13 +112,14 @@ class Client:
         first, second = self._take(2)
         if second & 0x80:
             raise ConnectionError("the server masked a frame (RFC 6455 5.1)")
-        if first & 0x70:
+        if first & 0x70 & ~(RSV1 if self.deflate else 0):
             raise ConnectionError("a reserved bit is set (RFC 6455 5.2)")
         size = second & 0x7F
         if size == 126:
             size = struct.unpack("!H", self._take(2))[0]
         elif size == 127:
             size = struct.unpack("!Q", self._take(8))[0]
+        self.compressed = bool(first & RSV1)
         return first & 0x0F, bool(first & 0x80), self._take(size)
 
     def recv(self):
@@ -116,6 +141,17 @@ class Client:
             self.socket.sendall(frame(TEXT, data.encode()))
         else:
             self.socket.sendall(frame(BINARY, data))
+
+    def send_deflated(self, text):
+        """Sends a text compressed."""
+        self.socket.sendall(frame(TEXT, deflated(text.encode()), rsv=RSV1))
+
+    def recv_deflated(self):
+        """The next frame, which must be a whole text and compressed."""
+        opcode, fin, payload = self.recv_frame()
+        if (opcode, fin, self.compressed) != (TEXT, True, True):
+            raise ConnectionError(f"not a compressed text: opcode {opcode}, FIN {fin}, RSV1 {self.compressed}")
+        return inflated(payload).decode()
 
     def send_fragments(self, parts, text, ping):
         """Sends `parts` as the fragments of one message; between the first and the second a ping,
