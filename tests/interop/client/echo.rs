@@ -1,0 +1,26 @@
+//! Messages of every size and kind, there and back.
+
+use threadbare::Message;
+
+use crate::payload::{self, SIZES};
+use crate::report::Report;
+use crate::target::{Target, comes_back, finish};
+
+type Make = fn(usize) -> Message;
+
+pub(crate) fn check(report: &mut Report, target: &Target) {
+    let kinds: [(&str, Make); 3] = [
+        ("text", |size| Message::Text(payload::text(size))),
+        ("binary", |size| Message::Binary(payload::binary(size))),
+        ("noise", |size| Message::Binary(payload::noise(size))),
+    ];
+    for (kind, message) in kinds {
+        for size in SIZES {
+            report.check(&format!("echo-{kind}-{size}"), || {
+                let client = target.connect("/echo")?;
+                comes_back(&client, message(size))?;
+                finish(&client)
+            });
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Checks the client against a server written by other people; `tests/interop/servers/README.md` says what that does.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::report::Report;
+use crate::target::{Deflate, Target};
+
+mod closing;
+mod compression;
+mod control;
+mod duplex;
+mod echo;
+mod handshake;
+mod numbered;
+mod payload;
+mod report;
+mod target;
+
+const USAGE: &str = "\
+Checks the client against a server written by other people.
+
+usage: interop_client URL NAME --deflate off|alone|takeover [--without-fragments] [--duplex SIZE:SECONDS]...
+
+  URL                    the server's, such as ws://127.0.0.1:9001
+  NAME                   what the names of the checks begin with
+  --deflate KIND         what the server was told of permessage-deflate
+  --without-fragments    the server can not send fragments
+  --duplex SIZE:SECONDS  sends and receives messages of SIZE bytes at once, for so long
+";
+
+struct Options {
+    target: Target,
+    name: String,
+    fragments: bool,
+    duplex: Vec<(usize, Duration)>,
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    let options = match parse(lexopt::Parser::from_env()) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("error: {error}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut report = Report::new(options.name);
+    handshake::check(&mut report, &options.target);
+    compression::check(&mut report, &options.target);
+    echo::check(&mut report, &options.target);
+    control::pings(&mut report, &options.target);
+    if options.fragments {
+        control::fragments(&mut report, &options.target);
+    }
+    closing::check(&mut report, &options.target);
+    for (size, duration) in options.duplex {
+        duplex::check(&mut report, &options.target, size, duration);
+    }
+    report.exit_code()
+}
+
+fn parse(mut parser: lexopt::Parser) -> Result<Options, lexopt::Error> {
+    use lexopt::ValueExt as _;
+    use lexopt::prelude::{Long, Value};
+
+    let (mut words, mut deflate, mut fragments, mut duplex) = (Vec::new(), None, true, Vec::new());
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("deflate") => deflate = Some(parser.value()?.parse_with(Deflate::parse)?),
+            Long("without-fragments") => fragments = false,
+            Long("duplex") => duplex.push(parser.value()?.parse_with(size_and_seconds)?),
+            Value(word) => words.push(word.string()?),
+            other => return Err(other.unexpected()),
+        }
+    }
+    let (Ok([url, name]), Some(deflate)) = (<[String; 2]>::try_from(words), deflate) else {
+        return Err("URL, NAME and --deflate are needed".into());
+    };
+    Ok(Options { target: Target { url, deflate }, name, fragments, duplex })
+}
+
+fn size_and_seconds(text: &str) -> Result<(usize, Duration), &'static str> {
+    let parts = text.split_once(':').and_then(|(size, seconds)| Some((size.parse().ok()?, seconds.parse().ok()?)));
+    match parts {
+        Some((size, seconds)) if size >= numbered::HEAD => Ok((size, Duration::from_secs(seconds))),
+        _ => Err("SIZE:SECONDS, of which SIZE is at least 10"),
+    }
+}

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""A server with the `websockets` package, its asyncio half; README.md says what it does."""
+
+import argparse
+import asyncio
+import json
+from urllib.parse import parse_qs, urlsplit
+
+from numbered import Numbered, Tally
+from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
+from websockets_options import OPTIONS, compression, echo_header, refusal
+
+PING_INTERVAL = 0.1
+PATIENCE = 60  # for a pong, which comes behind much else
+ends = {}
+
+
+def end_of(token):
+    """The future of what the client says when it closes."""
+    return ends.setdefault(token, asyncio.get_running_loop().create_future())
+
+
+async def echo(ws, _query):
+    async for message in ws:
+        await ws.send(message)
+
+
+async def fragments(ws, _query):
+    async for message in ws:
+        text = isinstance(message, str)
+        whole = message.encode() if text else message
+
+        async def pieces():
+            yield whole[:2]
+            await asyncio.wait_for(await ws.ping(b"between"), PATIENCE)
+            yield whole[2:500]
+            yield b""
+            yield whole[500:]
+
+        await ws.send(pieces(), text=text)
+
+
+async def pings(ws, _query):
+    for payload in (b"", b"ping", b"p" * 125):
+        await asyncio.wait_for(await ws.ping(payload), PATIENCE)
+    await ws.send("3 pongs")
+    await ws.wait_closed()
+
+
+async def close(ws, query):
+    await ws.send("before")
+    await ws.close(int(query["code"]), query["reason"])
+
+
+async def end(ws, query):
+    await ws.send(await asyncio.wait_for(end_of(query["token"]), PATIENCE))
+    await ws.wait_closed()
+
+
+async def duplex(ws, query):
+    numbered = Numbered(int(query["size"]))
+    tally = Tally(numbered, "c")
+    told = {"sent": 0, "pings": 0, "pongs": 0}
+    running = True
+
+    async def flood():
+        while running:
+            await ws.send(numbered.message("s", told["sent"]))
+            told["sent"] += 1
+            await asyncio.sleep(0)  # a send that need not wait keeps everything else from running
+
+    async def ping():
+        while running:
+            pong = await ws.ping()
+            told["pings"] += 1
+            await asyncio.wait_for(pong, PATIENCE)
+            told["pongs"] += 1
+            await asyncio.sleep(PING_INTERVAL)
+
+    tasks = [asyncio.create_task(flood()), asyncio.create_task(ping())]
+    async for message in ws:
+        if message == "end":
+            break
+        tally.check(message)
+        await ws.send(message)
+        await asyncio.sleep(0)
+    running = False
+    await asyncio.gather(*tasks)
+    await ws.send(json.dumps(told | {"received": tally.count, "wrong": tally.wrong}))
+    await ws.wait_closed()
+
+
+PATHS = {"/echo": echo, "/fragments": fragments, "/pings": pings, "/close": close, "/end": end, "/duplex": duplex}
+
+
+async def handler(ws):
+    url = urlsplit(ws.request.path)
+    query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
+    try:
+        await PATHS[url.path](ws, query)
+    except ConnectionClosed:
+        pass  # the client closed in the middle of it, which `/end` tells
+    if url.path != "/end" and "token" in query:
+        await ws.wait_closed()
+        received = ws.protocol.close_rcvd
+        end_of(query["token"]).set_result(f"{int(received.code)} {received.reason}" if received else "none")
+
+
+async def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--deflate", choices=["off", "alone", "takeover"], required=True)
+    options = OPTIONS | compression(parser.parse_args().deflate)
+    async with serve(
+        handler, "127.0.0.1", 0, process_request=refusal, process_response=echo_header, **options
+    ) as server:
+        print(f"listening on ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+        await asyncio.get_running_loop().create_future()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,159 @@
+#!/usr/bin/env node
+// A server with Node's `ws`; README.md says what it does.
+
+import { once } from 'node:events';
+import { setImmediate, setTimeout } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { WebSocketServer } from 'ws';
+
+import { Numbered, Tally } from './numbered.mjs';
+
+const PING_INTERVAL = 100;
+const PATIENCE = 60_000; // for a pong, which comes behind much else
+const HIGH_WATER = 64 << 10;
+
+/** What clients say when they close: promises, with their resolvers. */
+const ends = new Map();
+
+function endOf(token) {
+  if (!ends.has(token)) {
+    const end = {};
+    end.said = new Promise((resolve) => {
+      end.say = resolve;
+    });
+    ends.set(token, end);
+  }
+  return ends.get(token);
+}
+
+/** Sends a ping and waits for its pong. */
+async function ping(ws, payload) {
+  const pong = once(ws, 'pong', { signal: AbortSignal.timeout(PATIENCE) });
+  ws.ping(payload);
+  const [answer] = await pong;
+  if (answer.toString() !== payload) throw new Error(`a pong with ${answer} for a ping with ${payload}`);
+}
+
+/** Gives what sends messages back, and reads no further while too many of them wait to be sent. */
+function sender(ws) {
+  let waiting = 0;
+  return (data, binary) => {
+    waiting += data.length;
+    if (waiting >= HIGH_WATER) ws.pause();
+    ws.send(data, { binary }, () => {
+      waiting -= data.length;
+      if (ws.isPaused && waiting < HIGH_WATER) ws.resume();
+    });
+  };
+}
+
+function echo(ws) {
+  ws.on('message', sender(ws));
+}
+
+function fragments(ws) {
+  ws.on('message', async (data, binary) => {
+    const options = { binary, fin: false };
+    ws.send(data.subarray(0, 2), options);
+    await ping(ws, 'between');
+    ws.send(data.subarray(2, 500), options);
+    ws.send(Buffer.alloc(0), options);
+    ws.send(data.subarray(500), { binary, fin: true });
+  });
+}
+
+async function pings(ws) {
+  for (const payload of ['', 'ping', 'p'.repeat(125)]) await ping(ws, payload);
+  ws.send('3 pongs');
+}
+
+function close(ws, query) {
+  ws.send('before');
+  ws.close(Number(query.get('code')), query.get('reason'));
+}
+
+async function end(ws, query) {
+  ws.send(await endOf(query.get('token')).said);
+}
+
+function duplex(ws, query) {
+  const numbered = new Numbered(Number(query.get('size')));
+  const tally = new Tally(numbered, 'c');
+  const told = { sent: 0, pings: 0, pongs: 0 };
+  const sendBack = sender(ws);
+  const batch = Math.ceil(HIGH_WATER / numbered.size);
+  let running = true;
+
+  const flooding = (async () => {
+    while (running) {
+      const binary = told.sent % 2 === 1;
+      const message = numbered.message('s', told.sent);
+      told.sent += 1;
+      if (told.sent % batch) {
+        ws.send(message, { binary });
+      } else {
+        await new Promise((sent) => ws.send(message, { binary }, sent));
+        await setImmediate(); // a socket that takes all at once would keep everything else from running
+      }
+    }
+  })();
+  const pinging = (async () => {
+    while (running) {
+      told.pings += 1;
+      await ping(ws, String(told.pings));
+      told.pongs += 1;
+      await setTimeout(PING_INTERVAL);
+    }
+  })();
+  ws.on('close', () => {
+    running = false;
+  });
+  ws.on('message', async (data, binary) => {
+    if (!binary && data.equals(Buffer.from('end'))) {
+      running = false;
+      await Promise.all([flooding, pinging]);
+      ws.send(JSON.stringify({ ...told, received: tally.count, wrong: tally.wrong }));
+      return;
+    }
+    tally.check(data, binary);
+    sendBack(data, binary);
+  });
+}
+
+const PATHS = { '/echo': echo, '/fragments': fragments, '/pings': pings, '/close': close, '/end': end, '/duplex': duplex };
+
+const { values } = parseArgs({ options: { deflate: { type: 'string' } } });
+if (!['off', 'alone', 'takeover'].includes(values.deflate)) {
+  console.error('usage: ws_server.mjs --deflate off|alone|takeover');
+  process.exit(2);
+}
+const alone = values.deflate === 'alone';
+const compression = {
+  serverNoContextTakeover: alone,
+  clientNoContextTakeover: alone,
+  threshold: 0,
+  zlibDeflateOptions: { level: 1 },
+};
+
+const server = new WebSocketServer({
+  host: '127.0.0.1',
+  port: 0,
+  perMessageDeflate: values.deflate !== 'off' && compression,
+  handleProtocols: (offered) => offered.has('numbers.v2') && 'numbers.v2',
+  verifyClient: ({ req }, decide) => {
+    if (req.url === '/refuse') decide(false, 401, 'no entry without a pass', { 'WWW-Authenticate': 'Bearer' });
+    else decide(true);
+  },
+});
+server.on('headers', (headers, request) => {
+  if (request.headers['x-echo']) headers.push(`X-Echo: ${request.headers['x-echo']}`);
+});
+server.on('connection', (ws, request) => {
+  const { pathname, searchParams: query } = new URL(request.url, 'ws://127.0.0.1');
+  ws.on('error', (error) => console.error(`${request.url}: ${error}`));
+  ws.on('close', (code, reason) => {
+    if (query.has('token') && pathname !== '/end') endOf(query.get('token')).say(`${code} ${reason}`);
+  });
+  PATHS[pathname](ws, query);
+});
+server.on('listening', () => console.log(`listening on ws://127.0.0.1:${server.address().port}`));
