@@ -47,9 +47,11 @@
 //!
 //! *A client that does not read.* Its output is queued up to
 //! [`max_write_buffer_size`](crate::Config::max_write_buffer_size). That is a high-water mark: a message is taken while
-//! less is queued, whatever its own size. Above the mark the worker stops reading from this connection, so that a
-//! handler that answers needs no policy and loses nothing. For messages from elsewhere, other threads and broadcasts,
-//! [`SlowConsumer`](crate::SlowConsumer) says what happens. A client that takes nothing for
+//! less is queued, whatever its own size. Above the mark a handler's worker stops reading from this connection, so that
+//! a handler that answers needs no policy and loses nothing. For messages from elsewhere, other threads and broadcasts,
+//! [`SlowConsumer`](crate::SlowConsumer) says what happens. Where messages go to another thread, as a
+//! [`Client`](crate::Client)'s do and a server's events, reading goes on: senders wait for room themselves, and a peer
+//! that reads nothing before its own output is taken would otherwise wait for us as we for it. A client that takes nothing for
 //! [`write_timeout`](crate::Config::write_timeout) is closed with 1008. Control frames always have room.
 //!
 //! *An application that does not take its events.* Above

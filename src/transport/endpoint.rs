@@ -98,7 +98,7 @@ impl<S: Read + Write> Endpoint<S> {
         let Some(outbox) = &mut self.outbox else { return Ok(0) };
         let (written, result) = outbox.write_to(&mut self.stream, pool);
         result?;
-        if outbox.len() == 0 {
+        if outbox.len() == 0 && outbox.late_ping.is_none() {
             self.outbox = None;
         }
         Ok(written)
@@ -107,6 +107,22 @@ impl<S: Read + Write> Endpoint<S> {
     /// Bytes that the socket did not take.
     pub(crate) fn backlog(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+    }
+
+    /// Keeps the latest ping that can not be answered now (RFC 6455 5.5.3).
+    pub(crate) fn keep_ping(&mut self, payload: &[u8]) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.late_ping = Some(payload.to_vec());
+        }
+    }
+
+    /// The ping that waits for its answer.
+    pub(crate) fn take_ping(&mut self) -> Option<Vec<u8>> {
+        let ping = self.outbox.as_mut()?.late_ping.take();
+        if self.backlog() == 0 {
+            self.outbox = None;
+        }
+        ping
     }
 
     /// Queues a frame, compressed where that was negotiated and is wanted.

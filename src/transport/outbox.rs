@@ -81,6 +81,8 @@ impl Chunk {
 pub(crate) struct Outbox {
     chunks: VecDeque<Chunk>,
     len: usize,
+    /// The latest ping that was not answered because the queue was long (RFC 6455 5.5.3 lets the others go).
+    pub(crate) late_ping: Option<Vec<u8>>,
 }
 
 impl Outbox {

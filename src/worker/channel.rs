@@ -183,6 +183,8 @@ impl ToChannels {
 impl Delivery for ToChannels {
     type Connection = Channelled;
 
+    const ANSWERS: bool = false;
+
     fn open(&mut self, connection: &mut Channelled, socket: &mut Socket<'_>) {
         if self.is_orphaned(connection) {
             socket.core.start_close(socket.context, Some(&crate::worker::going_away()));
@@ -251,6 +253,8 @@ impl Owned {
 
 impl Delivery for ToOwners {
     type Connection = Owned;
+
+    const ANSWERS: bool = false;
 
     fn open(&mut self, connection: &mut Owned, socket: &mut Socket<'_>) {
         if let Some(request) = connection.request.take() {

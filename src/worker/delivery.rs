@@ -184,6 +184,11 @@ pub(crate) trait Delivery: Send + 'static {
     /// What is kept of each connection.
     type Connection: Send + 'static;
 
+    /// Whether messages are answered as they are delivered, without regard to the room there is. Elsewhere senders wait
+    /// for room themselves; if reading waited as well, a peer that reads nothing before its own output is taken would
+    /// wait for us as we for it.
+    const ANSWERS: bool;
+
     fn open(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>);
     fn message(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, message: Incoming<'_>);
     fn ping(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, payload: &[u8]);
@@ -219,6 +224,8 @@ pub(crate) struct ToHandler<H>(pub(crate) std::marker::PhantomData<fn() -> H>);
 
 impl<H: Handler> Delivery for ToHandler<H> {
     type Connection = H;
+
+    const ANSWERS: bool = true;
 
     fn open(&mut self, handler: &mut H, socket: &mut Socket<'_>) {
         handler.on_open(socket);

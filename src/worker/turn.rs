@@ -146,11 +146,12 @@ impl<D: Delivery> Turn<'_, D> {
         true
     }
 
-    /// Whether nothing may be read for now: the output stands above its mark, or the application is behind.
+    /// Whether nothing may be read for now: the output stands above its mark and would grow by answers, or the
+    /// application is behind.
     #[inline]
     fn must_wait(&mut self) -> bool {
         let wait = self.core.phase == Phase::Open
-            && (self.core.is_above_mark(self.context)
+            && ((D::ANSWERS && self.core.is_above_mark(self.context))
                 || self.app.as_mut().is_some_and(|app| !self.delivery.has_room(app, self.context.key)));
         self.core.waiting = wait;
         wait
@@ -194,9 +195,13 @@ impl<D: Delivery> Turn<'_, D> {
         if self.core.phase != Phase::Open {
             return;
         }
-        // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". While the output
-        // stands above its mark no ping comes here, for nothing is read.
-        self.core.send(self.context, MessageRef::Pong(payload), Compression::Never);
+        // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". 5.5.3 lets the
+        // latest stand for all while the others could not be answered: they must not fill the memory.
+        if self.core.endpoint.backlog() > 0 && self.core.is_above_mark(self.context) {
+            self.core.endpoint.keep_ping(payload);
+        } else {
+            self.core.send(self.context, MessageRef::Pong(payload), Compression::Never);
+        }
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {
             delivery.ping(app, &mut socket, payload);
@@ -323,6 +328,11 @@ impl<D: Delivery> Turn<'_, D> {
             Err(error) => return self.lost(&error),
         }
         self.note_backlog();
+        if !self.core.is_above_mark(self.context)
+            && let Some(payload) = self.core.endpoint.take_ping()
+        {
+            self.core.send(self.context, MessageRef::Pong(&payload), Compression::Never);
+        }
         self.flush(&[]);
     }
 
@@ -369,7 +379,11 @@ impl<D: Delivery> Turn<'_, D> {
                     let frame = CloseFrame { code: CloseCode::GOING_AWAY, reason: "lifetime is over".into() };
                     self.core.start_close(self.context, Some(&frame));
                 } else if self.core.stalled && passed(self.core.since, config.write_timeout) {
-                    self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
+                    // The system reports room only when there is much of it; a slow reader may have made some.
+                    self.drain();
+                    if self.core.stalled && passed(self.core.since, config.write_timeout) {
+                        self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
+                    }
                 } else if self.core.waiting {
                     // Nothing is read, so nothing can be heard: the silence is ours.
                     self.core.heard = now;
