@@ -73,7 +73,7 @@ def wstest():
 
 
 def wait_for_port(port):
-    for _ in range(300):
+    for _ in range(1200):
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
