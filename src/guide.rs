@@ -98,9 +98,10 @@
 //! while they are in use and given back within a second. A connection that negotiated it costs 64 bytes more than one
 //! that did not. Under context takeover each connection has its own: a compressor of up to 371 KiB, given back when
 //! nothing was sent for half a second to a second, with the last 4 KiB of what was sent kept for the next one to refer
-//! to; and a decompressor of 47 KiB, which must be kept, for the peer may refer to any of the last 32 KiB that it sent. A
-//! [`WebSocket`](crate::WebSocket) has no worker to share with or to tidy up behind it: it keeps its compressor as long as
-//! it lives.
+//! to; and a decompressor of 47 KiB, which must be kept, for the peer may refer to any of the last 32 KiB that it sent.
+//!
+//! All [`WebSocket`](crate::WebSocket)s of a process share four compressors and decompressors, more while more threads are
+//! at it at once. Nobody looks after those that are idle: under context takeover each keeps its compressor while it lives.
 //!
 //! A broadcast, or a [`Prepared`](crate::Prepared) message, is compressed once for each size of window among those who
 //! are to get it, whatever their number, and not at all if nobody negotiated compression. Those with context takeover

@@ -427,3 +427,37 @@ fn a_36_memory_is_given_back_when_a_connection_is_idle() {
         assert!(echoed.rsv == RSV1 && echoed.payload.len() < 50, "{echoed:?}");
     }
 }
+
+#[test]
+fn a_36_blocking_sockets_that_wait_share_what_they_compress_with() {
+    let _alone = alone();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let text = "the same again, ".repeat(100);
+    let pair = || {
+        let ours = TcpStream::connect(addr).expect("connected");
+        let (theirs, _) = listener.accept().expect("a client");
+        let server = thread::spawn(move || {
+            let accept = |_: &_| Ok(Accept::new());
+            let mut server = WebSocket::accept_with(theirs, &config(MIB), accept).expect("accepted");
+            let message = server.recv().expect("received").expect("a message");
+            server.send(&message).expect("sent");
+            server
+        });
+        let request = ClientRequest::new(Url::parse("ws://localhost/").expect("a URL"));
+        let mut client = WebSocket::connect_with(request, ours, &config(MIB)).expect("accepted");
+        client.send(&text).expect("sent");
+        assert_eq!(client.recv().expect("received").expect("a message").as_text(), Some(text.as_str()));
+        let server = server.join().expect("the server");
+        let both = [client.stats(), server.stats()].map(|stats| stats.deflate.expect("negotiated"));
+        assert!(both.iter().all(|stats| stats.sent == text.len() as u64 && stats.received == stats.sent));
+        (client, server)
+    };
+    drop(pair());
+    let before = Memory::own().anonymous();
+    let pairs: Vec<_> = (0..50).map(|_| pair()).collect();
+    let more = Memory::own().anonymous().saturating_sub(before);
+    println!("100 sockets: {more} bytes");
+    // Each has a receive buffer of 16 KiB, and of a compressor nothing.
+    assert!(more < 100 * (40 << 10), "{more} bytes for {} sockets", 2 * pairs.len());
+}

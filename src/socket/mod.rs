@@ -1,5 +1,6 @@
 //! One connection on the caller's own thread, over anything that reads and writes.
 
+mod codecs;
 mod error;
 mod open;
 
@@ -18,6 +19,7 @@ use crate::transport::endpoint::{Arrival, Endpoint};
 use crate::transport::output::Output;
 use crate::worker::stats::Stats;
 
+use codecs::with_codec;
 pub use error::SocketError;
 
 /// The receive buffer: enough for several small messages; large ones have their own.
@@ -50,7 +52,6 @@ pub struct WebSocket<S> {
     endpoint: Endpoint<S>,
     input: Input,
     output: Output,
-    codec: Codec,
     stats: Stats,
     /// Why the connection ended.
     ended: Option<CloseReason>,
@@ -70,7 +71,6 @@ impl<S: Read + Write> WebSocket<S> {
             endpoint: Endpoint::new(stream, connection, Vec::new()),
             input: if leftover.is_empty() { Input::with_size(INPUT_SIZE) } else { Input::holding(leftover) },
             output: Output::default(),
-            codec: Codec::new(),
             stats: Stats::default(),
             ended: None,
             subprotocol: None,
@@ -218,14 +218,21 @@ impl<S: Read + Write> WebSocket<S> {
         if self.ended.is_some() || !self.endpoint.connection.can_send() {
             return Err(SocketError::Closed);
         }
-        self.endpoint.push(&mut self.output, &mut self.codec, opcode, payload, compression);
-        self.codec.shed();
+        let output = &mut self.output;
+        if opcode.is_control() {
+            self.endpoint.push(output, &mut Codec::new(), opcode, payload, compression);
+        } else {
+            with_codec(&mut self.endpoint, |endpoint, codec| {
+                endpoint.push(output, codec, opcode, payload, compression)
+            });
+        }
         Ok(())
     }
 
     /// Decodes the next unit of what was received.
     fn decode(&mut self) -> Result<Step, SocketError> {
-        match self.endpoint.connection.receive_with(self.input.filled_mut(), &mut self.codec) {
+        let input = self.input.filled_mut();
+        match with_codec(&mut self.endpoint, |endpoint, codec| endpoint.connection.receive_with(input, codec)) {
             Ok((size, received)) => {
                 let step = Step::from(received);
                 self.input.consume(size);
