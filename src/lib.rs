@@ -92,4 +92,7 @@ pub use server::{Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
 pub use socket::{SocketError, WebSocket};
 pub use worker::delivery::{Handler, Socket};
 pub use worker::events::{Batch, Event, Events, Iter};
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use worker::internals;
 pub use worker::peer::{Peer, PeerId, Prepared, Stats};
