@@ -92,6 +92,9 @@ pub use server::{Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
 pub use socket::{SocketError, WebSocket};
 pub use worker::delivery::{Handler, Socket};
 pub use worker::events::{Batch, Event, Events, Iter};
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use worker::internals;
 pub use worker::peer::{Peer, PeerId};
 pub use worker::prepared::Prepared;
 pub use worker::stats::Stats;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::event::Event;
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::Config;
@@ -219,7 +219,7 @@ impl<C: Send + 'static> Reactor<C> {
         for _ in 0..MAX_ACCEPTS {
             let Some(listener) = &self.listener else { break };
             match listener.accept() {
-                Ok((stream, addr)) => self.accepted(Stream::Tcp(stream), addr, now),
+                Ok((stream, addr)) => self.accepted(stream, addr, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.accept_more = false;
                     return;
@@ -253,10 +253,10 @@ impl<C: Send + 'static> Reactor<C> {
         self.spare = spare_descriptor();
     }
 
-    fn accepted(&mut self, stream: Stream, addr: SocketAddr, now: Instant) {
-        let Stream::Tcp(tcp) = &stream;
+    fn accepted(&mut self, stream: TcpStream, addr: SocketAddr, now: Instant) {
         // Small messages would wait for each other's acknowledgements otherwise. An error shows in the first write.
-        let _ = tcp.set_nodelay(true);
+        let _ = stream.set_nodelay(true);
+        let stream = Stream::Tcp(stream);
         if self.stopping.is_none() && self.admission.admit(addr.ip()) {
             let handshake = Handshake::new(stream, addr, &self.rules.limits, true);
             let key = self.handshakes.insert_with(|_| handshake);

@@ -4,6 +4,8 @@ pub(crate) mod buffer;
 pub(crate) mod dial;
 pub(crate) mod endpoint;
 pub(crate) mod keys;
+#[cfg(feature = "internals")]
+pub(crate) mod memory;
 pub(crate) mod outbox;
 pub(crate) mod output;
 pub(crate) mod shared;

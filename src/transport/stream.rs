@@ -12,6 +12,9 @@ use mio::{Interest, Registry, Token};
 pub(crate) enum Stream {
     /// Plain TCP.
     Tcp(mio::net::TcpStream),
+    /// Bytes in memory, for benchmarks.
+    #[cfg(feature = "internals")]
+    Memory(crate::transport::memory::Memory),
 }
 
 impl Stream {
@@ -19,6 +22,8 @@ impl Stream {
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(feature = "internals")]
+            Stream::Memory(_) => Ok(()),
         }
     }
 
@@ -27,12 +32,16 @@ impl Stream {
         match self {
             // An error leaves an orderly close, which is no worse.
             Stream::Tcp(stream) => drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))),
+            #[cfg(feature = "internals")]
+            Stream::Memory(_) => {}
         }
     }
 
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Stream::Tcp(stream) => stream,
+            #[cfg(feature = "internals")]
+            Stream::Memory(stream) => stream,
         }
     }
 }
@@ -55,12 +64,16 @@ impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.read(buffer),
+            #[cfg(feature = "internals")]
+            Stream::Memory(stream) => stream.read(buffer),
         }
     }
 
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.read_vectored(buffers),
+            #[cfg(feature = "internals")]
+            Stream::Memory(stream) => stream.read_vectored(buffers),
         }
     }
 }
@@ -69,18 +82,24 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.write(bytes),
+            #[cfg(feature = "internals")]
+            Stream::Memory(stream) => stream.write(bytes),
         }
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.write_vectored(slices),
+            #[cfg(feature = "internals")]
+            Stream::Memory(stream) => stream.write_vectored(slices),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.flush(),
+            #[cfg(feature = "internals")]
+            Stream::Memory(stream) => stream.flush(),
         }
     }
 }

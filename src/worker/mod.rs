@@ -9,6 +9,8 @@ pub(crate) mod deadlines;
 pub(crate) mod delivery;
 pub(crate) mod events;
 pub(crate) mod inbox;
+#[cfg(feature = "internals")]
+pub mod internals;
 mod mailroom;
 pub(crate) mod peer;
 pub(crate) mod prepared;

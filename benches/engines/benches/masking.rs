@@ -1,0 +1,117 @@
+//! Unmasking: threadbare's function beside the byte loop and the peers', each called by its address.
+
+use std::fmt;
+use std::hint::black_box;
+
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, bench};
+use threadbare_engines::{mask_fastwebsockets, mask_naive, mask_tungstenite};
+
+type Mask = fn(&mut [u8], [u8; 4]);
+
+const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// Distances from a boundary of 64 bytes: a payload lies 6, 8 or 14 bytes behind its frame's beginning, wherever that is.
+const OFFSETS: usize = 16;
+
+const SIZES: [usize; 10] = [4, 8, 16, 32, 64, 125, 1 << 10, 16 << 10, 64 << 10, 1 << 20];
+
+fn main() {
+    for size in SIZES.into_iter().chain(0..=200) {
+        for offset in 0..OFFSETS {
+            let mut oracle = buffer(size);
+            mask_naive(&mut oracle.at(offset)[..size], KEY);
+            for mask in [threadbare::protocol::mask::apply, mask_tungstenite, mask_fastwebsockets] {
+                let mut masked = buffer(size);
+                mask(&mut masked.at(offset)[..size], KEY);
+                assert!(masked.at(0) == oracle.at(0), "{size} bytes at an offset of {offset}");
+            }
+        }
+    }
+    divan::main();
+}
+
+/// Bytes with room for every offset behind a boundary of 64.
+struct Buffer {
+    bytes: Vec<u8>,
+    boundary: usize,
+}
+
+fn buffer(size: usize) -> Buffer {
+    let bytes: Vec<u8> = (0..size + OFFSETS + 64).map(|n| (n * 7 + n / 3) as u8).collect();
+    let boundary = bytes.as_ptr().addr().wrapping_neg() % 64;
+    Buffer { bytes, boundary }
+}
+
+impl Buffer {
+    fn at(&mut self, offset: usize) -> &mut [u8] {
+        &mut self.bytes[self.boundary + offset..]
+    }
+}
+
+/// A size at every offset in turn: the time is of 16 calls.
+macro_rules! at_every_offset {
+    ($name:ident, $mask:expr) => {
+        #[bench(args = SIZES)]
+        fn $name(bencher: Bencher<'_, '_>, size: usize) {
+            let mut buffer = buffer(size);
+            let mask: Mask = black_box($mask);
+            bencher.counter(ItemsCount::new(OFFSETS)).counter(BytesCount::new(OFFSETS * size)).bench_local(|| {
+                for offset in 0..OFFSETS {
+                    mask(black_box(&mut buffer.at(offset)[..size]), KEY);
+                }
+            });
+        }
+    };
+}
+
+at_every_offset!(threadbare, threadbare::protocol::mask::apply);
+at_every_offset!(naive, mask_naive);
+at_every_offset!(tungstenite, mask_tungstenite);
+at_every_offset!(fastwebsockets, mask_fastwebsockets);
+
+/// Each offset by itself, with `--include-ignored`: the time is of 16 calls.
+mod by_offset {
+    use super::{Bencher, mask_fastwebsockets, mask_tungstenite};
+    use super::{BytesCount, KEY, Mask, OFFSETS, SIZES, bench, black_box, buffer, fmt};
+
+    struct Place {
+        size: usize,
+        offset: usize,
+    }
+
+    impl fmt::Display for Place {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{} at {}", self.size, self.offset)
+        }
+    }
+
+    fn places() -> impl Iterator<Item = Place> {
+        SIZES.into_iter().flat_map(|size| (0..OFFSETS).map(move |offset| Place { size, offset }))
+    }
+
+    fn at_one_offset(bencher: Bencher<'_, '_>, place: &Place, mask: Mask) {
+        let mut buffer = buffer(place.size);
+        let mask = black_box(mask);
+        bencher.counter(BytesCount::new(16 * place.size)).bench_local(|| {
+            for _ in 0..16 {
+                mask(black_box(&mut buffer.at(place.offset)[..place.size]), KEY);
+            }
+        });
+    }
+
+    #[bench(ignore, args = places())]
+    fn threadbare(bencher: Bencher<'_, '_>, place: &Place) {
+        at_one_offset(bencher, place, threadbare::protocol::mask::apply);
+    }
+
+    #[bench(ignore, args = places())]
+    fn tungstenite(bencher: Bencher<'_, '_>, place: &Place) {
+        at_one_offset(bencher, place, mask_tungstenite);
+    }
+
+    #[bench(ignore, args = places())]
+    fn fastwebsockets(bencher: Bencher<'_, '_>, place: &Place) {
+        at_one_offset(bencher, place, mask_fastwebsockets);
+    }
+}

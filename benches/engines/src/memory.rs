@@ -1,0 +1,86 @@
+//! The stream in memory, for engines that do not let their stream be reached.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice, Read, Write};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use threadbare::internals::Memory;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A stream that is kept in two places.
+#[derive(Clone)]
+pub(crate) struct Shared(pub(crate) Rc<RefCell<Memory>>);
+
+impl Shared {
+    pub(crate) fn new(arriving: &[u8]) -> Shared {
+        Shared(Rc::new(RefCell::new(Memory::new(arriving))))
+    }
+
+    pub(crate) fn rewind(&self) {
+        self.0.borrow_mut().rewind();
+    }
+
+    pub(crate) fn written(&self) -> Vec<u8> {
+        self.0.borrow().written().to_vec()
+    }
+}
+
+impl Read for Shared {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.borrow_mut().read(buffer)
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.borrow_mut().write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsyncRead for Shared {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // As much as there is room for, without zeroing it first, as a socket would.
+        let mut memory = self.0.borrow_mut();
+        let waiting = memory.waiting();
+        let size = waiting.len().min(buffer.remaining());
+        buffer.put_slice(&waiting[..size]);
+        memory.advance(size);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Shared {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.0.borrow_mut().write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.0.borrow_mut().write_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,99 @@
+//! The peers.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use fastwebsockets::{FragmentCollector, OpCode, WebSocket as FastWebSocket};
+use threadbare::internals::Memory;
+use tungstenite::WebSocket;
+use tungstenite::protocol::Role;
+
+use crate::memory::Shared;
+use crate::{Block, Echo};
+
+/// tungstenite, told to write everything at the end.
+pub struct Tungstenite {
+    socket: WebSocket<Memory>,
+    messages: usize,
+}
+
+impl Echo for Tungstenite {
+    fn new(block: &Block) -> Tungstenite {
+        let socket = WebSocket::from_raw_socket(Memory::new(&block.frames), Role::Server, None);
+        Tungstenite { socket, messages: block.messages }
+    }
+
+    fn echo(&mut self) {
+        self.socket.get_mut().rewind();
+        for _ in 0..self.messages {
+            let message = self.socket.read().expect("a message");
+            self.socket.write(message).expect("open");
+        }
+        self.socket.flush().expect("room");
+    }
+
+    fn written(&mut self) -> Vec<u8> {
+        self.socket.get_ref().written().to_vec()
+    }
+}
+
+/// tungstenite, as its documentation echoes.
+pub struct TungsteniteSend(Tungstenite);
+
+impl Echo for TungsteniteSend {
+    fn new(block: &Block) -> TungsteniteSend {
+        TungsteniteSend(Tungstenite::new(block))
+    }
+
+    fn echo(&mut self) {
+        let Tungstenite { socket, messages } = &mut self.0;
+        socket.get_mut().rewind();
+        for _ in 0..*messages {
+            let message = socket.read().expect("a message");
+            socket.send(message).expect("open");
+        }
+    }
+
+    fn written(&mut self) -> Vec<u8> {
+        self.0.written()
+    }
+}
+
+/// fastwebsockets, as its documentation echoes. Its futures never wait, so that there is nothing of a runtime in it.
+pub struct Fastwebsockets {
+    socket: FragmentCollector<Shared>,
+    stream: Shared,
+    messages: usize,
+}
+
+impl Echo for Fastwebsockets {
+    fn new(block: &Block) -> Fastwebsockets {
+        let stream = Shared::new(&block.frames);
+        let socket = FastWebSocket::after_handshake(stream.clone(), fastwebsockets::Role::Server);
+        Fastwebsockets { socket: FragmentCollector::new(socket), stream, messages: block.messages }
+    }
+
+    fn echo(&mut self) {
+        self.stream.rewind();
+        let (socket, messages) = (&mut self.socket, self.messages);
+        at_once(async move {
+            for _ in 0..messages {
+                let frame = socket.read_frame().await.expect("a message");
+                assert!(matches!(frame.opcode, OpCode::Text | OpCode::Binary));
+                socket.write_frame(frame).await.expect("room");
+            }
+        });
+    }
+
+    fn written(&mut self) -> Vec<u8> {
+        self.stream.written()
+    }
+}
+
+fn at_once<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("memory never lets wait"),
+    }
+}
