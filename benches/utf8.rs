@@ -6,6 +6,10 @@ use threadbare::protocol::utf8::Validator;
 
 const SIZES: [usize; 5] = [32, 125, 1 << 10, 16 << 10, 64 << 10];
 
+/// How far behind its frame's beginning a short masked payload lies; the validation of the standard library is quicker
+/// where text is aligned.
+const HEADER: usize = 6;
+
 /// What arrives at once over Ethernet.
 const PIECE: usize = 1448;
 
@@ -73,18 +77,18 @@ fn in_pieces(text: &[u8], piece: usize) -> bool {
 
 #[bench(args = CASES)]
 fn whole_message(bencher: Bencher<'_, '_>, (script, size): (Script, usize)) {
-    let text = text(script, size);
-    bencher.counter(BytesCount::new(size)).bench_local(|| whole(black_box(&text)));
+    let frame = [vec![0; HEADER], text(script, size)].concat();
+    bencher.counter(BytesCount::new(size)).bench_local(|| whole(black_box(&frame[HEADER..])));
 }
 
 #[bench(args = CASES)]
 fn pieces_of_1448(bencher: Bencher<'_, '_>, (script, size): (Script, usize)) {
-    let text = text(script, size);
-    bencher.counter(BytesCount::new(size)).bench_local(|| in_pieces(black_box(&text), PIECE));
+    let frame = [vec![0; HEADER], text(script, size)].concat();
+    bencher.counter(BytesCount::new(size)).bench_local(|| in_pieces(black_box(&frame[HEADER..]), PIECE));
 }
 
 #[bench(args = CASES)]
 fn pieces_of_7(bencher: Bencher<'_, '_>, (script, size): (Script, usize)) {
-    let text = text(script, size);
-    bencher.counter(BytesCount::new(size)).bench_local(|| in_pieces(black_box(&text), 7));
+    let frame = [vec![0; HEADER], text(script, size)].concat();
+    bencher.counter(BytesCount::new(size)).bench_local(|| in_pieces(black_box(&frame[HEADER..]), 7));
 }

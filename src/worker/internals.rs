@@ -97,7 +97,7 @@ impl<D: Delivery> Engine<D> {
         worker.adopt();
         let key = worker.slots.key_at(0).ok_or(io::ErrorKind::NotConnected)?;
         let mut engine = Engine { worker, key };
-        // What came in was served with the adoption; this serves the rest of it.
+        // The application is told of the connection.
         engine.turns();
         Ok(engine)
     }

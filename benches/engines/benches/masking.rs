@@ -38,8 +38,12 @@ struct Buffer {
 }
 
 fn buffer(size: usize) -> Buffer {
-    let bytes: Vec<u8> = (0..size + OFFSETS + 64).map(|n| (n * 7 + n / 3) as u8).collect();
+    let mut bytes = vec![0; size + OFFSETS + 64];
     let boundary = bytes.as_ptr().addr().wrapping_neg() % 64;
+    bytes.truncate(boundary + size + OFFSETS);
+    for (n, byte) in bytes[boundary..].iter_mut().enumerate() {
+        *byte = (n * 7 + n / 3) as u8;
+    }
     Buffer { bytes, boundary }
 }
 
