@@ -12,6 +12,7 @@ use crate::protocol::handshake::client::proxy::{self, Proxy, Step, Tunnel};
 use crate::protocol::handshake::client::{Agreed, ClientRequest, HandshakeError, REFUSAL_BODY, Url, redirect, verify};
 use crate::protocol::http::{HeadLimits, Request, ResponseReader};
 use crate::transport::dial::{self, Timed};
+use crate::transport::interrupt::Interrupt;
 
 /// What one read takes.
 const CHUNK: usize = 4096;
@@ -21,6 +22,8 @@ pub(super) struct Plan<'a> {
     pub(super) builder: &'a ClientBuilder,
     pub(super) handshake_timeout: Duration,
     pub(super) deadline: Instant,
+    /// Ends it before the deadline.
+    pub(super) interrupt: &'a Interrupt,
 }
 
 /// A connection whose handshake is done.
@@ -61,15 +64,16 @@ impl Plan<'_> {
             Some(proxy) => (proxy.host(), proxy.port()),
             None => (url.host(), url.port()),
         };
-        let addrs = dial::resolve(host, port, self.until(self.builder.resolve_timeout)).map_err(|source| {
+        let resolved = dial::resolve(host, port, self.until(self.builder.resolve_timeout), self.interrupt);
+        let addrs = resolved.map_err(|source| {
             let host = host.to_owned();
             timed(source, Phase::Resolve, |source| ConnectError::Resolve { host, source })
         })?;
-        let connected = dial::connect(&addrs, self.until(self.builder.connect_timeout));
+        let connected = dial::connect(&addrs, self.until(self.builder.connect_timeout), self.interrupt);
         let stream = connected.map_err(|error| timed(error, Phase::Connect, ConnectError::Io))?;
         let mut stream = self.prepare(stream)?;
         let addr = stream.peer_addr()?;
-        let mut timed_stream = Timed::new(&mut stream, self.until(self.handshake_timeout))?;
+        let mut timed_stream = Timed::new(&mut stream, self.until(self.handshake_timeout), self.interrupt)?;
         let mut received = Vec::new();
         if let Some(proxy) = &proxy {
             pass(&mut timed_stream, Tunnel::new(proxy, url)?, &mut received)?;
