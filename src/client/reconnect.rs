@@ -88,6 +88,7 @@ impl ReconnectingClient {
             settings,
             pool: pool.clone(),
             route,
+            _events: events.clone(),
             stop: stopped,
         };
         std::thread::Builder::new().name("ws-reconnect".into()).spawn(move || supervisor.run())?;
@@ -263,8 +264,9 @@ impl ReconnectingClient {
         self.sender.take_queued()
     }
 
-    /// Ends the client for good, whatever it is at: a connection is closed behind what it was given, an attempt or a wait
-    /// is broken off. What is in the outbox stays there for [`take_queued`](ReconnectingClient::take_queued).
+    /// Ends the client for good, whatever it is at: a connection is closed behind what was sent before, an attempt or a
+    /// wait is broken off. Without a connection, what is in the outbox stays there for
+    /// [`take_queued`](ReconnectingClient::take_queued).
     ///
     /// # Errors
     /// A code that may not be sent, a reason of more than 123 bytes, or a client that is closed already.
@@ -272,13 +274,15 @@ impl ReconnectingClient {
         self.sender.close(code, reason)
     }
 
-    /// Closes with 1000 and waits, up to `timeout`, until the client has ended and its last connection's TCP is closed.
-    /// Messages that still arrive are thrown away.
+    /// Waits, up to `timeout`, until the outbox is empty, closes with 1000, and waits until the client has ended and its
+    /// last connection's TCP is closed. Messages that still arrive are thrown away.
     ///
     /// # Errors
     /// The time is over: it goes on closing, within [`close_timeout`](crate::Config::close_timeout).
+    /// [`take_queued`](ReconnectingClient::take_queued) has what could not be sent.
     pub fn finish(&self, timeout: Duration) -> Result<Ended, ReceiveError<Ended>> {
         let deadline = Instant::now().checked_add(timeout);
+        self.sender.shared.wait_empty(deadline);
         // Whoever has closed it already waits for the same end.
         let _ = self.close(CloseCode::NORMAL_CLOSURE, "");
         loop {

@@ -27,7 +27,8 @@ impl Interrupt {
     pub(crate) fn raise(&self) {
         let mut inner = self.lock();
         inner.raised = true;
-        if let Some(wake) = inner.wake.take() {
+        if let Some(wake) = &inner.wake {
+            // Kept: a waker that is dropped takes its event along.
             wake();
         }
     }

@@ -91,8 +91,8 @@ impl ReconnectingSender {
         self.push_until(message.into(), Some(deadline))
     }
 
-    /// Ends the client for good: the present connection is closed behind what it was given; there will be no other. What
-    /// is in the outbox stays there for [`take_queued`](ReconnectingSender::take_queued).
+    /// Ends the client for good: the present connection is closed behind what was sent before; there will be no other.
+    /// Where there is none, what is in the outbox stays there for [`take_queued`](ReconnectingSender::take_queued).
     ///
     /// # Errors
     /// A code that may not be sent, a reason of more than 123 bytes, or a client that is closed already.

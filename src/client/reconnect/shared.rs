@@ -133,10 +133,6 @@ impl Shared {
         wait(&self.room, inner, deadline)
     }
 
-    pub(super) fn notify_room(&self) {
-        self.room.notify_all();
-    }
-
     pub(super) fn peer(&self) -> Option<Peer> {
         self.lock().peer.clone()
     }
@@ -144,7 +140,7 @@ impl Shared {
     /// Takes what waits for a connection.
     pub(super) fn take_queued(&self) -> Vec<Message> {
         let taken = self.lock().outbox.take_all();
-        self.notify_room();
+        self.room.notify_all();
         taken
     }
 
@@ -155,8 +151,7 @@ impl Shared {
         if matches!(inner.link, Link::Closed) {
             return Err(ControlError::Disconnected);
         }
-        inner.link = Link::Closed;
-        if let Some(peer) = &inner.peer {
+        if let Link::Flowing(peer) = std::mem::replace(&mut inner.link, Link::Closed) {
             // Behind what it was given before; if it is closed already, it needs no more.
             let _ = peer.close(code, reason);
         }
@@ -173,12 +168,36 @@ impl Shared {
         self.lock().closing.is_some()
     }
 
-    /// There is a connection. If the client was closed meanwhile, so is that.
-    pub(super) fn opened(&self, peer: &Peer) {
+    /// There is a connection. `false` if the client was closed meanwhile, and so is that.
+    pub(super) fn opened(&self, peer: &Peer) -> bool {
         let mut inner = self.lock();
-        match &inner.closing {
-            Some(frame) => drop(peer.close(frame.code, &frame.reason)),
-            None => inner.peer = Some(peer.clone()),
+        inner.peer = Some(peer.clone());
+        !inner.close_peer()
+    }
+
+    /// The next message for this connection. If there is none, messages go to it directly from now on; or it is closed,
+    /// where the client was.
+    pub(super) fn next_queued(&self, peer: &Peer) -> Option<Message> {
+        let mut inner = self.lock();
+        let message = inner.outbox.pop();
+        if message.is_none() && !inner.close_peer() {
+            inner.link = Link::Flowing(peer.clone());
+        }
+        drop(inner);
+        self.room.notify_all();
+        message
+    }
+
+    /// Takes back a message that the connection did not take.
+    pub(super) fn put_back(&self, message: Message) {
+        self.lock().outbox.put_back(message);
+    }
+
+    /// Waits until nothing is queued, or nothing will be sent any more.
+    pub(super) fn wait_empty(&self, deadline: Option<Instant>) {
+        let mut inner = self.lock();
+        while inner.outbox.size() > 0 && !matches!(inner.link, Link::Closed) && !is_over(deadline) {
+            inner = wait(&self.room, inner, deadline);
         }
     }
 
@@ -212,6 +231,15 @@ impl Shared {
 }
 
 impl Inner {
+    /// Closes the connection if the client was closed.
+    fn close_peer(&mut self) -> bool {
+        if let (Some(frame), Some(peer)) = (&self.closing, &self.peer) {
+            // If it is closed already, it needs no more.
+            let _ = peer.close(frame.code, &frame.reason);
+        }
+        self.closing.is_some()
+    }
+
     fn enter(&mut self, state: ConnectionState) {
         self.watchers.tell(&state);
         self.state = state;

@@ -14,10 +14,11 @@ use crate::client::pool::{Pool, Route};
 use crate::client::reconnect::course::{Course, Finding, Step};
 use crate::client::reconnect::outage::{Ended, Outage};
 use crate::client::reconnect::settings::{Reconnect, Session};
-use crate::client::reconnect::shared::{Link, Shared, supervise};
+use crate::client::reconnect::shared::{Shared, supervise};
 use crate::client::reconnect::state::ConnectionState;
 use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
 use crate::protocol::handshake::client::Agreed;
+use crate::worker::events::Events;
 use crate::worker::panic_text;
 use crate::worker::peer::Peer;
 
@@ -29,6 +30,9 @@ pub(super) struct Supervisor {
     pub(super) pool: Arc<Pool>,
     /// Where the events of every connection go.
     pub(super) route: Route,
+    /// Held so that the connection of a client that is dropped is not taken for one that nobody wants: it is closed by
+    /// the client, behind what was sent.
+    pub(super) _events: Events,
     /// Has something when the client is closed.
     pub(super) stop: Receiver<()>,
 }
@@ -116,14 +120,13 @@ impl Supervisor {
     fn serve(&mut self, opened: &Opened, attempt: u32, number: u64) -> CloseReason {
         let Opened { agreed, notices } = opened;
         let Ok(Notice::Open(peer)) = notices.recv() else { return unseen() };
-        self.shared.opened(&peer);
-        if let Some(hook) = &mut self.settings.on_connect
-            && !self.shared.is_closing()
-        {
-            hook(&Session { peer: &peer, agreed, attempt, number });
+        if self.shared.opened(&peer) {
+            if let Some(hook) = &mut self.settings.on_connect {
+                hook(&Session { peer: &peer, agreed, attempt, number });
+            }
+            self.shared.enter(ConnectionState::Connected);
+            self.drain(&peer, notices);
         }
-        self.shared.enter(ConnectionState::Connected);
-        self.drain(&peer, notices);
         let reason = match notices.recv() {
             Ok(Notice::Ended(reason)) => reason,
             Ok(Notice::Open(_)) | Err(_) => unseen(),
@@ -135,23 +138,13 @@ impl Supervisor {
     /// Hands the outbox to the connection, and lets messages flow once it is empty.
     fn drain(&self, peer: &Peer, notices: &Receiver<Notice>) {
         // What is known to be lost is not fed.
-        while notices.is_empty() {
-            let mut inner = self.shared.lock();
-            if matches!(inner.link, Link::Closed) {
-                return;
-            }
-            let Some(message) = inner.outbox.pop() else {
-                inner.link = Link::Flowing(peer.clone());
-                drop(inner);
-                return self.shared.notify_room();
-            };
-            drop(inner);
+        while notices.is_empty()
+            && let Some(message) = self.shared.next_queued(peer)
+        {
             // Without a deadline: the end of the connection ends the wait.
-            let given = peer.send_timeout(message, Duration::MAX);
-            if let Err(error) = given {
-                return self.shared.lock().outbox.put_back(error.into_inner());
+            if let Err(error) = peer.send_timeout(message, Duration::MAX) {
+                return self.shared.put_back(error.into_inner());
             }
-            self.shared.notify_room();
         }
     }
 }
