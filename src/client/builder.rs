@@ -29,6 +29,7 @@ pub struct ClientBuilder {
     pool: Option<ClientPool>,
     pub(super) resolve_timeout: Duration,
     pub(super) connect_timeout: Duration,
+    pub(super) proxy_timeout: Duration,
     timeout: Duration,
     pub(super) max_redirects: usize,
     pub(super) proxy: ProxyChoice,
@@ -52,6 +53,7 @@ impl ClientBuilder {
             pool: None,
             resolve_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
+            proxy_timeout: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
             max_redirects: 0,
             proxy: ProxyChoice::Environment,
@@ -80,7 +82,7 @@ impl ClientBuilder {
     }
 
     /// Limits and timeouts of the connection, where it has a thread of its own: a client of a pool has the pool's. Its
-    /// [`handshake_timeout`](Config::handshake_timeout) is that of this handshake, the proxy's included.
+    /// [`handshake_timeout`](Config::handshake_timeout) is that of this handshake.
     #[must_use]
     pub fn config(mut self, config: Config) -> ClientBuilder {
         self.config = config;
@@ -105,6 +107,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a proxy may take to let the client through, once it is connected to. Default: 10 s.
+    #[must_use]
+    pub fn proxy_timeout(mut self, timeout: Duration) -> ClientBuilder {
+        self.proxy_timeout = timeout;
         self
     }
 

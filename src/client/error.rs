@@ -50,7 +50,9 @@ pub enum Phase {
     Resolve,
     /// Connecting to one of them.
     Connect,
-    /// Getting through the proxy, and the opening handshake.
+    /// Getting through the proxy.
+    Proxy,
+    /// The opening handshake.
     Handshake,
 }
 
@@ -59,6 +61,7 @@ impl fmt::Display for Phase {
         f.write_str(match self {
             Phase::Resolve => "the look-up of the host",
             Phase::Connect => "the TCP connection",
+            Phase::Proxy => "the way through the proxy",
             Phase::Handshake => "the opening handshake",
         })
     }
