@@ -157,16 +157,17 @@ fn a_server_that_restarts_is_found_again_and_nothing_queued_is_lost() {
 #[test]
 fn a_watcher_sees_the_states_in_order() {
     let port = Port::new();
+    let (tell, told) = crossbeam_channel::bounded::<()>(0);
+    // Not before somebody watches.
+    let hold = move |builder, _| told.recv().map_or(builder, |()| unreachable!("nothing is sent"));
     let server = port.serve();
-    let client = port.client(quick().stable_after(Duration::ZERO));
+    let client = port.client(quick().stable_after(Duration::ZERO).before_attempt(hold));
     let changes = client.state_changes();
+    drop(tell);
     let next = || changes.as_channel().recv_timeout(DEADLINE).expect("a change");
-    let connected = || loop {
-        match next() {
-            ConnectionState::Connected => break,
-            ConnectionState::Connecting { attempt: 1 } => {}
-            other => panic!("{other:?}"),
-        }
+    let connected = || {
+        assert!(matches!(next(), ConnectionState::Connecting { attempt: 1 }));
+        assert!(matches!(next(), ConnectionState::Connected));
     };
     connected();
     let peer = opened(&server);
@@ -298,6 +299,32 @@ fn closing_breaks_off_a_handshake() {
     drop(client);
     stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
     stream.read_to_end(&mut Vec::new()).expect("the client hangs up");
+    eventually("its thread ends", || Arc::strong_count(&token) == 1);
+}
+
+/// The kernel completes no handshake while a listener's queue is full.
+#[cfg(target_os = "linux")]
+#[test]
+fn closing_breaks_off_a_tcp_connection() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    socket.listen(0).expect("a listener");
+    let addr = socket.local_addr().expect("an address").as_socket().expect("of IP");
+    let fill = || TcpStream::connect_timeout(&addr, Duration::from_secs(1)).ok();
+    let queued: Vec<_> = std::iter::from_fn(fill).take(64).collect();
+    assert!(queued.len() < 64, "the queue does not fill");
+    let token = Arc::new(());
+    let held = token.clone();
+    let hook = quick().on_connect(move |_| assert!(Arc::strong_count(&held) > 0));
+    let builder = Client::builder().timeout(HOUR).connect_timeout(HOUR);
+    let client = builder.reconnect(&format!("ws://{addr}/"), hook).expect("a client");
+    assert!(
+        client
+            .wait_state(Duration::from_millis(20), |state| !matches!(state, ConnectionState::Connecting { .. }))
+            .is_err()
+    );
+    client.close(CloseCode::GOING_AWAY, "").expect("open");
+    assert!(matches!(await_end(&client), Ended::ByApplication(None)));
     eventually("its thread ends", || Arc::strong_count(&token) == 1);
 }
 

@@ -18,6 +18,7 @@ use crate::client::error::{ConnectError, ReceiveError};
 use crate::client::pool::Pool;
 use crate::error::{ControlError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use crate::protocol::close::CloseCode;
+use crate::protocol::handshake::client::Url;
 use crate::protocol::message::Message;
 use crate::worker::events::{Event, Events};
 use crate::worker::peer::Peer;
@@ -34,6 +35,10 @@ use supervisor::Supervisor;
 ///
 /// It sends and receives as a [`Client`](crate::Client) does, from as many threads as there are, and goes on through
 /// reconnects. What is sent while there is no connection waits in a bounded outbox.
+///
+/// What ends it, and after what it tries again, is told by [`Outage::is_transient`]; how long it waits, by [`Reconnect`].
+/// As with every client, messages are to be received, even if only to be thrown away: above
+/// [`max_event_buffer_size`](crate::Config::max_event_buffer_size) nothing more is read, and so no end is noticed.
 ///
 /// # What may be lost
 ///
@@ -85,6 +90,7 @@ impl ReconnectingClient {
             shared: shared.clone(),
             builder,
             url: url.to_owned(),
+            site: Url::parse(url)?.authority(),
             settings,
             pool: pool.clone(),
             route,

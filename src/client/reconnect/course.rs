@@ -138,7 +138,7 @@ mod tests {
     fn waits_grow_and_begin_anew_after_a_connection_that_held() {
         let (policy, now) = (policy(), Instant::now());
         let mut course = Course::new(now);
-        let mut fail = |course: &mut Course, held| {
+        let fail = |course: &mut Course, held| {
             course.attempt();
             let finding = Finding { held, ..transient() };
             match course.after(&finding, &policy, now, RANDOM) {

@@ -8,7 +8,6 @@ use crate::protocol::message::Message;
 const MESSAGE_COST: usize = 64;
 
 /// A queue bounded in bytes.
-#[derive(Debug)]
 pub(super) struct Outbox {
     messages: VecDeque<Message>,
     size: usize,

@@ -1,6 +1,7 @@
 //! What the supervising thread and the application's threads share of a reconnecting client.
 
 use std::cell::Cell;
+use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,6 @@ pub(super) fn supervise() {
     SUPERVISES.set(true);
 }
 
-#[derive(Debug)]
 pub(super) struct Shared {
     inner: Mutex<Inner>,
     /// The state has changed.
@@ -39,7 +39,6 @@ pub(super) struct Shared {
     pub(super) slow_consumer: SlowConsumer,
 }
 
-#[derive(Debug)]
 pub(super) struct Inner {
     state: ConnectionState,
     watchers: Watchers,
@@ -52,7 +51,6 @@ pub(super) struct Inner {
 }
 
 /// Where messages go.
-#[derive(Debug)]
 pub(super) enum Link {
     /// Into the outbox.
     Down,
@@ -241,8 +239,22 @@ impl Inner {
     }
 
     fn enter(&mut self, state: ConnectionState) {
+        use ConnectionState::Connecting;
+        if matches!((&self.state, &state), (Connecting { attempt: now }, Connecting { attempt: next }) if now == next) {
+            // The first attempt is the state that it begins with.
+            return;
+        }
         self.watchers.tell(&state);
         self.state = state;
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.lock();
+        // The messages are the application's own.
+        let (state, queued) = (&inner.state, inner.outbox.size());
+        f.debug_struct("Shared").field("state", state).field("queued_bytes", &queued).finish_non_exhaustive()
     }
 }
 

@@ -78,7 +78,7 @@ impl StateChanges {
 const KEPT_CHANGES: usize = 64;
 
 /// Those who are told.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Watchers {
     list: Vec<(Sender<ConnectionState>, Weak<Receiver<ConnectionState>>)>,
 }

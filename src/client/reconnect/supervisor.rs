@@ -26,6 +26,8 @@ pub(super) struct Supervisor {
     pub(super) shared: Arc<Shared>,
     pub(super) builder: ClientBuilder,
     pub(super) url: String,
+    /// Host and port: what may be logged of the URL.
+    pub(super) site: String,
     pub(super) settings: Reconnect,
     pub(super) pool: Arc<Pool>,
     /// Where the events of every connection go.
@@ -94,8 +96,8 @@ impl Supervisor {
                 Step::Wait(delay) => {
                     // A delay beyond what can be said is as good as this one.
                     let until = now.checked_add(delay).unwrap_or(now + A_YEAR);
-                    log::info!("{}: {outage}; attempt {} in {delay:?}", self.url, course.next_attempt());
                     let attempt = course.next_attempt();
+                    log::info!("{}: {outage}; attempt {attempt} in {delay:?}", self.site);
                     self.shared.enter(ConnectionState::Waiting { attempt, until, why: outage });
                     if self.stop.recv_deadline(until) != Err(RecvTimeoutError::Timeout) {
                         return Ended::ByApplication(None);
