@@ -77,6 +77,12 @@ impl Plan<'_> {
         })?;
         let mut stream = self.prepare(stream)?;
         let addr = stream.peer_addr()?;
+        if stream.local_addr()? == addr {
+            // TCP's simultaneous open (RFC 9293 3.5): on the local host a port that is closed can come to be connected to
+            // itself.
+            let nobody = format!("no connection to {host}:{port}: nobody listens there");
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, nobody).into());
+        }
         let mut received = Vec::new();
         if let Some(proxy) = &proxy {
             let mut timed_stream = Timed::new(&mut stream, self.until(self.builder.proxy_timeout), self.interrupt)?;

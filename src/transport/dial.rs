@@ -20,20 +20,29 @@ pub(crate) fn resolve(host: &str, port: u16, deadline: Instant, interrupt: &Inte
     if let Ok(ip) = host.parse() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
-    let (sender, resolved) = crossbeam_channel::bounded(1);
-    let interrupting = sender.clone();
-    interrupt.watch(move || drop(interrupting.try_send(Err(interrupted()))))?;
     let name = host.to_owned();
-    std::thread::Builder::new().name("ws-resolver".into()).spawn(move || {
-        let addrs = (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-        // Nobody listens after the deadline.
-        let _ = sender.send(addrs);
-    })?;
-    let addrs = resolved.recv_deadline(deadline).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let look_up = move || Ok((name.as_str(), port).to_socket_addrs()?.collect());
+    let addrs = on_thread(look_up, deadline, interrupt)?;
     if addrs.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
     }
     Ok(in_turns(addrs))
+}
+
+/// Has a thread look up the addresses, and leaves it alone at the deadline or the interrupt.
+fn on_thread(
+    look_up: impl FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static,
+    deadline: Instant,
+    interrupt: &Interrupt,
+) -> io::Result<Vec<SocketAddr>> {
+    let (sender, resolved) = crossbeam_channel::bounded(1);
+    let interrupting = sender.clone();
+    interrupt.watch(move || drop(interrupting.try_send(Err(interrupted()))))?;
+    std::thread::Builder::new().name("ws-resolver".into()).spawn(move || {
+        // Nobody listens after the deadline, and after the interrupt there may be no room.
+        let _ = sender.try_send(look_up());
+    })?;
+    resolved.recv_deadline(deadline).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// The families in turns, beginning with the one that the resolver puts first.
@@ -206,6 +215,25 @@ mod tests {
             assert_eq!(reader.join().expect("no panic"), io::ErrorKind::ConnectionAborted);
         });
         assert!(connect(&[addr], soon(), &interrupt).is_err() && resolve("localhost", 80, soon(), &interrupt).is_err());
+    }
+
+    #[test]
+    fn a_resolver_that_hangs_is_abandoned() {
+        let (answer, hang) = crossbeam_channel::bounded::<()>(0);
+        let hanging = || {
+            let hang = hang.clone();
+            move || hang.recv().map(|()| Vec::new()).map_err(io::Error::other)
+        };
+        let deadline = Instant::now() + Duration::from_millis(20);
+        let error = on_thread(hanging(), deadline, &never()).expect_err("no answer");
+        assert!(error.kind() == io::ErrorKind::TimedOut && Instant::now() >= deadline);
+        let interrupt = Interrupt::default();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| on_thread(hanging(), soon(), &interrupt).expect_err("no answer").kind());
+            interrupt.raise();
+            assert_eq!(waiting.join().expect("no panic"), io::ErrorKind::ConnectionAborted);
+        });
+        drop(answer);
     }
 
     #[test]
