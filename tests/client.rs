@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use common::DEADLINE;
 use threadbare::{
-    Accept, Client, ClientPool, CloseCause, CloseCode, Config, ConnectError, Handler, Message, MessageRef, Phase,
-    ReceiveError, Reject, SendTimeoutError, Server, Socket, TrySendError,
+    Accept, Client, ClientPool, CloseCause, CloseCode, Config, ConnectError, Event, Handler, Message, MessageRef,
+    Phase, ReceiveError, Reject, SendTimeoutError, Server, Socket, TrySendError,
 };
 
 struct Echo;
@@ -396,6 +396,27 @@ fn a_proxy_is_taken_from_the_environment_unless_the_builder_says_otherwise() {
         let status = command.status();
         assert!(status.expect("a process").success(), "{variable}");
     }
+}
+
+/// Room that one of several senders finds may be taken by another before it looks again.
+#[test]
+fn several_senders_wait_for_room_and_none_is_refused() {
+    const SENDERS: usize = 4;
+    const COUNT: usize = 20_000;
+    let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
+    let config = Config::default().max_write_buffer_size(100);
+    let client = Client::builder().config(config).connect(&url(server.local_addr())).expect("connected");
+    thread::scope(|scope| {
+        for _ in 0..SENDERS {
+            let sender = client.sender();
+            scope.spawn(move || (0..COUNT).for_each(|_| sender.send("a message").expect("room, sooner or later")));
+        }
+        let mut left = SENDERS * COUNT;
+        while left > 0 {
+            let event = server.recv_timeout(DEADLINE).expect("more messages");
+            left -= usize::from(matches!(event, Event::Message(..)));
+        }
+    });
 }
 
 #[test]
