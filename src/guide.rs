@@ -43,6 +43,19 @@
 //! share. The worker answers pings, keeps the timeouts and completes closes while the application does something else.
 //! [`WebSocket`](crate::WebSocket) has no worker: there all of that happens during `recv`.
 //!
+//! A [`ReconnectingClient`](crate::ReconnectingClient) has, beside its worker, one thread that connects, waits and watches:
+//! the number is the same whether the server is there or not. The events of all its connections come through one channel,
+//! so that nothing changes for who receives. Each connection begins with
+//! [`on_connect`](crate::Reconnect::on_connect), the place to subscribe; then what waited in the outbox goes out, in order;
+//! then what is sent goes to the connection directly. What was handed to a connection that breaks may be lost and is not
+//! sent again; what waits in the outbox is not. The outbox is bounded in bytes as a connection's output is, and a sender
+//! that meets it full waits in the same ways.
+//!
+//! The delays grow from 5 s to a minute, each cut short by chance, so that the clients of a server that went down do not
+//! come back as one; only a connection that held for 10 s makes them short again. What trying again would not mend is the
+//! end: [`Outage::is_transient`](crate::Outage::is_transient) has the list, and
+//! [`retry_if`](crate::Reconnect::retry_if) the last word.
+//!
 //! # When somebody is slow
 //!
 //! *A client that does not read.* Its output is queued up to

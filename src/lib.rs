@@ -50,6 +50,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! * A [`ReconnectingClient`] that connects again by itself, after a delay that grows and differs from client to client.
 //! * A [`WebSocket`] on the caller's own thread, over anything that reads and writes.
 //!
 //! A [`Peer`] is a handle to a connection that any thread may keep and send through. Which way to choose, and what
@@ -74,7 +75,10 @@ mod socket;
 mod transport;
 mod worker;
 
-pub use client::{Client, ClientBuilder, ClientPool, ConnectError, Phase, ReceiveError};
+pub use client::{
+    Client, ClientBuilder, ClientPool, ConnectError, ConnectionState, Ended, Jitter, Outage, Phase, ReceiveError,
+    Reconnect, ReconnectingClient, ReconnectingSender, Session, StateChanges,
+};
 pub use config::{Config, ConfigError, SlowConsumer};
 pub use error::{
     BuildError, ControlError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use common::DEADLINE;
 use threadbare::{
-    Accept, Client, ClientPool, CloseCause, CloseCode, Config, ConnectError, Handler, Message, MessageRef, Phase,
-    ReceiveError, Reject, Server, Socket,
+    Accept, Client, ClientPool, CloseCause, CloseCode, Config, ConnectError, Event, Handler, Message, MessageRef,
+    Phase, ReceiveError, Reject, SendTimeoutError, Server, Socket, TrySendError,
 };
 
 struct Echo;
@@ -207,9 +207,12 @@ fn every_phase_has_its_deadline() {
     let error = Client::builder().timeout(timeout).connect(&url(addr)).expect_err("silence");
     assert!(matches!(error, ConnectError::Timeout(Phase::Handshake)), "{error}");
     assert!((timeout..DEADLINE).contains(&start.elapsed()), "{:?}", start.elapsed());
+    let through = Client::builder().proxy(&format!("http://{addr}")).proxy_timeout(timeout);
+    let error = through.connect("ws://example.com/").expect_err("silence");
+    assert!(matches!(error, ConnectError::Timeout(Phase::Proxy)), "{error}");
     drop(listener);
     let error = Client::connect(&url(addr)).expect_err("nobody listens");
-    assert!(matches!(error, ConnectError::Io(_)), "{error}");
+    assert!(matches!(error, ConnectError::Io(_)) && error.to_string().contains(&addr.to_string()), "{error}");
     assert!(matches!(Client::connect("wss://127.0.0.1/"), Err(ConnectError::Tls)));
     assert!(matches!(Client::connect("gopher://127.0.0.1/"), Err(ConnectError::Url(_))));
 }
@@ -306,4 +309,144 @@ fn a_client_can_be_waited_for_in_a_select() {
         recv(ticks) -> _ => unreachable!("never"),
         default(DEADLINE) => panic!("nothing came"),
     }
+}
+
+/// The kernel completes no handshake while a listener's queue is full.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_tcp_connection_has_its_deadline() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    socket.listen(0).expect("a listener");
+    let addr = socket.local_addr().expect("an address").as_socket().expect("of IP");
+    let fill = || std::net::TcpStream::connect_timeout(&addr, Duration::from_secs(1)).ok();
+    let queued: Vec<_> = std::iter::from_fn(fill).take(64).collect();
+    assert!(queued.len() < 64, "the queue does not fill");
+    let error = Client::builder().connect_timeout(Duration::from_millis(50)).connect(&url(addr)).expect_err("no room");
+    assert!(matches!(error, ConnectError::Timeout(Phase::Connect)), "{error}");
+}
+
+#[test]
+fn a_refusals_body_is_kept_up_to_its_first_kibibyte() {
+    static ANSWER: std::sync::LazyLock<Vec<u8>> =
+        std::sync::LazyLock::new(|| [b"HTTP/1.1 403 Forbidden\r\n\r\n".as_slice(), &[b'x'; 3000]].concat());
+    let error = Client::connect(&url(answers(&ANSWER))).expect_err("refused");
+    let ConnectError::Handshake(threadbare::HandshakeError::Refused(refusal)) = error else { panic!("{error}") };
+    assert_eq!((refusal.status(), refusal.body()), (403, [b'x'; 1024].as_slice()));
+}
+
+/// H-05: to another origin go no credentials, and the key is another.
+#[test]
+fn a_redirect_has_a_new_key_and_leaves_credentials_behind() {
+    let (tell, told) = crossbeam_channel::unbounded();
+    let note = move |request: &threadbare::Request| {
+        let header = |name| request.header(name).map(str::to_owned);
+        tell.send([header("Sec-WebSocket-Key"), header("Authorization"), header("Cookie"), header("X-Plain")])
+            .expect("somebody listens");
+    };
+    let target = Server::builder().workers(1).on_request({
+        let note = note.clone();
+        move |request| {
+            note(request);
+            Ok(Accept::new())
+        }
+    });
+    let target = target.bind("127.0.0.1:0").expect("a server");
+    let addr = target.local_addr();
+    let redirecting = Server::builder().workers(1).on_request(move |request| {
+        note(request);
+        Err(Reject::new(308).header("Location", &format!("ws://{addr}/")).expect("a header"))
+    });
+    let redirecting = redirecting.bind("127.0.0.1:0").expect("a server");
+    Client::builder()
+        .max_redirects(1)
+        .header("Authorization", "Bearer secret")
+        .header("Cookie", "session=1")
+        .header("X-Plain", "kept")
+        .connect(&url(redirecting.local_addr()))
+        .expect("connected");
+    let [first, second] = [(); 2].map(|()| told.recv_timeout(DEADLINE).expect("a request"));
+    assert_eq!(first[1..], [Some("Bearer secret".into()), Some("session=1".into()), Some("kept".into())]);
+    assert_eq!(second[1..], [None, None, Some("kept".into())]);
+    assert_ne!(first[0], second[0]);
+}
+
+/// In a process of its own, whose environment can be set.
+#[test]
+fn a_proxy_is_taken_from_the_environment_unless_the_builder_says_otherwise() {
+    const TARGET: &str = "THREADBARE_TEST_TARGET";
+    if let Ok(target) = std::env::var(TARGET) {
+        let client = Client::connect(&target).expect("through the proxy");
+        client.send("through").expect("sent");
+        assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from("through")));
+        Client::builder().no_proxy().connect(&target).expect("directly");
+        // The proxy was there for one connection.
+        assert!(Client::builder().timeout(Duration::from_secs(1)).connect(&target).is_err());
+        return;
+    }
+    let server = server();
+    for (variable, scheme) in [("http_proxy", "http"), ("ALL_PROXY", "socks5")] {
+        let name = "a_proxy_is_taken_from_the_environment_unless_the_builder_says_otherwise";
+        let mut command = std::process::Command::new(std::env::current_exe().expect("a path"));
+        for other in ["no_proxy", "ws_proxy", "http_proxy", "all_proxy"] {
+            command.env_remove(other).env_remove(other.to_uppercase());
+        }
+        command.args(["--exact", name, "--nocapture", "--test-threads=1"]);
+        command.env(TARGET, url(server.local_addr())).env(variable, format!("{scheme}://{}", proxy(scheme)));
+        let status = command.status();
+        assert!(status.expect("a process").success(), "{variable}");
+    }
+}
+
+/// Room that one of several senders finds may be taken by another before it looks again.
+#[test]
+fn several_senders_wait_for_room_and_none_is_refused() {
+    const SENDERS: usize = 4;
+    const COUNT: usize = 20_000;
+    let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
+    let config = Config::default().max_write_buffer_size(100);
+    let client = Client::builder().config(config).connect(&url(server.local_addr())).expect("connected");
+    thread::scope(|scope| {
+        for _ in 0..SENDERS {
+            let sender = client.sender();
+            scope.spawn(move || (0..COUNT).for_each(|_| sender.send("a message").expect("room, sooner or later")));
+        }
+        let mut left = SENDERS * COUNT;
+        while left > 0 {
+            let event = server.recv_timeout(DEADLINE).expect("more messages");
+            left -= usize::from(matches!(event, Event::Message(..)));
+        }
+    });
+}
+
+#[test]
+fn sending_ends_at_its_deadline() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let config = Config::default().max_write_buffer_size(1);
+    // A server that reads nothing: what the kernel does not take stays queued.
+    let accepting = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a request");
+            request.push(byte[0]);
+        }
+        let request = String::from_utf8(request).expect("ASCII");
+        let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
+        let accept = threadbare::protocol::handshake::accept_key(key);
+        let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+        write!(stream, "{head}Sec-WebSocket-Accept: {accept}\r\n\r\n").expect("written");
+        stream
+    });
+    let client = Client::builder().config(config).connect(&url(addr)).expect("connected");
+    let _stream = accepting.join().expect("the server");
+    client.send(vec![0; 64 << 20]).expect("taken below the mark, whatever its size");
+    let deadline = Instant::now() + Duration::from_millis(50);
+    let error = client.send_deadline("no room", deadline).expect_err("no room");
+    assert!(matches!(&error, SendTimeoutError::Timeout(message) if message.as_text() == Some("no room")), "{error}");
+    assert!(Instant::now() >= deadline && matches!(client.try_send("no"), Err(TrySendError::Full(_))));
+    assert_eq!(client.recv_deadline(deadline), Err(ReceiveError::Timeout));
+    client.abort();
 }

@@ -4,12 +4,17 @@ use std::net::TcpStream;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
+
 use crate::client::connect::Plan;
+use crate::client::delivery::Notice;
 use crate::client::error::ConnectError;
-use crate::client::pool::Pool;
+use crate::client::pool::{Pool, Route};
+use crate::client::reconnect::{Reconnect, ReconnectingClient};
 use crate::client::{Client, ClientPool};
 use crate::config::Config;
-use crate::protocol::handshake::client::{ClientRequest, Url};
+use crate::protocol::handshake::client::{Agreed, ClientRequest, Url};
+use crate::transport::interrupt::Interrupt;
 use crate::worker::events::Event;
 
 /// A hook that sees each socket before it is used.
@@ -24,6 +29,7 @@ pub struct ClientBuilder {
     pool: Option<ClientPool>,
     pub(super) resolve_timeout: Duration,
     pub(super) connect_timeout: Duration,
+    pub(super) proxy_timeout: Duration,
     timeout: Duration,
     pub(super) max_redirects: usize,
     pub(super) proxy: ProxyChoice,
@@ -47,6 +53,7 @@ impl ClientBuilder {
             pool: None,
             resolve_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
+            proxy_timeout: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
             max_redirects: 0,
             proxy: ProxyChoice::Environment,
@@ -75,7 +82,7 @@ impl ClientBuilder {
     }
 
     /// Limits and timeouts of the connection, where it has a thread of its own: a client of a pool has the pool's. Its
-    /// [`handshake_timeout`](Config::handshake_timeout) is that of this handshake, the proxy's included.
+    /// [`handshake_timeout`](Config::handshake_timeout) is that of this handshake.
     #[must_use]
     pub fn config(mut self, config: Config) -> ClientBuilder {
         self.config = config;
@@ -100,6 +107,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a proxy may take to let the client through, once it is connected to. Default: 10 s.
+    #[must_use]
+    pub fn proxy_timeout(mut self, timeout: Duration) -> ClientBuilder {
+        self.proxy_timeout = timeout;
         self
     }
 
@@ -149,35 +163,11 @@ impl ClientBuilder {
     /// # Errors
     /// The URL or a setting is wrong, the server can not be reached in time, or it refuses; the error says which.
     pub fn connect(&self, url: &str) -> Result<Client, ConnectError> {
-        let deadline = Instant::now().checked_add(self.timeout).unwrap_or_else(far_away);
-        let mut request = ClientRequest::new(Url::parse(url)?);
-        for (name, value) in &self.headers {
-            request = request.header(name, value)?;
-        }
-        for name in &self.subprotocols {
-            request = request.subprotocol(name)?;
-        }
-        let pool = match &self.pool {
-            Some(pool) => pool.pool.clone(),
-            None => {
-                self.config.check()?;
-                Arc::new(Pool::start(1, self.config.clone())?)
-            }
-        };
-        if let Some(offer) = pool.config.deflate.offer() {
-            request = request.extensions(&offer)?;
-        }
-        let plan = Plan { builder: self, handshake_timeout: pool.config.handshake_timeout, deadline };
-        let opened = plan.open(request)?;
-        let agreement = pool.config.deflate.confirm(&opened.agreed)?;
-        let events = pool.adopt(
-            opened.stream,
-            opened.addr,
-            opened.request,
-            opened.leftover,
-            opened.agreed.subprotocol(),
-            agreement,
-        );
+        let request = self.request(url)?;
+        let pool = self.worker()?;
+        let (route, events) = pool.channel();
+        let agreed = self.open(request, &pool, &route, None, &Interrupt::default())?;
+        drop(route);
         let peer = loop {
             match events.recv() {
                 Ok(Event::Open(peer, _)) => break peer,
@@ -185,7 +175,60 @@ impl ClientBuilder {
                 Err(_) => return Err(std::io::Error::other("the worker has ended").into()),
             }
         };
-        Ok(Client { peer, events, ended: OnceLock::new(), agreed: opened.agreed, _pool: pool })
+        Ok(Client { peer, events, ended: OnceLock::new(), agreed, _pool: pool })
+    }
+
+    /// Makes a client that connects by itself, and again whenever the connection is lost, as `reconnect` says. It
+    /// returns at once; [`wait_state`](ReconnectingClient::wait_state) waits for the connection.
+    ///
+    /// # Errors
+    /// The URL or a setting is wrong, or there is no thread to be had. That the server can not be reached is no error:
+    /// it is tried again.
+    pub fn reconnect(&self, url: &str, reconnect: Reconnect) -> Result<ReconnectingClient, ConnectError> {
+        reconnect.check()?;
+        // What is wrong with it is said now.
+        let _ = self.request(url)?;
+        ReconnectingClient::start(self.clone(), self.worker()?, url, reconnect)
+    }
+
+    /// The request for a URL, with all that was set.
+    pub(super) fn request(&self, url: &str) -> Result<ClientRequest, ConnectError> {
+        let mut request = ClientRequest::new(Url::parse(url)?);
+        for (name, value) in &self.headers {
+            request = request.header(name, value)?;
+        }
+        for name in &self.subprotocols {
+            request = request.subprotocol(name)?;
+        }
+        Ok(request)
+    }
+
+    /// The pool, or a thread of its own.
+    fn worker(&self) -> Result<Arc<Pool>, ConnectError> {
+        if let Some(pool) = &self.pool {
+            return Ok(pool.pool.clone());
+        }
+        self.config.check()?;
+        Ok(Arc::new(Pool::start(1, self.config.clone())?))
+    }
+
+    /// Connects, and gives the connection to a worker.
+    pub(super) fn open(
+        &self,
+        mut request: ClientRequest,
+        pool: &Pool,
+        route: &Route,
+        watcher: Option<Sender<Notice>>,
+        interrupt: &Interrupt,
+    ) -> Result<Agreed, ConnectError> {
+        let deadline = Instant::now().checked_add(self.timeout).unwrap_or_else(far_away);
+        if let Some(offer) = pool.config.deflate.offer() {
+            request = request.extensions(&offer)?;
+        }
+        let plan = Plan { builder: self, handshake_timeout: pool.config.handshake_timeout, deadline, interrupt };
+        let opened = plan.open(request)?;
+        let agreement = pool.config.deflate.confirm(&opened.agreed)?;
+        Ok(pool.adopt(opened, agreement, route, watcher))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::protocol::handshake::client::proxy::{self, Proxy, Step, Tunnel};
 use crate::protocol::handshake::client::{Agreed, ClientRequest, HandshakeError, REFUSAL_BODY, Url, redirect, verify};
 use crate::protocol::http::{HeadLimits, Request, ResponseReader};
 use crate::transport::dial::{self, Timed};
+use crate::transport::interrupt::Interrupt;
 
 /// What one read takes.
 const CHUNK: usize = 4096;
@@ -21,6 +22,8 @@ pub(super) struct Plan<'a> {
     pub(super) builder: &'a ClientBuilder,
     pub(super) handshake_timeout: Duration,
     pub(super) deadline: Instant,
+    /// Ends it before the deadline.
+    pub(super) interrupt: &'a Interrupt,
 }
 
 /// A connection whose handshake is done.
@@ -61,19 +64,31 @@ impl Plan<'_> {
             Some(proxy) => (proxy.host(), proxy.port()),
             None => (url.host(), url.port()),
         };
-        let addrs = dial::resolve(host, port, self.until(self.builder.resolve_timeout)).map_err(|source| {
+        let resolved = dial::resolve(host, port, self.until(self.builder.resolve_timeout), self.interrupt);
+        let addrs = resolved.map_err(|source| {
             let host = host.to_owned();
             timed(source, Phase::Resolve, |source| ConnectError::Resolve { host, source })
         })?;
-        let connected = dial::connect(&addrs, self.until(self.builder.connect_timeout));
-        let stream = connected.map_err(|error| timed(error, Phase::Connect, ConnectError::Io))?;
+        let connected = dial::connect(&addrs, self.until(self.builder.connect_timeout), self.interrupt);
+        let stream = connected.map_err(|error| {
+            let named =
+                |error: io::Error| io::Error::new(error.kind(), format!("no connection to {host}:{port}: {error}"));
+            timed(error, Phase::Connect, |error| ConnectError::Io(named(error)))
+        })?;
         let mut stream = self.prepare(stream)?;
         let addr = stream.peer_addr()?;
-        let mut timed_stream = Timed::new(&mut stream, self.until(self.handshake_timeout))?;
+        if stream.local_addr()? == addr {
+            // TCP's simultaneous open (RFC 9293 3.5): on the local host a port that is closed can come to be connected to
+            // itself.
+            let nobody = format!("no connection to {host}:{port}: nobody listens there");
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, nobody).into());
+        }
         let mut received = Vec::new();
         if let Some(proxy) = &proxy {
+            let mut timed_stream = Timed::new(&mut stream, self.until(self.builder.proxy_timeout), self.interrupt)?;
             pass(&mut timed_stream, Tunnel::new(proxy, url)?, &mut received)?;
         }
+        let mut timed_stream = Timed::new(&mut stream, self.until(self.handshake_timeout), self.interrupt)?;
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
         let sent = request.encode(nonce);
@@ -111,13 +126,13 @@ fn pass(stream: &mut Timed<'_>, mut tunnel: Tunnel, received: &mut Vec<u8>) -> R
     loop {
         match tunnel.advance(received)? {
             Step::Receive => {
-                if more(stream, received)? == 0 {
+                if more(stream, received, Phase::Proxy)? == 0 {
                     return Err(tunnel.end(received).into());
                 }
             }
             Step::Send { consumed, bytes } => {
                 received.drain(..consumed);
-                stream.write_all(&bytes).map_err(|error| timed(error, Phase::Handshake, ConnectError::Io))?;
+                stream.write_all(&bytes).map_err(|error| timed(error, Phase::Proxy, ConnectError::Io))?;
             }
             Step::Open { consumed } => {
                 received.drain(..consumed);
@@ -139,7 +154,7 @@ fn shake(
         if let Some(found) = reader.read(received).map_err(HandshakeError::from)? {
             break found;
         }
-        if more(stream, received)? == 0 {
+        if more(stream, received, Phase::Handshake)? == 0 {
             return Err(HandshakeError::from(reader.end(received)).into());
         }
     };
@@ -150,7 +165,9 @@ fn shake(
         Err(error @ HandshakeError::Refused(_)) => {
             // The beginning of the body often says why; whatever keeps it from coming, the status is known.
             let wanted = length.map_or(REFUSAL_BODY, |length| usize::try_from(length).unwrap_or(usize::MAX));
-            while received.len() < wanted.min(REFUSAL_BODY) && more(stream, received).is_ok_and(|size| size > 0) {}
+            while received.len() < wanted.min(REFUSAL_BODY)
+                && more(stream, received, Phase::Handshake).is_ok_and(|size| size > 0)
+            {}
             Err(error.with_body(received).into())
         }
         Err(error) => Err(error.into()),
@@ -158,9 +175,9 @@ fn shake(
 }
 
 /// Reads once; 0 at the end.
-fn more(stream: &mut Timed<'_>, received: &mut Vec<u8>) -> Result<usize, ConnectError> {
+fn more(stream: &mut Timed<'_>, received: &mut Vec<u8>, phase: Phase) -> Result<usize, ConnectError> {
     let mut chunk = [0; CHUNK];
-    let size = stream.read(&mut chunk).map_err(|error| timed(error, Phase::Handshake, ConnectError::Io))?;
+    let size = stream.read(&mut chunk).map_err(|error| timed(error, phase, ConnectError::Io))?;
     received.extend_from_slice(&chunk[..size]);
     Ok(size)
 }

@@ -50,7 +50,9 @@ pub enum Phase {
     Resolve,
     /// Connecting to one of them.
     Connect,
-    /// Getting through the proxy, and the opening handshake.
+    /// Getting through the proxy.
+    Proxy,
+    /// The opening handshake.
     Handshake,
 }
 
@@ -59,6 +61,7 @@ impl fmt::Display for Phase {
         f.write_str(match self {
             Phase::Resolve => "the look-up of the host",
             Phase::Connect => "the TCP connection",
+            Phase::Proxy => "the way through the proxy",
             Phase::Handshake => "the opening handshake",
         })
     }
@@ -104,25 +107,25 @@ macro_rules! from {
 from!(UrlError => Url, HeaderError => Header, ConfigError => Config, io::Error => Io, ProxyError => Proxy,
     HandshakeError => Handshake, RedirectError => Redirect);
 
-/// A client has no message to give.
+/// A client has no message to give. `E` tells the end: of the connection, or of a reconnecting client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ReceiveError {
+pub enum ReceiveError<E = CloseReason> {
     /// There is none now.
     Empty,
     /// There was none within the time given.
     Timeout,
     /// The connection has ended, for this reason.
-    Closed(CloseReason),
+    Closed(E),
 }
 
-impl From<CloseReason> for ReceiveError {
-    fn from(reason: CloseReason) -> ReceiveError {
+impl<E> From<E> for ReceiveError<E> {
+    fn from(reason: E) -> ReceiveError<E> {
         ReceiveError::Closed(reason)
     }
 }
 
-impl fmt::Display for ReceiveError {
+impl<E: fmt::Display> fmt::Display for ReceiveError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ReceiveError::Empty => f.write_str("no message now"),
@@ -132,4 +135,4 @@ impl fmt::Display for ReceiveError {
     }
 }
 
-impl std::error::Error for ReceiveError {}
+impl<E: fmt::Debug + fmt::Display> std::error::Error for ReceiveError<E> {}

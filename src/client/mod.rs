@@ -2,8 +2,10 @@
 
 mod builder;
 mod connect;
+mod delivery;
 mod error;
 mod pool;
+mod reconnect;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -22,6 +24,9 @@ pub use builder::ClientBuilder;
 pub use error::{ConnectError, Phase, ReceiveError};
 pub use pool::ClientPool;
 use pool::Pool;
+pub use reconnect::{
+    ConnectionState, Ended, Jitter, Outage, Reconnect, ReconnectingClient, ReconnectingSender, Session, StateChanges,
+};
 
 /// A WebSocket client: blocking, full duplex, and usable from several threads at once.
 ///
@@ -96,6 +101,18 @@ impl Client {
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<Message>> {
         self.peer.send_timeout(message, timeout)
+    }
+
+    /// Sends a message, waiting until `deadline` for room; see [`Peer::send_timeout`].
+    ///
+    /// # Errors
+    /// The message comes back.
+    pub fn send_deadline(
+        &self,
+        message: impl Into<Message>,
+        deadline: Instant,
+    ) -> Result<(), SendTimeoutError<Message>> {
+        self.peer.send_timeout(message, deadline.saturating_duration_since(Instant::now()))
     }
 
     /// A handle that other threads can keep and send through, longer than the client if need be.

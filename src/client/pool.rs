@@ -1,22 +1,23 @@
 //! The worker threads of clients.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
+use crate::client::connect::Opened;
+use crate::client::delivery::{Line, Notice, ToClients};
 use crate::config::{Config, ConfigError};
 use crate::error::BuildError;
 use crate::protocol::Role;
 use crate::protocol::deflate::Agreement;
-use crate::protocol::http::Request;
+use crate::protocol::handshake::client::Agreed;
 use crate::transport::stream::Stream;
 use crate::worker::admission::Admission;
-use crate::worker::channel::{Outlet, Owned, ToOwners};
-use crate::worker::events::{Events, Shard};
+use crate::worker::channel::{Outlet, Owned};
+use crate::worker::events::{Batch, Events, Shard};
 use crate::worker::inbox::{Command, Inbox};
 use crate::worker::{Adoption, Seat, Worker};
 
@@ -60,7 +61,7 @@ impl fmt::Debug for ClientPool {
 
 pub(super) struct Pool {
     inboxes: Arc<[Arc<Inbox>]>,
-    doors: Vec<Sender<Adoption<Owned>>>,
+    doors: Vec<Sender<Adoption<Line>>>,
     pub(super) config: Arc<Config>,
 }
 
@@ -75,37 +76,40 @@ impl Pool {
         for (index, seat) in seats.into_iter().enumerate() {
             let (door, adoptions) = crossbeam_channel::unbounded();
             let (siblings, config, admission) = (inboxes.clone(), config.clone(), admission.clone());
-            let worker = Worker::new(seat, index as u16, siblings, config, ToOwners::default(), adoptions, admission);
+            let worker = Worker::new(seat, index as u16, siblings, config, ToClients::default(), adoptions, admission);
             std::thread::Builder::new().name(format!("ws-client-{index}")).spawn(move || worker.run())?;
             pool.doors.push(door);
         }
         Ok(pool)
     }
 
-    /// Gives an established connection to the worker with the fewest.
-    pub(super) fn adopt(
-        &self,
-        stream: mio::net::TcpStream,
-        addr: SocketAddr,
-        request: Request,
-        leftover: Vec<u8>,
-        subprotocol: Option<&str>,
-        agreement: Agreement,
-    ) -> Events {
+    /// A channel for the events of clients of this pool, and its end that the workers fill.
+    pub(super) fn channel(&self) -> (Route, Events) {
         let shard = Arc::new(Shard::new(self.config.max_event_buffer_size));
         // Set once, here.
         let _ = shard.workers.set(self.inboxes.clone());
         let (sender, receiver) = crossbeam_channel::unbounded();
-        let app = Owned::new(Outlet::new(sender, shard.clone()), request);
-        let events = Events::new(receiver, shard);
+        (Route { sender: Some(sender), shard: shard.clone() }, Events::new(receiver, shard))
+    }
+
+    /// Gives an established connection to the worker with the fewest. Its events go to `route`, and word of its
+    /// beginning and end to `watcher`.
+    pub(super) fn adopt(
+        &self,
+        opened: Opened,
+        agreement: Agreement,
+        route: &Route,
+        watcher: Option<Sender<Notice>>,
+    ) -> Agreed {
+        let Opened { stream, addr, request, leftover, agreed } = opened;
         let adoption = Adoption {
             stream: Stream::Tcp(stream),
             role: Role::Client,
             addr,
-            subprotocol: subprotocol.map(|name| Arc::new(name.to_owned())),
+            subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())),
             agreement,
             leftover,
-            app,
+            app: Line::new(Owned::new(route.outlet(), request), watcher),
         };
         let least = (0..self.doors.len()).min_by_key(|index| self.inboxes[*index].load.load(Ordering::Relaxed));
         if let Some(index) = least {
@@ -114,7 +118,32 @@ impl Pool {
             let _ = self.doors[index].send(adoption);
             self.inboxes[index].wake();
         }
-        events
+        agreed
+    }
+}
+
+/// Where the events of a client's connections go. While it is there, the channel does not end.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// `None` once it is dropped.
+    sender: Option<Sender<Batch>>,
+    shard: Arc<Shard>,
+}
+
+impl Route {
+    /// The end for one connection.
+    fn outlet(&self) -> Outlet {
+        // The channel without a sender is that of a route that was dropped.
+        let sender = self.sender.clone().unwrap_or_else(|| crossbeam_channel::unbounded().0);
+        Outlet::new(sender, self.shard.clone())
+    }
+}
+
+impl Drop for Route {
+    fn drop(&mut self) {
+        // Whoever waits sees the channel end.
+        self.sender = None;
+        self.shard.parked.wake();
     }
 }
 

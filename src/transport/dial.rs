@@ -8,29 +8,41 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::transport::interrupt::{Interrupt, interrupted};
 use crate::transport::stream::{Io, attempt};
 
 /// RFC 8305 5: the "Connection Attempt Delay", recommended to be 250 milliseconds.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// The addresses of a host, the two families in turns (RFC 8305 4). The system's resolver can not be interrupted, so it
-/// runs on a thread of its own, which is abandoned at the deadline.
-pub(crate) fn resolve(host: &str, port: u16, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
+/// runs on a thread of its own, which is abandoned at the deadline or the interrupt.
+pub(crate) fn resolve(host: &str, port: u16, deadline: Instant, interrupt: &Interrupt) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
-    let (sender, resolved) = crossbeam_channel::bounded(1);
     let name = host.to_owned();
-    std::thread::Builder::new().name("ws-resolver".into()).spawn(move || {
-        let addrs = (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-        // Nobody listens after the deadline.
-        let _ = sender.send(addrs);
-    })?;
-    let addrs = resolved.recv_deadline(deadline).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let look_up = move || Ok((name.as_str(), port).to_socket_addrs()?.collect());
+    let addrs = on_thread(look_up, deadline, interrupt)?;
     if addrs.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
     }
     Ok(in_turns(addrs))
+}
+
+/// Has a thread look up the addresses, and leaves it alone at the deadline or the interrupt.
+fn on_thread(
+    look_up: impl FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static,
+    deadline: Instant,
+    interrupt: &Interrupt,
+) -> io::Result<Vec<SocketAddr>> {
+    let (sender, resolved) = crossbeam_channel::bounded(1);
+    let interrupting = sender.clone();
+    interrupt.watch(move || drop(interrupting.try_send(Err(interrupted()))))?;
+    std::thread::Builder::new().name("ws-resolver".into()).spawn(move || {
+        // Nobody listens after the deadline, and after the interrupt there may be no room.
+        let _ = sender.try_send(look_up());
+    })?;
+    resolved.recv_deadline(deadline).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// The families in turns, beginning with the one that the resolver puts first.
@@ -48,8 +60,9 @@ fn in_turns(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
 
 /// Connects to whichever of `addrs` answers first; a new attempt is begun when one fails, or a little later (RFC 8305
 /// 5). The error is the last attempt's.
-pub(crate) fn connect(addrs: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
+pub(crate) fn connect(addrs: &[SocketAddr], deadline: Instant, interrupt: &Interrupt) -> io::Result<TcpStream> {
     let mut poll = Poll::new()?;
+    interrupt.watch_poll(&poll)?;
     let mut events = Events::with_capacity(16);
     let mut attempts: Vec<Option<TcpStream>> = Vec::new();
     let mut failure = io::Error::from(io::ErrorKind::NotFound);
@@ -87,6 +100,7 @@ pub(crate) fn connect(addrs: &[SocketAddr], deadline: Instant) -> io::Result<Tcp
         }
         let until = if more { deadline.min(next_at) } else { deadline };
         wait(&mut poll, &mut events, until)?;
+        interrupt.check()?;
         for event in &events {
             let Some(slot) = attempts.get_mut(event.token().0) else { continue };
             let Some(stream) = slot else { continue };
@@ -107,20 +121,22 @@ pub(crate) fn connect(addrs: &[SocketAddr], deadline: Instant) -> io::Result<Tcp
     }
 }
 
-/// A stream whose every call ends by the deadline, with [`io::ErrorKind::TimedOut`].
+/// A stream whose every call ends by the deadline, with [`io::ErrorKind::TimedOut`], or at the interrupt.
 #[derive(Debug)]
 pub(crate) struct Timed<'a> {
     stream: &'a mut TcpStream,
     poll: Poll,
     events: Events,
     deadline: Instant,
+    interrupt: &'a Interrupt,
 }
 
 impl<'a> Timed<'a> {
-    pub(crate) fn new(stream: &'a mut TcpStream, deadline: Instant) -> io::Result<Timed<'a>> {
+    pub(crate) fn new(stream: &'a mut TcpStream, deadline: Instant, interrupt: &'a Interrupt) -> io::Result<Timed<'a>> {
         let poll = Poll::new()?;
+        interrupt.watch_poll(&poll)?;
         poll.registry().register(stream, Token(0), Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Timed { stream, poll, events: Events::with_capacity(4), deadline })
+        Ok(Timed { stream, poll, events: Events::with_capacity(4), deadline, interrupt })
     }
 
     /// Runs an operation until it goes through.
@@ -135,6 +151,7 @@ impl<'a> Timed<'a> {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
                     wait(&mut self.poll, &mut self.events, self.deadline)?;
+                    self.interrupt.check()?;
                 }
             }
         }
@@ -181,14 +198,52 @@ mod tests {
         Instant::now() + Duration::from_secs(20)
     }
 
+    fn never() -> Interrupt {
+        Interrupt::default()
+    }
+
+    #[test]
+    fn what_waits_ends_at_the_interrupt_and_so_does_what_comes_later() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let interrupt = Interrupt::default();
+        let mut stream = connect(&[addr], soon(), &interrupt).expect("connected");
+        let mut timed = Timed::new(&mut stream, soon(), &interrupt).expect("a poll");
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| timed.read(&mut [0; 8]).expect_err("silence").kind());
+            interrupt.raise();
+            assert_eq!(reader.join().expect("no panic"), io::ErrorKind::ConnectionAborted);
+        });
+        assert!(connect(&[addr], soon(), &interrupt).is_err() && resolve("localhost", 80, soon(), &interrupt).is_err());
+    }
+
+    #[test]
+    fn a_resolver_that_hangs_is_abandoned() {
+        let (answer, hang) = crossbeam_channel::bounded::<()>(0);
+        let hanging = || {
+            let hang = hang.clone();
+            move || hang.recv().map(|()| Vec::new()).map_err(io::Error::other)
+        };
+        let deadline = Instant::now() + Duration::from_millis(20);
+        let error = on_thread(hanging(), deadline, &never()).expect_err("no answer");
+        assert!(error.kind() == io::ErrorKind::TimedOut && Instant::now() >= deadline);
+        let interrupt = Interrupt::default();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| on_thread(hanging(), soon(), &interrupt).expect_err("no answer").kind());
+            interrupt.raise();
+            assert_eq!(waiting.join().expect("no panic"), io::ErrorKind::ConnectionAborted);
+        });
+        drop(answer);
+    }
+
     #[test]
     fn an_address_that_refuses_gives_way_to_the_next() {
         let refusing = TcpListener::bind("127.0.0.1:0").and_then(|closed| closed.local_addr()).expect("a port");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let stream = connect(&[refusing, addr], soon()).expect("connected");
+        let stream = connect(&[refusing, addr], soon(), &never()).expect("connected");
         assert_eq!(stream.peer_addr().expect("an address"), addr);
-        let error = connect(&[refusing], soon()).expect_err("nobody listens");
+        let error = connect(&[refusing], soon(), &never()).expect_err("nobody listens");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
@@ -196,9 +251,10 @@ mod tests {
     fn reading_ends_at_the_deadline() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let mut stream = connect(&[addr], soon()).expect("connected");
+        let mut stream = connect(&[addr], soon(), &never()).expect("connected");
         let deadline = Instant::now() + Duration::from_millis(30);
-        let error = Timed::new(&mut stream, deadline).expect("a poll").read(&mut [0; 8]).expect_err("silence");
+        let error =
+            Timed::new(&mut stream, deadline, &never()).expect("a poll").read(&mut [0; 8]).expect_err("silence");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(Instant::now() >= deadline);
     }
@@ -214,9 +270,9 @@ mod tests {
     #[test]
     fn a_name_is_resolved_and_a_literal_needs_no_resolver() {
         assert_eq!(
-            resolve("127.0.0.1", 80, Instant::now()).expect("a literal"),
+            resolve("127.0.0.1", 80, Instant::now(), &never()).expect("a literal"),
             [SocketAddr::from(([127, 0, 0, 1], 80))]
         );
-        assert!(resolve("localhost", 80, soon()).expect("a name").iter().all(|addr| addr.ip().is_loopback()));
+        assert!(resolve("localhost", 80, soon(), &never()).expect("a name").iter().all(|addr| addr.ip().is_loopback()));
     }
 }

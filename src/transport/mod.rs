@@ -3,6 +3,7 @@
 pub(crate) mod buffer;
 pub(crate) mod dial;
 pub(crate) mod endpoint;
+pub(crate) mod interrupt;
 pub(crate) mod keys;
 #[cfg(feature = "internals")]
 pub(crate) mod memory;

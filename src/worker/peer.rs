@@ -345,7 +345,8 @@ impl Peer {
         }
         self.shared.waiting.fetch_sub(1, Ordering::SeqCst);
         drop(gate);
-        !self.is_full() || !self.is_open()
+        // Room that was seen counts, though another sender may have taken it: who has no deadline is not refused.
+        in_time || !self.is_full() || !self.is_open()
     }
 
     fn push(

@@ -1,0 +1,233 @@
+//! Why there is no connection, and whether trying again may mend that.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::client::error::ConnectError;
+use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
+use crate::protocol::handshake::client::HandshakeError;
+use crate::protocol::handshake::client::proxy::ProxyError;
+use crate::protocol::http::{ResponseError, ResponseHead};
+
+/// Why a reconnecting client has no connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outage {
+    /// An attempt to connect failed.
+    Connect(ConnectError),
+    /// The connection ended.
+    Closed(CloseReason),
+}
+
+impl Outage {
+    /// Whether trying again may mend it: what a reconnecting client goes by, unless
+    /// [`retry_if`](crate::Reconnect::retry_if) says otherwise.
+    ///
+    /// Tried again are
+    /// * network errors, failed look-ups, and timeouts;
+    /// * a handshake that the server or a proxy answers with 5xx, 408, 425 or 429;
+    /// * a connection that was lost, timed out, or was [aborted](crate::Peer::abort) (1006);
+    /// * one that the server closed with 1001, 1005 (no code), 1011 to 1014, or an application's code other than 3000 and
+    ///   3003;
+    /// * one that this library closed because the server took nothing (1008) or its
+    ///   [`max_lifetime`](crate::Config::max_lifetime) was over (1001).
+    ///
+    /// It is the end where trying again would meet the same:
+    /// * a URL, header or setting that is wrong, TLS that is not there, a redirect that is not followed;
+    /// * any other answer to the handshake, such as 401, 403, 404, or what is no WebSocket handshake at all;
+    /// * a server that closed with 1000 (the purpose is fulfilled), 1002, 1003, 1007 to 1010 (it objects to what it was
+    ///   sent), 3000 (unauthorized) or 3003 (forbidden);
+    /// * a server that broke the protocol or sent a message over the limit;
+    /// * a close that the application asked for.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Outage::Connect(error) => connect_is_transient(error),
+            Outage::Closed(reason) => closed_is_transient(reason),
+        }
+    }
+
+    /// The time that the server, or the proxy, asks to be left alone for: `Retry-After` in seconds (RFC 9110 10.2.3). Its
+    /// other form, a date, is not looked at, since clocks differ.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let head = match self {
+            Outage::Connect(ConnectError::Handshake(HandshakeError::Refused(refusal))) => refusal.head(),
+            Outage::Connect(ConnectError::Proxy(ProxyError::Refused(head))) => head,
+            _ => return None,
+        };
+        retry_after(head)
+    }
+}
+
+fn retry_after(head: &ResponseHead) -> Option<Duration> {
+    let digits = head.header("Retry-After")?.trim();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    // More than can be said is very long.
+    Some(Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
+}
+
+fn connect_is_transient(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Resolve { .. } | ConnectError::Io(_) | ConnectError::Timeout(_) => true,
+        ConnectError::Proxy(error) => proxy_is_transient(error),
+        ConnectError::Handshake(HandshakeError::Refused(refusal)) => status_is_transient(refusal.status()),
+        // A server that goes down may do so in the middle of its answer.
+        ConnectError::Handshake(HandshakeError::Response(error)) => matches!(error, ResponseError::Truncated { .. }),
+        _ => false,
+    }
+}
+
+fn proxy_is_transient(error: &ProxyError) -> bool {
+    match error {
+        ProxyError::Refused(head) => status_is_transient(head.status()),
+        ProxyError::Response(error) => matches!(error, ResponseError::Truncated { .. }),
+        // RFC 1928 6: all but a refusal by rule, and what the proxy does not know.
+        ProxyError::Reply(code) => matches!(code, 1 | 3..=6),
+        _ => false,
+    }
+}
+
+fn status_is_transient(status: u16) -> bool {
+    // RFC 9110 15.5.9: 408 asks to try again; RFC 8470 5.2: so does 425; RFC 6585 4: so does 429. RFC 9110 15.6: of the
+    // server errors, 501 and 505 are about what it can do at all.
+    matches!(status, 408 | 425 | 429) || (matches!(status, 500..=599) && !matches!(status, 501 | 505))
+}
+
+fn closed_is_transient(reason: &CloseReason) -> bool {
+    match reason.cause {
+        CloseCause::Lost | CloseCause::TimedOut | CloseCause::Aborted | CloseCause::Panicked => true,
+        // The library's own: a lifetime that is over, a server that reads too slowly.
+        CloseCause::Local => matches!(reason.code, CloseCode::GOING_AWAY | CloseCode::POLICY_VIOLATION),
+        CloseCause::Failed => reason.code == CloseCode::POLICY_VIOLATION,
+        CloseCause::Peer => !matches!(reason.code.0, 1000 | 1002 | 1003 | 1007..=1010 | 3000 | 3003),
+    }
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outage::Connect(error) => error.fmt(f),
+            Outage::Closed(reason) => write!(f, "the connection has ended: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Outage {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Outage::Connect(error) => error.source(),
+            Outage::Closed(_) => None,
+        }
+    }
+}
+
+/// Why a reconnecting client has ended for good.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Ended {
+    /// The application closed it, or dropped it; and how its connection ended, if there was one.
+    ByApplication(Option<CloseReason>),
+    /// Trying again would not mend this.
+    Final(Arc<Outage>),
+    /// [`max_attempts`](crate::Reconnect::max_attempts) or [`give_up_after`](crate::Reconnect::give_up_after) was
+    /// reached.
+    GaveUp {
+        /// Attempts since the start, or since the last connection that held.
+        attempts: u32,
+        /// The latest reason.
+        last: Arc<Outage>,
+    },
+    /// A hook of [`Reconnect`](crate::Reconnect) panicked.
+    Panicked,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::ByApplication(_) => f.write_str("the client was closed"),
+            Ended::Final(outage) => write!(f, "not to be mended by trying again: {outage}"),
+            Ended::GaveUp { attempts, last } => write!(f, "given up after {attempts} attempts: {last}"),
+            Ended::Panicked => f.write_str("a hook of the reconnecting client panicked"),
+        }
+    }
+}
+
+impl std::error::Error for Ended {}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::client::error::Phase;
+    use crate::protocol::handshake::client::{ClientRequest, Url, UrlError, verify};
+
+    fn refused(head: &str) -> Outage {
+        let head = ResponseHead::parse(format!("HTTP/1.1 {head}\r\n\r\n").as_bytes()).expect("a head");
+        let request = ClientRequest::new(Url::parse("ws://localhost/").expect("a URL"));
+        Outage::Connect(verify(head, &request, [0; 16]).expect_err("no 101").into())
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        for error in [
+            ConnectError::Io(io::ErrorKind::ConnectionRefused.into()),
+            ConnectError::Timeout(Phase::Handshake),
+            ConnectError::Resolve { host: "host".into(), source: io::ErrorKind::NotFound.into() },
+            ConnectError::Proxy(ProxyError::Reply(5)),
+        ] {
+            assert!(Outage::Connect(error).is_transient());
+        }
+        for error in [
+            ConnectError::Url(UrlError::NoHost),
+            ConnectError::Tls,
+            ConnectError::TooManyRedirects,
+            ConnectError::Proxy(ProxyError::LoginRefused),
+            ConnectError::Proxy(ProxyError::Reply(2)),
+            ConnectError::Handshake(HandshakeError::AcceptMissing),
+        ] {
+            assert!(!Outage::Connect(error).is_transient());
+        }
+    }
+
+    #[test]
+    fn statuses_are_sorted() {
+        for status in [408, 425, 429, 500, 502, 503, 504, 599] {
+            assert!(refused(&format!("{status} Later")).is_transient(), "{status}");
+        }
+        for status in [200, 301, 400, 401, 403, 404, 407, 410, 426, 501, 505] {
+            assert!(!refused(&format!("{status} Never")).is_transient(), "{status}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_read_in_seconds() {
+        let after = |value: &str| refused(&format!("503 Busy\r\nRetry-After: {value}")).retry_after();
+        assert_eq!(after("120"), Some(Duration::from_secs(120)));
+        assert_eq!(after("99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
+        for other in ["", "-1", "+1", "1.5", "Fri, 31 Dec 1999 23:59:59 GMT"] {
+            assert_eq!(after(other), None, "{other:?}");
+        }
+        assert_eq!(refused("503 Busy").retry_after(), None);
+    }
+
+    #[test]
+    fn close_codes_are_sorted() {
+        let transient = |code, cause| Outage::Closed(CloseReason::new(CloseCode(code), "", cause)).is_transient();
+        for code in [1001, 1005, 1011, 1012, 1013, 1014, 3008, 4000] {
+            assert!(transient(code, CloseCause::Peer), "{code}");
+        }
+        for code in [1000, 1002, 1003, 1007, 1008, 1009, 1010, 3000, 3003] {
+            assert!(!transient(code, CloseCause::Peer), "{code}");
+        }
+        for cause in [CloseCause::Lost, CloseCause::TimedOut, CloseCause::Aborted] {
+            assert!(transient(1006, cause), "{cause:?}");
+        }
+        assert!(transient(1001, CloseCause::Local) && transient(1008, CloseCause::Failed));
+        assert!(!transient(1000, CloseCause::Local) && !transient(1009, CloseCause::Failed));
+    }
+}

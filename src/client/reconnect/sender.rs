@@ -1,0 +1,214 @@
+//! Sending through reconnects.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::client::reconnect::shared::{Link, Shared, is_over, may_wait};
+use crate::client::reconnect::state::{ConnectionState, StateChanges};
+use crate::config::SlowConsumer;
+use crate::error::{ControlError, SendError, SendTimeoutError, TrySendError};
+use crate::protocol::close::{CloseCode, CloseFrame};
+use crate::protocol::message::Message;
+use crate::worker::peer::Peer;
+
+/// A handle to a [`ReconnectingClient`](crate::ReconnectingClient) that other threads can keep and send through; cheap
+/// to clone. When the client is dropped, nothing can be sent any more.
+///
+/// Messages sent from one thread arrive in order, whether they waited for a connection or not.
+#[derive(Clone, Debug)]
+pub struct ReconnectingSender {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Why a message was not taken.
+enum Refusal {
+    Full,
+    Disconnected,
+    Invalid,
+}
+
+/// How long a message may wait for room.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// As long as the [`SlowConsumer`] policy says.
+    Policy,
+    /// Until then; `None` is as long as it takes.
+    Until(Option<Instant>),
+}
+
+impl ReconnectingSender {
+    /// Sends a message on the connection there is, as [`Peer::send`] does, or puts it into the outbox. Where that is full,
+    /// the call waits for room; under another [`SlowConsumer`] policy than [`Block`](SlowConsumer::Block), on a worker's
+    /// thread, and in a hook of [`Reconnect`](crate::Reconnect), the message comes back.
+    ///
+    /// A ping or pong is not queued; a close is a [`close`](ReconnectingSender::close).
+    ///
+    /// # Errors
+    /// The message comes back: the client is closed, or there is no room and the call may not wait. A ping or pong comes
+    /// back if there is no connection, or if it is longer than 125 bytes.
+    pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError<Message>> {
+        self.push(message.into(), Patience::Policy).map_err(|(message, refusal)| match refusal {
+            Refusal::Full => SendError::Full(message),
+            Refusal::Disconnected => SendError::Disconnected(message),
+            Refusal::Invalid => SendError::Invalid(message),
+        })
+    }
+
+    /// Sends or queues a message if there is room now.
+    ///
+    /// # Errors
+    /// The message comes back.
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError<Message>> {
+        let now = Patience::Until(Some(Instant::now()));
+        self.push(message.into(), now).map_err(|(message, refusal)| match refusal {
+            Refusal::Full => TrySendError::Full(message),
+            Refusal::Disconnected => TrySendError::Disconnected(message),
+            Refusal::Invalid => TrySendError::Invalid(message),
+        })
+    }
+
+    /// Sends or queues a message, waiting up to `timeout` for room.
+    ///
+    /// # Errors
+    /// The message comes back.
+    pub fn send_timeout(
+        &self,
+        message: impl Into<Message>,
+        timeout: Duration,
+    ) -> Result<(), SendTimeoutError<Message>> {
+        self.push_until(message.into(), Instant::now().checked_add(timeout))
+    }
+
+    /// Sends or queues a message, waiting until `deadline` for room.
+    ///
+    /// # Errors
+    /// The message comes back.
+    pub fn send_deadline(
+        &self,
+        message: impl Into<Message>,
+        deadline: Instant,
+    ) -> Result<(), SendTimeoutError<Message>> {
+        self.push_until(message.into(), Some(deadline))
+    }
+
+    /// Ends the client for good: the present connection is closed behind what was sent before; there will be no other.
+    /// Where there is none, what is in the outbox stays there for [`take_queued`](ReconnectingSender::take_queued).
+    ///
+    /// # Errors
+    /// A code that may not be sent, a reason of more than 123 bytes, or a client that is closed already.
+    pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
+        self.shared.close(code, reason)
+    }
+
+    /// How the client stands.
+    #[must_use]
+    pub fn state(&self) -> ConnectionState {
+        self.shared.state()
+    }
+
+    /// The changes of the state: the present one first, then every other.
+    #[must_use]
+    pub fn state_changes(&self) -> StateChanges {
+        self.shared.state_changes()
+    }
+
+    /// The connection that there is now: for a ping, its [`stats`](Peer::stats), or an [`abort`](Peer::abort) that has the
+    /// client reconnect. What is sent through it does not wait in the outbox, and is ahead of what does.
+    #[must_use]
+    pub fn peer(&self) -> Option<Peer> {
+        self.shared.peer()
+    }
+
+    /// Bytes that wait for a connection, 64 for each message beside its payload.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.lock().outbox.size()
+    }
+
+    /// Takes back the messages that wait for a connection, oldest first: to keep them when the client ends, or to drop
+    /// what has become stale.
+    #[must_use]
+    pub fn take_queued(&self) -> Vec<Message> {
+        self.shared.take_queued()
+    }
+
+    fn push_until(&self, message: Message, deadline: Option<Instant>) -> Result<(), SendTimeoutError<Message>> {
+        self.push(message, Patience::Until(deadline)).map_err(|(message, refusal)| match refusal {
+            Refusal::Full => SendTimeoutError::Timeout(message),
+            Refusal::Disconnected => SendTimeoutError::Disconnected(message),
+            Refusal::Invalid => SendTimeoutError::Invalid(message),
+        })
+    }
+
+    fn push(&self, mut message: Message, patience: Patience) -> Result<(), (Message, Refusal)> {
+        if let Message::Close(frame) = &message {
+            let closed = match frame {
+                Some(CloseFrame { code, reason }) => self.close(*code, reason),
+                None => self.close(CloseCode::NORMAL_CLOSURE, ""),
+            };
+            return closed.map_err(|error| match error {
+                ControlError::Disconnected => (message, Refusal::Disconnected),
+                _ => (message, Refusal::Invalid),
+            });
+        }
+        let is_data = matches!(message, Message::Text(_) | Message::Binary(_));
+        let mut inner = self.shared.lock();
+        loop {
+            match &inner.link {
+                Link::Closed => return Err((message, Refusal::Disconnected)),
+                Link::Flowing(peer) => {
+                    let peer = peer.clone();
+                    drop(inner);
+                    match give(&peer, message, patience) {
+                        // It ended; what it did not take goes to the next.
+                        Err((back, Refusal::Disconnected)) => message = back,
+                        other => return other,
+                    }
+                    inner = self.shared.lock();
+                    inner.link.leave(&peer);
+                }
+                Link::Down if !is_data => return Err((message, Refusal::Disconnected)),
+                Link::Down if inner.outbox.has_room() => {
+                    inner.outbox.push(message);
+                    return Ok(());
+                }
+                Link::Down => {
+                    let deadline = self.deadline(patience);
+                    if is_over(deadline) {
+                        return Err((message, Refusal::Full));
+                    }
+                    inner = self.shared.wait_room(inner, deadline);
+                }
+            }
+        }
+    }
+
+    fn deadline(&self, patience: Patience) -> Option<Instant> {
+        match patience {
+            _ if !may_wait() => Some(Instant::now()),
+            Patience::Policy if self.shared.slow_consumer == SlowConsumer::Block => None,
+            Patience::Policy => Some(Instant::now()),
+            Patience::Until(deadline) => deadline,
+        }
+    }
+}
+
+/// Hands a message to a connection.
+fn give(peer: &Peer, message: Message, patience: Patience) -> Result<(), (Message, Refusal)> {
+    match patience {
+        Patience::Policy => peer.send(message).map_err(|error| match error {
+            SendError::Full(message) => (message, Refusal::Full),
+            SendError::Disconnected(message) => (message, Refusal::Disconnected),
+            SendError::Invalid(message) => (message, Refusal::Invalid),
+        }),
+        Patience::Until(deadline) => {
+            let now = Instant::now();
+            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
+            peer.send_timeout(message, left).map_err(|error| match error {
+                SendTimeoutError::Timeout(message) => (message, Refusal::Full),
+                SendTimeoutError::Disconnected(message) => (message, Refusal::Disconnected),
+                SendTimeoutError::Invalid(message) => (message, Refusal::Invalid),
+            })
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The thread that keeps a client connected. It waits for the network, for word of its connection, for the time of the
+//! next attempt, and for room in the connection's output; closing the client ends each of these waits.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::client::builder::ClientBuilder;
+use crate::client::delivery::Notice;
+use crate::client::error::ConnectError;
+use crate::client::pool::{Pool, Route};
+use crate::client::reconnect::course::{Course, Finding, Step};
+use crate::client::reconnect::outage::{Ended, Outage};
+use crate::client::reconnect::settings::{Reconnect, Session};
+use crate::client::reconnect::shared::{Shared, supervise};
+use crate::client::reconnect::state::ConnectionState;
+use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
+use crate::protocol::handshake::client::Agreed;
+use crate::worker::events::Events;
+use crate::worker::panic_text;
+use crate::worker::peer::Peer;
+
+pub(super) struct Supervisor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) builder: ClientBuilder,
+    pub(super) url: String,
+    /// Host and port: what may be logged of the URL.
+    pub(super) site: String,
+    pub(super) settings: Reconnect,
+    pub(super) pool: Arc<Pool>,
+    /// Where the events of every connection go.
+    pub(super) route: Route,
+    /// Held so that the connection of a client that is dropped is not taken for one that nobody wants: it is closed by
+    /// the client, behind what was sent.
+    pub(super) _events: Events,
+    /// Has something when the client is closed.
+    pub(super) stop: Receiver<()>,
+}
+
+/// A connection, and how word of its end comes.
+struct Opened {
+    agreed: Agreed,
+    notices: Receiver<Notice>,
+}
+
+impl Supervisor {
+    /// Works until the client has ended.
+    pub(super) fn run(mut self) {
+        supervise();
+        let ended = catch_unwind(AssertUnwindSafe(|| self.supervise()));
+        let ended = ended.unwrap_or_else(|panic| {
+            log::error!("a hook of a reconnecting client panicked: {}", panic_text(&*panic));
+            if let Some(peer) = self.shared.peer() {
+                // Closed already, it needs no more.
+                let _ = peer.close(CloseCode::INTERNAL_ERROR, "internal error");
+            }
+            Ended::Panicked
+        });
+        // Said before the channel of events ends with the route.
+        self.shared.end(ended);
+    }
+
+    fn supervise(&mut self) -> Ended {
+        let mut course = Course::new(Instant::now());
+        let mut connections = 0;
+        loop {
+            let attempt = course.attempt();
+            self.shared.enter(ConnectionState::Connecting { attempt });
+            let (outage, held) = match self.connect(attempt) {
+                Ok(opened) => {
+                    let since = Instant::now();
+                    connections += 1;
+                    let reason = self.serve(&opened, attempt, connections);
+                    if self.shared.is_closing() {
+                        return Ended::ByApplication(Some(reason));
+                    }
+                    (Outage::Closed(reason), Some(since.elapsed()))
+                }
+                Err(error) => (Outage::Connect(error), None),
+            };
+            if self.shared.is_closing() {
+                return Ended::ByApplication(None);
+            }
+            let transient = match &self.settings.retry_if {
+                Some(hook) => hook(&outage),
+                None => outage.is_transient(),
+            };
+            let finding = Finding { transient, retry_after: outage.retry_after(), held };
+            let now = Instant::now();
+            let outage = Arc::new(outage);
+            match course.after(&finding, &self.settings.policy, now, random()) {
+                Step::End => return Ended::Final(outage),
+                Step::GiveUp { attempts } => return Ended::GaveUp { attempts, last: outage },
+                Step::Wait(delay) => {
+                    // A delay beyond what can be said is as good as this one.
+                    let until = now.checked_add(delay).unwrap_or(now + A_YEAR);
+                    let attempt = course.next_attempt();
+                    log::info!("{}: {outage}; attempt {attempt} in {delay:?}", self.site);
+                    self.shared.enter(ConnectionState::Waiting { attempt, until, why: outage });
+                    if self.stop.recv_deadline(until) != Err(RecvTimeoutError::Timeout) {
+                        return Ended::ByApplication(None);
+                    }
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, attempt: u32) -> Result<Opened, ConnectError> {
+        let mut builder = self.builder.clone();
+        if let Some(hook) = &mut self.settings.before_attempt {
+            builder = hook(builder, attempt);
+        }
+        let request = builder.request(&self.url)?;
+        let (watcher, notices) = crossbeam_channel::unbounded();
+        let agreed = builder.open(request, &self.pool, &self.route, Some(watcher), &self.shared.interrupt)?;
+        Ok(Opened { agreed, notices })
+    }
+
+    /// Sees a connection through to its end.
+    fn serve(&mut self, opened: &Opened, attempt: u32, number: u64) -> CloseReason {
+        let Opened { agreed, notices } = opened;
+        let Ok(Notice::Open(peer)) = notices.recv() else { return unseen() };
+        if self.shared.opened(&peer) {
+            if let Some(hook) = &mut self.settings.on_connect {
+                hook(&Session { peer: &peer, agreed, attempt, number });
+            }
+            self.shared.enter(ConnectionState::Connected);
+            self.drain(&peer, notices);
+        }
+        let reason = match notices.recv() {
+            Ok(Notice::Ended(reason)) => reason,
+            Ok(Notice::Open(_)) | Err(_) => unseen(),
+        };
+        self.shared.lost();
+        reason
+    }
+
+    /// Hands the outbox to the connection, and lets messages flow once it is empty.
+    fn drain(&self, peer: &Peer, notices: &Receiver<Notice>) {
+        // What is known to be lost is not fed.
+        while notices.is_empty()
+            && let Some(message) = self.shared.next_queued(peer)
+        {
+            // Without a deadline: the end of the connection ends the wait.
+            if let Err(error) = peer.send_timeout(message, Duration::MAX) {
+                return self.shared.put_back(error.into_inner());
+            }
+        }
+    }
+}
+
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The end of a connection whose worker did not tell it.
+fn unseen() -> CloseReason {
+    CloseReason::abnormal("the worker has ended", CloseCause::Lost)
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without chance the longest delay will do.
+    getrandom::fill(&mut bytes).map_or(u64::MAX, |()| u64::from_ne_bytes(bytes))
+}

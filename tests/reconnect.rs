@@ -1,0 +1,583 @@
+//! `ReconnectingClient`: what the application sees when connections come and go.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{DEADLINE, eventually};
+use crossbeam_channel::Receiver;
+use threadbare::{
+    Accept, Client, ClientPool, CloseCause, CloseCode, Config, ConnectError, ConnectionState, Ended, Event,
+    HandshakeError, Jitter, Message, Outage, Peer, ReceiveError, Reconnect, ReconnectingClient, Reject, SendError,
+    SendTimeoutError, Server, TrySendError,
+};
+
+/// A port that is this test's alone, whether a server listens on it or not.
+struct Port {
+    addr: SocketAddr,
+    /// Bound and not listening: connections are refused, and nobody else is given the port.
+    _holder: socket2::Socket,
+}
+
+impl Port {
+    fn new() -> Port {
+        let holder = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        holder.set_reuse_address(true).expect("a socket");
+        holder.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        let addr = holder.local_addr().expect("an address").as_socket().expect("of IP");
+        Port { addr, _holder: holder }
+    }
+
+    fn url(&self) -> String {
+        format!("ws://{}/", self.addr)
+    }
+
+    /// A server that says what happens.
+    fn serve(&self) -> Server {
+        Server::builder().workers(1).bind(self.addr).expect("a server")
+    }
+
+    /// A client that is quick to come back.
+    fn client(&self, reconnect: Reconnect) -> ReconnectingClient {
+        Client::builder().no_proxy().reconnect(&self.url(), reconnect).expect("a client")
+    }
+}
+
+fn quick() -> Reconnect {
+    Reconnect::new().initial_delay(Duration::from_millis(5)).max_delay(Duration::from_millis(50))
+}
+
+/// The first delay is half an hour at least.
+fn slow() -> Reconnect {
+    Reconnect::new().initial_delay(HOUR).max_delay(HOUR).jitter(Jitter::Equal)
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn is_waiting(state: &ConnectionState) -> bool {
+    matches!(state, ConnectionState::Waiting { .. })
+}
+
+fn await_connected(client: &ReconnectingClient) {
+    client.wait_state(DEADLINE, ConnectionState::is_connected).expect("connected");
+}
+
+fn await_end(client: &ReconnectingClient) -> Ended {
+    match client.wait_state(DEADLINE, ConnectionState::is_closed) {
+        Ok(ConnectionState::Closed(ended)) => ended,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The next connection's peer.
+fn opened(server: &Server) -> Peer {
+    loop {
+        if let Event::Open(peer, _) = server.recv_timeout(DEADLINE).expect("a connection") {
+            return peer;
+        }
+    }
+}
+
+/// The next message's text.
+fn received(server: &Server) -> String {
+    loop {
+        if let Event::Message(_, message) = server.recv_timeout(DEADLINE).expect("a message") {
+            return message.as_text().expect("text").to_owned();
+        }
+    }
+}
+
+/// Takes a connection and completes its handshake.
+fn accept(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = listener.accept().expect("a client");
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a request");
+        request.push(byte[0]);
+    }
+    let request = String::from_utf8(request).expect("ASCII");
+    let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
+    let accept = threadbare::protocol::handshake::accept_key(key);
+    let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+    write!(stream, "{head}Sec-WebSocket-Accept: {accept}\r\n\r\n").expect("written");
+    stream
+}
+
+/// A listener whose answers there are none of, and a URL for it.
+fn silence() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("ws://{}/", listener.local_addr().expect("an address"));
+    (listener, url)
+}
+
+#[test]
+fn a_server_that_restarts_is_found_again_and_nothing_queued_is_lost() {
+    let port = Port::new();
+    let server = port.serve();
+    let subscribe = |session: &threadbare::Session<'_>| {
+        session.send(format!("subscribe {}", session.number())).expect("sent");
+    };
+    let client = port.client(quick().on_connect(subscribe));
+    assert_eq!(received(&server), "subscribe 1");
+    await_connected(&client);
+    client.send("before").expect("sent");
+    assert_eq!(received(&server), "before");
+    let queued: Vec<String> = (0..100).map(|n| format!("queued {n}")).collect();
+    for round in 2..5 {
+        server.handle().shutdown(DEADLINE);
+        client.wait_state(DEADLINE, |state| !state.is_connected()).expect("the end is noticed");
+        for message in &queued {
+            client.send(message.as_str()).expect("queued");
+        }
+        assert_eq!(client.queued_bytes(), queued.iter().map(|message| message.len() + 64).sum::<usize>());
+        let server = port.serve();
+        assert_eq!(received(&server), format!("subscribe {round}"));
+        for message in &queued {
+            assert_eq!(&received(&server), message);
+        }
+        await_connected(&client);
+        client.send("after").expect("sent");
+        let Event::Message(peer, message) = server.recv_timeout(DEADLINE).expect("a message") else { panic!() };
+        assert_eq!(message.as_text(), Some("after"));
+        peer.send(format!("welcome {round}")).expect("sent");
+        assert_eq!(
+            client.recv_timeout(DEADLINE).expect("through reconnects"),
+            Message::from(format!("welcome {round}"))
+        );
+        server.handle().shutdown(DEADLINE);
+    }
+}
+
+#[test]
+fn a_watcher_sees_the_states_in_order() {
+    let port = Port::new();
+    let (tell, told) = crossbeam_channel::bounded::<()>(0);
+    // Not before somebody watches.
+    let hold = move |builder, _| told.recv().map_or(builder, |()| unreachable!("nothing is sent"));
+    let server = port.serve();
+    let client = port.client(quick().stable_after(Duration::ZERO).before_attempt(hold));
+    let changes = client.state_changes();
+    drop(tell);
+    let next = || changes.as_channel().recv_timeout(DEADLINE).expect("a change");
+    let connected = || {
+        assert!(matches!(next(), ConnectionState::Connecting { attempt: 1 }));
+        assert!(matches!(next(), ConnectionState::Connected));
+    };
+    connected();
+    let peer = opened(&server);
+    for code in [CloseCode::GOING_AWAY, CloseCode::SERVICE_RESTART, CloseCode(4242)] {
+        let peer = if code == CloseCode::GOING_AWAY { peer.clone() } else { opened(&server) };
+        peer.close(code, "for now").expect("open");
+        let ConnectionState::Waiting { attempt: 1, why, .. } = next() else { panic!("no wait") };
+        let Outage::Closed(reason) = &*why else { panic!("{why:?}") };
+        assert_eq!((reason.code, reason.cause), (code, CloseCause::Peer));
+        connected();
+    }
+    drop(client);
+    let Ok(ConnectionState::Closed(Ended::ByApplication(Some(reason)))) = changes.as_channel().recv_timeout(DEADLINE)
+    else {
+        panic!("no end")
+    };
+    assert_eq!((reason.code, reason.cause), (CloseCode::NORMAL_CLOSURE, CloseCause::Local));
+    assert!(changes.as_channel().recv_timeout(DEADLINE).is_err(), "nothing follows");
+}
+
+#[test]
+fn a_full_outbox_hands_back_times_out_or_waits() {
+    let port = Port::new();
+    let client = port.client(quick().max_outbox_size(100));
+    let long = "x".repeat(200);
+    client.send(long.as_str()).expect("a message of any size is taken below the mark");
+    assert_eq!(client.try_send("no").map_err(TrySendError::into_inner), Err(Message::from("no")));
+    assert!(matches!(client.try_send("no"), Err(TrySendError::Full(_))));
+    assert!(matches!(client.send_timeout("no", Duration::from_millis(5)), Err(SendTimeoutError::Timeout(_))));
+    assert!(matches!(client.send_deadline("no", Instant::now()), Err(SendTimeoutError::Timeout(_))));
+    assert!(matches!(client.send(Message::Ping(vec![1])), Err(SendError::Disconnected(_))), "pings are not queued");
+    let blocked: Vec<_> = (0..3)
+        .map(|_| {
+            let sender = client.sender();
+            thread::spawn(move || sender.send("waited").expect("sent"))
+        })
+        .collect();
+    let server = port.serve();
+    assert_eq!(received(&server), long);
+    for _ in 0..3 {
+        assert_eq!(received(&server), "waited");
+    }
+    blocked.into_iter().for_each(|thread| thread.join().expect("no panic"));
+}
+
+#[test]
+fn closing_wakes_senders_and_leaves_what_is_queued_to_be_taken() {
+    let port = Port::new();
+    let client = port.client(slow().max_outbox_size(1));
+    client.send("kept").expect("queued");
+    let sender = client.sender();
+    let blocked = thread::spawn(move || sender.send("back"));
+    client.close(CloseCode::NORMAL_CLOSURE, "").expect("open");
+    let Err(SendError::Disconnected(message)) = blocked.join().expect("no panic") else { panic!("sent?") };
+    assert_eq!(message, Message::from("back"));
+    assert_eq!(client.take_queued(), [Message::from("kept")]);
+    assert!(client.close(CloseCode::NORMAL_CLOSURE, "").is_err() && client.queued_bytes() == 0);
+}
+
+#[test]
+fn a_refusal_that_stands_is_the_end_and_hands_over_the_answer() {
+    let reject = |_: &_| Err(Reject::new(401).header("X-Why", "no badge").expect("a header").text("show your badge"));
+    let server = Server::builder().workers(1).on_request(reject).bind("127.0.0.1:0").expect("a server");
+    let url = format!("ws://{}/", server.local_addr());
+    let client = Client::builder().reconnect(&url, quick()).expect("a client");
+    let Ended::Final(outage) = await_end(&client) else { panic!("{}", client.state()) };
+    let Outage::Connect(ConnectError::Handshake(HandshakeError::Refused(refusal))) = &*outage else {
+        panic!("{outage}")
+    };
+    assert_eq!((refusal.status(), refusal.head().header("X-Why")), (401, Some("no badge")));
+    assert_eq!(refusal.body(), b"show your badge");
+    assert!(matches!(client.recv(), Err(Ended::Final(_))));
+    assert!(matches!(client.try_recv(), Err(ReceiveError::Closed(Ended::Final(_)))));
+    assert!(matches!(client.send("late"), Err(SendError::Disconnected(_))));
+}
+
+#[test]
+fn a_server_that_asks_to_wait_is_left_alone_and_each_attempt_has_its_own_header() {
+    let calls = AtomicU32::new(0);
+    let decide = move |request: &threadbare::Request| {
+        let call = calls.fetch_add(1, Ordering::SeqCst) + 1;
+        assert_eq!(request.header("Authorization"), Some(format!("token {call}").as_str()));
+        if call > 2 {
+            return Ok(Accept::new());
+        }
+        Err(Reject::new(if call == 1 { 503 } else { 429 }).header("Retry-After", "1").expect("a header"))
+    };
+    let server = Server::builder().workers(1).on_request(decide).bind("127.0.0.1:0").expect("a server");
+    let url = format!("ws://{}/", server.local_addr());
+    let start = Instant::now();
+    let token =
+        |builder: threadbare::ClientBuilder, attempt| builder.header("Authorization", &format!("token {attempt}"));
+    let client = Client::builder().reconnect(&url, quick().before_attempt(token)).expect("a client");
+    let Ok(ConnectionState::Waiting { why, .. }) = client.wait_state(DEADLINE, is_waiting) else { panic!("no wait") };
+    assert_eq!(why.retry_after(), Some(Duration::from_secs(1)));
+    await_connected(&client);
+    assert!(start.elapsed() >= Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn closing_breaks_off_a_wait() {
+    let port = Port::new();
+    let token = Arc::new(());
+    let held = token.clone();
+    let client = port.client(slow().on_connect(move |_| assert!(Arc::strong_count(&held) > 0)));
+    let Ok(ConnectionState::Waiting { attempt: 2, until, why }) = client.wait_state(DEADLINE, is_waiting) else {
+        panic!("no wait")
+    };
+    assert!(until > Instant::now() + HOUR / 4 && matches!(&*why, Outage::Connect(ConnectError::Io(_))), "{why}");
+    let receiver = thread::scope(|scope| {
+        let receiver = scope.spawn(|| client.recv());
+        client.close(CloseCode::NORMAL_CLOSURE, "").expect("open");
+        receiver.join().expect("no panic")
+    });
+    assert!(matches!(receiver, Err(Ended::ByApplication(None))));
+    assert!(matches!(await_end(&client), Ended::ByApplication(None)));
+    eventually("its thread ends", || Arc::strong_count(&token) == 1);
+}
+
+#[test]
+fn closing_breaks_off_a_handshake() {
+    let (listener, url) = silence();
+    let config = Config::default().handshake_timeout(HOUR);
+    let token = Arc::new(());
+    let held = token.clone();
+    let hook = quick().on_connect(move |_| assert!(Arc::strong_count(&held) > 0));
+    let client = Client::builder().timeout(HOUR).config(config).reconnect(&url, hook).expect("a client");
+    let (mut stream, _) = listener.accept().expect("a client");
+    drop(client);
+    stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    stream.read_to_end(&mut Vec::new()).expect("the client hangs up");
+    eventually("its thread ends", || Arc::strong_count(&token) == 1);
+}
+
+/// The kernel completes no handshake while a listener's queue is full.
+#[cfg(target_os = "linux")]
+#[test]
+fn closing_breaks_off_a_tcp_connection() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    socket.listen(0).expect("a listener");
+    let addr = socket.local_addr().expect("an address").as_socket().expect("of IP");
+    let fill = || TcpStream::connect_timeout(&addr, Duration::from_secs(1)).ok();
+    let queued: Vec<_> = std::iter::from_fn(fill).take(64).collect();
+    assert!(queued.len() < 64, "the queue does not fill");
+    let token = Arc::new(());
+    let held = token.clone();
+    let hook = quick().on_connect(move |_| assert!(Arc::strong_count(&held) > 0));
+    let builder = Client::builder().timeout(HOUR).connect_timeout(HOUR);
+    let client = builder.reconnect(&format!("ws://{addr}/"), hook).expect("a client");
+    assert!(
+        client
+            .wait_state(Duration::from_millis(20), |state| !matches!(state, ConnectionState::Connecting { .. }))
+            .is_err()
+    );
+    client.close(CloseCode::GOING_AWAY, "").expect("open");
+    assert!(matches!(await_end(&client), Ended::ByApplication(None)));
+    eventually("its thread ends", || Arc::strong_count(&token) == 1);
+}
+
+#[test]
+fn dropping_closes_the_connection_and_ends_the_thread() {
+    let port = Port::new();
+    let server = port.serve();
+    let token = Arc::new(());
+    let held = token.clone();
+    let client = port.client(quick().on_connect(move |_| assert!(Arc::strong_count(&held) > 0)));
+    await_connected(&client);
+    let sender = client.sender();
+    sender.send("last").expect("sent");
+    drop(client);
+    assert_eq!(received(&server), "last");
+    let Event::Close(_, reason) = server.recv_timeout(DEADLINE).expect("an end") else { panic!() };
+    assert_eq!((reason.code, reason.cause), (CloseCode::NORMAL_CLOSURE, CloseCause::Peer));
+    assert!(matches!(sender.send("late"), Err(SendError::Disconnected(_))));
+    eventually("its thread ends", || Arc::strong_count(&token) == 1);
+}
+
+#[test]
+fn finishing_sends_all_that_was_given_and_waits_for_the_end() {
+    let port = Port::new();
+    let client = port.client(quick());
+    (0..1000).for_each(|n| client.send(n.to_string()).expect("queued"));
+    assert!(matches!(client.finish(Duration::from_millis(5)), Err(ReceiveError::Timeout) | Ok(_)));
+    assert_eq!(client.take_queued().len(), 1000, "nobody was there");
+    let server = port.serve();
+    let client = port.client(quick());
+    (0..1000).for_each(|n| client.send(n.to_string()).expect("sent"));
+    let Ok(Ended::ByApplication(Some(reason))) = client.finish(DEADLINE) else { panic!("{}", client.state()) };
+    assert_eq!((reason.code, reason.cause), (CloseCode::NORMAL_CLOSURE, CloseCause::Local));
+    (0..1000).for_each(|n| assert_eq!(received(&server), n.to_string()));
+}
+
+#[test]
+fn a_silent_server_is_given_up_and_tried_again() {
+    let (listener, url) = silence();
+    let interval = Duration::from_millis(100);
+    let config = Config::default().ping_interval(interval).pong_timeout(interval);
+    let client = Client::builder().config(config).reconnect(&url, quick()).expect("a client");
+    let changes = client.state_changes();
+    let _silent = accept(&listener);
+    let lost = changes.as_channel().iter().find_map(|state| match state {
+        ConnectionState::Waiting { why, .. } => Some(why),
+        _ => None,
+    });
+    let Some(Outage::Closed(reason)) = lost.as_deref() else { panic!("{lost:?}") };
+    assert_eq!((reason.code, reason.cause), (CloseCode::ABNORMAL_CLOSURE, CloseCause::TimedOut));
+    let mut stream = accept(&listener);
+    stream.write_all(b"\x81\x05again").expect("written");
+    assert_eq!(client.recv_timeout(DEADLINE).expect("received"), Message::from("again"));
+}
+
+#[test]
+fn the_servers_code_decides_unless_the_application_does() {
+    let port = Port::new();
+    let server = port.serve();
+    let client = port.client(quick());
+    opened(&server).close(CloseCode::NORMAL_CLOSURE, "done").expect("open");
+    let Ended::Final(outage) = await_end(&client) else { panic!("{}", client.state()) };
+    assert!(matches!(&*outage, Outage::Closed(reason) if reason.reason == "done"), "{outage}");
+    assert!(matches!(client.recv(), Err(Ended::Final(_))));
+    let mended = |outage: &Outage| !matches!(outage, Outage::Closed(reason) if reason.code == CloseCode(4001));
+    let client = port.client(quick().retry_if(mended));
+    opened(&server).close(CloseCode::NORMAL_CLOSURE, "done").expect("open");
+    opened(&server).close(CloseCode(4001), "gone").expect("open");
+    assert!(matches!(await_end(&client), Ended::Final(_)));
+}
+
+#[test]
+fn attempts_and_time_can_be_bounded() {
+    let port = Port::new();
+    let client = port.client(quick().max_attempts(3));
+    let Ended::GaveUp { attempts: 3, last } = await_end(&client) else { panic!("{}", client.state()) };
+    assert!(matches!(&*last, Outage::Connect(ConnectError::Io(_))), "{last}");
+    let limit = Duration::from_millis(100);
+    let start = Instant::now();
+    let client = port.client(quick().give_up_after(limit));
+    assert!(matches!(await_end(&client), Ended::GaveUp { .. }) && start.elapsed() >= limit);
+    // A server that drops everybody is no success.
+    let server = port.serve();
+    let dropping = thread::spawn(move || {
+        for event in server.iter().take_while(|event| !matches!(event, Event::Message(..))) {
+            if let Event::Open(peer, _) = event {
+                peer.abort();
+            }
+        }
+    });
+    assert!(matches!(await_end(&port.client(quick().max_attempts(3))), Ended::GaveUp { attempts: 3, .. }));
+    Client::connect(&port.url()).expect("connected").send("stop").ok();
+    drop(dropping);
+}
+
+#[test]
+fn several_senders_keep_each_its_order_through_lost_connections() {
+    const SENDERS: usize = 4;
+    const COUNT: u32 = 20_000;
+    let port = Port::new();
+    let server = port.serve();
+    // Senders that can not run far ahead of the server.
+    let config = Config::default().max_write_buffer_size(1_000);
+    let client = Client::builder().config(config).reconnect(&port.url(), quick().max_outbox_size(1_000));
+    let client = client.expect("a client");
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|id| {
+            let sender = client.sender();
+            thread::spawn(move || (0..COUNT).for_each(|n| sender.send(format!("{id} {n}")).expect("sent")))
+        })
+        .collect();
+    let mut next = [0; SENDERS];
+    let mut losses = 0;
+    let mut order = |text: &str| {
+        let (id, n) = text.split_once(' ').expect("two numbers");
+        let (id, n): (usize, u32) = (id.parse().expect("a number"), n.parse().expect("a number"));
+        assert!(n >= next[id], "{n} of {id} came after {}", next[id]);
+        next[id] = n + 1;
+    };
+    let mut seen = 0;
+    while !senders.iter().all(thread::JoinHandle::is_finished) {
+        if let Ok(Event::Message(peer, message)) = server.recv_timeout(Duration::from_millis(20)) {
+            order(message.as_text().expect("text"));
+            seen += 1;
+            if seen % 200 == 0 && losses < 10 {
+                losses += 1;
+                peer.abort();
+            }
+        }
+    }
+    senders.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    assert!(losses > 0, "no connection was lost");
+    // From here on no connection is lost by the server, but one may be on its way down: sent until it arrives.
+    client.wait_state(DEADLINE, ConnectionState::is_connected).expect("connected");
+    let mut end = COUNT;
+    'arrived: loop {
+        client.send(format!("0 {end}")).expect("sent");
+        end += 1;
+        while let Ok(event) = server.recv_timeout(Duration::from_millis(100)) {
+            if let Event::Message(_, message) = event {
+                let text = message.as_text().expect("text").to_owned();
+                order(&text);
+                if text.strip_prefix("0 ").and_then(|n| n.parse().ok()).is_some_and(|n: u32| n >= COUNT) {
+                    break 'arrived;
+                }
+            }
+        }
+        assert!(end < COUNT + 300, "nothing arrives any more");
+    }
+}
+
+#[test]
+fn clients_share_a_pool_through_a_restart() {
+    let port = Port::new();
+    let pool = ClientPool::new(1, Config::default()).expect("a pool");
+    let clients: Vec<_> =
+        (0..20).map(|_| Client::builder().pool(&pool).reconnect(&port.url(), quick()).expect("a client")).collect();
+    for _ in 0..2 {
+        let server = port.serve();
+        for (n, client) in clients.iter().enumerate() {
+            await_connected(client);
+            client.send(n.to_string()).expect("sent");
+        }
+        let mut numbers: Vec<usize> = clients.iter().map(|_| received(&server).parse().expect("a number")).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..20).collect::<Vec<_>>());
+        server.handle().shutdown(DEADLINE);
+        for client in &clients {
+            client.wait_state(DEADLINE, |state| !state.is_connected()).expect("the end is noticed");
+        }
+    }
+}
+
+#[test]
+fn one_select_waits_for_messages_and_states() {
+    let port = Port::new();
+    let server = port.serve();
+    let client = port.client(quick());
+    let changes = client.state_changes();
+    opened(&server).abort();
+    let second = opened(&server);
+    second.send("hello").expect("sent");
+    let (mut opens, mut closes, mut connected) = (0, 0, 0);
+    let events: &Receiver<_> = client.events().as_channel();
+    let mut text = None;
+    while text.is_none() || connected < 2 {
+        crossbeam_channel::select! {
+            recv(events) -> batch => for event in batch.expect("a batch") {
+                match event {
+                    Event::Open(..) => opens += 1,
+                    Event::Close(..) => closes += 1,
+                    Event::Message(_, message) => text = message.as_text().map(str::to_owned),
+                    _ => {}
+                }
+            },
+            recv(changes.as_channel()) -> state => connected += usize::from(state.expect("a state").is_connected()),
+            default(DEADLINE) => panic!("nothing came"),
+        }
+    }
+    assert_eq!((opens, closes, text.as_deref()), (2, 1, Some("hello")));
+    assert_eq!(client.iter().take(0).count(), 0);
+}
+
+#[test]
+fn a_hook_may_send_through_the_client_and_is_never_kept_waiting() {
+    let port = Port::new();
+    let cell: Arc<OnceLock<threadbare::ReconnectingSender>> = Arc::default();
+    let (tell, told) = crossbeam_channel::unbounded();
+    let hook = {
+        let cell = cell.clone();
+        move |session: &threadbare::Session<'_>| {
+            session.send("first").expect("sent");
+            let full = cell.get().map(|sender| sender.send("no room"));
+            tell.send(matches!(full, Some(Err(SendError::Full(_))))).expect("somebody listens");
+        }
+    };
+    let client = port.client(quick().max_outbox_size(1).on_connect(hook));
+    cell.set(client.sender()).expect("once");
+    client.send("second").expect("queued");
+    let server = port.serve();
+    assert_eq!(told.recv_timeout(DEADLINE), Ok(true));
+    assert_eq!((received(&server), received(&server)), ("first".into(), "second".into()));
+}
+
+#[test]
+fn a_hook_that_panics_ends_its_client_and_its_connection() {
+    let port = Port::new();
+    let server = port.serve();
+    let client = port.client(quick().on_connect(|_| panic!("on purpose")));
+    assert!(matches!(await_end(&client), Ended::Panicked));
+    assert!(matches!(client.recv(), Err(Ended::Panicked)));
+    opened(&server);
+    let Event::Close(_, reason) = server.recv_timeout(DEADLINE).expect("an end") else { panic!() };
+    assert_eq!(reason.code, CloseCode::INTERNAL_ERROR);
+}
+
+#[test]
+fn what_can_not_work_is_refused_at_once() {
+    let start = |url: &str, reconnect| Client::builder().reconnect(url, reconnect).expect_err("refused").to_string();
+    assert!(start("gopher://localhost/", quick()).contains("gopher"));
+    let refused = |reconnect| start("ws://127.0.0.1/", reconnect);
+    assert_eq!(refused(quick().max_outbox_size(0)), "max_outbox_size is 0, but must be at least 1");
+    assert_eq!(refused(quick().max_attempts(0)), "max_attempts is 0, but must be at least 1");
+    assert!(refused(quick().multiplier(0.5)).starts_with("multiplier is 0.5"));
+    let bad = Client::builder().header("X-Bad", "a\r\nb").reconnect("ws://127.0.0.1/", quick()).expect_err("refused");
+    assert!(matches!(bad, ConnectError::Header(_)), "{bad}");
+}
+
+#[test]
+fn it_is_for_any_thread() {
+    fn shared<T: Send + Sync>() {}
+    shared::<ReconnectingClient>();
+    shared::<threadbare::ReconnectingSender>();
+    shared::<Client>();
+    shared::<threadbare::StateChanges>();
+}
