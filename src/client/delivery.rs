@@ -40,6 +40,8 @@ pub(super) struct ToClients {
 impl Delivery for ToClients {
     type Connection = Line;
 
+    const ANSWERS: bool = false;
+
     fn open(&mut self, line: &mut Line, socket: &mut Socket<'_>) {
         self.owners.open(&mut line.owned, socket);
         if let Some(watcher) = &line.watcher {

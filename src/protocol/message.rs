@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::protocol::close::CloseFrame;
 use crate::protocol::frame::Opcode;
+use crate::protocol::utf8;
 
 /// A message, owned.
 ///
@@ -224,11 +225,8 @@ impl Assembled {
         if !self.is_text {
             return MessageRef::Binary(payload);
         }
-        match std::str::from_utf8(payload) {
-            Ok(text) => MessageRef::Text(text),
-            // Not reached: text was validated as it arrived.
-            Err(_) => MessageRef::Binary(payload),
-        }
+        // `None` is not reached: text was validated as it arrived.
+        utf8::from_utf8(payload).map_or(MessageRef::Binary(payload), MessageRef::Text)
     }
 
     /// The payload.

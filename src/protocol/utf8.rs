@@ -1,8 +1,17 @@
-//! UTF-8 validation of text that arrives in pieces.
+//! UTF-8 validation of text, whole or in pieces.
 
 /// The text is not UTF-8 (RFC 6455 8.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidUtf8;
+
+/// Shorter texts are not worth the setting-up of vector registers.
+const MIN_VECTOR_SIZE: usize = 64;
+
+/// The text, if it is UTF-8.
+#[inline]
+pub(crate) fn from_utf8(bytes: &[u8]) -> Option<&str> {
+    if bytes.len() < MIN_VECTOR_SIZE { std::str::from_utf8(bytes).ok() } else { simdutf8::basic::from_utf8(bytes).ok() }
+}
 
 /// A validator that remembers a character cut in two, so that a text can be checked as it arrives and is refused
 /// at its first wrong byte.
@@ -32,7 +41,7 @@ impl Validator {
                 Err(_) => {}
             }
         }
-        match std::str::from_utf8(rest) {
+        match simdutf8::compat::from_utf8(rest) {
             Ok(_) => Ok(()),
             // `error_len` is `None` only where the input ends inside a character that may yet become valid.
             Err(error) if error.error_len().is_some() => Err(InvalidUtf8),
@@ -91,11 +100,13 @@ mod tests {
         #[test]
         fn agrees_with_std_in_any_chunking(bytes in prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..40),
-            ".{0,20}".prop_map(String::into_bytes),
-            (".{0,8}", any::<u8>(), ".{0,8}").prop_map(|(a, b, c)| [a.as_bytes(), &[b], c.as_bytes()].concat()),
+            ".{0,200}".prop_map(String::into_bytes),
+            (".{0,80}", any::<u8>(), ".{0,80}").prop_map(|(a, b, c)| [a.as_bytes(), &[b], c.as_bytes()].concat()),
         ], size in 1_usize..9) {
             let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
-            prop_assert_eq!(first_error(&pieces).is_none(), std::str::from_utf8(&bytes).is_ok());
+            let text = std::str::from_utf8(&bytes).ok();
+            prop_assert_eq!(first_error(&pieces).is_none(), text.is_some());
+            prop_assert_eq!(from_utf8(&bytes), text);
         }
     }
 }

@@ -126,7 +126,7 @@ impl<S: Read + Write> Endpoint<S> {
     }
 
     /// Queues a frame, compressed where that was negotiated and is wanted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(
         &mut self,
         output: &mut Output,

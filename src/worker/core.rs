@@ -85,7 +85,7 @@ impl Core {
     }
 
     /// Queues a data message or control frame of this turn; `false` if it can not be sent.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send(&mut self, context: &mut Context, message: MessageRef<'_>, compression: Compression) -> bool {
         let payload = match message {
             MessageRef::Text(text) => text.as_bytes(),

@@ -148,7 +148,7 @@ impl<D: Delivery> Turn<'_, D> {
 
     /// Whether nothing may be read for now: the output stands above its mark and would grow by answers, or the
     /// application is behind.
-    #[inline]
+    #[inline(always)]
     fn must_wait(&mut self) -> bool {
         let wait = self.core.phase == Phase::Open
             && ((D::ANSWERS && self.core.is_above_mark(self.context))
@@ -157,7 +157,7 @@ impl<D: Delivery> Turn<'_, D> {
         wait
     }
 
-    #[inline]
+    #[inline(always)]
     fn dispatch(&mut self, received: Received<'_>) {
         match received {
             Received::Nothing => {}
@@ -175,7 +175,7 @@ impl<D: Delivery> Turn<'_, D> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver(&mut self, message: Incoming<'_>) {
         // RFC 6455 5.5.1, 7.1.6: once our close frame is out, what the peer still sends may be thrown away.
         if self.core.phase != Phase::Open {
