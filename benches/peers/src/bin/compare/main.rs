@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use options::Options;
 use peers::process;
 use results::{Results, Run};
-use servers::Server;
+use servers::Programs;
 
 fn main() -> ExitCode {
     let options = match Options::parse(lexopt::Parser::from_env()) {
@@ -38,9 +38,12 @@ fn main() -> ExitCode {
 }
 
 fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
+    if cfg!(debug_assertions) {
+        return Err("only a release build measures: cargo run --release".into());
+    }
     process::raise_descriptor_limit()?;
     let programs = servers::build(options)?;
-    let results = measure(options, &programs)?;
+    let results = measure(options, &programs);
 
     let tables = table::all(&results);
     println!("{tables}");
@@ -56,7 +59,8 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
 }
 
 /// Every server once per scenario and round; who goes first changes from round to round.
-fn measure(options: &Options, servers: &[Server]) -> Result<Results, Box<dyn Error>> {
+fn measure(options: &Options, programs: &Programs) -> Results {
+    let servers = &programs.servers;
     let mut runs = Vec::new();
     for number in 1..=options.rounds {
         for scenario in &options.scenarios {
@@ -64,7 +68,8 @@ fn measure(options: &Options, servers: &[Server]) -> Result<Results, Box<dyn Err
                 let server = &servers[(place + number) % servers.len()];
                 let Some(command) = server.command(scenario) else { continue };
                 eprint!("round {number}/{}  {:6} {:26}", options.rounds, scenario.name, server.name);
-                let report = round::run(options, command, scenario).map_err(|error| error.to_string());
+                let report =
+                    round::run(options, &programs.loadgen, command, scenario).map_err(|error| error.to_string());
                 match &report {
                     Ok(report) => eprintln!("{}", table::headline(&report.outcome)),
                     Err(error) => eprintln!("FAILED: {error}"),
@@ -75,5 +80,5 @@ fn measure(options: &Options, servers: &[Server]) -> Result<Results, Box<dyn Err
     }
     let servers = servers.iter().map(|server| server.name.clone()).collect();
     let scenarios = options.scenarios.iter().map(|scenario| scenario.name.to_owned()).collect();
-    Ok(Results { machine: results::machine(), servers, scenarios, runs })
+    Results { machine: results::machine(), servers, scenarios, runs }
 }

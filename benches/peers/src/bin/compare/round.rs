@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,15 +12,20 @@ use peers::report::Report;
 use peers::scenario::Scenario;
 
 use crate::options::Options;
-use crate::servers::{self, CommandLine};
+use crate::servers::CommandLine;
 
 /// So long may a server take until it listens.
 const START: Duration = Duration::from_secs(10);
 
-pub(crate) fn run(options: &Options, line: &CommandLine, scenario: &Scenario) -> Result<Report, Box<dyn Error>> {
+pub(crate) fn run(
+    options: &Options,
+    loadgen: &Path,
+    line: &CommandLine,
+    scenario: &Scenario,
+) -> Result<Report, Box<dyn Error>> {
     let server = Running::start(options, line, scenario)?;
     process::pin(options.generator_core)?;
-    let output = Command::new(servers::release_dir()?.join("loadgen"))
+    let output = Command::new(loadgen)
         .arg(server.addr.to_string())
         .args(["--scenario", scenario.name])
         .args(["--pid", &server.child.id().to_string()])

@@ -1,11 +1,13 @@
 //! The servers by name: what must be built for each, and how it is started.
 
+use std::collections::HashMap;
 use std::env;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use peers::scenario::{Kind, Scenario};
+use serde::Deserialize;
 
 use crate::options::{Options, Purpose};
 
@@ -43,12 +45,14 @@ enum Origin {
     /// This package.
     Here,
     /// The library's examples.
-    Examples,
-    /// A package of this workspace.
-    Peer(&'static str),
+    Example,
+    /// The packages of this workspace.
+    Peer,
 }
 
 pub(crate) const FLOOR: &str = "floor";
+
+const EXAMPLES: [&str; 3] = ["echo", "broadcast", "thread_per_connection"];
 
 /// One worker each; the first word is the program. An empty line: the server does not do that.
 const KNOWN: [Known; 12] = [
@@ -60,57 +64,47 @@ const KNOWN: [Known; 12] = [
     },
     Known {
         name: "threadbare",
-        origin: Origin::Examples,
+        origin: Origin::Example,
         echo: "echo {addr} --workers 1 --max-message 16777216",
         broadcast: "broadcast {addr} --workers 1",
     },
     Known {
         name: "threadbare-channel",
-        origin: Origin::Examples,
+        origin: Origin::Example,
         echo: "echo {addr} --workers 1 --max-message 16777216 --channel",
         broadcast: "broadcast {addr} --workers 1 --channel",
     },
-    Known { name: "threadbare-threads", origin: Origin::Examples, echo: "thread_per_connection {addr}", broadcast: "" },
+    Known { name: "threadbare-threads", origin: Origin::Example, echo: "thread_per_connection {addr}", broadcast: "" },
     Known {
         name: "tokio-tungstenite",
-        origin: Origin::Peer("peer-tokio-tungstenite"),
+        origin: Origin::Peer,
         echo: "peer-tokio-tungstenite {addr}",
         broadcast: "peer-tokio-tungstenite {addr} --mode broadcast",
     },
     Known {
         name: "tokio-tungstenite-forward",
-        origin: Origin::Peer("peer-tokio-tungstenite"),
+        origin: Origin::Peer,
         echo: "peer-tokio-tungstenite {addr} --mode forward",
         broadcast: "",
     },
-    Known {
-        name: "fastwebsockets",
-        origin: Origin::Peer("peer-fastwebsockets"),
-        echo: "peer-fastwebsockets {addr}",
-        broadcast: "",
-    },
-    Known { name: "wtx", origin: Origin::Peer("peer-wtx"), echo: "peer-wtx {addr}", broadcast: "" },
+    Known { name: "fastwebsockets", origin: Origin::Peer, echo: "peer-fastwebsockets {addr}", broadcast: "" },
+    Known { name: "wtx", origin: Origin::Peer, echo: "peer-wtx {addr}", broadcast: "" },
     Known {
         name: "axum",
-        origin: Origin::Peer("peer-axum"),
+        origin: Origin::Peer,
         echo: "peer-axum {addr}",
         broadcast: "peer-axum {addr} --mode broadcast",
     },
-    Known {
-        name: "tungstenite-threads",
-        origin: Origin::Peer("peer-tungstenite"),
-        echo: "peer-tungstenite {addr}",
-        broadcast: "",
-    },
+    Known { name: "tungstenite-threads", origin: Origin::Peer, echo: "peer-tungstenite {addr}", broadcast: "" },
     Known {
         name: "simple-websockets",
-        origin: Origin::Peer("peer-simple-websockets"),
+        origin: Origin::Peer,
         echo: "peer-simple-websockets {addr}",
         broadcast: "peer-simple-websockets {addr} --mode broadcast",
     },
     Known {
         name: "ws-rs",
-        origin: Origin::Peer("peer-ws-rs"),
+        origin: Origin::Peer,
         echo: "peer-ws-rs {addr}",
         broadcast: "peer-ws-rs {addr} --mode broadcast",
     },
@@ -120,8 +114,14 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     KNOWN.iter().map(|known| known.name)
 }
 
+/// What is measured with, and what is measured.
+pub(crate) struct Programs {
+    pub(crate) loadgen: PathBuf,
+    pub(crate) servers: Vec<Server>,
+}
+
 /// Builds what is asked for and answers what could be built; says loudly what could not.
-pub(crate) fn build(options: &Options) -> Result<Vec<Server>, Box<dyn Error>> {
+pub(crate) fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
     if let Some(name) = options.servers.iter().find(|name| !names().any(|known| known == *name)) {
         let known: Vec<_> = names().collect();
         return Err(format!("there is no server {name:?}; there are {}", known.join(", ")).into());
@@ -129,37 +129,28 @@ pub(crate) fn build(options: &Options) -> Result<Vec<Server>, Box<dyn Error>> {
     let wanted = |known: &&Known| known.name == FLOOR || options.servers.iter().any(|name| name == known.name);
     let wanted: Vec<&Known> = KNOWN.iter().filter(wanted).collect();
 
-    let release = release_dir()?;
-    let target = release.parent().ok_or("the target directory has no name")?;
+    // All peers or none: what is built for one would be built again, with other features, for another.
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    cargo(here, target, &["--package", "peers", "--bin", "loadgen", "--bin", "floor"])?;
-    let examples = options.examples_dir.clone().unwrap_or_else(|| release.join("examples"));
-    if options.examples_dir.is_none() && wanted.iter().any(|known| known.origin == Origin::Examples) {
-        let names = ["--example", "echo", "--example", "broadcast", "--example", "thread_per_connection"];
-        cargo(&here.join("../.."), target, &names)?;
+    let peers = wanted.iter().any(|known| known.origin == Origin::Peer);
+    let own = if peers { ["--workspace", "--keep-going"] } else { ["--package", "peers"] };
+    let mut programs = cargo_build(here, &own)?;
+    if wanted.iter().any(|known| known.origin == Origin::Example) {
+        match &options.examples_dir {
+            Some(dir) => programs.extend(EXAMPLES.map(|name| (name.to_owned(), dir.join(name)))),
+            None => {
+                let names: Vec<_> = EXAMPLES.iter().flat_map(|name| ["--example", name]).collect();
+                programs.extend(cargo_build(&here.join("../.."), &names)?);
+            }
+        }
     }
 
     let mut servers = Vec::new();
     for known in wanted {
-        let dir = match known.origin {
-            Origin::Here => &release,
-            Origin::Examples => &examples,
-            Origin::Peer(package) => match cargo(here, target, &["--package", package]) {
-                Ok(()) => &release,
-                Err(error) => {
-                    eprintln!("NOT MEASURED: {}: {error}", known.name);
-                    continue;
-                }
-            },
-        };
-        let echo = command_line(dir, known.echo);
-        let broadcast = command_line(dir, known.broadcast);
-        for program in [&echo, &broadcast].into_iter().flatten().filter_map(|line| line.first()) {
-            if !Path::new(program).exists() {
-                return Err(format!("{}: there is no {program}", known.name).into());
-            }
+        let line = |words: &str| command_line(&programs, words);
+        match (line(known.echo), line(known.broadcast)) {
+            (Ok(echo), Ok(broadcast)) => servers.push(Server { name: known.name.to_owned(), echo, broadcast }),
+            (Err(error), _) | (_, Err(error)) => eprintln!("NOT MEASURED: {}: {error}", known.name),
         }
-        servers.push(Server { name: known.name.to_owned(), echo, broadcast });
     }
     for given in &options.commands {
         let at = servers.iter().position(|server| server.name == given.name).unwrap_or_else(|| {
@@ -171,36 +162,52 @@ pub(crate) fn build(options: &Options) -> Result<Vec<Server>, Box<dyn Error>> {
             Purpose::Broadcast => servers[at].broadcast = Some(given.command.clone()),
         }
     }
-    Ok(servers)
+    let loadgen = programs.remove("loadgen").ok_or("the load generator could not be built")?;
+    Ok(Programs { loadgen, servers })
 }
 
-fn command_line(dir: &Path, words: &str) -> Option<CommandLine> {
+/// The programs by their names.
+type Built = HashMap<String, PathBuf>;
+
+/// `None` for a server that does not do it; an error if its program is missing.
+fn command_line(programs: &Built, words: &str) -> Result<Option<CommandLine>, String> {
     let mut line: CommandLine = words.split_whitespace().map(str::to_owned).collect();
-    let program = line.first_mut()?;
-    *program = dir.join(&*program).display().to_string();
-    Some(line)
-}
-
-/// Where this program lies, and the others with it.
-pub(crate) fn release_dir() -> Result<PathBuf, Box<dyn Error>> {
-    let own = env::current_exe()?;
-    let dir = own.parent().ok_or("this program is in no directory")?;
-    if !dir.ends_with("release") {
-        return Err("only a release build measures: cargo run --release".into());
+    let Some(program) = line.first_mut() else { return Ok(None) };
+    match programs.get(program).filter(|path| path.exists()) {
+        Some(path) => *program = path.display().to_string(),
+        None => return Err(format!("its program {program} is missing")),
     }
-    Ok(dir.to_owned())
+    Ok(Some(line))
 }
 
-fn cargo(package: &Path, target: &Path, what: &[&str]) -> Result<(), String> {
+/// Answers the programs that could be built, which are not all of them if cargo says that it failed.
+fn cargo_build(package: &Path, what: &[&str]) -> Result<Built, Box<dyn Error>> {
+    eprintln!("building {} in {}", what.join(" "), package.display());
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
-    command.args(["build", "--release", "--quiet", "--manifest-path"]).arg(package.join("Cargo.toml"));
-    let status = command.arg("--target-dir").arg(target).args(what).status();
-    let words = what.join(" ");
-    eprintln!("built {words}");
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("cargo build {words}: {status}")),
-        Err(error) => Err(format!("cargo build {words}: {error}")),
+    command.args(["build", "--release", "--quiet", "--message-format=json-render-diagnostics", "--manifest-path"]);
+    let output = command.arg(package.join("Cargo.toml")).args(what).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        eprintln!("NOT ALL COULD BE BUILT: cargo build {}: {}", what.join(" "), output.status);
     }
+    let mut built = Built::new();
+    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let artifact: Artifact = serde_json::from_slice(line)?;
+        if let (Some(target), Some(executable)) = (artifact.target, artifact.executable) {
+            built.insert(target.name, executable);
+        }
+    }
+    Ok(built)
+}
+
+/// Of cargo's messages, what is of interest here.
+#[derive(Deserialize)]
+struct Artifact {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
 }
