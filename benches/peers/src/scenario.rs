@@ -81,7 +81,10 @@ impl Scenario {
     /// In words, for the table.
     #[must_use]
     pub fn title(&self) -> String {
-        let connections = self.connections;
+        let connections = match self.connections {
+            1 => "1 connection".to_owned(),
+            many => format!("{} connections", thousands(many)),
+        };
         let kind = match self.opcode {
             Opcode::Text => "text",
             Opcode::Binary => "binary",
@@ -92,11 +95,23 @@ impl Scenario {
             size => format!("{size} B {kind}"),
         };
         match self.kind {
-            Kind::Echo { in_flight } => format!("echo, {connections} connections, {size}, {in_flight} in flight"),
-            Kind::OpenLoop { rate } => format!("echo at {rate} messages/s, {connections} connections, {size}"),
-            Kind::FanOut { in_flight } => format!("fan-out to {connections}, {size}, {in_flight} in flight"),
-            Kind::Connect => format!("connect, open, drop; {connections} at a time"),
-            Kind::Idle => format!("{connections} idle connections"),
+            Kind::Echo { in_flight } => format!("echo, {connections}, {size}, {in_flight} in flight"),
+            Kind::OpenLoop { rate } => {
+                format!("echo at {} messages/s, {connections}, {size}", thousands(rate as usize))
+            }
+            Kind::FanOut { in_flight } => {
+                format!("fan-out to {}, {size}, {in_flight} in flight", thousands(self.connections))
+            }
+            Kind::Connect => format!("connect, open, drop; {} at a time", self.connections),
+            Kind::Idle => format!("{} idle connections", thousands(self.connections)),
         }
+    }
+}
+
+/// Below a million.
+fn thousands(count: usize) -> String {
+    match count {
+        count if count < 1_000 => count.to_string(),
+        count => format!("{},{:03}", count / 1_000, count % 1_000),
     }
 }

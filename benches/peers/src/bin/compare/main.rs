@@ -61,6 +61,10 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
 /// Every server once per scenario and round; who goes first changes from round to round.
 fn measure(options: &Options, programs: &Programs) -> Results {
     let servers = &programs.servers;
+    let machine = results::machine();
+    if machine.is_busy() {
+        eprintln!("OTHERS ARE AT WORK HERE: the load average is {}; expect noise", machine.load_average);
+    }
     let mut runs = Vec::new();
     for number in 1..=options.rounds {
         for scenario in &options.scenarios {
@@ -80,5 +84,5 @@ fn measure(options: &Options, programs: &Programs) -> Results {
     }
     let servers = servers.iter().map(|server| server.name.clone()).collect();
     let scenarios = options.scenarios.iter().map(|scenario| scenario.name.to_owned()).collect();
-    Results { machine: results::machine(), servers, scenarios, runs }
+    Results { machine, servers, scenarios, runs }
 }

@@ -24,6 +24,7 @@ const NAMES: i32 = 180;
 const PANEL: i32 = 185;
 const VALUE: i32 = 48;
 const HEAD: i32 = 76;
+const TITLE: i32 = 740;
 const ROW: i32 = 20;
 
 /// A panel: its heading in two lines, and a value for each server.
@@ -41,11 +42,15 @@ pub(crate) fn cost(results: &Results, path: &Path) -> Result<(), Box<dyn Error>>
 
 /// Latencies at one rate over more and more connections.
 pub(crate) fn sweep(results: &Results, path: &Path) -> Result<(), Box<dyn Error>> {
-    let title = "p99 latency at 20,000 messages/s, microseconds (logarithmic; shorter is better)";
+    let title = "p99 latency at 20,000 messages/s (logarithmic; shorter is better)";
     let panels = panels(results, &SWEEP, |server, scenario| {
         results.load(server, scenario, |load| load.latency_us.p99).filter(|latency| *latency > 0.0)
     });
-    draw(path, title, &results.servers, &panels, |micros| format!("{micros:.0}"), |least| least / 2.0)
+    draw(path, title, &results.servers, &panels, latency, |least| least / 2.0)
+}
+
+fn latency(micros: f64) -> String {
+    if micros < 1e4 { format!("{micros:.0} us") } else { format!("{:.0} ms", micros / 1e3) }
 }
 
 fn panels(results: &Results, names: &[&str], value: impl Fn(&str, &str) -> Option<f64>) -> Vec<Panel> {
@@ -56,10 +61,8 @@ fn panels(results: &Results, names: &[&str], value: impl Fn(&str, &str) -> Optio
         let (what, how) = title.split_once(", ").unwrap_or((&title, ""));
         let (connections, message) = how.split_once(", ").unwrap_or((how, ""));
         let values = results.servers.iter().map(|server| value(server, name)).collect();
-        let heading = match what.starts_with("echo") {
-            true => [connections.to_owned(), message.to_owned()],
-            false => [what.to_owned(), how.to_owned()],
-        };
+        let heading = if what.starts_with("echo") { [connections, message] } else { [what, how] };
+        let heading = [format!("{name}: {}", heading[0]), heading[1].to_owned()];
         Some(Panel { heading, values })
     };
     measured.filter_map(panel).collect()
@@ -82,7 +85,7 @@ fn draw(
     let base = base(least);
     let shown: Vec<usize> =
         (0..servers.len()).filter(|&server| panels.iter().any(|panel| panel.values[server].is_some())).collect();
-    let width = NAMES + PANEL * panels.len() as i32;
+    let width = TITLE.max(NAMES + PANEL * panels.len() as i32);
     let height = HEAD + ROW * shown.len() as i32 + 6;
     let area = SVGBackend::new(path, (width as u32, height as u32)).into_drawing_area();
     write(&area, title, (8, 14), 16, HPos::Left)?;

@@ -10,6 +10,9 @@ use crate::servers::FLOOR;
 /// A cell whose rounds are further apart, relative to their median, is marked.
 const NOISY: f64 = 0.25;
 
+/// A load average above this means that the cores are not ours alone.
+const BUSY: f64 = 1.0;
+
 #[derive(Serialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
@@ -23,6 +26,14 @@ pub(crate) struct Machine {
     pub(crate) cpu: String,
     pub(crate) cores: usize,
     pub(crate) kernel: String,
+    /// Of the minute before the first round: whether anybody else was at work.
+    pub(crate) load_average: f64,
+}
+
+impl Machine {
+    pub(crate) fn is_busy(&self) -> bool {
+        self.load_average > BUSY
+    }
 }
 
 #[derive(Serialize)]
@@ -121,10 +132,12 @@ pub(crate) fn machine() -> Machine {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     Machine {
         cpu: model.map_or("unknown", |(_, name)| name).trim().to_owned(),
         cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
         kernel: kernel.trim().to_owned(),
+        load_average: load.split_whitespace().next().and_then(|minute| minute.parse().ok()).unwrap_or(f64::NAN),
     }
 }
 
