@@ -1,4 +1,5 @@
 //! ws-rs, with room for the connections, and frames as large as the messages that it echoes.
+#![expect(clippy::result_large_err, reason = "ws::Error is as large as it is")]
 
 use std::error::Error;
 use std::process::ExitCode;
