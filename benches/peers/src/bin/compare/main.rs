@@ -1,0 +1,88 @@
+//! Measures servers against each other and against the raw floor, in interleaved rounds.
+
+mod options;
+mod plot;
+mod results;
+mod round;
+mod servers;
+mod table;
+
+use std::error::Error;
+use std::fs;
+use std::process::ExitCode;
+
+use options::Options;
+use peers::process;
+use results::{Results, Run};
+use servers::Programs;
+
+fn main() -> ExitCode {
+    let options = match Options::parse(lexopt::Parser::from_env()) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{}", options::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("error: {error}\n\n{}", options::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match compare(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
+    if cfg!(debug_assertions) {
+        return Err("only a release build measures: cargo run --release".into());
+    }
+    process::raise_descriptor_limit()?;
+    let programs = servers::build(options)?;
+    let results = measure(options, &programs);
+
+    let tables = table::all(&results);
+    println!("{tables}");
+    fs::create_dir_all(&options.out)?;
+    let path = |extension: &str| options.out.join(format!("{}.{extension}", options.name));
+    let json = serde_json::json!({ "cells": results.cells(), "rounds": results });
+    fs::write(path("json"), serde_json::to_string_pretty(&json)?)?;
+    fs::write(path("md"), tables)?;
+    plot::cost(&results, &path("svg"))?;
+    plot::sweep(&results, &options.out.join(format!("{}-latency.svg", options.name)))?;
+    println!("written to {}", options.out.display());
+    Ok(())
+}
+
+/// Every server once per scenario and round; who goes first changes from round to round.
+fn measure(options: &Options, programs: &Programs) -> Results {
+    let servers = &programs.servers;
+    let machine = results::machine();
+    if machine.is_busy() {
+        eprintln!("OTHERS ARE AT WORK HERE: the load average is {}; expect noise", machine.load_average);
+    }
+    let mut runs = Vec::new();
+    for number in 1..=options.rounds {
+        for scenario in &options.scenarios {
+            for place in 0..servers.len() {
+                let server = &servers[(place + number) % servers.len()];
+                let Some(command) = server.command(scenario) else { continue };
+                eprint!("round {number}/{}  {:6} {:26}", options.rounds, scenario.name, server.name);
+                let report =
+                    round::run(options, &programs.loadgen, command, scenario).map_err(|error| error.to_string());
+                match &report {
+                    Ok(report) => eprintln!("{}", table::headline(&report.outcome)),
+                    Err(error) => eprintln!("FAILED: {error}"),
+                }
+                runs.push(Run { round: number, server: server.name.clone(), scenario: scenario.name.into(), report });
+            }
+        }
+    }
+    let servers = servers.iter().map(|server| server.name.clone()).collect();
+    let scenarios = options.scenarios.iter().map(|scenario| scenario.name.to_owned()).collect();
+    Results { machine, servers, scenarios, runs }
+}

@@ -1,0 +1,143 @@
+//! The command line.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use lexopt::prelude::*;
+use peers::scenario::{self, Scenario};
+
+use crate::servers;
+
+pub(crate) const USAGE: &str = "\
+Measures WebSocket servers against each other and against the raw floor.
+
+Usage: compare [OPTIONS]
+
+  --short                 a few servers and scenarios in under three minutes
+  --only E1,E2            these scenarios alone, of E1 E2 E3 E4 E5 E6 E7 F1 F1b F2 R1 S1 S10 S10000 H1 I1
+  --servers a,b           these servers alone; the floor is always measured. --list names them
+  --command 'NAME=CMD'    one more server for all scenarios but the fan-outs, such as 'node=node echo.js {addr}'.
+                          {addr}, {host} and {port} are replaced; split at blanks, run without a shell
+  --broadcast-command 'NAME=CMD'
+                          the same for the fan-outs
+  --rounds N              how often everything is measured (default 5)
+  --seconds S             how long each time (default 1.5)
+  --warm-up S             and before that (default 0.3)
+  --examples-dir DIR      the library's examples, built with --release (default: build them)
+  --server-core N         (default 0)
+  --generator-core N      (default 1)
+  --out DIR               where results go (default benches/results)
+  --name NAME             what they are called (default peers; short with --short)
+  --list                  the names of servers and scenarios
+  --help                  this text
+";
+
+pub(crate) struct Options {
+    pub(crate) scenarios: Vec<Scenario>,
+    /// Those known by name.
+    pub(crate) servers: Vec<String>,
+    /// Those given as a command line.
+    pub(crate) commands: Vec<Given>,
+    pub(crate) rounds: usize,
+    pub(crate) seconds: f64,
+    pub(crate) warm_up: f64,
+    pub(crate) examples_dir: Option<PathBuf>,
+    pub(crate) server_core: usize,
+    pub(crate) generator_core: usize,
+    pub(crate) out: PathBuf,
+    pub(crate) name: String,
+}
+
+/// A server that is not one of ours.
+pub(crate) struct Given {
+    pub(crate) name: String,
+    pub(crate) purpose: Purpose,
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Echo,
+    Broadcast,
+}
+
+const SHORT_SCENARIOS: &str = "E1,E2,E7,F1b,R1,H1";
+const SHORT_SERVERS: &str = "threadbare,threadbare-channel,tokio-tungstenite";
+
+impl Options {
+    /// `None` to `--help` and `--list`, which prints.
+    pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Box<dyn Error>> {
+        let out = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results"));
+        let (mut short, mut only, mut servers, mut commands) = (false, None, None, Vec::new());
+        let (mut rounds, mut seconds, mut warm_up, mut name) = (None, None, None, None);
+        let (mut examples_dir, mut server_core, mut generator_core, mut out) = (None, 0, 1, out);
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Long("short") => short = true,
+                Long("only") => only = Some(parser.value()?.string()?),
+                Long("servers") => servers = Some(parser.value()?.string()?),
+                Long("command") => commands.push(given(&parser.value()?.string()?, Purpose::Echo)?),
+                Long("broadcast-command") => commands.push(given(&parser.value()?.string()?, Purpose::Broadcast)?),
+                Long("rounds") => rounds = Some(parser.value()?.parse()?),
+                Long("seconds") => seconds = Some(parser.value()?.parse()?),
+                Long("warm-up") => warm_up = Some(parser.value()?.parse()?),
+                Long("examples-dir") => examples_dir = Some(PathBuf::from(parser.value()?)),
+                Long("server-core") => server_core = parser.value()?.parse()?,
+                Long("generator-core") => generator_core = parser.value()?.parse()?,
+                Long("out") => out = PathBuf::from(parser.value()?),
+                Long("name") => name = Some(parser.value()?.string()?),
+                Long("list") => {
+                    list();
+                    return Ok(None);
+                }
+                Short('h') | Long("help") => return Ok(None),
+                _ => return Err(arg.unexpected().into()),
+            }
+        }
+        let only = only.or_else(|| short.then(|| SHORT_SCENARIOS.to_owned()));
+        let scenarios = match only {
+            Some(names) => names.split(',').map(Scenario::named).collect::<Result<_, _>>()?,
+            None => scenario::ALL.to_vec(),
+        };
+        let servers = servers.or_else(|| short.then(|| SHORT_SERVERS.to_owned()));
+        let servers = match servers {
+            Some(names) => names.split(',').map(str::to_owned).collect(),
+            None => servers::names().map(str::to_owned).collect(),
+        };
+        let rounds = rounds.unwrap_or(if short { 3 } else { 5 });
+        if rounds == 0 {
+            return Err("--rounds: at least 1".into());
+        }
+        Ok(Some(Options {
+            scenarios,
+            servers,
+            commands,
+            rounds,
+            seconds: seconds.unwrap_or(if short { 1.0 } else { 1.5 }),
+            warm_up: warm_up.unwrap_or(0.3),
+            examples_dir,
+            server_core,
+            generator_core,
+            out,
+            name: name.unwrap_or_else(|| if short { "short" } else { "peers" }.to_owned()),
+        }))
+    }
+}
+
+fn given(text: &str, purpose: Purpose) -> Result<Given, String> {
+    let (name, command) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=COMMAND"))?;
+    let command: Vec<_> = command.split_whitespace().map(str::to_owned).collect();
+    if name.is_empty() || !command.iter().any(|word| word.contains("{addr}") || word.contains("{port}")) {
+        return Err(format!("{text:?}: NAME=COMMAND with {{addr}} or {{port}} in it is needed"));
+    }
+    Ok(Given { name: name.to_owned(), purpose, command })
+}
+
+fn list() {
+    for name in servers::names() {
+        println!("{name}");
+    }
+    for scenario in scenario::ALL {
+        println!("{:7} {}", scenario.name, scenario.title());
+    }
+}

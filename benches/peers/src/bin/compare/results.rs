@@ -1,0 +1,154 @@
+//! What all rounds found, and what is made of it.
+
+use std::fs;
+
+use peers::report::{Load, Outcome, Report};
+use serde::Serialize;
+
+use crate::servers::FLOOR;
+
+/// A cell whose rounds are further apart, relative to their median, is marked.
+const NOISY: f64 = 0.25;
+
+/// A load average above this means that the cores are not ours alone.
+const BUSY: f64 = 1.0;
+
+#[derive(Serialize)]
+pub(crate) struct Results {
+    pub(crate) machine: Machine,
+    pub(crate) servers: Vec<String>,
+    pub(crate) scenarios: Vec<String>,
+    pub(crate) runs: Vec<Run>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Machine {
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) kernel: String,
+    /// Of the minute before the first round: whether anybody else was at work.
+    pub(crate) load_average: f64,
+}
+
+impl Machine {
+    pub(crate) fn is_busy(&self) -> bool {
+        self.load_average > BUSY
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct Run {
+    pub(crate) round: usize,
+    pub(crate) server: String,
+    pub(crate) scenario: String,
+    pub(crate) report: Result<Report, String>,
+}
+
+/// A server in a scenario, over all rounds.
+#[derive(Serialize)]
+pub(crate) struct Cell {
+    pub(crate) server: String,
+    pub(crate) scenario: String,
+    /// The scenario's figure: nanoseconds of CPU time for a message, or bytes for a connection.
+    pub(crate) median: f64,
+    /// Median over the rounds of its ratio to the floor in the same round.
+    pub(crate) ratio: Option<f64>,
+    pub(crate) noisy: bool,
+    /// Rounds that failed, of how many.
+    pub(crate) failed: usize,
+    pub(crate) rounds: usize,
+}
+
+impl Results {
+    /// `None` where the server was not measured; its `median` is not a number if all rounds failed.
+    pub(crate) fn cell(&self, server: &str, scenario: &str) -> Option<Cell> {
+        let runs: Vec<&Run> = self.of(server, scenario).collect();
+        if runs.is_empty() {
+            return None;
+        }
+        let values: Vec<f64> = runs.iter().filter_map(|run| figure(run)).collect();
+        let ratio = |run: &&Run| {
+            let floor = self.of(FLOOR, scenario).find(|floor| floor.round == run.round)?;
+            Some(figure(run)? / figure(floor)?)
+        };
+        let ratios: Vec<f64> = runs.iter().filter_map(ratio).filter(|ratio| ratio.is_finite()).collect();
+        let spread = |values: &[f64]| {
+            let most = values.iter().copied().fold(f64::MIN, f64::max);
+            let least = values.iter().copied().fold(f64::MAX, f64::min);
+            (most - least) / median(values)
+        };
+        Some(Cell {
+            server: server.to_owned(),
+            scenario: scenario.to_owned(),
+            median: median(&values),
+            ratio: (!ratios.is_empty()).then(|| median(&ratios)),
+            noisy: !values.is_empty() && spread(&values) > NOISY,
+            failed: runs.len() - values.len(),
+            rounds: runs.len(),
+        })
+    }
+
+    /// Every cell that was measured.
+    pub(crate) fn cells(&self) -> Vec<Cell> {
+        let cells = |server| self.scenarios.iter().filter_map(move |scenario| self.cell(server, scenario));
+        self.servers.iter().flat_map(|server| cells(server)).collect()
+    }
+
+    /// Median over the rounds of something in the reports of a run that sent messages.
+    pub(crate) fn load(&self, server: &str, scenario: &str, field: impl Fn(&Load) -> f64) -> Option<f64> {
+        let value = |run: &Run| match &run.report.as_ref().ok()?.outcome {
+            Outcome::Load(load) => Some(field(load)),
+            Outcome::Memory(_) => None,
+        };
+        let values: Vec<f64> = self.of(server, scenario).filter_map(value).collect();
+        (!values.is_empty()).then(|| median(&values))
+    }
+
+    fn of(&self, server: &str, scenario: &str) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(move |run| run.server == server && run.scenario == scenario)
+    }
+}
+
+fn figure(run: &Run) -> Option<f64> {
+    Some(match &run.report.as_ref().ok()?.outcome {
+        Outcome::Load(load) => load.cpu_ns_per_message,
+        Outcome::Memory(memory) => memory.fresh.resident,
+    })
+}
+
+/// Not a number if there are none.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        len if len % 2 == 1 => sorted[middle],
+        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+    }
+}
+
+pub(crate) fn machine() -> Machine {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    Machine {
+        cpu: model.map_or("unknown", |(_, name)| name).trim().to_owned(),
+        cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+        kernel: kernel.trim().to_owned(),
+        load_average: load.split_whitespace().next().and_then(|minute| minute.parse().ok()).unwrap_or(f64::NAN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(&[]).is_nan());
+    }
+}

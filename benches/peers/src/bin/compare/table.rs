@@ -1,0 +1,112 @@
+//! The results as Markdown.
+
+use std::fmt::Write;
+
+use peers::report::Outcome;
+use peers::scenario::{Kind, Scenario};
+
+use crate::results::Results;
+
+/// All tables, with what each scenario is.
+pub(crate) fn all(results: &Results) -> String {
+    let machine = &results.machine;
+    let mut text = format!("{}, {} cores, Linux {}\n\n", machine.cpu, machine.cores, machine.kernel);
+    if machine.is_busy() {
+        let _ = writeln!(text, "**Others were at work (load average {}): noisy.**\n", machine.load_average);
+    }
+    text += "Server CPU time for each message (I1: memory for each connection), and its ratio to the raw floor.\n";
+    text += "`~`: the rounds are more than 25 % apart; `!n`: n rounds failed; `-`: the server does not do that.\n\n";
+    text += &table(results, &results.scenarios, |server, scenario| cost(results, server, scenario));
+
+    let loaded = scenarios(results, |kind| matches!(kind, Kind::Echo { .. } | Kind::FanOut { .. } | Kind::Connect));
+    if !loaded.is_empty() {
+        text += "\nMessages each second; for H1 connections. In parentheses how much of its core the server used.\n\n";
+        text += &table(results, &loaded, |server, scenario| {
+            let rate = results.load(server, scenario, |load| load.messages_per_second)?;
+            let cores = results.load(server, scenario, |load| load.server_cores)?;
+            Some(format!("{} ({:.0} %)", count(rate), cores * 100.0))
+        });
+    }
+    let open = scenarios(results, |kind| matches!(kind, Kind::OpenLoop { .. }));
+    if !open.is_empty() {
+        text += "\nLatency from when a message was due, in microseconds: p50 / p99 / p99.9.\n\n";
+        text += &table(results, &open, |server, scenario| {
+            let p50 = results.load(server, scenario, |load| load.latency_us.p50)?;
+            let p99 = results.load(server, scenario, |load| load.latency_us.p99)?;
+            let p999 = results.load(server, scenario, |load| load.latency_us.p999)?;
+            Some(format!("{p50:.0} / {p99:.0} / {p999:.0}"))
+        });
+    }
+    text.push('\n');
+    for scenario in results.scenarios.iter().filter_map(|name| Scenario::named(name).ok()) {
+        let _ = writeln!(text, "* {}: {}", scenario.name, scenario.title());
+    }
+    text
+}
+
+fn scenarios(results: &Results, wanted: impl Fn(Kind) -> bool) -> Vec<String> {
+    let wanted = |name: &&String| Scenario::named(name).is_ok_and(|scenario| wanted(scenario.kind));
+    results.scenarios.iter().filter(wanted).cloned().collect()
+}
+
+fn table(results: &Results, scenarios: &[String], cell: impl Fn(&str, &str) -> Option<String>) -> String {
+    let mut text = format!("| server | {} |\n|---|{}\n", scenarios.join(" | "), "---|".repeat(scenarios.len()));
+    for server in &results.servers {
+        let cells: Vec<_> = scenarios.iter().map(|name| cell(server, name).unwrap_or_else(|| "-".to_owned())).collect();
+        let _ = writeln!(text, "| {server} | {} |", cells.join(" | "));
+    }
+    text
+}
+
+fn cost(results: &Results, server: &str, scenario: &str) -> Option<String> {
+    let cell = results.cell(server, scenario)?;
+    if cell.failed == cell.rounds {
+        return Some("failed".to_owned());
+    }
+    let value = match Scenario::named(scenario).map(|scenario| scenario.kind) {
+        Ok(Kind::Idle) => bytes(cell.median),
+        _ => nanos(cell.median),
+    };
+    let ratio = cell.ratio.map_or_else(String::new, |ratio| format!(" ({ratio:.2})"));
+    let noisy = if cell.noisy { "~" } else { "" };
+    let failed = if cell.failed > 0 { format!(" !{}", cell.failed) } else { String::new() };
+    Some(format!("{noisy}{value}{ratio}{failed}"))
+}
+
+/// A run in a line, to show that it goes on.
+pub(crate) fn headline(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Load(load) => format!(
+            "{:>9} a message, {:>6}/s, p99 {:.0} us",
+            nanos(load.cpu_ns_per_message),
+            count(load.messages_per_second),
+            load.latency_us.p99
+        ),
+        Outcome::Memory(memory) => format!(
+            "{:>9} a connection, {} after an echo, {} threads",
+            bytes(memory.fresh.resident),
+            bytes(memory.after_echo.resident),
+            memory.threads
+        ),
+    }
+}
+
+fn nanos(nanos: f64) -> String {
+    match nanos {
+        nanos if nanos < 1e3 => format!("{nanos:.0} ns"),
+        nanos if nanos < 1e6 => format!("{:.2} us", nanos / 1e3),
+        nanos => format!("{:.2} ms", nanos / 1e6),
+    }
+}
+
+fn bytes(bytes: f64) -> String {
+    if bytes < 10_000.0 { format!("{bytes:.0} B") } else { format!("{:.1} kB", bytes / 1e3) }
+}
+
+fn count(count: f64) -> String {
+    match count {
+        count if count < 1e3 => format!("{count:.0}"),
+        count if count < 1e6 => format!("{:.1}k", count / 1e3),
+        count => format!("{:.2}M", count / 1e6),
+    }
+}

@@ -1,0 +1,117 @@
+//! Opening connections, many at a time.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use peers::handshake;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::PATIENCE;
+
+/// How many opening handshakes are under way at a time.
+const WINDOW: usize = 128;
+
+/// How many connections one source address makes; the system's range of ports has 28,232 by default.
+const PER_SOURCE: usize = 20_000;
+
+/// A connection whose opening handshake is under way.
+pub(crate) struct Dial {
+    stream: TcpStream,
+    request: Rc<str>,
+    sent: usize,
+    response: Vec<u8>,
+}
+
+impl Dial {
+    /// Starts the `index`th connection; `token` is what `poll` will say.
+    pub(crate) fn start(
+        poll: &Poll,
+        token: Token,
+        index: usize,
+        addr: SocketAddr,
+        request: &Rc<str>,
+    ) -> io::Result<Dial> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        // A reset when it is dropped: thousands of ports in TIME_WAIT would be missing in the next run.
+        SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+        if let (source @ 1.., true) = (index / PER_SOURCE, addr.ip().is_loopback() && addr.is_ipv4()) {
+            let last = u8::try_from(source + 1).map_err(io::Error::other)?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into())?;
+        }
+        match socket.connect(&addr.into()) {
+            Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => return Err(error),
+            _ => {}
+        }
+        let mut stream = TcpStream::from_std(socket.into());
+        poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Dial { stream, request: Rc::clone(request), sent: 0, response: Vec::new() })
+    }
+
+    /// Goes on as far as the socket lets it; answers whether the connection is open.
+    pub(crate) fn advance(&mut self) -> io::Result<bool> {
+        while self.sent < self.request.len() {
+            match self.stream.write(&self.request.as_bytes()[self.sent..]) {
+                Ok(written) => self.sent += written,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let mut chunk = [0; 2048];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(io::Error::other("the server closed the connection before it was open")),
+                Ok(read) => self.response.extend_from_slice(&chunk[..read]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            if self.response.ends_with(handshake::END) {
+                handshake::check(&self.response).map_err(io::Error::other)?;
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The open connection, still registered.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+}
+
+/// Opens `count` connections; each has its place in the answer as its token.
+pub(crate) fn open_all(poll: &mut Poll, addr: SocketAddr, count: usize) -> io::Result<Vec<TcpStream>> {
+    let request = Rc::from(handshake::request(&addr.to_string()));
+    let mut dials: Vec<Option<Dial>> = Vec::with_capacity(count);
+    let mut streams: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();
+    let mut open = 0;
+    let mut events = Events::with_capacity(WINDOW);
+    let mut last_progress = Instant::now();
+    while open < count {
+        while dials.len() < count && dials.len() - open < WINDOW {
+            let index = dials.len();
+            dials.push(Some(Dial::start(poll, Token(index), index, addr, &request)?));
+        }
+        poll.poll(&mut events, Some(PATIENCE))?;
+        for event in &events {
+            let Token(index) = event.token();
+            let Some(dial) = &mut dials[index] else { continue };
+            if dial.advance().map_err(|error| io::Error::other(format!("connection {index}: {error}")))? {
+                streams[index] = dials[index].take().map(Dial::into_stream);
+                open += 1;
+                last_progress = Instant::now();
+            }
+        }
+        if last_progress.elapsed() > PATIENCE {
+            let text = format!("no connection was opened for {PATIENCE:?}; {open} of {count} are open");
+            return Err(io::Error::new(ErrorKind::TimedOut, text));
+        }
+    }
+    Ok(streams.into_iter().flatten().collect())
+}

@@ -1,0 +1,72 @@
+//! What a connection costs that does nothing.
+
+use std::error::Error;
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+use peers::process::{self, Process};
+use peers::report::{Memory, Outcome, PerConnection};
+
+use crate::connection::{BUFFER, Connection};
+use crate::{PATIENCE, Run};
+
+/// The server's memory is read when it has used no more than [`QUIET`] of CPU time in this one.
+const SETTLE: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_millis(1);
+
+pub(crate) fn run(run: &Run) -> Result<Outcome, Box<dyn Error>> {
+    let mut poll = Poll::new()?;
+    let before = settled(&run.server)?;
+    let mut connections = Connection::open(&mut poll, run, 0)?;
+    let fresh = settled(&run.server)?;
+    echo_once(&mut poll, &mut connections)?;
+    let after_echo = settled(&run.server)?;
+    let growth = |now: u64, before: u64| (now as f64 - before as f64) / connections.len() as f64;
+    let per_connection = |now: process::Memory| PerConnection {
+        anonymous: growth(now.anonymous, before.anonymous),
+        resident: growth(now.resident, before.resident),
+    };
+    Ok(Outcome::Memory(Memory {
+        fresh: per_connection(fresh),
+        after_echo: per_connection(after_echo),
+        threads: after_echo.threads,
+    }))
+}
+
+fn settled(server: &Process) -> io::Result<process::Memory> {
+    let start = Instant::now();
+    let mut cpu = server.cost()?.cpu;
+    while start.elapsed() < PATIENCE {
+        thread::sleep(SETTLE);
+        let now = server.cost()?.cpu;
+        if now - cpu <= QUIET {
+            return server.memory();
+        }
+        cpu = now;
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("the server is still busy after {PATIENCE:?}")))
+}
+
+fn echo_once(poll: &mut Poll, connections: &mut [Connection]) -> io::Result<()> {
+    for connection in &mut *connections {
+        connection.send(1)?;
+    }
+    let mut buffer = vec![0; BUFFER];
+    let mut events = Events::with_capacity(1024);
+    let mut answers = 0;
+    while answers < connections.len() {
+        poll.poll(&mut events, Some(PATIENCE))?;
+        if events.is_empty() {
+            let text = format!("{answers} of {} connections had an answer", connections.len());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        for event in &events {
+            let Token(index) = event.token();
+            answers += connections[index].receive(&mut buffer)?;
+            connections[index].flush()?;
+        }
+    }
+    Ok(())
+}

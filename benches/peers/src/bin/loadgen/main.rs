@@ -1,0 +1,133 @@
+//! Loads a WebSocket server with one scenario and prints what it found as one line of JSON.
+//!
+//! One thread, frames that are encoded beforehand, and no wait for readiness: while it measures it asks the kernel again
+//! and again, so that the server is not charged for waking it.
+
+mod connect;
+mod connection;
+mod dial;
+mod echo;
+mod fanout;
+mod idle;
+mod meter;
+mod open_loop;
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lexopt::prelude::*;
+use peers::process::{self, Process};
+use peers::report::Report;
+use peers::scenario::{Kind, Scenario};
+
+const USAGE: &str = "\
+Loads a WebSocket server and prints one line of JSON.
+
+Usage: loadgen ADDR --pid PID --scenario NAME [OPTIONS]
+
+  ADDR             the server's address, such as 127.0.0.1:8080
+  --pid PID        the server's process, whose CPU time and memory are read
+  --scenario NAME  E1 E2 E3 E4 E5 E6 E7 F1 F1b F2 R1 S1 S10 S10000 H1 I1
+  --seconds S      how long to measure (default 1.5)
+  --warm-up S      how long to run before that (default 0.3)
+  --core N         the core to run on (default: any)
+  --connections N, --size BYTES, --in-flight N, --rate PER_SECOND
+                   instead of the scenario's own
+  --help           this text
+";
+
+/// No answer for so long is an error.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the command line asks for.
+pub(crate) struct Run {
+    pub(crate) addr: SocketAddr,
+    pub(crate) server: Process,
+    pub(crate) scenario: Scenario,
+    pub(crate) warm_up: Duration,
+    pub(crate) measured: Duration,
+}
+
+fn main() -> ExitCode {
+    let run = match parse(lexopt::Parser::from_env()) {
+        Ok(Some(run)) => run,
+        Ok(None) => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("error: {error}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match measure(&run).and_then(|report| Ok(serde_json::to_string(&report)?)) {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {}: {error}", run.scenario.name);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(run: &Run) -> Result<Report, Box<dyn Error>> {
+    let limit = process::raise_descriptor_limit()?;
+    let connections = run.scenario.connections;
+    if limit < connections as u64 + 64 {
+        return Err(format!("{connections} connections need more than the {limit} descriptors allowed").into());
+    }
+    let outcome = match run.scenario.kind {
+        Kind::Echo { in_flight } => echo::run(run, in_flight)?,
+        Kind::OpenLoop { rate } => open_loop::run(run, rate)?,
+        Kind::FanOut { in_flight } => fanout::run(run, in_flight)?,
+        Kind::Connect => connect::run(run)?,
+        Kind::Idle => idle::run(run)?,
+    };
+    Ok(Report { scenario: run.scenario.name.to_owned(), connections, outcome })
+}
+
+fn parse(mut parser: lexopt::Parser) -> Result<Option<Run>, Box<dyn Error>> {
+    let (mut addr, mut pid, mut scenario) = (None, None, None);
+    let (mut warm_up, mut measured) = (Duration::from_millis(300), Duration::from_millis(1500));
+    let (mut connections, mut size, mut in_flight, mut rate) = (None, None, None, None);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("pid") => pid = Some(parser.value()?.parse()?),
+            Long("scenario") => scenario = Some(parser.value()?.parse_with(Scenario::named)?),
+            Long("seconds") => measured = parser.value()?.parse_with(seconds)?,
+            Long("warm-up") => warm_up = parser.value()?.parse_with(seconds)?,
+            Long("core") => process::pin(parser.value()?.parse()?)?,
+            Long("connections") => connections = Some(parser.value()?.parse()?),
+            Long("size") => size = Some(parser.value()?.parse()?),
+            Long("in-flight") => in_flight = Some(parser.value()?.parse()?),
+            Long("rate") => rate = Some(parser.value()?.parse()?),
+            Short('h') | Long("help") => return Ok(None),
+            Value(value) if addr.is_none() => addr = Some(value.parse()?),
+            _ => return Err(arg.unexpected().into()),
+        }
+    }
+    let mut scenario: Scenario = scenario.ok_or("--scenario is missing")?;
+    scenario.connections = connections.unwrap_or(scenario.connections);
+    scenario.size = size.unwrap_or(scenario.size);
+    match (&mut scenario.kind, in_flight, rate) {
+        (_, None, None) => {}
+        (Kind::Echo { in_flight } | Kind::FanOut { in_flight }, Some(wanted), None) => *in_flight = wanted,
+        (Kind::OpenLoop { rate }, None, Some(wanted)) => *rate = wanted,
+        _ => return Err(format!("--in-flight and --rate: not both, and not with {}", scenario.name).into()),
+    }
+    let (connections, burst) = (scenario.connections, scenario.burst());
+    if connections == 0 || burst == 0 || matches!(scenario.kind, Kind::OpenLoop { rate: 0 }) {
+        return Err("--connections, --in-flight and --rate: at least 1".into());
+    }
+    let addr = addr.ok_or("the server's address is missing")?;
+    let server = Process::new(pid.ok_or("--pid is missing")?)?;
+    Ok(Some(Run { addr, server, scenario, warm_up, measured }))
+}
+
+fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
+    Ok(Duration::try_from_secs_f64(text.parse()?)?)
+}

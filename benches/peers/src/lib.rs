@@ -1,0 +1,7 @@
+//! threadbare measured against other WebSocket servers: what the load generator, the raw floor and the comparison share.
+
+pub mod frames;
+pub mod handshake;
+pub mod process;
+pub mod report;
+pub mod scenario;

@@ -1,0 +1,117 @@
+//! What is measured, by name.
+
+use crate::frames::Opcode;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub connections: usize,
+    /// Of a message's payload, in bytes.
+    pub size: usize,
+    pub opcode: Opcode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Each connection has so many messages under way, and sends the next when an answer comes.
+    Echo { in_flight: usize },
+    /// So many messages a second over all connections together, whatever the server makes of them.
+    OpenLoop { rate: u64 },
+    /// One connection publishes, with so many messages under way; all others, and itself, receive.
+    FanOut { in_flight: usize },
+    /// Connect, open, drop; so many connections at a time.
+    Connect,
+    /// Connections that do nothing.
+    Idle,
+}
+
+const fn echo(name: &'static str, connections: usize, size: usize, opcode: Opcode, in_flight: usize) -> Scenario {
+    Scenario { name, kind: Kind::Echo { in_flight }, connections, size, opcode }
+}
+
+const fn open_loop(name: &'static str, connections: usize) -> Scenario {
+    Scenario { name, kind: Kind::OpenLoop { rate: 20_000 }, connections, size: 128, opcode: Opcode::Text }
+}
+
+const fn fan_out(name: &'static str, connections: usize, in_flight: usize) -> Scenario {
+    Scenario { name, kind: Kind::FanOut { in_flight }, connections, size: 128, opcode: Opcode::Text }
+}
+
+pub const ALL: [Scenario; 16] = [
+    echo("E1", 100, 32, Opcode::Text, 1),
+    echo("E2", 100, 32, Opcode::Text, 32),
+    echo("E3", 1_000, 1 << 10, Opcode::Text, 1),
+    echo("E4", 10_000, 32, Opcode::Text, 1),
+    echo("E5", 16, 64 << 10, Opcode::Binary, 1),
+    echo("E6", 4, 16 << 20, Opcode::Binary, 1),
+    echo("E7", 1_000, 128, Opcode::Text, 16),
+    fan_out("F1", 1_000, 1),
+    fan_out("F1b", 1_000, 8),
+    fan_out("F2", 10_000, 1),
+    open_loop("R1", 1_000),
+    open_loop("S1", 1),
+    open_loop("S10", 10),
+    open_loop("S10000", 10_000),
+    Scenario { name: "H1", kind: Kind::Connect, connections: 64, size: 0, opcode: Opcode::Text },
+    Scenario { name: "I1", kind: Kind::Idle, connections: 10_000, size: 32, opcode: Opcode::Text },
+];
+
+impl Scenario {
+    /// # Errors
+    ///
+    /// None has that name.
+    pub fn named(name: &str) -> Result<Scenario, String> {
+        ALL.into_iter().find(|scenario| scenario.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
+            let names: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
+            format!("there is no scenario {name:?}; there are {}", names.join(", "))
+        })
+    }
+
+    /// How many messages one write usually carries.
+    #[must_use]
+    pub fn burst(&self) -> usize {
+        match self.kind {
+            Kind::Echo { in_flight } | Kind::FanOut { in_flight } => in_flight,
+            Kind::OpenLoop { .. } | Kind::Connect | Kind::Idle => 1,
+        }
+    }
+
+    /// In words, for the table.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let connections = match self.connections {
+            1 => "1 connection".to_owned(),
+            many => format!("{} connections", thousands(many)),
+        };
+        let kind = match self.opcode {
+            Opcode::Text => "text",
+            Opcode::Binary => "binary",
+        };
+        let size = match self.size {
+            size if size >= 1 << 20 => format!("{} MiB {kind}", size >> 20),
+            size if size >= 1 << 10 => format!("{} KiB {kind}", size >> 10),
+            size => format!("{size} B {kind}"),
+        };
+        match self.kind {
+            Kind::Echo { in_flight } => format!("echo, {connections}, {size}, {in_flight} in flight"),
+            Kind::OpenLoop { rate } => {
+                format!("echo at {} messages/s, {connections}, {size}", thousands(rate as usize))
+            }
+            Kind::FanOut { in_flight } => {
+                format!("fan-out to {}, {size}, {in_flight} in flight", thousands(self.connections))
+            }
+            Kind::Connect => format!("connect, open, drop; {} at a time", self.connections),
+            Kind::Idle => format!("{} idle connections", thousands(self.connections)),
+        }
+    }
+}
+
+/// Below a million.
+fn thousands(count: usize) -> String {
+    match count {
+        count if count < 1_000 => count.to_string(),
+        count => format!("{},{:03}", count / 1_000, count % 1_000),
+    }
+}

@@ -1,0 +1,74 @@
+//! The load generator against the floor: every kind of scenario, small, and an answer that is wrong.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
+
+use peers::report::{Outcome, Report};
+
+struct Floor {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Floor {
+    fn start(scenario: &str) -> Floor {
+        let addr = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_floor"));
+        let child = command.arg(addr.to_string()).args(["--scenario", scenario]).spawn().expect("the floor starts");
+        let floor = Floor { child, addr };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(addr).is_err() {
+            assert!(Instant::now() < deadline, "the floor does not listen");
+            std::thread::yield_now();
+        }
+        floor
+    }
+
+    fn load(&self, scenario: &str, more: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_loadgen"))
+            .args([&self.addr.to_string(), "--pid", &self.child.id().to_string(), "--scenario", scenario])
+            .args(["--seconds", "0.05", "--warm-up", "0.01"])
+            .args(more)
+            .output()
+            .expect("the load generator starts")
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        self.child.kill().expect("the floor still runs");
+        self.child.wait().expect("the floor ends");
+    }
+}
+
+fn report(output: &Output) -> Report {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("one report")
+}
+
+#[test]
+fn every_kind_of_scenario_runs() {
+    for (scenario, connections) in [("E2", 3), ("E5", 2), ("E6", 1), ("F1b", 5), ("R1", 4), ("H1", 2)] {
+        let output = Floor::start(scenario).load(scenario, &["--connections", &connections.to_string()]);
+        let report = report(&output);
+        assert_eq!((report.scenario.as_str(), report.connections), (scenario, connections));
+        let Outcome::Load(load) = report.outcome else { panic!("{scenario} sends messages") };
+        assert!(load.messages > 0 && load.cpu_ns_per_message > 0.0, "{scenario}: {load:?}");
+    }
+}
+
+#[test]
+fn idle_connections_are_weighed() {
+    let report = report(&Floor::start("I1").load("I1", &["--connections", "500"]));
+    let Outcome::Memory(memory) = report.outcome else { panic!("I1 measures memory") };
+    assert_eq!(memory.threads, 1);
+}
+
+#[test]
+fn a_wrong_answer_is_told() {
+    let output = Floor::start("E3").load("E1", &["--connections", "1", "--size", "1025"]);
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("of the first answer"), "{error}");
+}
