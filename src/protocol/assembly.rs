@@ -175,6 +175,8 @@ impl Assembly {
         if filled == self.payload.buffer.len() {
             // Grows by what has arrived: at most twice that, and never beyond the frame.
             let step = lacking.min(filled.clamp(4096, MAX_STEP));
+            // Not to twice the size, as a vector would of itself.
+            self.payload.buffer.reserve_exact(step);
             self.payload.buffer.resize(filled + step, 0);
         }
         let end = self.payload.buffer.len().min(filled.saturating_add(lacking));
