@@ -1,5 +1,7 @@
 //! Buffers to receive into, shared by the connections of a thread.
 
+use crate::protocol::message::{Assembled, MessageRef};
+
 /// Received bytes between two indices of a buffer that is initialised once and never zeroed again.
 #[derive(Debug)]
 pub(crate) struct Input {
@@ -92,6 +94,22 @@ impl BufferPool {
         let buffer = self.remove(index);
         self.unneeded = self.unneeded.min(self.bytes);
         Some(buffer)
+    }
+
+    /// A copy of a message in a buffer of its own.
+    pub(crate) fn copy(&mut self, message: MessageRef<'_>) -> Assembled {
+        let payload = message.as_bytes();
+        let size = payload.len();
+        // Whoever gets the copy may keep it, with all the memory of its buffer.
+        let similar = size..=size.saturating_mul(2);
+        let index = self.idle.iter().position(|buffer| similar.contains(&buffer.len()));
+        let mut buffer = index.map(|index| self.remove(index)).unwrap_or_default();
+        self.unneeded = self.unneeded.min(self.bytes);
+        let reused = size.min(buffer.len());
+        let (front, back) = payload.split_at(reused);
+        buffer[..reused].copy_from_slice(front);
+        buffer.extend_from_slice(back);
+        Assembled { buffer, filled: size, is_text: matches!(message, MessageRef::Text(_)) }
     }
 
     /// Keeps a buffer for its next use, in place of smaller ones if there is no room, or frees it.

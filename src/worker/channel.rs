@@ -15,6 +15,10 @@ use crate::worker::slots::Key;
 /// What an event counts against the limit of waiting events, beside its payload.
 const EVENT_COST: usize = 64;
 
+/// A message of this size is copied to a buffer of its own, in which it goes on to the application and perhaps back;
+/// from the block it would have to be copied once more.
+const MIN_OWNED_SIZE: usize = 16 << 10;
+
 /// A block of this size is handed over though the turn goes on.
 const MAX_BLOCK_SIZE: usize = 64 << 10;
 
@@ -65,6 +69,10 @@ impl Outlet {
     fn message(&mut self, place: &mut Place, socket: &mut Socket<'_>, message: Incoming<'_>) {
         let start = self.block.bytes.len() as u32;
         let (cost, what) = match message {
+            Incoming::Borrowed(message) if message.len() >= MIN_OWNED_SIZE => {
+                let copy = socket.context.output.pool.copy(message);
+                (copy.buffer.capacity(), What::Assembled(Box::new(copy)))
+            }
             Incoming::Borrowed(message) => {
                 self.block.bytes.extend_from_slice(message.as_bytes());
                 let end = self.block.bytes.len() as u32;
