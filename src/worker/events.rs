@@ -132,7 +132,9 @@ impl Parked {
     pub(crate) fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.count.load(Ordering::SeqCst) > 0 {
-            for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            // Whom it wakes may run at once, on this very core, and wants the lock: it is free by then.
+            let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            for thread in threads {
                 thread.unpark();
             }
         }
