@@ -34,6 +34,8 @@ pub(crate) struct Outlet {
     /// Connections that wait for room, and how often they were let go.
     waiting: Vec<Key>,
     round: u32,
+    /// It woke a thread of the application's in this turn.
+    woke: bool,
 }
 
 /// What a connection knows of its place in an [`Outlet`].
@@ -49,7 +51,7 @@ pub(crate) struct Place {
 impl Outlet {
     pub(crate) fn new(sender: Sender<Batch>, shard: Arc<Shard>) -> Outlet {
         let sender = Some(sender);
-        Outlet { sender, shard, block: Block::default(), serial: 1, waiting: Vec::new(), round: 1 }
+        Outlet { sender, shard, block: Block::default(), serial: 1, waiting: Vec::new(), round: 1, woke: false }
     }
 
     fn push(&mut self, place: &mut Place, socket: &mut Socket<'_>, cost: usize, what: What) {
@@ -108,7 +110,7 @@ impl Outlet {
         if let Some(sender) = &self.sender {
             // Without a receiver the events are nobody's.
             let _ = sender.send(batch);
-            self.shard.parked.wake();
+            self.woke |= self.shard.parked.wake();
         }
     }
 
@@ -161,6 +163,8 @@ impl Drop for Outlet {
 /// Sends a server's events to one channel of several, a connection's always to the same.
 pub(crate) struct ToChannels {
     outlets: Vec<Outlet>,
+    /// A thread was woken at the end of this turn.
+    woke: bool,
 }
 
 /// A connection's place among the channels.
@@ -180,7 +184,7 @@ impl Channelled {
 impl ToChannels {
     /// Of the outlets, of which there is at least one, each connection names one that there is.
     pub(crate) fn new(outlets: Vec<Outlet>) -> ToChannels {
-        ToChannels { outlets }
+        ToChannels { outlets, woke: false }
     }
 
     fn of(&mut self, connection: &Channelled) -> &mut Outlet {
@@ -224,9 +228,16 @@ impl Delivery for ToChannels {
     }
 
     fn end_turn(&mut self) {
+        let mut woke = false;
         for outlet in &mut self.outlets {
             outlet.hand_over();
+            woke |= std::mem::take(&mut outlet.woke);
         }
+        self.woke = woke;
+    }
+
+    fn has_woken(&self) -> bool {
+        self.woke
     }
 
     fn holds_answers(&self) -> bool {

@@ -209,6 +209,11 @@ pub(crate) trait Delivery: Send + 'static {
     /// Hands over what the turn gathered.
     fn end_turn(&mut self);
 
+    /// Whether that woke a thread that slept.
+    fn has_woken(&self) -> bool {
+        false
+    }
+
     /// Whether the application may be at work on events whose answers do not wake the worker until it is done.
     fn holds_answers(&self) -> bool {
         false

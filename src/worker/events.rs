@@ -128,16 +128,18 @@ impl Parked {
         }
     }
 
-    /// Wakes every thread that sleeps, after something was sent.
-    pub(crate) fn wake(&self) {
+    /// Wakes every thread that sleeps, after something was sent; `false` if none does.
+    pub(crate) fn wake(&self) -> bool {
         fence(Ordering::SeqCst);
-        if self.count.load(Ordering::SeqCst) > 0 {
+        let sleepers = self.count.load(Ordering::SeqCst) > 0;
+        if sleepers {
             // Whom it wakes may run at once, on this very core, and wants the lock: it is free by then.
             let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).clone();
             for thread in threads {
                 thread.unpark();
             }
         }
+        sleepers
     }
 }
 

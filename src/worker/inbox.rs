@@ -176,6 +176,11 @@ impl Inbox {
         empty
     }
 
+    /// Whether there is something in the queue.
+    pub(crate) fn has_mail(&self) -> bool {
+        !self.lock().commands.is_empty()
+    }
+
     /// Says that the worker runs and will look at the queue before it sleeps.
     pub(crate) fn awake(&self) {
         self.asleep.store(false, Ordering::SeqCst);

@@ -192,6 +192,14 @@ impl<D: Delivery> Worker<D> {
             }
             self.send_broadcasts();
             self.delivery.end_turn();
+            if self.delivery.has_woken() && !self.context.inbox.has_mail() {
+                std::thread::yield_now();
+            }
+            if self.context.inbox.has_mail() {
+                self.read_mail();
+                self.send_broadcasts();
+                self.delivery.end_turn();
+            }
             self.trim(now);
             if let Some(deadline) = self.shutdown
                 && (self.slots.len() == 0 || now >= deadline)
