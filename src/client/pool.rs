@@ -18,7 +18,7 @@ use crate::worker::admission::Admission;
 use crate::worker::channel::{Outlet, Owned, ToOwners};
 use crate::worker::events::{Events, Shard};
 use crate::worker::inbox::{Command, Inbox};
-use crate::worker::{Adoption, Seat, Worker};
+use crate::worker::{Adoption, Newcomer, Seat, Worker};
 
 /// Worker threads that several clients share; without one, each client has a thread of its own. Cheap to clone. The
 /// threads end when the pool and all its clients are dropped.
@@ -60,14 +60,14 @@ impl fmt::Debug for ClientPool {
 
 pub(super) struct Pool {
     inboxes: Arc<[Arc<Inbox>]>,
-    doors: Vec<Sender<Adoption<Owned>>>,
+    doors: Vec<Sender<Adoption<Newcomer<ToOwners>>>>,
     pub(super) config: Arc<Config>,
 }
 
 impl Pool {
     pub(super) fn start(workers: usize, config: Config) -> std::io::Result<Pool> {
         let config = Arc::new(config);
-        let seats: Vec<Seat> = (0..workers).map(|_| Seat::new()).collect::<Result<_, _>>()?;
+        let seats: Vec<Seat> = (0..workers).map(|_| Seat::new(Role::Client)).collect::<Result<_, _>>()?;
         let inboxes: Arc<[_]> = seats.iter().map(|seat| seat.inbox.clone()).collect();
         let admission = Arc::new(Admission::new(usize::MAX, None));
         // Made before the threads, so that its drop ends those that were started if a later one can not be.
@@ -96,11 +96,10 @@ impl Pool {
         // Set once, here.
         let _ = shard.workers.set(self.inboxes.clone());
         let (sender, receiver) = crossbeam_channel::unbounded();
-        let app = Owned::new(Outlet::new(sender, shard.clone()), request);
+        let app = (Owned::new(Outlet::new(sender, shard.clone())), Box::new(request));
         let events = Events::new(receiver, shard);
         let adoption = Adoption {
             stream: Stream::Tcp(stream),
-            role: Role::Client,
             addr,
             subprotocol: subprotocol.map(|name| Arc::new(name.to_owned())),
             agreement,
