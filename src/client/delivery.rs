@@ -4,6 +4,7 @@
 use crossbeam_channel::Sender;
 
 use crate::protocol::close::CloseReason;
+use crate::protocol::http::Request;
 use crate::worker::channel::{Owned, ToOwners};
 use crate::worker::delivery::{Delivery, Farewell, Incoming, Socket};
 use crate::worker::peer::Peer;
@@ -39,11 +40,14 @@ pub(super) struct ToClients {
 
 impl Delivery for ToClients {
     type Connection = Line;
+    type Opening = Box<Request>;
+
+    const HANDLES: bool = true;
 
     const ANSWERS: bool = false;
 
-    fn open(&mut self, line: &mut Line, socket: &mut Socket<'_>) {
-        self.owners.open(&mut line.owned, socket);
+    fn open(&mut self, line: &mut Line, socket: &mut Socket<'_>, request: Box<Request>) {
+        self.owners.open(&mut line.owned, socket, request);
         if let Some(watcher) = &line.watcher {
             // Whoever no longer watches has no use for it.
             let _ = watcher.send(Notice::Open(socket.peer()));

@@ -19,7 +19,7 @@ use crate::worker::admission::Admission;
 use crate::worker::channel::{Outlet, Owned};
 use crate::worker::events::{Batch, Events, Shard};
 use crate::worker::inbox::{Command, Inbox};
-use crate::worker::{Adoption, Seat, Worker};
+use crate::worker::{Adoption, Newcomer, Seat, Worker};
 
 /// Worker threads that several clients share; without one, each client has a thread of its own. Cheap to clone. The
 /// threads end when the pool and all its clients are dropped.
@@ -61,14 +61,14 @@ impl fmt::Debug for ClientPool {
 
 pub(super) struct Pool {
     inboxes: Arc<[Arc<Inbox>]>,
-    doors: Vec<Sender<Adoption<Line>>>,
+    doors: Vec<Sender<Adoption<Newcomer<ToClients>>>>,
     pub(super) config: Arc<Config>,
 }
 
 impl Pool {
     pub(super) fn start(workers: usize, config: Config) -> std::io::Result<Pool> {
         let config = Arc::new(config);
-        let seats: Vec<Seat> = (0..workers).map(|_| Seat::new()).collect::<Result<_, _>>()?;
+        let seats: Vec<Seat> = (0..workers).map(|_| Seat::new(Role::Client)).collect::<Result<_, _>>()?;
         let inboxes: Arc<[_]> = seats.iter().map(|seat| seat.inbox.clone()).collect();
         let admission = Arc::new(Admission::new(usize::MAX, None));
         // Made before the threads, so that its drop ends those that were started if a later one can not be.
@@ -104,12 +104,11 @@ impl Pool {
         let Opened { stream, addr, request, leftover, agreed } = opened;
         let adoption = Adoption {
             stream: Stream::Tcp(stream),
-            role: Role::Client,
             addr,
             subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())),
             agreement,
             leftover,
-            app: Line::new(Owned::new(route.outlet(), request), watcher),
+            app: (Line::new(Owned::new(route.outlet()), watcher), Box::new(request)),
         };
         let least = (0..self.doors.len()).min_by_key(|index| self.inboxes[*index].load.load(Ordering::Relaxed));
         if let Some(index) = least {

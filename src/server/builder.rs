@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{Config, ConfigError};
 use crate::error::BuildError;
+use crate::protocol::Role;
 use crate::protocol::handshake::server::upgrade_required;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 use crate::protocol::http::{HeadLimits, Reject, Request, Response};
@@ -22,7 +23,7 @@ use crate::worker::admission::Admission;
 use crate::worker::channel::{self, Channelled, ToChannels};
 use crate::worker::delivery::{Delivery, Handler, ToHandler};
 use crate::worker::events::{Events, Shard};
-use crate::worker::{Ended, Seat, Worker};
+use crate::worker::{Ended, Newcomer, Seat, Worker};
 
 /// Connections that the kernel keeps for the reactor; as many as Linux allows by default.
 const BACKLOG: i32 = 4096;
@@ -148,12 +149,12 @@ impl ServerBuilder {
         let events = receivers.into_iter().zip(&shards).map(|(end, shard)| Events::new(end, shard.clone())).collect();
         let next = AtomicUsize::new(0);
         let places = shards.clone();
-        let admit: Admit<Channelled> = Box::new(move |request| {
+        let admit: Admit<Newcomer<ToChannels>> = Box::new(move |request| {
             // Round about, past the channels that nobody receives from.
             let start = next.fetch_add(1, Ordering::Relaxed);
             let mut order = (0..places.len()).map(|step| (start + step) % places.len());
             let shard = order.find(|shard| !places[*shard].orphaned.load(Ordering::SeqCst))?;
-            Some(Channelled::new(shard as u16, request))
+            Some((Channelled::new(shard as u16), Box::new(request)))
         });
         let ends: Vec<_> = senders.into_iter().zip(shards.iter().cloned()).collect();
         let delivery = move || {
@@ -193,7 +194,7 @@ impl ServerBuilder {
         addr: impl ToSocketAddrs,
         make: impl Fn(&Request) -> H + Send + 'static,
     ) -> Result<Server, BuildError> {
-        let admit: Admit<H> = Box::new(move |request| Some(make(&request)));
+        let admit: Admit<Newcomer<ToHandler<H>>> = Box::new(move |request| Some((make(&request), ())));
         self.start(addr, Vec::new(), admit, || ToHandler(std::marker::PhantomData))
     }
 
@@ -218,7 +219,7 @@ impl ServerBuilder {
         self,
         addr: impl ToSocketAddrs,
         events: Vec<Events>,
-        admit: Admit<D::Connection>,
+        admit: Admit<Newcomer<D>>,
         delivery: impl Fn() -> D,
     ) -> Result<Server, BuildError> {
         let workers = self.check()?;
@@ -226,8 +227,10 @@ impl ServerBuilder {
         let addr = listener.local_addr().map_err(BuildError::io("the address can not be told"))?;
         let config = Arc::new(self.config);
         let admission = Arc::new(Admission::new(config.max_connections, config.max_connections_per_address));
-        let seats: Vec<Seat> =
-            (0..workers).map(|_| Seat::new()).collect::<Result<_, _>>().map_err(BuildError::io("no poll"))?;
+        let seats: Vec<Seat> = (0..workers)
+            .map(|_| Seat::new(Role::Server))
+            .collect::<Result<_, _>>()
+            .map_err(BuildError::io("no poll"))?;
         let inboxes: Arc<[_]> = seats.iter().map(|seat| seat.inbox.clone()).collect();
         let mut outlets = Vec::new();
         let mut threads = Vec::new();

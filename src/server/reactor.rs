@@ -14,7 +14,6 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::Config;
-use crate::protocol::Role;
 use crate::protocol::handshake::Accept;
 use crate::protocol::http::{Request, Response};
 use crate::server::handshake::{Decide, Established, Handshake, Next, READ_SIZE, Rules, State};
@@ -403,7 +402,7 @@ impl<C: Send + 'static> Reactor<C> {
         let leftover = handshake.take_leftover();
         let Handshake { stream, addr, .. } = handshake;
         let Established { subprotocol, agreement, app } = *established;
-        let adoption = Adoption { stream, role: Role::Server, addr, subprotocol, agreement, leftover, app };
+        let adoption = Adoption { stream, addr, subprotocol, agreement, leftover, app };
         outlet.inbox.load.fetch_add(1, Ordering::Relaxed);
         match outlet.adoptions.send(adoption) {
             Ok(()) => outlet.to_wake = true,

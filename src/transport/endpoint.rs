@@ -22,8 +22,6 @@ pub(crate) struct Endpoint<S> {
     pub(crate) stream: S,
     pub(crate) connection: Connection,
     outbox: Option<Box<Outbox>>,
-    /// Received bytes that are not decoded, because the connection had its turn or its output stands too high.
-    pub(crate) carry: Option<Box<Input>>,
 }
 
 /// What one read brought.
@@ -47,8 +45,27 @@ pub(crate) enum Arrival {
 impl<S: Read + Write> Endpoint<S> {
     /// An endpoint with `leftover` bytes that arrived behind the opening handshake.
     pub(crate) fn new(stream: S, connection: Connection, leftover: Vec<u8>) -> Endpoint<S> {
-        let carry = (!leftover.is_empty()).then(|| Box::new(Input::holding(leftover)));
-        Endpoint { stream, connection, outbox: None, carry }
+        let mut endpoint = Endpoint { stream, connection, outbox: None };
+        if !leftover.is_empty() {
+            endpoint.keep_carry(Box::new(Input::holding(leftover)));
+        }
+        endpoint
+    }
+
+    /// Keeps received bytes that are not decoded, because the connection had its turn or its output stands too high.
+    pub(crate) fn keep_carry(&mut self, carry: Box<Input>) {
+        self.outbox.get_or_insert_default().carry = Some(carry);
+    }
+
+    /// Takes what was kept.
+    pub(crate) fn take_carry(&mut self) -> Option<Box<Input>> {
+        let carry = self.outbox.as_mut()?.carry.take();
+        self.forget_empty_outbox();
+        carry
+    }
+
+    fn forget_empty_outbox(&mut self) {
+        self.outbox.take_if(|outbox| outbox.is_empty());
     }
 
     /// Reads once: into `input`, and first into the message under way where that lacks much.
@@ -98,9 +115,7 @@ impl<S: Read + Write> Endpoint<S> {
         let Some(outbox) = &mut self.outbox else { return Ok(0) };
         let (written, result) = outbox.write_to(&mut self.stream, pool);
         result?;
-        if outbox.len() == 0 && outbox.late_ping.is_none() {
-            self.outbox = None;
-        }
+        self.forget_empty_outbox();
         Ok(written)
     }
 
@@ -119,9 +134,7 @@ impl<S: Read + Write> Endpoint<S> {
     /// The ping that waits for its answer.
     pub(crate) fn take_ping(&mut self) -> Option<Vec<u8>> {
         let ping = self.outbox.as_mut()?.late_ping.take();
-        if self.backlog() == 0 {
-            self.outbox = None;
-        }
+        self.forget_empty_outbox();
         ping
     }
 

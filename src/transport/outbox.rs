@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::transport::buffer::BufferPool;
+use crate::transport::buffer::{BufferPool, Input};
 use crate::transport::stream::{Io, attempt};
 
 /// The most slices that leave in one system call; the kernel's own limit is 1,024.
@@ -76,19 +76,27 @@ impl Chunk {
     }
 }
 
-/// The queue of a connection whose socket is full. A connection that keeps up has none.
+/// The queue of a connection whose socket is full, and what of its input waits with it. A connection that keeps up has
+/// none, and so spends one pointer on all that.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     chunks: VecDeque<Chunk>,
     len: usize,
     /// The latest ping that was not answered because the queue was long (RFC 6455 5.5.3 lets the others go).
     pub(crate) late_ping: Option<Vec<u8>>,
+    /// Received bytes that are not decoded, because the connection had its turn or its output stands too high.
+    pub(crate) carry: Option<Box<Input>>,
 }
 
 impl Outbox {
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether nothing waits any more.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0 && self.late_ping.is_none() && self.carry.is_none()
     }
 
     /// Appends a copy of `bytes`.

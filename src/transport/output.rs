@@ -179,8 +179,8 @@ impl Output {
     ) -> io::Result<usize> {
         let mut written = 0;
         let mut result = Ok(());
-        // A connection with an outbox has a full socket: it reports when there is room.
-        if outbox.is_none() && self.len() > 0 {
+        // A connection with bytes in its outbox has a full socket: it reports when there is room.
+        if outbox.as_ref().is_none_or(|outbox| outbox.len() == 0) && self.len() > 0 {
             (written, result) = self.write(stream, input);
         }
         if written < self.len() && result.is_ok() {

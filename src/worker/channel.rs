@@ -1,5 +1,6 @@
 //! Delivery to application threads: what a turn received becomes one batch for each channel.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -170,14 +171,18 @@ pub(crate) struct ToChannels {
 /// A connection's place among the channels.
 #[derive(Debug)]
 pub(crate) struct Channelled {
-    shard: u16,
-    request: Option<Box<Request>>,
+    /// Counted from 1, so that an `Option` of this takes no more room.
+    shard: NonZero<u16>,
     place: Place,
 }
 
 impl Channelled {
-    pub(crate) fn new(shard: u16, request: Request) -> Channelled {
-        Channelled { shard, request: Some(Box::new(request)), place: Place::default() }
+    pub(crate) fn new(shard: u16) -> Channelled {
+        Channelled { shard: NonZero::<u16>::MIN.saturating_add(shard), place: Place::default() }
+    }
+
+    fn shard(&self) -> usize {
+        usize::from(self.shard.get()) - 1
     }
 }
 
@@ -188,19 +193,22 @@ impl ToChannels {
     }
 
     fn of(&mut self, connection: &Channelled) -> &mut Outlet {
-        &mut self.outlets[usize::from(connection.shard)]
+        &mut self.outlets[connection.shard()]
     }
 }
 
 impl Delivery for ToChannels {
     type Connection = Channelled;
+    type Opening = Box<Request>;
+
+    const HANDLES: bool = true;
 
     const ANSWERS: bool = false;
 
-    fn open(&mut self, connection: &mut Channelled, socket: &mut Socket<'_>) {
+    fn open(&mut self, connection: &mut Channelled, socket: &mut Socket<'_>, request: Box<Request>) {
         if self.is_orphaned(connection) {
             socket.core.start_close(socket.context, Some(&crate::worker::going_away()));
-        } else if let Some(request) = connection.request.take() {
+        } else {
             self.of(connection).push(&mut connection.place, socket, 0, What::Open(request));
         }
     }
@@ -245,7 +253,7 @@ impl Delivery for ToChannels {
     }
 
     fn is_orphaned(&self, connection: &Channelled) -> bool {
-        self.outlets.get(usize::from(connection.shard)).is_none_or(Outlet::is_orphaned)
+        self.outlets.get(connection.shard()).is_none_or(Outlet::is_orphaned)
     }
 }
 
@@ -261,24 +269,24 @@ pub(crate) struct ToOwners {
 pub(crate) struct Owned {
     outlet: Outlet,
     place: Place,
-    request: Option<Box<Request>>,
 }
 
 impl Owned {
-    pub(crate) fn new(outlet: Outlet, request: Request) -> Owned {
-        Owned { outlet, place: Place::default(), request: Some(Box::new(request)) }
+    pub(crate) fn new(outlet: Outlet) -> Owned {
+        Owned { outlet, place: Place::default() }
     }
 }
 
 impl Delivery for ToOwners {
     type Connection = Owned;
+    type Opening = Box<Request>;
+
+    const HANDLES: bool = true;
 
     const ANSWERS: bool = false;
 
-    fn open(&mut self, connection: &mut Owned, socket: &mut Socket<'_>) {
-        if let Some(request) = connection.request.take() {
-            connection.outlet.push(&mut connection.place, socket, 0, What::Open(request));
-        }
+    fn open(&mut self, connection: &mut Owned, socket: &mut Socket<'_>, request: Box<Request>) {
+        connection.outlet.push(&mut connection.place, socket, 0, What::Open(request));
     }
 
     fn message(&mut self, connection: &mut Owned, socket: &mut Socket<'_>, message: Incoming<'_>) {

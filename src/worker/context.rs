@@ -10,15 +10,17 @@ use crate::protocol::deflate::Codec;
 use crate::transport::output::Output;
 use crate::transport::shared::SharedFrame;
 use crate::worker::deadlines::Tick;
+use crate::worker::home::Home;
 use crate::worker::inbox::{Command, Inbox};
+use crate::worker::ledger::Ledger;
 use crate::worker::slots::Key;
 
 /// What the connections of a worker share, and what a turn leaves for its end.
 #[derive(Debug)]
 pub(crate) struct Context {
-    pub(crate) worker: u16,
     pub(crate) config: Arc<Config>,
     pub(crate) inbox: Arc<Inbox>,
+    pub(crate) home: Arc<Home>,
     /// The inboxes of all workers, this one's at its place.
     pub(crate) siblings: Arc<[Arc<Inbox>]>,
     pub(crate) output: Output,
@@ -29,8 +31,12 @@ pub(crate) struct Context {
     pub(crate) tick: Tick,
     /// Frames for every connection, sent at the turn's end.
     pub(crate) broadcasts: Vec<SharedFrame>,
+    /// The ledgers of connections without a handle, each at its connection's index.
+    pub(crate) ledgers: Vec<Ledger>,
     /// The connection at hand.
     pub(crate) key: Key,
+    /// What its handle shows of the bytes that wait for its socket.
+    pub(crate) shown_backlog: usize,
     /// Close frames that wait for the application's answers to earlier messages.
     pub(crate) farewells: HashMap<Key, Option<CloseFrame>>,
     /// The connection at hand has another deadline than before.
@@ -43,10 +49,24 @@ impl Context {
         u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// Keeps the ledger of the connection at `index`, which has no handle.
+    pub(crate) fn keep_ledger(&mut self, index: u32, ledger: Ledger) {
+        let index = index as usize;
+        if self.ledgers.len() <= index {
+            self.ledgers.resize_with(index + 1, Ledger::default);
+        }
+        self.ledgers[index] = ledger;
+    }
+
+    /// Takes the ledger of the connection at `index`, if it is kept here.
+    pub(crate) fn take_ledger(&mut self, index: u32) -> Ledger {
+        self.ledgers.get_mut(index as usize).map(std::mem::take).unwrap_or_default()
+    }
+
     /// Sends a frame to every connection of every worker.
     pub(crate) fn broadcast(&mut self, frame: SharedFrame) {
         for (index, sibling) in self.siblings.iter().enumerate() {
-            if index != usize::from(self.worker) {
+            if index != usize::from(self.home.worker) {
                 sibling.send(Command::Broadcast(frame.clone()));
             }
         }

@@ -1,7 +1,5 @@
 //! What a worker keeps of one connection, whatever its application.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::protocol::close::CloseFrame;
@@ -11,11 +9,12 @@ use crate::protocol::message::MessageRef;
 use crate::transport::endpoint::Endpoint;
 use crate::transport::shared::SharedFrame;
 use crate::transport::stream::Stream;
-use crate::worker::address::Address;
 use crate::worker::context::Context;
 use crate::worker::deadlines::{Deadlines, Tick};
+use crate::worker::ledger::Ledger;
 use crate::worker::peer::Peer;
-use crate::worker::stats::{Counters, Stats};
+use crate::worker::shared::Shared;
+use crate::worker::stats::Stats;
 
 /// How far the closing of a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,18 +56,25 @@ pub(crate) struct Core {
     pub(crate) trailing: bool,
     /// It waits in the worker's list of connections that go on without an event.
     pub(crate) listed: bool,
-    pub(crate) addr: Address,
-    pub(crate) subprotocol: Option<Arc<String>>,
+    /// The handle, once there is one; it has the ledger then.
     pub(crate) peer: Option<Peer>,
     pub(crate) opened: Tick,
     /// When the peer was last heard, or took some of a long output.
     pub(crate) heard: Tick,
     /// When the phase began, or the stall.
     pub(crate) since: Tick,
-    pub(crate) counters: Counters,
 }
 
 impl Core {
+    /// What is on record about the connection, which is the one at hand.
+    #[inline]
+    pub(crate) fn ledger<'a>(&'a self, context: &'a Context) -> &'a Ledger {
+        match &self.peer {
+            Some(peer) => &peer.shared.ledger,
+            None => &context.ledgers[context.key.index as usize],
+        }
+    }
+
     /// Bytes that wait to be written, those of this turn included.
     pub(crate) fn queued(&self, context: &Context) -> usize {
         self.endpoint.backlog() + context.output.len()
@@ -102,7 +108,7 @@ impl Core {
             return false;
         }
         let opcode = message.opcode();
-        self.counters.messages_sent += u64::from(!opcode.is_control());
+        self.ledger(context).counters.messages_sent.add(u64::from(!opcode.is_control()));
         self.endpoint.push(&mut context.output, &mut context.codec, opcode, payload, compression);
         true
     }
@@ -113,7 +119,7 @@ impl Core {
         if !self.can_send() {
             return false;
         }
-        self.counters.messages_sent += 1;
+        self.ledger(context).counters.messages_sent.add(1);
         self.endpoint.push_shared(&mut context.output, &mut context.codec, frame);
         true
     }
@@ -159,45 +165,30 @@ impl Core {
             && let Some(round_trip) = context.micros().checked_sub(u64::from_be_bytes(sent))
             && self.pinged
         {
-            self.counters.round_trip = u32::try_from(round_trip.max(1)).unwrap_or(u32::MAX);
+            self.ledger(context).counters.set_round_trip(round_trip);
         }
     }
 
     /// The handle, made when it is first asked for.
-    pub(crate) fn peer(&mut self, context: &Context) -> Peer {
+    pub(crate) fn peer(&mut self, context: &mut Context) -> Peer {
         let peer = self.peer.get_or_insert_with(|| {
-            let id = (context.worker, context.key);
-            Peer::new(
-                context.inbox.clone(),
-                context.config.clone(),
-                id,
-                &self.endpoint.connection,
-                self.addr.clone(),
-                self.subprotocol.clone(),
-            )
+            let ledger = context.take_ledger(context.key.index);
+            let (home, connection) = (context.home.clone(), &self.endpoint.connection);
+            Peer::new(Shared::new(home, context.key, connection, ledger, context.shown_backlog))
         });
         peer.clone()
     }
 
     pub(crate) fn stats(&self, context: &Context) -> Stats {
-        let dropped = self.peer.as_ref().map_or(0, |peer| peer.shared.counters.dropped.load(Ordering::Relaxed));
-        Stats {
-            messages_received: self.counters.messages_received,
-            messages_sent: self.counters.messages_sent,
-            bytes_received: self.counters.bytes_received,
-            bytes_sent: self.counters.bytes_sent,
-            queued_bytes: self.queued(context),
-            dropped: u64::from(self.counters.dropped) + u64::from(dropped),
-            round_trip: (self.counters.round_trip > 0).then(|| Duration::from_micros(self.counters.round_trip.into())),
-            deflate: self.endpoint.connection.deflate_stats(),
-        }
+        let deflate = self.endpoint.connection.deflate_stats();
+        self.ledger(context).counters.stats(self.queued(context), deflate)
     }
 
-    /// Lets the handle show what has gone through.
-    pub(crate) fn publish(&self, posted: usize) {
+    /// Lets the handle show what a turn has changed; `posted` bytes of it came from the inbox.
+    pub(crate) fn settle(&self, context: &Context, posted: usize) {
         let Some(peer) = &self.peer else { return };
-        peer.shared.counters.publish(&self.counters, self.endpoint.connection.deflate_stats());
-        peer.shared.flushed(posted, self.endpoint.backlog());
+        peer.shared.publish_deflate(&self.endpoint.connection);
+        peer.shared.settle(posted, context.shown_backlog, self.endpoint.backlog());
     }
 
     /// When something is to be done about the connection though nothing happens on it.

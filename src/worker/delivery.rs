@@ -134,19 +134,19 @@ impl Socket<'_> {
     /// Names the connection.
     #[must_use]
     pub fn id(&self) -> PeerId {
-        PeerId::new(self.context.worker, self.context.key)
+        PeerId::new(self.context.home.worker, self.context.key)
     }
 
     /// The peer's address.
     #[must_use]
     pub fn addr(&self) -> std::net::SocketAddr {
-        (&self.core.addr).into()
+        self.core.ledger(self.context).addr()
     }
 
     /// The subprotocol that was agreed on.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.core.subprotocol.as_ref().map(|name| name.as_str())
+        self.core.ledger(self.context).subprotocol()
     }
 
     /// What has gone through the connection.
@@ -184,12 +184,18 @@ pub(crate) trait Delivery: Send + 'static {
     /// What is kept of each connection.
     type Connection: Send + 'static;
 
+    /// What is needed once, to tell the application that the connection is established.
+    type Opening: Send + 'static;
+
+    /// Whether each connection has a handle from the start, because events carry it.
+    const HANDLES: bool;
+
     /// Whether messages are answered as they are delivered, without regard to the room there is. Elsewhere senders wait
     /// for room themselves; if reading waited as well, a peer that reads nothing before its own output is taken would
     /// wait for us as we for it.
     const ANSWERS: bool;
 
-    fn open(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>);
+    fn open(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, opening: Self::Opening);
     fn message(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, message: Incoming<'_>);
     fn ping(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, payload: &[u8]);
     fn pong(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, payload: &[u8]);
@@ -229,10 +235,13 @@ pub(crate) struct ToHandler<H>(pub(crate) std::marker::PhantomData<fn() -> H>);
 
 impl<H: Handler> Delivery for ToHandler<H> {
     type Connection = H;
+    type Opening = ();
+
+    const HANDLES: bool = false;
 
     const ANSWERS: bool = true;
 
-    fn open(&mut self, handler: &mut H, socket: &mut Socket<'_>) {
+    fn open(&mut self, handler: &mut H, socket: &mut Socket<'_>, (): ()) {
         handler.on_open(socket);
     }
 

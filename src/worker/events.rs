@@ -259,7 +259,7 @@ fn text_of(bytes: &[u8]) -> String {
 }
 
 fn answered(peer: &Peer) {
-    peer.shared.inbox.send(Command::Answered { to: peer.shared.key });
+    peer.shared.home.inbox.send(Command::Answered { to: peer.shared.key });
 }
 
 /// The receiving end of a server's events: all of them, or with

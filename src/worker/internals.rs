@@ -16,7 +16,7 @@ use crate::worker::channel::{Channelled, Outlet, ToChannels};
 use crate::worker::delivery::{Delivery, Handler, ToHandler};
 use crate::worker::events::{Events, Shard};
 use crate::worker::slots::Key;
-use crate::worker::{Adoption, Seat, Worker};
+use crate::worker::{Adoption, Newcomer, Seat, Worker};
 
 pub use crate::transport::memory::Memory;
 
@@ -31,7 +31,7 @@ impl<H: Handler> HandlerEngine<H> {
     /// # Errors
     /// There is no poll to be had.
     pub fn new(arriving: &[u8], handler: H) -> io::Result<HandlerEngine<H>> {
-        Engine::new(Seat::new()?, arriving, ToHandler(PhantomData), handler).map(HandlerEngine)
+        Engine::new(Seat::new(Role::Server)?, arriving, ToHandler(PhantomData), (handler, ())).map(HandlerEngine)
     }
 
     /// Receives the bytes once more, as after an event of the poll, and everything that follows from it.
@@ -56,13 +56,13 @@ impl ChannelEngine {
     pub fn new(arriving: &[u8]) -> io::Result<(ChannelEngine, Events)> {
         let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", ADDR);
         let request = request.map_err(|_| io::ErrorKind::InvalidData)?;
-        let seat = Seat::new()?;
+        let seat = Seat::new(Role::Server)?;
         let shard = Arc::new(Shard::new(Config::default().max_event_buffer_size));
         // Set once, here.
         let _ = shard.workers.set([seat.inbox.clone()].into());
         let (sender, receiver) = crossbeam_channel::unbounded();
         let delivery = ToChannels::new(vec![Outlet::new(sender, shard.clone())]);
-        let engine = Engine::new(seat, arriving, delivery, Channelled::new(0, request))?;
+        let engine = Engine::new(seat, arriving, delivery, (Channelled::new(0), Box::new(request)))?;
         Ok((ChannelEngine(engine), Events::new(receiver, shard)))
     }
 
@@ -78,7 +78,7 @@ struct Engine<D: Delivery> {
 }
 
 impl<D: Delivery> Engine<D> {
-    fn new(seat: Seat, arriving: &[u8], delivery: D, app: D::Connection) -> io::Result<Engine<D>> {
+    fn new(seat: Seat, arriving: &[u8], delivery: D, app: Newcomer<D>) -> io::Result<Engine<D>> {
         let siblings = [seat.inbox.clone()].into();
         let (adopt, adoptions) = crossbeam_channel::unbounded();
         let admission = Arc::new(Admission::new(1, None));
@@ -86,7 +86,6 @@ impl<D: Delivery> Engine<D> {
         let mut worker = Worker::new(seat, 0, siblings, config, delivery, adoptions, admission);
         let adoption = Adoption {
             stream: Stream::Memory(Memory::new(arriving)),
-            role: Role::Server,
             addr: ADDR,
             subprotocol: None,
             agreement: Agreement::default(),

@@ -1,7 +1,5 @@
 //! What other threads ask, carried out: each connection's share of the inbox leaves in one write.
 
-use std::sync::atomic::Ordering;
-
 use crate::config::SlowConsumer;
 use crate::protocol::close::{CloseCause, CloseCode};
 use crate::protocol::deflate::Compression;
@@ -140,7 +138,7 @@ impl<D: Delivery> Worker<D> {
                 turn.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
                 turn.flush(&[]);
             } else {
-                turn.core.count_dropped(count);
+                turn.core.ledger(turn.context).counters.add_dropped(count);
             }
         });
     }
@@ -153,7 +151,7 @@ impl<D: Delivery> Turn<'_, D> {
             Command::Frame { start, end, .. } => {
                 self.posted += *end - *start;
                 if self.core.can_send() {
-                    self.core.counters.messages_sent += 1;
+                    self.core.ledger(self.context).counters.messages_sent.add(1);
                     let frame = &bytes[*start..*end];
                     if !self.compress(frame, None) {
                         self.context.output.cork().extend_from_slice(frame);
@@ -164,7 +162,7 @@ impl<D: Delivery> Turn<'_, D> {
                 let payload = payload.take();
                 self.posted += *end - *start + payload.as_slice().len();
                 if self.core.can_send() {
-                    self.core.counters.messages_sent += 1;
+                    self.core.ledger(self.context).counters.messages_sent.add(1);
                     let header = &bytes[*start..*end];
                     if !self.compress(header, Some(payload.as_slice())) {
                         self.context.output.cork().extend_from_slice(header);
@@ -176,7 +174,7 @@ impl<D: Delivery> Turn<'_, D> {
                 let payload = payload.take();
                 self.posted += *end - *start + payload.as_ref().map_or(0, |payload| payload.as_slice().len());
                 if self.core.can_send() {
-                    self.core.counters.messages_sent += 1;
+                    self.core.ledger(self.context).counters.messages_sent.add(1);
                     self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
                     if let Some(payload) = payload {
                         self.context.output.push_chunk(*payload);
@@ -242,15 +240,5 @@ fn addressee(command: &Command) -> Option<Key> {
         | Command::Abort { to }
         | Command::Answered { to } => Some(*to),
         Command::Broadcast(_) | Command::Resume | Command::Orphaned | Command::Shutdown(_) => None,
-    }
-}
-
-impl crate::worker::core::Core {
-    /// Counts messages that a broadcast left out.
-    fn count_dropped(&mut self, count: u32) {
-        match &self.peer {
-            Some(peer) => drop(peer.shared.counters.dropped.fetch_add(count, Ordering::Relaxed)),
-            None => self.counters.dropped += count,
-        }
     }
 }

@@ -8,12 +8,16 @@ pub(crate) mod core;
 pub(crate) mod deadlines;
 pub(crate) mod delivery;
 pub(crate) mod events;
+mod home;
 pub(crate) mod inbox;
 #[cfg(feature = "internals")]
 pub mod internals;
+mod ledger;
+mod level;
 mod mailroom;
 pub(crate) mod peer;
 pub(crate) mod prepared;
+mod shared;
 pub(crate) mod slots;
 pub(crate) mod stats;
 mod turn;
@@ -44,9 +48,12 @@ use crate::worker::context::Context;
 use crate::worker::core::{Core, Phase};
 use crate::worker::deadlines::Deadlines;
 use crate::worker::delivery::Delivery;
+use crate::worker::home::Home;
 use crate::worker::inbox::{Inbox, Queue};
+use crate::worker::ledger::Ledger;
+use crate::worker::peer::Peer;
+use crate::worker::shared::Shared;
 use crate::worker::slots::{Key, Slots};
-use crate::worker::stats::Counters;
 use crate::worker::turn::{Conn, Turn};
 
 /// The worker's receive buffer: as large as what the kernel delivers at once on a fast path.
@@ -66,7 +73,6 @@ const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 /// A connection that a worker is to take over.
 pub(crate) struct Adoption<C> {
     pub(crate) stream: Stream,
-    pub(crate) role: Role,
     pub(crate) addr: SocketAddr,
     pub(crate) subprotocol: Option<Arc<String>>,
     pub(crate) agreement: Agreement,
@@ -74,6 +80,9 @@ pub(crate) struct Adoption<C> {
     pub(crate) leftover: Vec<u8>,
     pub(crate) app: C,
 }
+
+/// The application's part of an [`Adoption`]: what is kept, and what it is opened with.
+pub(crate) type Newcomer<D> = (<D as Delivery>::Connection, <D as Delivery>::Opening);
 
 /// How a worker's last connections ended.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,7 +99,7 @@ pub(crate) struct Worker<D: Delivery> {
     input: Input,
     context: Context,
     delivery: D,
-    adoptions: Receiver<Adoption<D::Connection>>,
+    adoptions: Receiver<Adoption<Newcomer<D>>>,
     admission: Arc<Admission>,
     /// Connections that go on without an event.
     ready: Vec<Key>,
@@ -106,14 +115,16 @@ pub(crate) struct Worker<D: Delivery> {
 /// What a worker is made of before its siblings are known.
 pub(crate) struct Seat {
     poll: Poll,
+    role: Role,
     pub(crate) inbox: Arc<Inbox>,
 }
 
 impl Seat {
-    pub(crate) fn new() -> io::Result<Seat> {
+    /// For a worker that is this end of its connections.
+    pub(crate) fn new(role: Role) -> io::Result<Seat> {
         let poll = Poll::new()?;
         let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), WAKE)?));
-        Ok(Seat { poll, inbox })
+        Ok(Seat { poll, role, inbox })
     }
 }
 
@@ -124,12 +135,12 @@ impl<D: Delivery> Worker<D> {
         siblings: Arc<[Arc<Inbox>]>,
         config: Arc<Config>,
         delivery: D,
-        adoptions: Receiver<Adoption<D::Connection>>,
+        adoptions: Receiver<Adoption<Newcomer<D>>>,
         admission: Arc<Admission>,
     ) -> Worker<D> {
         let now = Instant::now();
         let context = Context {
-            worker: index,
+            home: Arc::new(Home::new(seat.inbox.clone(), config.clone(), index, seat.role)),
             config,
             inbox: seat.inbox,
             siblings,
@@ -138,7 +149,9 @@ impl<D: Delivery> Worker<D> {
             epoch: now,
             tick: 0,
             broadcasts: Vec::new(),
+            ledgers: Vec::new(),
             key: Key { index: u32::MAX, generation: 0 },
+            shown_backlog: 0,
             farewells: HashMap::new(),
             touched_deadline: false,
         };
@@ -246,16 +259,24 @@ impl<D: Delivery> Worker<D> {
 
     /// Takes over the connections that finished their handshakes.
     fn adopt(&mut self) {
-        while let Ok(Adoption { mut stream, role, addr, subprotocol, agreement, leftover, app }) =
+        while let Ok(Adoption { mut stream, addr, subprotocol, agreement, leftover, app: (app, opening) }) =
             self.adoptions.try_recv()
         {
-            let registry = self.poll.registry();
-            let connection = Connection::new(role, self.context.config.max_message_size as u64).agreed(agreement);
-            let tick = self.context.tick;
+            let (registry, context) = (self.poll.registry(), &mut self.context);
+            let role = context.home.role;
+            let connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
+            let tick = context.tick;
             let (mut registered, readable) = (Ok(()), !leftover.is_empty());
             let key = self.slots.insert_with(|key| {
                 // Both at once: the edges of the other kind cost nothing, and nothing is registered again later.
                 registered = registry.register(&mut stream, key.token(), Interest::READABLE | Interest::WRITABLE);
+                let ledger = Ledger::new(addr, subprotocol);
+                let peer = if D::HANDLES {
+                    Some(Peer::new(Shared::new(context.home.clone(), key, &connection, ledger, 0)))
+                } else {
+                    context.keep_ledger(key.index, ledger);
+                    None
+                };
                 let core = Core {
                     endpoint: Endpoint::new(stream, connection, leftover),
                     phase: Phase::Open,
@@ -269,13 +290,10 @@ impl<D: Delivery> Worker<D> {
                     clean: false,
                     trailing: false,
                     listed: false,
-                    addr: addr.into(),
-                    subprotocol,
-                    peer: None,
+                    peer,
                     opened: tick,
                     heard: tick,
                     since: tick,
-                    counters: Counters::default(),
                 };
                 Conn { core, app: Some(app) }
             });
@@ -287,7 +305,7 @@ impl<D: Delivery> Worker<D> {
             let shutting_down = self.shutdown.is_some();
             self.turn(key, |turn, input| {
                 turn.context.touched_deadline = true;
-                turn.open();
+                turn.open(opening);
                 if shutting_down {
                     turn.core.start_close(turn.context, Some(&going_away()));
                     turn.flush(&[]);
@@ -313,17 +331,19 @@ impl<D: Delivery> Worker<D> {
         let Some(Conn { core, app }) = self.slots.get_mut(key) else { return };
         let (delivery, context) = (&mut self.delivery, &mut self.context);
         context.key = key;
+        context.shown_backlog = core.endpoint.backlog();
         let mut turn = Turn { core, app, delivery, context, posted: 0, again: false };
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut turn, &mut self.input)));
         if let Err(panic) = acted {
-            log::error!("{}: a callback panicked: {}", SocketAddr::from(&turn.core.addr), panic_text(&*panic));
+            log::error!("{}: a callback panicked: {}", turn.core.ledger(turn.context).addr(), panic_text(&*panic));
             let app = turn.app.take();
             let dropped = catch_unwind(AssertUnwindSafe(|| drop(app)));
             if let Err(panic) = dropped.and_then(|()| catch_unwind(AssertUnwindSafe(|| turn.panicked()))) {
-                log::error!("{}: and again: {}", SocketAddr::from(&turn.core.addr), panic_text(&*panic));
+                log::error!("{}: and again: {}", turn.core.ledger(turn.context).addr(), panic_text(&*panic));
                 turn.panicked();
             }
         }
+        turn.core.settle(turn.context, turn.posted);
         // A connection that closes reads on, whoever is behind: the peer's close frame is to be found.
         let again = turn.again || (turn.core.waiting && turn.core.phase != Phase::Open);
         turn.core.waiting &= turn.core.phase == Phase::Open;
@@ -353,7 +373,8 @@ impl<D: Delivery> Worker<D> {
         self.context.touched_deadline = false;
         self.deadlines.cancel(key.index);
         let Some(Conn { core, app }) = self.slots.remove(key) else { return };
-        let addr = SocketAddr::from(&core.addr);
+        let addr = core.ledger(&self.context).addr();
+        drop(self.context.take_ledger(key.index));
         if !self.context.farewells.is_empty() {
             self.context.farewells.remove(&key);
         }

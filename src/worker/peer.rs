@@ -4,24 +4,23 @@ use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, SlowConsumer};
+use crate::config::SlowConsumer;
 use crate::error::{ControlError, SendError, SendTimeoutError, TrySendError};
+use crate::protocol::Role;
 use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{self, FrameHeader, MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::mask;
 use crate::protocol::message::{Message, MessageRef};
-use crate::protocol::{Connection, Role};
 use crate::transport::outbox::Chunk;
-use crate::worker::address::Address;
-use crate::worker::inbox::{Command, Inbox};
+use crate::worker::inbox::Command;
 use crate::worker::prepared::Prepared;
+use crate::worker::shared::Shared;
 use crate::worker::slots::Key;
-use crate::worker::stats::{SharedCounters, Stats};
+use crate::worker::stats::Stats;
 
 /// Payloads up to this size are copied into the worker's queue; larger ones are moved there.
 const MAX_COPIED_SIZE: usize = 16 << 10;
@@ -37,27 +36,6 @@ thread_local! {
 #[derive(Clone)]
 pub struct Peer {
     pub(crate) shared: Arc<Shared>,
-}
-
-/// What the handle and the worker share of a connection.
-pub(crate) struct Shared {
-    pub(crate) inbox: Arc<Inbox>,
-    pub(crate) config: Arc<Config>,
-    pub(crate) key: Key,
-    pub(crate) role: Role,
-    pub(crate) worker: u16,
-    pub(crate) addr: Address,
-    pub(crate) subprotocol: Option<Arc<String>>,
-    pub(crate) closed: AtomicBool,
-    /// Bytes given to the worker and not yet flushed by it, and bytes that the socket did not take.
-    pub(crate) posted: AtomicUsize,
-    pub(crate) backlog: AtomicUsize,
-    pub(crate) counters: SharedCounters,
-    /// Senders that wait for room.
-    waiting: AtomicU32,
-    gate: Mutex<()>,
-    room: Condvar,
-    data: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// Names a connection of a server; never used again for another one while the server runs.
@@ -94,31 +72,7 @@ enum Refusal {
 }
 
 impl Peer {
-    pub(crate) fn new(
-        inbox: Arc<Inbox>,
-        config: Arc<Config>,
-        id: (u16, Key),
-        connection: &Connection,
-        addr: Address,
-        subprotocol: Option<Arc<String>>,
-    ) -> Peer {
-        let shared = Shared {
-            inbox,
-            config,
-            worker: id.0,
-            key: id.1,
-            role: connection.role(),
-            addr,
-            subprotocol,
-            closed: AtomicBool::new(false),
-            posted: AtomicUsize::new(0),
-            backlog: AtomicUsize::new(0),
-            counters: SharedCounters::new(connection.deflate_stats()),
-            waiting: AtomicU32::new(0),
-            gate: Mutex::new(()),
-            room: Condvar::new(),
-            data: OnceLock::new(),
-        };
+    pub(crate) fn new(shared: Shared) -> Peer {
         Peer { shared: Arc::new(shared) }
     }
 
@@ -140,7 +94,7 @@ impl Peer {
     /// As [`send`](Peer::send).
     pub fn send_with(&self, message: impl Into<Message>, compression: Compression) -> Result<(), SendError<Message>> {
         let message = message.into();
-        let deadline = match self.shared.config.slow_consumer {
+        let deadline = match self.shared.home.config.slow_consumer {
             SlowConsumer::Block if !ON_WORKER.get() => None,
             _ => Some(Instant::now()),
         };
@@ -148,10 +102,10 @@ impl Peer {
             Ok(()) => Ok(()),
             Err((message, Refusal::Disconnected)) => Err(SendError::Disconnected(message)),
             Err((message, Refusal::Invalid)) => Err(SendError::Invalid(message)),
-            Err((message, Refusal::Full)) => match self.shared.config.slow_consumer {
+            Err((message, Refusal::Full)) => match self.shared.home.config.slow_consumer {
                 SlowConsumer::Block | SlowConsumer::Refuse => Err(SendError::Full(message)),
                 SlowConsumer::Drop => {
-                    self.shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                    self.shared.ledger.counters.add_dropped(1);
                     Ok(())
                 }
                 SlowConsumer::Disconnect => {
@@ -200,12 +154,12 @@ impl Peer {
     /// # Errors
     /// As [`send`](Peer::send); there is no message to hand back.
     pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
-        let policy = self.shared.config.slow_consumer;
+        let policy = self.shared.home.config.slow_consumer;
         let wait = policy == SlowConsumer::Block && !ON_WORKER.get();
         if self.is_full() && !(wait && self.wait_for_room(None)) {
             match policy {
                 SlowConsumer::Drop => {
-                    self.shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                    self.shared.ledger.counters.add_dropped(1);
                     return Ok(());
                 }
                 SlowConsumer::Disconnect => {
@@ -218,7 +172,7 @@ impl Peer {
         if !self.is_open() {
             return Err(SendError::Disconnected(()));
         }
-        if self.shared.role == Role::Client {
+        if self.shared.home.role == Role::Client {
             // A client's frames are masked, each with a key of its own.
             let compression = prepared.frame.compression();
             return prepared.to_message().map_or(Ok(()), |message| {
@@ -227,8 +181,8 @@ impl Peer {
         }
         let frame = prepared.frame.clone();
         let to = self.shared.key;
-        let posted = self.shared.inbox.post(|queue| {
-            self.shared.posted.fetch_add(frame.plain().len(), Ordering::Relaxed);
+        let posted = self.shared.home.inbox.post(|queue| {
+            self.shared.level.rise(frame.plain().len());
             queue.commands.push(Command::Shared { to, frame });
         });
         if posted { Ok(()) } else { Err(SendError::Disconnected(())) }
@@ -254,7 +208,7 @@ impl Peer {
 
     fn post_close(&self, frame: Option<CloseFrame>) -> Result<(), ControlError> {
         let to = self.shared.key;
-        if self.is_open() && self.shared.inbox.send(Command::Close { to, frame }) {
+        if self.is_open() && self.shared.home.inbox.send(Command::Close { to, frame }) {
             Ok(())
         } else {
             Err(ControlError::Disconnected)
@@ -263,43 +217,43 @@ impl Peer {
 
     /// Drops the TCP connection without a closing handshake.
     pub fn abort(&self) {
-        self.shared.inbox.send(Command::Abort { to: self.shared.key });
+        self.shared.home.inbox.send(Command::Abort { to: self.shared.key });
     }
 
     /// Names the connection.
     #[must_use]
     pub fn id(&self) -> PeerId {
-        PeerId::new(self.shared.worker, self.shared.key)
+        PeerId::new(self.shared.home.worker, self.shared.key)
     }
 
     /// The peer's address.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        (&self.shared.addr).into()
+        self.shared.ledger.addr()
     }
 
     /// The subprotocol that was agreed on.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.shared.subprotocol.as_ref().map(|name| name.as_str())
+        self.shared.ledger.subprotocol()
     }
 
     /// Whether messages may still be sent.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.shared.closed.load(Ordering::Acquire)
+        !self.shared.level.is_closed()
     }
 
     /// What has gone through the connection, as of the worker's last turn with it.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.counters.load(self.queued_bytes())
+        self.shared.stats()
     }
 
     /// Bytes that wait to be written.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.shared.posted.load(Ordering::SeqCst) + self.shared.backlog.load(Ordering::SeqCst)
+        self.shared.level.bytes()
     }
 
     /// Keeps the application's data about this connection, once.
@@ -308,7 +262,7 @@ impl Peer {
     /// The data comes back if there is some already.
     pub fn set_data<T: Any + Send + Sync>(&self, data: T) -> Result<(), T> {
         let mut data = Some(data);
-        self.shared.data.get_or_init(|| Box::new(data.take()));
+        self.shared.keep(|| Box::new(data.take()));
         match data {
             None => Ok(()),
             Some(data) => Err(data),
@@ -318,35 +272,30 @@ impl Peer {
     /// The data that [`set_data`](Peer::set_data) keeps, if it is a `T`.
     #[must_use]
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
-        self.shared.data.get()?.downcast_ref::<Option<T>>()?.as_ref()
+        self.shared.data()?.downcast_ref::<Option<T>>()?.as_ref()
     }
 
     fn is_full(&self) -> bool {
-        self.queued_bytes() >= self.shared.config.max_write_buffer_size
+        self.queued_bytes() >= self.shared.home.config.max_write_buffer_size
     }
 
     /// Waits until the queue stands below its mark or the connection is gone; `false` at the deadline.
     #[cold]
     fn wait_for_room(&self, deadline: Option<Instant>) -> bool {
-        let mut gate = self.shared.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        // Counted before the queue is looked at; the worker changes the queue before it looks at the count.
-        self.shared.waiting.fetch_add(1, Ordering::SeqCst);
-        let mut in_time = true;
-        while in_time && self.is_full() && self.is_open() {
-            gate = match deadline {
-                None => self.shared.room.wait(gate).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    in_time = !left.is_zero();
-                    let waited = self.shared.room.wait_timeout(gate, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+        let gate = self.shared.gate();
+        let mut held = gate.lock();
+        while self.is_full() && self.is_open() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+            // Said before the queue is looked at again, in the same word: whoever makes room behind that sees it.
+            self.shared.level.set_awaited();
+            if self.is_full() && self.is_open() {
+                held = gate.wait(held, left);
+            }
         }
-        self.shared.waiting.fetch_sub(1, Ordering::SeqCst);
-        drop(gate);
-        // Room that was seen counts, though another sender may have taken it: who has no deadline is not refused.
-        in_time || !self.is_full() || !self.is_open()
+        true
     }
 
     fn push(
@@ -379,16 +328,16 @@ impl Peer {
 
     /// Encodes a data message into the worker's queue.
     fn post_data(&self, message: Message, compression: Compression) -> Result<(), Message> {
-        let (to, role) = (self.shared.key, self.shared.role);
+        let (to, role) = (self.shared.key, self.shared.home.role);
         let opcode = MessageRef::from(&message).opcode();
         let mut header = FrameHeader::new(opcode, message.len() as u64, None);
         let mut message = Some(message);
-        let posted = self.shared.inbox.post(|queue| {
+        let posted = self.shared.home.inbox.post(|queue| {
             let start = queue.bytes.len();
             header.mask = queue.key(role);
             header.encode(&mut queue.bytes);
             // Under the lock, so that the worker can not subtract it before.
-            self.shared.posted.fetch_add(header.size() + header.payload_len as usize, Ordering::Relaxed);
+            self.shared.level.rise(header.size() + header.payload_len as usize);
             let mut apart = None;
             match message.take() {
                 Some(large @ (Message::Text(_) | Message::Binary(_))) if large.len() > MAX_COPIED_SIZE => {
@@ -428,37 +377,12 @@ impl Peer {
         }
         let to = self.shared.key;
         let posted = self.is_open()
-            && self.shared.inbox.post(|queue| {
-                let (start, key) = (queue.bytes.len(), queue.key(self.shared.role));
+            && self.shared.home.inbox.post(|queue| {
+                let (start, key) = (queue.bytes.len(), queue.key(self.shared.home.role));
                 frame::encode(&mut queue.bytes, opcode, payload, key);
                 queue.commands.push(Command::Control { to, start, end: queue.bytes.len() });
             });
         if posted { Ok(()) } else { Err(ControlError::Disconnected) }
-    }
-}
-
-impl Shared {
-    /// The worker's side: what was posted is flushed, and so much is left.
-    pub(crate) fn flushed(&self, posted: usize, backlog: usize) {
-        self.backlog.store(backlog, Ordering::SeqCst);
-        if posted > 0 {
-            self.posted.fetch_sub(posted, Ordering::SeqCst);
-        }
-        self.notify();
-    }
-
-    /// The worker's side: the connection takes nothing more.
-    pub(crate) fn set_closed(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        self.notify();
-    }
-
-    fn notify(&self) {
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            // Whoever waits holds the gate until it does.
-            drop(self.gate.lock().unwrap_or_else(PoisonError::into_inner));
-            self.room.notify_all();
-        }
     }
 }
 

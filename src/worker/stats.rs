@@ -28,107 +28,87 @@ pub struct Stats {
     pub deflate: Option<DeflateStats>,
 }
 
-/// A worker's counts.
+/// A count that only its worker changes and anybody reads: without an instruction that locks.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    /// The worker's side.
+    #[inline]
+    pub(crate) fn add(&self, more: u64) {
+        self.0.store(self.value().wrapping_add(more), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) messages_received: u64,
-    pub(crate) messages_sent: u64,
-    pub(crate) bytes_received: u64,
-    pub(crate) bytes_sent: u64,
-    pub(crate) dropped: u32,
-    /// In microseconds; 0 before the first pong.
-    pub(crate) round_trip: u32,
-}
-
-/// The worker's counts as it last published them.
-#[derive(Debug, Default)]
-pub(crate) struct SharedCounters {
-    messages_received: AtomicU64,
-    messages_sent: AtomicU64,
-    bytes_received: AtomicU64,
-    bytes_sent: AtomicU64,
+    pub(crate) messages_received: Count,
+    pub(crate) messages_sent: Count,
+    pub(crate) bytes_received: Count,
+    pub(crate) bytes_sent: Count,
     /// Not only the worker counts these.
-    pub(crate) dropped: AtomicU32,
+    dropped: AtomicU32,
+    /// In microseconds; 0 before the first pong.
     round_trip: AtomicU32,
-    #[cfg(feature = "deflate")]
-    deflate: Option<Box<SharedDeflate>>,
 }
 
+impl Counters {
+    pub(crate) fn add_dropped(&self, count: u32) {
+        self.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The latest round trip, in microseconds.
+    pub(crate) fn set_round_trip(&self, micros: u64) {
+        self.round_trip.store(u32::try_from(micros.max(1)).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats(&self, queued_bytes: usize, deflate: Option<DeflateStats>) -> Stats {
+        let round_trip = self.round_trip.load(Ordering::Relaxed);
+        Stats {
+            messages_received: self.messages_received.value(),
+            messages_sent: self.messages_sent.value(),
+            bytes_received: self.bytes_received.value(),
+            bytes_sent: self.bytes_sent.value(),
+            queued_bytes,
+            dropped: self.dropped.load(Ordering::Relaxed).into(),
+            round_trip: (round_trip > 0).then(|| Duration::from_micros(round_trip.into())),
+            deflate,
+        }
+    }
+}
+
+/// What compression has saved, as the worker last published it.
 #[cfg(feature = "deflate")]
 #[derive(Debug, Default)]
-struct SharedDeflate {
+pub(crate) struct SharedDeflate {
     sent: AtomicU64,
     sent_compressed: AtomicU64,
     received: AtomicU64,
     received_compressed: AtomicU64,
 }
 
-impl SharedCounters {
-    /// For a connection with permessage-deflate, or without.
-    #[cfg(feature = "deflate")]
-    pub(crate) fn new(deflate: Option<DeflateStats>) -> SharedCounters {
-        SharedCounters { deflate: deflate.map(|_| Box::default()), ..SharedCounters::default() }
-    }
-
-    /// For a connection, which has no compression.
-    #[cfg(not(feature = "deflate"))]
-    pub(crate) fn new(_: Option<DeflateStats>) -> SharedCounters {
-        SharedCounters::default()
-    }
-
+#[cfg(feature = "deflate")]
+impl SharedDeflate {
     /// The worker's side.
-    pub(crate) fn publish(&self, counters: &Counters, deflate: Option<DeflateStats>) {
-        self.messages_received.store(counters.messages_received, Ordering::Relaxed);
-        self.messages_sent.store(counters.messages_sent, Ordering::Relaxed);
-        self.bytes_received.store(counters.bytes_received, Ordering::Relaxed);
-        self.bytes_sent.store(counters.bytes_sent, Ordering::Relaxed);
-        self.round_trip.store(counters.round_trip, Ordering::Relaxed);
-        if let Some(stats) = deflate {
-            self.publish_deflate(stats);
+    pub(crate) fn publish(&self, stats: DeflateStats) {
+        self.sent.store(stats.sent, Ordering::Relaxed);
+        self.sent_compressed.store(stats.sent_compressed, Ordering::Relaxed);
+        self.received.store(stats.received, Ordering::Relaxed);
+        self.received_compressed.store(stats.received_compressed, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats(&self) -> DeflateStats {
+        DeflateStats {
+            sent: self.sent.load(Ordering::Relaxed),
+            sent_compressed: self.sent_compressed.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+            received_compressed: self.received_compressed.load(Ordering::Relaxed),
         }
-    }
-
-    #[cfg(feature = "deflate")]
-    fn publish_deflate(&self, stats: DeflateStats) {
-        if let Some(shown) = &self.deflate {
-            shown.sent.store(stats.sent, Ordering::Relaxed);
-            shown.sent_compressed.store(stats.sent_compressed, Ordering::Relaxed);
-            shown.received.store(stats.received, Ordering::Relaxed);
-            shown.received_compressed.store(stats.received_compressed, Ordering::Relaxed);
-        }
-    }
-
-    #[cfg(not(feature = "deflate"))]
-    fn publish_deflate(&self, _: DeflateStats) {}
-
-    /// What was published last.
-    pub(crate) fn load(&self, queued_bytes: usize) -> Stats {
-        let round_trip = self.round_trip.load(Ordering::Relaxed);
-        Stats {
-            messages_received: self.messages_received.load(Ordering::Relaxed),
-            messages_sent: self.messages_sent.load(Ordering::Relaxed),
-            bytes_received: self.bytes_received.load(Ordering::Relaxed),
-            bytes_sent: self.bytes_sent.load(Ordering::Relaxed),
-            queued_bytes,
-            dropped: self.dropped.load(Ordering::Relaxed).into(),
-            round_trip: (round_trip > 0).then(|| Duration::from_micros(round_trip.into())),
-            deflate: self.load_deflate(),
-        }
-    }
-
-    #[cfg(feature = "deflate")]
-    fn load_deflate(&self) -> Option<DeflateStats> {
-        let shown = self.deflate.as_ref()?;
-        Some(DeflateStats {
-            sent: shown.sent.load(Ordering::Relaxed),
-            sent_compressed: shown.sent_compressed.load(Ordering::Relaxed),
-            received: shown.received.load(Ordering::Relaxed),
-            received_compressed: shown.received_compressed.load(Ordering::Relaxed),
-        })
-    }
-
-    #[cfg(not(feature = "deflate"))]
-    fn load_deflate(&self) -> Option<DeflateStats> {
-        None
     }
 }

@@ -42,10 +42,10 @@ pub(crate) struct Turn<'a, D: Delivery> {
 
 impl<D: Delivery> Turn<'_, D> {
     /// Tells the application that the connection is established.
-    pub(crate) fn open(&mut self) {
+    pub(crate) fn open(&mut self, opening: D::Opening) {
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {
-            delivery.open(app, &mut socket);
+            delivery.open(app, &mut socket, opening);
         }
         self.flush(&[]);
     }
@@ -54,11 +54,11 @@ impl<D: Delivery> Turn<'_, D> {
     pub(crate) fn advance(&mut self, input: &mut Input) {
         let mut reads = 0;
         loop {
-            if let Some(mut carry) = self.core.endpoint.carry.take() {
+            if let Some(mut carry) = self.core.endpoint.take_carry() {
                 let done = self.decode(&mut carry);
                 self.flush(carry.as_slice());
                 if !done {
-                    self.core.endpoint.carry = Some(carry);
+                    self.core.endpoint.keep_carry(carry);
                     // The output may have stood above its mark only until it was written.
                     if self.again || self.core.phase == Phase::Gone || self.must_wait() {
                         return;
@@ -87,7 +87,7 @@ impl<D: Delivery> Turn<'_, D> {
             Arrival::Bytes { size, drained, received } => {
                 // A socket that was emptied reports again when more comes, except for an end that it has reported.
                 self.core.readable = !drained || self.core.end_reported;
-                self.core.counters.bytes_received += size as u64;
+                self.core.ledger(self.context).counters.bytes_received.add(size as u64);
                 self.core.heard = self.context.tick;
                 let whole = received.map(|received| self.dispatch(received));
                 let done = match whole {
@@ -102,7 +102,7 @@ impl<D: Delivery> Turn<'_, D> {
                     self.context.touched_deadline = true;
                 }
                 if !done {
-                    self.core.endpoint.carry = Some(Box::new(input.take_rest()));
+                    self.core.endpoint.keep_carry(Box::new(input.take_rest()));
                 }
                 self.flush(input.as_slice());
             }
@@ -184,7 +184,7 @@ impl<D: Delivery> Turn<'_, D> {
             }
             return;
         }
-        self.core.counters.messages_received += 1;
+        self.core.ledger(self.context).counters.messages_received.add(1);
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {
             delivery.message(app, &mut socket, message);
@@ -300,12 +300,11 @@ impl<D: Delivery> Turn<'_, D> {
     pub(crate) fn flush(&mut self, input: &[u8]) {
         if self.context.output.len() > 0 {
             match self.core.endpoint.flush(&mut self.context.output, input) {
-                Ok(written) => self.core.counters.bytes_sent += written as u64,
+                Ok(written) => self.core.ledger(self.context).counters.bytes_sent.add(written as u64),
                 Err(error) => self.lost(&error),
             }
             self.note_backlog();
         }
-        self.core.publish(std::mem::take(&mut self.posted));
         self.finish();
     }
 
@@ -316,7 +315,7 @@ impl<D: Delivery> Turn<'_, D> {
         }
         match self.core.endpoint.drain(&mut self.context.output.pool) {
             Ok(written) => {
-                self.core.counters.bytes_sent += written as u64;
+                self.core.ledger(self.context).counters.bytes_sent.add(written as u64);
                 if written > 0 {
                     // Whoever takes bytes is alive.
                     self.core.heard = self.context.tick;

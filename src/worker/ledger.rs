@@ -1,0 +1,30 @@
+//! What is on record about a connection: who its peer is, and what has gone through.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::worker::address::Address;
+use crate::worker::stats::Counters;
+
+/// What is on record about a connection, once: beside the worker's slots where the worker alone asks for it, in the
+/// handle where there is one. Only the worker writes, so nothing of it needs a lock.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) counters: Counters,
+    addr: Address,
+    subprotocol: Option<Arc<String>>,
+}
+
+impl Ledger {
+    pub(crate) fn new(addr: SocketAddr, subprotocol: Option<Arc<String>>) -> Ledger {
+        Ledger { counters: Counters::default(), addr: addr.into(), subprotocol }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        (&self.addr).into()
+    }
+
+    pub(crate) fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_ref().map(|name| name.as_str())
+    }
+}

@@ -1,0 +1,154 @@
+//! What the handle and the worker share of a connection.
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+
+use crate::protocol::Connection;
+use crate::protocol::deflate::DeflateStats;
+use crate::worker::home::{Gate, Home};
+use crate::worker::ledger::Ledger;
+use crate::worker::level::Level;
+use crate::worker::slots::Key;
+#[cfg(feature = "deflate")]
+use crate::worker::stats::SharedDeflate;
+use crate::worker::stats::Stats;
+
+/// What the handle and the worker share of a connection. There is one for each connection of a server with events: of
+/// 104 bytes, which with the counts of the `Arc` and the allocator's own word make 128.
+pub(crate) struct Shared {
+    pub(crate) home: Arc<Home>,
+    pub(crate) key: Key,
+    pub(crate) level: Level,
+    pub(crate) ledger: Ledger,
+    /// What most connections do without.
+    extra: OnceLock<Box<Extra>>,
+}
+
+#[derive(Default)]
+struct Extra {
+    /// The application's.
+    data: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// Where permessage-deflate was negotiated.
+    #[cfg(feature = "deflate")]
+    deflate: Option<SharedDeflate>,
+}
+
+impl Shared {
+    /// For a connection of which `backlog` bytes wait for its socket.
+    pub(crate) fn new(home: Arc<Home>, key: Key, connection: &Connection, ledger: Ledger, backlog: usize) -> Shared {
+        let extra = extra_for(connection).map_or_else(OnceLock::new, OnceLock::from);
+        Shared { home, key, level: Level::new(backlog), ledger, extra }
+    }
+
+    /// Where senders wait for room.
+    pub(crate) fn gate(&self) -> &Gate {
+        self.home.gate(self.key)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.ledger.counters.stats(self.level.bytes(), self.deflate_stats())
+    }
+
+    /// What the application keeps here.
+    pub(crate) fn data(&self) -> Option<&(dyn Any + Send + Sync)> {
+        Some(&**self.extra.get()?.data.get()?)
+    }
+
+    /// Keeps what `make` makes, if nothing is kept yet.
+    pub(crate) fn keep(&self, make: impl FnOnce() -> Box<dyn Any + Send + Sync>) {
+        self.extra.get_or_init(Box::default).data.get_or_init(make);
+    }
+
+    /// The worker's side, at the end of a turn: `posted` bytes came from senders, and of those that wait for the socket
+    /// there were `before` and are `after`.
+    pub(crate) fn settle(&self, posted: usize, before: usize, after: usize) {
+        if self.level.settle(posted, before, after) {
+            self.wake_senders();
+        }
+    }
+
+    /// The worker's side: the connection takes nothing more.
+    pub(crate) fn set_closed(&self) {
+        if self.level.close() {
+            self.wake_senders();
+        }
+    }
+
+    #[cold]
+    fn wake_senders(&self) {
+        // Whoever is about to wait holds the gate until it does.
+        let held = self.gate().lock();
+        self.level.clear_awaited();
+        drop(held);
+        self.gate().open();
+    }
+}
+
+#[cfg(feature = "deflate")]
+fn extra_for(connection: &Connection) -> Option<Box<Extra>> {
+    let deflate = connection.deflate_stats().map(|_| SharedDeflate::default());
+    deflate.is_some().then(|| Box::new(Extra { deflate, ..Extra::default() }))
+}
+
+#[cfg(not(feature = "deflate"))]
+fn extra_for(_: &Connection) -> Option<Box<Extra>> {
+    None
+}
+
+impl Shared {
+    /// The worker's side.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn publish_deflate(&self, connection: &Connection) {
+        if let Some(stats) = connection.deflate_stats()
+            && let Some(shown) = self.extra.get().and_then(|extra| extra.deflate.as_ref())
+        {
+            shown.publish(stats);
+        }
+    }
+
+    /// Nothing: there is no compression.
+    #[cfg(not(feature = "deflate"))]
+    pub(crate) fn publish_deflate(&self, _: &Connection) {}
+
+    #[cfg(feature = "deflate")]
+    fn deflate_stats(&self) -> Option<DeflateStats> {
+        Some(self.extra.get()?.deflate.as_ref()?.stats())
+    }
+
+    #[cfg(not(feature = "deflate"))]
+    fn deflate_stats(&self) -> Option<DeflateStats> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::channel::Channelled;
+    use crate::worker::turn::Conn;
+
+    /// What a place in the worker's table and in its timer wheel takes beside the connection: a generation and a link.
+    const PLACE: usize = 4 + 12;
+    /// An allocator's own word, and the counts of an `Arc`.
+    const ARC: usize = 8 + 16;
+
+    /// With debug assertions mio notes in each stream at which poll it is registered.
+    const NOTE: usize = if cfg!(debug_assertions) { 8 } else { 0 };
+    /// What was agreed on about compression, if anything was.
+    const DEFLATE: usize = if cfg!(feature = "deflate") { 8 } else { 0 };
+
+    /// What an idle connection costs where pointers have 64 bits. Whoever lets it grow should know.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn an_idle_connection_is_small() {
+        let with_handler = size_of::<Option<Conn<()>>>();
+        let with_events = size_of::<Option<Conn<Channelled>>>();
+        assert!(with_handler <= 80 + DEFLATE + NOTE, "{with_handler}");
+        assert!(with_events <= 88 + DEFLATE + NOTE, "{with_events}");
+        assert!(size_of::<Ledger>() <= 64, "{}", size_of::<Ledger>());
+        assert!(size_of::<Shared>() <= 104, "{}", size_of::<Shared>());
+        let (handler, events) = (with_handler + size_of::<Ledger>(), with_events + size_of::<Shared>() + ARC);
+        assert!(handler + PLACE <= 160 + DEFLATE + NOTE, "{handler}");
+        assert!(events + PLACE <= 232 + DEFLATE + NOTE, "{events}");
+    }
+}
