@@ -65,7 +65,7 @@ impl<S: Read + Write> Endpoint<S> {
     }
 
     fn forget_empty_outbox(&mut self) {
-        self.outbox.take_if(|outbox| outbox.is_empty());
+        self.outbox.take_if(|outbox| outbox.is_idle());
     }
 
     /// Reads once: into `input`, and first into the message under way where that lacks much.

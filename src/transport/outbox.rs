@@ -95,7 +95,7 @@ impl Outbox {
     }
 
     /// Whether nothing waits any more.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.len == 0 && self.late_ping.is_none() && self.carry.is_none()
     }
 

@@ -37,10 +37,20 @@ pub(crate) struct Context {
     pub(crate) key: Key,
     /// What its handle shows of the bytes that wait for its socket.
     pub(crate) shown_backlog: usize,
+    /// Its messages in this turn, which go to the ledger with the turn's end: other threads read that, and each write takes
+    /// it from their caches.
+    pub(crate) tally: Tally,
     /// Close frames that wait for the application's answers to earlier messages.
     pub(crate) farewells: HashMap<Key, Option<CloseFrame>>,
     /// The connection at hand has another deadline than before.
     pub(crate) touched_deadline: bool,
+}
+
+/// Messages of a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
 }
 
 impl Context {

@@ -9,7 +9,7 @@ use crate::protocol::message::MessageRef;
 use crate::transport::endpoint::Endpoint;
 use crate::transport::shared::SharedFrame;
 use crate::transport::stream::Stream;
-use crate::worker::context::Context;
+use crate::worker::context::{Context, Tally};
 use crate::worker::deadlines::{Deadlines, Tick};
 use crate::worker::ledger::Ledger;
 use crate::worker::peer::Peer;
@@ -108,7 +108,7 @@ impl Core {
             return false;
         }
         let opcode = message.opcode();
-        self.ledger(context).counters.messages_sent.add(u64::from(!opcode.is_control()));
+        context.tally.sent += u64::from(!opcode.is_control());
         self.endpoint.push(&mut context.output, &mut context.codec, opcode, payload, compression);
         true
     }
@@ -119,7 +119,7 @@ impl Core {
         if !self.can_send() {
             return false;
         }
-        self.ledger(context).counters.messages_sent.add(1);
+        context.tally.sent += 1;
         self.endpoint.push_shared(&mut context.output, &mut context.codec, frame);
         true
     }
@@ -181,11 +181,20 @@ impl Core {
 
     pub(crate) fn stats(&self, context: &Context) -> Stats {
         let deflate = self.endpoint.connection.deflate_stats();
-        self.ledger(context).counters.stats(self.queued(context), deflate)
+        let mut stats = self.ledger(context).counters.stats(self.queued(context), deflate);
+        stats.messages_received += context.tally.received;
+        stats.messages_sent += context.tally.sent;
+        stats
     }
 
-    /// Lets the handle show what a turn has changed; `posted` bytes of it came from the inbox.
-    pub(crate) fn settle(&self, context: &Context, posted: usize) {
+    /// Ends a turn: puts it on record and lets the handle show it. `posted` bytes came from the inbox.
+    pub(crate) fn settle(&self, context: &mut Context, posted: usize) {
+        let Tally { received, sent } = std::mem::take(&mut context.tally);
+        if received > 0 || sent > 0 {
+            let counters = &self.ledger(context).counters;
+            counters.messages_received.add(received);
+            counters.messages_sent.add(sent);
+        }
         let Some(peer) = &self.peer else { return };
         peer.shared.publish_deflate(&self.endpoint.connection);
         peer.shared.settle(posted, context.shown_backlog, self.endpoint.backlog());

@@ -151,7 +151,7 @@ impl<D: Delivery> Turn<'_, D> {
             Command::Frame { start, end, .. } => {
                 self.posted += *end - *start;
                 if self.core.can_send() {
-                    self.core.ledger(self.context).counters.messages_sent.add(1);
+                    self.context.tally.sent += 1;
                     let frame = &bytes[*start..*end];
                     if !self.compress(frame, None) {
                         self.context.output.cork().extend_from_slice(frame);
@@ -162,7 +162,7 @@ impl<D: Delivery> Turn<'_, D> {
                 let payload = payload.take();
                 self.posted += *end - *start + payload.as_slice().len();
                 if self.core.can_send() {
-                    self.core.ledger(self.context).counters.messages_sent.add(1);
+                    self.context.tally.sent += 1;
                     let header = &bytes[*start..*end];
                     if !self.compress(header, Some(payload.as_slice())) {
                         self.context.output.cork().extend_from_slice(header);
@@ -174,7 +174,7 @@ impl<D: Delivery> Turn<'_, D> {
                 let payload = payload.take();
                 self.posted += *end - *start + payload.as_ref().map_or(0, |payload| payload.as_slice().len());
                 if self.core.can_send() {
-                    self.core.ledger(self.context).counters.messages_sent.add(1);
+                    self.context.tally.sent += 1;
                     self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
                     if let Some(payload) = payload {
                         self.context.output.push_chunk(*payload);

@@ -44,7 +44,7 @@ use crate::transport::endpoint::Endpoint;
 use crate::transport::output::Output;
 use crate::transport::stream::Stream;
 use crate::worker::admission::Admission;
-use crate::worker::context::Context;
+use crate::worker::context::{Context, Tally};
 use crate::worker::core::{Core, Phase};
 use crate::worker::deadlines::Deadlines;
 use crate::worker::delivery::Delivery;
@@ -152,6 +152,7 @@ impl<D: Delivery> Worker<D> {
             ledgers: Vec::new(),
             key: Key { index: u32::MAX, generation: 0 },
             shown_backlog: 0,
+            tally: Tally::default(),
             farewells: HashMap::new(),
             touched_deadline: false,
         };

@@ -184,7 +184,7 @@ impl<D: Delivery> Turn<'_, D> {
             }
             return;
         }
-        self.core.ledger(self.context).counters.messages_received.add(1);
+        self.context.tally.received += 1;
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {
             delivery.message(app, &mut socket, message);
