@@ -211,6 +211,7 @@ impl<D: Delivery> Worker<D> {
             }
             if self.context.inbox.has_mail() {
                 self.read_mail();
+                self.go_on();
                 self.send_broadcasts();
                 self.delivery.end_turn();
             }

@@ -380,6 +380,8 @@ impl<D: Delivery> Turn<'_, D> {
                 } else if self.core.stalled && passed(self.core.since, config.write_timeout) {
                     // The system reports room only when there is much of it; a slow reader may have made some.
                     self.drain();
+                    // What waited for the output goes on, as after an event.
+                    self.again = true;
                     if self.core.stalled && passed(self.core.since, config.write_timeout) {
                         self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
                     }
