@@ -167,12 +167,20 @@ impl Connection {
         codec: &mut Codec,
     ) -> Result<(usize, Received<'a>), ProtocolError> {
         let Some(frame) = self.find_plain(input) else { return self.receive_any(input, codec) };
-        let payload = input.get_mut(frame.start..frame.end).unwrap_or_default();
-        mask::apply(payload, frame.key);
-        let payload: &'a [u8] = payload;
+        let size = frame.end - frame.start;
+        let frame_bytes = input.get_mut(..frame.end).unwrap_or_default();
         if !frame.is_text {
+            let payload = frame_bytes.get_mut(frame.start..).unwrap_or_default();
+            mask::apply(payload, frame.key);
             return Ok((frame.end, Received::Message(MessageRef::Binary(payload))));
         }
+        let start = if size < utf8::MIN_VECTOR_SIZE {
+            mask::apply_aligned(frame_bytes, frame.start, frame.key)
+        } else {
+            mask::apply(frame_bytes.get_mut(frame.start..).unwrap_or_default(), frame.key);
+            frame.start
+        };
+        let payload: &'a [u8] = frame_bytes.get(start..start + size).unwrap_or_default();
         // RFC 6455 8.1: text that is not UTF-8 fails the connection.
         match utf8::from_utf8(payload) {
             Some(text) => Ok((frame.end, Received::Message(MessageRef::Text(text)))),

@@ -5,7 +5,7 @@
 pub struct InvalidUtf8;
 
 /// Shorter texts are not worth the setting-up of vector registers.
-const MIN_VECTOR_SIZE: usize = 64;
+pub(super) const MIN_VECTOR_SIZE: usize = 64;
 
 /// The text, if it is UTF-8.
 #[inline]
