@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::app::{App, BOTH_WAYS, Way, echo, fill};
-use common::{Client, Frame, binary, close, eventually, masked, text};
+use common::{Client, DEADLINE, Frame, binary, close, eventually, masked, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
     CloseCause, CloseCode, Config, ControlError, Message, Peer, Prepared, SendError, SendTimeoutError, Server,
@@ -169,9 +169,12 @@ fn the_policy_refuse() {
         let mut full = Full::new(way, SlowConsumer::Refuse);
         let message = Message::Binary(vec![7; 100]);
         assert_eq!(full.peer.send(message.clone()), Err(SendError::Full(message)));
-        assert_eq!(full.peer.send_prepared(&Prepared::new("no")), Err(SendError::Full(())));
+        let no = Prepared::new("no");
+        assert_eq!(full.peer.send_prepared(&no), Err(SendError::Full(())));
+        let refused = full.peer.send_prepared_timeout(&no, Duration::from_millis(10));
+        assert_eq!(refused, Err(SendTimeoutError::Timeout(())));
         full.drain();
-        eventually("room", || full.peer.send("now").is_ok());
+        full.peer.send_prepared_timeout(&Prepared::new("now"), DEADLINE).expect("room");
         assert_eq!(full.client.expect_frame(), Frame::text("now"));
         assert_eq!(full.peer.stats().dropped, 0);
         drop((full.client, full.other));

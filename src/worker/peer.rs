@@ -64,6 +64,13 @@ impl fmt::Debug for PeerId {
     }
 }
 
+/// When a send of this thread that begins now has to end. A timeout beyond what an `Instant` can hold waits as long as it
+/// takes; a worker never waits.
+fn deadline_of(timeout: Duration) -> Option<Instant> {
+    let now = Instant::now();
+    if ON_WORKER.get() { Some(now) } else { now.checked_add(timeout) }
+}
+
 /// Why a message was not taken.
 enum Refusal {
     Full,
@@ -139,10 +146,7 @@ impl Peer {
         message: impl Into<Message>,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<Message>> {
-        let now = Instant::now();
-        // A timeout beyond what an `Instant` can hold waits as long as it takes.
-        let deadline = if ON_WORKER.get() { Some(now) } else { now.checked_add(timeout) };
-        self.push(message.into(), deadline, Compression::Auto).map_err(|(message, refusal)| match refusal {
+        self.push(message.into(), deadline_of(timeout), Compression::Auto).map_err(|(message, refusal)| match refusal {
             Refusal::Full => SendTimeoutError::Timeout(message),
             Refusal::Disconnected => SendTimeoutError::Disconnected(message),
             Refusal::Invalid => SendTimeoutError::Invalid(message),
@@ -169,15 +173,31 @@ impl Peer {
                 SlowConsumer::Block | SlowConsumer::Refuse => {}
             }
         }
+        self.post_prepared(prepared).map_err(|()| SendError::Disconnected(()))
+    }
+
+    /// Sends a message that was encoded before, waiting up to `timeout` for room in the connection's queue, whatever the
+    /// server's policy. On a worker's thread it does not wait.
+    ///
+    /// # Errors
+    /// As [`send_timeout`](Peer::send_timeout); there is no message to hand back.
+    pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
+        if self.is_full() && !self.wait_for_room(deadline_of(timeout)) {
+            return Err(SendTimeoutError::Timeout(()));
+        }
+        self.post_prepared(prepared).map_err(|()| SendTimeoutError::Disconnected(()))
+    }
+
+    fn post_prepared(&self, prepared: &Prepared) -> Result<(), ()> {
         if !self.is_open() {
-            return Err(SendError::Disconnected(()));
+            return Err(());
         }
         if self.shared.home.role == Role::Client {
             // A client's frames are masked, each with a key of its own.
             let compression = prepared.frame.compression();
-            return prepared.to_message().map_or(Ok(()), |message| {
-                self.post_data(message, compression).map_err(|_| SendError::Disconnected(()))
-            });
+            return prepared
+                .to_message()
+                .map_or(Ok(()), |message| self.post_data(message, compression).map_err(|_| ()));
         }
         let frame = prepared.frame.clone();
         let to = self.shared.key;
@@ -185,7 +205,7 @@ impl Peer {
             self.shared.level.rise(frame.plain().len());
             queue.commands.push(Command::Shared { to, frame });
         });
-        if posted { Ok(()) } else { Err(SendError::Disconnected(())) }
+        if posted { Ok(()) } else { Err(()) }
     }
 
     /// Sends a ping, whatever is queued. The payload is at most 125 bytes; the answer reaches
