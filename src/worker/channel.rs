@@ -122,13 +122,18 @@ impl Outlet {
         self.shard.outstanding.load(Ordering::SeqCst) + self.block.cost >= self.shard.limit
     }
 
+    /// Asks to be told when there is room; whether there is none by then.
+    fn stays_full(&self) -> bool {
+        // The application looks at the flag after it made room, so one of the two sees the other.
+        self.shard.stalled.store(true, Ordering::SeqCst);
+        self.is_full()
+    }
+
     fn has_room(&mut self, place: &mut Place, key: Key) -> bool {
         if !self.is_full() {
             return true;
         }
-        // The application looks at the flag after it made room, so one of the two sees the other.
-        self.shard.stalled.store(true, Ordering::SeqCst);
-        if !self.is_full() {
+        if !self.stays_full() {
             return true;
         }
         if place.waits != self.round {
@@ -139,7 +144,12 @@ impl Outlet {
     }
 
     fn resume(&mut self, ready: &mut Vec<Key>) {
-        if !self.waiting.is_empty() && !self.is_full() {
+        if self.waiting.is_empty() {
+            return;
+        }
+        // It may have been told of room that was filled at once, by this worker's own block or by another worker, and is
+        // told once only: it asks again.
+        if !self.is_full() || !self.stays_full() {
             self.round = self.round.wrapping_add(1).max(1);
             ready.append(&mut self.waiting);
         }
@@ -325,5 +335,49 @@ impl Delivery for ToOwners {
 
     fn is_orphaned(&self, connection: &Owned) -> bool {
         connection.outlet.is_orphaned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::{Poll, Token, Waker};
+
+    use super::*;
+    use crate::worker::inbox::Inbox;
+
+    fn block(cost: usize) -> Block {
+        let records = vec![Record { peer: 0, what: What::Taken }];
+        Block { records, cost, ..Block::default() }
+    }
+
+    /// room that is gone again before the worker looks is asked for anew.
+    #[test]
+    fn whoever_was_told_of_room_too_early_is_told_again() {
+        let poll = Poll::new().expect("a poll");
+        let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker")));
+        let shard = Arc::new(Shard::new(100));
+        shard.workers.set([inbox.clone()].into()).expect("set once");
+        let (sender, events) = crossbeam_channel::unbounded();
+        let mut outlet = Outlet::new(sender.clone(), shard.clone());
+        let mut other = Outlet::new(sender, shard);
+        let key = Key { index: 7, generation: 1 };
+        let mut ready = Vec::new();
+
+        other.block = block(100);
+        other.hand_over();
+        outlet.block = block(100);
+        assert!(!outlet.has_room(&mut Place::default(), key));
+        // The application takes what the other worker gave before this one hands over what filled it up again.
+        drop(events.try_recv().expect("a batch"));
+        assert!(inbox.has_mail());
+        outlet.hand_over();
+        inbox.take(&mut Default::default());
+        outlet.resume(&mut ready);
+        assert_eq!(ready, []);
+
+        drop(events.try_recv().expect("a batch"));
+        assert!(inbox.has_mail(), "nobody would wake the worker");
+        outlet.resume(&mut ready);
+        assert_eq!(ready, [key]);
     }
 }
