@@ -88,6 +88,44 @@ pub enum SendTimeoutError<T> {
     Invalid(T),
 }
 
+/// Why a message was not taken, before it is known which call says so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {
+    Full,
+    Disconnected,
+    Invalid,
+}
+
+impl<T> From<(T, Refusal)> for SendError<T> {
+    fn from((message, refusal): (T, Refusal)) -> SendError<T> {
+        match refusal {
+            Refusal::Full => SendError::Full(message),
+            Refusal::Disconnected => SendError::Disconnected(message),
+            Refusal::Invalid => SendError::Invalid(message),
+        }
+    }
+}
+
+impl<T> From<(T, Refusal)> for TrySendError<T> {
+    fn from((message, refusal): (T, Refusal)) -> TrySendError<T> {
+        match refusal {
+            Refusal::Full => TrySendError::Full(message),
+            Refusal::Disconnected => TrySendError::Disconnected(message),
+            Refusal::Invalid => TrySendError::Invalid(message),
+        }
+    }
+}
+
+impl<T> From<(T, Refusal)> for SendTimeoutError<T> {
+    fn from((message, refusal): (T, Refusal)) -> SendTimeoutError<T> {
+        match refusal {
+            Refusal::Full => SendTimeoutError::Timeout(message),
+            Refusal::Disconnected => SendTimeoutError::Disconnected(message),
+            Refusal::Invalid => SendTimeoutError::Invalid(message),
+        }
+    }
+}
+
 const DISCONNECTED: &str = "the connection is closed or closing";
 const FULL: &str = "the connection's output stands above max_write_buffer_size: its peer reads too slowly";
 const INVALID: &str = "not sent: a ping or pong holds at most 125 bytes, and a close frame a sendable code";

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::DEADLINE;
+use common::{DEADLINE, accept};
 use threadbare::{
     Accept, Client, ClientPool, CloseCause, CloseCode, Config, ConnectError, Event, Handler, Message, MessageRef,
     Phase, ReceiveError, Reject, SendTimeoutError, Server, Socket, TrySendError,
@@ -119,24 +119,9 @@ fn the_servers_close_is_answered_and_told_after_what_came_before() {
 
 #[test]
 fn a_server_that_stops_answering_is_noticed() {
-    let head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Accept: ";
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
-    let silent = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a client");
-        let mut request = Vec::new();
-        while !request.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).expect("a request");
-            request.push(byte[0]);
-        }
-        let request = String::from_utf8(request).expect("ASCII");
-        let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
-        let accept = threadbare::protocol::handshake::accept_key(key);
-        stream.write_all(&[head, accept.as_bytes(), b"\r\n\r\n\x81\x05early"].concat()).expect("written");
-        stream
-    });
+    let silent = thread::spawn(move || accept(&listener, b"\x81\x05early"));
     let interval = Duration::from_millis(200);
     let config = Config::default().ping_interval(interval).pong_timeout(interval);
     let client = Client::builder().config(config).connect(&url(addr)).expect("connected");
@@ -425,21 +410,7 @@ fn sending_ends_at_its_deadline() {
     let addr = listener.local_addr().expect("an address");
     let config = Config::default().max_write_buffer_size(1);
     // A server that reads nothing: what the kernel does not take stays queued.
-    let accepting = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a client");
-        let mut request = Vec::new();
-        while !request.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).expect("a request");
-            request.push(byte[0]);
-        }
-        let request = String::from_utf8(request).expect("ASCII");
-        let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
-        let accept = threadbare::protocol::handshake::accept_key(key);
-        let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
-        write!(stream, "{head}Sec-WebSocket-Accept: {accept}\r\n\r\n").expect("written");
-        stream
-    });
+    let accepting = thread::spawn(move || accept(&listener, b""));
     let client = Client::builder().config(config).connect(&url(addr)).expect("connected");
     let _stream = accepting.join().expect("the server");
     client.send(vec![0; 64 << 20]).expect("taken below the mark, whatever its size");

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{DEADLINE, eventually};
+use common::{DEADLINE, accept, eventually};
 use crossbeam_channel::Receiver;
 use threadbare::{
     Accept, Client, ClientPool, CloseCause, CloseCode, Config, ConnectError, ConnectionState, Ended, Event,
@@ -90,23 +90,6 @@ fn received(server: &Server) -> String {
             return message.as_text().expect("text").to_owned();
         }
     }
-}
-
-/// Takes a connection and completes its handshake.
-fn accept(listener: &TcpListener) -> TcpStream {
-    let (mut stream, _) = listener.accept().expect("a client");
-    let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).expect("a request");
-        request.push(byte[0]);
-    }
-    let request = String::from_utf8(request).expect("ASCII");
-    let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
-    let accept = threadbare::protocol::handshake::accept_key(key);
-    let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
-    write!(stream, "{head}Sec-WebSocket-Accept: {accept}\r\n\r\n").expect("written");
-    stream
 }
 
 /// A listener whose answers there are none of, and a URL for it.
@@ -368,14 +351,14 @@ fn a_silent_server_is_given_up_and_tried_again() {
     let config = Config::default().ping_interval(interval).pong_timeout(interval);
     let client = Client::builder().config(config).reconnect(&url, quick()).expect("a client");
     let changes = client.state_changes();
-    let _silent = accept(&listener);
+    let _silent = accept(&listener, b"");
     let lost = changes.as_channel().iter().find_map(|state| match state {
         ConnectionState::Waiting { why, .. } => Some(why),
         _ => None,
     });
     let Some(Outage::Closed(reason)) = lost.as_deref() else { panic!("{lost:?}") };
     assert_eq!((reason.code, reason.cause), (CloseCode::ABNORMAL_CLOSURE, CloseCause::TimedOut));
-    let mut stream = accept(&listener);
+    let mut stream = accept(&listener, b"");
     stream.write_all(b"\x81\x05again").expect("written");
     assert_eq!(client.recv_timeout(DEADLINE).expect("received"), Message::from("again"));
 }

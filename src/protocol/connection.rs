@@ -97,6 +97,16 @@ struct PlainFrame {
     is_text: bool,
 }
 
+/// The message that an unmasked payload is.
+#[inline(always)]
+fn whole_message(is_text: bool, payload: &[u8]) -> Result<MessageRef<'_>, ProtocolError> {
+    if !is_text {
+        return Ok(MessageRef::Binary(payload));
+    }
+    // RFC 6455 8.1: text that is not UTF-8 fails the connection.
+    utf8::from_utf8(payload).map(MessageRef::Text).ok_or(ProtocolError::InvalidUtf8)
+}
+
 impl Connection {
     /// A connection whose opening handshake is done. `max_message_size` is in bytes.
     #[must_use]
@@ -168,27 +178,16 @@ impl Connection {
     ) -> Result<(usize, Received<'a>), ProtocolError> {
         let Some(frame) = self.find_plain(input) else { return self.receive_any(input, codec) };
         let size = frame.end - frame.start;
-        let frame_bytes = input.get_mut(..frame.end).unwrap_or_default();
-        if !frame.is_text {
-            let payload = frame_bytes.get_mut(frame.start..).unwrap_or_default();
-            mask::apply(payload, frame.key);
-            return Ok((frame.end, Received::Message(MessageRef::Binary(payload))));
-        }
-        let start = if size < utf8::MIN_VECTOR_SIZE {
-            mask::apply_aligned(frame_bytes, frame.start, frame.key)
+        let bytes = input.get_mut(..frame.end).unwrap_or_default();
+        let start = if frame.is_text && size < utf8::MIN_VECTOR_SIZE {
+            mask::apply_aligned(bytes, frame.start, frame.key)
         } else {
-            mask::apply(frame_bytes.get_mut(frame.start..).unwrap_or_default(), frame.key);
+            mask::apply(bytes.get_mut(frame.start..).unwrap_or_default(), frame.key);
             frame.start
         };
-        let payload: &'a [u8] = frame_bytes.get(start..start + size).unwrap_or_default();
-        // RFC 6455 8.1: text that is not UTF-8 fails the connection.
-        match utf8::from_utf8(payload) {
-            Some(text) => Ok((frame.end, Received::Message(MessageRef::Text(text)))),
-            None => {
-                self.failed = true;
-                Err(ProtocolError::InvalidUtf8)
-            }
-        }
+        let message = whole_message(frame.is_text, bytes.get(start..start + size).unwrap_or_default());
+        self.failed = message.is_err();
+        message.map(|message| (frame.end, Received::Message(message)))
     }
 
     /// Looks whether the common case is in front: a whole, masked data frame of the shorter lengths, neither fragmented nor
@@ -256,12 +255,8 @@ impl Connection {
                 }
                 let payload: &'a [u8] = payload;
                 let received = match header.opcode {
-                    // RFC 6455 8.1: text that is not UTF-8 fails the connection.
-                    Opcode::Text => match utf8::from_utf8(payload) {
-                        Some(text) => Received::Message(MessageRef::Text(text)),
-                        None => return Err(ProtocolError::InvalidUtf8),
-                    },
-                    Opcode::Binary | Opcode::Continuation => Received::Message(MessageRef::Binary(payload)),
+                    Opcode::Text => Received::Message(whole_message(true, payload)?),
+                    Opcode::Binary | Opcode::Continuation => Received::Message(whole_message(false, payload)?),
                     control => self.control(control, Cow::Borrowed(payload))?,
                 };
                 Ok((whole, received))

@@ -206,15 +206,7 @@ impl<D: Delivery> Worker<D> {
             }
             self.send_broadcasts();
             self.delivery.end_turn();
-            if self.delivery.has_woken() && !self.context.inbox.has_mail() {
-                std::thread::yield_now();
-            }
-            if self.context.inbox.has_mail() {
-                self.read_mail();
-                self.go_on();
-                self.send_broadcasts();
-                self.delivery.end_turn();
-            }
+            self.read_answers();
             self.trim(now);
             if let Some(deadline) = self.shutdown
                 && (self.slots.len() == 0 || now >= deadline)
@@ -224,6 +216,24 @@ impl<D: Delivery> Worker<D> {
                 self.context.inbox.close();
                 return self.ended;
             }
+        }
+    }
+
+    /// Reads the answers to the turn's events that are there already, lest the poll be asked in between. A thread that
+    /// was woken for the events and has not run yet is let run first.
+    fn read_answers(&mut self) {
+        // Where a handler answers, nothing was handed over.
+        if D::ANSWERS {
+            return;
+        }
+        if self.delivery.has_woken() && !self.context.inbox.has_mail() {
+            std::thread::yield_now();
+        }
+        if self.context.inbox.has_mail() {
+            self.read_mail();
+            self.go_on();
+            self.send_broadcasts();
+            self.delivery.end_turn();
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::SlowConsumer;
-use crate::error::{ControlError, SendError, SendTimeoutError, TrySendError};
+use crate::error::{ControlError, Refusal, SendError, SendTimeoutError, TrySendError};
 use crate::protocol::Role;
 use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::deflate::Compression;
@@ -71,13 +71,6 @@ fn deadline_of(timeout: Duration) -> Option<Instant> {
     if ON_WORKER.get() { Some(now) } else { now.checked_add(timeout) }
 }
 
-/// Why a message was not taken.
-enum Refusal {
-    Full,
-    Disconnected,
-    Invalid,
-}
-
 impl Peer {
     pub(crate) fn new(shared: Shared) -> Peer {
         Peer { shared: Arc::new(shared) }
@@ -129,11 +122,7 @@ impl Peer {
     /// The message comes back if the queue is full, the connection is closed or closing, or the message is a control
     /// frame that may not be sent.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError<Message>> {
-        self.push(message.into(), Some(Instant::now()), Compression::Auto).map_err(|(message, refusal)| match refusal {
-            Refusal::Full => TrySendError::Full(message),
-            Refusal::Disconnected => TrySendError::Disconnected(message),
-            Refusal::Invalid => TrySendError::Invalid(message),
-        })
+        Ok(self.push(message.into(), Some(Instant::now()), Compression::Auto)?)
     }
 
     /// Sends a message, waiting up to `timeout` for room in the connection's queue. On a worker's thread it does not
@@ -146,11 +135,7 @@ impl Peer {
         message: impl Into<Message>,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<Message>> {
-        self.push(message.into(), deadline_of(timeout), Compression::Auto).map_err(|(message, refusal)| match refusal {
-            Refusal::Full => SendTimeoutError::Timeout(message),
-            Refusal::Disconnected => SendTimeoutError::Disconnected(message),
-            Refusal::Invalid => SendTimeoutError::Invalid(message),
-        })
+        Ok(self.push(message.into(), deadline_of(timeout), Compression::Auto)?)
     }
 
     /// Sends a message that was encoded before. A full queue is treated as by [`send`](Peer::send).

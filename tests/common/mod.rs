@@ -11,10 +11,11 @@ pub mod memory;
 pub mod servers;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use threadbare::protocol::frame::{FrameHeader, Opcode};
+use threadbare::protocol::handshake::accept_key;
 use threadbare::protocol::mask;
 
 /// Long enough for a busy machine; nothing waits this long when all is well.
@@ -57,6 +58,27 @@ pub fn request(path: &str, headers: &str) -> String {
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
     )
+}
+
+/// Takes a client's connection and completes its handshake, as a server that then does nothing; `behind` goes out with the
+/// answer.
+pub fn accept(listener: &TcpListener, behind: &[u8]) -> TcpStream {
+    let (mut stream, _) = listener.accept().expect("a client");
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a request");
+        request.push(byte[0]);
+    }
+    let request = String::from_utf8(request).expect("ASCII");
+    let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
+    let head = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n\r\n",
+        accept_key(key)
+    );
+    stream.write_all(&[head.as_bytes(), behind].concat()).expect("written");
+    stream
 }
 
 /// A masked frame, as a client sends it.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::client::reconnect::shared::{Link, Shared, is_over, may_wait};
 use crate::client::reconnect::state::{ConnectionState, StateChanges};
 use crate::config::SlowConsumer;
-use crate::error::{ControlError, SendError, SendTimeoutError, TrySendError};
+use crate::error::{ControlError, Refusal, SendError, SendTimeoutError, TrySendError};
 use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::message::Message;
 use crate::worker::peer::Peer;
@@ -18,13 +18,6 @@ use crate::worker::peer::Peer;
 #[derive(Clone, Debug)]
 pub struct ReconnectingSender {
     pub(super) shared: Arc<Shared>,
-}
-
-/// Why a message was not taken.
-enum Refusal {
-    Full,
-    Disconnected,
-    Invalid,
 }
 
 /// How long a message may wait for room.
@@ -47,11 +40,7 @@ impl ReconnectingSender {
     /// The message comes back: the client is closed, or there is no room and the call may not wait. A ping or pong comes
     /// back if there is no connection, or if it is longer than 125 bytes.
     pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError<Message>> {
-        self.push(message.into(), Patience::Policy).map_err(|(message, refusal)| match refusal {
-            Refusal::Full => SendError::Full(message),
-            Refusal::Disconnected => SendError::Disconnected(message),
-            Refusal::Invalid => SendError::Invalid(message),
-        })
+        Ok(self.push(message.into(), Patience::Policy)?)
     }
 
     /// Sends or queues a message if there is room now.
@@ -60,11 +49,7 @@ impl ReconnectingSender {
     /// The message comes back.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError<Message>> {
         let now = Patience::Until(Some(Instant::now()));
-        self.push(message.into(), now).map_err(|(message, refusal)| match refusal {
-            Refusal::Full => TrySendError::Full(message),
-            Refusal::Disconnected => TrySendError::Disconnected(message),
-            Refusal::Invalid => TrySendError::Invalid(message),
-        })
+        Ok(self.push(message.into(), now)?)
     }
 
     /// Sends or queues a message, waiting up to `timeout` for room.
@@ -133,11 +118,7 @@ impl ReconnectingSender {
     }
 
     fn push_until(&self, message: Message, deadline: Option<Instant>) -> Result<(), SendTimeoutError<Message>> {
-        self.push(message, Patience::Until(deadline)).map_err(|(message, refusal)| match refusal {
-            Refusal::Full => SendTimeoutError::Timeout(message),
-            Refusal::Disconnected => SendTimeoutError::Disconnected(message),
-            Refusal::Invalid => SendTimeoutError::Invalid(message),
-        })
+        Ok(self.push(message, Patience::Until(deadline))?)
     }
 
     fn push(&self, mut message: Message, patience: Patience) -> Result<(), (Message, Refusal)> {
