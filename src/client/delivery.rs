@@ -40,13 +40,13 @@ pub(super) struct ToClients {
 
 impl Delivery for ToClients {
     type Connection = Line;
-    type Opening = Box<Request>;
+    type Opening = Request;
 
     const HANDLES: bool = true;
 
     const ANSWERS: bool = false;
 
-    fn open(&mut self, line: &mut Line, socket: &mut Socket<'_>, request: Box<Request>) {
+    fn open(&mut self, line: &mut Line, socket: &mut Socket<'_>, request: Request) {
         self.owners.open(&mut line.owned, socket, request);
         if let Some(watcher) = &line.watcher {
             // Whoever no longer watches has no use for it.

@@ -108,7 +108,7 @@ impl Pool {
             subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())),
             agreement,
             leftover,
-            app: (Line::new(Owned::new(route.outlet()), watcher), Box::new(request)),
+            app: (Line::new(Owned::new(route.outlet()), watcher), request),
         };
         let least = (0..self.doors.len()).min_by_key(|index| self.inboxes[*index].load.load(Ordering::Relaxed));
         if let Some(index) = least {

@@ -154,7 +154,7 @@ impl ServerBuilder {
             let start = next.fetch_add(1, Ordering::Relaxed);
             let mut order = (0..places.len()).map(|step| (start + step) % places.len());
             let shard = order.find(|shard| !places[*shard].orphaned.load(Ordering::SeqCst))?;
-            Some((Channelled::new(shard as u16), Box::new(request)))
+            Some((Channelled::new(shard as u16), request))
         });
         let ends: Vec<_> = senders.into_iter().zip(shards.iter().cloned()).collect();
         let delivery = move || {

@@ -55,6 +55,7 @@ impl Outlet {
         Outlet { sender, shard, block: Block::default(), serial: 1, waiting: Vec::new(), round: 1, woke: false }
     }
 
+    #[inline(always)]
     fn push(&mut self, place: &mut Place, socket: &mut Socket<'_>, cost: usize, what: What) {
         if place.serial != self.serial {
             place.serial = self.serial;
@@ -212,13 +213,13 @@ impl ToChannels {
 
 impl Delivery for ToChannels {
     type Connection = Channelled;
-    type Opening = Box<Request>;
+    type Opening = Request;
 
     const HANDLES: bool = true;
 
     const ANSWERS: bool = false;
 
-    fn open(&mut self, connection: &mut Channelled, socket: &mut Socket<'_>, request: Box<Request>) {
+    fn open(&mut self, connection: &mut Channelled, socket: &mut Socket<'_>, request: Request) {
         if self.is_orphaned(connection) {
             socket.core.start_close(socket.context, Some(&crate::worker::going_away()));
         } else {
@@ -292,13 +293,13 @@ impl Owned {
 
 impl Delivery for ToOwners {
     type Connection = Owned;
-    type Opening = Box<Request>;
+    type Opening = Request;
 
     const HANDLES: bool = true;
 
     const ANSWERS: bool = false;
 
-    fn open(&mut self, connection: &mut Owned, socket: &mut Socket<'_>, request: Box<Request>) {
+    fn open(&mut self, connection: &mut Owned, socket: &mut Socket<'_>, request: Request) {
         connection.outlet.push(&mut connection.place, socket, 0, What::Open(request));
     }
 

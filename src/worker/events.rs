@@ -72,7 +72,7 @@ pub(crate) struct Record {
 
 #[derive(Debug)]
 pub(crate) enum What {
-    Open(Box<Request>),
+    Open(Request),
     Text {
         start: u32,
         end: u32,
@@ -200,6 +200,7 @@ const MAX_SPARE_SIZE: usize = 512 << 10;
 impl Iterator for Batch {
     type Item = Event;
 
+    #[inline]
     fn next(&mut self) -> Option<Event> {
         if self.next == 0 && is_long(&self.block) {
             hold_wakes(&self.block.number, self.block.origin);
@@ -209,7 +210,7 @@ impl Iterator for Batch {
         let peer = self.block.peers.get(record.peer as usize)?.clone();
         let bytes = |start: u32, end: u32| &self.block.bytes[start as usize..end as usize];
         Some(match std::mem::replace(&mut record.what, What::Taken) {
-            What::Open(request) => Event::Open(peer, *request),
+            What::Open(request) => Event::Open(peer, request),
             What::Text { start, end } => {
                 // Validated on the worker's thread; made here, because what one thread allocates another frees dearly.
                 Event::Message(peer, Message::Text(text_of(bytes(start, end))))
@@ -419,9 +420,12 @@ pub struct Iter<'a> {
 impl Iterator for Iter<'_> {
     type Item = Event;
 
+    #[inline]
     fn next(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.batch.as_mut().and_then(Iterator::next) {
+            if let Some(batch) = &mut self.batch
+                && let Some(event) = batch.next()
+            {
                 return Some(event);
             }
             // Given back before the wait, so that its block is there for the next.

@@ -62,7 +62,7 @@ impl ChannelEngine {
         let _ = shard.workers.set([seat.inbox.clone()].into());
         let (sender, receiver) = crossbeam_channel::unbounded();
         let delivery = ToChannels::new(vec![Outlet::new(sender, shard.clone())]);
-        let engine = Engine::new(seat, arriving, delivery, (Channelled::new(0), Box::new(request)))?;
+        let engine = Engine::new(seat, arriving, delivery, (Channelled::new(0), request))?;
         Ok((ChannelEngine(engine), Events::new(receiver, shard)))
     }
 

@@ -148,14 +148,11 @@ impl<D: Delivery> Turn<'_, D> {
     /// Carries out one command for this connection.
     fn carry_out(&mut self, command: &mut Command, bytes: &[u8]) {
         match command {
-            Command::Frame { start, end, .. } => {
+            Command::Frames { start, end, count, .. } => {
                 self.posted += *end - *start;
                 if self.core.can_send() {
-                    self.context.tally.sent += 1;
-                    let frame = &bytes[*start..*end];
-                    if !self.compress(frame, None) {
-                        self.context.output.cork().extend_from_slice(frame);
-                    }
+                    self.context.tally.sent += u64::from(*count);
+                    self.push_frames(&bytes[*start..*end]);
                 }
             }
             Command::Large { start, end, payload, .. } => {
@@ -172,13 +169,11 @@ impl<D: Delivery> Turn<'_, D> {
             }
             Command::Uncompressed { start, end, payload, .. } => {
                 let payload = payload.take();
-                self.posted += *end - *start + payload.as_ref().map_or(0, |payload| payload.as_slice().len());
+                self.posted += *end - *start + payload.as_slice().len();
                 if self.core.can_send() {
                     self.context.tally.sent += 1;
                     self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
-                    if let Some(payload) = payload {
-                        self.context.output.push_chunk(*payload);
-                    }
+                    self.context.output.push_chunk(payload);
                 }
             }
             Command::Shared { frame, .. } => {
@@ -191,7 +186,7 @@ impl<D: Delivery> Turn<'_, D> {
                 }
             }
             Command::Close { frame, .. } => {
-                self.core.start_close(self.context, frame.as_ref());
+                self.core.start_close(self.context, frame.as_deref());
             }
             Command::Abort { .. } => {
                 self.core.endpoint.stream.reset_on_drop();
@@ -228,10 +223,26 @@ impl<D: Delivery> Turn<'_, D> {
     }
 }
 
+impl<D: Delivery> Turn<'_, D> {
+    /// Sends frames that another thread encoded, one behind the other.
+    fn push_frames(&mut self, mut frames: &[u8]) {
+        if !self.core.endpoint.connection.compresses() {
+            return self.context.output.cork().extend_from_slice(frames);
+        }
+        while let Ok(Some((header, size))) = FrameHeader::parse(frames) {
+            let (frame, behind) = frames.split_at(size + header.payload_len as usize);
+            if !self.compress(frame, None) {
+                self.context.output.cork().extend_from_slice(frame);
+            }
+            frames = behind;
+        }
+    }
+}
+
 /// The connection that a command is for.
 fn addressee(command: &Command) -> Option<Key> {
     match command {
-        Command::Frame { to, .. }
+        Command::Frames { to, .. }
         | Command::Large { to, .. }
         | Command::Uncompressed { to, .. }
         | Command::Shared { to, .. }

@@ -94,6 +94,9 @@ impl Peer {
     /// As [`send`](Peer::send).
     pub fn send_with(&self, message: impl Into<Message>, compression: Compression) -> Result<(), SendError<Message>> {
         let message = message.into();
+        if self.send_small(&message, compression) {
+            return Ok(());
+        }
         let deadline = match self.shared.home.config.slow_consumer {
             SlowConsumer::Block if !ON_WORKER.get() => None,
             _ => Some(Instant::now()),
@@ -212,7 +215,7 @@ impl Peer {
     }
 
     fn post_close(&self, frame: Option<CloseFrame>) -> Result<(), ControlError> {
-        let to = self.shared.key;
+        let (to, frame) = (self.shared.key, frame.map(Box::new));
         if self.is_open() && self.shared.home.inbox.send(Command::Close { to, frame }) {
             Ok(())
         } else {
@@ -331,43 +334,57 @@ impl Peer {
         self.post_data(message, compression).map_err(|message| (message, Refusal::Disconnected))
     }
 
-    /// Encodes a data message into the worker's queue.
-    fn post_data(&self, message: Message, compression: Compression) -> Result<(), Message> {
+    /// Sends a message in the common case, which needs to be looked at only: `false` if this is another.
+    #[inline]
+    fn send_small(&self, message: &Message, compression: Compression) -> bool {
+        let opcode = match message {
+            Message::Text(_) => Opcode::Text,
+            Message::Binary(_) => Opcode::Binary,
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return false,
+        };
+        let is_common = message.len() <= MAX_COPIED_SIZE && compression == Compression::Auto;
+        is_common && !self.is_full() && self.is_open() && self.post_copy(opcode, message.as_bytes())
+    }
+
+    /// Encodes a data message into the worker's queue; `false` if the worker has ended.
+    fn post_copy(&self, opcode: Opcode, payload: &[u8]) -> bool {
         let (to, role) = (self.shared.key, self.shared.home.role);
-        let opcode = MessageRef::from(&message).opcode();
-        let mut header = FrameHeader::new(opcode, message.len() as u64, None);
+        self.shared.home.inbox.post(|queue| {
+            let (start, key) = (queue.bytes.len(), queue.key(role));
+            frame::encode(&mut queue.bytes, opcode, payload, key);
+            // Under the lock, so that the worker can not subtract it before.
+            self.shared.level.rise(queue.bytes.len() - start);
+            queue.note_frame(to, start);
+        })
+    }
+
+    /// Gives the worker a data message.
+    fn post_data(&self, message: Message, compression: Compression) -> Result<(), Message> {
+        if message.len() > MAX_COPIED_SIZE || compression == Compression::Never {
+            return self.post_apart(message, compression);
+        }
+        if self.post_copy(MessageRef::from(&message).opcode(), message.as_bytes()) { Ok(()) } else { Err(message) }
+    }
+
+    /// Gives the worker a data message whose payload moves.
+    fn post_apart(&self, message: Message, compression: Compression) -> Result<(), Message> {
+        let (to, role) = (self.shared.key, self.shared.home.role);
+        let (opcode, len) = (MessageRef::from(&message).opcode(), message.len());
         let mut message = Some(message);
         let posted = self.shared.home.inbox.post(|queue| {
-            let start = queue.bytes.len();
-            header.mask = queue.key(role);
-            header.encode(&mut queue.bytes);
-            // Under the lock, so that the worker can not subtract it before.
-            self.shared.level.rise(header.size() + header.payload_len as usize);
-            let mut apart = None;
-            match message.take() {
-                Some(large @ (Message::Text(_) | Message::Binary(_))) if large.len() > MAX_COPIED_SIZE => {
-                    let mut payload = large.into_bytes();
-                    if let Some(key) = header.mask {
-                        mask::apply(&mut payload, key);
-                    }
-                    let len = payload.len();
-                    apart = Some(Chunk::owned(payload, 0, len));
-                }
-                small => {
-                    let copy = queue.bytes.len();
-                    queue.bytes.extend_from_slice(small.as_ref().map_or(&[], |message| message.as_bytes()));
-                    if let Some(key) = header.mask {
-                        mask::apply(&mut queue.bytes[copy..], key);
-                    }
-                }
-            }
+            let (start, key) = (queue.bytes.len(), queue.key(role));
+            FrameHeader::new(opcode, len as u64, key).encode(&mut queue.bytes);
             let end = queue.bytes.len();
-            queue.commands.push(match (compression, apart) {
-                (Compression::Never, payload) => {
-                    Command::Uncompressed { to, start, end, payload: payload.map(Box::new) }
-                }
-                (Compression::Auto, Some(payload)) => Command::Large { to, start, end, payload },
-                (Compression::Auto, None) => Command::Frame { to, start, end },
+            // As above.
+            self.shared.level.rise(end - start + len);
+            let mut payload = message.take().map(Message::into_bytes).unwrap_or_default();
+            if let Some(key) = key {
+                mask::apply(&mut payload, key);
+            }
+            let payload = Box::new(Chunk::owned(payload, 0, len));
+            queue.commands.push(match compression {
+                Compression::Never => Command::Uncompressed { to, start, end, payload },
+                Compression::Auto => Command::Large { to, start, end, payload },
             });
         });
         match (posted, message) {

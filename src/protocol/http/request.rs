@@ -23,6 +23,12 @@ use super::scanner::{HeadError, HeadLimits};
 /// ```
 #[derive(Clone)]
 pub struct Request {
+    /// Apart, so that an event that may carry a request is small.
+    parts: Box<Parts>,
+}
+
+#[derive(Clone)]
+struct Parts {
     head: Head,
     method: Span,
     target: Span,
@@ -65,23 +71,24 @@ impl Request {
         if target.bytes().any(|byte| !byte.is_ascii() || byte == b'#') {
             return Err(refuse(400, "The request target is malformed."));
         }
-        Ok(Request {
+        let parts = Parts {
             method: Span::of(method.as_bytes(), head)?,
             target: Span::of(target.as_bytes(), head)?,
             version: if parsed.version == Some(1) { HttpVersion::Http11 } else { HttpVersion::Http10 },
             head: Head::new(head, parsed.headers)?,
             addr,
-        })
+        };
+        Ok(Request { parts: Box::new(parts) })
     }
 
     /// The method, `GET` in every opening handshake.
     pub fn method(&self) -> &str {
-        self.head.str(self.method)
+        self.parts.head.str(self.parts.method)
     }
 
     /// The request target as it came, such as `/chat?room=7`.
     pub fn target(&self) -> &str {
-        self.head.str(self.target)
+        self.parts.head.str(self.parts.target)
     }
 
     /// The target's path, up to the query.
@@ -101,17 +108,17 @@ impl Request {
     /// The value of the first header line of this name. Values that are not UTF-8 are passed over,
     /// [`headers`](Request::headers) has them.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.header(name)
+        self.parts.head.header(name)
     }
 
     /// The values of all header lines of this name that are UTF-8.
     pub fn header_values(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.head.header_values(name)
+        self.parts.head.header_values(name)
     }
 
     /// All header lines, in their order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.head.headers()
+        self.parts.head.headers()
     }
 
     /// The value of the first cookie of this name, as it came.
@@ -149,16 +156,16 @@ impl Request {
 
     /// The address that the client connects from.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.parts.addr
     }
 
     pub(crate) fn version(&self) -> HttpVersion {
-        self.version
+        self.parts.version
     }
 
     /// The values of all header lines of this name.
     pub(crate) fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        self.head.field_values(name)
+        self.parts.head.field_values(name)
     }
 
     /// Scheme and authority of a target in absolute-form (RFC 9112 3.2.2).
@@ -180,8 +187,8 @@ impl fmt::Debug for Request {
         f.debug_struct("Request")
             .field("method", &self.method())
             .field("target", &self.target())
-            .field("headers", &self.head)
-            .field("addr", &self.addr)
+            .field("headers", &self.parts.head)
+            .field("addr", &self.parts.addr)
             .finish()
     }
 }
