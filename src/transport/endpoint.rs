@@ -8,7 +8,7 @@ use crate::protocol::deflate::{Codec, Compression};
 use crate::protocol::frame::Opcode;
 use crate::protocol::{Connection, ProtocolError, Received};
 use crate::transport::buffer::{BufferPool, Input};
-use crate::transport::outbox::{Chunk, Outbox};
+use crate::transport::outbox::Outbox;
 use crate::transport::output::Output;
 use crate::transport::shared::SharedFrame;
 use crate::transport::stream::{Io, attempt};
@@ -163,17 +163,16 @@ impl<S: Read + Write> Endpoint<S> {
         if self.connection.compresses() {
             return self.push_deflated(output, codec, frame);
         }
-        output.push_chunk(Chunk::shared(frame.plain().clone()));
+        output.push_shared(frame.plain());
     }
 
     #[cold]
     fn push_deflated(&mut self, output: &mut Output, codec: &mut Codec, frame: &SharedFrame) {
-        let plain = || Chunk::shared(frame.plain().clone());
         let (Compression::Auto, Some((opcode, payload))) = (frame.compression(), frame.message()) else {
-            return output.push_chunk(plain());
+            return output.push_shared(frame.plain());
         };
         if !self.connection.is_worthwhile(payload) {
-            return output.push_chunk(plain());
+            return output.push_shared(frame.plain());
         }
         if self.connection.shared_window_bits().is_none() {
             // Under context takeover each message refers to the connection's own.
@@ -181,10 +180,10 @@ impl<S: Read + Write> Endpoint<S> {
         }
         match frame.deflated(&self.connection, codec) {
             Some((deflated, size)) => {
-                output.push_chunk(Chunk::shared(deflated.clone()));
+                output.push_shared(deflated);
                 self.connection.count_shared(payload.len(), *size);
             }
-            None => output.push_chunk(plain()),
+            None => output.push_shared(frame.plain()),
         }
     }
 

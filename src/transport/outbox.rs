@@ -45,11 +45,6 @@ impl Chunk {
         Chunk { data: Data::Shared(bytes), start: range.start, end: range.end }
     }
 
-    /// Whether other connections send the same bytes.
-    pub(crate) fn is_shared(&self) -> bool {
-        matches!(self.data, Data::Shared(_))
-    }
-
     /// The chunk, leaving an empty one.
     pub(crate) fn take(&mut self) -> Chunk {
         std::mem::replace(self, Chunk::owned(Vec::new(), 0, 0))

@@ -16,8 +16,8 @@ use crate::transport::stream::{Io, attempt};
 /// Payloads of at least this size are written from where they lie, if that place lasts until the write.
 const MIN_LENT_SIZE: usize = 16 << 10;
 
-/// Smaller chunks are copied together where they have to wait.
-const MIN_QUEUED_SIZE: usize = 1 << 10;
+/// Smaller chunks are cheaper to copy than to share or to queue.
+const MIN_SHARED_SIZE: usize = 1 << 10;
 
 /// A cork that grew beyond this is given back after the write.
 const MAX_CORK_SIZE: usize = 256 << 10;
@@ -119,9 +119,19 @@ impl Output {
         self.cork.extend_from_slice(payload);
     }
 
-    /// Appends bytes that are owned or shared; those that are shared are not copied.
+    /// Appends a frame that other connections send as well.
+    #[inline]
+    pub(crate) fn push_shared(&mut self, frame: &Arc<[u8]>) {
+        if frame.len() < MIN_SHARED_SIZE {
+            self.cork.extend_from_slice(frame);
+        } else {
+            self.push_segment(Segment::Chunk(Chunk::shared(frame.clone())));
+        }
+    }
+
+    /// Appends bytes that are owned.
     pub(crate) fn push_chunk(&mut self, chunk: Chunk) {
-        if chunk.as_slice().len() < MIN_LENT_SIZE && !chunk.is_shared() {
+        if chunk.as_slice().len() < MIN_LENT_SIZE {
             self.cork.extend_from_slice(chunk.as_slice());
             chunk.recycle(&mut self.pool);
         } else {
@@ -196,6 +206,10 @@ impl Output {
         }
         let mut written = 0;
         self.cork_tail();
+        if let [segment] = &self.segments[..] {
+            let bytes = bytes_of(segment, &self.cork, input);
+            return outcome(attempt(|| stream.write(bytes)), 0);
+        }
         for group in self.segments.chunks(MAX_SLICES) {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut offered = 0;
@@ -229,7 +243,7 @@ impl Output {
             }
             match segment {
                 // In a queue that is long already a small chunk would cost more than its bytes.
-                Segment::Chunk(mut chunk) if len >= MIN_QUEUED_SIZE => {
+                Segment::Chunk(mut chunk) if len >= MIN_SHARED_SIZE => {
                     chunk.advance(skipped);
                     outbox.push(chunk);
                 }
@@ -327,8 +341,8 @@ mod tests {
         expected.extend_from_slice(b"two");
         expected.extend_from_slice(message.as_message().as_bytes());
         output.settle(message);
-        output.push_chunk(Chunk::shared(vec![9; 30_000].into()));
-        output.push_chunk(Chunk::shared(vec![8; 30].into()));
+        output.push_shared(&vec![9; 30_000].into());
+        output.push_shared(&vec![8; 30].into());
         expected.extend_from_slice(&[9; 30_000]);
         expected.extend_from_slice(&[8; 30]);
         assert_eq!(output.len(), expected.len());
