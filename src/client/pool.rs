@@ -104,6 +104,7 @@ impl Pool {
         let Opened { stream, addr, request, leftover, agreed } = opened;
         let adoption = Adoption {
             stream: Stream::Tcp(stream),
+            watched: false,
             addr,
             subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())),
             agreement,

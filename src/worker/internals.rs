@@ -86,6 +86,7 @@ impl<D: Delivery> Engine<D> {
         let mut worker = Worker::new(seat, 0, siblings, config, delivery, adoptions, admission);
         let adoption = Adoption {
             stream: Stream::Memory(Memory::new(arriving)),
+            watched: false,
             addr: ADDR,
             subprotocol: None,
             agreement: Agreement::default(),
