@@ -60,6 +60,10 @@ impl ServerBuilder {
     }
 
     /// How many worker threads there are. Default: one for each core.
+    ///
+    /// Beside two or more there is one thread that accepts connections and does the opening handshakes. A lone worker
+    /// does both itself, and the server has no other thread: what that saves is a switch between threads for each
+    /// connection, and its price is that a callback that takes long delays handshakes too.
     #[must_use]
     pub fn workers(mut self, count: impl Into<Option<usize>>) -> ServerBuilder {
         self.workers = count.into();
@@ -104,7 +108,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Decides about each opening handshake, on the reactor's thread, which must not be blocked. A panic is answered
+    /// Decides about each opening handshake, on the thread that accepts, which must not be blocked. A panic is answered
     /// 500.
     ///
     /// ```no_run
@@ -132,8 +136,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Answers plain HTTP requests on the same port: a page, a health check. It runs on the reactor's thread, which must
-    /// not be blocked. Default: 426 (Upgrade Required).
+    /// Answers plain HTTP requests on the same port: a page, a health check. It runs on the thread that accepts, which
+    /// must not be blocked. Default: 426 (Upgrade Required).
     #[must_use]
     pub fn http(mut self, hook: impl Fn(&Request) -> Response + Send + 'static) -> ServerBuilder {
         self.http = Box::new(hook);

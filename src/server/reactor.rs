@@ -22,11 +22,12 @@ use crate::server::handshake::{Decide, Established, Handshake, Next, READ_SIZE, 
 use crate::server::pending::Pending;
 use crate::transport::stream::Stream;
 use crate::worker::admission::Admission;
+use crate::worker::adoption::Adoption;
 use crate::worker::deadlines::Deadlines;
 use crate::worker::guest::Guest;
 use crate::worker::inbox::{Command, Inbox};
+use crate::worker::panic_text;
 use crate::worker::slots::{GUEST, Key, Slots};
-use crate::worker::{Adoption, panic_text};
 
 /// The listener's token; no handshake has it, for no slot has this index.
 const LISTENER: Token = Token(usize::MAX - 1);

@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod admission;
+pub(crate) mod adoption;
 pub(crate) mod channel;
 pub(crate) mod context;
 pub(crate) mod core;
@@ -26,7 +27,6 @@ mod turn;
 use std::any::Any;
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,27 +34,23 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use mio::event::Event;
-use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use mio::{Events, Poll, Registry, Token, Waker};
 
 use crate::config::Config;
+use crate::protocol::Role;
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame};
-use crate::protocol::deflate::{Agreement, Codec};
-use crate::protocol::{Connection, Role};
+use crate::protocol::deflate::Codec;
 use crate::transport::buffer::Input;
-use crate::transport::endpoint::Endpoint;
 use crate::transport::output::Output;
-use crate::transport::stream::Stream;
 use crate::worker::admission::Admission;
+use crate::worker::adoption::Adoption;
 use crate::worker::context::{Context, Tally};
-use crate::worker::core::{Core, Phase};
+use crate::worker::core::Phase;
 use crate::worker::deadlines::Deadlines;
 use crate::worker::delivery::Delivery;
 use crate::worker::guest::Guest;
 use crate::worker::home::Home;
 use crate::worker::inbox::{Inbox, Queue};
-use crate::worker::ledger::Ledger;
-use crate::worker::peer::Peer;
-use crate::worker::shared::Shared;
 use crate::worker::slots::{GUEST, Key, Slots};
 use crate::worker::turn::{Conn, Turn};
 
@@ -71,19 +67,6 @@ const MAX_HOLD: Duration = Duration::from_millis(1);
 
 /// Large buffers and compressors that nobody used for so long are given back, at the latest after twice that.
 const TRIM_INTERVAL: Duration = Duration::from_millis(500);
-
-/// A connection that a worker is to take over.
-pub(crate) struct Adoption<C> {
-    pub(crate) stream: Stream,
-    /// The worker's own poll reports on it already, under a token of the guest's.
-    pub(crate) watched: bool,
-    pub(crate) addr: SocketAddr,
-    pub(crate) subprotocol: Option<Arc<String>>,
-    pub(crate) agreement: Agreement,
-    /// Bytes that arrived behind the opening handshake: the first frames.
-    pub(crate) leftover: Vec<u8>,
-    pub(crate) app: C,
-}
 
 /// The application's part of an [`Adoption`]: what is kept, and what it is opened with.
 pub(crate) type Newcomer<D> = (<D as Delivery>::Connection, <D as Delivery>::Opening);
@@ -308,69 +291,6 @@ impl<D: Delivery> Worker<D> {
             }
             turn.advance(input);
         });
-    }
-
-    /// Takes over the connections that finished their handshakes.
-    fn adopt(&mut self) {
-        while let Ok(adoption) = self.adoptions.try_recv() {
-            let Adoption { mut stream, watched, addr, subprotocol, agreement, leftover, app: (app, opening) } =
-                adoption;
-            let (registry, context) = (self.poll.registry(), &mut self.context);
-            let role = context.home.role;
-            let connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
-            let tick = context.tick;
-            let (mut registered, readable) = (Ok(()), !leftover.is_empty());
-            let key = self.slots.insert_with(|key| {
-                // Both at once: the edges of the other kind cost nothing, and nothing is registered again later.
-                let interests = Interest::READABLE | Interest::WRITABLE;
-                registered = if watched {
-                    registry.reregister(&mut stream, key.token(), interests)
-                } else {
-                    registry.register(&mut stream, key.token(), interests)
-                };
-                let ledger = Ledger::new(addr, subprotocol);
-                let peer = if D::HANDLES {
-                    Some(Peer::new(Shared::new(context.home.clone(), key, &connection, ledger, 0)))
-                } else {
-                    context.keep_ledger(key.index, ledger);
-                    None
-                };
-                let core = Core {
-                    endpoint: Endpoint::new(stream, connection, leftover),
-                    phase: Phase::Open,
-                    // What arrived before the registration is reported at once; only what came with the handshake is not.
-                    readable,
-                    read_closed: false,
-                    end_reported: false,
-                    pinged: false,
-                    stalled: false,
-                    waiting: false,
-                    clean: false,
-                    trailing: false,
-                    listed: false,
-                    peer,
-                    opened: tick,
-                    heard: tick,
-                    since: tick,
-                };
-                Conn { core, app: Some(app) }
-            });
-            if let Err(error) = registered {
-                log::error!("{addr}: a connection could not be registered: {error}");
-                self.turn(key, |turn, _| turn.lose("not registered", CloseCause::Aborted));
-                continue;
-            }
-            let shutting_down = self.shutdown.is_some();
-            self.turn(key, |turn, input| {
-                turn.context.touched_deadline = true;
-                turn.open(opening);
-                if shutting_down {
-                    turn.core.start_close(turn.context, Some(&going_away()));
-                    turn.flush(&[]);
-                }
-                turn.advance(input);
-            });
-        }
     }
 
     /// Gives the connections that have more to do another turn.
