@@ -2,10 +2,18 @@
 //!
 //! # Threads
 //!
-//! A server has one reactor thread and as many worker threads as it was told to have (default: one per core), whatever
-//! the number of connections. The reactor accepts, reads request heads, asks the application's hooks, answers plain
-//! HTTP, and hands each established socket by value to the worker with the fewest. From then on that worker alone
-//! touches it, so nothing that a message passes through is shared with another worker or locked.
+//! A server has as many worker threads as it was told to have (default: one per core) and, beside two or more, one
+//! reactor thread, whatever the number of connections. The reactor accepts, reads request heads, asks the application's
+//! hooks, answers plain HTTP, and hands each established socket by value to the worker with the fewest. From then on
+//! that worker alone touches it, so nothing that a message passes through is shared with another worker or locked.
+//!
+//! A lone worker is the reactor as well, in its own poll, and the server has that one thread. A second one could hand
+//! over to nobody else, and each connection would wake two threads where one has all it takes. FIGURE-HERE. It differs
+//! from a reactor with a thread of its own in this: what holds the worker up holds up accepts and handshakes, and what
+//! holds up the reactor's hooks ([`on_request`](crate::ServerBuilder::on_request),
+//! [`http`](crate::ServerBuilder::http), the making of a handler) holds up messages. At most 64 connections are accepted
+//! in a turn, so that established ones have theirs in a flood of handshakes. Who must block in a callback has two workers
+//! at least, or gives the work to another thread.
 //!
 //! A worker waits in its poll and nowhere else: never on a channel, on a lock held over a callback, or on a socket. What
 //! other threads want of it they put into its inbox, encoded; it is woken at most once for all of them.
@@ -72,8 +80,8 @@
 //! receiver; TCP makes the clients wait. Connections behind other receivers go on, and so do writing and keeping
 //! deadlines. Nothing is lost and nothing is reordered. A connection that is not read is not pinged either.
 //!
-//! *A handler that blocks* holds up its worker's other connections. Use events, or give the work to another thread and
-//! answer through a [`Peer`](crate::Peer).
+//! *A handler that blocks* holds up its worker's other connections, and with a lone worker the handshakes as well. Use
+//! events, or give the work to another thread and answer through a [`Peer`](crate::Peer).
 //!
 //! *A peer that went away without a word* is pinged after [`ping_interval`](crate::Config::ping_interval) of silence and
 //! given up after [`pong_timeout`](crate::Config::pong_timeout): an ordinary close with code 1006.
@@ -144,7 +152,7 @@
 //! * While an application thread works through a batch of several events, its answers to the worker that the batch is
 //!   from do not wake that worker one by one; the end of the batch does, and until then it looks once a millisecond.
 //! * Handshakes are read at once when a connection is accepted, and given to the poll only if the request is not there
-//!   yet; a worker that was given connections is woken once a turn.
+//!   yet; a worker that was given connections is woken once a turn. A lone worker has no reactor beside it and does both.
 //! * A worker that woke the application's thread looks into its inbox before it polls again, and lets that thread run
 //!   first if it has not: on a busy core the answer then costs no wake-up. It is always the worker that writes: a write
 //!   from the application's thread would leave alone, where those of a batch leave together.

@@ -16,7 +16,8 @@
 //! ```
 //!
 //! A reactor thread accepts connections and does the opening handshakes; established sockets go to a pool of worker
-//! threads that decode frames in place. The number of threads does not depend on the number of connections.
+//! threads that decode frames in place. A lone worker does all of it. The number of threads does not depend on the
+//! number of connections.
 //!
 //! # Ways in
 //!

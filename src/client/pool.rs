@@ -16,10 +16,11 @@ use crate::protocol::deflate::Agreement;
 use crate::protocol::handshake::client::Agreed;
 use crate::transport::stream::Stream;
 use crate::worker::admission::Admission;
+use crate::worker::adoption::Adoption;
 use crate::worker::channel::{Outlet, Owned};
 use crate::worker::events::{Batch, Events, Shard};
 use crate::worker::inbox::{Command, Inbox};
-use crate::worker::{Adoption, Newcomer, Seat, Worker};
+use crate::worker::{Newcomer, Seat, Worker};
 
 /// Worker threads that several clients share; without one, each client has a thread of its own. Cheap to clone. The
 /// threads end when the pool and all its clients are dropped.
@@ -104,6 +105,7 @@ impl Pool {
         let Opened { stream, addr, request, leftover, agreed } = opened;
         let adoption = Adoption {
             stream: Stream::Tcp(stream),
+            watched: false,
             addr,
             subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())),
             agreement,

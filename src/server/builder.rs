@@ -15,6 +15,8 @@ use crate::protocol::handshake::server::upgrade_required;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 use crate::protocol::http::{HeadLimits, Reject, Request, Response};
 use crate::server::Server;
+use crate::server::alone::Alone;
+use crate::server::ask::{ReactorHandle, Wake};
 use crate::server::control::{Control, Progress, ServerHandle};
 use crate::server::handshake::{Decide, Rules};
 use crate::server::pending::Pending;
@@ -58,6 +60,10 @@ impl ServerBuilder {
     }
 
     /// How many worker threads there are. Default: one for each core.
+    ///
+    /// Beside two or more there is one thread that accepts connections and does the opening handshakes. A lone worker
+    /// does both itself, and the server has no other thread: what that saves is a switch between threads for each
+    /// connection, and its price is that a callback that takes long delays handshakes too.
     #[must_use]
     pub fn workers(mut self, count: impl Into<Option<usize>>) -> ServerBuilder {
         self.workers = count.into();
@@ -102,7 +108,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Decides about each opening handshake, on the reactor's thread, which must not be blocked. A panic is answered
+    /// Decides about each opening handshake, on the thread that accepts, which must not be blocked. A panic is answered
     /// 500.
     ///
     /// ```no_run
@@ -130,8 +136,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Answers plain HTTP requests on the same port: a page, a health check. It runs on the reactor's thread, which must
-    /// not be blocked. Default: 426 (Upgrade Required).
+    /// Answers plain HTTP requests on the same port: a page, a health check. It runs on the thread that accepts, which
+    /// must not be blocked. Default: 426 (Upgrade Required).
     #[must_use]
     pub fn http(mut self, hook: impl Fn(&Request) -> Response + Send + 'static) -> ServerBuilder {
         self.http = Box::new(hook);
@@ -254,19 +260,21 @@ impl ServerBuilder {
             http: self.http,
         };
         let parts = Parts { listener, rules, config, admit, admission: admission.clone(), outlets };
-        let reactor = Reactor::new(parts).map_err(BuildError::io("no poll"))?;
+        let (reactor, alone) = seat(parts, &mut threads).map_err(BuildError::io("no poll"))?;
         let progress = Arc::new(Progress::default());
-        let control = Control { addr, reactor: reactor.handle(), inboxes, admission, progress: progress.clone() };
+        let control = Control { addr, reactor, inboxes, admission, progress: progress.clone() };
         let server = Server { events, handle: ServerHandle { control: Arc::new(control) } };
         // From here on a failure drops the server, which stops the threads that were started.
         for (index, worker) in threads.into_iter().enumerate() {
             progress.spawn(format!("ws-worker-{index}"), || worker.run()).map_err(BuildError::io("no thread"))?;
         }
-        let run = || {
-            reactor.run();
-            Ended::default()
-        };
-        progress.spawn("ws-reactor".into(), run).map_err(BuildError::io("no thread"))?;
+        if let Some(alone) = alone {
+            let run = || {
+                alone.run();
+                Ended::default()
+            };
+            progress.spawn("ws-reactor".into(), run).map_err(BuildError::io("no thread"))?;
+        }
         Ok(server)
     }
 }
@@ -274,6 +282,23 @@ impl ServerBuilder {
 impl std::fmt::Debug for ServerBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServerBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Gives the reactor a thread of its own, or makes it the guest of the only worker, and tells how it is reached. Beside
+/// one worker a second thread would buy nothing but wake-ups, one or two for each connection.
+fn seat<D: Delivery>(
+    parts: Parts<Newcomer<D>>,
+    workers: &mut [Worker<D>],
+) -> std::io::Result<(ReactorHandle, Option<Alone<Newcomer<D>>>)> {
+    if let [worker] = workers {
+        let reactor = Reactor::new(parts, worker.registry()?, Wake::Worker(worker.inbox()))?;
+        let handle = reactor.handle();
+        worker.host(Box::new(reactor));
+        Ok((handle, None))
+    } else {
+        let alone = Alone::new(parts)?;
+        Ok((alone.handle(), Some(alone)))
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::protocol::message::MessageRef;
-use crate::server::reactor::{Ask, ReactorHandle};
+use crate::server::ask::{Ask, ReactorHandle};
 use crate::worker::Ended;
 use crate::worker::admission::Admission;
 use crate::worker::inbox::{Command, Inbox};

@@ -33,7 +33,7 @@ type DecideNow = Box<dyn Fn(&Request) -> Result<Accept, Response> + Send>;
 
 /// How the application decides about a request that is a handshake.
 pub(super) enum Decide {
-    /// On the reactor's thread.
+    /// On the thread that accepts.
     Now(DecideNow),
     /// From another thread, later.
     Later(Box<dyn Fn(Request, super::pending::Pending) + Send>),

@@ -1,5 +1,7 @@
 //! Servers: a reactor, workers, and a way for events to reach the application.
 
+mod alone;
+mod ask;
 mod builder;
 mod control;
 mod handshake;

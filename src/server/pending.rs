@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::protocol::handshake::Accept;
 use crate::protocol::http::{Reject, Response};
-use crate::server::reactor::{Ask, ReactorHandle};
+use crate::server::ask::{Ask, ReactorHandle};
 use crate::worker::slots::Key;
 
 /// A handshake that waits for a decision, from any thread, within

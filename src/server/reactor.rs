@@ -1,4 +1,5 @@
-//! The thread that accepts connections, does the opening handshakes, and hands established sockets to the workers.
+//! Accepts connections, does the opening handshakes, and hands established sockets to the workers: the guest of a
+//! worker that is the only one, else on a thread of its own.
 
 use std::fs::File;
 use std::io;
@@ -11,23 +12,25 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Interest, Registry, Token};
 
 use crate::config::Config;
 use crate::protocol::handshake::Accept;
 use crate::protocol::http::{Request, Response};
+use crate::server::ask::{Ask, ReactorHandle, Wake};
 use crate::server::handshake::{Decide, Established, Handshake, Next, READ_SIZE, Rules, State};
 use crate::server::pending::Pending;
 use crate::transport::stream::Stream;
 use crate::worker::admission::Admission;
+use crate::worker::adoption::Adoption;
 use crate::worker::deadlines::Deadlines;
+use crate::worker::guest::Guest;
 use crate::worker::inbox::{Command, Inbox};
-use crate::worker::slots::{Key, Slots};
-use crate::worker::{Adoption, panic_text};
+use crate::worker::panic_text;
+use crate::worker::slots::{GUEST, Key, Slots};
 
-const WAKE: Token = Token(usize::MAX);
+/// The listener's token; no handshake has it, for no slot has this index.
 const LISTENER: Token = Token(usize::MAX - 1);
-const EVENTS: usize = 1024;
 
 /// The most connections accepted before those that are there have their turn.
 const MAX_ACCEPTS: usize = 64;
@@ -43,32 +46,6 @@ const SHED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long handshakes that are refused at shutdown have to read the refusal.
 const SHUTDOWN_LINGER: Duration = Duration::from_secs(1);
-
-/// What other threads ask of the reactor.
-pub(super) enum Ask {
-    /// The application decided about a handshake.
-    Decide(Key, Box<Result<Accept, Response>>),
-    /// Stop accepting, refuse what is under way, and let the workers close until the deadline.
-    Stop(Instant),
-}
-
-/// Reaches the reactor from any thread.
-#[derive(Clone)]
-pub(super) struct ReactorHandle {
-    asks: Sender<Ask>,
-    waker: Arc<Waker>,
-}
-
-impl ReactorHandle {
-    pub(super) fn send(&self, ask: Ask) {
-        // A reactor that has ended has nothing left to decide or stop.
-        if self.asks.send(ask).is_ok()
-            && let Err(error) = self.waker.wake()
-        {
-            log::error!("the reactor could not be woken: {error}");
-        }
-    }
-}
 
 /// Makes the application's part of a connection; `None` if nobody would serve it.
 pub(super) type Admit<C> = Box<dyn Fn(Request) -> Option<C> + Send>;
@@ -87,12 +64,16 @@ impl<C> Outlet<C> {
     }
 }
 
-/// The reactor's work, before its thread is started.
+/// The reactor's work, whatever thread does it.
 pub(super) struct Reactor<C> {
-    poll: Poll,
+    /// Of the poll whose thread this is.
+    registry: Registry,
+    /// The poll is that of the only worker.
+    hosted: bool,
     listener: Option<TcpListener>,
     handshakes: Slots<Handshake<C>>,
     deadlines: Deadlines,
+    expired: Vec<u32>,
     rules: Rules,
     config: Arc<Config>,
     admit: Admit<C>,
@@ -122,24 +103,25 @@ pub(super) struct Parts<C> {
 }
 
 impl<C: Send + 'static> Reactor<C> {
-    pub(super) fn new(parts: Parts<C>) -> io::Result<Reactor<C>> {
+    /// On the thread whose poll has this registry, which `wake` makes look for asks.
+    pub(super) fn new(parts: Parts<C>, registry: Registry, wake: Wake) -> io::Result<Reactor<C>> {
         let Parts { mut listener, rules, config, admit, admission, outlets } = parts;
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
         let (sender, asks) = crossbeam_channel::unbounded();
         Ok(Reactor {
-            poll,
+            registry,
+            hosted: matches!(wake, Wake::Worker(_)),
             listener: Some(listener),
             handshakes: Slots::new(),
             deadlines: Deadlines::new(Instant::now()),
+            expired: Vec::new(),
             rules,
             config,
             admit,
             admission,
             outlets,
             asks,
-            handle: ReactorHandle { asks: sender, waker },
+            handle: ReactorHandle::new(sender, wake),
             scratch: Box::new([0; READ_SIZE]),
             spare: spare_descriptor(),
             accept_more: false,
@@ -152,62 +134,6 @@ impl<C: Send + 'static> Reactor<C> {
 
     pub(super) fn handle(&self) -> ReactorHandle {
         self.handle.clone()
-    }
-
-    /// Works until it is told to stop.
-    pub(super) fn run(mut self) {
-        crate::worker::peer::ON_WORKER.set(true);
-        let mut events = Events::with_capacity(EVENTS);
-        let mut expired = Vec::new();
-        loop {
-            let timeout = self.timeout(Instant::now());
-            if let Err(error) = self.poll.poll(&mut events, timeout)
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                log::error!("the reactor's poll failed: {error}");
-            }
-            let now = Instant::now();
-            for event in &events {
-                match event.token() {
-                    WAKE => {}
-                    LISTENER => self.accept_more = true,
-                    token => {
-                        if let Some(key) = self.handshakes.key_of(token) {
-                            self.serve(key, event, now);
-                        }
-                    }
-                }
-            }
-            while let Ok(ask) = self.asks.try_recv() {
-                match ask {
-                    Ask::Decide(key, decision) => self.decided(key, *decision, now),
-                    Ask::Stop(deadline) => self.stop(deadline, now),
-                }
-            }
-            if self.accept_at.is_some_and(|at| now >= at) {
-                self.accept_at = None;
-                self.accept_more = true;
-            }
-            self.accept(now);
-            self.deadlines.expire(now, &mut expired);
-            for index in expired.drain(..) {
-                if let Some(key) = self.handshakes.key_at(index) {
-                    self.expire(key, now);
-                }
-            }
-            self.wake_workers();
-            if self.stopping.is_some_and(|deadline| self.handshakes.len() == 0 || now >= deadline) {
-                return;
-            }
-        }
-    }
-
-    fn timeout(&self, now: Instant) -> Option<Duration> {
-        if self.accept_more {
-            return Some(Duration::ZERO);
-        }
-        let until = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(now));
-        [self.deadlines.sleep(now), until(self.accept_at), until(self.stopping)].into_iter().flatten().min()
     }
 
     /// Accepts what waits, a bounded number at a time.
@@ -261,8 +187,10 @@ impl<C: Send + 'static> Reactor<C> {
             let key = self.handshakes.insert_with(|_| handshake);
             // A request often arrives with the connection: it is answered without the poll being told of it and told
             // again to forget it, a quarter of a handshake's system calls.
-            self.read(key, now);
-            self.watch(key, self.config.handshake_timeout, now);
+            self.contain(key, |reactor| {
+                reactor.read(key, now);
+                reactor.watch(key, reactor.config.handshake_timeout, now);
+            });
         } else if self.turned_away < MAX_TURNED_AWAY {
             self.turned_away += 1;
             let mut handshake = Handshake::new(stream, addr, &self.rules.limits, false);
@@ -276,7 +204,7 @@ impl<C: Send + 'static> Reactor<C> {
     fn watch(&mut self, key: Key, timeout: Duration, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         let interests = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut handshake.stream, key.token(), interests) {
+        if let Err(error) = self.registry.register(&mut handshake.stream, token(key), interests) {
             log::error!("a connection could not be registered: {error}");
             return self.remove(key);
         }
@@ -285,6 +213,15 @@ impl<C: Send + 'static> Reactor<C> {
         if !handshake.ending {
             let at = self.deadlines.tick(now) + Deadlines::ticks(timeout);
             self.deadlines.schedule(key.index, at);
+        }
+    }
+
+    /// Lets `act` work on a handshake. What the application made for it may panic as it is dropped; then it ends, and
+    /// nobody else is touched.
+    fn contain(&mut self, key: Key, act: impl FnOnce(&mut Reactor<C>)) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| act(self))) {
+            log::error!("what a hook made panicked as it was dropped: {}", panic_text(&*panic));
+            self.remove(key);
         }
     }
 
@@ -392,17 +329,19 @@ impl<C: Send + 'static> Reactor<C> {
         let State::Ready(established) = std::mem::replace(&mut handshake.state, State::Gone) else { return };
         self.deadlines.cancel(key.index);
         let Some(mut handshake) = self.handshakes.remove(key) else { return };
-        let registry = self.poll.registry();
-        let freed = if handshake.watched { registry.deregister(&mut handshake.stream) } else { Ok(()) };
+        // In the worker's own poll it stays, and gets another token.
+        let leaves = handshake.watched && !self.hosted;
+        let freed = if leaves { self.registry.deregister(&mut handshake.stream) } else { Ok(()) };
         let outlet = self.outlets.iter_mut().min_by_key(|outlet| outlet.inbox.load.load(Ordering::Relaxed));
         let (Some(outlet), Ok(())) = (outlet, freed) else {
             self.admission.release(handshake.addr.ip());
             return;
         };
         let leftover = handshake.take_leftover();
+        let watched = handshake.watched && self.hosted;
         let Handshake { stream, addr, .. } = handshake;
         let Established { subprotocol, agreement, app } = *established;
-        let adoption = Adoption { stream, addr, subprotocol, agreement, leftover, app };
+        let adoption = Adoption { stream, watched, addr, subprotocol, agreement, leftover, app };
         outlet.inbox.load.fetch_add(1, Ordering::Relaxed);
         match outlet.adoptions.send(adoption) {
             Ok(()) => outlet.to_wake = true,
@@ -458,7 +397,7 @@ impl<C: Send + 'static> Reactor<C> {
             self.accept_at = None;
             if let Some(mut listener) = self.listener.take() {
                 // Closing it does as much; an error changes nothing.
-                let _ = self.poll.registry().deregister(&mut listener);
+                let _ = self.registry.deregister(&mut listener);
             }
             for index in 0..self.handshakes.places() {
                 if let Some(key) = self.handshakes.key_at(index)
@@ -474,6 +413,67 @@ impl<C: Send + 'static> Reactor<C> {
             outlet.inbox.send(Command::Shutdown(deadline));
         }
     }
+}
+
+impl<C: Send + 'static> Guest for Reactor<C> {
+    fn ready(&mut self, event: &Event, now: Instant) {
+        if event.token() == LISTENER {
+            self.accept_more = true;
+        } else if let Some(key) = self.handshakes.key_of(Token(event.token().0 & !GUEST)) {
+            self.contain(key, |reactor| reactor.serve(key, event, now));
+        }
+    }
+
+    fn turn(&mut self, now: Instant) {
+        // The question costs less than an attempt, and in most turns of a worker nobody has asked.
+        while self.has_asks()
+            && let Ok(ask) = self.asks.try_recv()
+        {
+            match ask {
+                Ask::Decide(key, decision) => self.contain(key, |reactor| reactor.decided(key, *decision, now)),
+                Ask::Stop(deadline) => self.stop(deadline, now),
+            }
+        }
+        if self.accept_at.is_some_and(|at| now >= at) {
+            self.accept_at = None;
+            self.accept_more = true;
+        }
+        self.accept(now);
+        // Without handshakes there are no deadlines, and most turns of a worker are none of ours.
+        if self.handshakes.len() > 0 {
+            let mut expired = std::mem::take(&mut self.expired);
+            self.deadlines.expire(now, &mut expired);
+            for index in expired.drain(..) {
+                if let Some(key) = self.handshakes.key_at(index) {
+                    self.contain(key, |reactor| reactor.expire(key, now));
+                }
+            }
+            self.expired = expired;
+        }
+        self.wake_workers();
+    }
+
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        if self.accept_more {
+            return Some(Duration::ZERO);
+        }
+        let until = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(now));
+        let deadline = if self.handshakes.len() > 0 { self.deadlines.sleep(now) } else { None };
+        [deadline, until(self.accept_at), until(self.stopping)].into_iter().flatten().min()
+    }
+
+    fn has_asks(&self) -> bool {
+        !self.asks.is_empty()
+    }
+
+    fn is_done(&self, now: Instant) -> bool {
+        self.stopping.is_some_and(|deadline| self.handshakes.len() == 0 || now >= deadline)
+    }
+}
+
+/// The name under which the socket of a handshake is registered, in a worker's poll or another.
+fn token(key: Key) -> Token {
+    Token(key.token().0 | GUEST)
 }
 
 /// RFC 9110 15.6.4, with a word on when to come back.

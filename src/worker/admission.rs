@@ -21,7 +21,7 @@ impl Admission {
         Admission { limit, per_address, count: AtomicUsize::new(0), addresses: Mutex::default() }
     }
 
-    /// Counts one more, unless there are too many already. Called by one thread, the reactor's.
+    /// Counts one more, unless there are too many already. Called by one thread, the one that accepts.
     pub(crate) fn admit(&self, address: IpAddr) -> bool {
         if self.count.load(Ordering::Relaxed) >= self.limit {
             return false;

@@ -166,7 +166,8 @@ impl Inbox {
         }
     }
 
-    fn wake_now(&self) {
+    /// Wakes the worker if it sleeps, once, though this thread may work through a batch from it.
+    pub(crate) fn wake_now(&self) {
         if self.asleep.swap(false, Ordering::SeqCst) {
             // The queue is looked at whenever the worker wakes, so a failure costs time and loses nothing.
             if let Err(error) = self.waker.wake() {

@@ -12,11 +12,12 @@ use crate::protocol::deflate::Agreement;
 use crate::protocol::http::Request;
 use crate::transport::stream::Stream;
 use crate::worker::admission::Admission;
+use crate::worker::adoption::Adoption;
 use crate::worker::channel::{Channelled, Outlet, ToChannels};
 use crate::worker::delivery::{Delivery, Handler, ToHandler};
 use crate::worker::events::{Events, Shard};
 use crate::worker::slots::Key;
-use crate::worker::{Adoption, Newcomer, Seat, Worker};
+use crate::worker::{Newcomer, Seat, Worker};
 
 pub use crate::transport::memory::Memory;
 
@@ -86,6 +87,7 @@ impl<D: Delivery> Engine<D> {
         let mut worker = Worker::new(seat, 0, siblings, config, delivery, adoptions, admission);
         let adoption = Adoption {
             stream: Stream::Memory(Memory::new(arriving)),
+            watched: false,
             addr: ADDR,
             subprotocol: None,
             agreement: Agreement::default(),

@@ -2,12 +2,14 @@
 
 pub(crate) mod address;
 pub(crate) mod admission;
+pub(crate) mod adoption;
 pub(crate) mod channel;
 pub(crate) mod context;
 pub(crate) mod core;
 pub(crate) mod deadlines;
 pub(crate) mod delivery;
 pub(crate) mod events;
+pub(crate) mod guest;
 mod home;
 pub(crate) mod inbox;
 #[cfg(feature = "internals")]
@@ -25,7 +27,6 @@ mod turn;
 use std::any::Any;
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,33 +34,30 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use mio::event::Event;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Registry, Token, Waker};
 
 use crate::config::Config;
+use crate::protocol::Role;
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame};
-use crate::protocol::deflate::{Agreement, Codec};
-use crate::protocol::{Connection, Role};
+use crate::protocol::deflate::Codec;
 use crate::transport::buffer::Input;
-use crate::transport::endpoint::Endpoint;
 use crate::transport::output::Output;
-use crate::transport::stream::Stream;
 use crate::worker::admission::Admission;
+use crate::worker::adoption::Adoption;
 use crate::worker::context::{Context, Tally};
-use crate::worker::core::{Core, Phase};
+use crate::worker::core::Phase;
 use crate::worker::deadlines::Deadlines;
 use crate::worker::delivery::Delivery;
+use crate::worker::guest::Guest;
 use crate::worker::home::Home;
 use crate::worker::inbox::{Inbox, Queue};
-use crate::worker::ledger::Ledger;
-use crate::worker::peer::Peer;
-use crate::worker::shared::Shared;
-use crate::worker::slots::{Key, Slots};
+use crate::worker::slots::{GUEST, Key, Slots};
 use crate::worker::turn::{Conn, Turn};
 
 /// The worker's receive buffer: as large as what the kernel delivers at once on a fast path.
 const INPUT_SIZE: usize = 256 << 10;
 
-/// The waker's token; no connection has it, for no slot has this index.
+/// The waker's token; no connection has it, for it has the guest's bit.
 const WAKE: Token = Token(usize::MAX);
 
 const EVENTS: usize = 1024;
@@ -69,17 +67,6 @@ const MAX_HOLD: Duration = Duration::from_millis(1);
 
 /// Large buffers and compressors that nobody used for so long are given back, at the latest after twice that.
 const TRIM_INTERVAL: Duration = Duration::from_millis(500);
-
-/// A connection that a worker is to take over.
-pub(crate) struct Adoption<C> {
-    pub(crate) stream: Stream,
-    pub(crate) addr: SocketAddr,
-    pub(crate) subprotocol: Option<Arc<String>>,
-    pub(crate) agreement: Agreement,
-    /// Bytes that arrived behind the opening handshake: the first frames.
-    pub(crate) leftover: Vec<u8>,
-    pub(crate) app: C,
-}
 
 /// The application's part of an [`Adoption`]: what is kept, and what it is opened with.
 pub(crate) type Newcomer<D> = (<D as Delivery>::Connection, <D as Delivery>::Opening);
@@ -110,6 +97,7 @@ pub(crate) struct Worker<D: Delivery> {
     trimmed: Instant,
     /// Connections that can do with less memory while they are idle.
     trimmable: Vec<Key>,
+    guest: Option<Box<dyn Guest>>,
 }
 
 /// What a worker is made of before its siblings are known.
@@ -172,7 +160,22 @@ impl<D: Delivery> Worker<D> {
             ended: Ended::default(),
             trimmed: now,
             trimmable: Vec::new(),
+            guest: None,
         }
+    }
+
+    pub(crate) fn inbox(&self) -> Arc<Inbox> {
+        self.context.inbox.clone()
+    }
+
+    /// For what a guest's sockets are registered with.
+    pub(crate) fn registry(&self) -> io::Result<Registry> {
+        self.poll.registry().try_clone()
+    }
+
+    /// Gives the worker something to do beside its connections.
+    pub(crate) fn host(&mut self, guest: Box<dyn Guest>) {
+        self.guest = Some(guest);
     }
 
     /// Works until it is told to shut down.
@@ -191,9 +194,17 @@ impl<D: Delivery> Worker<D> {
             let now = Instant::now();
             self.context.tick = self.deadlines.tick(now);
             for event in &events {
-                if event.token() != WAKE {
+                if event.token().0 & GUEST == 0 {
                     self.ready_event(event);
+                } else if event.token() != WAKE
+                    && let Some(guest) = &mut self.guest
+                {
+                    guest.ready(event, now);
                 }
+            }
+            // It may have connections for this worker, which are taken over next.
+            if let Some(guest) = &mut self.guest {
+                guest.turn(now);
             }
             self.adopt();
             self.read_mail();
@@ -209,11 +220,16 @@ impl<D: Delivery> Worker<D> {
             self.read_answers();
             self.trim(now);
             if let Some(deadline) = self.shutdown
-                && (self.slots.len() == 0 || now >= deadline)
+                && (now >= deadline || (self.slots.len() == 0 && self.guest_is_done(now)))
             {
                 self.force();
                 self.delivery.end_turn();
                 self.context.inbox.close();
+                // What the application gave it may panic as it is dropped; the report is to be heard nevertheless.
+                let guest = self.guest.take();
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(guest))) {
+                    log::error!("a hook panicked as it was dropped: {}", panic_text(&*panic));
+                }
                 return self.ended;
             }
         }
@@ -243,16 +259,24 @@ impl<D: Delivery> Worker<D> {
             return Some(Duration::ZERO);
         }
         // Whatever comes in from here on wakes the poll.
-        if !self.context.inbox.fall_asleep() || !self.adoptions.is_empty() {
+        if !self.context.inbox.fall_asleep()
+            || !self.adoptions.is_empty()
+            || self.guest.as_ref().is_some_and(|guest| guest.has_asks())
+        {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
+        let guest = self.guest.as_ref().and_then(|guest| guest.timeout(now));
         let keeps =
             !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
         let trim = keeps.then_some(TRIM_INTERVAL);
         let shutdown = self.shutdown.map(|deadline| deadline.saturating_duration_since(now));
         let answers = self.delivery.holds_answers().then_some(MAX_HOLD);
-        [self.deadlines.sleep(now), trim, shutdown, answers].into_iter().flatten().min()
+        [self.deadlines.sleep(now), trim, shutdown, answers, guest].into_iter().flatten().min()
+    }
+
+    fn guest_is_done(&self, now: Instant) -> bool {
+        self.guest.as_ref().is_none_or(|guest| guest.is_done(now))
     }
 
     fn ready_event(&mut self, event: &Event) {
@@ -267,64 +291,6 @@ impl<D: Delivery> Worker<D> {
             }
             turn.advance(input);
         });
-    }
-
-    /// Takes over the connections that finished their handshakes.
-    fn adopt(&mut self) {
-        while let Ok(Adoption { mut stream, addr, subprotocol, agreement, leftover, app: (app, opening) }) =
-            self.adoptions.try_recv()
-        {
-            let (registry, context) = (self.poll.registry(), &mut self.context);
-            let role = context.home.role;
-            let connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
-            let tick = context.tick;
-            let (mut registered, readable) = (Ok(()), !leftover.is_empty());
-            let key = self.slots.insert_with(|key| {
-                // Both at once: the edges of the other kind cost nothing, and nothing is registered again later.
-                registered = registry.register(&mut stream, key.token(), Interest::READABLE | Interest::WRITABLE);
-                let ledger = Ledger::new(addr, subprotocol);
-                let peer = if D::HANDLES {
-                    Some(Peer::new(Shared::new(context.home.clone(), key, &connection, ledger, 0)))
-                } else {
-                    context.keep_ledger(key.index, ledger);
-                    None
-                };
-                let core = Core {
-                    endpoint: Endpoint::new(stream, connection, leftover),
-                    phase: Phase::Open,
-                    // What arrived before the registration is reported at once; only what came with the handshake is not.
-                    readable,
-                    read_closed: false,
-                    end_reported: false,
-                    pinged: false,
-                    stalled: false,
-                    waiting: false,
-                    clean: false,
-                    trailing: false,
-                    listed: false,
-                    peer,
-                    opened: tick,
-                    heard: tick,
-                    since: tick,
-                };
-                Conn { core, app: Some(app) }
-            });
-            if let Err(error) = registered {
-                log::error!("{addr}: a connection could not be registered: {error}");
-                self.turn(key, |turn, _| turn.lose("not registered", CloseCause::Aborted));
-                continue;
-            }
-            let shutting_down = self.shutdown.is_some();
-            self.turn(key, |turn, input| {
-                turn.context.touched_deadline = true;
-                turn.open(opening);
-                if shutting_down {
-                    turn.core.start_close(turn.context, Some(&going_away()));
-                    turn.flush(&[]);
-                }
-                turn.advance(input);
-            });
-        }
     }
 
     /// Gives the connections that have more to do another turn.

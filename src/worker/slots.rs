@@ -9,13 +9,16 @@ pub(crate) struct Key {
     pub(crate) generation: u32,
 }
 
-/// Half of a token names the place, half the generation.
+/// Half of a token names the place; the other half the generation, but for its top bit.
 const TOKEN_BITS: u32 = usize::BITS / 2;
+
+/// The bit that no token of a key has: it marks those of a worker's guest.
+pub(crate) const GUEST: usize = 1 << (usize::BITS - 1);
 
 impl Key {
     /// The name under which the connection's socket is registered.
     pub(crate) fn token(self) -> Token {
-        Token(self.index as usize | (self.generation as usize) << TOKEN_BITS)
+        Token((self.index as usize | (self.generation as usize) << TOKEN_BITS) & !GUEST)
     }
 }
 
@@ -107,5 +110,17 @@ mod tests {
         assert_eq!(slots.key_of(first.token()), None);
         assert_eq!(slots.get_mut(second), Some(&mut "second"));
         assert_eq!((slots.len(), slots.places()), (1, 1));
+    }
+
+    #[test]
+    fn no_name_is_taken_for_a_guests() {
+        let mut slots = Slots::new();
+        let mut key = slots.insert_with(|_| ());
+        for generation in [0, 1, u32::MAX >> 1, u32::MAX] {
+            slots.generations[0] = generation;
+            key.generation = generation;
+            assert_eq!(key.token().0 & GUEST, 0);
+            assert_eq!(slots.key_of(key.token()), Some(key));
+        }
     }
 }

@@ -108,7 +108,7 @@ pub struct App {
 impl App {
     /// An application that sends back what it receives.
     pub fn echo(way: Way) -> App {
-        App::start(way, Server::builder().workers(2), echo)
+        App::start(way, Server::builder().workers(super::servers::workers()), echo)
     }
 
     /// An application that does with messages what `respond` does.

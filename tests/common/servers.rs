@@ -33,6 +33,12 @@ pub struct Running {
     thread: Option<JoinHandle<()>>,
 }
 
+/// How many workers a server under test has where the test does not say: as many as the environment does, for the
+/// same must hold with one, which has no reactor beside it.
+pub fn workers() -> usize {
+    std::env::var("THREADBARE_TEST_WORKERS").map_or(2, |count| count.parse().expect("a number"))
+}
+
 /// Starts an echo server with handlers.
 pub fn echo(builder: ServerBuilder) -> Running {
     echo_in(Mode::Handler, builder)
@@ -40,7 +46,7 @@ pub fn echo(builder: ServerBuilder) -> Running {
 
 /// Starts an echo server.
 pub fn echo_in(mode: Mode, builder: ServerBuilder) -> Running {
-    let builder = builder.workers(2);
+    let builder = builder.workers(workers());
     match mode {
         Mode::Handler => {
             let server = builder.serve("127.0.0.1:0", |_| Echo).expect("a server");

@@ -1,0 +1,97 @@
+//! Connections that finished their handshakes, on their way to a worker.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::Interest;
+
+use crate::protocol::Connection;
+use crate::protocol::close::CloseCause;
+use crate::protocol::deflate::Agreement;
+use crate::transport::endpoint::Endpoint;
+use crate::transport::stream::Stream;
+use crate::worker::core::{Core, Phase};
+use crate::worker::delivery::Delivery;
+use crate::worker::ledger::Ledger;
+use crate::worker::peer::Peer;
+use crate::worker::shared::Shared;
+use crate::worker::turn::Conn;
+use crate::worker::{Worker, going_away};
+
+/// A connection that a worker is to take over.
+pub(crate) struct Adoption<C> {
+    pub(crate) stream: Stream,
+    /// The worker's own poll reports on it already, under a token of the guest's.
+    pub(crate) watched: bool,
+    pub(crate) addr: SocketAddr,
+    pub(crate) subprotocol: Option<Arc<String>>,
+    pub(crate) agreement: Agreement,
+    /// Bytes that arrived behind the opening handshake: the first frames.
+    pub(crate) leftover: Vec<u8>,
+    pub(crate) app: C,
+}
+
+impl<D: Delivery> Worker<D> {
+    /// Takes over the connections that finished their handshakes.
+    pub(super) fn adopt(&mut self) {
+        while let Ok(adoption) = self.adoptions.try_recv() {
+            let Adoption { mut stream, watched, addr, subprotocol, agreement, leftover, app: (app, opening) } =
+                adoption;
+            let (registry, context) = (self.poll.registry(), &mut self.context);
+            let role = context.home.role;
+            let connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
+            let tick = context.tick;
+            let (mut registered, readable) = (Ok(()), !leftover.is_empty());
+            let key = self.slots.insert_with(|key| {
+                // Both at once: the edges of the other kind cost nothing, and nothing is registered again later.
+                let interests = Interest::READABLE | Interest::WRITABLE;
+                registered = if watched {
+                    registry.reregister(&mut stream, key.token(), interests)
+                } else {
+                    registry.register(&mut stream, key.token(), interests)
+                };
+                let ledger = Ledger::new(addr, subprotocol);
+                let peer = if D::HANDLES {
+                    Some(Peer::new(Shared::new(context.home.clone(), key, &connection, ledger, 0)))
+                } else {
+                    context.keep_ledger(key.index, ledger);
+                    None
+                };
+                let core = Core {
+                    endpoint: Endpoint::new(stream, connection, leftover),
+                    phase: Phase::Open,
+                    // What arrived before the registration is reported at once; only what came with the handshake is not.
+                    readable,
+                    read_closed: false,
+                    end_reported: false,
+                    pinged: false,
+                    stalled: false,
+                    waiting: false,
+                    clean: false,
+                    trailing: false,
+                    listed: false,
+                    peer,
+                    opened: tick,
+                    heard: tick,
+                    since: tick,
+                };
+                Conn { core, app: Some(app) }
+            });
+            if let Err(error) = registered {
+                log::error!("{addr}: a connection could not be registered: {error}");
+                self.turn(key, |turn, _| turn.lose("not registered", CloseCause::Aborted));
+                continue;
+            }
+            let shutting_down = self.shutdown.is_some();
+            self.turn(key, |turn, input| {
+                turn.context.touched_deadline = true;
+                turn.open(opening);
+                if shutting_down {
+                    turn.core.start_close(turn.context, Some(&going_away()));
+                    turn.flush(&[]);
+                }
+                turn.advance(input);
+            });
+        }
+    }
+}

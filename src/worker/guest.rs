@@ -1,0 +1,28 @@
+//! What a worker does in its own poll beside its connections, where that needs no thread more.
+
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+
+/// Work on a worker's thread whose sockets the worker's poll reports on, under tokens with the bit
+/// [`GUEST`](crate::worker::slots::GUEST).
+///
+/// Other threads reach it through channels of its own, and wake it through the worker's inbox.
+pub(crate) trait Guest: Send {
+    /// One of its sockets is ready.
+    fn ready(&mut self, event: &Event, now: Instant);
+
+    /// Does what is due, once in each turn of the worker, behind the events and before the worker takes over new
+    /// connections.
+    fn turn(&mut self, now: Instant);
+
+    /// How long the worker may sleep for its sake.
+    fn timeout(&self, now: Instant) -> Option<Duration>;
+
+    /// Whether another thread asked for something. It is looked at once the worker has said that it will sleep, so that
+    /// whoever asks later wakes it.
+    fn has_asks(&self) -> bool;
+
+    /// Whether nothing is left to do and the worker may end.
+    fn is_done(&self, now: Instant) -> bool;
+}
