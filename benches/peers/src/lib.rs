@@ -2,6 +2,10 @@
 
 pub mod frames;
 pub mod handshake;
+pub mod machine;
+mod middle;
 pub mod process;
 pub mod report;
 pub mod scenario;
+
+pub use middle::median;

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::num::ParseIntError;
 use std::time::Duration;
 
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
@@ -74,15 +75,32 @@ impl Process {
     }
 }
 
-/// Keeps this thread, and what it starts from now on, on one core.
+/// Keeps this thread, and what it starts from now on, on these cores.
 ///
 /// # Errors
 ///
 /// There is no such core, or it is not this process's to use.
-pub fn pin(core: usize) -> io::Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
+pub fn pin(cores: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for &core in cores {
+        set.set(core)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)?;
+    // The kernel leaves out in silence what is not there, as long as one of them is.
+    let kept = sched_getaffinity(Pid::from_raw(0))?;
+    match cores.iter().find(|core| !kept.is_set(**core).unwrap_or(false)) {
+        Some(core) => Err(io::Error::other(format!("core {core} is not there, or not ours to use"))),
+        None => Ok(()),
+    }
+}
+
+/// A command line's list of cores, such as `0` or `0,1`.
+///
+/// # Errors
+///
+/// It is no list of numbers.
+pub fn cores(text: &str) -> Result<Vec<usize>, ParseIntError> {
+    text.split(',').map(str::parse).collect()
 }
 
 /// Lets this process, and what it starts, open as many descriptors as it is allowed to; answers how many that is.

@@ -12,6 +12,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use options::Options;
+use peers::machine::Machine;
 use peers::process;
 use results::{Results, Run};
 use servers::Programs;
@@ -61,10 +62,7 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
 /// Every server once per scenario and round; who goes first changes from round to round.
 fn measure(options: &Options, programs: &Programs) -> Results {
     let servers = &programs.servers;
-    let machine = results::machine();
-    if machine.is_busy() {
-        eprintln!("OTHERS ARE AT WORK HERE: the load average is {}; expect noise", machine.load_average);
-    }
+    let machine = Machine::look();
     let mut runs = Vec::new();
     for number in 1..=options.rounds {
         for scenario in &options.scenarios {

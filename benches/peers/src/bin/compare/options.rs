@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
+use peers::process;
 use peers::scenario::{self, Scenario};
 
 use crate::servers;
@@ -24,8 +25,8 @@ Usage: compare [OPTIONS]
   --seconds S             how long each time (default 1.5)
   --warm-up S             and before that (default 0.3)
   --examples-dir DIR      the library's examples, built with --release (default: build them)
-  --server-core N         (default 0)
-  --generator-core N      (default 1)
+  --server-core N,...     the cores of the server (default 0)
+  --generator-core N,...  and of the generator (default 1)
   --out DIR               where results go (default benches/results)
   --name NAME             what they are called (default peers; short with --short)
   --list                  the names of servers and scenarios
@@ -42,8 +43,8 @@ pub(crate) struct Options {
     pub(crate) seconds: f64,
     pub(crate) warm_up: f64,
     pub(crate) examples_dir: Option<PathBuf>,
-    pub(crate) server_core: usize,
-    pub(crate) generator_core: usize,
+    pub(crate) server_core: Vec<usize>,
+    pub(crate) generator_core: Vec<usize>,
     pub(crate) out: PathBuf,
     pub(crate) name: String,
 }
@@ -70,7 +71,7 @@ impl Options {
         let out = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results"));
         let (mut short, mut only, mut servers, mut commands) = (false, None, None, Vec::new());
         let (mut rounds, mut seconds, mut warm_up, mut name) = (None, None, None, None);
-        let (mut examples_dir, mut server_core, mut generator_core, mut out) = (None, 0, 1, out);
+        let (mut examples_dir, mut server_core, mut generator_core, mut out) = (None, vec![0], vec![1], out);
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("short") => short = true,
@@ -82,8 +83,8 @@ impl Options {
                 Long("seconds") => seconds = Some(parser.value()?.parse()?),
                 Long("warm-up") => warm_up = Some(parser.value()?.parse()?),
                 Long("examples-dir") => examples_dir = Some(PathBuf::from(parser.value()?)),
-                Long("server-core") => server_core = parser.value()?.parse()?,
-                Long("generator-core") => generator_core = parser.value()?.parse()?,
+                Long("server-core") => server_core = parser.value()?.parse_with(process::cores)?,
+                Long("generator-core") => generator_core = parser.value()?.parse_with(process::cores)?,
                 Long("out") => out = PathBuf::from(parser.value()?),
                 Long("name") => name = Some(parser.value()?.string()?),
                 Long("list") => {

@@ -1,7 +1,7 @@
 //! What all rounds found, and what is made of it.
 
-use std::fs;
-
+use peers::machine::Machine;
+use peers::median;
 use peers::report::{Load, Outcome, Report};
 use serde::Serialize;
 
@@ -10,30 +10,12 @@ use crate::servers::FLOOR;
 /// A cell whose rounds are further apart, relative to their median, is marked.
 const NOISY: f64 = 0.25;
 
-/// A load average above this means that the cores are not ours alone.
-const BUSY: f64 = 1.0;
-
 #[derive(Serialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) servers: Vec<String>,
     pub(crate) scenarios: Vec<String>,
     pub(crate) runs: Vec<Run>,
-}
-
-#[derive(Serialize)]
-pub(crate) struct Machine {
-    pub(crate) cpu: String,
-    pub(crate) cores: usize,
-    pub(crate) kernel: String,
-    /// Of the minute before the first round: whether anybody else was at work.
-    pub(crate) load_average: f64,
-}
-
-impl Machine {
-    pub(crate) fn is_busy(&self) -> bool {
-        self.load_average > BUSY
-    }
 }
 
 #[derive(Serialize)]
@@ -114,41 +96,4 @@ fn figure(run: &Run) -> Option<f64> {
         Outcome::Load(load) => load.cpu_ns_per_message,
         Outcome::Memory(memory) => memory.fresh.resident,
     })
-}
-
-/// Not a number if there are none.
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
-    }
-}
-
-pub(crate) fn machine() -> Machine {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    Machine {
-        cpu: model.map_or("unknown", |(_, name)| name).trim().to_owned(),
-        cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
-        kernel: kernel.trim().to_owned(),
-        load_average: load.split_whitespace().next().and_then(|minute| minute.parse().ok()).unwrap_or(f64::NAN),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
-    }
 }

@@ -9,11 +9,7 @@ use crate::results::Results;
 
 /// All tables, with what each scenario is.
 pub(crate) fn all(results: &Results) -> String {
-    let machine = &results.machine;
-    let mut text = format!("{}, {} cores, Linux {}\n\n", machine.cpu, machine.cores, machine.kernel);
-    if machine.is_busy() {
-        let _ = writeln!(text, "**Others were at work (load average {}): noisy.**\n", machine.load_average);
-    }
+    let mut text = results.machine.heading();
     text += "Server CPU time for each message (I1: memory for each connection), and its ratio to the raw floor.\n";
     text += "`~`: the rounds are more than 25 % apart; `!n`: n rounds failed; `-`: the server does not do that.\n\n";
     text += &table(results, &results.scenarios, |server, scenario| cost(results, server, scenario));

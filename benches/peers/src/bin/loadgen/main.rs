@@ -32,7 +32,7 @@ Usage: loadgen ADDR --pid PID --scenario NAME [OPTIONS]
   --scenario NAME  E1 E2 E3 E4 E5 E6 E7 F1 F1b F2 R1 S1 S10 S10000 H1 I1
   --seconds S      how long to measure (default 1.5)
   --warm-up S      how long to run before that (default 0.3)
-  --core N         the core to run on (default: any)
+  --core N,...     the cores to run on (default: any)
   --connections N, --size BYTES, --in-flight N, --rate PER_SECOND
                    instead of the scenario's own
   --help           this text
@@ -100,7 +100,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Run>, Box<dyn Error>> {
             Long("scenario") => scenario = Some(parser.value()?.parse_with(Scenario::named)?),
             Long("seconds") => measured = parser.value()?.parse_with(seconds)?,
             Long("warm-up") => warm_up = parser.value()?.parse_with(seconds)?,
-            Long("core") => process::pin(parser.value()?.parse()?)?,
+            Long("core") => process::pin(&parser.value()?.parse_with(process::cores)?)?,
             Long("connections") => connections = Some(parser.value()?.parse()?),
             Long("size") => size = Some(parser.value()?.parse()?),
             Long("in-flight") => in_flight = Some(parser.value()?.parse()?),
