@@ -56,7 +56,7 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     plot::cost(&results, &path("svg"))?;
     plot::sweep(&results, &options.out.join(format!("{}-latency.svg", options.name)))?;
     println!("written to {}", options.out.display());
-    Ok(())
+    results.complete().map_err(Into::into)
 }
 
 /// Every server once per scenario and round; who goes first changes from round to round.
@@ -82,5 +82,5 @@ fn measure(options: &Options, programs: &Programs) -> Results {
     }
     let servers = servers.iter().map(|server| server.name.clone()).collect();
     let scenarios = options.scenarios.iter().map(|scenario| scenario.name.to_owned()).collect();
-    Results { machine, servers, scenarios, runs }
+    Results { machine, servers, missing: programs.missing.clone(), scenarios, runs }
 }

@@ -15,16 +15,21 @@ Measures WebSocket servers against each other and against the raw floor.
 Usage: compare [OPTIONS]
 
   --short                 a few servers and scenarios in under three minutes
-  --only E1,E2            these scenarios alone, of E1 E2 E3 E4 E5 E6 E7 F1 F1b F2 R1 S1 S10 S10000 H1 I1
+  --only E1,E2            these scenarios alone, of E1 E2 E3 E4 E5 E6 E7 D1 D1b F1 F1b F2 R1 S1 S10 S10000 H1
+                          I1
   --servers a,b           these servers alone; the floor is always measured. --list names them
-  --command 'NAME=CMD'    one more server for all scenarios but the fan-outs, such as 'node=node echo.js {addr}'.
+  --command 'NAME=CMD'    one more server for all scenarios but the next two lines', such as 'mine=./echo {addr}'.
                           {addr}, {host} and {port} are replaced; split at blanks, run without a shell
   --broadcast-command 'NAME=CMD'
                           the same for the fan-outs
+  --deflate-command 'NAME=CMD'
+                          and for the deflated echoes
   --rounds N              how often everything is measured (default 5)
   --seconds S             how long each time (default 1.5)
   --warm-up S             and before that (default 0.3)
   --examples-dir DIR      the library's examples, built with --release (default: build them)
+  --deflate-examples-dir DIR
+                          the same with --features deflate
   --server-core N,...     the cores of the server (default 0)
   --generator-core N,...  and of the generator (default 1)
   --out DIR               where results go (default benches/results)
@@ -43,6 +48,7 @@ pub(crate) struct Options {
     pub(crate) seconds: f64,
     pub(crate) warm_up: f64,
     pub(crate) examples_dir: Option<PathBuf>,
+    pub(crate) deflate_examples_dir: Option<PathBuf>,
     pub(crate) server_core: Vec<usize>,
     pub(crate) generator_core: Vec<usize>,
     pub(crate) out: PathBuf,
@@ -60,6 +66,7 @@ pub(crate) struct Given {
 pub(crate) enum Purpose {
     Echo,
     Broadcast,
+    Deflate,
 }
 
 const SHORT_SCENARIOS: &str = "E1,E2,E7,F1b,R1,H1";
@@ -71,7 +78,8 @@ impl Options {
         let out = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results"));
         let (mut short, mut only, mut servers, mut commands) = (false, None, None, Vec::new());
         let (mut rounds, mut seconds, mut warm_up, mut name) = (None, None, None, None);
-        let (mut examples_dir, mut server_core, mut generator_core, mut out) = (None, vec![0], vec![1], out);
+        let (mut examples_dir, mut deflate_examples_dir) = (None, None);
+        let (mut server_core, mut generator_core, mut out) = (vec![0], vec![1], out);
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("short") => short = true,
@@ -79,10 +87,12 @@ impl Options {
                 Long("servers") => servers = Some(parser.value()?.string()?),
                 Long("command") => commands.push(given(&parser.value()?.string()?, Purpose::Echo)?),
                 Long("broadcast-command") => commands.push(given(&parser.value()?.string()?, Purpose::Broadcast)?),
+                Long("deflate-command") => commands.push(given(&parser.value()?.string()?, Purpose::Deflate)?),
                 Long("rounds") => rounds = Some(parser.value()?.parse()?),
                 Long("seconds") => seconds = Some(parser.value()?.parse()?),
                 Long("warm-up") => warm_up = Some(parser.value()?.parse()?),
                 Long("examples-dir") => examples_dir = Some(PathBuf::from(parser.value()?)),
+                Long("deflate-examples-dir") => deflate_examples_dir = Some(PathBuf::from(parser.value()?)),
                 Long("server-core") => server_core = parser.value()?.parse_with(process::cores)?,
                 Long("generator-core") => generator_core = parser.value()?.parse_with(process::cores)?,
                 Long("out") => out = PathBuf::from(parser.value()?),
@@ -117,6 +127,7 @@ impl Options {
             seconds: seconds.unwrap_or(if short { 1.0 } else { 1.5 }),
             warm_up: warm_up.unwrap_or(0.3),
             examples_dir,
+            deflate_examples_dir,
             server_core,
             generator_core,
             out,

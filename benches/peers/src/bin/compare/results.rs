@@ -14,6 +14,8 @@ const NOISY: f64 = 0.25;
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) servers: Vec<String>,
+    /// Asked for, and not there.
+    pub(crate) missing: Vec<String>,
     pub(crate) scenarios: Vec<String>,
     pub(crate) runs: Vec<Run>,
 }
@@ -68,6 +70,16 @@ impl Results {
             failed: runs.len() - values.len(),
             rounds: runs.len(),
         })
+    }
+
+    /// An error that says what could not be measured.
+    pub(crate) fn complete(&self) -> Result<(), String> {
+        let failed = self.runs.iter().filter(|run| run.report.is_err()).count();
+        match (self.missing.is_empty(), failed) {
+            (true, 0) => Ok(()),
+            (true, failed) => Err(format!("{failed} of {} runs FAILED", self.runs.len())),
+            (false, failed) => Err(format!("NOT MEASURED: {}; and {failed} runs FAILED", self.missing.join(", "))),
+        }
     }
 
     /// Every cell that was measured.

@@ -10,17 +10,28 @@ use crate::results::Results;
 /// All tables, with what each scenario is.
 pub(crate) fn all(results: &Results) -> String {
     let mut text = results.machine.heading();
+    if !results.missing.is_empty() {
+        let _ = writeln!(text, "**NOT MEASURED, because missing: {}.**\n", results.missing.join(", "));
+    }
     text += "Server CPU time for each message (I1: memory for each connection), and its ratio to the raw floor.\n";
     text += "`~`: the rounds are more than 25 % apart; `!n`: n rounds failed; `-`: the server does not do that.\n\n";
     text += &table(results, &results.scenarios, |server, scenario| cost(results, server, scenario));
 
-    let loaded = scenarios(results, |kind| matches!(kind, Kind::Echo { .. } | Kind::FanOut { .. } | Kind::Connect));
+    let loaded = scenarios(results, |kind| !matches!(kind, Kind::OpenLoop { .. } | Kind::Idle));
     if !loaded.is_empty() {
         text += "\nMessages each second; for H1 connections. In parentheses how much of its core the server used.\n\n";
         text += &table(results, &loaded, |server, scenario| {
             let rate = results.load(server, scenario, |load| load.messages_per_second)?;
             let cores = results.load(server, scenario, |load| load.server_cores)?;
             Some(format!("{} ({:.0} %)", count(rate), cores * 100.0))
+        });
+    }
+    let deflate = scenarios(results, |kind| matches!(kind, Kind::Deflate { .. }));
+    if !deflate.is_empty() {
+        text += "\nWhat a compressed answer is long, in bytes; the floor's is as the generator compressed it.\n\n";
+        text += &table(results, &deflate, |server, scenario| {
+            let bytes = results.load(server, scenario, |load| load.answer_bytes.unwrap_or(f64::NAN))?;
+            Some(format!("{bytes:.0}"))
         });
     }
     let open = scenarios(results, |kind| matches!(kind, Kind::OpenLoop { .. }));

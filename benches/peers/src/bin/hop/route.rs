@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 use peers::frames::{Frames, Opcode};
-use peers::handshake;
+use peers::handshake::{self, Request};
 use serde::Serialize;
 use threadbare::{Event, Handler, Message, MessageRef, Peer, Server, Socket};
 
@@ -204,7 +204,8 @@ fn pair() -> io::Result<(TcpStream, TcpStream)> {
 fn open(server: &Server) -> io::Result<TcpStream> {
     let addr = server.local_addr();
     let mut client = TcpStream::connect(addr)?;
-    client.write_all(handshake::request(&addr.to_string()).as_bytes())?;
+    let request = Request::new(&addr.to_string());
+    client.write_all(request.as_bytes())?;
     let mut head = Vec::new();
     let mut byte = [0];
     // Byte by byte, so that no frame is read with it.
@@ -212,7 +213,7 @@ fn open(server: &Server) -> io::Result<TcpStream> {
         client.read_exact(&mut byte)?;
         head.push(byte[0]);
     }
-    handshake::check(&head).map_err(io::Error::other)?;
+    request.check(&head).map_err(io::Error::other)?;
     Ok(client)
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use peers::process::{Cost, Process};
-use peers::report::{Latency, Load, Outcome};
+use peers::report::{Latency, Load};
 
 use crate::{PATIENCE, Run};
 
@@ -67,7 +67,7 @@ impl Meter {
         }
     }
 
-    pub(crate) fn finish(self) -> io::Result<Outcome> {
+    pub(crate) fn finish(self) -> io::Result<Load> {
         let cost = self.server.cost()?;
         let seconds = self.begin.elapsed().as_secs_f64();
         let memory = self.server.memory()?;
@@ -76,7 +76,7 @@ impl Meter {
         let user = (cost.user_ticks - before.user_ticks) as f64;
         let ticks = user + (cost.system_ticks - before.system_ticks) as f64;
         let micros = |nanos: u64| nanos as f64 / 1e3;
-        Ok(Outcome::Load(Load {
+        Ok(Load {
             seconds,
             messages: self.messages,
             messages_per_second: self.messages as f64 / seconds,
@@ -91,6 +91,7 @@ impl Meter {
             server_cores: cpu / seconds,
             resident: memory.resident,
             threads: memory.threads,
-        }))
+            answer_bytes: None,
+        })
     }
 }
