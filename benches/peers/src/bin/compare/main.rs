@@ -4,6 +4,7 @@ mod options;
 mod plot;
 mod results;
 mod round;
+mod scaling;
 mod servers;
 mod table;
 
@@ -46,15 +47,21 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     let programs = servers::build(options)?;
     let results = measure(options, &programs);
 
-    let tables = table::all(&results);
+    let tables = if options.scaling { scaling::tables(&results) } else { table::all(&results) };
     println!("{tables}");
     fs::create_dir_all(&options.out)?;
     let path = |extension: &str| options.out.join(format!("{}.{extension}", options.name));
-    let json = serde_json::json!({ "cells": results.cells(), "rounds": results });
+    let json = if options.scaling {
+        serde_json::json!({ "two_to_one": scaling::ratios(&results), "cells": results.cells(), "rounds": results })
+    } else {
+        serde_json::json!({ "cells": results.cells(), "rounds": results })
+    };
     fs::write(path("json"), serde_json::to_string_pretty(&json)?)?;
     fs::write(path("md"), tables)?;
-    plot::cost(&results, &path("svg"))?;
-    plot::sweep(&results, &options.out.join(format!("{}-latency.svg", options.name)))?;
+    if !options.scaling {
+        plot::cost(&results, &path("svg"))?;
+        plot::sweep(&results, &options.out.join(format!("{}-latency.svg", options.name)))?;
+    }
     println!("written to {}", options.out.display());
     results.complete().map_err(Into::into)
 }

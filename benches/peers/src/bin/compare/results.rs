@@ -51,11 +51,7 @@ impl Results {
             return None;
         }
         let values: Vec<f64> = runs.iter().filter_map(|run| figure(run)).collect();
-        let ratio = |run: &&Run| {
-            let floor = self.of(FLOOR, scenario).find(|floor| floor.round == run.round)?;
-            Some(figure(run)? / figure(floor)?)
-        };
-        let ratios: Vec<f64> = runs.iter().filter_map(ratio).filter(|ratio| ratio.is_finite()).collect();
+        let ratios = self.ratios(server, FLOOR, scenario);
         let spread = |values: &[f64]| {
             let most = values.iter().copied().fold(f64::MIN, f64::max);
             let least = values.iter().copied().fold(f64::MAX, f64::min);
@@ -70,6 +66,15 @@ impl Results {
             failed: runs.len() - values.len(),
             rounds: runs.len(),
         })
+    }
+
+    /// What the scenario's figure is relative to another server's, in each round that has both.
+    pub(crate) fn ratios(&self, server: &str, to: &str, scenario: &str) -> Vec<f64> {
+        let ratio = |run: &Run| {
+            let other = self.of(to, scenario).find(|other| other.round == run.round)?;
+            Some(figure(run)? / figure(other)?)
+        };
+        self.of(server, scenario).filter_map(ratio).filter(|ratio| ratio.is_finite()).collect()
     }
 
     /// An error that says what could not be measured.

@@ -58,6 +58,10 @@ enum Origin {
 
 pub(crate) const FLOOR: &str = "floor";
 
+/// One worker, and two, which need as many cores.
+pub(crate) const ONE_WORKER: &str = "threadbare";
+pub(crate) const TWO_WORKERS: &str = "threadbare-2";
+
 const EXAMPLES: [&str; 3] = ["echo", "broadcast", "thread_per_connection"];
 
 /// `echo` once more, built with permessage-deflate.
@@ -70,8 +74,8 @@ const NODE_WS_DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/node-ws"
 /// What a server does not do has no line.
 const NOTHING: Known = Known { name: "", origin: Origin::Peer, echo: "", broadcast: "", deflate: "" };
 
-/// One worker each; the first word is the program.
-const KNOWN: [Known; 14] = [
+/// One worker each but for [`TWO_WORKERS`]; the first word is the program.
+const KNOWN: [Known; 15] = [
     Known {
         name: FLOOR,
         origin: Origin::Here,
@@ -80,7 +84,7 @@ const KNOWN: [Known; 14] = [
         deflate: "floor {addr} --scenario {scenario}",
     },
     Known {
-        name: "threadbare",
+        name: ONE_WORKER,
         origin: Origin::Example,
         echo: "echo {addr} --workers 1 --max-message 16777216",
         broadcast: "broadcast {addr} --workers 1",
@@ -92,6 +96,12 @@ const KNOWN: [Known; 14] = [
         echo: "echo {addr} --workers 1 --max-message 16777216 --channel",
         broadcast: "broadcast {addr} --workers 1 --channel",
         deflate: "echo-deflate {addr} --workers 1 --deflate --channel",
+    },
+    Known {
+        name: TWO_WORKERS,
+        origin: Origin::Example,
+        echo: "echo {addr} --workers 2 --max-message 16777216",
+        ..NOTHING
     },
     Known { name: "threadbare-threads", origin: Origin::Example, echo: "thread_per_connection {addr}", ..NOTHING },
     Known {

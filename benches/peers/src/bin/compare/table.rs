@@ -9,10 +9,7 @@ use crate::results::Results;
 
 /// All tables, with what each scenario is.
 pub(crate) fn all(results: &Results) -> String {
-    let mut text = results.machine.heading();
-    if !results.missing.is_empty() {
-        let _ = writeln!(text, "**NOT MEASURED, because missing: {}.**\n", results.missing.join(", "));
-    }
+    let mut text = heading(results);
     text += "Server CPU time for each message (I1: memory for each connection), and its ratio to the raw floor.\n";
     text += "`~`: the rounds are more than 25 % apart; `!n`: n rounds failed; `-`: the server does not do that.\n\n";
     text += &table(results, &results.scenarios, |server, scenario| cost(results, server, scenario));
@@ -44,9 +41,23 @@ pub(crate) fn all(results: &Results) -> String {
             Some(format!("{p50:.0} / {p99:.0} / {p999:.0}"))
         });
     }
-    text.push('\n');
+    text + &titles(results)
+}
+
+/// What each scenario is.
+pub(crate) fn titles(results: &Results) -> String {
+    let mut text = "\n".to_owned();
     for scenario in results.scenarios.iter().filter_map(|name| Scenario::named(name).ok()) {
         let _ = writeln!(text, "* {}: {}", scenario.name, scenario.title());
+    }
+    text
+}
+
+/// Where it was measured, and what was not.
+pub(crate) fn heading(results: &Results) -> String {
+    let mut text = results.machine.heading();
+    if !results.missing.is_empty() {
+        let _ = writeln!(text, "**NOT MEASURED, because missing: {}.**\n", results.missing.join(", "));
     }
     text
 }
@@ -56,7 +67,7 @@ fn scenarios(results: &Results, wanted: impl Fn(Kind) -> bool) -> Vec<String> {
     results.scenarios.iter().filter(wanted).cloned().collect()
 }
 
-fn table(results: &Results, scenarios: &[String], cell: impl Fn(&str, &str) -> Option<String>) -> String {
+pub(crate) fn table(results: &Results, scenarios: &[String], cell: impl Fn(&str, &str) -> Option<String>) -> String {
     let mut text = format!("| server | {} |\n|---|{}\n", scenarios.join(" | "), "---|".repeat(scenarios.len()));
     for server in &results.servers {
         let cells: Vec<_> = scenarios.iter().map(|name| cell(server, name).unwrap_or_else(|| "-".to_owned())).collect();
@@ -65,7 +76,7 @@ fn table(results: &Results, scenarios: &[String], cell: impl Fn(&str, &str) -> O
     text
 }
 
-fn cost(results: &Results, server: &str, scenario: &str) -> Option<String> {
+pub(crate) fn cost(results: &Results, server: &str, scenario: &str) -> Option<String> {
     let cell = results.cell(server, scenario)?;
     if cell.failed == cell.rounds {
         return Some("failed".to_owned());
