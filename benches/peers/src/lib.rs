@@ -1,5 +1,6 @@
 //! threadbare measured against other WebSocket servers: what the load generator, the raw floor and the comparison share.
 
+pub mod cargo;
 pub mod deflated;
 pub mod frames;
 pub mod handshake;

@@ -1,14 +1,13 @@
 //! The servers by name: what must be built for each, and how it is started.
 
-use std::collections::HashMap;
 use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use peers::cargo::{self, Built};
 use peers::scenario::{Kind, Scenario};
-use serde::Deserialize;
 
 use crate::options::{Options, Purpose};
 
@@ -163,7 +162,7 @@ pub(crate) fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let peers = wanted.iter().any(|known| known.origin == Origin::Peer);
     let own = if peers { ["--workspace", "--keep-going"] } else { ["--package", "peers"] };
-    let mut programs = cargo_build(here, &own)?;
+    let mut programs = cargo::build(here, &own)?;
     let deflate = options.scenarios.iter().any(|scenario| matches!(scenario.kind, Kind::Deflate { .. }));
     if wanted.iter().any(|known| known.origin == Origin::Example) {
         programs.extend(examples(options, &here.join("../.."), deflate)?);
@@ -205,9 +204,6 @@ pub(crate) fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
     Ok(Programs { loadgen, servers, missing })
 }
 
-/// The programs by their names.
-type Built = HashMap<String, PathBuf>;
-
 /// `None` for a server that does not do it; an error if its program, or what runs it, is missing.
 fn command_line(programs: &Built, words: &str) -> Result<Option<CommandLine>, String> {
     let mut line: CommandLine = words.split_whitespace().map(str::to_owned).collect();
@@ -228,7 +224,7 @@ fn examples(options: &Options, library: &Path, deflate: bool) -> Result<Built, B
         Some(dir) => EXAMPLES.map(|name| (name.to_owned(), dir.join(name))).into(),
         None => {
             let names: Vec<_> = EXAMPLES.iter().flat_map(|name| ["--example", name]).collect();
-            cargo_build(library, &names)?
+            cargo::build(library, &names)?
         }
     };
     if deflate {
@@ -236,7 +232,7 @@ fn examples(options: &Options, library: &Path, deflate: bool) -> Result<Built, B
         let target = target.join("deflate").display().to_string();
         let echo = match &options.deflate_examples_dir {
             Some(dir) => Some(dir.join("echo")),
-            None => cargo_build(library, &["--example", "echo", "--features", "deflate", "--target-dir", &target])?
+            None => cargo::build(library, &["--example", "echo", "--features", "deflate", "--target-dir", &target])?
                 .remove("echo"),
         };
         built.extend(echo.map(|path| (DEFLATE_EXAMPLE.to_owned(), path)));
@@ -265,36 +261,4 @@ fn node() -> Result<Built, Box<dyn Error>> {
         }
     }
     Ok([("node".to_owned(), node), (NODE_WS.to_owned(), dir.join("echo.mjs"))].into())
-}
-
-/// Answers the programs that could be built, which are not all of them if cargo says that it failed.
-fn cargo_build(package: &Path, what: &[&str]) -> Result<Built, Box<dyn Error>> {
-    eprintln!("building {} in {}", what.join(" "), package.display());
-    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
-    command.args(["build", "--release", "--quiet", "--message-format=json-render-diagnostics", "--manifest-path"]);
-    let output = command.arg(package.join("Cargo.toml")).args(what).stderr(Stdio::inherit()).output()?;
-    if !output.status.success() {
-        eprintln!("NOT ALL COULD BE BUILT: cargo build {}: {}", what.join(" "), output.status);
-    }
-    let mut built = Built::new();
-    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let artifact: Artifact = serde_json::from_slice(line)?;
-        if let (Some(target), Some(executable)) = (artifact.target, artifact.executable) {
-            built.insert(target.name, executable);
-        }
-    }
-    Ok(built)
-}
-
-/// Of cargo's messages, what is of interest here.
-#[derive(Deserialize)]
-struct Artifact {
-    target: Option<Target>,
-    executable: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    name: String,
 }
