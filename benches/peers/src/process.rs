@@ -27,6 +27,9 @@ pub struct Cost {
     pub system_ticks: u64,
 }
 
+/// A process with more threads than this is not asked how often they slept: it takes some microseconds for each.
+const MOST_ASKED: usize = 64;
+
 /// What a process holds.
 #[derive(Clone, Copy)]
 pub struct Memory {
@@ -59,6 +62,26 @@ impl Process {
             (Some(user_ticks), Some(system_ticks)) => Ok(Cost { cpu, user_ticks, system_ticks }),
             _ => Err(io::Error::other(format!("/proc/{}/stat: no utime and stime in {stat:?}", self.pid))),
         }
+    }
+
+    /// How often its threads have gone to sleep so far; `None` if they are too many to ask.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone, or one of its threads just now.
+    pub fn sleeps(&self) -> io::Result<Option<u64>> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid))?.collect::<io::Result<Vec<_>>>()?;
+        if tasks.len() > MOST_ASKED {
+            return Ok(None);
+        }
+        let mut sleeps = 0;
+        for task in tasks {
+            let status = fs::read_to_string(task.path().join("status"))?;
+            let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            let count = count.and_then(|count| count.trim().parse::<u64>().ok());
+            sleeps += count.ok_or_else(|| io::Error::other("a thread does not tell how often it slept"))?;
+        }
+        Ok(Some(sleeps))
     }
 
     /// # Errors

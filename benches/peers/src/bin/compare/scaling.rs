@@ -49,5 +49,10 @@ pub(crate) fn tables(results: &Results) -> String {
     text += &table::table(results, &results.scenarios, |server, scenario| {
         Some(format!("{:.2}", results.load(server, scenario, |load| load.server_cores)?))
     });
+    text += "\nHow often one of the server's threads went to sleep, for each 1,000 messages.\n\n";
+    text += &table::table(results, &results.scenarios, |server, scenario| {
+        let sleeps = results.load(server, scenario, |load| load.sleeps_per_message.unwrap_or(f64::NAN))?;
+        sleeps.is_finite().then(|| format!("{:.2}", sleeps * 1e3))
+    });
     text + &table::titles(results)
 }
