@@ -14,6 +14,12 @@ const WHOLE: usize = 64 << 10;
 /// Of a larger one, so much of the payload is kept.
 const CHUNK: usize = 256 << 10;
 
+/// Of a compressed message, which has no period, the payload is kept whole.
+pub const MOST_COMPRESSED: usize = WHOLE - 16;
+
+/// RFC 7692 6: this bit says that a message is compressed.
+const RSV1: u8 = 0x40;
+
 /// What kind of message the payload is sent as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
@@ -41,14 +47,24 @@ impl Frames {
         Frames::new(opcode, size, None, burst)
     }
 
+    /// Of a compressed message (RFC 7692 6); `None` if it is longer than [`MOST_COMPRESSED`].
+    #[must_use]
+    pub fn compressed(opcode: Opcode, payload: &[u8], key: Option<[u8; 4]>, burst: usize) -> Option<Frames> {
+        let fits = payload.len() <= MOST_COMPRESSED;
+        fits.then(|| Frames::of(RSV1 | opcode as u8, payload.iter().copied(), payload.len(), key, burst))
+    }
+
     fn new(opcode: Opcode, size: usize, key: Option<[u8; 4]>, burst: usize) -> Frames {
-        let mut frame = header(opcode, size, key);
+        Frames::of(opcode as u8, TEXT.iter().copied().cycle(), size, key, burst)
+    }
+
+    fn of(first: u8, payload: impl Iterator<Item = u8>, size: usize, key: Option<[u8; 4]>, burst: usize) -> Frames {
+        let mut frame = header(first, size, key);
         let header_len = frame.len();
         let frame_len = header_len + size;
         let key = key.unwrap_or_default();
         let kept = if frame_len <= WHOLE { size } else { CHUNK };
-        let payload = TEXT.iter().cycle().zip(key.iter().cycle());
-        frame.extend(payload.take(kept).map(|(byte, key)| byte ^ key));
+        frame.extend(payload.take(kept).zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
         let bytes = if frame_len <= WHOLE { frame.repeat(burst.max(1)) } else { frame };
         Frames { bytes, frame_len, header_len }
     }
@@ -57,6 +73,12 @@ impl Frames {
     #[must_use]
     pub fn frame_len(&self) -> usize {
         self.frame_len
+    }
+
+    /// The same without the header.
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        self.frame_len - self.header_len
     }
 
     /// What comes at `offset` (less than [`frame_len`](Frames::frame_len)) into a frame: at most `most` bytes, and at
@@ -77,10 +99,40 @@ impl Frames {
     }
 }
 
-/// RFC 6455 5.2, with FIN.
-fn header(opcode: Opcode, size: usize, key: Option<[u8; 4]>) -> Vec<u8> {
+/// A compressed message that came whole and in one frame: how long its frame is, and its payload, unmasked. `None` if more
+/// must be read.
+///
+/// # Errors
+///
+/// It is another kind of frame.
+pub fn parse_compressed(opcode: Opcode, bytes: &[u8]) -> Result<Option<(usize, Vec<u8>)>, String> {
+    let [first, second, ref rest @ ..] = *bytes else { return Ok(None) };
+    if first & RSV1 == 0 {
+        return Err("the message is not compressed".to_owned());
+    }
+    if first != 0x80 | RSV1 | opcode as u8 {
+        return Err(format!("a frame that begins with {first:#04x} is not a whole message of its kind"));
+    }
+    let (size, mut rest) = match (second & 0x7f, rest) {
+        (126, [high, low, rest @ ..]) => (usize::from(u16::from_be_bytes([*high, *low])), rest),
+        (126, _) => return Ok(None),
+        (127, _) => return Err("the compressed message is too long".to_owned()),
+        (size, rest) => (usize::from(size), rest),
+    };
+    let mut key = [0; 4];
+    if second & 0x80 != 0 {
+        let Some((given, payload)) = rest.split_first_chunk() else { return Ok(None) };
+        (key, rest) = (*given, payload);
+    }
+    let Some(payload) = rest.get(..size) else { return Ok(None) };
+    let payload = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+    Ok(Some((bytes.len() - rest.len() + size, payload)))
+}
+
+/// RFC 6455 5.2, with FIN; `first` is the opcode, and RSV1 where it is set.
+fn header(first: u8, size: usize, key: Option<[u8; 4]>) -> Vec<u8> {
     let mask = if key.is_some() { 0x80 } else { 0 };
-    let mut header = vec![0x80 | opcode as u8];
+    let mut header = vec![0x80 | first];
     if size < 126 {
         header.push(mask | size as u8);
     } else if let Ok(size) = u16::try_from(size) {
@@ -125,9 +177,26 @@ mod tests {
 
     #[test]
     fn headers_have_the_shortest_length() {
-        assert_eq!(header(Opcode::Text, 125, None), [0x81, 125]);
-        assert_eq!(header(Opcode::Text, 126, None), [0x81, 126, 0, 126]);
-        assert_eq!(header(Opcode::Binary, 65_536, None), [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
-        assert_eq!(header(Opcode::Text, 3, Some([9; 4])), [0x81, 0x83, 9, 9, 9, 9]);
+        assert_eq!(header(1, 125, None), [0x81, 125]);
+        assert_eq!(header(1, 126, None), [0x81, 126, 0, 126]);
+        assert_eq!(header(2, 65_536, None), [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(header(1, 3, Some([9; 4])), [0x81, 0x83, 9, 9, 9, 9]);
+    }
+
+    #[test]
+    fn compressed_messages_are_read_when_they_are_whole() {
+        for (size, key) in [(3, None), (125, Some([1, 2, 3, 4])), (126, None), (400, Some([5, 6, 7, 8]))] {
+            let payload: Vec<u8> = (0..size).map(|at| (at * 7) as u8).collect();
+            let frames = Frames::compressed(Opcode::Text, &payload, key, 2).expect("it is short");
+            let bytes = frames.piece(0, usize::MAX - 1);
+            assert_eq!(bytes.len(), 2 * frames.frame_len());
+            let parsed = parse_compressed(Opcode::Text, bytes);
+            assert_eq!(parsed, Ok(Some((frames.frame_len(), payload))), "{size}");
+            for end in 0..frames.frame_len() {
+                assert_eq!(parse_compressed(Opcode::Text, &bytes[..end]), Ok(None), "{size}: {end}");
+            }
+        }
+        let plain = Frames::from_server(Opcode::Text, 10, 1);
+        assert!(parse_compressed(Opcode::Text, plain.piece(0, 12)).is_err());
     }
 }

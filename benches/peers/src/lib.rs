@@ -1,7 +1,13 @@
 //! threadbare measured against other WebSocket servers: what the load generator, the raw floor and the comparison share.
 
+pub mod cargo;
+pub mod deflated;
 pub mod frames;
 pub mod handshake;
+pub mod machine;
+mod middle;
 pub mod process;
 pub mod report;
 pub mod scenario;
+
+pub use middle::median;

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::num::ParseIntError;
 use std::time::Duration;
 
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
@@ -25,6 +26,9 @@ pub struct Cost {
     pub user_ticks: u64,
     pub system_ticks: u64,
 }
+
+/// A process with more threads than this is not asked how often they slept: it takes some microseconds for each.
+const MOST_ASKED: usize = 64;
 
 /// What a process holds.
 #[derive(Clone, Copy)]
@@ -60,6 +64,26 @@ impl Process {
         }
     }
 
+    /// How often its threads have gone to sleep so far; `None` if they are too many to ask.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone, or one of its threads just now.
+    pub fn sleeps(&self) -> io::Result<Option<u64>> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid))?.collect::<io::Result<Vec<_>>>()?;
+        if tasks.len() > MOST_ASKED {
+            return Ok(None);
+        }
+        let mut sleeps = 0;
+        for task in tasks {
+            let status = fs::read_to_string(task.path().join("status"))?;
+            let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            let count = count.and_then(|count| count.trim().parse::<u64>().ok());
+            sleeps += count.ok_or_else(|| io::Error::other("a thread does not tell how often it slept"))?;
+        }
+        Ok(Some(sleeps))
+    }
+
     /// # Errors
     ///
     /// The process is gone.
@@ -74,15 +98,32 @@ impl Process {
     }
 }
 
-/// Keeps this thread, and what it starts from now on, on one core.
+/// Keeps this thread, and what it starts from now on, on these cores.
 ///
 /// # Errors
 ///
 /// There is no such core, or it is not this process's to use.
-pub fn pin(core: usize) -> io::Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
+pub fn pin(cores: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for &core in cores {
+        set.set(core)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)?;
+    // The kernel leaves out in silence what is not there, as long as one of them is.
+    let kept = sched_getaffinity(Pid::from_raw(0))?;
+    match cores.iter().find(|core| !kept.is_set(**core).unwrap_or(false)) {
+        Some(core) => Err(io::Error::other(format!("core {core} is not there, or not ours to use"))),
+        None => Ok(()),
+    }
+}
+
+/// A command line's list of cores, such as `0` or `0,1`.
+///
+/// # Errors
+///
+/// It is no list of numbers.
+pub fn cores(text: &str) -> Result<Vec<usize>, ParseIntError> {
+    text.split(',').map(str::parse).collect()
 }
 
 /// Lets this process, and what it starts, open as many descriptors as it is allowed to; answers how many that is.

@@ -36,6 +36,12 @@ pub struct Load {
     /// `VmRSS` of the server at the end, in bytes.
     pub resident: u64,
     pub threads: u64,
+    /// How often a thread of the server went to sleep, for each message; unknown with very many threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleeps_per_message: Option<f64>,
+    /// Of an echo: payload bytes of an answer on the wire, the mean over the connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_bytes: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

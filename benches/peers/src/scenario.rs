@@ -17,6 +17,8 @@ pub struct Scenario {
 pub enum Kind {
     /// Each connection has so many messages under way, and sends the next when an answer comes.
     Echo { in_flight: usize },
+    /// The same with JSON text and permessage-deflate, every message compressed by itself.
+    Deflate { in_flight: usize },
     /// So many messages a second over all connections together, whatever the server makes of them.
     OpenLoop { rate: u64 },
     /// One connection publishes, with so many messages under way; all others, and itself, receive.
@@ -31,6 +33,10 @@ const fn echo(name: &'static str, connections: usize, size: usize, opcode: Opcod
     Scenario { name, kind: Kind::Echo { in_flight }, connections, size, opcode }
 }
 
+const fn deflate(name: &'static str, in_flight: usize) -> Scenario {
+    Scenario { name, kind: Kind::Deflate { in_flight }, connections: 100, size: 1 << 10, opcode: Opcode::Text }
+}
+
 const fn open_loop(name: &'static str, connections: usize) -> Scenario {
     Scenario { name, kind: Kind::OpenLoop { rate: 20_000 }, connections, size: 128, opcode: Opcode::Text }
 }
@@ -39,7 +45,7 @@ const fn fan_out(name: &'static str, connections: usize, in_flight: usize) -> Sc
     Scenario { name, kind: Kind::FanOut { in_flight }, connections, size: 128, opcode: Opcode::Text }
 }
 
-pub const ALL: [Scenario; 16] = [
+pub const ALL: [Scenario; 18] = [
     echo("E1", 100, 32, Opcode::Text, 1),
     echo("E2", 100, 32, Opcode::Text, 32),
     echo("E3", 1_000, 1 << 10, Opcode::Text, 1),
@@ -47,6 +53,8 @@ pub const ALL: [Scenario; 16] = [
     echo("E5", 16, 64 << 10, Opcode::Binary, 1),
     echo("E6", 4, 16 << 20, Opcode::Binary, 1),
     echo("E7", 1_000, 128, Opcode::Text, 16),
+    deflate("D1", 1),
+    deflate("D1b", 16),
     fan_out("F1", 1_000, 1),
     fan_out("F1b", 1_000, 8),
     fan_out("F2", 10_000, 1),
@@ -73,7 +81,7 @@ impl Scenario {
     #[must_use]
     pub fn burst(&self) -> usize {
         match self.kind {
-            Kind::Echo { in_flight } | Kind::FanOut { in_flight } => in_flight,
+            Kind::Echo { in_flight } | Kind::Deflate { in_flight } | Kind::FanOut { in_flight } => in_flight,
             Kind::OpenLoop { .. } | Kind::Connect | Kind::Idle => 1,
         }
     }
@@ -96,6 +104,7 @@ impl Scenario {
         };
         match self.kind {
             Kind::Echo { in_flight } => format!("echo, {connections}, {size}, {in_flight} in flight"),
+            Kind::Deflate { in_flight } => format!("deflated echo, {connections}, {size}, {in_flight} in flight"),
             Kind::OpenLoop { rate } => {
                 format!("echo at {} messages/s, {connections}, {size}", thousands(rate as usize))
             }

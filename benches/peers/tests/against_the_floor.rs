@@ -49,7 +49,7 @@ fn report(output: &Output) -> Report {
 
 #[test]
 fn every_kind_of_scenario_runs() {
-    for (scenario, connections) in [("E2", 3), ("E5", 2), ("E6", 1), ("F1b", 5), ("R1", 4), ("H1", 2)] {
+    for (scenario, connections) in [("E2", 3), ("E5", 2), ("E6", 1), ("D1b", 70), ("F1b", 5), ("R1", 4), ("H1", 2)] {
         let output = Floor::start(scenario).load(scenario, &["--connections", &connections.to_string()]);
         let report = report(&output);
         assert_eq!((report.scenario.as_str(), report.connections), (scenario, connections));
@@ -71,4 +71,12 @@ fn a_wrong_answer_is_told() {
     assert!(!output.status.success());
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("of the first answer"), "{error}");
+}
+
+#[test]
+fn compression_that_was_not_agreed_on_is_told() {
+    let output = Floor::start("E1").load("D1", &["--connections", "1"]);
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("does not agree to permessage-deflate"), "{error}");
 }

@@ -1,16 +1,18 @@
 //! The least that a server can do: for each readiness one read and one write of the right size, and no frame looked at.
 //!
 //! It knows beforehand what comes and what is to be sent back; no WebSocket server can be cheaper on the same system
-//! calls. Only the opening handshake is answered as it is asked.
+//! calls. Only the opening handshake is answered as it is asked; and with permessage-deflate each connection's first message
+//! is looked at, whose compressed bytes are then sent back as they are.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use lexopt::prelude::*;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use peers::frames::Frames;
+use peers::frames::{self, Frames};
 use peers::handshake;
 use peers::scenario::{Kind, Scenario};
 
@@ -71,16 +73,17 @@ struct Floor {
     listener: TcpListener,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
-    answers: Frames,
-    /// Of a client's frame: as long as the answer, and its masking key.
-    frame_len: u64,
-    fan_out: bool,
+    scenario: Scenario,
+    /// Unless each connection has its own.
+    answers: Option<Rc<Frames>>,
     response: String,
 }
 
 struct Connection {
     stream: TcpStream,
     open: bool,
+    /// With permessage-deflate known from the first message only.
+    answers: Option<Rc<Frames>>,
     received: u64,
     /// Bytes to be written, and where in the answer they begin.
     owed: usize,
@@ -93,16 +96,16 @@ impl Floor {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(addr.parse()?)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let answers = Frames::from_server(scenario.opcode, scenario.size, scenario.burst());
+        let deflate = matches!(scenario.kind, Kind::Deflate { .. });
+        let answers = || Rc::new(Frames::from_server(scenario.opcode, scenario.size, scenario.burst()));
         Ok(Floor {
             poll,
             listener,
             connections: Vec::new(),
             free: Vec::new(),
-            frame_len: answers.frame_len() as u64 + 4,
-            answers,
-            fan_out: matches!(scenario.kind, Kind::FanOut { .. }),
-            response: handshake::response(),
+            scenario,
+            answers: (!deflate).then(answers),
+            response: handshake::response(deflate),
         })
     }
 
@@ -136,7 +139,8 @@ impl Floor {
             stream.set_nodelay(true)?;
             let index = self.free.pop().unwrap_or(self.connections.len());
             self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-            let connection = Connection { stream, open: false, received: 0, owed: 0, offset: 0 };
+            let connection =
+                Connection { stream, open: false, answers: self.answers.clone(), received: 0, owed: 0, offset: 0 };
             match self.connections.get_mut(index) {
                 Some(place) => *place = Some(connection),
                 None => self.connections.push(Some(connection)),
@@ -153,17 +157,15 @@ impl Floor {
             let read = match connection.stream.read(buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return connection.flush(&self.answers),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return connection.flush(),
                 Err(error) => return Err(error),
             };
-            let answered = owed_after(connection.received, self.frame_len);
-            connection.received += read as u64;
-            let owed = (owed_after(connection.received, self.frame_len) - answered) as usize;
-            if self.fan_out {
+            let owed = connection.received(&buffer[..read], &self.scenario)?;
+            if let Kind::FanOut { .. } = self.scenario.kind {
                 return self.publish(owed);
             }
             connection.owed += owed;
-            connection.flush(&self.answers)?;
+            connection.flush()?;
             if read < buffer.len() {
                 return Ok(());
             }
@@ -174,10 +176,17 @@ impl Floor {
     fn publish(&mut self, owed: usize) -> io::Result<()> {
         for connection in self.connections.iter_mut().flatten().filter(|connection| connection.open) {
             connection.owed += owed;
-            connection.flush(&self.answers)?;
+            connection.flush()?;
         }
         Ok(())
     }
+}
+
+/// The answers of a connection whose first message this is: the same compressed bytes.
+fn same_payload(read: &[u8], scenario: &Scenario) -> io::Result<Frames> {
+    let parsed = frames::parse_compressed(scenario.opcode, read).map_err(io::Error::other)?;
+    let frames = parsed.and_then(|(_, payload)| Frames::compressed(scenario.opcode, &payload, None, scenario.burst()));
+    frames.ok_or_else(|| io::Error::other("the load generator's first message comes in one piece"))
 }
 
 /// How many bytes of answers belong to so many bytes of messages: all but each frame's masking key.
@@ -200,7 +209,21 @@ impl Connection {
         self.stream.write_all(response.as_bytes())
     }
 
-    fn flush(&mut self, answers: &Frames) -> io::Result<()> {
+    /// Answers how many bytes are owed for what was read.
+    fn received(&mut self, read: &[u8], scenario: &Scenario) -> io::Result<usize> {
+        let answers = match &self.answers {
+            Some(answers) => answers,
+            None => self.answers.insert(Rc::new(same_payload(read, scenario)?)),
+        };
+        // Of a client's frame: as long as the answer, and its masking key.
+        let frame_len = answers.frame_len() as u64 + 4;
+        let answered = owed_after(self.received, frame_len);
+        self.received += read.len() as u64;
+        Ok((owed_after(self.received, frame_len) - answered) as usize)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let Some(answers) = &self.answers else { return Ok(()) };
         while self.owed > 0 {
             match self.stream.write(answers.piece(self.offset, self.owed)) {
                 Ok(written) => {

@@ -61,6 +61,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
 }
 
 impl Options {
+    #[cfg(feature = "tokio")]
     /// Runs a server in tokio's runtime; one worker is the thread that calls.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod options;
 mod plot;
 mod results;
 mod round;
+mod scaling;
 mod servers;
 mod table;
 
@@ -12,6 +13,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use options::Options;
+use peers::machine::Machine;
 use peers::process;
 use results::{Results, Run};
 use servers::Programs;
@@ -45,26 +47,29 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     let programs = servers::build(options)?;
     let results = measure(options, &programs);
 
-    let tables = table::all(&results);
+    let tables = if options.scaling { scaling::tables(&results) } else { table::all(&results) };
     println!("{tables}");
     fs::create_dir_all(&options.out)?;
     let path = |extension: &str| options.out.join(format!("{}.{extension}", options.name));
-    let json = serde_json::json!({ "cells": results.cells(), "rounds": results });
+    let json = if options.scaling {
+        serde_json::json!({ "two_to_one": scaling::ratios(&results), "cells": results.cells(), "rounds": results })
+    } else {
+        serde_json::json!({ "cells": results.cells(), "rounds": results })
+    };
     fs::write(path("json"), serde_json::to_string_pretty(&json)?)?;
     fs::write(path("md"), tables)?;
-    plot::cost(&results, &path("svg"))?;
-    plot::sweep(&results, &options.out.join(format!("{}-latency.svg", options.name)))?;
+    if !options.scaling {
+        plot::cost(&results, &path("svg"))?;
+        plot::sweep(&results, &options.out.join(format!("{}-latency.svg", options.name)))?;
+    }
     println!("written to {}", options.out.display());
-    Ok(())
+    results.complete().map_err(Into::into)
 }
 
 /// Every server once per scenario and round; who goes first changes from round to round.
 fn measure(options: &Options, programs: &Programs) -> Results {
     let servers = &programs.servers;
-    let machine = results::machine();
-    if machine.is_busy() {
-        eprintln!("OTHERS ARE AT WORK HERE: the load average is {}; expect noise", machine.load_average);
-    }
+    let machine = Machine::look();
     let mut runs = Vec::new();
     for number in 1..=options.rounds {
         for scenario in &options.scenarios {
@@ -84,5 +89,5 @@ fn measure(options: &Options, programs: &Programs) -> Results {
     }
     let servers = servers.iter().map(|server| server.name.clone()).collect();
     let scenarios = options.scenarios.iter().map(|scenario| scenario.name.to_owned()).collect();
-    Results { machine, servers, scenarios, runs }
+    Results { machine, servers, missing: programs.missing.clone(), scenarios, runs }
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
+use peers::process;
 use peers::scenario::{self, Scenario};
 
 use crate::servers;
@@ -14,25 +15,34 @@ Measures WebSocket servers against each other and against the raw floor.
 Usage: compare [OPTIONS]
 
   --short                 a few servers and scenarios in under three minutes
-  --only E1,E2            these scenarios alone, of E1 E2 E3 E4 E5 E6 E7 F1 F1b F2 R1 S1 S10 S10000 H1 I1
+  --scaling               threadbare with one worker and with two, all on cores 0 and 1: E1, E2 and E7, for what a
+                          message costs and not for how many there are
+  --only E1,E2            these scenarios alone, of E1 E2 E3 E4 E5 E6 E7 D1 D1b F1 F1b F2 R1 S1 S10 S10000 H1
+                          I1
   --servers a,b           these servers alone; the floor is always measured. --list names them
-  --command 'NAME=CMD'    one more server for all scenarios but the fan-outs, such as 'node=node echo.js {addr}'.
+  --command 'NAME=CMD'    one more server for all scenarios but the next two lines', such as 'mine=./echo {addr}'.
                           {addr}, {host} and {port} are replaced; split at blanks, run without a shell
   --broadcast-command 'NAME=CMD'
                           the same for the fan-outs
+  --deflate-command 'NAME=CMD'
+                          and for the deflated echoes
   --rounds N              how often everything is measured (default 5)
   --seconds S             how long each time (default 1.5)
   --warm-up S             and before that (default 0.3)
   --examples-dir DIR      the library's examples, built with --release (default: build them)
-  --server-core N         (default 0)
-  --generator-core N      (default 1)
+  --deflate-examples-dir DIR
+                          the same with --features deflate
+  --server-core N,...     the cores of the server (default 0; 0,1 with --scaling)
+  --generator-core N,...  and of the generator (default 1; 0,1 with --scaling)
   --out DIR               where results go (default benches/results)
-  --name NAME             what they are called (default peers; short with --short)
+  --name NAME             what they are called (default peers; short with --short, scaling with --scaling)
   --list                  the names of servers and scenarios
   --help                  this text
 ";
 
 pub(crate) struct Options {
+    /// Whether two workers are held against one.
+    pub(crate) scaling: bool,
     pub(crate) scenarios: Vec<Scenario>,
     /// Those known by name.
     pub(crate) servers: Vec<String>,
@@ -42,8 +52,9 @@ pub(crate) struct Options {
     pub(crate) seconds: f64,
     pub(crate) warm_up: f64,
     pub(crate) examples_dir: Option<PathBuf>,
-    pub(crate) server_core: usize,
-    pub(crate) generator_core: usize,
+    pub(crate) deflate_examples_dir: Option<PathBuf>,
+    pub(crate) server_core: Vec<usize>,
+    pub(crate) generator_core: Vec<usize>,
     pub(crate) out: PathBuf,
     pub(crate) name: String,
 }
@@ -59,31 +70,39 @@ pub(crate) struct Given {
 pub(crate) enum Purpose {
     Echo,
     Broadcast,
+    Deflate,
 }
 
 const SHORT_SCENARIOS: &str = "E1,E2,E7,F1b,R1,H1";
 const SHORT_SERVERS: &str = "threadbare,threadbare-channel,tokio-tungstenite";
 
+const SCALING_SCENARIOS: &str = "E1,E2,E7";
+const SCALING_SERVERS: &str = "threadbare,threadbare-2";
+
 impl Options {
     /// `None` to `--help` and `--list`, which prints.
     pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Box<dyn Error>> {
         let out = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results"));
-        let (mut short, mut only, mut servers, mut commands) = (false, None, None, Vec::new());
+        let (mut short, mut scaling, mut only, mut servers, mut commands) = (false, false, None, None, Vec::new());
         let (mut rounds, mut seconds, mut warm_up, mut name) = (None, None, None, None);
-        let (mut examples_dir, mut server_core, mut generator_core, mut out) = (None, 0, 1, out);
+        let (mut examples_dir, mut deflate_examples_dir) = (None, None);
+        let (mut server_core, mut generator_core, mut out) = (None, None, out);
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("short") => short = true,
+                Long("scaling") => scaling = true,
                 Long("only") => only = Some(parser.value()?.string()?),
                 Long("servers") => servers = Some(parser.value()?.string()?),
                 Long("command") => commands.push(given(&parser.value()?.string()?, Purpose::Echo)?),
                 Long("broadcast-command") => commands.push(given(&parser.value()?.string()?, Purpose::Broadcast)?),
+                Long("deflate-command") => commands.push(given(&parser.value()?.string()?, Purpose::Deflate)?),
                 Long("rounds") => rounds = Some(parser.value()?.parse()?),
                 Long("seconds") => seconds = Some(parser.value()?.parse()?),
                 Long("warm-up") => warm_up = Some(parser.value()?.parse()?),
                 Long("examples-dir") => examples_dir = Some(PathBuf::from(parser.value()?)),
-                Long("server-core") => server_core = parser.value()?.parse()?,
-                Long("generator-core") => generator_core = parser.value()?.parse()?,
+                Long("deflate-examples-dir") => deflate_examples_dir = Some(PathBuf::from(parser.value()?)),
+                Long("server-core") => server_core = Some(parser.value()?.parse_with(process::cores)?),
+                Long("generator-core") => generator_core = Some(parser.value()?.parse_with(process::cores)?),
                 Long("out") => out = PathBuf::from(parser.value()?),
                 Long("name") => name = Some(parser.value()?.string()?),
                 Long("list") => {
@@ -94,21 +113,32 @@ impl Options {
                 _ => return Err(arg.unexpected().into()),
             }
         }
-        let only = only.or_else(|| short.then(|| SHORT_SCENARIOS.to_owned()));
+        if short && scaling {
+            return Err("--short and --scaling: not both".into());
+        }
+        let preset = |if_short: &str, if_scaling: &str| match (short, scaling) {
+            (true, _) => Some(if_short.to_owned()),
+            (_, true) => Some(if_scaling.to_owned()),
+            _ => None,
+        };
+        let only = only.or_else(|| preset(SHORT_SCENARIOS, SCALING_SCENARIOS));
         let scenarios = match only {
             Some(names) => names.split(',').map(Scenario::named).collect::<Result<_, _>>()?,
             None => scenario::ALL.to_vec(),
         };
-        let servers = servers.or_else(|| short.then(|| SHORT_SERVERS.to_owned()));
+        let servers = servers.or_else(|| preset(SHORT_SERVERS, SCALING_SERVERS));
         let servers = match servers {
             Some(names) => names.split(',').map(str::to_owned).collect(),
-            None => servers::names().map(str::to_owned).collect(),
+            // On the one core that a server gets, a second worker could only be in the way.
+            None => servers::names().filter(|name| *name != servers::TWO_WORKERS).map(str::to_owned).collect(),
         };
         let rounds = rounds.unwrap_or(if short { 3 } else { 5 });
         if rounds == 0 {
             return Err("--rounds: at least 1".into());
         }
+        let both = || vec![0, 1];
         Ok(Some(Options {
+            scaling,
             scenarios,
             servers,
             commands,
@@ -116,10 +146,11 @@ impl Options {
             seconds: seconds.unwrap_or(if short { 1.0 } else { 1.5 }),
             warm_up: warm_up.unwrap_or(0.3),
             examples_dir,
-            server_core,
-            generator_core,
+            deflate_examples_dir,
+            server_core: server_core.unwrap_or_else(|| if scaling { both() } else { vec![0] }),
+            generator_core: generator_core.unwrap_or_else(|| if scaling { both() } else { vec![1] }),
             out,
-            name: name.unwrap_or_else(|| if short { "short" } else { "peers" }.to_owned()),
+            name: name.or_else(|| preset("short", "scaling")).unwrap_or_else(|| "peers".to_owned()),
         }))
     }
 }

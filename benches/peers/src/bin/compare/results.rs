@@ -1,7 +1,7 @@
 //! What all rounds found, and what is made of it.
 
-use std::fs;
-
+use peers::machine::Machine;
+use peers::median;
 use peers::report::{Load, Outcome, Report};
 use serde::Serialize;
 
@@ -10,30 +10,14 @@ use crate::servers::FLOOR;
 /// A cell whose rounds are further apart, relative to their median, is marked.
 const NOISY: f64 = 0.25;
 
-/// A load average above this means that the cores are not ours alone.
-const BUSY: f64 = 1.0;
-
 #[derive(Serialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) servers: Vec<String>,
+    /// Asked for, and not there.
+    pub(crate) missing: Vec<String>,
     pub(crate) scenarios: Vec<String>,
     pub(crate) runs: Vec<Run>,
-}
-
-#[derive(Serialize)]
-pub(crate) struct Machine {
-    pub(crate) cpu: String,
-    pub(crate) cores: usize,
-    pub(crate) kernel: String,
-    /// Of the minute before the first round: whether anybody else was at work.
-    pub(crate) load_average: f64,
-}
-
-impl Machine {
-    pub(crate) fn is_busy(&self) -> bool {
-        self.load_average > BUSY
-    }
 }
 
 #[derive(Serialize)]
@@ -67,11 +51,7 @@ impl Results {
             return None;
         }
         let values: Vec<f64> = runs.iter().filter_map(|run| figure(run)).collect();
-        let ratio = |run: &&Run| {
-            let floor = self.of(FLOOR, scenario).find(|floor| floor.round == run.round)?;
-            Some(figure(run)? / figure(floor)?)
-        };
-        let ratios: Vec<f64> = runs.iter().filter_map(ratio).filter(|ratio| ratio.is_finite()).collect();
+        let ratios = self.ratios(server, FLOOR, scenario);
         let spread = |values: &[f64]| {
             let most = values.iter().copied().fold(f64::MIN, f64::max);
             let least = values.iter().copied().fold(f64::MAX, f64::min);
@@ -86,6 +66,25 @@ impl Results {
             failed: runs.len() - values.len(),
             rounds: runs.len(),
         })
+    }
+
+    /// What the scenario's figure is relative to another server's, in each round that has both.
+    pub(crate) fn ratios(&self, server: &str, to: &str, scenario: &str) -> Vec<f64> {
+        let ratio = |run: &Run| {
+            let other = self.of(to, scenario).find(|other| other.round == run.round)?;
+            Some(figure(run)? / figure(other)?)
+        };
+        self.of(server, scenario).filter_map(ratio).filter(|ratio| ratio.is_finite()).collect()
+    }
+
+    /// An error that says what could not be measured.
+    pub(crate) fn complete(&self) -> Result<(), String> {
+        let failed = self.runs.iter().filter(|run| run.report.is_err()).count();
+        match (self.missing.is_empty(), failed) {
+            (true, 0) => Ok(()),
+            (true, failed) => Err(format!("{failed} of {} runs FAILED", self.runs.len())),
+            (false, failed) => Err(format!("NOT MEASURED: {}; and {failed} runs FAILED", self.missing.join(", "))),
+        }
     }
 
     /// Every cell that was measured.
@@ -114,41 +113,4 @@ fn figure(run: &Run) -> Option<f64> {
         Outcome::Load(load) => load.cpu_ns_per_message,
         Outcome::Memory(memory) => memory.fresh.resident,
     })
-}
-
-/// Not a number if there are none.
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
-    }
-}
-
-pub(crate) fn machine() -> Machine {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    Machine {
-        cpu: model.map_or("unknown", |(_, name)| name).trim().to_owned(),
-        cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
-        kernel: kernel.trim().to_owned(),
-        load_average: load.split_whitespace().next().and_then(|minute| minute.parse().ok()).unwrap_or(f64::NAN),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
-    }
 }

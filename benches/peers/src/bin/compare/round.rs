@@ -24,7 +24,7 @@ pub(crate) fn run(
     scenario: &Scenario,
 ) -> Result<Report, Box<dyn Error>> {
     let server = Running::start(options, line, scenario)?;
-    process::pin(options.generator_core)?;
+    process::pin(&options.generator_core)?;
     let output = Command::new(loadgen)
         .arg(server.addr.to_string())
         .args(["--scenario", scenario.name])
@@ -55,8 +55,8 @@ impl Running {
         };
         let words: Vec<String> = line.iter().map(replace).collect();
         let [program, arguments @ ..] = words.as_slice() else { return Err("an empty command".into()) };
-        // What is started inherits the core.
-        process::pin(options.server_core)?;
+        // What is started inherits the cores.
+        process::pin(&options.server_core)?;
         let child = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let mut running = Running { child: child.map_err(|error| format!("{program}: {error}"))?, addr };
         let start = Instant::now();

@@ -1,13 +1,13 @@
 //! The servers by name: what must be built for each, and how it is started.
 
-use std::collections::HashMap;
 use std::env;
 use std::error::Error;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use peers::cargo::{self, Built};
 use peers::scenario::{Kind, Scenario};
-use serde::Deserialize;
 
 use crate::options::{Options, Purpose};
 
@@ -19,6 +19,7 @@ pub(crate) struct Server {
     pub(crate) name: String,
     echo: Option<CommandLine>,
     broadcast: Option<CommandLine>,
+    deflate: Option<CommandLine>,
 }
 
 impl Server {
@@ -26,6 +27,7 @@ impl Server {
     pub(crate) fn command(&self, scenario: &Scenario) -> Option<&CommandLine> {
         match scenario.kind {
             Kind::FanOut { .. } => self.broadcast.as_ref(),
+            Kind::Deflate { .. } => self.deflate.as_ref(),
             _ => self.echo.as_ref(),
         }
     }
@@ -37,6 +39,7 @@ struct Known {
     origin: Origin,
     echo: &'static str,
     broadcast: &'static str,
+    deflate: &'static str,
 }
 
 /// Where the programs come from.
@@ -48,65 +51,89 @@ enum Origin {
     Example,
     /// The packages of this workspace.
     Peer,
+    /// A program for Node.
+    Node,
 }
 
 pub(crate) const FLOOR: &str = "floor";
 
+/// One worker, and two, which need as many cores.
+pub(crate) const ONE_WORKER: &str = "threadbare";
+pub(crate) const TWO_WORKERS: &str = "threadbare-2";
+
 const EXAMPLES: [&str; 3] = ["echo", "broadcast", "thread_per_connection"];
 
-/// One worker each; the first word is the program. An empty line: the server does not do that.
-const KNOWN: [Known; 12] = [
+/// `echo` once more, built with permessage-deflate.
+const DEFLATE_EXAMPLE: &str = "echo-deflate";
+
+/// The program for Node, and where it is.
+const NODE_WS: &str = "node-ws/echo.mjs";
+const NODE_WS_DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/node-ws");
+
+/// What a server does not do has no line.
+const NOTHING: Known = Known { name: "", origin: Origin::Peer, echo: "", broadcast: "", deflate: "" };
+
+/// One worker each but for [`TWO_WORKERS`]; the first word is the program.
+const KNOWN: [Known; 15] = [
     Known {
         name: FLOOR,
         origin: Origin::Here,
         echo: "floor {addr} --scenario {scenario}",
         broadcast: "floor {addr} --scenario {scenario}",
+        deflate: "floor {addr} --scenario {scenario}",
     },
     Known {
-        name: "threadbare",
+        name: ONE_WORKER,
         origin: Origin::Example,
         echo: "echo {addr} --workers 1 --max-message 16777216",
         broadcast: "broadcast {addr} --workers 1",
+        deflate: "echo-deflate {addr} --workers 1 --deflate",
     },
     Known {
         name: "threadbare-channel",
         origin: Origin::Example,
         echo: "echo {addr} --workers 1 --max-message 16777216 --channel",
         broadcast: "broadcast {addr} --workers 1 --channel",
+        deflate: "echo-deflate {addr} --workers 1 --deflate --channel",
     },
-    Known { name: "threadbare-threads", origin: Origin::Example, echo: "thread_per_connection {addr}", broadcast: "" },
+    Known {
+        name: TWO_WORKERS,
+        origin: Origin::Example,
+        echo: "echo {addr} --workers 2 --max-message 16777216",
+        ..NOTHING
+    },
+    Known { name: "threadbare-threads", origin: Origin::Example, echo: "thread_per_connection {addr}", ..NOTHING },
     Known {
         name: "tokio-tungstenite",
-        origin: Origin::Peer,
         echo: "peer-tokio-tungstenite {addr}",
         broadcast: "peer-tokio-tungstenite {addr} --mode broadcast",
+        ..NOTHING
     },
-    Known {
-        name: "tokio-tungstenite-forward",
-        origin: Origin::Peer,
-        echo: "peer-tokio-tungstenite {addr} --mode forward",
-        broadcast: "",
-    },
-    Known { name: "fastwebsockets", origin: Origin::Peer, echo: "peer-fastwebsockets {addr}", broadcast: "" },
-    Known { name: "wtx", origin: Origin::Peer, echo: "peer-wtx {addr}", broadcast: "" },
-    Known {
-        name: "axum",
-        origin: Origin::Peer,
-        echo: "peer-axum {addr}",
-        broadcast: "peer-axum {addr} --mode broadcast",
-    },
-    Known { name: "tungstenite-threads", origin: Origin::Peer, echo: "peer-tungstenite {addr}", broadcast: "" },
+    Known { name: "tokio-tungstenite-forward", echo: "peer-tokio-tungstenite {addr} --mode forward", ..NOTHING },
+    Known { name: "fastwebsockets", echo: "peer-fastwebsockets {addr}", ..NOTHING },
+    Known { name: "wtx", echo: "peer-wtx {addr}", ..NOTHING },
+    Known { name: "axum", echo: "peer-axum {addr}", broadcast: "peer-axum {addr} --mode broadcast", ..NOTHING },
+    Known { name: "tungstenite-threads", echo: "peer-tungstenite {addr}", ..NOTHING },
     Known {
         name: "simple-websockets",
-        origin: Origin::Peer,
         echo: "peer-simple-websockets {addr}",
         broadcast: "peer-simple-websockets {addr} --mode broadcast",
+        ..NOTHING
     },
+    Known { name: "ws-rs", echo: "peer-ws-rs {addr}", broadcast: "peer-ws-rs {addr} --mode broadcast", ..NOTHING },
     Known {
-        name: "ws-rs",
-        origin: Origin::Peer,
-        echo: "peer-ws-rs {addr}",
-        broadcast: "peer-ws-rs {addr} --mode broadcast",
+        name: "node-ws",
+        origin: Origin::Node,
+        echo: "node node-ws/echo.mjs {addr}",
+        broadcast: "node node-ws/echo.mjs {addr} --broadcast",
+        deflate: "node node-ws/echo.mjs {addr} --deflate",
+    },
+    // As hard as threadbare does unless told otherwise.
+    Known {
+        name: "node-ws-level-1",
+        origin: Origin::Node,
+        deflate: "node node-ws/echo.mjs {addr} --deflate --level 1",
+        ..NOTHING
     },
 ];
 
@@ -118,6 +145,8 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 pub(crate) struct Programs {
     pub(crate) loadgen: PathBuf,
     pub(crate) servers: Vec<Server>,
+    /// Names of those that can not be started.
+    pub(crate) missing: Vec<String>,
 }
 
 /// Builds what is asked for and answers what could be built; says loudly what could not.
@@ -133,81 +162,103 @@ pub(crate) fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let peers = wanted.iter().any(|known| known.origin == Origin::Peer);
     let own = if peers { ["--workspace", "--keep-going"] } else { ["--package", "peers"] };
-    let mut programs = cargo_build(here, &own)?;
+    let mut programs = cargo::build(here, &own)?;
+    let deflate = options.scenarios.iter().any(|scenario| matches!(scenario.kind, Kind::Deflate { .. }));
     if wanted.iter().any(|known| known.origin == Origin::Example) {
-        match &options.examples_dir {
-            Some(dir) => programs.extend(EXAMPLES.map(|name| (name.to_owned(), dir.join(name)))),
-            None => {
-                let names: Vec<_> = EXAMPLES.iter().flat_map(|name| ["--example", name]).collect();
-                programs.extend(cargo_build(&here.join("../.."), &names)?);
-            }
+        programs.extend(examples(options, &here.join("../.."), deflate)?);
+    }
+    if wanted.iter().any(|known| known.origin == Origin::Node) {
+        match node() {
+            Ok(built) => programs.extend(built),
+            Err(error) => eprintln!("node: {error}"),
         }
     }
 
-    let mut servers = Vec::new();
+    let (mut servers, mut missing) = (Vec::new(), Vec::new());
     for known in wanted {
         let line = |words: &str| command_line(&programs, words);
-        match (line(known.echo), line(known.broadcast)) {
-            (Ok(echo), Ok(broadcast)) => servers.push(Server { name: known.name.to_owned(), echo, broadcast }),
-            (Err(error), _) | (_, Err(error)) => eprintln!("NOT MEASURED: {}: {error}", known.name),
+        // Compression is built only if it is measured.
+        let lines = [known.echo, known.broadcast, if deflate { known.deflate } else { "" }];
+        match lines.map(line) {
+            [Ok(echo), Ok(broadcast), Ok(deflate)] => {
+                servers.push(Server { name: known.name.to_owned(), echo, broadcast, deflate });
+            }
+            [Err(error), ..] | [_, Err(error), _] | [.., Err(error)] => {
+                eprintln!("NOT MEASURED: {}: {error}", known.name);
+                missing.push(known.name.to_owned());
+            }
         }
     }
     for given in &options.commands {
         let at = servers.iter().position(|server| server.name == given.name).unwrap_or_else(|| {
-            servers.push(Server { name: given.name.clone(), echo: None, broadcast: None });
+            servers.push(Server { name: given.name.clone(), echo: None, broadcast: None, deflate: None });
             servers.len() - 1
         });
         match given.purpose {
             Purpose::Echo => servers[at].echo = Some(given.command.clone()),
             Purpose::Broadcast => servers[at].broadcast = Some(given.command.clone()),
+            Purpose::Deflate => servers[at].deflate = Some(given.command.clone()),
         }
     }
     let loadgen = programs.remove("loadgen").ok_or("the load generator could not be built")?;
-    Ok(Programs { loadgen, servers })
+    Ok(Programs { loadgen, servers, missing })
 }
 
-/// The programs by their names.
-type Built = HashMap<String, PathBuf>;
-
-/// `None` for a server that does not do it; an error if its program is missing.
+/// `None` for a server that does not do it; an error if its program, or what runs it, is missing.
 fn command_line(programs: &Built, words: &str) -> Result<Option<CommandLine>, String> {
     let mut line: CommandLine = words.split_whitespace().map(str::to_owned).collect();
-    let Some(program) = line.first_mut() else { return Ok(None) };
-    match programs.get(program).filter(|path| path.exists()) {
-        Some(path) => *program = path.display().to_string(),
-        None => return Err(format!("its program {program} is missing")),
+    let own = usize::from(line.first().is_some_and(|word| word == "node")) + 1;
+    for program in line.iter_mut().take(own) {
+        match programs.get(program).filter(|path| path.exists()) {
+            Some(path) => *program = path.display().to_string(),
+            None => return Err(format!("its program {program} is missing")),
+        }
     }
-    Ok(Some(line))
+    Ok((!line.is_empty()).then_some(line))
 }
 
-/// Answers the programs that could be built, which are not all of them if cargo says that it failed.
-fn cargo_build(package: &Path, what: &[&str]) -> Result<Built, Box<dyn Error>> {
-    eprintln!("building {} in {}", what.join(" "), package.display());
-    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
-    command.args(["build", "--release", "--quiet", "--message-format=json-render-diagnostics", "--manifest-path"]);
-    let output = command.arg(package.join("Cargo.toml")).args(what).stderr(Stdio::inherit()).output()?;
-    if !output.status.success() {
-        eprintln!("NOT ALL COULD BE BUILT: cargo build {}: {}", what.join(" "), output.status);
-    }
-    let mut built = Built::new();
-    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let artifact: Artifact = serde_json::from_slice(line)?;
-        if let (Some(target), Some(executable)) = (artifact.target, artifact.executable) {
-            built.insert(target.name, executable);
+/// The library's examples; `echo` twice if it is wanted with compression, in another directory so that neither replaces
+/// the other.
+fn examples(options: &Options, library: &Path, deflate: bool) -> Result<Built, Box<dyn Error>> {
+    let mut built = match &options.examples_dir {
+        Some(dir) => EXAMPLES.map(|name| (name.to_owned(), dir.join(name))).into(),
+        None => {
+            let names: Vec<_> = EXAMPLES.iter().flat_map(|name| ["--example", name]).collect();
+            cargo::build(library, &names)?
         }
+    };
+    if deflate {
+        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| library.join("target"), PathBuf::from);
+        let target = target.join("deflate").display().to_string();
+        let echo = match &options.deflate_examples_dir {
+            Some(dir) => Some(dir.join("echo")),
+            None => cargo::build(library, &["--example", "echo", "--features", "deflate", "--target-dir", &target])?
+                .remove("echo"),
+        };
+        built.extend(echo.map(|path| (DEFLATE_EXAMPLE.to_owned(), path)));
     }
     Ok(built)
 }
 
-/// Of cargo's messages, what is of interest here.
-#[derive(Deserialize)]
-struct Artifact {
-    target: Option<Target>,
-    executable: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    name: String,
+/// Node, and the program with the packages that it needs, which are fetched unless they are there.
+fn node() -> Result<Built, Box<dyn Error>> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let find = |name: &str| env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
+    let node = find("node").ok_or("it is not installed")?;
+    let dir = Path::new(NODE_WS_DIR);
+    let version = |lock: &str| -> Option<String> {
+        let lock: serde_json::Value = serde_json::from_slice(&fs::read(dir.join(lock)).ok()?).ok()?;
+        Some(lock["packages"]["node_modules/ws"]["version"].as_str()?.to_owned())
+    };
+    let wanted = version("package-lock.json").ok_or("servers/node-ws/package-lock.json does not name ws")?;
+    if version("node_modules/.package-lock.json").as_ref() != Some(&wanted) {
+        eprintln!("npm ci in {}", dir.display());
+        let npm = find("npm").ok_or("npm is not installed")?;
+        let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+        let status = Command::new(npm).args(arguments).current_dir(dir).stdout(Stdio::null()).status()?;
+        if !status.success() {
+            return Err(format!("npm ci in {}: {status}", dir.display()).into());
+        }
+    }
+    Ok([("node".to_owned(), node), (NODE_WS.to_owned(), dir.join("echo.mjs"))].into())
 }

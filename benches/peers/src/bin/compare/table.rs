@@ -9,22 +9,26 @@ use crate::results::Results;
 
 /// All tables, with what each scenario is.
 pub(crate) fn all(results: &Results) -> String {
-    let machine = &results.machine;
-    let mut text = format!("{}, {} cores, Linux {}\n\n", machine.cpu, machine.cores, machine.kernel);
-    if machine.is_busy() {
-        let _ = writeln!(text, "**Others were at work (load average {}): noisy.**\n", machine.load_average);
-    }
+    let mut text = heading(results);
     text += "Server CPU time for each message (I1: memory for each connection), and its ratio to the raw floor.\n";
     text += "`~`: the rounds are more than 25 % apart; `!n`: n rounds failed; `-`: the server does not do that.\n\n";
     text += &table(results, &results.scenarios, |server, scenario| cost(results, server, scenario));
 
-    let loaded = scenarios(results, |kind| matches!(kind, Kind::Echo { .. } | Kind::FanOut { .. } | Kind::Connect));
+    let loaded = scenarios(results, |kind| !matches!(kind, Kind::OpenLoop { .. } | Kind::Idle));
     if !loaded.is_empty() {
         text += "\nMessages each second; for H1 connections. In parentheses how much of its core the server used.\n\n";
         text += &table(results, &loaded, |server, scenario| {
             let rate = results.load(server, scenario, |load| load.messages_per_second)?;
             let cores = results.load(server, scenario, |load| load.server_cores)?;
             Some(format!("{} ({:.0} %)", count(rate), cores * 100.0))
+        });
+    }
+    let deflate = scenarios(results, |kind| matches!(kind, Kind::Deflate { .. }));
+    if !deflate.is_empty() {
+        text += "\nWhat a compressed answer is long, in bytes; the floor's is as the generator compressed it.\n\n";
+        text += &table(results, &deflate, |server, scenario| {
+            let bytes = results.load(server, scenario, |load| load.answer_bytes.unwrap_or(f64::NAN))?;
+            Some(format!("{bytes:.0}"))
         });
     }
     let open = scenarios(results, |kind| matches!(kind, Kind::OpenLoop { .. }));
@@ -37,9 +41,23 @@ pub(crate) fn all(results: &Results) -> String {
             Some(format!("{p50:.0} / {p99:.0} / {p999:.0}"))
         });
     }
-    text.push('\n');
+    text + &titles(results)
+}
+
+/// What each scenario is.
+pub(crate) fn titles(results: &Results) -> String {
+    let mut text = "\n".to_owned();
     for scenario in results.scenarios.iter().filter_map(|name| Scenario::named(name).ok()) {
         let _ = writeln!(text, "* {}: {}", scenario.name, scenario.title());
+    }
+    text
+}
+
+/// Where it was measured, and what was not.
+pub(crate) fn heading(results: &Results) -> String {
+    let mut text = results.machine.heading();
+    if !results.missing.is_empty() {
+        let _ = writeln!(text, "**NOT MEASURED, because missing: {}.**\n", results.missing.join(", "));
     }
     text
 }
@@ -49,7 +67,7 @@ fn scenarios(results: &Results, wanted: impl Fn(Kind) -> bool) -> Vec<String> {
     results.scenarios.iter().filter(wanted).cloned().collect()
 }
 
-fn table(results: &Results, scenarios: &[String], cell: impl Fn(&str, &str) -> Option<String>) -> String {
+pub(crate) fn table(results: &Results, scenarios: &[String], cell: impl Fn(&str, &str) -> Option<String>) -> String {
     let mut text = format!("| server | {} |\n|---|{}\n", scenarios.join(" | "), "---|".repeat(scenarios.len()));
     for server in &results.servers {
         let cells: Vec<_> = scenarios.iter().map(|name| cell(server, name).unwrap_or_else(|| "-".to_owned())).collect();
@@ -58,7 +76,7 @@ fn table(results: &Results, scenarios: &[String], cell: impl Fn(&str, &str) -> O
     text
 }
 
-fn cost(results: &Results, server: &str, scenario: &str) -> Option<String> {
+pub(crate) fn cost(results: &Results, server: &str, scenario: &str) -> Option<String> {
     let cell = results.cell(server, scenario)?;
     if cell.failed == cell.rounds {
         return Some("failed".to_owned());

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use peers::handshake;
+use peers::handshake::Request;
 use peers::report::Outcome;
 
 use crate::Run;
@@ -14,7 +14,7 @@ use crate::meter::Meter;
 
 pub(crate) fn run(run: &Run) -> Result<Outcome, Box<dyn Error>> {
     let mut poll = Poll::new()?;
-    let request = Rc::from(handshake::request(&run.addr.to_string()));
+    let request = Rc::new(Request::new(&run.addr.to_string()));
     let start = |poll: &Poll, index| -> Result<_, Box<dyn Error>> {
         Ok((Dial::start(poll, Token(index), index, run.addr, &request)?, Instant::now()))
     };
@@ -32,5 +32,5 @@ pub(crate) fn run(run: &Run) -> Result<Outcome, Box<dyn Error>> {
             }
         }
     }
-    Ok(meter.finish()?)
+    Ok(Outcome::Load(meter.finish()?))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use peers::handshake;
+use peers::handshake::{self, Request};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::PATIENCE;
@@ -21,7 +21,7 @@ const PER_SOURCE: usize = 20_000;
 /// A connection whose opening handshake is under way.
 pub(crate) struct Dial {
     stream: TcpStream,
-    request: Rc<str>,
+    request: Rc<Request>,
     sent: usize,
     response: Vec<u8>,
 }
@@ -33,7 +33,7 @@ impl Dial {
         token: Token,
         index: usize,
         addr: SocketAddr,
-        request: &Rc<str>,
+        request: &Rc<Request>,
     ) -> io::Result<Dial> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
@@ -55,7 +55,7 @@ impl Dial {
 
     /// Goes on as far as the socket lets it; answers whether the connection is open.
     pub(crate) fn advance(&mut self) -> io::Result<bool> {
-        while self.sent < self.request.len() {
+        while self.sent < self.request.as_bytes().len() {
             match self.stream.write(&self.request.as_bytes()[self.sent..]) {
                 Ok(written) => self.sent += written,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
@@ -73,7 +73,7 @@ impl Dial {
                 Err(error) => return Err(error),
             }
             if self.response.ends_with(handshake::END) {
-                handshake::check(&self.response).map_err(io::Error::other)?;
+                self.request.check(&self.response).map_err(io::Error::other)?;
                 return Ok(true);
             }
         }
@@ -86,8 +86,13 @@ impl Dial {
 }
 
 /// Opens `count` connections; each has its place in the answer as its token.
-pub(crate) fn open_all(poll: &mut Poll, addr: SocketAddr, count: usize) -> io::Result<Vec<TcpStream>> {
-    let request = Rc::from(handshake::request(&addr.to_string()));
+pub(crate) fn open_all(
+    poll: &mut Poll,
+    addr: SocketAddr,
+    request: Request,
+    count: usize,
+) -> io::Result<Vec<TcpStream>> {
+    let request = Rc::new(request);
     let mut dials: Vec<Option<Dial>> = Vec::with_capacity(count);
     let mut streams: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();
     let mut open = 0;

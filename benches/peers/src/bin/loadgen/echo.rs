@@ -5,10 +5,12 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use peers::report::Outcome;
+use peers::report::{Load, Outcome};
+use peers::scenario::Kind;
 
 use crate::Run;
 use crate::connection::{BUFFER, Connection};
+use crate::deflate;
 use crate::meter::Meter;
 
 /// Messages that were sent together and are not all back yet.
@@ -19,7 +21,12 @@ struct Sent {
 
 pub(crate) fn run(run: &Run, in_flight: usize) -> Result<Outcome, Box<dyn Error>> {
     let mut poll = Poll::new()?;
-    let mut connections = Connection::open(&mut poll, run, 0)?;
+    let mut connections = match run.scenario.kind {
+        Kind::Deflate { .. } => deflate::open(&mut poll, run)?,
+        _ => Connection::open(&mut poll, run, 0)?,
+    };
+    let answer_bytes = connections.iter().map(|connection| connection.answer_len() as f64).sum::<f64>();
+    let answer_bytes = answer_bytes / connections.len() as f64;
     let mut sent: Vec<VecDeque<Sent>> = connections.iter().map(|_| VecDeque::new()).collect();
     let mut meter = Meter::new(run)?;
     for (connection, sent) in connections.iter_mut().zip(&mut sent) {
@@ -42,7 +49,7 @@ pub(crate) fn run(run: &Run, in_flight: usize) -> Result<Outcome, Box<dyn Error>
             connection.send(messages)?;
         }
     }
-    Ok(meter.finish()?)
+    Ok(Outcome::Load(Load { answer_bytes: Some(answer_bytes), ..meter.finish()? }))
 }
 
 /// Notes `messages` answers to the oldest of what was sent.

@@ -50,5 +50,5 @@ pub(crate) fn run(run: &Run, in_flight: usize) -> Result<Outcome, Box<dyn Error>
             connections[0].send(complete)?;
         }
     }
-    Ok(meter.finish()?)
+    Ok(Outcome::Load(meter.finish()?))
 }

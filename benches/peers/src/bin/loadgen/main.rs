@@ -5,6 +5,7 @@
 
 mod connect;
 mod connection;
+mod deflate;
 mod dial;
 mod echo;
 mod fanout;
@@ -29,10 +30,10 @@ Usage: loadgen ADDR --pid PID --scenario NAME [OPTIONS]
 
   ADDR             the server's address, such as 127.0.0.1:8080
   --pid PID        the server's process, whose CPU time and memory are read
-  --scenario NAME  E1 E2 E3 E4 E5 E6 E7 F1 F1b F2 R1 S1 S10 S10000 H1 I1
+  --scenario NAME  E1 E2 E3 E4 E5 E6 E7 D1 D1b F1 F1b F2 R1 S1 S10 S10000 H1 I1
   --seconds S      how long to measure (default 1.5)
   --warm-up S      how long to run before that (default 0.3)
-  --core N         the core to run on (default: any)
+  --core N,...     the cores to run on (default: any)
   --connections N, --size BYTES, --in-flight N, --rate PER_SECOND
                    instead of the scenario's own
   --help           this text
@@ -81,7 +82,7 @@ fn measure(run: &Run) -> Result<Report, Box<dyn Error>> {
         return Err(format!("{connections} connections need more than the {limit} descriptors allowed").into());
     }
     let outcome = match run.scenario.kind {
-        Kind::Echo { in_flight } => echo::run(run, in_flight)?,
+        Kind::Echo { in_flight } | Kind::Deflate { in_flight } => echo::run(run, in_flight)?,
         Kind::OpenLoop { rate } => open_loop::run(run, rate)?,
         Kind::FanOut { in_flight } => fanout::run(run, in_flight)?,
         Kind::Connect => connect::run(run)?,
@@ -100,7 +101,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Run>, Box<dyn Error>> {
             Long("scenario") => scenario = Some(parser.value()?.parse_with(Scenario::named)?),
             Long("seconds") => measured = parser.value()?.parse_with(seconds)?,
             Long("warm-up") => warm_up = parser.value()?.parse_with(seconds)?,
-            Long("core") => process::pin(parser.value()?.parse()?)?,
+            Long("core") => process::pin(&parser.value()?.parse_with(process::cores)?)?,
             Long("connections") => connections = Some(parser.value()?.parse()?),
             Long("size") => size = Some(parser.value()?.parse()?),
             Long("in-flight") => in_flight = Some(parser.value()?.parse()?),
@@ -115,13 +116,18 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Run>, Box<dyn Error>> {
     scenario.size = size.unwrap_or(scenario.size);
     match (&mut scenario.kind, in_flight, rate) {
         (_, None, None) => {}
-        (Kind::Echo { in_flight } | Kind::FanOut { in_flight }, Some(wanted), None) => *in_flight = wanted,
+        (Kind::Echo { in_flight } | Kind::Deflate { in_flight } | Kind::FanOut { in_flight }, Some(wanted), None) => {
+            *in_flight = wanted
+        }
         (Kind::OpenLoop { rate }, None, Some(wanted)) => *rate = wanted,
         _ => return Err(format!("--in-flight and --rate: not both, and not with {}", scenario.name).into()),
     }
     let (connections, burst) = (scenario.connections, scenario.burst());
     if connections == 0 || burst == 0 || matches!(scenario.kind, Kind::OpenLoop { rate: 0 }) {
         return Err("--connections, --in-flight and --rate: at least 1".into());
+    }
+    if matches!(scenario.kind, Kind::Deflate { .. }) && scenario.size < 200 {
+        return Err("--size: at least 200 for a JSON text".into());
     }
     let addr = addr.ok_or("the server's address is missing")?;
     let server = Process::new(pid.ok_or("--pid is missing")?)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use peers::process::{Cost, Process};
-use peers::report::{Latency, Load, Outcome};
+use peers::report::{Latency, Load};
 
 use crate::{PATIENCE, Run};
 
@@ -20,6 +20,7 @@ pub(crate) struct Meter {
     end: Instant,
     /// What the server had cost when measuring began; before that there is none.
     at_begin: Option<Cost>,
+    sleeps_at_begin: Option<u64>,
     messages: u64,
     latencies: Histogram<u64>,
     last_message: Instant,
@@ -36,6 +37,7 @@ impl Meter {
             begin,
             end: begin + run.measured,
             at_begin: None,
+            sleeps_at_begin: None,
             messages: 0,
             latencies: Histogram::new_with_max(LONGEST, 3)?,
             last_message: now,
@@ -45,6 +47,7 @@ impl Meter {
     /// To be asked once a turn: whether to go on.
     pub(crate) fn goes_on(&mut self, now: Instant) -> io::Result<bool> {
         if self.at_begin.is_none() && now >= self.begin {
+            self.sleeps_at_begin = self.server.sleeps().unwrap_or(None);
             self.at_begin = Some(self.server.cost()?);
             self.begin = now;
             self.end = now + self.measured;
@@ -67,16 +70,18 @@ impl Meter {
         }
     }
 
-    pub(crate) fn finish(self) -> io::Result<Outcome> {
+    pub(crate) fn finish(self) -> io::Result<Load> {
         let cost = self.server.cost()?;
         let seconds = self.begin.elapsed().as_secs_f64();
+        // A thread that ends while it is asked makes it unknown, and nothing else.
+        let sleeps = self.server.sleeps().unwrap_or(None).zip(self.sleeps_at_begin);
         let memory = self.server.memory()?;
         let Some(before) = self.at_begin else { return Err(io::Error::other("it ended before it was warm")) };
         let cpu = (cost.cpu - before.cpu).as_secs_f64();
         let user = (cost.user_ticks - before.user_ticks) as f64;
         let ticks = user + (cost.system_ticks - before.system_ticks) as f64;
         let micros = |nanos: u64| nanos as f64 / 1e3;
-        Ok(Outcome::Load(Load {
+        Ok(Load {
             seconds,
             messages: self.messages,
             messages_per_second: self.messages as f64 / seconds,
@@ -91,6 +96,8 @@ impl Meter {
             server_cores: cpu / seconds,
             resident: memory.resident,
             threads: memory.threads,
-        }))
+            sleeps_per_message: sleeps.map(|(now, before)| now.saturating_sub(before) as f64 / self.messages as f64),
+            answer_bytes: None,
+        })
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn run(run: &Run, rate: u64) -> Result<Outcome, Box<dyn Error>> {
     loop {
         let now = Instant::now();
         if !meter.goes_on(now)? {
-            return Ok(meter.finish()?);
+            return Ok(Outcome::Load(meter.finish()?));
         }
         if now >= next_due {
             let index = (next % connections.len() as u64) as usize;

@@ -1,0 +1,58 @@
+//! Two workers on two cores held against one: whether a message costs the same.
+
+use std::fmt::Write;
+
+use peers::median;
+use serde::Serialize;
+
+use crate::results::Results;
+use crate::servers::{ONE_WORKER, TWO_WORKERS};
+use crate::table;
+
+/// Of a message's CPU time with two workers to that with one, over the rounds.
+#[derive(Serialize)]
+pub(crate) struct Ratio {
+    pub(crate) scenario: String,
+    /// Absent if no round has both.
+    pub(crate) median: Option<f64>,
+    pub(crate) rounds: Vec<f64>,
+}
+
+pub(crate) fn ratios(results: &Results) -> Vec<Ratio> {
+    let ratio = |scenario: &String| {
+        let rounds = results.ratios(TWO_WORKERS, ONE_WORKER, scenario);
+        let median = (!rounds.is_empty()).then(|| median(&rounds));
+        Ratio { scenario: scenario.clone(), median, rounds }
+    };
+    results.scenarios.iter().map(ratio).collect()
+}
+
+pub(crate) fn tables(results: &Results) -> String {
+    let mut text = table::heading(results);
+    text += "Server CPU time for each message, of all its threads, and its ratio to the raw floor. Server and load generator\n";
+    text += "share the same cores: these are costs, and say nothing about throughput.\n";
+    text += "`~`: the rounds are more than 25 % apart; `!n`: n rounds failed.\n\n";
+    text += &table::table(results, &results.scenarios, |server, scenario| table::cost(results, server, scenario));
+
+    text += "\nTwo workers against one in the same round: the median, the least and the most.\n\n";
+    text += "| scenario | two to one |\n|---|---|\n";
+    for Ratio { scenario, median, rounds } in ratios(results) {
+        let _ = match median {
+            None => writeln!(text, "| {scenario} | NOT MEASURED |"),
+            Some(median) => {
+                let (least, most) = rounds.iter().fold((f64::MAX, f64::MIN), |(a, b), r| (a.min(*r), b.max(*r)));
+                writeln!(text, "| {scenario} | {median:.3} ({least:.3} to {most:.3}) |")
+            }
+        };
+    }
+    text += "\nHow many cores the server used. Not beyond 1, two workers each had part of the load, and slept in between.\n\n";
+    text += &table::table(results, &results.scenarios, |server, scenario| {
+        Some(format!("{:.2}", results.load(server, scenario, |load| load.server_cores)?))
+    });
+    text += "\nHow often one of the server's threads went to sleep, for each 1,000 messages.\n\n";
+    text += &table::table(results, &results.scenarios, |server, scenario| {
+        let sleeps = results.load(server, scenario, |load| load.sleeps_per_message.unwrap_or(f64::NAN))?;
+        sleeps.is_finite().then(|| format!("{:.2}", sleeps * 1e3))
+    });
+    text + &table::titles(results)
+}

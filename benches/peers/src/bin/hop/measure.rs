@@ -1,0 +1,152 @@
+//! One way, for one round.
+
+use std::fs;
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::time::ClockId;
+use serde::Serialize;
+
+use crate::options::Options;
+use crate::route::{CLIENT, PATIENCE, Route};
+
+/// Sends before those that count.
+const WARM_UP: usize = 50;
+
+/// Besides the sends whose latency is taken, one for so many of them has the sender's CPU time taken: reading that clock
+/// takes long enough to be seen in the latency on one core.
+const PER_COST: usize = 4;
+
+/// So many of the sends, at least, must have found the threads asleep that they have to wake.
+const ASLEEP: f64 = 0.95;
+
+#[derive(Clone, Serialize)]
+pub(crate) struct Figures {
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    /// CPU time of the sending thread in one send, the median.
+    pub(crate) sender_us: f64,
+    /// How often the client, and the thread that writes, went to sleep for each send.
+    pub(crate) client_sleeps: f64,
+    pub(crate) writer_sleeps: f64,
+}
+
+/// The calling thread's CPU time.
+pub(crate) struct Clock {
+    /// What reading it takes.
+    pub(crate) own_ns: f64,
+}
+
+impl Clock {
+    pub(crate) fn new() -> io::Result<Clock> {
+        let mut own = Vec::with_capacity(10_000);
+        for _ in 0..own.capacity() {
+            let start = Clock::now()?;
+            own.push(Clock::now()? - start);
+        }
+        own.sort_unstable();
+        Ok(Clock { own_ns: own[own.len() / 2].as_nanos() as f64 })
+    }
+
+    fn now() -> io::Result<Duration> {
+        Ok(ClockId::CLOCK_THREAD_CPUTIME_ID.now()?.into())
+    }
+}
+
+pub(crate) fn run(route: &Route, options: &Options, clock: &Clock) -> Result<Figures, String> {
+    let told = |error: io::Error| error.to_string();
+    for _ in 0..WARM_UP {
+        send(route, options.pause)?;
+    }
+    let before = Sleeps::so_far().map_err(told)?;
+    let (mut latencies, mut costs) = (Vec::with_capacity(options.sends), Vec::new());
+    while latencies.len() < options.sends {
+        latencies.push(send(route, options.pause)?);
+        if latencies.len() % PER_COST == 0 {
+            costs.push(cost(route, options.pause)?);
+        }
+    }
+    if costs.is_empty() {
+        costs.push(cost(route, options.pause)?);
+    }
+    let after = Sleeps::so_far().map_err(told)?;
+    let sends = (latencies.len() + costs.len()) as f64;
+    let figures = Figures {
+        p50_us: quantile(&mut latencies, 0.5).as_nanos() as f64 / 1e3,
+        p99_us: quantile(&mut latencies, 0.99).as_nanos() as f64 / 1e3,
+        sender_us: (quantile(&mut costs, 0.5).as_nanos() as f64 - clock.own_ns) / 1e3,
+        client_sleeps: (after.clients - before.clients) as f64 / sends,
+        writer_sleeps: (after.writers - before.writers) as f64 / sends,
+    };
+    if figures.client_sleeps < ASLEEP {
+        return Err(format!("the client slept only {:.2} times a send", figures.client_sleeps));
+    }
+    if route.way.hands_over() && figures.writer_sleeps < ASLEEP {
+        return Err(format!("the thread that writes slept only {:.2} times a send", figures.writer_sleeps));
+    }
+    Ok(figures)
+}
+
+/// Sends one message to sleeping threads and waits until it is there and all sleep again; answers its latency.
+fn send(route: &Route, pause: Duration) -> Result<Duration, String> {
+    let ready = route.ready();
+    let start = Instant::now();
+    ready.send()?;
+    Ok(arrival(route, pause)?.saturating_duration_since(start))
+}
+
+/// The same; answers what it cost the sender, the clock included.
+fn cost(route: &Route, pause: Duration) -> Result<Duration, String> {
+    let told = |error: io::Error| error.to_string();
+    let ready = route.ready();
+    let start = Clock::now().map_err(told)?;
+    ready.send()?;
+    let end = Clock::now().map_err(told)?;
+    arrival(route, pause)?;
+    Ok(end - start)
+}
+
+/// It sleeps first and asks then, so that the client need not wake the sender.
+fn arrival(route: &Route, pause: Duration) -> Result<Instant, String> {
+    thread::sleep(pause);
+    if let Some(at) = route.arrival(Duration::ZERO)? {
+        return Ok(at);
+    }
+    let late = route.arrival(PATIENCE)?.ok_or_else(|| format!("nothing came within {PATIENCE:?}"))?;
+    thread::sleep(pause);
+    Ok(late)
+}
+
+/// How often the threads of this process have gone to sleep, without the sender.
+struct Sleeps {
+    clients: u64,
+    writers: u64,
+}
+
+impl Sleeps {
+    fn so_far() -> io::Result<Sleeps> {
+        let mut sleeps = Sleeps { clients: 0, writers: 0 };
+        let own = std::process::id().to_string();
+        for task in fs::read_dir("/proc/self/task")? {
+            let task = task?;
+            if task.file_name().to_str() == Some(&own) {
+                continue;
+            }
+            let status = fs::read_to_string(task.path().join("status"))?;
+            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            let count = field("voluntary_ctxt_switches:").and_then(|count| count.parse::<u64>().ok());
+            let count = count.ok_or_else(|| io::Error::other("a thread does not tell how often it slept"))?;
+            match field("Name:") {
+                Some(CLIENT) => sleeps.clients += count,
+                _ => sleeps.writers += count,
+            }
+        }
+        Ok(sleeps)
+    }
+}
+
+fn quantile(values: &mut [Duration], which: f64) -> Duration {
+    values.sort_unstable();
+    values[((values.len() as f64 * which) as usize).min(values.len() - 1)]
+}

@@ -1,0 +1,211 @@
+//! How large each echo server is: its program, its crates, and the time of a clean build.
+
+mod tree;
+
+use std::env;
+use std::error::Error;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use lexopt::prelude::*;
+use peers::cargo;
+use peers::machine::Machine;
+use serde::Serialize;
+
+const USAGE: &str = "\
+Tells the size of each echo server, how many crates it has, and how long a clean build takes.
+
+Usage: sizes [OPTIONS]
+
+  --servers a,b  these servers alone, of threadbare tokio-tungstenite fastwebsockets wtx axum
+                 tungstenite-threads simple-websockets ws-rs
+  --scratch DIR  where to build; what is there must be nothing (default: one of its own for temporary files)
+  --out DIR      where results go (default benches/results)
+  --name NAME    what they are called (default sizes)
+  --help         this text
+";
+
+/// This workspace, and the library with its examples.
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
+const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+struct Server {
+    name: &'static str,
+    /// In this workspace; the first is an example of the library's.
+    package: &'static str,
+    /// The crate by which it speaks WebSocket.
+    library: &'static str,
+}
+
+const OURS: &str = "threadbare";
+
+const SERVERS: [Server; 8] = [
+    Server { name: OURS, package: "threadbare", library: "threadbare" },
+    Server { name: "tokio-tungstenite", package: "peer-tokio-tungstenite", library: "tokio-tungstenite" },
+    Server { name: "fastwebsockets", package: "peer-fastwebsockets", library: "fastwebsockets" },
+    Server { name: "wtx", package: "peer-wtx", library: "wtx" },
+    Server { name: "axum", package: "peer-axum", library: "axum" },
+    Server { name: "tungstenite-threads", package: "peer-tungstenite", library: "tungstenite" },
+    Server { name: "simple-websockets", package: "peer-simple-websockets", library: "simple-websockets" },
+    Server { name: "ws-rs", package: "peer-ws-rs", library: "ws" },
+];
+
+struct Options {
+    servers: Vec<&'static Server>,
+    scratch: PathBuf,
+    out: PathBuf,
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Size {
+    stripped_bytes: u64,
+    /// In the tree of its normal dependencies, itself included.
+    crates: usize,
+    /// Of them, those in the tree of the library, itself included.
+    library_crates: usize,
+    build_seconds: f64,
+    /// Where what is built with it is more than it links.
+    library_build_seconds: Option<f64>,
+}
+
+fn main() -> ExitCode {
+    let options = match parse(lexopt::Parser::from_env()) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("error: {error}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match sizes(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
+    let mut options = Options {
+        servers: SERVERS.iter().collect(),
+        scratch: env::temp_dir().join(format!("threadbare-sizes-{}", std::process::id())),
+        out: PathBuf::from(HERE).join("../results"),
+        name: "sizes".to_owned(),
+    };
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("servers") => options.servers = parser.value()?.parse_with(named)?,
+            Long("scratch") => options.scratch = PathBuf::from(parser.value()?),
+            Long("out") => options.out = PathBuf::from(parser.value()?),
+            Long("name") => options.name = parser.value()?.string()?,
+            Short('h') | Long("help") => return Ok(None),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Some(options))
+}
+
+fn named(names: &str) -> Result<Vec<&'static Server>, String> {
+    let find = |name| SERVERS.iter().find(|server| server.name == name).ok_or_else(|| format!("there is no {name:?}"));
+    names.split(',').map(find).collect()
+}
+
+fn sizes(options: &Options) -> Result<(), Box<dyn Error>> {
+    let machine = Machine::look();
+    if options.scratch.exists() {
+        return Err(format!("{} is there already", options.scratch.display()).into());
+    }
+    for package in [HERE, LIBRARY] {
+        let status = cargo::command("fetch", Path::new(package)).args(["--locked", "--quiet"]).status()?;
+        if !status.success() {
+            return Err(format!("cargo fetch in {package}: {status}").into());
+        }
+    }
+    let mut rows = Vec::new();
+    for server in &options.servers {
+        let size = size(server, &options.scratch).map_err(|error| error.to_string());
+        // It may not have come to be.
+        let _ = fs::remove_dir_all(&options.scratch);
+        if let Err(error) = &size {
+            eprintln!("NOT MEASURED: {}: {error}", server.name);
+        }
+        rows.push((server.name, size));
+    }
+    let table = table(&machine, &rows);
+    println!("{table}");
+    fs::create_dir_all(&options.out)?;
+    let path = |extension: &str| options.out.join(format!("{}.{extension}", options.name));
+    let json = serde_json::json!({ "machine": machine, "servers": rows });
+    fs::write(path("json"), serde_json::to_string_pretty(&json)?)?;
+    fs::write(path("md"), table)?;
+    println!("written to {}", options.out.display());
+    let missing: Vec<_> = rows.iter().filter(|(_, size)| size.is_err()).map(|(name, _)| *name).collect();
+    if missing.is_empty() { Ok(()) } else { Err(format!("NOT MEASURED: {}", missing.join(", ")).into()) }
+}
+
+fn size(server: &Server, scratch: &Path) -> Result<Size, Box<dyn Error>> {
+    let ours = server.name == OURS;
+    let (package, what) = if ours { (LIBRARY, ["--example", "echo"]) } else { (HERE, ["--package", server.package]) };
+    let program = what[1];
+    let (seconds, program) = clean_build(Path::new(package), &what, program, scratch)?;
+    let stripped_bytes = fs::metadata(program.ok_or("it could not be built")?)?.len();
+    let (crates, library_crates) = if ours {
+        let sources = tree::sources_of_example(&scratch.join("release/examples/echo.d"))?;
+        tree::of_example(Path::new(package), &sources)?
+    } else {
+        tree::of_package(Path::new(package), server.package, server.library)?
+    };
+    let mut library_build_seconds = None;
+    if ours {
+        fs::remove_dir_all(scratch)?;
+        let (seconds, _) = clean_build(Path::new(package), &["--lib"], "", scratch)?;
+        if !scratch.join("release/libthreadbare.rlib").exists() {
+            return Err("the library could not be built".into());
+        }
+        library_build_seconds = Some(seconds);
+    }
+    Ok(Size { stripped_bytes, crates, library_crates, build_seconds: seconds, library_build_seconds })
+}
+
+/// Answers how long it took, and the program if it was built.
+fn clean_build(
+    package: &Path,
+    what: &[&str],
+    program: &str,
+    scratch: &Path,
+) -> Result<(f64, Option<PathBuf>), Box<dyn Error>> {
+    let target = scratch.display().to_string();
+    let mut arguments = what.to_vec();
+    arguments.extend(["--locked", "--offline", "--config", "profile.release.strip=true", "--target-dir", &target]);
+    let start = Instant::now();
+    let mut built = cargo::build(package, &arguments)?;
+    Ok((start.elapsed().as_secs_f64(), built.remove(program)))
+}
+
+fn table(machine: &Machine, rows: &[(&str, Result<Size, String>)]) -> String {
+    let mut text = machine.heading();
+    text += "Each echo server's stripped program, the crates in its tree and in that of the library alone (each with itself), and\n";
+    text += "the time of a clean build, sources already fetched. threadbare's is its example, with which cargo builds all of the\n";
+    text += "library's dev-dependencies; the crates are those that it links.\n\n";
+    text += "| server | stripped, bytes | crates | the library's alone | clean build, s |\n|---|---|---|---|---|\n";
+    for (name, size) in rows {
+        let _ = match size {
+            Err(_) => writeln!(text, "| {name} | NOT MEASURED | | | |"),
+            Ok(size) => {
+                let library = size.library_build_seconds;
+                let library = library.map_or_else(String::new, |seconds| format!(" (the library alone {seconds:.1})"));
+                let (bytes, crates, alone) = (size.stripped_bytes, size.crates, size.library_crates);
+                writeln!(text, "| {name} | {bytes} | {crates} | {alone} | {:.1}{library} |", size.build_seconds)
+            }
+        };
+    }
+    text
+}

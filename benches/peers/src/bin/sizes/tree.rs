@@ -1,0 +1,92 @@
+//! The crates that a program is made of, from `cargo tree`.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use peers::cargo;
+
+/// A crate, and how deep in the tree it is.
+type Node = (usize, String);
+
+/// How many crates a package of this workspace has, and how many its library.
+pub(crate) fn of_package(package: &Path, name: &str, library: &str) -> Result<(usize, usize), Box<dyn Error>> {
+    let nodes = read(package, &["-p", name, "-e", "normal"])?;
+    let alone = branch(&nodes, library).ok_or_else(|| format!("{name} does not depend on {library}"))?;
+    Ok((count(nodes.iter()), count(alone.iter())))
+}
+
+/// The same of an example: the library's crates, and the dev-dependencies that its sources name with theirs. The others are built
+/// with it and left out by the linker.
+pub(crate) fn of_example(package: &Path, sources: &str) -> Result<(usize, usize), Box<dyn Error>> {
+    let alone = read(package, &["-e", "normal"])?;
+    let nodes = read(package, &["-e", "normal,dev"])?;
+    let named = |node: &Node| sources.contains(&format!("{}::", crate_name(&node.1).replace('-', "_")));
+    let is_normal = |node: &Node| alone.contains(node);
+    let direct = nodes.iter().filter(|(depth, _)| *depth == 1);
+    let linked = direct.filter(|node| is_normal(node) || named(node));
+    let branches = linked.filter_map(|node| branch(&nodes, crate_name(&node.1))).flatten();
+    Ok((count(alone.iter().chain(branches)), count(alone.iter())))
+}
+
+/// An example's own sources, which the compiler has listed.
+pub(crate) fn sources_of_example(dep_info: &Path) -> Result<String, Box<dyn Error>> {
+    let list = fs::read_to_string(dep_info)?;
+    let mut text = String::new();
+    for source in list.split_whitespace().filter(|path| path.contains("/examples/") && path.ends_with(".rs")) {
+        text += &fs::read_to_string(source)?;
+    }
+    if text.is_empty() {
+        return Err(format!("{} names no source", dep_info.display()).into());
+    }
+    Ok(text)
+}
+
+fn read(package: &Path, arguments: &[&str]) -> Result<Vec<Node>, Box<dyn Error>> {
+    let mut command = cargo::command("tree", package);
+    let output =
+        command.args(["--locked", "--offline", "--prefix", "depth", "--no-dedupe"]).args(arguments).output()?;
+    if !output.status.success() {
+        return Err(format!("cargo tree {}: {}", arguments.join(" "), output.status).into());
+    }
+    parse(&String::from_utf8(output.stdout)?).ok_or_else(|| "cargo tree says what is not understood".into())
+}
+
+fn parse(text: &str) -> Option<Vec<Node>> {
+    let node = |line: &str| {
+        let digits = line.find(|c: char| !c.is_ascii_digit())?;
+        Some((line[..digits].parse().ok()?, line[digits..].to_owned()))
+    };
+    text.lines().filter(|line| !line.is_empty()).map(node).collect()
+}
+
+/// The first node of that name, and all below it.
+fn branch<'a>(nodes: &'a [Node], name: &str) -> Option<&'a [Node]> {
+    let start = nodes.iter().position(|(_, line)| crate_name(line) == name)?;
+    let below = nodes[start + 1..].iter().take_while(|(depth, _)| *depth > nodes[start].0).count();
+    Some(&nodes[start..=start + below])
+}
+
+/// Of a line such as `mio v1.0.0`.
+fn crate_name(line: &str) -> &str {
+    line.split_whitespace().next().unwrap_or_default()
+}
+
+fn count<'a>(nodes: impl Iterator<Item = &'a Node>) -> usize {
+    nodes.map(|(_, line)| line).collect::<BTreeSet<_>>().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_branch_ends_where_the_next_begins() {
+        let nodes = parse("0a v1\n1b v1\n2c v1\n2d v2\n1c v1\n1e v1 (proc-macro)\n").expect("it is a tree");
+        assert_eq!(count(nodes.iter()), 5);
+        assert_eq!(branch(&nodes, "b").map(<[Node]>::len), Some(3));
+        assert_eq!(branch(&nodes, "e").map(<[Node]>::len), Some(1));
+        assert_eq!(branch(&nodes, "x"), None);
+    }
+}

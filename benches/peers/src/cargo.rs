@@ -1,0 +1,55 @@
+//! Building what is measured.
+
+use std::collections::HashMap;
+use std::env;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+/// Programs by their names.
+pub type Built = HashMap<String, PathBuf>;
+
+/// A command of cargo's for a package, to which the rest is to be added.
+#[must_use]
+pub fn command(name: &str, package: &Path) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args([name, "--manifest-path"]).arg(package.join("Cargo.toml")).stderr(Stdio::inherit());
+    command
+}
+
+/// Answers the programs that could be built, which are not all of them if cargo says that it failed.
+///
+/// # Errors
+///
+/// Cargo can not be run, or says what is not understood.
+pub fn build(package: &Path, what: &[&str]) -> Result<Built, Box<dyn Error>> {
+    eprintln!("building {} in {}", what.join(" "), package.display());
+    let mut command = command("build", package);
+    let output =
+        command.args(["--release", "--quiet", "--message-format=json-render-diagnostics"]).args(what).output()?;
+    if !output.status.success() {
+        eprintln!("NOT ALL COULD BE BUILT: cargo build {}: {}", what.join(" "), output.status);
+    }
+    let mut built = Built::new();
+    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let artifact: Artifact = serde_json::from_slice(line)?;
+        if let (Some(target), Some(executable)) = (artifact.target, artifact.executable) {
+            built.insert(target.name, executable);
+        }
+    }
+    Ok(built)
+}
+
+/// Of cargo's messages, what is of interest here.
+#[derive(Deserialize)]
+struct Artifact {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}

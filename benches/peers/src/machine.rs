@@ -1,0 +1,53 @@
+//! Where it was measured.
+
+use std::fs;
+
+use serde::Serialize;
+
+/// A load average above this means that the cores are not ours alone.
+const BUSY: f64 = 1.0;
+
+#[derive(Serialize)]
+pub struct Machine {
+    pub cpu: String,
+    pub cores: usize,
+    pub kernel: String,
+    /// Of the minute before the first round: whether anybody else was at work.
+    pub load_average: f64,
+}
+
+impl Machine {
+    /// As it is now; says so if others are at work.
+    #[must_use]
+    pub fn look() -> Machine {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let machine = Machine {
+            cpu: model.map_or("unknown", |(_, name)| name).trim().to_owned(),
+            cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+            kernel: kernel.trim().to_owned(),
+            load_average: load.split_whitespace().next().and_then(|minute| minute.parse().ok()).unwrap_or(f64::NAN),
+        };
+        if machine.is_busy() {
+            eprintln!("OTHERS ARE AT WORK HERE: the load average is {}; expect noise", machine.load_average);
+        }
+        machine
+    }
+
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.load_average > BUSY
+    }
+
+    /// How a report begins.
+    #[must_use]
+    pub fn heading(&self) -> String {
+        let mut text = format!("{}, {} cores, Linux {}\n\n", self.cpu, self.cores, self.kernel);
+        if self.is_busy() {
+            text += &format!("**Others were at work (load average {}): noisy.**\n\n", self.load_average);
+        }
+        text
+    }
+}
