@@ -54,6 +54,8 @@ pub struct Batch {
 pub(crate) struct Block {
     pub(crate) peers: Vec<Peer>,
     pub(crate) records: Vec<Record>,
+    /// The texts, one behind the other: what was validated on the worker's thread stays a `str`.
+    pub(crate) texts: String,
     pub(crate) bytes: Vec<u8>,
     /// What it counts against the limit of waiting events.
     pub(crate) cost: usize,
@@ -170,9 +172,10 @@ impl Shard {
         let cost = block.cost;
         block.peers.clear();
         block.records.clear();
+        block.texts.clear();
         block.bytes.clear();
         block.cost = 0;
-        if block.bytes.capacity() <= MAX_SPARE_SIZE {
+        if block.texts.capacity() + block.bytes.capacity() <= MAX_SPARE_SIZE {
             // A full channel of spares means that this one is not needed.
             let _ = self.spare.0.try_send(block);
         }
@@ -208,14 +211,17 @@ impl Iterator for Batch {
         let record = self.block.records.get_mut(self.next)?;
         self.next += 1;
         let peer = self.block.peers.get(record.peer as usize)?.clone();
-        let bytes = |start: u32, end: u32| &self.block.bytes[start as usize..end as usize];
         Some(match std::mem::replace(&mut record.what, What::Taken) {
             What::Open(request) => Event::Open(peer, request),
+            // Made here, because what one thread allocates another frees dearly.
             What::Text { start, end } => {
-                // Validated on the worker's thread; made here, because what one thread allocates another frees dearly.
-                Event::Message(peer, Message::Text(text_of(bytes(start, end))))
+                let text = self.block.texts.get(start as usize..end as usize)?;
+                Event::Message(peer, Message::Text(text.to_owned()))
             }
-            What::Binary { start, end } => Event::Message(peer, Message::Binary(bytes(start, end).to_vec())),
+            What::Binary { start, end } => {
+                let bytes = self.block.bytes.get(start as usize..end as usize)?;
+                Event::Message(peer, Message::Binary(bytes.to_vec()))
+            }
             What::Assembled(message) => Event::Message(peer, message.into_message()),
             What::Close(reason) => {
                 // Everything before it was given out, and answered if it is answered from this thread.
@@ -248,14 +254,6 @@ impl Drop for Batch {
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch").field("events", &self.len()).finish_non_exhaustive()
-    }
-}
-
-fn text_of(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        // Not reached: the worker validated it.
-        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
     }
 }
 
