@@ -13,7 +13,7 @@ use mio::{Events, Poll, Token, Waker};
 use peers::frames::{Frames, Opcode};
 use peers::handshake::{self, Request};
 use serde::Serialize;
-use threadbare::{Event, Handler, Message, MessageRef, Peer, Server, Socket};
+use threadbare::{Config, Event, Handler, Message, MessageRef, Peer, Server, ServerBuilder, Socket};
 
 /// What the threads of the clients are called, by which they are told from those of the servers.
 pub(crate) const CLIENT: &str = "hop-client";
@@ -88,12 +88,12 @@ impl Route {
             Way::PeerSend => {
                 let (found, peers) = mpsc::channel();
                 let make = move |_: &_| Keeper(found.clone());
-                let server = Server::builder().workers(1).serve((Ipv4Addr::LOCALHOST, 0), make)?;
+                let server = builder().serve((Ipv4Addr::LOCALHOST, 0), make)?;
                 let client = open(&server)?;
                 (End::Peer { peer: peers.recv_timeout(PATIENCE)?, _server: server }, client)
             }
             Way::PeerSendChannel => {
-                let server = Server::builder().workers(1).bind((Ipv4Addr::LOCALHOST, 0))?;
+                let server = builder().bind((Ipv4Addr::LOCALHOST, 0))?;
                 let client = open(&server)?;
                 let Event::Open(peer, _) = server.recv_timeout(PATIENCE)? else {
                     return Err("the first event is not that the connection is open".into());
@@ -198,6 +198,11 @@ fn pair() -> io::Result<(TcpStream, TcpStream)> {
     let (server, _) = listener.accept()?;
     server.set_nodelay(true)?;
     Ok((client, server))
+}
+
+/// One worker, and no pings: the client reads what was sent and nothing else.
+fn builder() -> ServerBuilder {
+    Server::builder().workers(1).config(Config::default().ping_interval(None))
 }
 
 /// A client's socket after the opening handshake.
