@@ -14,6 +14,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use peers::frames::{self, Frames};
 use peers::handshake;
+use peers::program;
 use peers::scenario::{Kind, Scenario};
 
 const USAGE: &str = "\
@@ -32,24 +33,7 @@ const LISTENER: Token = Token(usize::MAX);
 const BUFFER: usize = 256 << 10;
 
 fn main() -> ExitCode {
-    let (addr, scenario) = match parse(lexopt::Parser::from_env()) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            print!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("error: {error}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match Floor::new(&addr, scenario).and_then(|mut floor| floor.run()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(USAGE, parse, |(addr, scenario)| Floor::new(addr, *scenario)?.run())
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Option<(String, Scenario)>, lexopt::Error> {

@@ -14,29 +14,12 @@ use std::process::ExitCode;
 
 use options::Options;
 use peers::machine::Machine;
-use peers::process;
+use peers::{process, program};
 use results::{Results, Run};
 use servers::Programs;
 
 fn main() -> ExitCode {
-    let options = match Options::parse(lexopt::Parser::from_env()) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            print!("{}", options::USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("error: {error}\n\n{}", options::USAGE);
-            return ExitCode::from(2);
-        }
-    };
-    match compare(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(options::USAGE, Options::parse, compare)
 }
 
 fn compare(options: &Options) -> Result<(), Box<dyn Error>> {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use peers::machine::Machine;
-use peers::process;
+use peers::{process, program};
 use serde::Serialize;
 
 use measure::{Clock, Figures};
@@ -19,24 +19,7 @@ use options::Options;
 use route::{Route, Way};
 
 fn main() -> ExitCode {
-    let options = match Options::parse(lexopt::Parser::from_env()) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            print!("{}", options::USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("error: {error}\n\n{}", options::USAGE);
-            return ExitCode::from(2);
-        }
-    };
-    match hop(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(options::USAGE, Options::parse, hop)
 }
 
 /// Which threads run where; the sender is always on the one core.

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 use peers::process::{self, Process};
+use peers::program;
 use peers::report::Report;
 use peers::scenario::{Kind, Scenario};
 
@@ -52,27 +53,11 @@ pub(crate) struct Run {
 }
 
 fn main() -> ExitCode {
-    let run = match parse(lexopt::Parser::from_env()) {
-        Ok(Some(run)) => run,
-        Ok(None) => {
-            print!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("error: {error}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match measure(&run).and_then(|report| Ok(serde_json::to_string(&report)?)) {
-        Ok(line) => {
-            println!("{line}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {}: {error}", run.scenario.name);
-            ExitCode::FAILURE
-        }
-    }
+    program::run(USAGE, parse, |run| {
+        let report = measure(run).map_err(|error| format!("{}: {error}", run.scenario.name))?;
+        println!("{}", serde_json::to_string(&report)?);
+        Ok(())
+    })
 }
 
 fn measure(run: &Run) -> Result<Report, Box<dyn Error>> {

@@ -13,6 +13,7 @@ use std::time::Instant;
 use lexopt::prelude::*;
 use peers::cargo;
 use peers::machine::Machine;
+use peers::program;
 use serde::Serialize;
 
 const USAGE: &str = "\
@@ -73,24 +74,7 @@ struct Size {
 }
 
 fn main() -> ExitCode {
-    let options = match parse(lexopt::Parser::from_env()) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            print!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("error: {error}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match sizes(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(USAGE, parse, sizes)
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {

@@ -1,0 +1,32 @@
+//! What every program here does with its command line and its errors.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// Does what the command line asks for, or prints `usage`: where it asks for that, and with status 2 where it can not be
+/// read.
+pub fn run<O, E: Display>(
+    usage: &str,
+    parse: impl FnOnce(lexopt::Parser) -> Result<Option<O>, E>,
+    work: impl FnOnce(&O) -> Result<(), Box<dyn Error>>,
+) -> ExitCode {
+    let options = match parse(lexopt::Parser::from_env()) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{usage}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("error: {error}\n\n{usage}");
+            return ExitCode::from(2);
+        }
+    };
+    match work(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
