@@ -20,6 +20,7 @@ import glob
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -72,14 +73,30 @@ def wstest():
     return program
 
 
-def wait_for_port(port):
+def free_port():
+    # Below those that the system gives to connections: one of these may take the port before the suite listens on it.
+    for port in random.sample(range(10_000, 32_000), 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    sys.exit("no free port. NOTHING WAS CHECKED.")
+
+
+def wait_for_port(port, suite, log):
     for _ in range(1200):
+        if suite.poll() is not None:
+            sys.exit("the suite ended with status %d before it listened, see %s. NOTHING WAS CHECKED." % (
+                suite.returncode, log))
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
             time.sleep(0.1)
-    sys.exit("nothing listens on port %d" % port)
+    sys.exit("nothing listens on port %d. NOTHING WAS CHECKED." % port)
 
 
 def run_server(program, command, specification, out, limit):
@@ -105,16 +122,14 @@ def run_server(program, command, specification, out, limit):
 
 
 def run_client(program, command, specification, out, limit):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     specification["url"] = "ws://127.0.0.1:%d" % port
     (out / "spec.json").write_text(json.dumps(specification))
     with open(out / "wstest.log", "w") as log:
         suite = subprocess.Popen([program, "-m", "fuzzingserver", "-u", "0", "-s", out / "spec.json"],
                                  stdout=log, stderr=log)
     try:
-        wait_for_port(port)
+        wait_for_port(port, suite, out / "wstest.log")
         with open(out / "ours.log", "w") as log:
             subprocess.run(command[:1] + [specification["url"], "ours"] + command[1:], stdout=log, stderr=log, timeout=limit, check=True)
     finally:
