@@ -38,20 +38,20 @@ struct Server {
     /// In this workspace; the first is an example of the library's.
     package: &'static str,
     /// The crate by which it speaks WebSocket.
-    library: &'static str,
+    crate_name: &'static str,
 }
 
 const OURS: &str = "threadbare";
 
 const SERVERS: [Server; 8] = [
-    Server { name: OURS, package: "threadbare", library: "threadbare" },
-    Server { name: "tokio-tungstenite", package: "peer-tokio-tungstenite", library: "tokio-tungstenite" },
-    Server { name: "fastwebsockets", package: "peer-fastwebsockets", library: "fastwebsockets" },
-    Server { name: "wtx", package: "peer-wtx", library: "wtx" },
-    Server { name: "axum", package: "peer-axum", library: "axum" },
-    Server { name: "tungstenite-threads", package: "peer-tungstenite", library: "tungstenite" },
-    Server { name: "simple-websockets", package: "peer-simple-websockets", library: "simple-websockets" },
-    Server { name: "ws-rs", package: "peer-ws-rs", library: "ws" },
+    Server { name: OURS, package: "threadbare", crate_name: "threadbare" },
+    Server { name: "tokio-tungstenite", package: "peer-tokio-tungstenite", crate_name: "tokio-tungstenite" },
+    Server { name: "fastwebsockets", package: "peer-fastwebsockets", crate_name: "fastwebsockets" },
+    Server { name: "wtx", package: "peer-wtx", crate_name: "wtx" },
+    Server { name: "axum", package: "peer-axum", crate_name: "axum" },
+    Server { name: "tungstenite-threads", package: "peer-tungstenite", crate_name: "tungstenite" },
+    Server { name: "simple-websockets", package: "peer-simple-websockets", crate_name: "simple-websockets" },
+    Server { name: "ws-rs", package: "peer-ws-rs", crate_name: "ws" },
 ];
 
 struct Options {
@@ -67,10 +67,10 @@ struct Size {
     /// In the tree of its normal dependencies, itself included.
     crates: usize,
     /// Of them, those in the tree of the library, itself included.
-    library_crates: usize,
+    crates_alone: usize,
     build_seconds: f64,
     /// Where what is built with it is more than it links.
-    library_build_seconds: Option<f64>,
+    seconds_alone: Option<f64>,
 }
 
 fn main() -> ExitCode {
@@ -141,22 +141,22 @@ fn size(server: &Server, scratch: &Path) -> Result<Size, Box<dyn Error>> {
     let program = what[1];
     let (seconds, program) = clean_build(Path::new(package), &what, program, scratch)?;
     let stripped_bytes = fs::metadata(program.ok_or("it could not be built")?)?.len();
-    let (crates, library_crates) = if ours {
+    let (crates, crates_alone) = if ours {
         let sources = tree::sources_of_example(&scratch.join("release/examples/echo.d"))?;
         tree::of_example(Path::new(package), &sources)?
     } else {
-        tree::of_package(Path::new(package), server.package, server.library)?
+        tree::of_package(Path::new(package), server.package, server.crate_name)?
     };
-    let mut library_build_seconds = None;
+    let mut seconds_alone = None;
     if ours {
         fs::remove_dir_all(scratch)?;
         let (seconds, _) = clean_build(Path::new(package), &["--lib"], "", scratch)?;
         if !scratch.join("release/libthreadbare.rlib").exists() {
             return Err("the library could not be built".into());
         }
-        library_build_seconds = Some(seconds);
+        seconds_alone = Some(seconds);
     }
-    Ok(Size { stripped_bytes, crates, library_crates, build_seconds: seconds, library_build_seconds })
+    Ok(Size { stripped_bytes, crates, crates_alone, build_seconds: seconds, seconds_alone })
 }
 
 /// Answers how long it took, and the program if it was built.
@@ -184,10 +184,10 @@ fn table(machine: &Machine, rows: &[(&str, Result<Size, String>)]) -> String {
         let _ = match size {
             Err(_) => writeln!(text, "| {name} | NOT MEASURED | | | |"),
             Ok(size) => {
-                let library = size.library_build_seconds;
-                let library = library.map_or_else(String::new, |seconds| format!(" (the library alone {seconds:.1})"));
-                let (bytes, crates, alone) = (size.stripped_bytes, size.crates, size.library_crates);
-                writeln!(text, "| {name} | {bytes} | {crates} | {alone} | {:.1}{library} |", size.build_seconds)
+                let alone = |seconds: f64| format!(" (the library alone {seconds:.1})");
+                let build_alone = size.seconds_alone.map(alone).unwrap_or_default();
+                let (bytes, crates, alone) = (size.stripped_bytes, size.crates, size.crates_alone);
+                writeln!(text, "| {name} | {bytes} | {crates} | {alone} | {:.1}{build_alone} |", size.build_seconds)
             }
         };
     }
