@@ -123,18 +123,18 @@ impl Outlet {
         self.shard.outstanding.load(Ordering::SeqCst) + self.block.cost >= self.shard.limit
     }
 
-    /// Asks to be told when there is room; whether there is none by then.
-    fn stays_full(&self) -> bool {
-        // The application looks at the flag after it made room, so one of the two sees the other.
-        self.shard.stalled.store(true, Ordering::SeqCst);
-        self.is_full()
-    }
-
-    fn has_room(&mut self, place: &mut Place, key: Key) -> bool {
+    /// Whether there is room; if not, the application was asked to tell when there is.
+    fn finds_room(&self) -> bool {
         if !self.is_full() {
             return true;
         }
-        if !self.stays_full() {
+        // The application looks at the flag after it made room, so one of the two sees the other.
+        self.shard.stalled.store(true, Ordering::SeqCst);
+        !self.is_full()
+    }
+
+    fn has_room(&mut self, place: &mut Place, key: Key) -> bool {
+        if self.finds_room() {
             return true;
         }
         if place.waits != self.round {
@@ -145,12 +145,9 @@ impl Outlet {
     }
 
     fn resume(&mut self, ready: &mut Vec<Key>) {
-        if self.waiting.is_empty() {
-            return;
-        }
         // It may have been told of room that was filled at once, by this worker's own block or by another worker, and is
         // told once only: it asks again.
-        if !self.is_full() || !self.stays_full() {
+        if !self.waiting.is_empty() && self.finds_room() {
             self.round = self.round.wrapping_add(1).max(1);
             ready.append(&mut self.waiting);
         }

@@ -221,9 +221,7 @@ impl<D: Delivery> Turn<'_, D> {
         }
         true
     }
-}
 
-impl<D: Delivery> Turn<'_, D> {
     /// Sends frames that another thread encoded, one behind the other.
     fn push_frames(&mut self, mut frames: &[u8]) {
         if !self.core.endpoint.connection.compresses() {
