@@ -177,15 +177,10 @@ impl Connection {
         codec: &mut Codec,
     ) -> Result<(usize, Received<'a>), ProtocolError> {
         let Some(frame) = self.find_plain(input) else { return self.receive_any(input, codec) };
-        let size = frame.end - frame.start;
         let bytes = input.get_mut(..frame.end).unwrap_or_default();
-        let start = if frame.is_text && size < utf8::MIN_VECTOR_SIZE {
-            mask::apply_aligned(bytes, frame.start, frame.key)
-        } else {
-            mask::apply(bytes.get_mut(frame.start..).unwrap_or_default(), frame.key);
-            frame.start
-        };
-        let message = whole_message(frame.is_text, bytes.get(start..start + size).unwrap_or_default());
+        let payload = bytes.get_mut(frame.start..).unwrap_or_default();
+        mask::apply(payload, frame.key);
+        let message = whole_message(frame.is_text, payload);
         self.failed = message.is_err();
         message.map(|message| (frame.end, Received::Message(message)))
     }

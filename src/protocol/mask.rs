@@ -35,25 +35,6 @@ pub fn apply(payload: &mut [u8], key: MaskingKey) {
     }
 }
 
-/// As [`apply`] to what lies in `bytes` from `start` on, but moves it to the nearest word's boundary below, over the
-/// header that has been read; where that begins. The standard library steps through short text byte by byte up to the
-/// next boundary, which costs more than all the rest of a short message.
-#[inline]
-pub(crate) fn apply_aligned(bytes: &mut [u8], start: usize, key: MaskingKey) -> usize {
-    let payload = bytes.get_mut(start..).unwrap_or_default();
-    apply(payload, key);
-    let distance = payload.as_ptr().addr() % WORD;
-    if distance == 0 || distance > start {
-        return start;
-    }
-    let to = start - distance;
-    bytes.copy_within(start.., to);
-    to
-}
-
-/// What [`apply_aligned`] aligns to.
-const WORD: usize = size_of::<u64>();
-
 /// The key as it stands `offset` bytes into a payload, for a payload that arrives in pieces.
 #[must_use]
 pub fn rotated(mut key: MaskingKey, offset: u64) -> MaskingKey {
@@ -81,25 +62,6 @@ mod tests {
                 apply(&mut ours[offset..offset + len], key);
                 naive(&mut oracle[offset..offset + len], key);
                 assert_eq!(ours, oracle, "offset {offset}, length {len}");
-            }
-        }
-    }
-
-    #[test]
-    fn moves_to_a_boundary_if_there_is_room() {
-        let key = [0x37, 0xfa, 0x21, 0x3d];
-        let source: Vec<u8> = (0..200).map(|n| (n * 7 + n / 3) as u8).collect();
-        for offset in 0..16 {
-            for start in 0..10 {
-                for len in 0..70 {
-                    let (mut ours, mut oracle) = (source.clone(), source.clone());
-                    let end = offset + start + len;
-                    naive(&mut oracle[offset + start..end], key);
-                    let to = apply_aligned(&mut ours[offset..end], start, key);
-                    assert_eq!(ours[offset + to..offset + to + len], oracle[offset + start..end]);
-                    assert_eq!(ours[end..], oracle[end..], "nothing behind it is touched");
-                    assert!(start < 7 || ours[offset + to..].as_ptr().addr() % WORD == 0);
-                }
             }
         }
     }

@@ -4,13 +4,20 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidUtf8;
 
-/// Shorter texts are not worth the setting-up of vector registers.
-pub(super) const MIN_VECTOR_SIZE: usize = 64;
+use ascii::AsAsciiStr;
+
+/// Shorter texts are not worth the setting-up of vector registers; most of them are ASCII, which is quickly seen.
+const MIN_VECTOR_SIZE: usize = 64;
 
 /// The text, if it is UTF-8.
 #[inline]
 pub(crate) fn from_utf8(bytes: &[u8]) -> Option<&str> {
-    if bytes.len() < MIN_VECTOR_SIZE { std::str::from_utf8(bytes).ok() } else { simdutf8::basic::from_utf8(bytes).ok() }
+    if bytes.len() < MIN_VECTOR_SIZE
+        && let Ok(text) = bytes.as_ascii_str()
+    {
+        return Some(text.as_str());
+    }
+    simdutf8::basic::from_utf8(bytes).ok()
 }
 
 /// A validator that remembers a character cut in two, so that a text can be checked as it arrives and is refused
