@@ -26,6 +26,7 @@ mod turn;
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::hint::black_box;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -51,6 +52,7 @@ use crate::worker::delivery::Delivery;
 use crate::worker::guest::Guest;
 use crate::worker::home::Home;
 use crate::worker::inbox::{Inbox, Queue};
+use crate::worker::ledger::Ledger;
 use crate::worker::slots::{GUEST, Key, Slots};
 use crate::worker::turn::{Conn, Turn};
 
@@ -61,6 +63,9 @@ const INPUT_SIZE: usize = 256 << 10;
 const WAKE: Token = Token(usize::MAX);
 
 const EVENTS: usize = 1024;
+
+/// So many connections' memory is fetched together: about as many cache lines as a core can wait for at a time.
+const FETCHED: usize = 8;
 
 /// How long an answer may wait for those to the rest of its batch, if the application is slow with them.
 const MAX_HOLD: Duration = Duration::from_millis(1);
@@ -193,14 +198,10 @@ impl<D: Delivery> Worker<D> {
             self.context.inbox.awake();
             let now = Instant::now();
             self.context.tick = self.deadlines.tick(now);
-            for event in &events {
-                if event.token().0 & GUEST == 0 {
-                    self.ready_event(event);
-                } else if event.token() != WAKE
-                    && let Some(guest) = &mut self.guest
-                {
-                    guest.ready(event, now);
-                }
+            let (mut ahead, mut at_hand) = (events.iter(), events.iter().peekable());
+            while at_hand.peek().is_some() {
+                ahead.by_ref().take(FETCHED).for_each(|event| self.fetch(event.token()));
+                at_hand.by_ref().take(FETCHED).for_each(|event| self.ready_event(event, now));
             }
             // It may have connections for this worker, which are taken over next.
             if let Some(guest) = &mut self.guest {
@@ -279,7 +280,22 @@ impl<D: Delivery> Worker<D> {
         self.guest.as_ref().is_none_or(|guest| guest.is_done(now))
     }
 
-    fn ready_event(&mut self, event: &Event) {
+    /// Has the memory of a few connections on its way from the caches at once, rather than wait for each piece of it when
+    /// it is needed: where there are many connections, that is a tenth of what a small message costs.
+    fn fetch(&self, token: Token) {
+        if token.0 & GUEST == 0 {
+            let index = self.slots.fetch(token);
+            black_box(self.context.ledgers.get(index).map(Ledger::fetch));
+        }
+    }
+
+    fn ready_event(&mut self, event: &Event, now: Instant) {
+        if event.token().0 & GUEST != 0 {
+            return match &mut self.guest {
+                Some(guest) if event.token() != WAKE => guest.ready(event, now),
+                _ => {}
+            };
+        }
         let Some(key) = self.slots.key_of(event.token()) else { return };
         let readable = event.is_readable() || event.is_read_closed() || event.is_error();
         let (writable, read_closed) = (event.is_writable(), event.is_read_closed() || event.is_error());

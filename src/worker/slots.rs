@@ -1,5 +1,7 @@
 //! Connections by index, with a generation that tells an old name from a new one.
 
+use std::hint::black_box;
+
 use mio::Token;
 
 /// Names one connection of a worker, and never another one that comes to use its place.
@@ -20,6 +22,10 @@ impl Key {
     pub(crate) fn token(self) -> Token {
         Token((self.index as usize | (self.generation as usize) << TOKEN_BITS) & !GUEST)
     }
+}
+
+fn index_of(token: Token) -> usize {
+    token.0 & ((1 << TOKEN_BITS) - 1)
 }
 
 /// A table whose places are used again.
@@ -63,9 +69,15 @@ impl<T> Slots<T> {
 
     /// The name that `token` stands for, if what it named is still there.
     pub(crate) fn key_of(&self, token: Token) -> Option<Key> {
-        let index = token.0 & ((1 << TOKEN_BITS) - 1);
-        let key = self.key_at(index as u32)?;
+        let key = self.key_at(index_of(token) as u32)?;
         (key.token() == token).then_some(key)
+    }
+
+    /// Looks at what `token` stands for, so that it is at hand: which index that is.
+    pub(crate) fn fetch(&self, token: Token) -> usize {
+        let index = index_of(token);
+        black_box((self.generations.get(index).copied(), self.places.get(index).map(Option::is_some)));
+        index
     }
 
     /// Takes out what `key` names; the name is never valid again.

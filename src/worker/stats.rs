@@ -40,7 +40,7 @@ impl Count {
     }
 
     #[inline]
-    fn value(&self) -> u64 {
+    pub(crate) fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
