@@ -81,6 +81,8 @@ impl Queue {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
+    /// There are commands in the queue: set and cleared with them under the lock, so that the worker looks without it.
+    has_mail: AtomicBool,
     /// The worker sleeps, or is about to and will look at the queue once more.
     asleep: AtomicBool,
     waker: Waker,
@@ -113,7 +115,13 @@ const MAX_KEPT_BYTES: usize = 1 << 20;
 
 impl Inbox {
     pub(crate) fn new(waker: Waker) -> Inbox {
-        Inbox { queue: Mutex::default(), asleep: AtomicBool::new(false), waker, load: AtomicUsize::new(0) }
+        Inbox {
+            queue: Mutex::default(),
+            has_mail: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+            waker,
+            load: AtomicUsize::new(0),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -128,6 +136,10 @@ impl Inbox {
             return false;
         }
         push(&mut queue);
+        // One expensive store for all commands until the worker takes them.
+        if !queue.commands.is_empty() && !self.has_mail.load(Ordering::Relaxed) {
+            self.has_mail.store(true, Ordering::SeqCst);
+        }
         drop(queue);
         self.wake();
         true
@@ -161,7 +173,7 @@ impl Inbox {
 
     /// Wakes the worker if it sleeps and has mail.
     pub(crate) fn deliver(&self) {
-        if self.asleep.load(Ordering::SeqCst) && !self.lock().commands.is_empty() {
+        if self.asleep.load(Ordering::SeqCst) && self.has_mail() {
             self.wake_now();
         }
     }
@@ -178,11 +190,11 @@ impl Inbox {
 
     /// Says that the worker is about to sleep; `false` if there is something in the queue.
     ///
-    /// A command is pushed before its sender looks at the flag, and the flag is set before the queue is looked at: one
-    /// of the two sees the other.
+    /// A sender says that there is mail before it asks whether the worker sleeps, and the worker says that it sleeps
+    /// before it asks whether there is mail: one of the two sees the other.
     pub(crate) fn fall_asleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
-        let empty = self.lock().commands.is_empty();
+        let empty = !self.has_mail();
         if !empty {
             self.awake();
         }
@@ -191,12 +203,13 @@ impl Inbox {
 
     /// Whether there is something in the queue.
     pub(crate) fn has_mail(&self) -> bool {
-        !self.lock().commands.is_empty()
+        self.has_mail.load(Ordering::SeqCst)
     }
 
     /// Says that the worker runs and will look at the queue before it sleeps.
     pub(crate) fn awake(&self) {
-        self.asleep.store(false, Ordering::SeqCst);
+        // Whoever sees this late wakes a worker that runs, which costs time and nothing else.
+        self.asleep.store(false, Ordering::Relaxed);
     }
 
     /// Exchanges the queue for an empty one.
@@ -206,7 +219,11 @@ impl Inbox {
         if taken.bytes.capacity() > MAX_KEPT_BYTES {
             taken.bytes = Vec::new();
         }
+        if !self.has_mail() {
+            return;
+        }
         let mut queue = self.lock();
+        self.has_mail.store(false, Ordering::Relaxed);
         std::mem::swap(&mut queue.commands, &mut taken.commands);
         std::mem::swap(&mut queue.bytes, &mut taken.bytes);
     }
@@ -215,6 +232,7 @@ impl Inbox {
     pub(crate) fn close(&self) {
         let mut queue = self.lock();
         queue.closed = true;
+        self.has_mail.store(false, Ordering::Relaxed);
         queue.commands = Vec::new();
         queue.bytes = Vec::new();
     }
