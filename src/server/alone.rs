@@ -38,7 +38,8 @@ impl<C: Send + 'static> Alone<C> {
         crate::worker::peer::ON_WORKER.set(true);
         let mut events = Events::with_capacity(EVENTS);
         loop {
-            let timeout = self.reactor.timeout(Instant::now());
+            let now = Instant::now();
+            let timeout = self.reactor.due(now).map(|due| due.saturating_duration_since(now));
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {

@@ -30,7 +30,7 @@ use crate::worker::panic_text;
 use crate::worker::slots::{GUEST, Key, Slots};
 
 /// The listener's token; no handshake has it, for no slot has this index.
-const LISTENER: Token = Token(usize::MAX - 1);
+const LISTENER: Token = Token(usize::MAX - 2);
 
 /// The most connections accepted before those that are there have their turn.
 const MAX_ACCEPTS: usize = 64;
@@ -453,13 +453,12 @@ impl<C: Send + 'static> Guest for Reactor<C> {
         self.wake_workers();
     }
 
-    fn timeout(&self, now: Instant) -> Option<Duration> {
+    fn due(&self, now: Instant) -> Option<Instant> {
         if self.accept_more {
-            return Some(Duration::ZERO);
+            return Some(now);
         }
-        let until = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(now));
-        let deadline = if self.handshakes.len() > 0 { self.deadlines.sleep(now) } else { None };
-        [deadline, until(self.accept_at), until(self.stopping)].into_iter().flatten().min()
+        let deadline = if self.handshakes.len() > 0 { self.deadlines.due() } else { None };
+        [deadline, self.accept_at, self.stopping].into_iter().flatten().min()
     }
 
     fn has_asks(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What a worker does in its own poll beside its connections, where that needs no thread more.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::event::Event;
 
@@ -16,8 +16,8 @@ pub(crate) trait Guest: Send {
     /// connections.
     fn turn(&mut self, now: Instant);
 
-    /// How long the worker may sleep for its sake.
-    fn timeout(&self, now: Instant) -> Option<Duration>;
+    /// Until when the worker may sleep for its sake; `None` for ever.
+    fn due(&self, now: Instant) -> Option<Instant>;
 
     /// Whether another thread asked for something. It is looked at once the worker has said that it will sleep, so that
     /// whoever asks later wakes it.

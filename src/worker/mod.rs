@@ -3,6 +3,7 @@
 pub(crate) mod address;
 pub(crate) mod admission;
 pub(crate) mod adoption;
+mod alarm;
 pub(crate) mod channel;
 pub(crate) mod context;
 pub(crate) mod core;
@@ -45,6 +46,7 @@ use crate::transport::buffer::Input;
 use crate::transport::output::Output;
 use crate::worker::admission::Admission;
 use crate::worker::adoption::Adoption;
+use crate::worker::alarm::Alarm;
 use crate::worker::context::{Context, Tally};
 use crate::worker::core::Phase;
 use crate::worker::deadlines::Deadlines;
@@ -61,6 +63,9 @@ const INPUT_SIZE: usize = 256 << 10;
 
 /// The waker's token; no connection has it, for it has the guest's bit.
 const WAKE: Token = Token(usize::MAX);
+
+/// The alarm's.
+const ALARM: Token = Token(WAKE.0 - 1);
 
 const EVENTS: usize = 1024;
 
@@ -86,6 +91,7 @@ pub(crate) struct Ended {
 /// A thread's work, before it is started.
 pub(crate) struct Worker<D: Delivery> {
     poll: Poll,
+    alarm: Alarm,
     slots: Slots<Conn<D::Connection>>,
     deadlines: Deadlines,
     input: Input,
@@ -108,6 +114,7 @@ pub(crate) struct Worker<D: Delivery> {
 /// What a worker is made of before its siblings are known.
 pub(crate) struct Seat {
     poll: Poll,
+    alarm: Alarm,
     role: Role,
     pub(crate) inbox: Arc<Inbox>,
 }
@@ -116,8 +123,9 @@ impl Seat {
     /// For a worker that is this end of its connections.
     pub(crate) fn new(role: Role) -> io::Result<Seat> {
         let poll = Poll::new()?;
+        let alarm = Alarm::new(poll.registry(), ALARM)?;
         let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), WAKE)?));
-        Ok(Seat { poll, role, inbox })
+        Ok(Seat { poll, alarm, role, inbox })
     }
 }
 
@@ -151,6 +159,7 @@ impl<D: Delivery> Worker<D> {
         };
         Worker {
             poll: seat.poll,
+            alarm: seat.alarm,
             slots: Slots::new(),
             deadlines: Deadlines::new(now),
             input: Input::with_size(INPUT_SIZE),
@@ -188,15 +197,16 @@ impl<D: Delivery> Worker<D> {
         peer::ON_WORKER.set(true);
         let mut events = Events::with_capacity(EVENTS);
         let mut expired = Vec::new();
+        let mut now = Instant::now();
         loop {
-            let timeout = self.timeout();
+            let timeout = self.timeout(now);
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 log::error!("a worker's poll failed: {error}");
             }
             self.context.inbox.awake();
-            let now = Instant::now();
+            now = Instant::now();
             self.context.tick = self.deadlines.tick(now);
             let (mut ahead, mut at_hand) = (events.iter(), events.iter().peekable());
             while at_hand.peek().is_some() {
@@ -255,7 +265,7 @@ impl<D: Delivery> Worker<D> {
     }
 
     /// How long the poll may sleep; decided after saying that it will.
-    fn timeout(&mut self) -> Option<Duration> {
+    fn timeout(&mut self, now: Instant) -> Option<Duration> {
         if !self.ready.is_empty() || !self.context.broadcasts.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -266,14 +276,13 @@ impl<D: Delivery> Worker<D> {
         {
             return Some(Duration::ZERO);
         }
-        let now = Instant::now();
-        let guest = self.guest.as_ref().and_then(|guest| guest.timeout(now));
+        let guest = self.guest.as_ref().and_then(|guest| guest.due(now));
         let keeps =
             !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
-        let trim = keeps.then_some(TRIM_INTERVAL);
-        let shutdown = self.shutdown.map(|deadline| deadline.saturating_duration_since(now));
+        let trim = keeps.then(|| now + TRIM_INTERVAL);
+        let due = [self.deadlines.due(), trim, self.shutdown, guest].into_iter().flatten().min();
         let answers = self.delivery.holds_answers().then_some(MAX_HOLD);
-        [self.deadlines.sleep(now), trim, shutdown, answers, guest].into_iter().flatten().min()
+        [self.alarm.timeout(due), answers].into_iter().flatten().min()
     }
 
     fn guest_is_done(&self, now: Instant) -> bool {
@@ -291,9 +300,11 @@ impl<D: Delivery> Worker<D> {
 
     fn ready_event(&mut self, event: &Event, now: Instant) {
         if event.token().0 & GUEST != 0 {
-            return match &mut self.guest {
-                Some(guest) if event.token() != WAKE => guest.ready(event, now),
-                _ => {}
+            return match (event.token(), &mut self.guest) {
+                (WAKE, _) => {}
+                (ALARM, _) => self.alarm.rang(),
+                (_, Some(guest)) => guest.ready(event, now),
+                (_, None) => {}
             };
         }
         let Some(key) = self.slots.key_of(event.token()) else { return };
