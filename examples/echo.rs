@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use lexopt::prelude::*;
-use threadbare::{Config, Event, Handler, MessageRef, OriginPolicy, Server, Socket};
+use threadbare::{Config, EventRef, Handler, MessageRef, OriginPolicy, Server, Socket};
 
 #[path = "common/mod.rs"]
 mod common;
@@ -74,8 +74,10 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
 
 /// The same by events on this thread, until the server has shut down.
 fn echo(server: &Server) {
-    for event in server {
-        if let Event::Message(peer, message) = event
+    let mut events = server.iter();
+    // Lent, for what is answered at once need not be copied.
+    while let Some(event) = events.next_ref() {
+        if let EventRef::Message(peer, message) = event
             && let Err(error) = peer.send(message)
         {
             // It left while its message was on the way; the others go on.

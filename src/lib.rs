@@ -91,12 +91,12 @@ pub use protocol::deflate::{DeflateConfig, DeflateParams};
 pub use protocol::handshake::client::{ClientRequest, HandshakeError, RedirectError, Refusal, Url, UrlError};
 pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 pub use protocol::http::{ExtensionOffer, HeaderError, Reject, Request, Response, ResponseHead};
-pub use protocol::message::{Message, MessageRef};
+pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::{ProtocolError, Role};
 pub use server::{Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
 pub use socket::{SocketError, WebSocket};
 pub use worker::delivery::{Handler, Socket};
-pub use worker::events::{Batch, Event, Events, Iter};
+pub use worker::events::{Batch, Event, EventRef, Events, Iter};
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub use worker::internals;

@@ -7,9 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::app::{App, BOTH_WAYS, Way, echo};
-use common::{Client, DEADLINE, Frame, close, text};
+use common::{Client, DEADLINE, Frame, binary, close, text};
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
-use threadbare::{Config, Event, Events, Handler, Message, MessageRef, Peer, PeerId, Prepared, Server, Socket};
+use threadbare::{
+    Config, CowMessage, Event, EventRef, Events, Handler, Message, MessageRef, Peer, PeerId, Prepared, Server, Socket,
+};
 
 /// Opens a connection to a server whose events nobody else takes.
 fn joined(server: &Server) -> (Client, Peer) {
@@ -75,6 +77,52 @@ fn each_connection_keeps_its_order_over_three_channels() {
     drop(server);
     let shares: Vec<usize> = applications.into_iter().map(|thread| thread.join().expect("an application")).collect();
     assert_eq!(shares, [CLIENTS / 3; 3], "connections are spread evenly");
+}
+
+/// What an application that borrows its events sees is what one that takes them sees, also where they take turns.
+#[test]
+fn events_are_lent() {
+    let large = vec![7; 300_000];
+    let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
+    let client = thread::spawn({
+        let (addr, large) = (server.local_addr(), large.clone());
+        move || {
+            let mut client = Client::open(addr);
+            client
+                .send(&[text("taken"), text("lent"), text(""), binary(&large), binary(b"few"), text("κόσμε")].concat());
+            for expected in [Frame::text("taken"), Frame::text("lent"), Frame::text(""), Frame::binary(&large)] {
+                assert_eq!(client.expect_frame(), expected);
+            }
+            assert_eq!([client.expect_frame(), client.expect_frame()], [Frame::binary(b"few"), Frame::text("κόσμε")]);
+            client.send(&close(1000));
+            client.expect_close(1000);
+        }
+    });
+    // One that was taken leaves a batch that is begun, or one that is at its end.
+    let Ok(Event::Open(opened, _)) = server.recv_timeout(DEADLINE) else { panic!("opens first") };
+    let Ok(Event::Message(_, message)) = server.recv_timeout(DEADLINE) else { panic!("then says something") };
+    opened.send(message).expect("it is open");
+    let mut events = server.iter();
+    let (mut borrowed, mut owned) = (0, 0);
+    loop {
+        match events.next_ref().expect("it has not shut down") {
+            EventRef::Message(peer, message) => {
+                assert_eq!(peer, &opened);
+                match message {
+                    CowMessage::Borrowed(_) => borrowed += 1,
+                    CowMessage::Owned(_) => owned += 1,
+                }
+                peer.send(message).expect("it is open");
+            }
+            EventRef::Close(peer, reason) => {
+                assert_eq!((peer, u16::from(reason.code)), (&opened, 1000));
+                break;
+            }
+            event => panic!("{event:?}"),
+        }
+    }
+    client.join().expect("the client");
+    assert!(borrowed >= 3 && owned >= 1 && borrowed + owned == 5, "{borrowed} borrowed, {owned} owned");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
 use crate::protocol::deflate::Compression;
 use crate::protocol::handshake::client::Agreed;
 use crate::protocol::http::ResponseHead;
-use crate::protocol::message::Message;
+use crate::protocol::message::{CowMessage, Message};
 use crate::worker::events::{Event, Events};
 use crate::worker::peer::Peer;
 use crate::worker::stats::Stats;
@@ -71,7 +71,7 @@ impl Client {
     ///
     /// # Errors
     /// The message comes back if the connection is closed or closing, or if it is a control frame that may not be sent.
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError<Message>> {
+    pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
         self.peer.send(message)
     }
 
@@ -79,7 +79,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`send`](Client::send).
-    pub fn send_with(&self, message: impl Into<Message>, compression: Compression) -> Result<(), SendError<Message>> {
+    pub fn send_with<'a>(
+        &self,
+        message: impl Into<CowMessage<'a>>,
+        compression: Compression,
+    ) -> Result<(), SendError<Message>> {
         self.peer.send_with(message, compression)
     }
 
@@ -87,7 +91,7 @@ impl Client {
     ///
     /// # Errors
     /// The message comes back.
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError<Message>> {
+    pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
         self.peer.try_send(message)
     }
 
@@ -95,9 +99,9 @@ impl Client {
     ///
     /// # Errors
     /// The message comes back.
-    pub fn send_timeout(
+    pub fn send_timeout<'a>(
         &self,
-        message: impl Into<Message>,
+        message: impl Into<CowMessage<'a>>,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<Message>> {
         self.peer.send_timeout(message, timeout)
@@ -107,9 +111,9 @@ impl Client {
     ///
     /// # Errors
     /// The message comes back.
-    pub fn send_deadline(
+    pub fn send_deadline<'a>(
         &self,
-        message: impl Into<Message>,
+        message: impl Into<CowMessage<'a>>,
         deadline: Instant,
     ) -> Result<(), SendTimeoutError<Message>> {
         self.peer.send_timeout(message, deadline.saturating_duration_since(Instant::now()))

@@ -200,6 +200,99 @@ impl<'a> From<&'a Vec<u8>> for MessageRef<'a> {
     }
 }
 
+/// A message that is borrowed where that is enough and owned where it must be: what can be sent, without a copy before it
+/// is known whether one is needed.
+///
+/// ```
+/// use threadbare::{CowMessage, Message};
+///
+/// let borrowed = CowMessage::from("good morning");
+/// assert_eq!(borrowed.as_message().as_text(), Some("good morning"));
+/// assert_eq!(borrowed.into_message(), Message::from("good morning"));
+/// ```
+#[derive(Clone, Debug)]
+pub enum CowMessage<'a> {
+    /// A message that lies in the application's memory, or in the batch that it came with.
+    Borrowed(MessageRef<'a>),
+    /// A message in memory of its own.
+    Owned(Message),
+}
+
+impl CowMessage<'_> {
+    /// The message, borrowed.
+    #[inline]
+    #[must_use]
+    pub fn as_message(&self) -> MessageRef<'_> {
+        match self {
+            CowMessage::Borrowed(message) => *message,
+            CowMessage::Owned(message) => message.into(),
+        }
+    }
+
+    /// The message, owned: a copy only if it was borrowed.
+    #[must_use]
+    pub fn into_message(self) -> Message {
+        match self {
+            CowMessage::Borrowed(message) => message.into_owned(),
+            CowMessage::Owned(message) => message,
+        }
+    }
+}
+
+impl<'a> From<MessageRef<'a>> for CowMessage<'a> {
+    fn from(message: MessageRef<'a>) -> CowMessage<'a> {
+        CowMessage::Borrowed(message)
+    }
+}
+
+impl<'a> From<&'a Message> for CowMessage<'a> {
+    fn from(message: &'a Message) -> CowMessage<'a> {
+        CowMessage::Borrowed(message.into())
+    }
+}
+
+impl<'a> From<&'a str> for CowMessage<'a> {
+    fn from(text: &'a str) -> CowMessage<'a> {
+        CowMessage::Borrowed(MessageRef::Text(text))
+    }
+}
+
+impl<'a> From<&'a String> for CowMessage<'a> {
+    fn from(text: &'a String) -> CowMessage<'a> {
+        CowMessage::Borrowed(MessageRef::Text(text))
+    }
+}
+
+impl<'a> From<&'a [u8]> for CowMessage<'a> {
+    fn from(bytes: &'a [u8]) -> CowMessage<'a> {
+        CowMessage::Borrowed(MessageRef::Binary(bytes))
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for CowMessage<'a> {
+    fn from(bytes: &'a Vec<u8>) -> CowMessage<'a> {
+        CowMessage::Borrowed(MessageRef::Binary(bytes))
+    }
+}
+
+impl From<Message> for CowMessage<'_> {
+    fn from(message: Message) -> Self {
+        CowMessage::Owned(message)
+    }
+}
+
+impl From<String> for CowMessage<'_> {
+    fn from(text: String) -> Self {
+        CowMessage::Owned(Message::Text(text))
+    }
+}
+
+impl From<Vec<u8>> for CowMessage<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        CowMessage::Owned(Message::Binary(bytes))
+    }
+}
+
 impl fmt::Display for Message {
     /// The text, or the bytes as far as they are UTF-8.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::protocol::close::CloseReason;
 use crate::protocol::http::Request;
-use crate::protocol::message::{Assembled, Message};
+use crate::protocol::message::{Assembled, CowMessage, Message, MessageRef};
 use crate::worker::inbox::{BatchNumber, Command, Inbox, hold_wakes};
 use crate::worker::peer::Peer;
 
@@ -34,6 +34,29 @@ impl Event {
     pub fn peer(&self) -> &Peer {
         match self {
             Event::Open(peer, _) | Event::Message(peer, _) | Event::Close(peer, _) => peer,
+        }
+    }
+}
+
+/// An event that is lent by the batch it came with, so that a short message is answered without being copied: by
+/// [`Iter::next_ref`] and [`Batch::next_ref`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum EventRef<'a> {
+    /// A connection is established; this is the request that opened it.
+    Open(&'a Peer, &'a Request),
+    /// A text or binary message arrived: borrowed if it was short or came with others, else owned.
+    Message(&'a Peer, CowMessage<'a>),
+    /// A connection has ended, or its peer has started the closing handshake; exactly one per connection, its last.
+    Close(&'a Peer, &'a CloseReason),
+}
+
+impl<'a> EventRef<'a> {
+    /// The connection it happened on.
+    #[must_use]
+    pub fn peer(&self) -> &'a Peer {
+        match self {
+            EventRef::Open(peer, _) | EventRef::Message(peer, _) | EventRef::Close(peer, _) => peer,
         }
     }
 }
@@ -200,14 +223,50 @@ pub(crate) fn is_long(block: &Block) -> bool {
 const SPARE_BLOCKS: usize = 16;
 const MAX_SPARE_SIZE: usize = 512 << 10;
 
+impl Batch {
+    /// Lends the next event rather than give it: a short message is not copied, and the handle not counted.
+    #[inline]
+    #[must_use]
+    pub fn next_ref(&mut self) -> Option<EventRef<'_>> {
+        self.begin();
+        let record = self.block.records.get_mut(self.next)?;
+        self.next += 1;
+        let peer = self.block.peers.get(record.peer as usize)?;
+        Some(match &mut record.what {
+            What::Open(request) => EventRef::Open(peer, request),
+            What::Text { start, end } => {
+                let text = self.block.texts.get(*start as usize..*end as usize)?;
+                EventRef::Message(peer, MessageRef::Text(text).into())
+            }
+            What::Binary { start, end } => {
+                let bytes = self.block.bytes.get(*start as usize..*end as usize)?;
+                EventRef::Message(peer, MessageRef::Binary(bytes).into())
+            }
+            What::Assembled(message) => EventRef::Message(peer, std::mem::take(&mut **message).into_message().into()),
+            What::Close(reason) => {
+                // As in `next`.
+                answered(peer);
+                EventRef::Close(peer, reason)
+            }
+            What::Taken => return None,
+        })
+    }
+
+    /// Lets the answers wait for the batch's end, before its first event.
+    #[inline]
+    fn begin(&self) {
+        if self.next == 0 && is_long(&self.block) {
+            hold_wakes(&self.block.number, self.block.origin);
+        }
+    }
+}
+
 impl Iterator for Batch {
     type Item = Event;
 
     #[inline]
     fn next(&mut self) -> Option<Event> {
-        if self.next == 0 && is_long(&self.block) {
-            hold_wakes(&self.block.number, self.block.origin);
-        }
+        self.begin();
         let record = self.block.records.get_mut(self.next)?;
         self.next += 1;
         let peer = self.block.peers.get(record.peer as usize)?.clone();
@@ -415,6 +474,41 @@ pub struct Iter<'a> {
     pub(crate) batch: Option<Batch>,
 }
 
+impl Iter<'_> {
+    /// Lends the next event rather than give it: a short message is not copied, and the handle not counted. For an
+    /// application that answers or reads on the spot, that is half of what an event costs its thread.
+    ///
+    /// ```no_run
+    /// # let server = threadbare::Server::bind("127.0.0.1:0").unwrap();
+    /// use threadbare::EventRef;
+    ///
+    /// let mut events = server.iter();
+    /// while let Some(event) = events.next_ref() {
+    ///     if let EventRef::Message(peer, message) = event {
+    ///         peer.send(message)?;
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn next_ref(&mut self) -> Option<EventRef<'_>> {
+        while self.batch.as_ref().is_none_or(|batch| batch.len() == 0) {
+            self.fetch_batch()?;
+        }
+        self.batch.as_mut()?.next_ref()
+    }
+
+    /// Waits for a batch, which may have been begun elsewhere and be empty.
+    fn fetch_batch(&mut self) -> Option<()> {
+        // Given back before the wait, so that its block is there for the next.
+        self.batch = None;
+        let events = self.events?;
+        self.batch = Some(events.sleep_until(None, || events.next_batch()).ok()?);
+        Some(())
+    }
+}
+
 impl Iterator for Iter<'_> {
     type Item = Event;
 
@@ -426,10 +520,7 @@ impl Iterator for Iter<'_> {
             {
                 return Some(event);
             }
-            // Given back before the wait, so that its block is there for the next.
-            self.batch = None;
-            let events = self.events?;
-            self.batch = Some(events.sleep_until(None, || events.next_batch()).ok()?);
+            self.fetch_batch()?;
         }
     }
 }

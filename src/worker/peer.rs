@@ -14,7 +14,7 @@ use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{self, FrameHeader, MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::mask;
-use crate::protocol::message::{Message, MessageRef};
+use crate::protocol::message::{CowMessage, Message, MessageRef};
 use crate::transport::outbox::Chunk;
 use crate::worker::inbox::Command;
 use crate::worker::prepared::Prepared;
@@ -79,11 +79,13 @@ impl Peer {
     /// Sends a message. Where the connection's queue stands above its mark, the server's [`SlowConsumer`] policy says
     /// what happens: by default the call waits for room. For a bound on that, see [`send_timeout`](Peer::send_timeout).
     ///
+    /// A short message is copied to the worker, and so is best lent; a large one moves, if it is given.
+    ///
     /// # Errors
     /// The message comes back if the connection is closed or closing; if the queue is full and the policy is
     /// [`Refuse`](SlowConsumer::Refuse), or the calling thread is a worker of a server, which must never wait; or if it
     /// is a control frame that may not be sent.
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError<Message>> {
+    pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
         self.send_with(message, Compression::Auto)
     }
 
@@ -92,11 +94,21 @@ impl Peer {
     ///
     /// # Errors
     /// As [`send`](Peer::send).
-    pub fn send_with(&self, message: impl Into<Message>, compression: Compression) -> Result<(), SendError<Message>> {
+    #[inline]
+    pub fn send_with<'a>(
+        &self,
+        message: impl Into<CowMessage<'a>>,
+        compression: Compression,
+    ) -> Result<(), SendError<Message>> {
         let message = message.into();
-        if self.send_small(&message, compression) {
+        if self.send_small(message.as_message(), compression) {
             return Ok(());
         }
+        self.send_any(message.into_message(), compression)
+    }
+
+    /// Sends a message that is not small, or to a connection that is behind or gone.
+    fn send_any(&self, message: Message, compression: Compression) -> Result<(), SendError<Message>> {
         let deadline = match self.shared.home.config.slow_consumer {
             SlowConsumer::Block if !ON_WORKER.get() => None,
             _ => Some(Instant::now()),
@@ -124,8 +136,8 @@ impl Peer {
     /// # Errors
     /// The message comes back if the queue is full, the connection is closed or closing, or the message is a control
     /// frame that may not be sent.
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError<Message>> {
-        Ok(self.push(message.into(), Some(Instant::now()), Compression::Auto)?)
+    pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
+        Ok(self.push(message.into().into_message(), Some(Instant::now()), Compression::Auto)?)
     }
 
     /// Sends a message, waiting up to `timeout` for room in the connection's queue. On a worker's thread it does not
@@ -133,12 +145,12 @@ impl Peer {
     ///
     /// # Errors
     /// As [`try_send`](Peer::try_send), with `Timeout` where the queue stayed full.
-    pub fn send_timeout(
+    pub fn send_timeout<'a>(
         &self,
-        message: impl Into<Message>,
+        message: impl Into<CowMessage<'a>>,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<Message>> {
-        Ok(self.push(message.into(), deadline_of(timeout), Compression::Auto)?)
+        Ok(self.push(message.into().into_message(), deadline_of(timeout), Compression::Auto)?)
     }
 
     /// Sends a message that was encoded before. A full queue is treated as by [`send`](Peer::send).
@@ -336,13 +348,9 @@ impl Peer {
 
     /// Sends a message in the common case, which needs to be looked at only: `false` if this is another.
     #[inline]
-    fn send_small(&self, message: &Message, compression: Compression) -> bool {
-        let opcode = match message {
-            Message::Text(_) => Opcode::Text,
-            Message::Binary(_) => Opcode::Binary,
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return false,
-        };
-        let is_common = message.len() <= MAX_COPIED_SIZE && compression == Compression::Auto;
+    fn send_small(&self, message: MessageRef<'_>, compression: Compression) -> bool {
+        let opcode = message.opcode();
+        let is_common = !opcode.is_control() && message.len() <= MAX_COPIED_SIZE && compression == Compression::Auto;
         is_common && !self.is_full() && self.is_open() && self.post_copy(opcode, message.as_bytes())
     }
 

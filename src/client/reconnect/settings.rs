@@ -12,7 +12,7 @@ use crate::config::ConfigError;
 use crate::error::SendError;
 use crate::protocol::handshake::client::Agreed;
 use crate::protocol::http::ResponseHead;
-use crate::protocol::message::Message;
+use crate::protocol::message::{CowMessage, Message};
 use crate::worker::peer::Peer;
 
 type RetryHook = Arc<dyn Fn(&Outage) -> bool + Send + Sync>;
@@ -207,7 +207,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// The message comes back if the connection has ended; the hook is then called again on the next one.
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError<Message>> {
+    pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
         self.peer.send(message)
     }
 
