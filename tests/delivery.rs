@@ -85,7 +85,7 @@ fn events_are_lent() {
     let large = vec![7; 300_000];
     let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
     let client = thread::spawn({
-        let (addr, large) = (server.local_addr(), large.clone());
+        let addr = server.local_addr();
         move || {
             let mut client = Client::open(addr);
             client

@@ -50,11 +50,12 @@ impl<D: Delivery> Worker<D> {
                 } else {
                     registry.register(&mut stream, key.token(), interests)
                 };
-                let ledger = Ledger::new(addr, subprotocol);
+                let ledger = Ledger::new(addr);
                 let peer = if D::HANDLES {
-                    Some(Peer::new(Shared::new(context.home.clone(), key, &connection, ledger, 0)))
+                    let record = (ledger, subprotocol);
+                    Some(Peer::new(Shared::new(context.home.clone(), key, &connection, record, 0)))
                 } else {
-                    context.keep_ledger(key.index, ledger);
+                    context.keep_record(key.index, ledger, subprotocol);
                     None
                 };
                 let core = Core {

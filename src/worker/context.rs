@@ -33,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) broadcasts: Vec<SharedFrame>,
     /// The ledgers of connections without a handle, each at its connection's index.
     pub(crate) ledgers: Vec<Ledger>,
+    /// The subprotocols of connections without a handle that agreed on one, by index.
+    pub(crate) subprotocols: HashMap<u32, Arc<String>>,
     /// The connection at hand.
     pub(crate) key: Key,
     /// What its handle shows of the bytes that wait for its socket.
@@ -59,8 +61,11 @@ impl Context {
         u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Keeps the ledger of the connection at `index`, which has no handle.
-    pub(crate) fn keep_ledger(&mut self, index: u32, ledger: Ledger) {
+    /// Keeps what is on record about the connection at `index`, which has no handle.
+    pub(crate) fn keep_record(&mut self, index: u32, ledger: Ledger, subprotocol: Option<Arc<String>>) {
+        if let Some(subprotocol) = subprotocol {
+            self.subprotocols.insert(index, subprotocol);
+        }
         let index = index as usize;
         if self.ledgers.len() <= index {
             self.ledgers.resize_with(index + 1, Ledger::default);
@@ -68,9 +73,10 @@ impl Context {
         self.ledgers[index] = ledger;
     }
 
-    /// Takes the ledger of the connection at `index`, if it is kept here.
-    pub(crate) fn take_ledger(&mut self, index: u32) -> Ledger {
-        self.ledgers.get_mut(index as usize).map(std::mem::take).unwrap_or_default()
+    /// Takes what is on record about the connection at `index`, if it is kept here.
+    pub(crate) fn take_record(&mut self, index: u32) -> (Ledger, Option<Arc<String>>) {
+        let ledger = self.ledgers.get_mut(index as usize).map(std::mem::take).unwrap_or_default();
+        (ledger, self.subprotocols.remove(&index))
     }
 
     /// Sends a frame to every connection of every worker.

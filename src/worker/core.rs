@@ -75,6 +75,14 @@ impl Core {
         }
     }
 
+    /// The subprotocol that the connection, which is the one at hand, agreed on.
+    pub(crate) fn subprotocol<'a>(&'a self, context: &'a Context) -> Option<&'a str> {
+        match &self.peer {
+            Some(peer) => peer.subprotocol(),
+            None => context.subprotocols.get(&context.key.index).map(|name| name.as_str()),
+        }
+    }
+
     /// Bytes that wait to be written, those of this turn included.
     pub(crate) fn queued(&self, context: &Context) -> usize {
         self.endpoint.backlog() + context.output.len()
@@ -172,9 +180,9 @@ impl Core {
     /// The handle, made when it is first asked for.
     pub(crate) fn peer(&mut self, context: &mut Context) -> Peer {
         let peer = self.peer.get_or_insert_with(|| {
-            let ledger = context.take_ledger(context.key.index);
+            let record = context.take_record(context.key.index);
             let (home, connection) = (context.home.clone(), &self.endpoint.connection);
-            Peer::new(Shared::new(home, context.key, connection, ledger, context.shown_backlog))
+            Peer::new(Shared::new(home, context.key, connection, record, context.shown_backlog))
         });
         peer.clone()
     }

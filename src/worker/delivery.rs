@@ -146,7 +146,7 @@ impl Socket<'_> {
     /// The subprotocol that was agreed on.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.core.ledger(self.context).subprotocol()
+        self.core.subprotocol(self.context)
     }
 
     /// What has gone through the connection.

@@ -1,7 +1,6 @@
 //! What is on record about a connection: who its peer is, and what has gone through.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use crate::worker::address::Address;
 use crate::worker::stats::Counters;
@@ -12,12 +11,11 @@ use crate::worker::stats::Counters;
 pub(crate) struct Ledger {
     pub(crate) counters: Counters,
     addr: Address,
-    subprotocol: Option<Arc<String>>,
 }
 
 impl Ledger {
-    pub(crate) fn new(addr: SocketAddr, subprotocol: Option<Arc<String>>) -> Ledger {
-        Ledger { counters: Counters::default(), addr: addr.into(), subprotocol }
+    pub(crate) fn new(addr: SocketAddr) -> Ledger {
+        Ledger { counters: Counters::default(), addr: addr.into() }
     }
 
     /// Looks at what every turn counts in, so that it is at hand.
@@ -27,9 +25,5 @@ impl Ledger {
 
     pub(crate) fn addr(&self) -> SocketAddr {
         (&self.addr).into()
-    }
-
-    pub(crate) fn subprotocol(&self) -> Option<&str> {
-        self.subprotocol.as_ref().map(|name| name.as_str())
     }
 }

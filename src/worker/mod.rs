@@ -151,6 +151,7 @@ impl<D: Delivery> Worker<D> {
             tick: 0,
             broadcasts: Vec::new(),
             ledgers: Vec::new(),
+            subprotocols: HashMap::new(),
             key: Key { index: u32::MAX, generation: 0 },
             shown_backlog: 0,
             tally: Tally::default(),
@@ -379,7 +380,7 @@ impl<D: Delivery> Worker<D> {
         self.deadlines.cancel(key.index);
         let Some(Conn { core, app }) = self.slots.remove(key) else { return };
         let addr = core.ledger(&self.context).addr();
-        drop(self.context.take_ledger(key.index));
+        drop(self.context.take_record(key.index));
         if !self.context.farewells.is_empty() {
             self.context.farewells.remove(&key);
         }

@@ -255,7 +255,7 @@ impl Peer {
     /// The subprotocol that was agreed on.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.shared.ledger.subprotocol()
+        self.shared.subprotocol()
     }
 
     /// Whether messages may still be sent.

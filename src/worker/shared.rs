@@ -28,6 +28,8 @@ pub(crate) struct Shared {
 struct Extra {
     /// The application's.
     data: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// Where one was agreed on.
+    subprotocol: Option<Arc<String>>,
     /// Where permessage-deflate was negotiated.
     #[cfg(feature = "deflate")]
     deflate: Option<SharedDeflate>,
@@ -35,8 +37,14 @@ struct Extra {
 
 impl Shared {
     /// For a connection of which `backlog` bytes wait for its socket.
-    pub(crate) fn new(home: Arc<Home>, key: Key, connection: &Connection, ledger: Ledger, backlog: usize) -> Shared {
-        let extra = extra_for(connection).map_or_else(OnceLock::new, OnceLock::from);
+    pub(crate) fn new(
+        home: Arc<Home>,
+        key: Key,
+        connection: &Connection,
+        (ledger, subprotocol): (Ledger, Option<Arc<String>>),
+        backlog: usize,
+    ) -> Shared {
+        let extra = extra_for(connection, subprotocol).map_or_else(OnceLock::new, OnceLock::from);
         Shared { home, key, level: Level::new(backlog), ledger, extra }
     }
 
@@ -47,6 +55,11 @@ impl Shared {
 
     pub(crate) fn stats(&self) -> Stats {
         self.ledger.counters.stats(self.level.bytes(), self.deflate_stats())
+    }
+
+    /// The subprotocol that was agreed on.
+    pub(crate) fn subprotocol(&self) -> Option<&str> {
+        self.extra.get()?.subprotocol.as_ref().map(|name| name.as_str())
     }
 
     /// What the application keeps here.
@@ -85,14 +98,15 @@ impl Shared {
 }
 
 #[cfg(feature = "deflate")]
-fn extra_for(connection: &Connection) -> Option<Box<Extra>> {
+fn extra_for(connection: &Connection, subprotocol: Option<Arc<String>>) -> Option<Box<Extra>> {
     let deflate = connection.deflate_stats().map(|_| SharedDeflate::default());
-    deflate.is_some().then(|| Box::new(Extra { deflate, ..Extra::default() }))
+    let is_needed = deflate.is_some() || subprotocol.is_some();
+    is_needed.then(|| Box::new(Extra { deflate, subprotocol, ..Extra::default() }))
 }
 
 #[cfg(not(feature = "deflate"))]
-fn extra_for(_: &Connection) -> Option<Box<Extra>> {
-    None
+fn extra_for(_: &Connection, subprotocol: Option<Arc<String>>) -> Option<Box<Extra>> {
+    subprotocol.is_some().then(|| Box::new(Extra { subprotocol, ..Extra::default() }))
 }
 
 impl Shared {
@@ -145,10 +159,10 @@ mod tests {
         let with_events = size_of::<Option<Conn<Channelled>>>();
         assert!(with_handler <= 80 + DEFLATE + NOTE, "{with_handler}");
         assert!(with_events <= 88 + DEFLATE + NOTE, "{with_events}");
-        assert!(size_of::<Ledger>() <= 64, "{}", size_of::<Ledger>());
+        assert!(size_of::<Ledger>() <= 56, "{}", size_of::<Ledger>());
         assert!(size_of::<Shared>() <= 104, "{}", size_of::<Shared>());
         let (handler, events) = (with_handler + size_of::<Ledger>(), with_events + size_of::<Shared>() + ARC);
-        assert!(handler + PLACE <= 160 + DEFLATE + NOTE, "{handler}");
+        assert!(handler + PLACE <= 152 + DEFLATE + NOTE, "{handler}");
         assert!(events + PLACE <= 232 + DEFLATE + NOTE, "{events}");
     }
 }
