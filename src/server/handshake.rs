@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use mio::Interest;
+
 use crate::protocol::deflate::{Agreement, Choice};
 use crate::protocol::handshake::server::{self, Parsed};
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy};
@@ -55,8 +57,8 @@ pub(super) struct Handshake<C> {
     pub(super) ending: bool,
     /// It counts towards the limits on connections.
     pub(super) admitted: bool,
-    /// The poll reports on it.
-    pub(super) watched: bool,
+    /// What the poll reports on, if it knows the socket.
+    pub(super) watched: Option<Interest>,
 }
 
 /// How far it has come.
@@ -133,13 +135,21 @@ impl<C> Handshake<C> {
             wants_body: true,
             ending: false,
             admitted,
-            watched: false,
+            watched: None,
         }
     }
 
     /// The bytes that arrived behind the head: the first frames.
     pub(super) fn take_leftover(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.buffer)
+    }
+
+    /// What the poll should report on. The socket has room for an answer, which is no news before one is stuck.
+    pub(super) fn interests(&self) -> Interest {
+        match self.state {
+            State::Writing { .. } => Interest::READABLE | Interest::WRITABLE,
+            _ => Interest::READABLE,
+        }
     }
 
     /// The socket has something to read, or its end.

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 use crate::config::Config;
 use crate::protocol::handshake::Accept;
@@ -107,6 +108,8 @@ impl<C: Send + 'static> Reactor<C> {
     pub(super) fn new(parts: Parts<C>, registry: Registry, wake: Wake) -> io::Result<Reactor<C>> {
         let Parts { mut listener, rules, config, admit, admission, outlets } = parts;
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        // Small messages would wait for each other's acknowledgements otherwise.
+        SockRef::from(&listener).set_tcp_nodelay(true)?;
         let (sender, asks) = crossbeam_channel::unbounded();
         Ok(Reactor {
             registry,
@@ -179,8 +182,10 @@ impl<C: Send + 'static> Reactor<C> {
     }
 
     fn accepted(&mut self, stream: TcpStream, addr: SocketAddr, now: Instant) {
-        // Small messages would wait for each other's acknowledgements otherwise. An error shows in the first write.
-        let _ = stream.set_nodelay(true);
+        // On Linux it has that from its listener. An error shows in the first write.
+        if cfg!(not(target_os = "linux")) {
+            let _ = stream.set_nodelay(true);
+        }
         let stream = Stream::Tcp(stream);
         if self.stopping.is_none() && self.admission.admit(addr.ip()) {
             let handshake = Handshake::new(stream, addr, &self.rules.limits, true);
@@ -203,12 +208,12 @@ impl<C: Send + 'static> Reactor<C> {
     /// Lets the poll report on a handshake that is not done yet, and sets its deadline.
     fn watch(&mut self, key: Key, timeout: Duration, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
-        let interests = Interest::READABLE | Interest::WRITABLE;
+        let interests = handshake.interests();
         if let Err(error) = self.registry.register(&mut handshake.stream, token(key), interests) {
             log::error!("a connection could not be registered: {error}");
             return self.remove(key);
         }
-        handshake.watched = true;
+        handshake.watched = Some(interests);
         // A refusal has set its own.
         if !handshake.ending {
             let at = self.deadlines.tick(now) + Deadlines::ticks(timeout);
@@ -319,8 +324,23 @@ impl<C: Send + 'static> Reactor<C> {
                 let at = self.deadlines.tick(now) + Deadlines::ticks(self.config.close_timeout);
                 self.deadlines.schedule(key.index, at);
             }
-            State::Reading | State::Deciding(_) | State::Writing { .. } | State::Draining { .. } => {}
+            State::Writing { .. } => self.await_room(key),
+            State::Reading | State::Deciding(_) | State::Draining { .. } => {}
         }
+    }
+
+    /// An answer is stuck: lets the poll report when there is room for the rest, if it knows the socket by now.
+    fn await_room(&mut self, key: Key) {
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        let interests = handshake.interests();
+        if handshake.watched.is_none_or(|before| before == interests) {
+            return;
+        }
+        if let Err(error) = self.registry.reregister(&mut handshake.stream, token(key), interests) {
+            log::error!("a connection could not be registered anew: {error}");
+            return self.remove(key);
+        }
+        handshake.watched = Some(interests);
     }
 
     /// Gives an established connection to the worker with the fewest.
@@ -330,7 +350,7 @@ impl<C: Send + 'static> Reactor<C> {
         self.deadlines.cancel(key.index);
         let Some(mut handshake) = self.handshakes.remove(key) else { return };
         // In the worker's own poll it stays, and gets another token.
-        let leaves = handshake.watched && !self.hosted;
+        let leaves = handshake.watched.is_some() && !self.hosted;
         let freed = if leaves { self.registry.deregister(&mut handshake.stream) } else { Ok(()) };
         let outlet = self.outlets.iter_mut().min_by_key(|outlet| outlet.inbox.load.load(Ordering::Relaxed));
         let (Some(outlet), Ok(())) = (outlet, freed) else {
@@ -338,7 +358,7 @@ impl<C: Send + 'static> Reactor<C> {
             return;
         };
         let leftover = handshake.take_leftover();
-        let watched = handshake.watched && self.hosted;
+        let watched = handshake.watched.is_some() && self.hosted;
         let Handshake { stream, addr, .. } = handshake;
         let Established { subprotocol, agreement, app } = *established;
         let adoption = Adoption { stream, watched, addr, subprotocol, agreement, leftover, app };

@@ -110,7 +110,10 @@ impl HeadScanner {
     /// Returns the length of the head once its end has been received; after that, and after a refusal, the scanner has
     /// done its work.
     pub fn scan(&mut self, received: &[u8]) -> Result<Option<usize>, HeadError> {
-        for (offset, &byte) in received.iter().enumerate().skip(self.scanned) {
+        loop {
+            self.skip_plain(received);
+            let offset = self.scanned;
+            let Some(&byte) = received.get(offset) else { return Ok(None) };
             self.scanned = self.scanned.saturating_add(1);
             if offset >= self.limits.max_head_size {
                 return Err(HeadError::TooLarge);
@@ -134,7 +137,23 @@ impl HeadScanner {
             }
             self.previous = byte;
         }
-        Ok(None)
+    }
+
+    /// Passes over what can be neither wrong nor the end of a line, as far as the limits go.
+    fn skip_plain(&mut self, received: &[u8]) {
+        if self.previous == b'\r' {
+            return;
+        }
+        let in_head = self.limits.max_head_size.saturating_sub(self.scanned);
+        let in_line =
+            if self.lines == 0 { self.max_request_line().saturating_sub(self.line_length) } else { usize::MAX };
+        let rest = received.get(self.scanned..).unwrap_or_default();
+        let plain = plain_prefix(rest).min(in_head).min(in_line);
+        if let Some(&last) = plain.checked_sub(1).and_then(|last| rest.get(last)) {
+            self.previous = last;
+            self.scanned = self.scanned.saturating_add(plain);
+            self.line_length = self.line_length.saturating_add(plain);
+        }
     }
 
     /// How many bytes the scanner has looked at, in all calls together.
@@ -169,6 +188,17 @@ impl HeadScanner {
     fn max_request_line(&self) -> usize {
         self.limits.max_target_size.saturating_add(METHOD_AND_VERSION)
     }
+}
+
+/// How many bytes in front are no control characters.
+fn plain_prefix(bytes: &[u8]) -> usize {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | 0x80..);
+    let (chunks, _) = bytes.as_chunks::<16>();
+    // Without an early exit, so that it is a vector instruction or two.
+    let whole = chunks.iter().take_while(|chunk| chunk.iter().fold(true, |all, byte| all & is_plain(byte))).count();
+    let start = whole.saturating_mul(16);
+    let rest = bytes.get(start..).unwrap_or_default();
+    start.saturating_add(rest.iter().take_while(|byte| is_plain(byte)).count())
 }
 
 /// Room in the request line for the method, two spaces, the version and CRLF. A target that only fits because its
