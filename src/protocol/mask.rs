@@ -1,19 +1,38 @@
 //! Masking of payload data, in place (RFC 6455 5.3).
 
+use fearless_simd::{Level, dispatch};
+
 /// A masking key: 32 bits chosen at random for each frame that a client sends.
 pub type MaskingKey = [u8; 4];
 
+/// Shorter payloads are not worth asking what the processor can do.
+const MIN_WIDE_SIZE: usize = 512;
+
 /// XORs `payload` with `key`, repeated; applying it twice gives the bytes back.
-///
-/// The loops over fixed-size chunks are what the compiler turns into vector instructions.
 ///
 /// ```
 /// let mut payload = *b"\x7f\x9f\x4d\x51\x58"; // RFC 6455 5.7, a masked "Hello"
 /// threadbare::protocol::mask::apply(&mut payload, [0x37, 0xfa, 0x21, 0x3d]);
 /// assert_eq!(&payload, b"Hello");
 /// ```
+#[inline]
 pub fn apply(payload: &mut [u8], key: MaskingKey) {
+    if payload.len() < MIN_WIDE_SIZE { xor(payload, key) } else { xor_wide(payload, key) }
+}
+
+/// The same loops, compiled for wider vectors than every processor of the target has.
+#[inline(never)]
+fn xor_wide(payload: &mut [u8], key: MaskingKey) {
+    dispatch!(Level::new(), _ => xor(payload, key));
+}
+
+/// The loops over fixed-size chunks are what the compiler turns into vector instructions.
+#[inline(always)]
+fn xor(payload: &mut [u8], key: MaskingKey) {
     let word = u32::from_ne_bytes(key);
+    if payload.len() < 8 {
+        return xor_short(payload, word);
+    }
     let double = (u64::from(word) << 32) | u64::from(word);
     let (chunks, rest) = payload.as_chunks_mut::<32>();
     for chunk in chunks {
@@ -26,11 +45,22 @@ pub fn apply(payload: &mut [u8], key: MaskingKey) {
     for chunk in chunks {
         *chunk = (u64::from_ne_bytes(*chunk) ^ double).to_ne_bytes();
     }
-    let (chunks, rest) = rest.as_chunks_mut::<4>();
-    for chunk in chunks {
-        *chunk = (u32::from_ne_bytes(*chunk) ^ word).to_ne_bytes();
-    }
-    for (byte, key) in rest.iter_mut().zip(key) {
+    xor_short(rest, word);
+}
+
+/// Fewer than eight bytes.
+#[inline(always)]
+fn xor_short(payload: &mut [u8], word: u32) {
+    let rest = match payload.split_at_mut_checked(4) {
+        Some((first, rest)) => {
+            if let [chunk] = first.as_chunks_mut::<4>().0 {
+                *chunk = (u32::from_ne_bytes(*chunk) ^ word).to_ne_bytes();
+            }
+            rest
+        }
+        None => payload,
+    };
+    for (byte, key) in rest.iter_mut().zip(word.to_ne_bytes()) {
         *byte ^= key;
     }
 }
