@@ -100,34 +100,26 @@ impl Peer {
         message: impl Into<CowMessage<'a>>,
         compression: Compression,
     ) -> Result<(), SendError<Message>> {
-        let message = message.into();
-        if self.send_small(message.as_message(), compression) {
-            return Ok(());
-        }
-        self.send_any(message.into_message(), compression)
-    }
-
-    /// Sends a message that is not small, or to a connection that is behind or gone.
-    fn send_any(&self, message: Message, compression: Compression) -> Result<(), SendError<Message>> {
-        let deadline = match self.shared.home.config.slow_consumer {
+        let deadline = || match self.shared.home.config.slow_consumer {
             SlowConsumer::Block if !ON_WORKER.get() => None,
             _ => Some(Instant::now()),
         };
-        match self.push(message, deadline, compression) {
-            Ok(()) => Ok(()),
-            Err((message, Refusal::Disconnected)) => Err(SendError::Disconnected(message)),
-            Err((message, Refusal::Invalid)) => Err(SendError::Invalid(message)),
-            Err((message, Refusal::Full)) => match self.shared.home.config.slow_consumer {
-                SlowConsumer::Block | SlowConsumer::Refuse => Err(SendError::Full(message)),
-                SlowConsumer::Drop => {
-                    self.shared.ledger.counters.add_dropped(1);
-                    Ok(())
-                }
-                SlowConsumer::Disconnect => {
-                    let _ = self.close(CloseCode::POLICY_VIOLATION, "reads too slowly");
-                    Err(SendError::Disconnected(message))
-                }
-            },
+        self.offer(message.into(), deadline, compression).or_else(|(message, refusal)| self.refused(message, refusal))
+    }
+
+    /// What the policy for slow readers makes of a message that was not taken.
+    #[cold]
+    fn refused(&self, message: Message, refusal: Refusal) -> Result<(), SendError<Message>> {
+        match (refusal, self.shared.home.config.slow_consumer) {
+            (Refusal::Full, SlowConsumer::Drop) => {
+                self.shared.ledger.counters.add_dropped(1);
+                Ok(())
+            }
+            (Refusal::Full, SlowConsumer::Disconnect) => {
+                let _ = self.close(CloseCode::POLICY_VIOLATION, "reads too slowly");
+                Err(SendError::Disconnected(message))
+            }
+            _ => Err((message, refusal).into()),
         }
     }
 
@@ -137,7 +129,7 @@ impl Peer {
     /// The message comes back if the queue is full, the connection is closed or closing, or the message is a control
     /// frame that may not be sent.
     pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
-        Ok(self.push(message.into().into_message(), Some(Instant::now()), Compression::Auto)?)
+        Ok(self.offer(message.into(), || Some(Instant::now()), Compression::Auto)?)
     }
 
     /// Sends a message, waiting up to `timeout` for room in the connection's queue. On a worker's thread it does not
@@ -150,7 +142,7 @@ impl Peer {
         message: impl Into<CowMessage<'a>>,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<Message>> {
-        Ok(self.push(message.into().into_message(), deadline_of(timeout), Compression::Auto)?)
+        Ok(self.offer(message.into(), || deadline_of(timeout), Compression::Auto)?)
     }
 
     /// Sends a message that was encoded before. A full queue is treated as by [`send`](Peer::send).
@@ -316,6 +308,20 @@ impl Peer {
             }
         }
         true
+    }
+
+    /// Sends a message: in the common case as it is, else from memory of its own and waiting until `deadline`.
+    #[inline]
+    fn offer(
+        &self,
+        message: CowMessage<'_>,
+        deadline: impl FnOnce() -> Option<Instant>,
+        compression: Compression,
+    ) -> Result<(), (Message, Refusal)> {
+        if self.send_small(message.as_message(), compression) {
+            return Ok(());
+        }
+        self.push(message.into_message(), deadline(), compression)
     }
 
     fn push(
