@@ -53,9 +53,19 @@ impl Input {
         self.start == self.end
     }
 
+    /// Where in the whole buffer the bytes begin that are not decoded.
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+
     /// The whole buffer, for what was lent from it.
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The whole buffer, where what is decoded may be written over.
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.bytes
     }
 
     /// Takes what is not decoded out, into a buffer of its own.

@@ -106,7 +106,7 @@ impl<S: Read + Write> Endpoint<S> {
     }
 
     /// Writes what `output` gathered; what the socket does not take is queued.
-    pub(crate) fn flush(&mut self, output: &mut Output, input: &[u8]) -> io::Result<usize> {
+    pub(crate) fn flush(&mut self, output: &mut Output, input: &mut [u8]) -> io::Result<usize> {
         output.flush(&mut self.stream, &mut self.outbox, input)
     }
 

@@ -34,6 +34,10 @@ pub(crate) struct Output {
     /// The addresses of the buffer being decoded, and of the message being delivered.
     input: Range<usize>,
     assembled: Range<usize>,
+    /// Where in the buffer being decoded the first frame begins.
+    first_frame: usize,
+    /// A header that is to be written into that buffer, in front of its payload, and where.
+    header: Option<(FrameHeader, usize)>,
     pub(crate) pool: BufferPool,
     keys: MaskingKeys,
 }
@@ -81,8 +85,11 @@ impl Output {
     fn push_any_frame(&mut self, role: Role, opcode: Opcode, payload: &[u8]) {
         match self.key(role) {
             None => {
-                FrameHeader::new(opcode, payload.len() as u64, None).encode(&mut self.cork);
-                self.push_payload(payload);
+                let header = FrameHeader::new(opcode, payload.len() as u64, None);
+                if !self.push_behind_own_header(header, payload) {
+                    header.encode(&mut self.cork);
+                    self.push_payload(payload);
+                }
             }
             // What is masked is a copy.
             key => frame::encode(&mut self.cork, opcode, payload, key),
@@ -95,14 +102,42 @@ impl Output {
         frame::encode_compressed(&mut self.cork, opcode, payload, key);
     }
 
-    /// Says that `input` stays as it is until the flush, so that large payloads in it need no copy.
-    pub(crate) fn lend_input(&mut self, input: &[u8]) {
+    /// Says that `input` stays as it is until the flush, so that large payloads in it need no copy, until
+    /// [`end_loan`](Output::end_loan). Its first frame begins at `first_frame`.
+    pub(crate) fn lend_input(&mut self, input: &[u8], first_frame: usize) {
         self.input = addresses(input);
+        self.first_frame = first_frame;
+    }
+
+    /// Says that nothing more is pushed from what was lent: others may soon have that memory.
+    pub(crate) fn end_loan(&mut self) {
+        self.input = 0..0;
     }
 
     /// Says that `message` comes to [`settle`](Output::settle), so that it can be moved rather than copied.
     pub(crate) fn lend_assembled(&mut self, message: &Assembled) {
         self.assembled = addresses(message.as_bytes());
+    }
+
+    /// Appends a server's frame whose payload is that of the first frame in the input. Its header takes the place of the
+    /// received one's, which is decoded and longer, so that one piece leaves; `false` if it is another payload.
+    fn push_behind_own_header(&mut self, header: FrameHeader, payload: &[u8]) -> bool {
+        if payload.len() < MIN_LENT_SIZE || self.header.is_some() {
+            return false;
+        }
+        // What a client sends is masked (RFC 6455 5.1) and its length has the shortest form (5.2): at this distance no
+        // other payload of this length can lie.
+        let received = FrameHeader { mask: Some([0; 4]), ..header };
+        let start = self.first_frame + received.size();
+        match within(&addresses(payload), &self.input) {
+            Some(range) if range.start == start => {
+                let front = start - header.size();
+                self.header = Some((header, front));
+                self.push_segment(Segment::Input(front..range.end));
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Appends payload behind its header, which is in the cork.
@@ -185,8 +220,14 @@ impl Output {
         &mut self,
         stream: &mut impl Write,
         outbox: &mut Option<Box<Outbox>>,
-        input: &[u8],
+        input: &mut [u8],
     ) -> io::Result<usize> {
+        if let Some((header, start)) = self.header.take() {
+            let end = self.cork.len();
+            header.encode(&mut self.cork);
+            input[start..][..header.size()].copy_from_slice(&self.cork[end..]);
+            self.cork.truncate(end);
+        }
         let mut written = 0;
         let mut result = Ok(());
         // A connection with bytes in its outbox has a full socket: it reports when there is room.
@@ -273,6 +314,7 @@ impl Output {
         }
         (self.corked, self.len) = (0, 0);
         self.assembled = 0..0;
+        self.header = None;
     }
 }
 
@@ -314,10 +356,12 @@ mod tests {
         got: Vec<u8>,
         room: usize,
         total: usize,
+        writes: usize,
     }
 
     impl Write for Narrow {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.writes += 1;
             let size = bytes.len().min(self.room).min(self.total - self.got.len());
             self.got.extend_from_slice(&bytes[..size]);
             if size == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(size) }
@@ -330,7 +374,7 @@ mod tests {
 
     fn fill(output: &mut Output, input: &[u8], message: Assembled) -> Vec<u8> {
         let mut expected = Vec::new();
-        output.lend_input(input);
+        output.lend_input(input, 0);
         output.cork().extend_from_slice(b"one");
         output.push_payload(&input[5..20_000]);
         output.cork().extend_from_slice(b"two");
@@ -351,26 +395,94 @@ mod tests {
 
     #[test]
     fn whole_frames_reach_the_peer_wherever_the_socket_fills() {
-        let input: Vec<u8> = (0..65_536_u32).map(|n| (n / 7) as u8).collect();
-        let message = || Assembled { buffer: input.iter().rev().copied().collect(), filled: 40_000, is_text: false };
+        let mut input: Vec<u8> = (0..65_536_u32).map(|n| (n / 7) as u8).collect();
+        let reversed: Vec<u8> = input.iter().rev().copied().collect();
+        let message = || Assembled { buffer: reversed.clone(), filled: 40_000, is_text: false };
         let mut probe = Output::default();
         let len = fill(&mut probe, &input, message()).len();
         for total in (0..len).step_by(997).chain([len - 1, len]) {
             let mut output = Output::default();
             let expected = fill(&mut output, &input, message());
-            let mut stream = Narrow { got: Vec::new(), room: 10_000, total };
+            let mut stream = Narrow { got: Vec::new(), room: 10_000, total, writes: 0 };
             let mut outbox = None;
-            output.flush(&mut stream, &mut outbox, &input).expect("no error");
+            output.flush(&mut stream, &mut outbox, &mut input).expect("no error");
             assert_eq!(output.len(), 0);
             output.cork().extend_from_slice(b"later");
             stream.total = usize::MAX;
-            output.flush(&mut stream, &mut outbox, &input).expect("no error");
+            output.flush(&mut stream, &mut outbox, &mut input).expect("no error");
             while let Some(waiting) = outbox.as_mut().filter(|waiting| waiting.len() > 0) {
                 waiting.write_to(&mut stream, &mut output.pool).1.expect("no error");
             }
             let (before, after) = stream.got.split_at(expected.len());
             assert!(before == expected && after == b"later", "filled after {total}");
         }
+    }
+
+    /// A frame whose payload has `size` bytes lies `before` bytes into the input, and pieces of it are sent back, of
+    /// which the socket takes `total` bytes at first: how many writes that took.
+    fn writes(before: usize, size: usize, pieces: &[(Opcode, Range<usize>)], total: usize) -> usize {
+        let payload: Vec<u8> = (0..size).map(|n| (n / 3) as u8).collect();
+        let mut input = vec![0xEE; before];
+        frame::encode(&mut input, Opcode::Binary, &payload, Some([0; 4]));
+        let payload_start = input.len() - size;
+        let (mut output, mut expected) = (Output::default(), Vec::new());
+        output.lend_input(&input, before);
+        for (opcode, piece) in pieces {
+            output.push_frame(Role::Server, *opcode, &input[payload_start..][piece.clone()]);
+            frame::encode(&mut expected, *opcode, &payload[piece.clone()], None);
+        }
+        output.end_loan();
+        assert_eq!(output.len(), expected.len());
+        let mut stream = Narrow { got: Vec::new(), room: usize::MAX, total, writes: 0 };
+        let mut outbox = None;
+        output.flush(&mut stream, &mut outbox, &mut input).expect("no error");
+        let writes = stream.writes;
+        stream.total = usize::MAX;
+        while let Some(waiting) = outbox.as_mut().filter(|waiting| waiting.len() > 0) {
+            waiting.write_to(&mut stream, &mut output.pool).1.expect("no error");
+        }
+        assert!(stream.got == expected, "{pieces:?} of {size} behind {before}, full after {total}");
+        writes
+    }
+
+    #[test]
+    fn the_echo_of_a_large_frame_leaves_in_one_piece() {
+        for size in [MIN_LENT_SIZE, 65_535, 65_536, 100_000] {
+            for before in [0, 1, 14, 100] {
+                for total in [3, 10, 11, 5_000, usize::MAX] {
+                    assert_eq!(writes(before, size, &[(Opcode::Text, 0..size)], total), 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_echo_of_the_first_frame_is_sent_as_it_is() {
+        let whole = |size| (Opcode::Binary, 0..size);
+        for (size, pieces) in [
+            (20_000, vec![whole(20_000), (Opcode::Text, 0..20_000)]),
+            (20_000, vec![(Opcode::Text, 0..3), whole(20_000)]),
+            (90_000, vec![(Opcode::Text, 6..70_000), (Opcode::Text, 6..30_000), whole(90_000), whole(90_000)]),
+            (90_000, vec![(Opcode::Text, 0..70_000), (Opcode::Text, 0..30_000), (Opcode::Text, 10..90_000)]),
+            (90_000, vec![(Opcode::Text, 10..90_000), (Opcode::Text, 0..30_000), (Opcode::Text, 0..70_000)]),
+        ] {
+            for total in [3, 5_000, 30_000, usize::MAX] {
+                writes(0, size, &pieces, total);
+            }
+        }
+    }
+
+    #[test]
+    fn what_lies_where_something_was_lent_before_is_copied() {
+        let mut buffer = vec![7; 40_000];
+        let mut output = Output::default();
+        output.lend_input(&buffer, 0);
+        output.end_loan();
+        output.push_frame(Role::Server, Opcode::Binary, &buffer);
+        buffer.fill(0);
+        let mut stream = Narrow { got: Vec::new(), room: usize::MAX, total: usize::MAX, writes: 0 };
+        output.flush(&mut stream, &mut None, &mut []).expect("no error");
+        assert!(stream.got.ends_with(&[7; 40_000]));
     }
 
     #[test]
@@ -386,7 +498,7 @@ mod tests {
         }
         let mut output = Output::default();
         output.cork().push(1);
-        let error = output.flush(&mut Zero, &mut None, &[]).unwrap_err();
+        let error = output.flush(&mut Zero, &mut None, &mut []).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WriteZero);
     }
 }

@@ -89,7 +89,7 @@ impl<D: Delivery> Worker<D> {
                 turn.open(opening);
                 if shutting_down {
                     turn.core.start_close(turn.context, Some(&going_away()));
-                    turn.flush(&[]);
+                    turn.flush(&mut []);
                 }
                 turn.advance(input);
             });

@@ -90,7 +90,7 @@ impl<D: Delivery> Worker<D> {
                     turn.carry_out(&mut queue.commands[at as usize], &queue.bytes);
                     at = mail.next[at as usize];
                 }
-                turn.flush(&[]);
+                turn.flush(&mut []);
             });
         }
     }
@@ -108,7 +108,7 @@ impl<D: Delivery> Worker<D> {
                 self.for_each(|turn| {
                     if turn.app.as_ref().is_some_and(|app| turn.delivery.is_orphaned(app)) {
                         turn.core.start_close(turn.context, Some(&going_away()));
-                        turn.flush(&[]);
+                        turn.flush(&mut []);
                     }
                 });
             }
@@ -133,10 +133,10 @@ impl<D: Delivery> Worker<D> {
                 for frame in &frames {
                     turn.core.send_shared(turn.context, frame);
                 }
-                turn.flush(&[]);
+                turn.flush(&mut []);
             } else if policy == SlowConsumer::Disconnect {
                 turn.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
-                turn.flush(&[]);
+                turn.flush(&mut []);
             } else {
                 turn.core.ledger(turn.context).counters.add_dropped(count);
             }

@@ -407,7 +407,7 @@ impl<D: Delivery> Worker<D> {
         self.adopt();
         self.for_each(|turn| {
             turn.core.start_close(turn.context, Some(&going_away()));
-            turn.flush(&[]);
+            turn.flush(&mut []);
         });
     }
 

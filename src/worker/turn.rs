@@ -47,7 +47,7 @@ impl<D: Delivery> Turn<'_, D> {
         if let Some(app) = app {
             delivery.open(app, &mut socket, opening);
         }
-        self.flush(&[]);
+        self.flush(&mut []);
     }
 
     /// Reads and decodes until the socket is empty, the turn is over, or something must be waited for.
@@ -56,7 +56,7 @@ impl<D: Delivery> Turn<'_, D> {
         loop {
             if let Some(mut carry) = self.core.endpoint.take_carry() {
                 let done = self.decode(&mut carry);
-                self.flush(carry.as_slice());
+                self.flush(carry.as_mut_slice());
                 if !done {
                     self.core.endpoint.keep_carry(carry);
                     // The output may have stood above its mark only until it was written.
@@ -104,7 +104,7 @@ impl<D: Delivery> Turn<'_, D> {
                 if !done {
                     self.core.endpoint.keep_carry(Box::new(input.take_rest()));
                 }
-                self.flush(input.as_slice());
+                self.flush(input.as_mut_slice());
             }
             Arrival::Nothing => self.core.readable = false,
             Arrival::End => self.end_of_stream(),
@@ -114,7 +114,14 @@ impl<D: Delivery> Turn<'_, D> {
 
     /// Decodes and delivers what `input` holds; `false` if the connection must stop before its end.
     fn decode(&mut self, input: &mut Input) -> bool {
-        self.context.output.lend_input(input.as_slice());
+        self.context.output.lend_input(input.as_slice(), input.start());
+        let done = self.decode_lent(input);
+        self.context.output.end_loan();
+        done
+    }
+
+    #[inline(always)]
+    fn decode_lent(&mut self, input: &mut Input) -> bool {
         let mut frames = 0;
         let mut inflated = 0;
         while !input.is_empty() {
@@ -297,7 +304,7 @@ impl<D: Delivery> Turn<'_, D> {
     }
 
     /// Writes what the turn produced. `input` is the buffer that was decoded.
-    pub(crate) fn flush(&mut self, input: &[u8]) {
+    pub(crate) fn flush(&mut self, input: &mut [u8]) {
         if self.context.output.len() > 0 {
             match self.core.endpoint.flush(&mut self.context.output, input) {
                 Ok(written) => self.core.ledger(self.context).counters.bytes_sent.add(written as u64),
@@ -332,7 +339,7 @@ impl<D: Delivery> Turn<'_, D> {
         {
             self.core.send(self.context, MessageRef::Pong(&payload), Compression::Never);
         }
-        self.flush(&[]);
+        self.flush(&mut []);
     }
 
     /// Keeps the time since which the output stands above its mark.
@@ -398,12 +405,12 @@ impl<D: Delivery> Turn<'_, D> {
                         self.core.probe(self.context);
                     }
                 }
-                self.flush(&[]);
+                self.flush(&mut []);
             }
             Phase::Answering => {
                 if passed(self.core.since, crate::worker::core::ANSWER_TIMEOUT) {
                     self.answered();
-                    self.flush(&[]);
+                    self.flush(&mut []);
                 }
             }
             Phase::Closing | Phase::Ending | Phase::Lingering => {
@@ -427,7 +434,7 @@ impl<D: Delivery> Turn<'_, D> {
         } else {
             self.fail_with(CloseCode::INTERNAL_ERROR, "internal error", CloseCause::Panicked);
         }
-        self.flush(&[]);
+        self.flush(&mut []);
     }
 
     fn parts(&mut self) -> (&mut D, Option<&mut D::Connection>, Socket<'_>) {
