@@ -130,6 +130,42 @@ fn a_request_in_parts_is_followed_by_messages_at_any_time() {
     eventually("all have left", || server.handle().connections() == 0);
 }
 
+/// The poll reports what arrives once, and not again as the connection is established.
+#[test]
+fn what_the_poll_reported_during_a_handshake_is_read_behind_it() {
+    let _alone = alone();
+    let (sender, deferred) = crossbeam_channel::unbounded::<Pending>();
+    let server = one_worker()
+        .on_request_deferred(move |request, pending| match request.path() {
+            "/deferred" => sender.send(pending).expect("somebody decides"),
+            _ => pending.accept(Accept::new()),
+        })
+        .serve("127.0.0.1:0", |_| Echo)
+        .expect("a server");
+    let large = "x".repeat(40_000);
+    for round in 0..20 {
+        let message = if round % 2 == 0 { "small" } else { large.as_str() };
+
+        let mut client = Client::tcp(server.local_addr());
+        client.send(request("/deferred", "").as_bytes());
+        let pending = deferred.recv_timeout(DEADLINE).expect("the hook was called");
+        client.send(&text(message));
+        // Whoever connects later is served later.
+        drop(Client::open(server.local_addr()));
+        pending.accept(Accept::new());
+        client.head();
+        assert_eq!(client.expect_frame(), Frame::text(message));
+
+        let (mut client, rest) = halfway(&server);
+        client.send(&[&rest[..], &text(message)].concat());
+        client.half_close();
+        client.head();
+        assert_eq!(client.expect_frame(), Frame::text(message));
+        client.wait_for_end();
+    }
+    eventually("all have left", || server.handle().connections() == 0);
+}
+
 #[test]
 fn a_decision_from_another_thread_wakes_the_sleeping_worker() {
     let _alone = alone();

@@ -105,7 +105,9 @@ impl Pool {
         let Opened { stream, addr, request, leftover, agreed } = opened;
         let adoption = Adoption {
             stream: Stream::Tcp(stream),
-            watched: false,
+            watched: None,
+            readable: false,
+            end_reported: false,
             addr,
             subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())),
             agreement,

@@ -9,8 +9,9 @@ use mio::{Events, Poll, Token, Waker};
 use crate::server::ask::{ReactorHandle, Wake};
 use crate::server::reactor::{Parts, Reactor};
 use crate::worker::guest::Guest;
+use crate::worker::slots::Names;
 
-/// The waker's token; no handshake has it, for no slot has this index.
+/// The waker's token; no handshake has it, for it is a reserved one.
 const WAKE: Token = Token(usize::MAX);
 
 const EVENTS: usize = 1024;
@@ -36,7 +37,7 @@ impl<C: Send + 'static> Alone<C> {
     /// Works until it is told to stop.
     pub(super) fn run(mut self) {
         crate::worker::peer::ON_WORKER.set(true);
-        let mut events = Events::with_capacity(EVENTS);
+        let (mut events, mut names) = (Events::with_capacity(EVENTS), Names::default());
         loop {
             let now = Instant::now();
             let timeout = self.reactor.due(now).map(|due| due.saturating_duration_since(now));
@@ -47,9 +48,9 @@ impl<C: Send + 'static> Alone<C> {
             }
             let now = Instant::now();
             for event in events.iter().filter(|event| event.token() != WAKE) {
-                self.reactor.ready(event, now);
+                self.reactor.ready(event, now, &mut names);
             }
-            self.reactor.turn(now);
+            self.reactor.turn(now, &mut names);
             if self.reactor.is_done(now) {
                 return;
             }

@@ -11,6 +11,7 @@ use crate::protocol::handshake::server::{self, Parsed};
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response};
 use crate::transport::stream::{Io, Stream, attempt};
+use crate::worker::slots::Key;
 
 /// Unread input that is thrown away behind a refusal, so that the client sees it: the kernel answers input to a closed
 /// socket with RST, which takes what was sent from the client.
@@ -49,6 +50,8 @@ pub(super) struct Handshake<C> {
     /// The head as far as it has arrived, and what came behind it.
     buffer: Vec<u8>,
     scanner: HeadScanner,
+    /// The socket may have more to read than was read.
+    pub(super) readable: bool,
     /// The socket reported that the client sends no more.
     pub(super) end_reported: bool,
     /// The request was not HEAD.
@@ -57,8 +60,8 @@ pub(super) struct Handshake<C> {
     pub(super) ending: bool,
     /// It counts towards the limits on connections.
     pub(super) admitted: bool,
-    /// What the poll reports on, if it knows the socket.
-    pub(super) watched: Option<Interest>,
+    /// The name under which the poll knows the socket, if it does, and what it reports on.
+    pub(super) watched: Option<(Key, Interest)>,
 }
 
 /// How far it has come.
@@ -131,6 +134,7 @@ impl<C> Handshake<C> {
             state: State::Reading,
             buffer: Vec::new(),
             scanner,
+            readable: false,
             end_reported: false,
             wants_body: true,
             ending: false,
@@ -157,16 +161,17 @@ impl<C> Handshake<C> {
         while let State::Reading | State::Draining { .. } = self.state {
             match attempt(|| self.stream.read(scratch)) {
                 Io::Done(size) => {
+                    // An end that was reported is read for; no other event will tell of it.
+                    self.readable = size == scratch.len() || self.end_reported;
                     let next = self.received(rules, &scratch[..size]);
-                    if let Next::Decide(_) = next {
+                    if matches!(next, Next::Decide(_)) || !self.readable {
                         return next;
                     }
-                    // An end that was reported is read for; no other event will tell of it.
-                    if size < scratch.len() && !self.end_reported {
-                        break;
-                    }
                 }
-                Io::NotNow => break,
+                Io::NotNow => {
+                    self.readable = false;
+                    break;
+                }
                 // Whoever hangs up before the answer needs none.
                 Io::End | Io::Failed(_) => self.state = State::Gone,
             }

@@ -1,6 +1,7 @@
 //! Accepts connections, does the opening handshakes, and hands established sockets to the workers: the guest of a
 //! worker that is the only one, else on a thread of its own.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -28,9 +29,9 @@ use crate::worker::deadlines::Deadlines;
 use crate::worker::guest::Guest;
 use crate::worker::inbox::{Command, Inbox};
 use crate::worker::panic_text;
-use crate::worker::slots::{GUEST, Key, Slots};
+use crate::worker::slots::{Key, Names, Slots};
 
-/// The listener's token; no handshake has it, for no slot has this index.
+/// The listener's token; no handshake has it, for it is a reserved one.
 const LISTENER: Token = Token(usize::MAX - 2);
 
 /// The most connections accepted before those that are there have their turn.
@@ -73,6 +74,10 @@ pub(super) struct Reactor<C> {
     hosted: bool,
     listener: Option<TcpListener>,
     handshakes: Slots<Handshake<C>>,
+    /// Names for the poll. In a worker's they are its own, and stay with the sockets as it takes them over.
+    names: Names,
+    /// The handshakes whose sockets the poll reports on.
+    watched: HashMap<Token, Key>,
     deadlines: Deadlines,
     expired: Vec<u32>,
     rules: Rules,
@@ -116,6 +121,8 @@ impl<C: Send + 'static> Reactor<C> {
             hosted: matches!(wake, Wake::Worker(_)),
             listener: Some(listener),
             handshakes: Slots::new(),
+            names: Names::default(),
+            watched: HashMap::new(),
             deadlines: Deadlines::new(Instant::now()),
             expired: Vec::new(),
             rules,
@@ -188,19 +195,20 @@ impl<C: Send + 'static> Reactor<C> {
         }
         let stream = Stream::Tcp(stream);
         if self.stopping.is_none() && self.admission.admit(addr.ip()) {
-            let handshake = Handshake::new(stream, addr, &self.rules.limits, true);
-            let key = self.handshakes.insert_with(|_| handshake);
-            // A request often arrives with the connection: it is answered without the poll being told of it and told
-            // again to forget it, a quarter of a handshake's system calls.
+            let key = self.handshakes.add(Handshake::new(stream, addr, &self.rules.limits, true));
             self.contain(key, |reactor| {
-                reactor.read(key, now);
+                // A request that has arrived with the connection is answered without this poll being told of a socket
+                // that it is told to forget at once, a quarter of a handshake's system calls.
+                if !reactor.hosted {
+                    reactor.read(key, now);
+                }
                 reactor.watch(key, reactor.config.handshake_timeout, now);
             });
         } else if self.turned_away < MAX_TURNED_AWAY {
             self.turned_away += 1;
             let mut handshake = Handshake::new(stream, addr, &self.rules.limits, false);
             handshake.refuse(&overloaded());
-            let key = self.handshakes.insert_with(|_| handshake);
+            let key = self.handshakes.add(handshake);
             self.watch(key, self.config.close_timeout, now);
         }
     }
@@ -208,12 +216,13 @@ impl<C: Send + 'static> Reactor<C> {
     /// Lets the poll report on a handshake that is not done yet, and sets its deadline.
     fn watch(&mut self, key: Key, timeout: Duration, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
-        let interests = handshake.interests();
-        if let Err(error) = self.registry.register(&mut handshake.stream, token(key), interests) {
+        let (name, interests) = (self.names.take(), handshake.interests());
+        handshake.watched = Some((name, interests));
+        self.watched.insert(name.token(), key);
+        if let Err(error) = self.registry.register(&mut handshake.stream, name.token(), interests) {
             log::error!("a connection could not be registered: {error}");
             return self.remove(key);
         }
-        handshake.watched = Some(interests);
         // A refusal has set its own.
         if !handshake.ending {
             let at = self.deadlines.tick(now) + Deadlines::ticks(timeout);
@@ -237,6 +246,7 @@ impl<C: Send + 'static> Reactor<C> {
             // Nobody waits for the decision any more.
             return self.remove(key);
         }
+        handshake.readable |= event.is_readable() || event.is_read_closed();
         handshake.end_reported |= event.is_read_closed();
         if event.is_writable() {
             handshake.write();
@@ -333,14 +343,12 @@ impl<C: Send + 'static> Reactor<C> {
     fn await_room(&mut self, key: Key) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         let interests = handshake.interests();
-        if handshake.watched.is_none_or(|before| before == interests) {
-            return;
-        }
-        if let Err(error) = self.registry.reregister(&mut handshake.stream, token(key), interests) {
+        let Some((name, _)) = handshake.watched.filter(|(_, before)| *before != interests) else { return };
+        handshake.watched = Some((name, interests));
+        if let Err(error) = self.registry.reregister(&mut handshake.stream, name.token(), interests) {
             log::error!("a connection could not be registered anew: {error}");
-            return self.remove(key);
+            self.remove(key);
         }
-        handshake.watched = Some(interests);
     }
 
     /// Gives an established connection to the worker with the fewest.
@@ -349,19 +357,26 @@ impl<C: Send + 'static> Reactor<C> {
         let State::Ready(established) = std::mem::replace(&mut handshake.state, State::Gone) else { return };
         self.deadlines.cancel(key.index);
         let Some(mut handshake) = self.handshakes.remove(key) else { return };
-        // In the worker's own poll it stays, and gets another token.
-        let leaves = handshake.watched.is_some() && !self.hosted;
-        let freed = if leaves { self.registry.deregister(&mut handshake.stream) } else { Ok(()) };
+        let mut freed = Ok(());
+        if let Some((name, _)) = handshake.watched {
+            self.watched.remove(&name.token());
+            // In the worker's own poll it stays as it is.
+            if !self.hosted {
+                self.names.give(name);
+                handshake.watched = None;
+                freed = self.registry.deregister(&mut handshake.stream);
+            }
+        }
         let outlet = self.outlets.iter_mut().min_by_key(|outlet| outlet.inbox.load.load(Ordering::Relaxed));
         let (Some(outlet), Ok(())) = (outlet, freed) else {
             self.admission.release(handshake.addr.ip());
             return;
         };
         let leftover = handshake.take_leftover();
-        let watched = handshake.watched.is_some() && self.hosted;
-        let Handshake { stream, addr, .. } = handshake;
+        let Handshake { stream, addr, watched, readable, end_reported, .. } = handshake;
         let Established { subprotocol, agreement, app } = *established;
-        let adoption = Adoption { stream, watched, addr, subprotocol, agreement, leftover, app };
+        let adoption =
+            Adoption { stream, watched, readable, end_reported, addr, subprotocol, agreement, leftover, app };
         outlet.inbox.load.fetch_add(1, Ordering::Relaxed);
         match outlet.adoptions.send(adoption) {
             Ok(()) => outlet.to_wake = true,
@@ -397,6 +412,10 @@ impl<C: Send + 'static> Reactor<C> {
     fn remove(&mut self, key: Key) {
         self.deadlines.cancel(key.index);
         if let Some(handshake) = self.handshakes.remove(key) {
+            if let Some((name, _)) = handshake.watched {
+                self.watched.remove(&name.token());
+                self.names.give(name);
+            }
             if handshake.admitted {
                 self.admission.release(handshake.addr.ip());
             } else {
@@ -436,15 +455,18 @@ impl<C: Send + 'static> Reactor<C> {
 }
 
 impl<C: Send + 'static> Guest for Reactor<C> {
-    fn ready(&mut self, event: &Event, now: Instant) {
+    fn ready(&mut self, event: &Event, now: Instant, names: &mut Names) {
         if event.token() == LISTENER {
             self.accept_more = true;
-        } else if let Some(key) = self.handshakes.key_of(Token(event.token().0 & !GUEST)) {
+        } else if let Some(key) = self.watched.get(&event.token()).copied() {
+            std::mem::swap(&mut self.names, names);
             self.contain(key, |reactor| reactor.serve(key, event, now));
+            std::mem::swap(&mut self.names, names);
         }
     }
 
-    fn turn(&mut self, now: Instant) {
+    fn turn(&mut self, now: Instant, names: &mut Names) {
+        std::mem::swap(&mut self.names, names);
         // The question costs less than an attempt, and in most turns of a worker nobody has asked.
         while self.has_asks()
             && let Ok(ask) = self.asks.try_recv()
@@ -471,6 +493,7 @@ impl<C: Send + 'static> Guest for Reactor<C> {
             self.expired = expired;
         }
         self.wake_workers();
+        std::mem::swap(&mut self.names, names);
     }
 
     fn due(&self, now: Instant) -> Option<Instant> {
@@ -488,11 +511,6 @@ impl<C: Send + 'static> Guest for Reactor<C> {
     fn is_done(&self, now: Instant) -> bool {
         self.stopping.is_some_and(|deadline| self.handshakes.len() == 0 || now >= deadline)
     }
-}
-
-/// The name under which the socket of a handshake is registered, in a worker's poll or another.
-fn token(key: Key) -> Token {
-    Token(key.token().0 | GUEST)
 }
 
 /// RFC 9110 15.6.4, with a word on when to come back.

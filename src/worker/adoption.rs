@@ -15,14 +15,19 @@ use crate::worker::delivery::Delivery;
 use crate::worker::ledger::Ledger;
 use crate::worker::peer::Peer;
 use crate::worker::shared::Shared;
+use crate::worker::slots::Key;
 use crate::worker::turn::Conn;
 use crate::worker::{Worker, going_away};
 
 /// A connection that a worker is to take over.
 pub(crate) struct Adoption<C> {
     pub(crate) stream: Stream,
-    /// The worker's own poll reports on it already, under a token of the guest's.
-    pub(crate) watched: bool,
+    /// The name under which the worker's own poll reports on it already, and what it reports.
+    pub(crate) watched: Option<(Key, Interest)>,
+    /// The socket may have more to read than was read.
+    pub(crate) readable: bool,
+    /// The socket reported that the peer sends no more.
+    pub(crate) end_reported: bool,
     pub(crate) addr: SocketAddr,
     pub(crate) subprotocol: Option<Arc<String>>,
     pub(crate) agreement: Agreement,
@@ -35,49 +40,45 @@ impl<D: Delivery> Worker<D> {
     /// Takes over the connections that finished their handshakes.
     pub(super) fn adopt(&mut self) {
         while let Ok(adoption) = self.adoptions.try_recv() {
-            let Adoption { mut stream, watched, addr, subprotocol, agreement, leftover, app: (app, opening) } =
-                adoption;
+            let Adoption { mut stream, watched, readable, end_reported, addr, .. } = adoption;
+            let Adoption { subprotocol, agreement, leftover, app: (app, opening), .. } = adoption;
             let (registry, context) = (self.poll.registry(), &mut self.context);
             let role = context.home.role;
             let connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
             let tick = context.tick;
-            let (mut registered, readable) = (Ok(()), !leftover.is_empty());
-            let key = self.slots.insert_with(|key| {
-                // Both at once: the edges of the other kind cost nothing, and nothing is registered again later.
-                let interests = Interest::READABLE | Interest::WRITABLE;
-                registered = if watched {
-                    registry.reregister(&mut stream, key.token(), interests)
-                } else {
-                    registry.register(&mut stream, key.token(), interests)
-                };
-                let ledger = Ledger::new(addr);
-                let peer = if D::HANDLES {
-                    let record = (ledger, subprotocol);
-                    Some(Peer::new(Shared::new(context.home.clone(), key, &connection, record, 0)))
-                } else {
-                    context.keep_record(key.index, ledger, subprotocol);
-                    None
-                };
-                let core = Core {
-                    endpoint: Endpoint::new(stream, connection, leftover),
-                    phase: Phase::Open,
-                    // What arrived before the registration is reported at once; only what came with the handshake is not.
-                    readable,
-                    read_closed: false,
-                    end_reported: false,
-                    pinged: false,
-                    stalled: false,
-                    waiting: false,
-                    clean: false,
-                    trailing: false,
-                    listed: false,
-                    peer,
-                    opened: tick,
-                    heard: tick,
-                    since: tick,
-                };
-                Conn { core, app: Some(app) }
-            });
+            let (key, interests) = watched.unwrap_or_else(|| (self.slots.names.take(), Interest::READABLE));
+            let registered = match watched {
+                Some(_) => Ok(()),
+                None => registry.register(&mut stream, key.token(), interests),
+            };
+            let ledger = Ledger::new(addr);
+            let peer = if D::HANDLES {
+                let record = (ledger, subprotocol);
+                Some(Peer::new(Shared::new(context.home.clone(), key, &connection, record, 0)))
+            } else {
+                context.keep_record(key.index, ledger, subprotocol);
+                None
+            };
+            let core = Core {
+                endpoint: Endpoint::new(stream, connection, leftover),
+                phase: Phase::Open,
+                // What arrives is reported, at once what is there as the poll is told; but not twice.
+                readable,
+                room_reported: interests.is_writable(),
+                read_closed: false,
+                end_reported,
+                pinged: false,
+                stalled: false,
+                waiting: false,
+                clean: false,
+                trailing: false,
+                listed: false,
+                peer,
+                opened: tick,
+                heard: tick,
+                since: tick,
+            };
+            self.slots.insert(key, Conn { core, app: Some(app) });
             if let Err(error) = registered {
                 log::error!("{addr}: a connection could not be registered: {error}");
                 self.turn(key, |turn, _| turn.lose("not registered", CloseCause::Aborted));

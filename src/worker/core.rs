@@ -40,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) phase: Phase,
     /// The socket may have more to read than was read.
     pub(crate) readable: bool,
+    /// The poll reports when the socket has room, which is no news before an output was stuck.
+    pub(crate) room_reported: bool,
     /// The socket reported its end, so that it must be read until that comes.
     pub(crate) end_reported: bool,
     /// The end was read: the peer sends no more.

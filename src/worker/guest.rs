@@ -4,17 +4,19 @@ use std::time::Instant;
 
 use mio::event::Event;
 
-/// Work on a worker's thread whose sockets the worker's poll reports on, under tokens with the bit
-/// [`GUEST`](crate::worker::slots::GUEST).
+use crate::worker::slots::Names;
+
+/// Work on a worker's thread whose sockets the worker's poll reports on: under tokens of names that it takes from the
+/// worker's, and under [`RESERVED`](crate::worker::slots::RESERVED) ones.
 ///
 /// Other threads reach it through channels of its own, and wake it through the worker's inbox.
 pub(crate) trait Guest: Send {
     /// One of its sockets is ready.
-    fn ready(&mut self, event: &Event, now: Instant);
+    fn ready(&mut self, event: &Event, now: Instant, names: &mut Names);
 
     /// Does what is due, once in each turn of the worker, behind the events and before the worker takes over new
     /// connections.
-    fn turn(&mut self, now: Instant);
+    fn turn(&mut self, now: Instant, names: &mut Names);
 
     /// Until when the worker may sleep for its sake; `None` for ever.
     fn due(&self, now: Instant) -> Option<Instant>;

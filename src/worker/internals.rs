@@ -87,7 +87,9 @@ impl<D: Delivery> Engine<D> {
         let mut worker = Worker::new(seat, 0, siblings, config, delivery, adoptions, admission);
         let adoption = Adoption {
             stream: Stream::Memory(Memory::new(arriving)),
-            watched: false,
+            watched: None,
+            readable: false,
+            end_reported: false,
             addr: ADDR,
             subprotocol: None,
             agreement: Agreement::default(),

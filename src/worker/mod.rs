@@ -55,13 +55,13 @@ use crate::worker::guest::Guest;
 use crate::worker::home::Home;
 use crate::worker::inbox::{Inbox, Queue};
 use crate::worker::ledger::Ledger;
-use crate::worker::slots::{GUEST, Key, Slots};
+use crate::worker::slots::{Key, RESERVED, Slots};
 use crate::worker::turn::{Conn, Turn};
 
 /// The worker's receive buffer: as large as what the kernel delivers at once on a fast path.
 const INPUT_SIZE: usize = 256 << 10;
 
-/// The waker's token; no connection has it, for it has the guest's bit.
+/// The waker's token; no connection has it, for it is a reserved one.
 const WAKE: Token = Token(usize::MAX);
 
 /// The alarm's.
@@ -216,7 +216,7 @@ impl<D: Delivery> Worker<D> {
             }
             // It may have connections for this worker, which are taken over next.
             if let Some(guest) = &mut self.guest {
-                guest.turn(now);
+                guest.turn(now, &mut self.slots.names);
             }
             self.adopt();
             self.read_mail();
@@ -293,22 +293,21 @@ impl<D: Delivery> Worker<D> {
     /// Has the memory of a few connections on its way from the caches at once, rather than wait for each piece of it when
     /// it is needed: half of those waits, 0.1 us of the 12 that a message costs at 20,000 a second over 1,000 connections.
     fn fetch(&self, token: Token) {
-        if token.0 & GUEST == 0 {
+        if token.0 & RESERVED == 0 {
             let index = self.slots.fetch(token);
             black_box(self.context.ledgers.get(index).map(Ledger::fetch));
         }
     }
 
     fn ready_event(&mut self, event: &Event, now: Instant) {
-        if event.token().0 & GUEST != 0 {
+        let Some(key) = self.slots.key_of(event.token()) else {
             return match (event.token(), &mut self.guest) {
                 (WAKE, _) => {}
                 (ALARM, _) => self.alarm.rang(),
-                (_, Some(guest)) => guest.ready(event, now),
+                (_, Some(guest)) => guest.ready(event, now, &mut self.slots.names),
                 (_, None) => {}
             };
-        }
-        let Some(key) = self.slots.key_of(event.token()) else { return };
+        };
         let readable = event.is_readable() || event.is_read_closed() || event.is_error();
         let (writable, read_closed) = (event.is_writable(), event.is_read_closed() || event.is_error());
         self.turn(key, |turn, input| {
@@ -338,7 +337,8 @@ impl<D: Delivery> Worker<D> {
         let (delivery, context) = (&mut self.delivery, &mut self.context);
         context.key = key;
         context.shown_backlog = core.endpoint.backlog();
-        let mut turn = Turn { core, app, delivery, context, posted: 0, again: false };
+        let registry = self.poll.registry();
+        let mut turn = Turn { core, app, delivery, context, registry, posted: 0, again: false };
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut turn, &mut self.input)));
         if let Err(panic) = acted {
             log::error!("{}: a callback panicked: {}", turn.core.ledger(turn.context).addr(), panic_text(&*panic));

@@ -14,13 +14,13 @@ pub(crate) struct Key {
 /// Half of a token names the place; the other half the generation, but for its top bit.
 const TOKEN_BITS: u32 = usize::BITS / 2;
 
-/// The bit that no token of a key has: it marks those of a worker's guest.
-pub(crate) const GUEST: usize = 1 << (usize::BITS - 1);
+/// The bit that no token of a key has: it marks those of what is no connection, such as wakers and listeners.
+pub(crate) const RESERVED: usize = 1 << (usize::BITS - 1);
 
 impl Key {
     /// The name under which the connection's socket is registered.
     pub(crate) fn token(self) -> Token {
-        Token((self.index as usize | (self.generation as usize) << TOKEN_BITS) & !GUEST)
+        Token((self.index as usize | (self.generation as usize) << TOKEN_BITS) & !RESERVED)
     }
 }
 
@@ -28,19 +28,52 @@ fn index_of(token: Token) -> usize {
     token.0 & ((1 << TOKEN_BITS) - 1)
 }
 
+/// The names that a thread gives to connections, from their accept to their end.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// Of each index.
+    generations: Vec<u32>,
+    free: Vec<u32>,
+}
+
+impl Names {
+    /// A name that nothing has, and that is kept until it is [given back](Names::give).
+    pub(crate) fn take(&mut self) -> Key {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.generations.push(0);
+            (self.generations.len() - 1) as u32
+        });
+        Key { index, generation: self.generations[index as usize] }
+    }
+
+    /// Gives a name back, which is never valid again.
+    pub(crate) fn give(&mut self, key: Key) {
+        if let Some(generation) = self.generations.get_mut(key.index as usize)
+            && *generation == key.generation
+        {
+            *generation = generation.wrapping_add(1);
+            self.free.push(key.index);
+        }
+    }
+
+    /// The name that `index` stands for now.
+    fn at(&self, index: u32) -> Option<Key> {
+        self.generations.get(index as usize).map(|generation| Key { index, generation: *generation })
+    }
+}
+
 /// A table whose places are used again.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
     places: Vec<Option<T>>,
-    /// Of each place; apart, where they need no padding.
-    generations: Vec<u32>,
-    free: Vec<u32>,
+    /// Apart, where they need no padding. Some may have no place yet.
+    pub(crate) names: Names,
     len: usize,
 }
 
 impl<T> Slots<T> {
     pub(crate) fn new() -> Slots<T> {
-        Slots { places: Vec::new(), generations: Vec::new(), free: Vec::new(), len: 0 }
+        Slots { places: Vec::new(), names: Names::default(), len: 0 }
     }
 
     /// How many are in use.
@@ -48,23 +81,26 @@ impl<T> Slots<T> {
         self.len
     }
 
-    /// Reserves a place and names it; `make` builds what it holds.
-    pub(crate) fn insert_with(&mut self, make: impl FnOnce(Key) -> T) -> Key {
+    /// Fills the place of a name that was taken.
+    pub(crate) fn insert(&mut self, key: Key, value: T) {
+        if self.places.len() <= key.index as usize {
+            self.places.resize_with(key.index as usize + 1, || None);
+        }
         self.len += 1;
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            self.generations.push(0);
-            (self.places.len() - 1) as u32
-        });
-        let key = Key { index, generation: self.generations[index as usize] };
-        self.places[index as usize] = Some(make(key));
+        self.places[key.index as usize] = Some(value);
+    }
+
+    /// Fills a place and names it.
+    pub(crate) fn add(&mut self, value: T) -> Key {
+        let key = self.names.take();
+        self.insert(key, value);
         key
     }
 
     /// What `key` names, if it is still there.
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let generation = *self.generations.get(key.index as usize)?;
-        if generation == key.generation { self.places[key.index as usize].as_mut() } else { None }
+        let place = self.places.get_mut(key.index as usize)?;
+        if self.names.generations[key.index as usize] == key.generation { place.as_mut() } else { None }
     }
 
     /// The name that `token` stands for, if what it named is still there.
@@ -76,19 +112,17 @@ impl<T> Slots<T> {
     /// Looks at what `token` stands for, so that it is at hand: which index that is.
     pub(crate) fn fetch(&self, token: Token) -> usize {
         let index = index_of(token);
-        black_box((self.generations.get(index).copied(), self.places.get(index).map(Option::is_some)));
+        black_box((self.names.generations.get(index).copied(), self.places.get(index).map(Option::is_some)));
         index
     }
 
     /// Takes out what `key` names; the name is never valid again.
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
-        let generation = self.generations.get_mut(key.index as usize)?;
-        if *generation != key.generation {
+        if self.names.at(key.index)? != key {
             return None;
         }
-        let value = self.places[key.index as usize].take()?;
-        *generation = generation.wrapping_add(1);
-        self.free.push(key.index);
+        let value = self.places.get_mut(key.index as usize)?.take()?;
+        self.names.give(key);
         self.len -= 1;
         Some(value)
     }
@@ -100,8 +134,8 @@ impl<T> Slots<T> {
 
     /// The name of what is at `index` now.
     pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
-        let generation = *self.generations.get(index as usize)?;
-        self.places[index as usize].is_some().then_some(Key { index, generation })
+        self.places.get(index as usize)?.as_ref()?;
+        self.names.at(index)
     }
 }
 
@@ -110,12 +144,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_name_may_be_taken_before_its_place_and_given_back() {
+        let mut slots = Slots::new();
+        let [first, second] = [slots.names.take(), slots.names.take()];
+        assert_eq!((slots.key_of(first.token()), slots.key_of(second.token())), (None, None));
+        slots.insert(second, "second");
+        assert_eq!((slots.len(), slots.places()), (1, 2));
+        assert_eq!(slots.get_mut(first), None);
+        assert_eq!(slots.get_mut(second), Some(&mut "second"));
+        slots.names.give(first);
+        slots.names.give(first);
+        let [third, fourth] = [slots.names.take(), slots.names.take()];
+        assert!(third.index == first.index && third != first);
+        assert_eq!(fourth.index, 2);
+        assert_eq!((slots.remove(first), slots.remove(third), slots.remove(fourth)), (None, None, None));
+        assert_eq!(slots.remove(second), Some("second"));
+    }
+
+    #[test]
     fn an_old_name_never_reaches_a_new_tenant() {
         let mut slots = Slots::new();
-        let first = slots.insert_with(|_| "first");
+        let first = slots.add("first");
         assert_eq!(slots.key_of(first.token()), Some(first));
         assert_eq!(slots.remove(first), Some("first"));
-        let second = slots.insert_with(|_| "second");
+        let second = slots.add("second");
         assert_eq!(second.index, first.index);
         assert_eq!(slots.get_mut(first), None);
         assert_eq!(slots.remove(first), None);
@@ -127,11 +179,11 @@ mod tests {
     #[test]
     fn no_name_is_taken_for_a_guests() {
         let mut slots = Slots::new();
-        let mut key = slots.insert_with(|_| ());
+        let mut key = slots.add(());
         for generation in [0, 1, u32::MAX >> 1, u32::MAX] {
-            slots.generations[0] = generation;
+            slots.names.generations[0] = generation;
             key.generation = generation;
-            assert_eq!(key.token().0 & GUEST, 0);
+            assert_eq!(key.token().0 & RESERVED, 0);
             assert_eq!(slots.key_of(key.token()), Some(key));
         }
     }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use mio::{Interest, Registry};
+
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
 use crate::protocol::deflate::Compression;
 use crate::protocol::message::MessageRef;
@@ -34,6 +36,8 @@ pub(crate) struct Turn<'a, D: Delivery> {
     pub(crate) app: &'a mut Option<D::Connection>,
     pub(crate) delivery: &'a mut D,
     pub(crate) context: &'a mut Context,
+    /// Of the worker's poll.
+    pub(crate) registry: &'a Registry,
     /// Bytes that came from the inbox in this turn.
     pub(crate) posted: usize,
     /// The connection has more to do, though no event may tell.
@@ -291,7 +295,11 @@ impl<D: Delivery> Turn<'_, D> {
 
     /// The stream is broken.
     fn lost(&mut self, error: &io::Error) {
-        self.lose(&error.to_string(), CloseCause::Lost);
+        match error.kind() {
+            // The most frequent one: the system's own words for it take longer than all else about its end.
+            io::ErrorKind::ConnectionReset => self.lose("the peer reset the connection", CloseCause::Lost),
+            _ => self.lose(&error.to_string(), CloseCause::Lost),
+        }
     }
 
     /// The connection ends without a closing handshake: 1006, told once, and the socket is dropped.
@@ -342,13 +350,27 @@ impl<D: Delivery> Turn<'_, D> {
         self.flush(&mut []);
     }
 
-    /// Keeps the time since which the output stands above its mark.
+    /// Has the poll report room for what is queued, and keeps the time since which the output stands above its mark.
     fn note_backlog(&mut self) {
-        let above = self.core.endpoint.backlog() >= self.context.config.max_write_buffer_size;
+        let backlog = self.core.endpoint.backlog();
+        if backlog > 0 && !self.core.room_reported {
+            self.await_room();
+        }
+        let above = backlog >= self.context.config.max_write_buffer_size;
         if above != self.core.stalled && self.core.phase == Phase::Open {
             self.core.stalled = above;
             self.core.since = self.context.tick;
             self.context.touched_deadline = true;
+        }
+    }
+
+    #[cold]
+    fn await_room(&mut self) {
+        self.core.room_reported = true;
+        let (token, interests) = (self.context.key.token(), Interest::READABLE | Interest::WRITABLE);
+        // Room that came in between is reported as well.
+        if let Err(error) = self.registry.reregister(&mut self.core.endpoint.stream, token, interests) {
+            self.lost(&error);
         }
     }
 

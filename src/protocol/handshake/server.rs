@@ -13,6 +13,9 @@ use crate::protocol::http::{
     tokens,
 };
 
+/// Enough for most 101s, with a subprotocol and an extension.
+const USUAL_ANSWER_SIZE: usize = 256;
+
 /// A request that may be answered.
 #[derive(Clone, Debug)]
 pub enum Parsed {
@@ -53,9 +56,10 @@ pub fn respond(request: &Request, accept: &Accept) -> Result<Vec<u8>, AcceptErro
 /// The 101 that opens the connection with `extensions`, a value of `Sec-WebSocket-Extensions` (RFC 6455 9.1).
 pub fn respond_with(request: &Request, accept: &Accept, extensions: Option<&str>) -> Result<Vec<u8>, AcceptError> {
     let key = request.header("Sec-WebSocket-Key").ok_or(AcceptError::NotAHandshake)?;
-    let mut head =
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-            .to_vec();
+    let mut head = Vec::with_capacity(USUAL_ANSWER_SIZE);
+    head.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+    );
     head.extend_from_slice(accept_key(key).as_bytes());
     head.extend_from_slice(b"\r\n");
     if let Some(chosen) = accept.chosen_subprotocol() {

@@ -14,11 +14,12 @@ pub(super) struct Head {
 impl Head {
     /// `headers` are those that were found in `bytes`.
     pub(super) fn new(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Result<Head, HeadError> {
-        let field = |header: &httparse::Header<'_>| {
-            Ok(Field { name: Span::of(header.name.as_bytes(), bytes)?, value: Span::of(header.value, bytes)? })
-        };
-        let fields = headers.iter().map(field).collect::<Result<_, _>>()?;
-        Ok(Head { bytes: bytes.into(), fields })
+        let mut fields = Vec::with_capacity(headers.len());
+        for header in headers {
+            fields
+                .push(Field { name: Span::of(header.name.as_bytes(), bytes)?, value: Span::of(header.value, bytes)? });
+        }
+        Ok(Head { bytes: bytes.into(), fields: fields.into() })
     }
 
     /// The value of the first header line of this name that is UTF-8.
