@@ -1,5 +1,7 @@
 //! What other threads ask, carried out: each connection's share of the inbox leaves in one write.
 
+use std::collections::HashMap;
+
 use crate::config::SlowConsumer;
 use crate::protocol::close::{CloseCause, CloseCode};
 use crate::protocol::deflate::Compression;
@@ -15,29 +17,34 @@ use crate::worker::{Worker, going_away};
 /// The end of a chain of commands.
 const END: u32 = u32::MAX;
 
-/// The first and the last of no commands.
-const NO_CHAIN: (u32, u32) = (END, END);
-
 /// What sorting works with, kept for its memory.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
-    /// The commands for each connection, by its index: first and last.
-    chains: Vec<(u32, u32)>,
+    /// The connections that have commands.
+    chains: Vec<Chain>,
+    /// Their places there. A table of all connections would be larger, and is not needed as often.
+    places: HashMap<Key, usize>,
     /// Behind each command the next for the same connection.
     next: Vec<u32>,
-    /// The connections that have commands.
-    touched: Vec<Key>,
+}
+
+/// The commands for one connection.
+#[derive(Debug)]
+struct Chain {
+    to: Key,
+    first: u32,
+    last: u32,
 }
 
 impl Mail {
-    fn add(&mut self, key: Key, command: u32) {
-        let chain = &mut self.chains[key.index as usize];
-        if *chain == NO_CHAIN {
-            self.touched.push(key);
-            *chain = (command, command);
-        } else {
-            self.next[chain.1 as usize] = command;
-            chain.1 = command;
+    fn add(&mut self, to: Key, command: u32) {
+        let place = *self.places.entry(to).or_insert(self.chains.len());
+        match self.chains.get_mut(place) {
+            Some(chain) => {
+                self.next[chain.last as usize] = command;
+                chain.last = command;
+            }
+            None => self.chains.push(Chain { to, first: command, last: command }),
         }
     }
 }
@@ -59,7 +66,6 @@ impl<D: Delivery> Worker<D> {
         let mut mail = std::mem::take(&mut self.mail);
         mail.next.clear();
         mail.next.resize(queue.commands.len(), END);
-        mail.chains.resize(self.slots.places() as usize, NO_CHAIN);
         for index in 0..queue.commands.len() {
             match addressee(&queue.commands[index]) {
                 Some(key) => {
@@ -73,7 +79,6 @@ impl<D: Delivery> Worker<D> {
                 None => {
                     self.serve(&mut mail, queue);
                     self.obey(&queue.commands[index]);
-                    mail.chains.resize(self.slots.places() as usize, NO_CHAIN);
                 }
             }
         }
@@ -83,9 +88,10 @@ impl<D: Delivery> Worker<D> {
 
     /// Carries out what is chained, a connection's share in one turn and one write.
     fn serve(&mut self, mail: &mut Mail, queue: &mut Queue) {
-        for key in mail.touched.drain(..) {
-            let (mut at, _) = std::mem::replace(&mut mail.chains[key.index as usize], NO_CHAIN);
-            self.turn(key, |turn, _| {
+        mail.places.clear();
+        for Chain { to, first, .. } in mail.chains.drain(..) {
+            self.turn(to, |turn, _| {
+                let mut at = first;
                 while at != END {
                     turn.carry_out(&mut queue.commands[at as usize], &queue.bytes);
                     at = mail.next[at as usize];

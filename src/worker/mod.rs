@@ -67,7 +67,9 @@ const WAKE: Token = Token(usize::MAX);
 /// The alarm's.
 const ALARM: Token = Token(WAKE.0 - 1);
 
-const EVENTS: usize = 1024;
+/// So many connections have a turn before the application's threads have theirs: enough that a poll and a handover cost
+/// nothing beside them, and few enough that what waits for these threads meanwhile takes little memory.
+const EVENTS: usize = 128;
 
 /// So many connections' memory is fetched together: about as many cache lines as a core can wait for at a time.
 const FETCHED: usize = 8;

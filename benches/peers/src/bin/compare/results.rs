@@ -111,6 +111,6 @@ impl Results {
 fn figure(run: &Run) -> Option<f64> {
     Some(match &run.report.as_ref().ok()?.outcome {
         Outcome::Load(load) => load.cpu_ns_per_message,
-        Outcome::Memory(memory) => memory.fresh.resident,
+        Outcome::Memory(memory) => memory.after_echo.anonymous,
     })
 }

@@ -10,7 +10,7 @@ use crate::results::Results;
 /// All tables, with what each scenario is.
 pub(crate) fn all(results: &Results) -> String {
     let mut text = heading(results);
-    text += "Server CPU time for each message (I1: memory for each connection), and its ratio to the raw floor.\n";
+    text += "Server CPU time for each message (I1: anonymous memory for each connection, once each had an echo), and its ratio to the raw floor.\n";
     text += "`~`: the rounds are more than 25 % apart; `!n`: n rounds failed; `-`: the server does not do that.\n\n";
     text += &table(results, &results.scenarios, |server, scenario| cost(results, server, scenario));
 
@@ -102,8 +102,8 @@ pub(crate) fn headline(outcome: &Outcome) -> String {
         ),
         Outcome::Memory(memory) => format!(
             "{:>9} a connection, {} after an echo, {} threads",
-            bytes(memory.fresh.resident),
-            bytes(memory.after_echo.resident),
+            bytes(memory.fresh.anonymous),
+            bytes(memory.after_echo.anonymous),
             memory.threads
         ),
     }
