@@ -189,25 +189,25 @@ impl Connection {
     /// compressed, with nothing kept from before it. All else, and all that is wrong, is left to [`FrameHeader::parse`].
     #[inline(always)]
     fn find_plain(&self, input: &[u8]) -> Option<PlainFrame> {
-        let (&[first, second], rest) = input.split_first_chunk()?;
+        // Such a frame has six bytes at least.
+        let [first, second, key @ ..] = *input.first_chunk::<6>()?;
         let is_text = first == FIN_TEXT;
         if self.role != Role::Server || !(is_text || first == FIN_BINARY) || self.is_busy() {
             return None;
         }
         // RFC 6455 5.1: what a client sends is masked.
-        let (size, rest, length_size) = match second ^ MASKED {
+        let (start, size, key) = match second ^ MASKED {
+            short @ 0..126 => (6, usize::from(short), key),
             126 => {
-                let (&long, rest) = rest.split_first_chunk()?;
-                (usize::from(u16::from_be_bytes(long)), rest, 2)
+                let [_, _, high, low, key @ ..] = *input.first_chunk::<8>()?;
+                let size = usize::from(u16::from_be_bytes([high, low]));
+                // RFC 6455 5.2: the length has its shortest form.
+                (8, (size >= 126).then_some(size)?, key)
             }
-            short @ 0..126 => (usize::from(short), rest, 0),
             _ => return None,
         };
-        let key = *rest.first_chunk()?;
-        let start = 2 + length_size + size_of::<MaskingKey>();
         let end = start + size;
-        let is_shortest = length_size == 0 || size >= 126;
-        let is_plain = end <= input.len() && size as u64 <= self.max_message_size && is_shortest;
+        let is_plain = end <= input.len() && size as u64 <= self.max_message_size;
         is_plain.then_some(PlainFrame { start, end, key, is_text })
     }
 

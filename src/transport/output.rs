@@ -30,7 +30,8 @@ pub(crate) struct Output {
     /// Where the bytes lie, in order; the cork behind `corked` comes last. Empty when the cork is all there is.
     segments: Vec<Segment>,
     corked: usize,
-    len: usize,
+    /// Bytes that lie outside of the cork.
+    apart: usize,
     /// The addresses of the buffer being decoded, and of the message being delivered.
     input: Range<usize>,
     assembled: Range<usize>,
@@ -53,7 +54,7 @@ enum Segment {
 impl Output {
     /// Bytes that wait for [`flush`](Output::flush).
     pub(crate) fn len(&self) -> usize {
-        self.len + self.cork.len() - self.corked
+        self.apart + self.cork.len()
     }
 
     /// The cork, for whoever encodes into it.
@@ -82,7 +83,16 @@ impl Output {
         self.push_any_frame(role, opcode, payload);
     }
 
+    /// A longer frame, or one of a client's.
+    #[inline(never)]
     fn push_any_frame(&mut self, role: Role, opcode: Opcode, payload: &[u8]) {
+        if role == Role::Server && (126..MIN_LENT_SIZE).contains(&payload.len()) {
+            // RFC 6455 5.2: the length in 16 bits more.
+            let [high, low] = (payload.len() as u16).to_be_bytes();
+            self.cork.reserve(4 + payload.len());
+            self.cork.extend_from_slice(&[0x80 | opcode as u8, 126, high, low]);
+            return self.cork.extend_from_slice(payload);
+        }
         match self.key(role) {
             None => {
                 let header = FrameHeader::new(opcode, payload.len() as u64, None);
@@ -175,13 +185,10 @@ impl Output {
     }
 
     fn push_segment(&mut self, segment: Segment) {
-        if self.corked < self.cork.len() {
-            self.segments.push(Segment::Cork(self.corked..self.cork.len()));
-            self.len += self.cork.len() - self.corked;
-            self.corked = self.cork.len();
-        }
-        self.len += match &segment {
-            Segment::Cork(range) | Segment::Input(range) | Segment::Assembled(range) => range.len(),
+        self.cork_tail();
+        self.apart += match &segment {
+            Segment::Cork(_) => 0,
+            Segment::Input(range) | Segment::Assembled(range) => range.len(),
             Segment::Chunk(chunk) => chunk.as_slice().len(),
         };
         self.segments.push(segment);
@@ -296,7 +303,6 @@ impl Output {
     fn cork_tail(&mut self) {
         if self.corked < self.cork.len() {
             self.segments.push(Segment::Cork(self.corked..self.cork.len()));
-            self.len += self.cork.len() - self.corked;
             self.corked = self.cork.len();
         }
     }
@@ -312,7 +318,7 @@ impl Output {
         if self.cork.capacity() > MAX_CORK_SIZE {
             self.cork.shrink_to(MAX_CORK_SIZE);
         }
-        (self.corked, self.len) = (0, 0);
+        (self.corked, self.apart) = (0, 0);
         self.assembled = 0..0;
         self.header = None;
     }

@@ -128,12 +128,16 @@ impl<D: Delivery> Turn<'_, D> {
     fn decode_lent(&mut self, input: &mut Input) -> bool {
         let mut frames = 0;
         let mut inflated = 0;
+        self.core.waiting = false;
+        // Nothing leaves before the flush.
+        let room = self.context.config.max_write_buffer_size.saturating_sub(self.core.endpoint.backlog());
         while !input.is_empty() {
-            if self.must_wait() {
+            if self.core.phase != Phase::Open {
+                self.note_trailing();
+            } else if (D::ANSWERS && self.context.output.len() >= room) || !self.has_room() {
+                self.core.waiting = true;
                 return false;
             }
-            // What follows the peer's close frame is thrown away, but must be read, lest it be answered with RST.
-            self.core.trailing |= self.core.endpoint.connection.close_received();
             if frames == MAX_FRAMES {
                 self.again = true;
                 return false;
@@ -157,15 +161,26 @@ impl<D: Delivery> Turn<'_, D> {
         true
     }
 
+    /// What follows the peer's close frame is thrown away, but must be read, lest it be answered with RST.
+    #[cold]
+    fn note_trailing(&mut self) {
+        self.core.trailing |= self.core.endpoint.connection.close_received();
+    }
+
     /// Whether nothing may be read for now: the output stands above its mark and would grow by answers, or the
     /// application is behind.
     #[inline(always)]
     fn must_wait(&mut self) -> bool {
         let wait = self.core.phase == Phase::Open
-            && ((D::ANSWERS && self.core.is_above_mark(self.context))
-                || self.app.as_mut().is_some_and(|app| !self.delivery.has_room(app, self.context.key)));
+            && ((D::ANSWERS && self.core.is_above_mark(self.context)) || !self.has_room());
         self.core.waiting = wait;
         wait
+    }
+
+    /// Whether the application has kept up.
+    #[inline(always)]
+    fn has_room(&mut self) -> bool {
+        self.app.as_mut().is_none_or(|app| self.delivery.has_room(app, self.context.key))
     }
 
     #[inline(always)]
