@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use common::app::panic_quietly;
 use common::servers::Echo;
 use common::{Client, DEADLINE, Frame, close, eventually, request, text};
+use crossbeam_channel::Receiver;
 use threadbare::{
     Accept, CloseReason, Config, Event, Handler, MessageRef, Peer, Pending, Request, Server, ServerBuilder,
     ServerHandle, ShutdownReport, Socket,
@@ -25,6 +26,16 @@ fn one_worker() -> ServerBuilder {
     // No deadline wakes the worker meanwhile.
     let config = Config::default().handshake_timeout(DEADLINE * 10).ping_interval(None);
     Server::builder().workers(1).config(config)
+}
+
+/// Leaves it to whoever takes them here to decide about handshakes that ask for `/deferred`, and accepts all others.
+fn deferring() -> (ServerBuilder, Receiver<Pending>) {
+    let (sender, deferred) = crossbeam_channel::unbounded();
+    let builder = one_worker().on_request_deferred(move |request, pending| match request.path() {
+        "/deferred" => sender.send(pending).expect("somebody decides"),
+        _ => pending.accept(Accept::new()),
+    });
+    (builder, deferred)
 }
 
 fn echoes(client: &mut Client, message: &str) {
@@ -134,14 +145,8 @@ fn a_request_in_parts_is_followed_by_messages_at_any_time() {
 #[test]
 fn what_the_poll_reported_during_a_handshake_is_read_behind_it() {
     let _alone = alone();
-    let (sender, deferred) = crossbeam_channel::unbounded::<Pending>();
-    let server = one_worker()
-        .on_request_deferred(move |request, pending| match request.path() {
-            "/deferred" => sender.send(pending).expect("somebody decides"),
-            _ => pending.accept(Accept::new()),
-        })
-        .serve("127.0.0.1:0", |_| Echo)
-        .expect("a server");
+    let (builder, deferred) = deferring();
+    let server = builder.serve("127.0.0.1:0", |_| Echo).expect("a server");
     let large = "x".repeat(40_000);
     for round in 0..20 {
         let message = if round % 2 == 0 { "small" } else { large.as_str() };
@@ -190,14 +195,8 @@ fn a_decision_from_another_thread_wakes_the_sleeping_worker() {
 #[test]
 fn a_decision_over_an_event_wakes_the_worker() {
     let _alone = alone();
-    let (sender, deferred) = crossbeam_channel::unbounded::<Pending>();
-    let server = one_worker()
-        .on_request_deferred(move |request, pending| match request.path() {
-            "/deferred" => sender.send(pending).expect("somebody decides"),
-            _ => pending.accept(Accept::new()),
-        })
-        .bind("127.0.0.1:0")
-        .expect("a server");
+    let (builder, deferred) = deferring();
+    let server = builder.bind("127.0.0.1:0").expect("a server");
     let addr = server.local_addr();
     let application = thread::spawn(move || {
         for event in &server {
@@ -230,14 +229,8 @@ fn a_decision_over_an_event_wakes_the_worker() {
 fn a_shutdown_with_handshakes_under_way_ends_by_its_deadline() {
     const TIMEOUT: Duration = Duration::from_millis(300);
     let _alone = alone();
-    let (sender, deferred) = crossbeam_channel::unbounded::<Pending>();
-    let server = one_worker()
-        .on_request_deferred(move |request, pending| match request.path() {
-            "/deferred" => sender.send(pending).expect("somebody takes it"),
-            _ => pending.accept(Accept::new()),
-        })
-        .serve("127.0.0.1:0", |_| Echo)
-        .expect("a server");
+    let (builder, deferred) = deferring();
+    let server = builder.serve("127.0.0.1:0", |_| Echo).expect("a server");
     // None of them closes its end.
     let (mut reading, _) = halfway(&server);
     let mut deciding = Client::tcp(server.local_addr());
