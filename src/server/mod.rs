@@ -1,5 +1,6 @@
 //! Servers: a reactor, workers, and a way for events to reach the application.
 
+mod acceptor;
 mod alone;
 mod ask;
 mod builder;

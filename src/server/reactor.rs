@@ -2,7 +2,6 @@
 //! worker that is the only one, else on a thread of its own.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,12 +12,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
-use mio::{Interest, Registry, Token};
-use socket2::SockRef;
+use mio::{Registry, Token};
 
 use crate::config::Config;
 use crate::protocol::handshake::Accept;
 use crate::protocol::http::{Request, Response};
+use crate::server::acceptor::Acceptor;
 use crate::server::ask::{Ask, ReactorHandle, Wake};
 use crate::server::handshake::{Decide, Established, Handshake, Next, READ_SIZE, Rules, State};
 use crate::server::pending::Pending;
@@ -34,17 +33,8 @@ use crate::worker::slots::{Key, Names, Slots};
 /// The listener's token; no handshake has it, for it is a reserved one.
 const LISTENER: Token = Token(usize::MAX - 2);
 
-/// The most connections accepted before those that are there have their turn.
-const MAX_ACCEPTS: usize = 64;
-
 /// The most connections over the limit that are being told so; further ones are dropped.
 const MAX_TURNED_AWAY: usize = 1024;
-
-/// After a failed accept the listener is tried again, since no event will tell that it can go on.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-
-/// How often a lack of file descriptors is logged, and a waiting connection dropped in its course.
-const SHED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long handshakes that are refused at shutdown have to read the refusal.
 const SHUTDOWN_LINGER: Duration = Duration::from_secs(1);
@@ -72,7 +62,8 @@ pub(super) struct Reactor<C> {
     registry: Registry,
     /// The poll is that of the only worker.
     hosted: bool,
-    listener: Option<TcpListener>,
+    acceptor: Acceptor,
+    accepted: Vec<(TcpStream, SocketAddr)>,
     handshakes: Slots<Handshake<C>>,
     /// Names for the poll. In a worker's they are its own, and stay with the sockets as it takes them over.
     names: Names,
@@ -88,12 +79,6 @@ pub(super) struct Reactor<C> {
     asks: Receiver<Ask>,
     handle: ReactorHandle,
     scratch: Box<[u8; READ_SIZE]>,
-    /// A descriptor kept for the day there is none, so that a waiting connection can be accepted and dropped.
-    spare: Option<File>,
-    /// The listener may have more connections than were accepted.
-    accept_more: bool,
-    accept_at: Option<Instant>,
-    shed_at: Option<Instant>,
     turned_away: usize,
     stopping: Option<Instant>,
 }
@@ -111,15 +96,14 @@ pub(super) struct Parts<C> {
 impl<C: Send + 'static> Reactor<C> {
     /// On the thread whose poll has this registry, which `wake` makes look for asks.
     pub(super) fn new(parts: Parts<C>, registry: Registry, wake: Wake) -> io::Result<Reactor<C>> {
-        let Parts { mut listener, rules, config, admit, admission, outlets } = parts;
-        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
-        // Small messages would wait for each other's acknowledgements otherwise.
-        SockRef::from(&listener).set_tcp_nodelay(true)?;
+        let Parts { listener, rules, config, admit, admission, outlets } = parts;
+        let acceptor = Acceptor::new(listener, &registry, LISTENER)?;
         let (sender, asks) = crossbeam_channel::unbounded();
         Ok(Reactor {
             registry,
             hosted: matches!(wake, Wake::Worker(_)),
-            listener: Some(listener),
+            acceptor,
+            accepted: Vec::new(),
             handshakes: Slots::new(),
             names: Names::default(),
             watched: HashMap::new(),
@@ -133,10 +117,6 @@ impl<C: Send + 'static> Reactor<C> {
             asks,
             handle: ReactorHandle::new(sender, wake),
             scratch: Box::new([0; READ_SIZE]),
-            spare: spare_descriptor(),
-            accept_more: false,
-            accept_at: None,
-            shed_at: None,
             turned_away: 0,
             stopping: None,
         })
@@ -146,46 +126,13 @@ impl<C: Send + 'static> Reactor<C> {
         self.handle.clone()
     }
 
-    /// Accepts what waits, a bounded number at a time.
     fn accept(&mut self, now: Instant) {
-        if !self.accept_more {
-            return;
+        let mut accepted = std::mem::take(&mut self.accepted);
+        self.acceptor.accept(now, &mut accepted);
+        for (stream, addr) in accepted.drain(..) {
+            self.accepted(stream, addr, now);
         }
-        for _ in 0..MAX_ACCEPTS {
-            let Some(listener) = &self.listener else { break };
-            match listener.accept() {
-                Ok((stream, addr)) => self.accepted(stream, addr, now),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.accept_more = false;
-                    return;
-                }
-                // That one connection is gone, or a signal came: the next.
-                Err(error) if is_transient(&error) => {}
-                Err(error) => {
-                    self.accept_more = false;
-                    self.accept_at = Some(now + ACCEPT_RETRY);
-                    return self.shed(&error, now);
-                }
-            }
-        }
-        self.accept_more = self.listener.is_some();
-    }
-
-    /// There is no descriptor, or no memory, for a connection that waits: one is dropped now and then, so that its
-    /// client need not wait for a timeout, and the listener is tried again.
-    fn shed(&mut self, error: &io::Error, now: Instant) {
-        if self.shed_at.is_some_and(|at| now < at) {
-            return;
-        }
-        self.shed_at = Some(now + SHED_INTERVAL);
-        log::error!("connections wait that can not be accepted: {error}");
-        if self.spare.take().is_some()
-            && let Some(listener) = &self.listener
-        {
-            drop(listener.accept());
-        }
-        // Another thread may have taken the one that was given up; then this is tried again next time.
-        self.spare = spare_descriptor();
+        self.accepted = accepted;
     }
 
     fn accepted(&mut self, stream: TcpStream, addr: SocketAddr, now: Instant) {
@@ -429,15 +376,11 @@ impl<C: Send + 'static> Reactor<C> {
         let first = self.stopping.is_none();
         self.stopping = Some(deadline.min(now + SHUTDOWN_LINGER));
         if first {
-            self.accept_more = true;
-            while self.accept_more {
+            self.acceptor.ready();
+            while self.acceptor.has_more() {
                 self.accept(now);
             }
-            self.accept_at = None;
-            if let Some(mut listener) = self.listener.take() {
-                // Closing it does as much; an error changes nothing.
-                let _ = self.registry.deregister(&mut listener);
-            }
+            self.acceptor.close(&self.registry);
             for index in 0..self.handshakes.places() {
                 if let Some(key) = self.handshakes.key_at(index)
                     && let Some(handshake) = self.handshakes.get_mut(key)
@@ -457,7 +400,7 @@ impl<C: Send + 'static> Reactor<C> {
 impl<C: Send + 'static> Guest for Reactor<C> {
     fn ready(&mut self, event: &Event, now: Instant, names: &mut Names) {
         if event.token() == LISTENER {
-            self.accept_more = true;
+            self.acceptor.ready();
         } else if let Some(key) = self.watched.get(&event.token()).copied() {
             std::mem::swap(&mut self.names, names);
             self.contain(key, |reactor| reactor.serve(key, event, now));
@@ -476,10 +419,6 @@ impl<C: Send + 'static> Guest for Reactor<C> {
                 Ask::Stop(deadline) => self.stop(deadline, now),
             }
         }
-        if self.accept_at.is_some_and(|at| now >= at) {
-            self.accept_at = None;
-            self.accept_more = true;
-        }
         self.accept(now);
         // Without handshakes there are no deadlines, and most turns of a worker are none of ours.
         if self.handshakes.len() > 0 {
@@ -497,11 +436,8 @@ impl<C: Send + 'static> Guest for Reactor<C> {
     }
 
     fn due(&self, now: Instant) -> Option<Instant> {
-        if self.accept_more {
-            return Some(now);
-        }
         let deadline = if self.handshakes.len() > 0 { self.deadlines.due() } else { None };
-        [deadline, self.accept_at, self.stopping].into_iter().flatten().min()
+        [deadline, self.acceptor.due(now), self.stopping].into_iter().flatten().min()
     }
 
     fn has_asks(&self) -> bool {
@@ -516,17 +452,4 @@ impl<C: Send + 'static> Guest for Reactor<C> {
 /// RFC 9110 15.6.4, with a word on when to come back.
 fn overloaded() -> Response {
     Response::new(503).with("Retry-After", "5")
-}
-
-/// Errors of `accept` that concern one connection, or nothing at all.
-fn is_transient(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, PermissionDenied, TimedOut};
-    /// EPROTO on Linux, which `ErrorKind` does not name.
-    const EPROTO: i32 = 71;
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | PermissionDenied | TimedOut)
-        || (cfg!(target_os = "linux") && error.raw_os_error() == Some(EPROTO))
-}
-
-fn spare_descriptor() -> Option<File> {
-    File::open("/dev/null").ok()
 }
