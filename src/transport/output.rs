@@ -86,13 +86,6 @@ impl Output {
     /// A longer frame, or one of a client's.
     #[inline(never)]
     fn push_any_frame(&mut self, role: Role, opcode: Opcode, payload: &[u8]) {
-        if role == Role::Server && (126..MIN_LENT_SIZE).contains(&payload.len()) {
-            // RFC 6455 5.2: the length in 16 bits more.
-            let [high, low] = (payload.len() as u16).to_be_bytes();
-            self.cork.reserve(4 + payload.len());
-            self.cork.extend_from_slice(&[0x80 | opcode as u8, 126, high, low]);
-            return self.cork.extend_from_slice(payload);
-        }
         match self.key(role) {
             None => {
                 let header = FrameHeader::new(opcode, payload.len() as u64, None);

@@ -129,12 +129,12 @@ impl<D: Delivery> Turn<'_, D> {
         let mut frames = 0;
         let mut inflated = 0;
         self.core.waiting = false;
-        // Nothing leaves before the flush.
-        let room = self.context.config.max_write_buffer_size.saturating_sub(self.core.endpoint.backlog());
+        // It stays the same until the flush.
+        let room = self.output_room();
         while !input.is_empty() {
             if self.core.phase != Phase::Open {
                 self.note_trailing();
-            } else if (D::ANSWERS && self.context.output.len() >= room) || !self.has_room() {
+            } else if self.is_held_up(room) {
                 self.core.waiting = true;
                 return false;
             }
@@ -171,16 +171,22 @@ impl<D: Delivery> Turn<'_, D> {
     /// application is behind.
     #[inline(always)]
     fn must_wait(&mut self) -> bool {
-        let wait = self.core.phase == Phase::Open
-            && ((D::ANSWERS && self.core.is_above_mark(self.context)) || !self.has_room());
-        self.core.waiting = wait;
-        wait
+        let room = self.output_room();
+        self.core.waiting = self.core.phase == Phase::Open && self.is_held_up(room);
+        self.core.waiting
     }
 
-    /// Whether the application has kept up.
+    /// How many bytes a turn may produce before the output stands above its mark.
     #[inline(always)]
-    fn has_room(&mut self) -> bool {
-        self.app.as_mut().is_none_or(|app| self.delivery.has_room(app, self.context.key))
+    fn output_room(&self) -> usize {
+        self.context.config.max_write_buffer_size.saturating_sub(self.core.endpoint.backlog())
+    }
+
+    /// Whether the output has grown by all its `room`, or the application is behind.
+    #[inline(always)]
+    fn is_held_up(&mut self, room: usize) -> bool {
+        (D::ANSWERS && self.context.output.len() >= room)
+            || self.app.as_mut().is_some_and(|app| !self.delivery.has_room(app, self.context.key))
     }
 
     #[inline(always)]
