@@ -17,24 +17,22 @@ const MIN_WIDE_SIZE: usize = 512;
 /// ```
 #[inline]
 pub fn apply(payload: &mut [u8], key: MaskingKey) {
-    if payload.len() < MIN_WIDE_SIZE { xor(payload, key) } else { xor_wide(payload, key) }
+    if payload.len() < MIN_WIDE_SIZE { xor::<16>(payload, key) } else { xor_wide(payload, key) }
 }
 
 /// The same loops, compiled for wider vectors than every processor of the target has.
 #[inline(never)]
 fn xor_wide(payload: &mut [u8], key: MaskingKey) {
-    dispatch!(Level::new(), _ => xor(payload, key));
+    dispatch!(Level::new(), _ => xor::<32>(payload, key));
 }
 
-/// The loops over fixed-size chunks are what the compiler turns into vector instructions.
+/// The loop over chunks is what the compiler turns into vector instructions: the smaller they are, the less is left to
+/// single words of a short payload; larger ones keep wide vectors filled.
 #[inline(always)]
-fn xor(payload: &mut [u8], key: MaskingKey) {
+fn xor<const CHUNK: usize>(payload: &mut [u8], key: MaskingKey) {
     let word = u32::from_ne_bytes(key);
-    if payload.len() < 8 {
-        return xor_short(payload, word);
-    }
     let double = (u64::from(word) << 32) | u64::from(word);
-    let (chunks, rest) = payload.as_chunks_mut::<32>();
+    let (chunks, rest) = payload.as_chunks_mut::<CHUNK>();
     for chunk in chunks {
         let (lanes, _) = chunk.as_chunks_mut::<8>();
         for lane in lanes {

@@ -54,11 +54,6 @@ impl Input {
         self.start = (self.start + size).min(self.end);
     }
 
-    /// Forgets what is not decoded.
-    pub(crate) fn clear(&mut self) {
-        self.start = self.end;
-    }
-
     /// Whether everything is decoded.
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end

@@ -300,7 +300,7 @@ impl Output {
         }
     }
 
-    /// Forgets what was not flushed: the connection it was for is gone.
+    /// Forgets what was not flushed, and what was lent: the connection it was for is gone.
     pub(crate) fn clear(&mut self) {
         for segment in self.segments.drain(..) {
             if let Segment::Chunk(chunk) = segment {
@@ -312,7 +312,7 @@ impl Output {
             self.cork.shrink_to(MAX_CORK_SIZE);
         }
         (self.corked, self.apart) = (0, 0);
-        self.assembled = 0..0;
+        (self.input, self.assembled) = (0..0, 0..0);
         self.header = None;
     }
 }
@@ -473,15 +473,18 @@ mod tests {
 
     #[test]
     fn what_lies_where_something_was_lent_before_is_copied() {
-        let mut buffer = vec![7; 40_000];
-        let mut output = Output::default();
-        output.lend_input(&buffer, 0);
-        output.end_loan();
-        output.push_frame(Role::Server, Opcode::Binary, &buffer);
-        buffer.fill(0);
-        let mut stream = Narrow { got: Vec::new(), room: usize::MAX, total: usize::MAX, writes: 0 };
-        output.flush(&mut stream, &mut None, &mut []).expect("no error");
-        assert!(stream.got.ends_with(&[7; 40_000]));
+        // Where a handler panics, what it was lent ends with what it sent.
+        for end in [Output::end_loan, Output::clear] {
+            let mut buffer = vec![7; 40_000];
+            let mut output = Output::default();
+            output.lend_input(&buffer, 0);
+            end(&mut output);
+            output.push_frame(Role::Server, Opcode::Binary, &buffer);
+            buffer.fill(0);
+            let mut stream = Narrow { got: Vec::new(), room: usize::MAX, total: usize::MAX, writes: 0 };
+            output.flush(&mut stream, &mut None, &mut []).expect("no error");
+            assert!(stream.got.ends_with(&[7; 40_000]));
+        }
     }
 
     #[test]

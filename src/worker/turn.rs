@@ -119,19 +119,24 @@ impl<D: Delivery> Turn<'_, D> {
     /// Decodes and delivers what `input` holds; `false` if the connection must stop before its end.
     fn decode(&mut self, input: &mut Input) -> bool {
         self.context.output.lend_input(input.as_slice(), input.start());
-        let done = self.decode_lent(input);
+        let mut rest = input.filled_mut();
+        let size = rest.len();
+        let done = self.decode_lent(&mut rest);
+        let left = rest.len();
+        input.consume(size - left);
         self.context.output.end_loan();
         done
     }
 
+    /// As [`decode`](Turn::decode); `rest` is what it leaves.
     #[inline(always)]
-    fn decode_lent(&mut self, input: &mut Input) -> bool {
+    fn decode_lent(&mut self, rest: &mut &mut [u8]) -> bool {
         let mut frames = 0;
         let mut inflated = 0;
         self.core.waiting = false;
         // It stays the same until the flush.
         let room = self.output_room();
-        while !input.is_empty() {
+        while !rest.is_empty() {
             if self.core.phase != Phase::Open {
                 self.note_trailing();
             } else if self.is_held_up(room) {
@@ -143,19 +148,17 @@ impl<D: Delivery> Turn<'_, D> {
                 return false;
             }
             frames += 1;
-            match self.core.endpoint.connection.receive_with(input.filled_mut(), &mut self.context.codec) {
+            let input = std::mem::take(rest);
+            match self.core.endpoint.connection.receive_with(input, &mut self.context.codec) {
                 Ok((size, received)) => {
                     self.dispatch(received);
-                    input.consume(size);
+                    *rest = input.get_mut(size..).unwrap_or_default();
                     inflated += self.context.codec.take_inflated();
                     if inflated > MAX_INFLATED {
                         frames = MAX_FRAMES;
                     }
                 }
-                Err(error) => {
-                    input.clear();
-                    self.fail(&error);
-                }
+                Err(error) => self.fail(&error),
             }
         }
         true
