@@ -13,9 +13,14 @@ struct Floor {
 
 impl Floor {
     fn start(scenario: &str) -> Floor {
+        Floor::start_with(scenario, &[])
+    }
+
+    fn start_with(scenario: &str, more: &[&str]) -> Floor {
         let addr = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
         let mut command = Command::new(env!("CARGO_BIN_EXE_floor"));
-        let child = command.arg(addr.to_string()).args(["--scenario", scenario]).spawn().expect("the floor starts");
+        let child =
+            command.arg(addr.to_string()).args(["--scenario", scenario]).args(more).spawn().expect("the floor starts");
         let floor = Floor { child, addr };
         let deadline = Instant::now() + Duration::from_secs(30);
         while TcpStream::connect(addr).is_err() {
@@ -45,6 +50,13 @@ impl Drop for Floor {
 fn report(output: &Output) -> Report {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("one report")
+}
+
+#[test]
+fn two_threads_share_the_connections() {
+    let output = Floor::start_with("E7", &["--threads", "2"]).load("E7", &["--connections", "5"]);
+    let Outcome::Load(load) = report(&output).outcome else { panic!("E7 sends messages") };
+    assert!(load.messages > 0, "{load:?}");
 }
 
 #[test]

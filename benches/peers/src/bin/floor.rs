@@ -6,12 +6,14 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::rc::Rc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
 
 use lexopt::prelude::*;
 use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 use peers::frames::{self, Frames};
 use peers::handshake;
 use peers::program;
@@ -20,41 +22,109 @@ use peers::scenario::{Kind, Scenario};
 const USAGE: &str = "\
 Answers the load generator with as little work as possible.
 
-Usage: floor ADDR --scenario NAME
+Usage: floor ADDR --scenario NAME [--threads N]
 
   ADDR             where to listen
   --scenario NAME  which the load generator will run
+  --threads N      threads that answer (default 1); the first accepts as well, and deals the connections out
   --help           this text
 ";
 
 const LISTENER: Token = Token(usize::MAX);
+const ARRIVALS: Token = Token(usize::MAX - 1);
 
 /// What is received is received into this much, and forgotten.
 const BUFFER: usize = 256 << 10;
 
 fn main() -> ExitCode {
-    program::run(USAGE, parse, |(addr, scenario)| Floor::new(addr, *scenario)?.run())
+    program::run(USAGE, parse, serve)
 }
 
-fn parse(mut parser: lexopt::Parser) -> Result<Option<(String, Scenario)>, lexopt::Error> {
-    let (mut addr, mut scenario) = (None, None);
+struct Options {
+    addr: String,
+    scenario: Scenario,
+    threads: usize,
+}
+
+fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
+    let (mut addr, mut scenario, mut threads) = (None, None, 1);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("scenario") => scenario = Some(parser.value()?.parse_with(Scenario::named)?),
+            Long("threads") => threads = parser.value()?.parse()?,
             Short('h') | Long("help") => return Ok(None),
             Value(value) if addr.is_none() => addr = Some(value.string()?),
             _ => return Err(arg.unexpected()),
         }
     }
-    match (addr, scenario) {
-        (Some(addr), Some(scenario)) => Ok(Some((addr, scenario))),
-        _ => Err("ADDR and --scenario are needed".into()),
+    let (Some(addr), Some(scenario)) = (addr, scenario) else { return Err("ADDR and --scenario are needed".into()) };
+    match (threads, scenario.kind) {
+        (0, _) => Err("--threads 0 answers nobody".into()),
+        (2.., Kind::FanOut { .. }) => Err("a fan-out has one thread, which has all connections".into()),
+        _ => Ok(Some(Options { addr, scenario, threads })),
+    }
+}
+
+fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
+    peers::process::raise_descriptor_limit()?;
+    let listener = TcpListener::bind(options.addr.parse()?)?;
+    let mut others = Vec::new();
+    for _ in 1..options.threads {
+        let (sender, arrivals) = mpsc::channel();
+        let poll = Poll::new()?;
+        others.push(Other { waker: Waker::new(poll.registry(), ARRIVALS)?, sender });
+        let scenario = options.scenario;
+        thread::spawn(move || {
+            if let Err(error) = Floor::new(poll, scenario, Source::Dealt(arrivals)).run() {
+                eprintln!("error: {error}");
+                process::exit(1);
+            }
+        });
+    }
+    Floor::new(Poll::new()?, options.scenario, Source::Accepted { listener, others, accepted: 0 }).run()
+}
+
+/// A thread that connections are dealt out to.
+struct Other {
+    sender: Sender<TcpStream>,
+    waker: Waker,
+}
+
+/// Where a thread's connections come from.
+enum Source {
+    Accepted { listener: TcpListener, others: Vec<Other>, accepted: usize },
+    Dealt(Receiver<TcpStream>),
+}
+
+impl Source {
+    /// The next connection of this thread; those of others are on their way to them.
+    fn next(&mut self) -> io::Result<Option<TcpStream>> {
+        let (listener, others, accepted) = match self {
+            Source::Accepted { listener, others, accepted } => (listener, others, accepted),
+            Source::Dealt(arrivals) => return Ok(arrivals.try_recv().ok()),
+        };
+        loop {
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            stream.set_nodelay(true)?;
+            *accepted += 1;
+            match others.get(*accepted % (others.len() + 1)) {
+                Some(other) => {
+                    other.sender.send(stream).map_err(io::Error::other)?;
+                    other.waker.wake()?;
+                }
+                None => return Ok(Some(stream)),
+            }
+        }
     }
 }
 
 struct Floor {
     poll: Poll,
-    listener: TcpListener,
+    source: Source,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     scenario: Scenario,
@@ -75,32 +145,31 @@ struct Connection {
 }
 
 impl Floor {
-    fn new(addr: &str, scenario: Scenario) -> Result<Floor, Box<dyn Error>> {
-        peers::process::raise_descriptor_limit()?;
-        let poll = Poll::new()?;
-        let mut listener = TcpListener::bind(addr.parse()?)?;
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    fn new(poll: Poll, scenario: Scenario, source: Source) -> Floor {
         let deflate = matches!(scenario.kind, Kind::Deflate { .. });
         let answers = || Rc::new(Frames::from_server(scenario.opcode, scenario.size, scenario.burst()));
-        Ok(Floor {
+        Floor {
             poll,
-            listener,
+            source,
             connections: Vec::new(),
             free: Vec::new(),
             scenario,
             answers: (!deflate).then(answers),
             response: handshake::response(deflate),
-        })
+        }
     }
 
     fn run(&mut self) -> Result<(), Box<dyn Error>> {
+        if let Source::Accepted { listener, .. } = &mut self.source {
+            self.poll.registry().register(listener, LISTENER, Interest::READABLE)?;
+        }
         let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; BUFFER];
         loop {
             self.poll.poll(&mut events, None)?;
             for event in &events {
                 match event.token() {
-                    LISTENER => self.accept()?,
+                    LISTENER | ARRIVALS => self.arrive()?,
                     // An error is a client's that has gone.
                     Token(index) => {
                         if self.ready(index, &mut buffer).is_err() {
@@ -113,14 +182,8 @@ impl Floor {
         }
     }
 
-    fn accept(&mut self) -> io::Result<()> {
-        loop {
-            let mut stream = match self.listener.accept() {
-                Ok((stream, _)) => stream,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            stream.set_nodelay(true)?;
+    fn arrive(&mut self) -> io::Result<()> {
+        while let Some(mut stream) = self.source.next()? {
             let index = self.free.pop().unwrap_or(self.connections.len());
             self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
             let connection =
@@ -130,6 +193,7 @@ impl Floor {
                 None => self.connections.push(Some(connection)),
             }
         }
+        Ok(())
     }
 
     fn ready(&mut self, index: usize, buffer: &mut [u8]) -> io::Result<()> {

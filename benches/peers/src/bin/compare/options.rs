@@ -77,7 +77,7 @@ const SHORT_SCENARIOS: &str = "E1,E2,E7,F1b,R1,H1";
 const SHORT_SERVERS: &str = "threadbare,threadbare-channel,tokio-tungstenite";
 
 const SCALING_SCENARIOS: &str = "E1,E2,E7";
-const SCALING_SERVERS: &str = "threadbare,threadbare-2";
+const SCALING_SERVERS: &str = "floor-2,threadbare,threadbare-2";
 
 impl Options {
     /// `None` to `--help` and `--list`, which prints.
@@ -130,7 +130,7 @@ impl Options {
         let servers = match servers {
             Some(names) => names.split(',').map(str::to_owned).collect(),
             // On the one core that a server gets, a second worker could only be in the way.
-            None => servers::names().filter(|name| *name != servers::TWO_WORKERS).map(str::to_owned).collect(),
+            None => servers::names_for_one_core().map(str::to_owned).collect(),
         };
         let rounds = rounds.unwrap_or(if short { 3 } else { 5 });
         if rounds == 0 {

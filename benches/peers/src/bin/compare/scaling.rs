@@ -1,4 +1,4 @@
-//! Two workers on two cores held against one: whether a message costs the same.
+//! Two threads on two cores held against one, the floor's and this library's: whether a message costs the same.
 
 use std::fmt::Write;
 
@@ -6,12 +6,14 @@ use peers::median;
 use serde::Serialize;
 
 use crate::results::Results;
-use crate::servers::{ONE_WORKER, TWO_WORKERS};
+use crate::servers::TWO_TO_ONE;
 use crate::table;
 
-/// Of a message's CPU time with two workers to that with one, over the rounds.
+/// Of a message's CPU time with two threads to that with one, over the rounds.
 #[derive(Serialize)]
 pub(crate) struct Ratio {
+    /// The server with one thread.
+    pub(crate) server: String,
     pub(crate) scenario: String,
     /// Absent if no round has both.
     pub(crate) median: Option<f64>,
@@ -19,12 +21,13 @@ pub(crate) struct Ratio {
 }
 
 pub(crate) fn ratios(results: &Results) -> Vec<Ratio> {
-    let ratio = |scenario: &String| {
-        let rounds = results.ratios(TWO_WORKERS, ONE_WORKER, scenario);
+    let ratio = |two: &str, one: &str, scenario: &str| {
+        let rounds = results.ratios(two, one, scenario);
         let median = (!rounds.is_empty()).then(|| median(&rounds));
-        Ratio { scenario: scenario.clone(), median, rounds }
+        Ratio { server: one.to_owned(), scenario: scenario.to_owned(), median, rounds }
     };
-    results.scenarios.iter().map(ratio).collect()
+    let of = |(two, one)| results.scenarios.iter().map(move |scenario| ratio(two, one, scenario));
+    TWO_TO_ONE.into_iter().flat_map(of).collect()
 }
 
 pub(crate) fn tables(results: &Results) -> String {
@@ -34,18 +37,18 @@ pub(crate) fn tables(results: &Results) -> String {
     text += "`~`: the rounds are more than 25 % apart; `!n`: n rounds failed.\n\n";
     text += &table::table(results, &results.scenarios, |server, scenario| table::cost(results, server, scenario));
 
-    text += "\nTwo workers against one in the same round: the median, the least and the most.\n\n";
-    text += "| scenario | two to one |\n|---|---|\n";
-    for Ratio { scenario, median, rounds } in ratios(results) {
+    text += "\nTwo threads against one in the same round: the median, the least and the most.\n\n";
+    text += "| server | scenario | two to one |\n|---|---|---|\n";
+    for Ratio { server, scenario, median, rounds } in ratios(results) {
         let _ = match median {
-            None => writeln!(text, "| {scenario} | NOT MEASURED |"),
+            None => writeln!(text, "| {server} | {scenario} | NOT MEASURED |"),
             Some(median) => {
                 let (least, most) = rounds.iter().fold((f64::MAX, f64::MIN), |(a, b), r| (a.min(*r), b.max(*r)));
-                writeln!(text, "| {scenario} | {median:.3} ({least:.3} to {most:.3}) |")
+                writeln!(text, "| {server} | {scenario} | {median:.3} ({least:.3} to {most:.3}) |")
             }
         };
     }
-    text += "\nHow many cores the server used. Not beyond 1, two workers each had part of the load, and slept in between.\n\n";
+    text += "\nHow many cores the server used. Not beyond 1, two threads each had part of the load, and slept in between.\n\n";
     text += &table::table(results, &results.scenarios, |server, scenario| {
         Some(format!("{:.2}", results.load(server, scenario, |load| load.server_cores)?))
     });

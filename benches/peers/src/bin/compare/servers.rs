@@ -56,10 +56,13 @@ enum Origin {
 }
 
 pub(crate) const FLOOR: &str = "floor";
+const TWO_FLOORS: &str = "floor-2";
 
-/// One worker, and two, which need as many cores.
-pub(crate) const ONE_WORKER: &str = "threadbare";
-pub(crate) const TWO_WORKERS: &str = "threadbare-2";
+const ONE_WORKER: &str = "threadbare";
+const TWO_WORKERS: &str = "threadbare-2";
+
+/// Servers with two threads, which need as many cores, and the same with one.
+pub(crate) const TWO_TO_ONE: [(&str, &str); 2] = [(TWO_FLOORS, FLOOR), (TWO_WORKERS, ONE_WORKER)];
 
 const EXAMPLES: [&str; 3] = ["echo", "broadcast", "thread_per_connection"];
 
@@ -73,8 +76,8 @@ const NODE_WS_DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/node-ws"
 /// What a server does not do has no line.
 const NOTHING: Known = Known { name: "", origin: Origin::Peer, echo: "", broadcast: "", deflate: "" };
 
-/// One worker each but for [`TWO_WORKERS`]; the first word is the program.
-const KNOWN: [Known; 15] = [
+/// One worker each but for those of [`TWO_TO_ONE`]; the first word is the program.
+const KNOWN: [Known; 16] = [
     Known {
         name: FLOOR,
         origin: Origin::Here,
@@ -82,6 +85,7 @@ const KNOWN: [Known; 15] = [
         broadcast: "floor {addr} --scenario {scenario}",
         deflate: "floor {addr} --scenario {scenario}",
     },
+    Known { name: TWO_FLOORS, origin: Origin::Here, echo: "floor {addr} --scenario {scenario} --threads 2", ..NOTHING },
     Known {
         name: ONE_WORKER,
         origin: Origin::Example,
@@ -139,6 +143,11 @@ const KNOWN: [Known; 15] = [
 
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     KNOWN.iter().map(|known| known.name)
+}
+
+/// Those that one core is enough for.
+pub(crate) fn names_for_one_core() -> impl Iterator<Item = &'static str> {
+    names().filter(|name| TWO_TO_ONE.iter().all(|(two, _)| two != name))
 }
 
 /// What is measured with, and what is measured.
