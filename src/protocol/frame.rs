@@ -152,19 +152,38 @@ impl FrameHeader {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let first = u8::from(self.fin) << 7 | (self.rsv & 0b111) << 4 | self.opcode as u8;
         let masked = u8::from(self.mask.is_some()) << 7;
-        if self.payload_len < 126 {
-            out.extend_from_slice(&[first, masked | self.payload_len as u8]);
-        } else if let Ok(length) = u16::try_from(self.payload_len) {
-            let [high, low] = length.to_be_bytes();
-            out.extend_from_slice(&[first, masked | 126, high, low]);
-        } else {
-            out.extend_from_slice(&[first, masked | 127]);
-            out.extend_from_slice(&self.payload_len.to_be_bytes());
+        match u16::try_from(self.payload_len) {
+            Ok(length) => encode_start(out, first, masked, length),
+            Err(_) => {
+                out.extend_from_slice(&[first, masked | 127]);
+                out.extend_from_slice(&self.payload_len.to_be_bytes());
+            }
         }
         if let Some(key) = self.mask {
             out.extend_from_slice(&key);
         }
     }
+}
+
+/// Appends a header of the shorter lengths to `out`, but for the masking key.
+#[inline(always)]
+fn encode_start(out: &mut Vec<u8>, first: u8, masked: u8, length: u16) {
+    if length < 126 {
+        out.extend_from_slice(&[first, masked | length as u8]);
+    } else {
+        let [high, low] = length.to_be_bytes();
+        out.extend_from_slice(&[first, masked | 126, high, low]);
+    }
+}
+
+/// Appends a whole frame of less than 64 KiB to `out`, unmasked: as [`encode`], and inlined where it is called.
+#[inline(always)]
+pub(crate) fn encode_short(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    debug_assert!(payload.len() <= 0xFFFF, "{} bytes", payload.len());
+    out.reserve(4 + payload.len());
+    // RFC 6455 5.2: FIN and the opcode.
+    encode_start(out, 0x80 | opcode as u8, 0, payload.len() as u16);
+    out.extend_from_slice(payload);
 }
 
 /// Appends a whole frame to `out`; its payload is masked on the way if there is a key.
@@ -236,6 +255,19 @@ mod tests {
             let mut bytes = vec![0x82, 127];
             bytes.extend_from_slice(&length.to_be_bytes());
             assert_eq!(FrameHeader::parse(&bytes), Err(ProtocolError::LengthOverflow(length)));
+        }
+    }
+
+    #[test]
+    fn the_inlined_way_gives_the_same_frames() {
+        for size in [0, 1, 125, 126, 127, 255, 256, 65_534, 65_535] {
+            for opcode in [Opcode::Text, Opcode::Binary, Opcode::Ping] {
+                let payload = vec![0xA5; size];
+                let (mut out, mut expected) = (vec![7], vec![7]);
+                encode_short(&mut out, opcode, &payload);
+                encode(&mut expected, opcode, &payload, None);
+                assert!(out == expected, "{opcode:?} of {size} bytes");
+            }
         }
     }
 

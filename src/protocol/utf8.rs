@@ -6,13 +6,25 @@ pub struct InvalidUtf8;
 
 use ascii::AsAsciiStr;
 
-/// Shorter texts are not worth the setting-up of vector registers; most of them are ASCII, which is quickly seen.
-const MIN_VECTOR_SIZE: usize = 64;
+/// Shorter texts are looked at as ASCII first, which most of them are.
+const MAX_ASCII_SIZE: usize = 512;
+
+/// The standard library looks at so many bytes of a text at once, and at what is left of a longer one byte by byte.
+const ASCII_BLOCK: usize = 64;
+
+/// With so many bytes left, the vectors for all of UTF-8 are faster.
+const MAX_ASCII_REST: usize = 32;
+
+/// Whether that a text of this length is ASCII is seen sooner than that it is UTF-8.
+#[inline(always)]
+fn is_seen_sooner(len: usize) -> bool {
+    len < ASCII_BLOCK || (len < MAX_ASCII_SIZE && len % ASCII_BLOCK < MAX_ASCII_REST)
+}
 
 /// The text, if it is UTF-8.
 #[inline]
 pub(crate) fn from_utf8(bytes: &[u8]) -> Option<&str> {
-    if bytes.len() < MIN_VECTOR_SIZE
+    if is_seen_sooner(bytes.len())
         && let Ok(text) = bytes.as_ascii_str()
     {
         return Some(text.as_str());
@@ -101,6 +113,27 @@ mod tests {
         assert_eq!(first_error(&[b"abc\xe2\x82"]), Some(1));
         assert_eq!(first_error(&[b"abc\xe2\x82", b"\xac"]), None);
         assert_eq!(first_error(&[b"\xed\xa0"]), Some(0), "a surrogate is refused before its third byte");
+    }
+
+    #[test]
+    fn one_byte_that_is_not_ascii_is_seen_wherever_it_is() {
+        for len in 0..=2 * MAX_ASCII_SIZE / 3 {
+            let mut text = vec![b'a'; len];
+            assert!(from_utf8(&text).is_some());
+            for index in 0..len {
+                text[index] = 0x80;
+                assert_eq!(from_utf8(&text), None, "byte {index} of {len}");
+                text[index] = b'a';
+            }
+        }
+        for len in 2..=MAX_ASCII_SIZE + 2 * ASCII_BLOCK {
+            let text = "a".repeat(len - 2);
+            for text in [format!("é{text}"), format!("{text}é")] {
+                assert_eq!(from_utf8(text.as_bytes()), Some(&*text));
+                assert_eq!(from_utf8(&text.as_bytes()[1..]).is_some(), text.starts_with('a') && len > 2);
+                assert_eq!(from_utf8(&text.as_bytes()[..len - 1]).is_some(), text.starts_with('é') && len > 2);
+            }
+        }
     }
 
     proptest! {

@@ -74,11 +74,8 @@ impl Output {
     /// Appends a whole frame.
     #[inline(always)]
     pub(crate) fn push_frame(&mut self, role: Role, opcode: Opcode, payload: &[u8]) {
-        if role == Role::Server && payload.len() < 126 {
-            // RFC 6455 5.2: FIN and the opcode, and the length in seven bits.
-            self.cork.reserve(2 + payload.len());
-            self.cork.extend_from_slice(&[0x80 | opcode as u8, payload.len() as u8]);
-            return self.cork.extend_from_slice(payload);
+        if role == Role::Server && payload.len() < MIN_LENT_SIZE {
+            return frame::encode_short(&mut self.cork, opcode, payload);
         }
         self.push_any_frame(role, opcode, payload);
     }
