@@ -24,7 +24,7 @@ impl Key {
     }
 }
 
-fn index_of(token: Token) -> usize {
+pub(crate) fn index_of(token: Token) -> usize {
     token.0 & ((1 << TOKEN_BITS) - 1)
 }
 
@@ -109,11 +109,9 @@ impl<T> Slots<T> {
         (key.token() == token).then_some(key)
     }
 
-    /// Looks at what `token` stands for, so that it is at hand: which index that is.
-    pub(crate) fn fetch(&self, token: Token) -> usize {
-        let index = index_of(token);
+    /// Looks at the place with this index, so that it is at hand.
+    pub(crate) fn fetch(&self, index: usize) {
         black_box((self.names.generations.get(index).copied(), self.places.get(index).map(Option::is_some)));
-        index
     }
 
     /// Takes out what `key` names; the name is never valid again.
