@@ -172,14 +172,14 @@
 //!   timeout is a timer that the kernel arms and cancels with every sleep: 0.4 us of the 13 us that a message costs a
 //!   server that sleeps after each. The timer is set anew only for a deadline that is earlier than the one it stands for;
 //!   deadlines are mostly put off, so it is hardly ever touched.
-//! * The memory of the next eight connections of a poll or a broadcast is looked at before the first of them is served, so that the
-//!   processor waits for all of it at once and not for each piece when it comes to it.
+//! * The memory of the next eight connections of a poll or a broadcast is looked at before the first of them is served,
+//!   so that the processor waits for all of it at once and not for each piece when it comes to it.
 //! * Bytes that senders post to a connection are counted apart from those that its worker has settled, under the lock of the
 //!   worker's inbox, which they hold anyway: one locked instruction less for each message. What
 //!   [`queued_bytes`](crate::Peer::queued_bytes) shows is the sum, which may be too high for the moment of a post.
 //! * Text of up to 511 bytes is first looked at as ASCII, which most of it is, unless so many bytes would be left behind
-//!   the last whole block of 64 that the check for all of UTF-8 is faster; long payloads are unmasked with the widest vectors that the
-//!   processor has, through a crate that makes that safe.
+//!   the last whole block of 64 that the check for all of UTF-8 is faster; long payloads are unmasked with the widest
+//!   vectors that the processor has, through a crate that makes that safe.
 //! * After a clean closing handshake with nothing behind the close frame, a server closes its socket at once; in all other
 //!   cases it sends FIN and reads on until the peer closes.
 //! * No answer is given to data that arrives after a close frame of ours, and after the peer's it is not even decoded.
