@@ -80,7 +80,7 @@ impl Output {
         self.push_any_frame(role, opcode, payload);
     }
 
-    /// A longer frame, or one of a client's.
+    /// A server's frame with a payload of at least [`MIN_LENT_SIZE`], or any of a client's.
     #[inline(never)]
     fn push_any_frame(&mut self, role: Role, opcode: Opcode, payload: &[u8]) {
         match self.key(role) {
@@ -122,7 +122,7 @@ impl Output {
     /// Appends a server's frame whose payload is that of the first frame in the input. Its header takes the place of the
     /// received one's, which is decoded and longer, so that one piece leaves; `false` if it is another payload.
     fn push_behind_own_header(&mut self, header: FrameHeader, payload: &[u8]) -> bool {
-        if payload.len() < MIN_LENT_SIZE || self.header.is_some() {
+        if self.header.is_some() {
             return false;
         }
         // What a client sends is masked (RFC 6455 5.1) and its length has the shortest form (5.2): at this distance no
@@ -140,18 +140,16 @@ impl Output {
         }
     }
 
-    /// Appends payload behind its header, which is in the cork.
+    /// Appends payload of at least [`MIN_LENT_SIZE`] behind its header, which is in the cork.
     fn push_payload(&mut self, payload: &[u8]) {
-        if payload.len() >= MIN_LENT_SIZE {
-            let place = addresses(payload);
-            if let Some(range) = within(&place, &self.input) {
-                return self.push_segment(Segment::Input(range));
-            }
-            if let Some(range) = within(&place, &self.assembled) {
-                return self.push_segment(Segment::Assembled(range));
-            }
+        let place = addresses(payload);
+        if let Some(range) = within(&place, &self.input) {
+            self.push_segment(Segment::Input(range));
+        } else if let Some(range) = within(&place, &self.assembled) {
+            self.push_segment(Segment::Assembled(range));
+        } else {
+            self.cork.extend_from_slice(payload);
         }
-        self.cork.extend_from_slice(payload);
     }
 
     /// Appends a frame that other connections send as well.

@@ -15,8 +15,8 @@ Measures WebSocket servers against each other and against the raw floor.
 Usage: compare [OPTIONS]
 
   --short                 a few servers and scenarios in under three minutes
-  --scaling               threadbare with one worker and with two, all on cores 0 and 1: E1, E2 and E7, for what a
-                          message costs and not for how many there are
+  --scaling               floor and threadbare with one thread and with two, all on cores 0 and 1: E1, E2 and E7, for
+                          what a message costs and not for how many there are
   --only E1,E2            these scenarios alone, of E1 E2 E3 E4 E5 E6 E7 D1 D1b F1 F1b F2 R1 S1 S10 S10000 H1
                           I1
   --servers a,b           these servers alone; the floor is always measured. --list names them
