@@ -174,6 +174,8 @@
 //!   deadlines are mostly put off, so it is hardly ever touched.
 //! * The memory of the next eight connections of a poll or a broadcast is looked at before the first of them is served,
 //!   so that the processor waits for all of it at once and not for each piece when it comes to it.
+//! * A turn's small broadcasts are joined once, and written to a connection that nothing else is to be done for without
+//!   the rest of a turn: 0.1 us of the 4.5 that a delivery to each of 1,000 connections costs.
 //! * Bytes that senders post to a connection are counted apart from those that its worker has settled, under the lock of the
 //!   worker's inbox, which they hold anyway: one locked instruction less for each message. What
 //!   [`queued_bytes`](crate::Peer::queued_bytes) shows is the sum, which may be too high for the moment of a post.

@@ -511,6 +511,36 @@ fn a_broadcast_from_a_handler_reaches_everyone_once_and_in_order() {
     }
 }
 
+#[test]
+fn small_broadcasts_that_a_socket_takes_in_part_arrive_whole_and_in_order() {
+    const MESSAGES: usize = 12_000;
+    for way in BOTH_WAYS {
+        let builder = Server::builder().config(Config::default().max_write_buffer_size(16 << 20));
+        let app = App::start(way, builder, echo);
+        let mut client = Client::narrow(app.addr);
+        let peer = app.opened();
+        let message = |number: usize| format!("{number:>900}");
+        for number in 0..MESSAGES {
+            app.handle().broadcast(message(number).as_str());
+        }
+        common::eventually("all sent or queued, and the socket full", || {
+            let stats = peer.stats();
+            stats.messages_sent == MESSAGES as u64 && stats.queued_bytes > 0
+        });
+        for number in 0..MESSAGES {
+            assert_eq!(client.expect_frame(), Frame::text(&message(number)), "{way:?}");
+        }
+        app.handle().broadcast("the end");
+        assert_eq!(client.expect_frame(), Frame::text("the end"), "and nothing before it");
+        common::eventually("every byte on record", || {
+            let stats = peer.stats();
+            stats.bytes_sent == (MESSAGES * 904 + 9) as u64 && stats.queued_bytes == 0 && stats.dropped == 0
+        });
+        drop(client);
+        app.finish();
+    }
+}
+
 /// T-04: who does not read is left out and counted, and holds up nobody.
 #[test]
 fn t_04_a_stalled_subscriber_does_not_delay_the_others() {

@@ -9,7 +9,7 @@ use crate::protocol::frame::Opcode;
 use crate::protocol::{Connection, ProtocolError, Received};
 use crate::transport::buffer::{BufferPool, Input};
 use crate::transport::outbox::Outbox;
-use crate::transport::output::Output;
+use crate::transport::output::{Output, outcome};
 use crate::transport::shared::SharedFrame;
 use crate::transport::stream::{Io, attempt};
 
@@ -108,6 +108,17 @@ impl<S: Read + Write> Endpoint<S> {
     /// Writes what `output` gathered; what the socket does not take is queued.
     pub(crate) fn flush(&mut self, output: &mut Output, input: &mut [u8]) -> io::Result<usize> {
         output.flush(&mut self.stream, &mut self.outbox, input)
+    }
+
+    /// Writes frames that other connections send as well, past the output, which has nothing of this connection's: how
+    /// many bytes went. `None` if something is in their way, or they are to be compressed.
+    #[inline]
+    pub(crate) fn write_past(&mut self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        if self.outbox.is_some() || self.connection.compresses() {
+            return None;
+        }
+        let (written, result) = outcome(attempt(|| self.stream.write(bytes)), 0);
+        Some(result.map(|()| written))
     }
 
     /// Writes what is queued, after the socket reported room: how many bytes went.

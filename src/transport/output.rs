@@ -17,7 +17,7 @@ use crate::transport::stream::{Io, attempt};
 const MIN_LENT_SIZE: usize = 16 << 10;
 
 /// Smaller chunks are cheaper to copy than to share or to queue.
-const MIN_SHARED_SIZE: usize = 1 << 10;
+pub(crate) const MIN_SHARED_SIZE: usize = 1 << 10;
 
 /// A cork that grew beyond this is given back after the write.
 const MAX_CORK_SIZE: usize = 256 << 10;
@@ -322,7 +322,7 @@ fn bytes_of<'a>(segment: &'a Segment, cork: &'a [u8], input: &'a [u8]) -> &'a [u
     }
 }
 
-fn outcome(io: Io, before: usize) -> (usize, io::Result<()>) {
+pub(crate) fn outcome(io: Io, before: usize) -> (usize, io::Result<()>) {
     match io {
         Io::Done(size) => (before + size, Ok(())),
         Io::NotNow => (before, Ok(())),

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::config::SlowConsumer;
-use crate::protocol::close::{CloseCause, CloseCode};
+use crate::protocol::close::CloseCause;
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::FrameHeader;
 use crate::protocol::mask;
@@ -121,32 +120,6 @@ impl<D: Delivery> Worker<D> {
             // Carried out where it is seen: `resume` asks for what may go on in every turn.
             _ => {}
         }
-    }
-
-    /// Sends the turn's broadcasts to every connection, each connection's in one write.
-    pub(super) fn send_broadcasts(&mut self) {
-        if self.context.broadcasts.is_empty() {
-            return;
-        }
-        let frames = std::mem::take(&mut self.context.broadcasts);
-        let policy = self.context.config.slow_consumer;
-        self.for_each(|turn| {
-            if !turn.core.can_send() {
-                return;
-            }
-            let count = frames.len() as u32;
-            if !turn.core.is_above_mark(turn.context) {
-                for frame in &frames {
-                    turn.core.send_shared(turn.context, frame);
-                }
-                turn.flush(&mut []);
-            } else if policy == SlowConsumer::Disconnect {
-                turn.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
-                turn.flush(&mut []);
-            } else {
-                turn.core.ledger(turn.context).counters.add_dropped(count);
-            }
-        });
     }
 }
 

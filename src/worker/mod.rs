@@ -4,6 +4,7 @@ pub(crate) mod address;
 pub(crate) mod admission;
 pub(crate) mod adoption;
 mod alarm;
+mod broadcast;
 pub(crate) mod channel;
 pub(crate) mod context;
 pub(crate) mod core;
@@ -421,13 +422,17 @@ impl<D: Delivery> Worker<D> {
     }
 
     fn for_each(&mut self, mut act: impl FnMut(&mut Turn<'_, D>)) {
+        self.for_each_key(|worker, key| worker.turn(key, |turn, _| act(turn)));
+    }
+
+    fn for_each_key(&mut self, mut act: impl FnMut(&mut Worker<D>, Key)) {
         let places = self.slots.places();
         for first in (0..places).step_by(FETCHED) {
             let few = first..places.min(first + FETCHED as u32);
             few.clone().for_each(|index| self.fetch(index as usize));
             for index in few {
                 if let Some(key) = self.slots.key_at(index) {
-                    self.turn(key, |turn, _| act(turn));
+                    act(self, key);
                 }
             }
         }

@@ -318,7 +318,7 @@ impl<D: Delivery> Turn<'_, D> {
     }
 
     /// The stream is broken.
-    fn lost(&mut self, error: &io::Error) {
+    pub(crate) fn lost(&mut self, error: &io::Error) {
         match error.kind() {
             // The most frequent one: the system's own words for it take longer than all else about its end.
             io::ErrorKind::ConnectionReset => self.lose("the peer reset the connection", CloseCause::Lost),

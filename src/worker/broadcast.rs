@@ -1,0 +1,93 @@
+//! A turn's broadcasts, each connection's share in one write.
+
+use std::io;
+
+use crate::config::SlowConsumer;
+use crate::protocol::close::{CloseCause, CloseCode};
+use crate::transport::output::MIN_SHARED_SIZE;
+use crate::transport::shared::SharedFrame;
+use crate::worker::Worker;
+use crate::worker::delivery::Delivery;
+use crate::worker::slots::Key;
+use crate::worker::turn::Turn;
+
+impl<D: Delivery> Worker<D> {
+    /// Sends the turn's broadcasts to every connection.
+    pub(super) fn send_broadcasts(&mut self) {
+        if self.context.broadcasts.is_empty() {
+            return;
+        }
+        let frames = std::mem::take(&mut self.context.broadcasts);
+        let joined = join(&frames);
+        self.for_each_key(|worker, key| {
+            let written = joined.as_ref().and_then(|bytes| {
+                let written = worker.write_past(key, bytes, frames.len())?;
+                Some((bytes, written))
+            });
+            match written {
+                Some((bytes, Ok(size))) if size == bytes.len() => {}
+                Some((bytes, written)) => worker.turn(key, |turn, _| turn.send_rest(bytes, frames.len(), written)),
+                None => worker.turn(key, |turn, _| turn.send_all(&frames)),
+            }
+        });
+    }
+
+    /// Writes `count` frames to a connection that has nothing else to do, and says how much its socket took; `None` if
+    /// it has. That is a turn without the application's part, and so without what is there for its panics; one that the
+    /// socket cuts short is yet to be gone on with.
+    #[inline]
+    fn write_past(&mut self, key: Key, frames: &[u8], count: usize) -> Option<io::Result<usize>> {
+        let core = &mut self.slots.get_mut(key)?.core;
+        if !core.can_send() {
+            return None;
+        }
+        let written = core.endpoint.write_past(frames)?;
+        if matches!(written, Ok(size) if size == frames.len()) {
+            self.context.key = key;
+            let counters = &core.ledger(&self.context).counters;
+            counters.messages_sent.add(count as u64);
+            counters.bytes_sent.add(frames.len() as u64);
+        }
+        Some(written)
+    }
+}
+
+/// The frames one behind the other, if they are small: what a socket does not take of them is copied.
+fn join(frames: &[SharedFrame]) -> Option<Vec<u8>> {
+    let small = frames.iter().all(|frame| frame.plain().len() < MIN_SHARED_SIZE);
+    small.then(|| frames.iter().flat_map(|frame| frame.plain().iter().copied()).collect())
+}
+
+impl<D: Delivery> Turn<'_, D> {
+    /// Sends the frames, unless the connection's output stands above its mark.
+    fn send_all(&mut self, frames: &[SharedFrame]) {
+        if !self.core.can_send() {
+            return;
+        }
+        if !self.core.is_above_mark(self.context) {
+            for frame in frames {
+                self.core.send_shared(self.context, frame);
+            }
+            self.flush(&mut []);
+        } else if self.context.config.slow_consumer == SlowConsumer::Disconnect {
+            self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
+            self.flush(&mut []);
+        } else {
+            self.core.ledger(self.context).counters.add_dropped(frames.len() as u32);
+        }
+    }
+
+    /// Goes on where the socket took only some of the `bytes` of `count` frames, or failed.
+    #[cold]
+    fn send_rest(&mut self, bytes: &[u8], count: usize, written: io::Result<usize>) {
+        match written {
+            Ok(size) => {
+                self.context.tally.sent += count as u64;
+                self.core.ledger(self.context).counters.bytes_sent.add(size as u64);
+                self.context.output.cork().extend_from_slice(&bytes[size..]);
+                self.flush(&mut []);
+            }
+            Err(error) => self.lost(&error),
+        }
+    }
+}
