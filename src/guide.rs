@@ -172,6 +172,8 @@
 //!   timeout is a timer that the kernel arms and cancels with every sleep: 0.4 us of the 13 us that a message costs a
 //!   server that sleeps after each. The timer is set anew only for a deadline that is earlier than the one it stands for;
 //!   deadlines are mostly put off, so it is hardly ever touched.
+//! * On Linux sockets are read and written by the system calls themselves. libc's functions are points at which a thread can
+//!   be cancelled, and in a program with several threads they take care of that each time: 40 ns of the 5 us of an echo.
 //! * The memory of the next eight connections of a poll or a broadcast is looked at before the first of them is served,
 //!   so that the processor waits for all of it at once and not for each piece when it comes to it.
 //! * A turn's small broadcasts are joined once, and written to a connection that nothing else is to be done for without
