@@ -15,8 +15,8 @@ Measures WebSocket servers against each other and against the raw floor.
 Usage: compare [OPTIONS]
 
   --short                 a few servers and scenarios in under three minutes
-  --scaling               floor and threadbare with one thread and with two, all on cores 0 and 1: E1, E2 and E7, for
-                          what a message costs and not for how many there are
+  --scaling               floor and threadbare with one thread and with two, all on cores 0 and 1: some echoes and
+                          R1, for what a message costs and not for how many there are
   --only E1,E2            these scenarios alone, of E1 E2 E3 E4 E5 E6 E7 D1 D1b F1 F1b F2 R1 S1 S10 S10000 H1
                           I1
   --servers a,b           these servers alone; the floor is always measured. --list names them
@@ -76,7 +76,7 @@ pub(crate) enum Purpose {
 const SHORT_SCENARIOS: &str = "E1,E2,E7,F1b,R1,H1";
 const SHORT_SERVERS: &str = "threadbare,threadbare-channel,tokio-tungstenite";
 
-const SCALING_SCENARIOS: &str = "E1,E2,E7";
+const SCALING_SCENARIOS: &str = "E1,E2,E3,E5,E7,R1";
 const SCALING_SERVERS: &str = "floor-2,threadbare,threadbare-2";
 
 impl Options {
