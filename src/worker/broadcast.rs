@@ -20,42 +20,40 @@ impl<D: Delivery> Worker<D> {
         let frames = std::mem::take(&mut self.context.broadcasts);
         let joined = join(&frames);
         self.for_each_key(|worker, key| {
-            let written = joined.as_ref().and_then(|bytes| {
-                let written = worker.write_past(key, bytes, frames.len())?;
-                Some((bytes, written))
-            });
-            match written {
-                Some((bytes, Ok(size))) if size == bytes.len() => {}
-                Some((bytes, written)) => worker.turn(key, |turn, _| turn.send_rest(bytes, frames.len(), written)),
+            match joined.as_deref().and_then(|bytes| worker.write_past(key, bytes, frames.len())) {
+                Some(Ok([])) => {}
+                Some(rest) => worker.turn(key, |turn, _| turn.send_rest(rest, frames.len())),
                 None => worker.turn(key, |turn, _| turn.send_all(&frames)),
             }
         });
     }
 
-    /// Writes `count` frames to a connection that has nothing else to do, and says how much its socket took; `None` if
-    /// it has. That is a turn without the application's part, and so without what is there for its panics; one that the
-    /// socket cuts short is yet to be gone on with.
+    /// Writes `count` frames to a connection that has nothing else to do, and answers what its socket did not take; `None`
+    /// if it has. That is a turn without the application's part, and so without what is there for its panics.
     #[inline]
-    fn write_past(&mut self, key: Key, frames: &[u8], count: usize) -> Option<io::Result<usize>> {
+    fn write_past<'a>(&mut self, key: Key, frames: &'a [u8], count: usize) -> Option<io::Result<&'a [u8]>> {
         let core = &mut self.slots.get_mut(key)?.core;
         if !core.can_send() {
             return None;
         }
         let written = core.endpoint.write_past(frames)?;
-        if matches!(written, Ok(size) if size == frames.len()) {
+        Some(written.map(|size| {
             self.context.key = key;
             let counters = &core.ledger(&self.context).counters;
-            counters.messages_sent.add(count as u64);
-            counters.bytes_sent.add(frames.len() as u64);
-        }
-        Some(written)
+            counters.bytes_sent.add(size as u64);
+            let rest = &frames[size..];
+            if rest.is_empty() {
+                counters.messages_sent.add(count as u64);
+            }
+            rest
+        }))
     }
 }
 
 /// The frames one behind the other, if they are small: what a socket does not take of them is copied.
 fn join(frames: &[SharedFrame]) -> Option<Vec<u8>> {
-    let small = frames.iter().all(|frame| frame.plain().len() < MIN_SHARED_SIZE);
-    small.then(|| frames.iter().flat_map(|frame| frame.plain().iter().copied()).collect())
+    let frames: Vec<&[u8]> = frames.iter().map(|frame| &frame.plain()[..]).collect();
+    frames.iter().all(|frame| frame.len() < MIN_SHARED_SIZE).then(|| frames.concat())
 }
 
 impl<D: Delivery> Turn<'_, D> {
@@ -77,14 +75,13 @@ impl<D: Delivery> Turn<'_, D> {
         }
     }
 
-    /// Goes on where the socket took only some of the `bytes` of `count` frames, or failed.
+    /// Goes on where the socket did not take all of `count` frames, or failed.
     #[cold]
-    fn send_rest(&mut self, bytes: &[u8], count: usize, written: io::Result<usize>) {
-        match written {
-            Ok(size) => {
+    fn send_rest(&mut self, rest: io::Result<&[u8]>, count: usize) {
+        match rest {
+            Ok(rest) => {
                 self.context.tally.sent += count as u64;
-                self.core.ledger(self.context).counters.bytes_sent.add(size as u64);
-                self.context.output.cork().extend_from_slice(&bytes[size..]);
+                self.context.output.cork().extend_from_slice(rest);
                 self.flush(&mut []);
             }
             Err(error) => self.lost(&error),
