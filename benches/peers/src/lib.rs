@@ -6,6 +6,7 @@ pub mod frames;
 pub mod handshake;
 pub mod machine;
 mod middle;
+pub mod others;
 pub mod process;
 pub mod program;
 pub mod report;

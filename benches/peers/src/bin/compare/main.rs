@@ -16,6 +16,7 @@ use options::Options;
 use peers::machine::Machine;
 use peers::{process, program};
 use results::{Results, Run};
+use round::Attempt;
 use servers::Programs;
 
 fn main() -> ExitCode {
@@ -54,23 +55,40 @@ fn measure(options: &Options, programs: &Programs) -> Results {
     let servers = &programs.servers;
     let machine = Machine::look();
     let mut runs = Vec::new();
+    let mut again = 0;
     for number in 1..=options.rounds {
         for scenario in &options.scenarios {
             for place in 0..servers.len() {
                 let server = &servers[(place + number) % servers.len()];
                 let Some(command) = server.command(scenario) else { continue };
                 eprint!("round {number}/{}  {:6} {:26}", options.rounds, scenario.name, server.name);
-                let report =
-                    round::run(options, &programs.loadgen, command, scenario).map_err(|error| error.to_string());
-                match &report {
-                    Ok(report) => eprintln!("{}", table::headline(&report.outcome)),
-                    Err(error) => eprintln!("FAILED: {error}"),
-                }
-                runs.push(Run { round: number, server: server.name.clone(), scenario: scenario.name.into(), report });
+                // Where it is never quiet, half as much again is taken and not more.
+                let most = if again > runs.len() / 2 { 1 } else { options.attempts };
+                let (attempts, quietest) = round::quietest(most, || {
+                    let attempt = round::run(options, &programs.loadgen, command, scenario);
+                    attempt
+                        .map_err(|error| error.to_string())
+                        .inspect(tell)
+                        .inspect_err(|error| eprintln!("FAILED: {error}"))
+                });
+                again += attempts - 1;
+                let (report, others) = match quietest {
+                    Ok(attempt) => (Ok(attempt.report), Some(attempt.others)),
+                    Err(error) => (Err(error), None),
+                };
+                let (server, scenario) = (server.name.clone(), scenario.name.to_owned());
+                runs.push(Run { round: number, server, scenario, attempts, others, report });
             }
         }
     }
     let servers = servers.iter().map(|server| server.name.clone()).collect();
     let scenarios = options.scenarios.iter().map(|scenario| scenario.name.to_owned()).collect();
     Results { machine, servers, missing: programs.missing.clone(), scenarios, runs }
+}
+
+/// A line, to show that it goes on.
+fn tell(attempt: &Attempt) {
+    let others =
+        if attempt.disturbed() { format!("; others had {:.1} %", attempt.others * 100.0) } else { String::new() };
+    eprintln!("{}{others}", table::headline(&attempt.report.outcome));
 }

@@ -27,6 +27,7 @@ Usage: compare [OPTIONS]
   --deflate-command 'NAME=CMD'
                           and for the deflated echoes
   --rounds N              how often everything is measured (default 5)
+  --attempts N            how often at most a run is taken until nothing else runs meanwhile (default 3; 1 with --short)
   --seconds S             how long each time (default 1.5)
   --warm-up S             and before that (default 0.3)
   --examples-dir DIR      the library's examples, built with --release (default: build them)
@@ -49,6 +50,8 @@ pub(crate) struct Options {
     /// Those given as a command line.
     pub(crate) commands: Vec<Given>,
     pub(crate) rounds: usize,
+    /// How often a run is taken for the machine to be quiet.
+    pub(crate) attempts: usize,
     pub(crate) seconds: f64,
     pub(crate) warm_up: f64,
     pub(crate) examples_dir: Option<PathBuf>,
@@ -84,7 +87,7 @@ impl Options {
     pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Box<dyn Error>> {
         let out = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results"));
         let (mut short, mut scaling, mut only, mut servers, mut commands) = (false, false, None, None, Vec::new());
-        let (mut rounds, mut seconds, mut warm_up, mut name) = (None, None, None, None);
+        let (mut rounds, mut attempts, mut seconds, mut warm_up, mut name) = (None, None, None, None, None);
         let (mut examples_dir, mut deflate_examples_dir) = (None, None);
         let (mut server_core, mut generator_core, mut out) = (None, None, out);
         while let Some(arg) = parser.next()? {
@@ -97,6 +100,7 @@ impl Options {
                 Long("broadcast-command") => commands.push(given(&parser.value()?.string()?, Purpose::Broadcast)?),
                 Long("deflate-command") => commands.push(given(&parser.value()?.string()?, Purpose::Deflate)?),
                 Long("rounds") => rounds = Some(parser.value()?.parse()?),
+                Long("attempts") => attempts = Some(parser.value()?.parse()?),
                 Long("seconds") => seconds = Some(parser.value()?.parse()?),
                 Long("warm-up") => warm_up = Some(parser.value()?.parse()?),
                 Long("examples-dir") => examples_dir = Some(PathBuf::from(parser.value()?)),
@@ -133,8 +137,9 @@ impl Options {
             None => servers::names_for_one_core().map(str::to_owned).collect(),
         };
         let rounds = rounds.unwrap_or(if short { 3 } else { 5 });
-        if rounds == 0 {
-            return Err("--rounds: at least 1".into());
+        let attempts = attempts.unwrap_or(if short { 1 } else { 3 });
+        if rounds == 0 || attempts == 0 {
+            return Err("--rounds and --attempts: at least 1".into());
         }
         let both = || vec![0, 1];
         Ok(Some(Options {
@@ -143,6 +148,7 @@ impl Options {
             servers,
             commands,
             rounds,
+            attempts,
             seconds: seconds.unwrap_or(if short { 1.0 } else { 1.5 }),
             warm_up: warm_up.unwrap_or(0.3),
             examples_dir,

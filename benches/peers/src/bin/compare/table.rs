@@ -6,6 +6,7 @@ use peers::report::Outcome;
 use peers::scenario::{Kind, Scenario};
 
 use crate::results::Results;
+use crate::round::DISTURBED;
 
 /// All tables, with what each scenario is.
 pub(crate) fn all(results: &Results) -> String {
@@ -59,6 +60,14 @@ pub(crate) fn heading(results: &Results) -> String {
     if !results.missing.is_empty() {
         let _ = writeln!(text, "**NOT MEASURED, because missing: {}.**\n", results.missing.join(", "));
     }
+    let again = results.runs.iter().filter(|run| run.attempts > 1).count();
+    let disturbed = results.runs.iter().filter(|run| run.others.is_some_and(|others| others > DISTURBED)).count();
+    let _ = writeln!(
+        text,
+        "Of {} runs {again} were taken again because others had more than {} % of a core meanwhile; {disturbed} remained disturbed.\n",
+        results.runs.len(),
+        DISTURBED * 100.0
+    );
     text
 }
 

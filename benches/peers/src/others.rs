@@ -1,0 +1,89 @@
+//! What else ran on the machine while something was measured.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Belongs to what is measured: it receives the packets that the load generator and the server send each other.
+const PACKETS: &str = "ksoftirqd/";
+
+/// The CPU time so far of every thread but those of the processes that are measured.
+pub struct Others {
+    measured: Vec<u32>,
+    looked: Instant,
+    threads: HashMap<u32, Duration>,
+}
+
+impl Others {
+    /// All but these processes, as they are now.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell how long a thread has run (it is built without `CONFIG_SCHED_INFO`).
+    pub fn but(measured: &[u32]) -> io::Result<Others> {
+        let looked = Instant::now();
+        ran(Path::new("/proc/thread-self"))?;
+        let mut threads = HashMap::new();
+        for process in numbered(Path::new("/proc"))? {
+            if measured.contains(&process) {
+                continue;
+            }
+            let tasks = format!("/proc/{process}/task");
+            // What ends meanwhile has no part in it.
+            for thread in numbered(Path::new(&tasks)).unwrap_or_default() {
+                let task = format!("{tasks}/{thread}");
+                if fs::read_to_string(format!("{task}/comm")).is_ok_and(|name| !name.starts_with(PACKETS))
+                    && let Ok(ran) = ran(Path::new(&task))
+                {
+                    threads.insert(thread, ran);
+                }
+            }
+        }
+        Ok(Others { measured: measured.to_vec(), looked, threads })
+    }
+
+    /// CPU time that they had since then, of the time that went by: 1 is one core all the time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Others::but`].
+    pub fn share_since(&self) -> io::Result<f64> {
+        let now = Others::but(&self.measured)?;
+        let before = |thread| self.threads.get(thread).copied().unwrap_or_default();
+        let ran: Duration = now.threads.iter().map(|(thread, ran)| ran.saturating_sub(before(thread))).sum();
+        Ok(ran.as_secs_f64() / (now.looked - self.looked).as_secs_f64())
+    }
+}
+
+/// How long a thread has been on a core.
+fn ran(task: &Path) -> io::Result<Duration> {
+    let path = task.join("schedstat");
+    let text = fs::read_to_string(&path)?;
+    let nanos = text.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
+    nanos.map(Duration::from_nanos).ok_or_else(|| io::Error::other(format!("{}: no time in {text:?}", path.display())))
+}
+
+/// The entries of a directory of /proc whose names are numbers.
+fn numbered(directory: &Path) -> io::Result<Vec<u32>> {
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    Ok(fs::read_dir(directory)?.filter_map(|entry| number(entry.ok()?)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process;
+
+    use super::Others;
+
+    #[test]
+    fn what_runs_is_seen_unless_it_is_what_is_measured() {
+        let this = process::id();
+        let all = Others::but(&[]).unwrap();
+        assert!(all.threads.contains_key(&this));
+        assert!(!Others::but(&[this]).unwrap().threads.contains_key(&this));
+        // This thread runs as long as it asks.
+        while all.share_since().unwrap() == 0.0 {}
+    }
+}
