@@ -7,10 +7,11 @@ use std::time::Instant;
 use mio::net::TcpStream;
 use mio::{Events, Poll, Token};
 use peers::deflated;
-use peers::frames::{self, Frames, MOST_COMPRESSED};
+use peers::frames::{Frames, MOST_COMPRESSED};
 use peers::handshake::Request;
 
-use crate::connection::{Check, Connection, keys};
+use crate::answers::{Answers, Compressed};
+use crate::connection::{Connection, keys};
 use crate::{PATIENCE, Run, dial};
 
 /// A connection that has not had its first answer in full.
@@ -18,11 +19,10 @@ struct Learning {
     stream: TcpStream,
     text: Rc<str>,
     outgoing: Rc<Frames>,
-    answer: Vec<u8>,
+    first: Vec<u8>,
 }
 
-/// Opens a scenario's connections, and has one message there and back on each. Every answer after it must be the same
-/// bytes: without context takeover nothing tells the server that they are not the first.
+/// Opens a scenario's connections, and has one message there and back on each.
 pub(crate) fn open(poll: &mut Poll, run: &Run) -> io::Result<Vec<Connection>> {
     let scenario = &run.scenario;
     let message = |(number, key): (u32, [u8; 4])| {
@@ -36,8 +36,7 @@ pub(crate) fn open(poll: &mut Poll, run: &Run) -> io::Result<Vec<Connection>> {
     let request = Request::with_deflate(&run.addr.to_string());
     let streams = dial::open_all(poll, run.addr, request, scenario.connections)?;
     let learning = streams.into_iter().zip(messages.iter().cycle()).map(|(stream, (text, outgoing))| {
-        let mut learning =
-            Learning { stream, text: Rc::clone(text), outgoing: Rc::clone(outgoing), answer: Vec::new() };
+        let mut learning = Learning { stream, text: Rc::clone(text), outgoing: Rc::clone(outgoing), first: Vec::new() };
         let frame = learning.outgoing.piece(0, learning.outgoing.frame_len());
         match learning.stream.write(frame)? {
             written if written == frame.len() => Ok(Some(learning)),
@@ -55,9 +54,9 @@ pub(crate) fn open(poll: &mut Poll, run: &Run) -> io::Result<Vec<Connection>> {
             let Token(index) = event.token();
             let Some(mut open) = learning[index].take() else { continue };
             match open.receive(run)? {
-                Some(incoming) => {
+                Some(answers) => {
                     last_answer = Instant::now();
-                    connections[index] = Some(Connection::new(open.stream, &open.outgoing, &incoming, Check::All));
+                    connections[index] = Some(Connection::new(open.stream, &open.outgoing, answers));
                 }
                 None => learning[index] = Some(open),
             }
@@ -71,31 +70,17 @@ pub(crate) fn open(poll: &mut Poll, run: &Run) -> io::Result<Vec<Connection>> {
 
 impl Learning {
     /// The answers to come, if the first is there in full and right.
-    fn receive(&mut self, run: &Run) -> io::Result<Option<Rc<Frames>>> {
+    fn receive(&mut self, run: &Run) -> io::Result<Option<Answers>> {
         let mut chunk = [0; 4096];
         loop {
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(io::Error::other("the server closed a connection")),
-                Ok(read) => self.answer.extend_from_slice(&chunk[..read]),
+                Ok(read) => self.first.extend_from_slice(&chunk[..read]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
         }
-        let scenario = &run.scenario;
-        let wrong = |what: String| io::Error::other(format!("the first answer: {what}"));
-        let Some((frame_len, payload)) = frames::parse_compressed(scenario.opcode, &self.answer).map_err(wrong)? else {
-            return Ok(None);
-        };
-        if frame_len != self.answer.len() {
-            return Err(wrong("more came than one message".to_owned()));
-        }
-        let text = deflated::inflate(&payload, scenario.size).map_err(|error| wrong(error.to_string()))?;
-        if text != self.text.as_bytes() {
-            return Err(wrong("it inflates to another text than was sent".to_owned()));
-        }
-        let incoming = Frames::compressed(scenario.opcode, &payload, None, scenario.burst());
-        incoming
-            .map(|incoming| Some(Rc::new(incoming)))
-            .ok_or_else(|| wrong(format!("more than {MOST_COMPRESSED} bytes")))
+        let answers = Compressed::learn(run.scenario.opcode, &self.text, &self.first)?;
+        Ok(answers.map(|answers| Answers::Compressed(Box::new(answers))))
     }
 }

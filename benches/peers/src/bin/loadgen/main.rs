@@ -3,6 +3,7 @@
 //! One thread, frames that are encoded beforehand, and no wait for readiness: while it measures it asks the kernel again
 //! and again, so that the server is not charged for waking it.
 
+mod answers;
 mod connect;
 mod connection;
 mod deflate;
