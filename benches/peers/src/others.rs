@@ -24,7 +24,8 @@ impl Others {
     /// The kernel does not tell how long a thread has run (it is built without `CONFIG_SCHED_INFO`).
     pub fn but(measured: &[u32]) -> io::Result<Others> {
         let looked = Instant::now();
-        ran(Path::new("/proc/thread-self"))?;
+        ran(Path::new("/proc/thread-self"))
+            .map_err(|error| io::Error::other(format!("this kernel does not tell what else runs: {error}")))?;
         let mut threads = HashMap::new();
         for process in numbered(Path::new("/proc"))? {
             if measured.contains(&process) {
@@ -60,9 +61,10 @@ impl Others {
 /// How long a thread has been on a core.
 fn ran(task: &Path) -> io::Result<Duration> {
     let path = task.join("schedstat");
-    let text = fs::read_to_string(&path)?;
+    let named = |what: String| io::Error::other(format!("{}: {what}", path.display()));
+    let text = fs::read_to_string(&path).map_err(|error| named(error.to_string()))?;
     let nanos = text.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
-    nanos.map(Duration::from_nanos).ok_or_else(|| io::Error::other(format!("{}: no time in {text:?}", path.display())))
+    nanos.map(Duration::from_nanos).ok_or_else(|| named(format!("no time in {text:?}")))
 }
 
 /// The entries of a directory of /proc whose names are numbers.
