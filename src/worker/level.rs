@@ -108,7 +108,8 @@ mod tests {
                 done.store(true, Ordering::SeqCst);
             });
             scope.spawn(|| {
-                while level.bytes() > 0 || !done.load(Ordering::SeqCst) {
+                // In this order: what was posted before the end is seen behind it.
+                while !done.load(Ordering::SeqCst) || level.bytes() > 0 {
                     let taken = std::mem::take(&mut *inbox.lock().expect("no panic"));
                     level.settle(taken, 0, 0);
                 }
