@@ -82,8 +82,9 @@
 //! receiver; TCP makes the clients wait. Connections behind other receivers go on, and so do writing and keeping
 //! deadlines. Nothing is lost and nothing is reordered. A connection that is not read is not pinged either.
 //!
-//! *A handler that blocks* holds up its worker's other connections, and with a lone worker the handshakes as well. Use
-//! events, or give the work to another thread and answer through a [`Peer`](crate::Peer).
+//! *A handler that blocks* holds up its worker's other connections, the answers that up to seven of them gave just before
+//! included, and with a lone worker the handshakes as well. Use events, or give the work to another thread and answer
+//! through a [`Peer`](crate::Peer).
 //!
 //! *A peer that went away without a word* is pinged after [`ping_interval`](crate::Config::ping_interval) of silence and
 //! given up after [`pong_timeout`](crate::Config::pong_timeout): an ordinary close with code 1006.
@@ -176,6 +177,10 @@
 //!   be cancelled, and in a program with several threads they take care of that each time: 40 ns of the 5 us of an echo.
 //! * The memory of the next eight connections of a poll or a broadcast is looked at before the first of them is served,
 //!   so that the processor waits for all of it at once and not for each piece when it comes to it.
+//! * Those eight connections are all read before any of them is written to: the kernel's code for receiving and that for
+//!   sending do not fit into a core's first cache beside each other, and each is used eight times before the other takes
+//!   its place. That is 3 % of an echo, and 4 of one in a burst of 32. Answers wait no longer once that took 0.1 ms, so
+//!   that callbacks that compute hold them up by one callback at most; and more than 16 KiB does not wait at all.
 //! * A turn's small broadcasts are joined once, and written to a connection that nothing else is to be done for without
 //!   the rest of a turn: 0.1 us of the 4.5 that a delivery to each of 1,000 connections costs.
 //! * Bytes that senders post to a connection are counted apart from those that its worker has settled, under the lock of the

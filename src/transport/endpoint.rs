@@ -110,15 +110,21 @@ impl<S: Read + Write> Endpoint<S> {
         output.flush(&mut self.stream, &mut self.outbox, input)
     }
 
-    /// Writes frames that other connections send as well, past the output, which has nothing of this connection's: how
-    /// many bytes went. `None` if something is in their way, or they are to be compressed.
+    /// Writes frames past the output, which has nothing of this connection's: how many bytes went. `None` if something is
+    /// in their way.
     #[inline]
-    pub(crate) fn write_past(&mut self, bytes: &[u8]) -> Option<io::Result<usize>> {
-        if self.outbox.is_some() || self.connection.compresses() {
+    pub(crate) fn write_past(&mut self, frames: &[u8]) -> Option<io::Result<usize>> {
+        if !self.is_clear() {
             return None;
         }
-        let (written, result) = outcome(attempt(|| self.stream.write(bytes)), 0);
+        let (written, result) = outcome(attempt(|| self.stream.write(frames)), 0);
         Some(result.map(|()| written))
+    }
+
+    /// Whether nothing waits, neither to be written nor to be decoded.
+    #[inline]
+    pub(crate) fn is_clear(&self) -> bool {
+        self.outbox.is_none()
     }
 
     /// Writes what is queued, after the socket reported room: how many bytes went.

@@ -22,11 +22,16 @@ pub(crate) const MIN_SHARED_SIZE: usize = 1 << 10;
 /// A cork that grew beyond this is given back after the write.
 const MAX_CORK_SIZE: usize = 256 << 10;
 
-/// The output of a thread: filled for one connection, flushed, filled for the next.
+/// What is held for a connection is at most this, so that what a few of them have to say stays in a core's cache.
+const MAX_HELD_SIZE: usize = 16 << 10;
+
+/// The output of a thread: filled for one connection, flushed or held, filled for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     /// Headers, and payloads that are cheaper to copy than to point at.
     cork: Vec<u8>,
+    /// Where those of the connection at hand begin; before them lies what is held for others.
+    start: usize,
     /// Where the bytes lie, in order; the cork behind `corked` comes last. Empty when the cork is all there is.
     segments: Vec<Segment>,
     corked: usize,
@@ -54,7 +59,7 @@ enum Segment {
 impl Output {
     /// Bytes that wait for [`flush`](Output::flush).
     pub(crate) fn len(&self) -> usize {
-        self.apart + self.cork.len()
+        self.apart + self.cork.len() - self.start
     }
 
     /// The cork, for whoever encodes into it.
@@ -236,9 +241,33 @@ impl Output {
         result.map(|()| written)
     }
 
+    /// Holds what was gathered until [`take_held`](Output::take_held): where it lies then. `None` if there is nothing or
+    /// much, or some of it lies elsewhere.
+    #[inline]
+    pub(crate) fn hold(&mut self) -> Option<Range<usize>> {
+        let held = self.start..self.cork.len();
+        if !self.segments.is_empty() || !(1..=MAX_HELD_SIZE).contains(&held.len()) {
+            return None;
+        }
+        (self.start, self.corked) = (held.end, held.end);
+        Some(held)
+    }
+
+    /// Takes what is held, between two connections, to be [given back](Output::give_back) when it is written.
+    pub(crate) fn take_held(&mut self) -> Vec<u8> {
+        (self.start, self.corked) = (0, 0);
+        std::mem::take(&mut self.cork)
+    }
+
+    /// Takes the memory of what was held.
+    pub(crate) fn give_back(&mut self, held: Vec<u8>) {
+        self.cork = held;
+        self.clear();
+    }
+
     fn write(&mut self, stream: &mut impl Write, input: &[u8]) -> (usize, io::Result<()>) {
         if self.segments.is_empty() {
-            return outcome(attempt(|| stream.write(&self.cork)), 0);
+            return outcome(attempt(|| stream.write(&self.cork[self.start..])), 0);
         }
         let mut written = 0;
         self.cork_tail();
@@ -302,11 +331,11 @@ impl Output {
                 chunk.recycle(&mut self.pool);
             }
         }
-        self.cork.clear();
-        if self.cork.capacity() > MAX_CORK_SIZE {
+        self.cork.truncate(self.start);
+        if self.start == 0 && self.cork.capacity() > MAX_CORK_SIZE {
             self.cork.shrink_to(MAX_CORK_SIZE);
         }
-        (self.corked, self.apart) = (0, 0);
+        (self.corked, self.apart) = (self.start, 0);
         (self.input, self.assembled) = (0..0, 0..0);
         self.header = None;
     }

@@ -20,33 +20,32 @@ impl<D: Delivery> Worker<D> {
         let frames = std::mem::take(&mut self.context.broadcasts);
         let joined = join(&frames);
         self.for_each_key(|worker, key| {
-            match joined.as_deref().and_then(|bytes| worker.write_past(key, bytes, frames.len())) {
+            match joined.as_deref().and_then(|bytes| worker.write_joined(key, bytes, frames.len())) {
                 Some(Ok([])) => {}
-                Some(rest) => worker.turn(key, |turn, _| turn.send_rest(rest, frames.len())),
+                Some(rest) => worker.turn(key, |turn, _| {
+                    turn.context.tally.sent += if rest.is_ok() { frames.len() as u64 } else { 0 };
+                    turn.send_rest(rest);
+                }),
                 None => worker.turn(key, |turn, _| turn.send_all(&frames)),
             }
         });
     }
 
     /// Writes `count` frames to a connection that has nothing else to do, and answers what its socket did not take; `None`
-    /// if it has. That is a turn without the application's part, and so without what is there for its panics.
+    /// if it has, or may want them compressed. That is a turn without the application's part, and so without what is there
+    /// for its panics.
     #[inline]
-    fn write_past<'a>(&mut self, key: Key, frames: &'a [u8], count: usize) -> Option<io::Result<&'a [u8]>> {
+    fn write_joined<'a>(&mut self, key: Key, frames: &'a [u8], count: usize) -> Option<io::Result<&'a [u8]>> {
         let core = &mut self.slots.get_mut(key)?.core;
-        if !core.can_send() {
+        if core.endpoint.connection.compresses() {
             return None;
         }
-        let written = core.endpoint.write_past(frames)?;
-        Some(written.map(|size| {
-            self.context.key = key;
-            let counters = &core.ledger(&self.context).counters;
-            counters.bytes_sent.add(size as u64);
-            let rest = &frames[size..];
-            if rest.is_empty() {
-                counters.messages_sent.add(count as u64);
-            }
-            rest
-        }))
+        self.context.key = key;
+        let rest = core.write_past(&self.context, frames)?;
+        if matches!(rest, Ok([])) {
+            core.ledger(&self.context).counters.messages_sent.add(count as u64);
+        }
+        Some(rest)
     }
 }
 
@@ -72,19 +71,6 @@ impl<D: Delivery> Turn<'_, D> {
             self.flush(&mut []);
         } else {
             self.core.ledger(self.context).counters.add_dropped(frames.len() as u32);
-        }
-    }
-
-    /// Goes on where the socket did not take all of `count` frames, or failed.
-    #[cold]
-    fn send_rest(&mut self, rest: io::Result<&[u8]>, count: usize) {
-        match rest {
-            Ok(rest) => {
-                self.context.tally.sent += count as u64;
-                self.context.output.cork().extend_from_slice(rest);
-                self.flush(&mut []);
-            }
-            Err(error) => self.lost(&error),
         }
     }
 }

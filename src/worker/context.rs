@@ -1,6 +1,7 @@
 //! What the connections of a worker share.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +25,10 @@ pub(crate) struct Context {
     /// The inboxes of all workers, this one's at its place.
     pub(crate) siblings: Arc<[Arc<Inbox>]>,
     pub(crate) output: Output,
+    /// Whether answers wait in the output for those of the connections that are ready as well.
+    pub(crate) holds_answers: bool,
+    /// Those that do.
+    pub(crate) held: Vec<(Key, Range<usize>)>,
     /// For the compressed messages of all connections.
     pub(crate) codec: Codec,
     pub(crate) epoch: Instant,

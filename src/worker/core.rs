@@ -1,5 +1,6 @@
 //! What a worker keeps of one connection, whatever its application.
 
+use std::io;
 use std::time::Duration;
 
 use crate::protocol::close::CloseFrame;
@@ -144,6 +145,20 @@ impl Core {
         context.tally.sent += 1;
         self.endpoint.push_shared(&mut context.output, &mut context.codec, frame);
         true
+    }
+
+    /// Writes frames at once, if nothing else is to go to the connection, which is the one at hand: what the socket did not
+    /// take. `None` if something is.
+    #[inline]
+    pub(crate) fn write_past<'a>(&mut self, context: &Context, frames: &'a [u8]) -> Option<io::Result<&'a [u8]>> {
+        if !self.can_send() {
+            return None;
+        }
+        let written = self.endpoint.write_past(frames)?;
+        Some(written.map(|size| {
+            self.ledger(context).counters.bytes_sent.add(size as u64);
+            &frames[size..]
+        }))
     }
 
     /// Starts the closing handshake; `false` if it has begun.

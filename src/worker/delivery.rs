@@ -56,7 +56,8 @@ pub trait Handler: Send + 'static {
 
 /// A connection as its [`Handler`] sees it, on the worker's thread.
 ///
-/// What is sent during a callback leaves in one write, with everything else that the same readiness produced.
+/// What is sent during a callback leaves in one write, with everything else that the same readiness produced: when the
+/// few connections that are ready at the same time were read as well, or after 0.1 ms of that.
 #[derive(Debug)]
 pub struct Socket<'a> {
     pub(crate) core: &'a mut Core,

@@ -11,6 +11,7 @@ pub(crate) mod core;
 pub(crate) mod deadlines;
 pub(crate) mod delivery;
 pub(crate) mod events;
+mod group;
 pub(crate) mod guest;
 mod home;
 pub(crate) mod inbox;
@@ -56,7 +57,7 @@ use crate::worker::guest::Guest;
 use crate::worker::home::Home;
 use crate::worker::inbox::{Inbox, Queue};
 use crate::worker::ledger::Ledger;
-use crate::worker::slots::{Key, Slots, index_of};
+use crate::worker::slots::{Key, Slots};
 use crate::worker::turn::{Conn, Turn};
 
 /// The worker's receive buffer: as large as what the kernel delivers at once on a fast path.
@@ -149,6 +150,8 @@ impl<D: Delivery> Worker<D> {
             inbox: seat.inbox,
             siblings,
             output: Output::default(),
+            holds_answers: false,
+            held: Vec::new(),
             codec: Codec::new(),
             epoch: now,
             tick: 0,
@@ -212,11 +215,7 @@ impl<D: Delivery> Worker<D> {
             self.context.inbox.awake();
             now = Instant::now();
             self.context.tick = self.deadlines.tick(now);
-            let (mut ahead, mut at_hand) = (events.iter(), events.iter().peekable());
-            while at_hand.peek().is_some() {
-                ahead.by_ref().take(FETCHED).for_each(|event| self.fetch(index_of(event.token())));
-                at_hand.by_ref().take(FETCHED).for_each(|event| self.ready_event(event, now));
-            }
+            self.serve_ready(&events, now);
             // It may have connections for this worker, which are taken over next.
             if let Some(guest) = &mut self.guest {
                 guest.turn(now, &mut self.slots.names);

@@ -108,7 +108,9 @@ impl<D: Delivery> Turn<'_, D> {
                 if !done {
                     self.core.endpoint.keep_carry(Box::new(input.take_rest()));
                 }
-                self.flush(input.as_mut_slice());
+                if !self.hold() {
+                    self.flush(input.as_mut_slice());
+                }
             }
             Arrival::Nothing => self.core.readable = false,
             Arrival::End => self.end_of_stream(),
@@ -345,6 +347,18 @@ impl<D: Delivery> Turn<'_, D> {
             self.note_backlog();
         }
         self.finish();
+    }
+
+    /// Goes on where the socket did not take all of some frames, or failed.
+    #[cold]
+    pub(crate) fn send_rest(&mut self, rest: io::Result<&[u8]>) {
+        match rest {
+            Ok(rest) => {
+                self.context.output.cork().extend_from_slice(rest);
+                self.flush(&mut []);
+            }
+            Err(error) => self.lost(&error),
+        }
     }
 
     /// The socket reported room.
