@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::num::ParseIntError;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -76,10 +77,7 @@ impl Process {
         }
         let mut sleeps = 0;
         for task in tasks {
-            let status = fs::read_to_string(task.path().join("status"))?;
-            let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-            let count = count.and_then(|count| count.trim().parse::<u64>().ok());
-            sleeps += count.ok_or_else(|| io::Error::other("a thread does not tell how often it slept"))?;
+            sleeps += sleeps_of(&task.path())?;
         }
         Ok(Some(sleeps))
     }
@@ -96,6 +94,18 @@ impl Process {
         };
         Ok(Memory { anonymous: field("RssAnon")? * 1024, resident: field("VmRSS")? * 1024, threads: field("Threads")? })
     }
+}
+
+/// How often a thread went to sleep; `task` is its directory in `/proc`.
+///
+/// # Errors
+///
+/// The thread is gone, or the kernel does not tell.
+pub fn sleeps_of(task: &Path) -> io::Result<u64> {
+    let status = fs::read_to_string(task.join("status"))?;
+    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    let count = count.and_then(|count| count.trim().parse().ok());
+    count.ok_or_else(|| io::Error::other("a thread does not tell how often it slept"))
 }
 
 /// Keeps this thread, and what it starts from now on, on these cores.

@@ -54,8 +54,7 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
 fn measure(options: &Options, programs: &Programs) -> Results {
     let servers = &programs.servers;
     let machine = Machine::look();
-    let mut runs = Vec::new();
-    let mut again = 0;
+    let mut runs: Vec<Run> = Vec::new();
     for number in 1..=options.rounds {
         for scenario in &options.scenarios {
             for place in 0..servers.len() {
@@ -63,6 +62,7 @@ fn measure(options: &Options, programs: &Programs) -> Results {
                 let Some(command) = server.command(scenario) else { continue };
                 eprint!("round {number}/{}  {:6} {:26}", options.rounds, scenario.name, server.name);
                 // Where it is never quiet, half as much again is taken and not more.
+                let again: usize = runs.iter().map(|run| run.attempts - 1).sum();
                 let most = if again > runs.len() / 2 { 1 } else { options.attempts };
                 let (attempts, quietest) = round::quietest(most, || {
                     let attempt = round::run(options, &programs.loadgen, command, scenario);
@@ -71,7 +71,6 @@ fn measure(options: &Options, programs: &Programs) -> Results {
                         .inspect(tell)
                         .inspect_err(|error| eprintln!("FAILED: {error}"))
                 });
-                again += attempts - 1;
                 let (report, others) = match quietest {
                     Ok(attempt) => (Ok(attempt.report), Some(attempt.others)),
                     Err(error) => (Err(error), None),
@@ -88,7 +87,10 @@ fn measure(options: &Options, programs: &Programs) -> Results {
 
 /// A line, to show that it goes on.
 fn tell(attempt: &Attempt) {
-    let others =
-        if attempt.disturbed() { format!("; others had {:.1} %", attempt.others * 100.0) } else { String::new() };
+    let others = if round::is_disturbed(attempt.others) {
+        format!("; others had {:.1} %", attempt.others * 100.0)
+    } else {
+        String::new()
+    };
     eprintln!("{}{others}", table::headline(&attempt.report.outcome));
 }

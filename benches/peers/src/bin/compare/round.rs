@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{self as this, Child, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,10 +29,9 @@ pub(crate) struct Attempt {
     pub(crate) others: f64,
 }
 
-impl Attempt {
-    pub(crate) fn disturbed(&self) -> bool {
-        self.others > DISTURBED
-    }
+/// Whether what others had of a core was too much.
+pub(crate) fn is_disturbed(others: f64) -> bool {
+    others > DISTURBED
 }
 
 /// The first attempt that nobody disturbs, or else the least disturbed of `most`; and how many there were. What fails is
@@ -43,7 +42,7 @@ pub(crate) fn quietest(
 ) -> (usize, Result<Attempt, String>) {
     let mut taken = 1;
     let mut quietest = attempt();
-    while taken < most && quietest.as_ref().is_ok_and(Attempt::disturbed) {
+    while taken < most && quietest.as_ref().is_ok_and(|attempt| is_disturbed(attempt.others)) {
         eprint!("{:>40}", "again ");
         taken += 1;
         quietest = match (quietest, attempt()) {
@@ -62,7 +61,7 @@ pub(crate) fn run(
 ) -> Result<Attempt, Box<dyn Error>> {
     let server = Running::start(options, line, scenario)?;
     process::pin(&options.generator_core)?;
-    let others = Others::but(&[server.child.id(), this::id()])?;
+    let others = Others::but(&[server.child.id(), std::process::id()])?;
     let output = Command::new(loadgen)
         .arg(server.addr.to_string())
         .args(["--scenario", scenario.name])

@@ -6,7 +6,7 @@ use peers::report::Outcome;
 use peers::scenario::{Kind, Scenario};
 
 use crate::results::Results;
-use crate::round::DISTURBED;
+use crate::round::{DISTURBED, is_disturbed};
 
 /// All tables, with what each scenario is.
 pub(crate) fn all(results: &Results) -> String {
@@ -61,7 +61,7 @@ pub(crate) fn heading(results: &Results) -> String {
         let _ = writeln!(text, "**NOT MEASURED, because missing: {}.**\n", results.missing.join(", "));
     }
     let again = results.runs.iter().filter(|run| run.attempts > 1).count();
-    let disturbed = results.runs.iter().filter(|run| run.others.is_some_and(|others| others > DISTURBED)).count();
+    let disturbed = results.runs.iter().filter(|run| run.others.is_some_and(is_disturbed)).count();
     let _ = writeln!(
         text,
         "Of {} runs {again} were taken again because others had more than {} % of a core meanwhile; {disturbed} remained disturbed.\n",

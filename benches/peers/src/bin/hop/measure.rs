@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::time::ClockId;
+use peers::process;
 use serde::Serialize;
 
 use crate::options::Options;
@@ -133,12 +134,9 @@ impl Sleeps {
             if task.file_name().to_str() == Some(&own) {
                 continue;
             }
-            let status = fs::read_to_string(task.path().join("status"))?;
-            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-            let count = field("voluntary_ctxt_switches:").and_then(|count| count.parse::<u64>().ok());
-            let count = count.ok_or_else(|| io::Error::other("a thread does not tell how often it slept"))?;
-            match field("Name:") {
-                Some(CLIENT) => sleeps.clients += count,
+            let count = process::sleeps_of(&task.path())?;
+            match fs::read_to_string(task.path().join("comm"))?.trim() {
+                CLIENT => sleeps.clients += count,
                 _ => sleeps.writers += count,
             }
         }
