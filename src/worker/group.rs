@@ -20,13 +20,10 @@ impl<D: Delivery> Worker<D> {
     /// cache beside each other.
     pub(super) fn serve_ready(&mut self, events: &Events, now: Instant) {
         let (mut ahead, mut at_hand) = (events.iter(), events.iter());
+        let mut began = now;
         loop {
             let few = ahead.by_ref().take(FETCHED).map(|event| self.fetch(index_of(event.token()))).count();
-            if few == 0 {
-                return;
-            }
             self.context.holds_answers = few > 1;
-            let began = Instant::now();
             for event in at_hand.by_ref().take(few) {
                 if !self.context.held.is_empty() && began.elapsed() >= MAX_WAIT {
                     self.write_held();
@@ -35,6 +32,10 @@ impl<D: Delivery> Worker<D> {
             }
             self.context.holds_answers = false;
             self.write_held();
+            if few < FETCHED {
+                return;
+            }
+            began = Instant::now();
         }
     }
 
