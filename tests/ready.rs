@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{Client, DEADLINE, Frame, binary, close, eventually, ping, text};
 use crossbeam_channel::{Receiver, Sender};
-use threadbare::{Config, Handler, MessageRef, Peer, Server, Socket};
+use threadbare::{Handler, MessageRef, Peer, Server, Socket};
 
 /// Much longer than answers wait for others.
 const LONG: Duration = Duration::from_millis(20);
@@ -66,7 +66,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(config: Config) -> Stage {
+    fn new() -> Stage {
         let (entered_sender, entered) = crossbeam_channel::unbounded();
         let (go_on, go_on_receiver) = crossbeam_channel::unbounded();
         let (arrived, arrived_receiver) = crossbeam_channel::unbounded();
@@ -78,7 +78,7 @@ impl Stage {
             arrived: arrived_receiver,
         });
         let handlers = shared.clone();
-        let builder = Server::builder().workers(1).config(config);
+        let builder = Server::builder().workers(1);
         let server = builder.serve("127.0.0.1:0", move |_request| Echo(handlers.clone())).expect("a server");
         let stopper = Client::open(server.local_addr());
         Stage { server, shared, stopper, entered, go_on, arrived }
@@ -102,7 +102,7 @@ impl Stage {
 fn each_of_many_gets_its_own_answers() {
     const CLIENTS: usize = 45;
     const ROUNDS: usize = 20;
-    let mut stage = Stage::new(Config::default());
+    let mut stage = Stage::new();
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| stage.client()).collect();
     // Some are too long to wait for others, or leave from where they were received; up to four of them fit into a socket.
     let sizes = [1, 125, 126, 4_000, 15_000, 20_000];
@@ -137,7 +137,7 @@ fn each_of_many_gets_its_own_answers() {
 #[test]
 fn answers_that_a_socket_takes_in_part_arrive_whole_and_in_order() {
     const CLIENTS: usize = 8;
-    let mut stage = Stage::new(Config::default());
+    let mut stage = Stage::new();
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::narrow(stage.server.local_addr())).collect();
     eventually("all open", || stage.shared.peers.lock().expect("no panic").len() == CLIENTS + 1);
     let peers = stage.shared.peers.lock().expect("no panic")[1..].to_vec();
@@ -174,7 +174,7 @@ fn answers_that_a_socket_takes_in_part_arrive_whole_and_in_order() {
 /// Answers do not wait while callback after callback takes its time.
 #[test]
 fn an_answer_leaves_before_the_next_callback_if_its_own_took_long() {
-    let mut stage = Stage::new(Config::default());
+    let mut stage = Stage::new();
     let clients: Vec<Client> = (0..2).map(|_| stage.client()).collect();
     let (mut first, mut second) = (&clients[0].stream, &clients[1].stream);
     stage.meanwhile(|| {

@@ -70,26 +70,32 @@ impl Outlet {
         }
     }
 
+    #[inline(always)]
     fn message(&mut self, place: &mut Place, socket: &mut Socket<'_>, message: Incoming<'_>) {
-        let (cost, what) = match message {
-            Incoming::Borrowed(message) if message.len() >= MIN_OWNED_SIZE => {
-                let copy = socket.context.output.pool.copy(message);
-                (copy.buffer.capacity(), What::Assembled(Box::new(copy)))
-            }
-            Incoming::Borrowed(MessageRef::Text(text)) => {
+        match message {
+            Incoming::Borrowed(MessageRef::Text(text)) if text.len() < MIN_OWNED_SIZE => {
                 let start = self.block.texts.len() as u32;
                 self.block.texts.push_str(text);
-                (text.len(), What::Text { start, end: self.block.texts.len() as u32 })
+                self.push(place, socket, text.len(), What::Text { start, end: self.block.texts.len() as u32 });
             }
-            Incoming::Borrowed(message) => {
+            other => self.other_message(place, socket, other),
+        }
+    }
+
+    /// Any but a short text, and out of its way.
+    fn other_message(&mut self, place: &mut Place, socket: &mut Socket<'_>, message: Incoming<'_>) {
+        let assembled = match message {
+            Incoming::Borrowed(MessageRef::Binary(bytes)) if bytes.len() < MIN_OWNED_SIZE => {
                 let start = self.block.bytes.len() as u32;
-                self.block.bytes.extend_from_slice(message.as_bytes());
-                (message.len(), What::Binary { start, end: self.block.bytes.len() as u32 })
+                self.block.bytes.extend_from_slice(bytes);
+                let end = self.block.bytes.len() as u32;
+                return self.push(place, socket, bytes.len(), What::Binary { start, end });
             }
-            // It moves rather than be copied, with all the memory of its buffer.
-            Incoming::Assembled(message) => (message.buffer.capacity(), What::Assembled(Box::new(message))),
+            Incoming::Borrowed(message) => socket.context.output.pool.copy(message),
+            Incoming::Assembled(message) => message,
         };
-        self.push(place, socket, cost, what);
+        // It moves rather than be copied, with all the memory of its buffer.
+        self.push(place, socket, assembled.buffer.capacity(), What::Assembled(Box::new(assembled)));
     }
 
     fn close(&mut self, place: &mut Place, socket: &mut Socket<'_>, reason: CloseReason) -> Farewell {
@@ -224,6 +230,7 @@ impl Delivery for ToChannels {
         }
     }
 
+    #[inline(always)]
     fn message(&mut self, connection: &mut Channelled, socket: &mut Socket<'_>, message: Incoming<'_>) {
         self.of(connection).message(&mut connection.place, socket, message);
     }

@@ -26,7 +26,7 @@ pub(crate) struct Context {
     pub(crate) siblings: Arc<[Arc<Inbox>]>,
     pub(crate) output: Output,
     /// Whether answers wait in the output for those of the connections that are ready as well.
-    pub(crate) holds_answers: bool,
+    pub(crate) gathers: bool,
     /// Those that do.
     pub(crate) held: Vec<(Key, Range<usize>)>,
     /// For the compressed messages of all connections.

@@ -96,8 +96,8 @@ impl Socket<'_> {
     }
 
     /// Sends a message to every connection of the server, this one included, at the end of the worker's turn. It is
-    /// encoded once, and compressed once for all connections that agreed on the same. Where a connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy
-    /// decides.
+    /// encoded once, and compressed once for all connections that agreed on the same. Where a connection's queue is full,
+    /// the server's [`SlowConsumer`](crate::SlowConsumer) policy decides.
     pub fn broadcast<'m>(&mut self, message: impl Into<MessageRef<'m>>) {
         self.context.broadcast(Prepared::new(message).frame);
     }

@@ -23,14 +23,14 @@ impl<D: Delivery> Worker<D> {
         let mut began = now;
         loop {
             let few = ahead.by_ref().take(FETCHED).map(|event| self.fetch(index_of(event.token()))).count();
-            self.context.holds_answers = few > 1;
+            self.context.gathers = few > 1;
             for event in at_hand.by_ref().take(few) {
                 if !self.context.held.is_empty() && began.elapsed() >= MAX_WAIT {
                     self.write_held();
                 }
                 self.ready_event(event, now);
             }
-            self.context.holds_answers = false;
+            self.context.gathers = false;
             self.write_held();
             if few < FETCHED {
                 return;
@@ -67,7 +67,7 @@ impl<D: Delivery> Turn<'_, D> {
     #[inline]
     pub(super) fn hold(&mut self) -> bool {
         let (core, context) = (&self.core, &mut *self.context);
-        if !context.holds_answers || core.readable || core.phase != Phase::Open || !core.endpoint.is_clear() {
+        if !context.gathers || core.readable || core.phase != Phase::Open || !core.endpoint.is_clear() {
             return false;
         }
         let Some(range) = context.output.hold() else { return false };

@@ -151,8 +151,15 @@ impl Inbox {
     }
 
     /// Wakes the worker if it sleeps, once.
+    #[inline]
     pub(crate) fn wake(&self) {
-        if self.asleep.load(Ordering::SeqCst) && !self.wakes_are_held() {
+        if self.asleep.load(Ordering::SeqCst) {
+            self.wake_unless_held();
+        }
+    }
+
+    fn wake_unless_held(&self) {
+        if !self.wakes_are_held() {
             self.wake_now();
         }
     }

@@ -150,7 +150,7 @@ impl<D: Delivery> Worker<D> {
             inbox: seat.inbox,
             siblings,
             output: Output::default(),
-            holds_answers: false,
+            gathers: false,
             held: Vec::new(),
             codec: Codec::new(),
             epoch: now,

@@ -364,8 +364,11 @@ impl Peer {
     fn post_copy(&self, opcode: Opcode, payload: &[u8]) -> bool {
         let (to, role) = (self.shared.key, self.shared.home.role);
         self.shared.home.inbox.post(|queue| {
-            let (start, key) = (queue.bytes.len(), queue.key(role));
-            frame::encode(&mut queue.bytes, opcode, payload, key);
+            let start = queue.bytes.len();
+            match queue.key(role) {
+                None => frame::encode_short(&mut queue.bytes, opcode, payload),
+                key => frame::encode(&mut queue.bytes, opcode, payload, key),
+            }
             // Under the lock, so that the worker can not subtract it before.
             self.shared.level.rise(queue.bytes.len() - start);
             queue.note_frame(to, start);
