@@ -6,14 +6,18 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::unistd::{SysconfVar, sysconf};
+
 /// Belongs to what is measured: it receives the packets that the load generator and the server send each other.
 const PACKETS: &str = "ksoftirqd/";
 
-/// The CPU time so far of every thread but those of the processes that are measured.
+/// The CPU time so far of every thread but those of the processes that are measured, and what the host kept of a virtual
+/// machine's cores.
 pub struct Others {
     measured: Vec<u32>,
     looked: Instant,
     threads: HashMap<u32, Duration>,
+    stolen: Duration,
 }
 
 impl Others {
@@ -42,7 +46,7 @@ impl Others {
                 }
             }
         }
-        Ok(Others { measured: measured.to_vec(), looked, threads })
+        Ok(Others { measured: measured.to_vec(), looked, threads, stolen: stolen()? })
     }
 
     /// CPU time that they had since then, of the time that went by: 1 is one core all the time.
@@ -54,8 +58,23 @@ impl Others {
         let now = Others::but(&self.measured)?;
         let before = |thread| self.threads.get(thread).copied().unwrap_or_default();
         let ran: Duration = now.threads.iter().map(|(thread, ran)| ran.saturating_sub(before(thread))).sum();
-        Ok(ran.as_secs_f64() / (now.looked - self.looked).as_secs_f64())
+        let theirs = ran + now.stolen.saturating_sub(self.stolen);
+        Ok(theirs.as_secs_f64() / (now.looked - self.looked).as_secs_f64())
     }
+}
+
+/// How long all cores have waited for the host of this machine so far; nothing where it is no virtual one.
+fn stolen() -> io::Result<Duration> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let ticks = stolen_ticks(&text).ok_or_else(|| io::Error::other("/proc/stat does not tell what the host kept"))?;
+    let second =
+        sysconf(SysconfVar::CLK_TCK)?.ok_or_else(|| io::Error::other("this system does not tell its ticks"))?;
+    Ok(Duration::from_secs_f64(ticks as f64 / second as f64))
+}
+
+/// The eighth number of all cores.
+fn stolen_ticks(stat: &str) -> Option<u64> {
+    stat.lines().find_map(|line| line.strip_prefix("cpu "))?.split_whitespace().nth(7)?.parse().ok()
 }
 
 /// How long a thread has been on a core.
@@ -77,7 +96,15 @@ fn numbered(directory: &Path) -> io::Result<Vec<u32>> {
 mod tests {
     use std::process;
 
-    use super::Others;
+    use super::{Others, stolen, stolen_ticks};
+
+    #[test]
+    fn what_the_host_keeps_is_seen() {
+        let stat = "cpu  1038210 492 611940 3186015 11103 0 267868 4529 0 0\ncpu0 506925 279 287261 1 2 0 3 2573 0 0\n";
+        assert_eq!(stolen_ticks(stat), Some(4529));
+        assert_eq!(stolen_ticks("cpu0 1 2 3 4 5 6 7 8\n"), None);
+        stolen().expect("this system tells");
+    }
 
     #[test]
     fn what_runs_is_seen_unless_it_is_what_is_measured() {

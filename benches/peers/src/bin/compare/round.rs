@@ -25,7 +25,7 @@ pub(crate) const DISTURBED: f64 = 0.02;
 /// What a run found, and how quiet the machine was.
 pub(crate) struct Attempt {
     pub(crate) report: Report,
-    /// What others than the server and the generator had of a core meanwhile.
+    /// What others than the server and the generator had of a core meanwhile, the host of a virtual machine among them.
     pub(crate) others: f64,
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn heading(results: &Results) -> String {
     let disturbed = results.runs.iter().filter(|run| run.others.is_some_and(is_disturbed)).count();
     let _ = writeln!(
         text,
-        "Of {} runs {again} were taken again because others had more than {} % of a core meanwhile; {disturbed} remained disturbed.\n",
+        "Of {} runs {again} were taken again because others, or the host of this machine, had more than {} % of a core meanwhile; {disturbed} remained disturbed.\n",
         results.runs.len(),
         DISTURBED * 100.0
     );
