@@ -331,6 +331,31 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
+    /// Does what others asked for, accepts, and ends the handshakes whose time is over.
+    fn work(&mut self, now: Instant) {
+        // The question costs less than an attempt.
+        while self.has_asks()
+            && let Ok(ask) = self.asks.try_recv()
+        {
+            match ask {
+                Ask::Decide(key, decision) => self.contain(key, |reactor| reactor.decided(key, *decision, now)),
+                Ask::Stop(deadline) => self.stop(deadline, now),
+            }
+        }
+        self.accept(now);
+        // Without handshakes there are no deadlines, and most turns of a worker are none of ours.
+        if self.handshakes.len() > 0 {
+            let mut expired = std::mem::take(&mut self.expired);
+            self.deadlines.expire(self.deadlines.tick(now), &mut expired);
+            for index in expired.drain(..) {
+                if let Some(key) = self.handshakes.key_at(index) {
+                    self.contain(key, |reactor| reactor.expire(key, now));
+                }
+            }
+            self.expired = expired;
+        }
+    }
+
     /// Wakes the workers that were given connections in this turn, once each.
     fn wake_workers(&mut self) {
         for outlet in &mut self.outlets {
@@ -409,30 +434,13 @@ impl<C: Send + 'static> Guest for Reactor<C> {
     }
 
     fn turn(&mut self, now: Instant, names: &mut Names) {
-        std::mem::swap(&mut self.names, names);
-        // The question costs less than an attempt, and in most turns of a worker nobody has asked.
-        while self.has_asks()
-            && let Ok(ask) = self.asks.try_recv()
-        {
-            match ask {
-                Ask::Decide(key, decision) => self.contain(key, |reactor| reactor.decided(key, *decision, now)),
-                Ask::Stop(deadline) => self.stop(deadline, now),
-            }
-        }
-        self.accept(now);
-        // Without handshakes there are no deadlines, and most turns of a worker are none of ours.
-        if self.handshakes.len() > 0 {
-            let mut expired = std::mem::take(&mut self.expired);
-            self.deadlines.expire(now, &mut expired);
-            for index in expired.drain(..) {
-                if let Some(key) = self.handshakes.key_at(index) {
-                    self.contain(key, |reactor| reactor.expire(key, now));
-                }
-            }
-            self.expired = expired;
+        // In most turns of a worker that is its host there is nothing for it to do.
+        if self.has_asks() || self.acceptor.is_due(now) || self.handshakes.len() > 0 {
+            std::mem::swap(&mut self.names, names);
+            self.work(now);
+            std::mem::swap(&mut self.names, names);
         }
         self.wake_workers();
-        std::mem::swap(&mut self.names, names);
     }
 
     fn due(&self, now: Instant) -> Option<Instant> {

@@ -326,7 +326,7 @@ impl Output {
 
     /// Forgets what was not flushed, and what was lent: the connection it was for is gone.
     pub(crate) fn clear(&mut self) {
-        for segment in self.segments.drain(..) {
+        while let Some(segment) = self.segments.pop() {
             if let Segment::Chunk(chunk) = segment {
                 chunk.recycle(&mut self.pool);
             }

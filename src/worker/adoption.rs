@@ -39,7 +39,10 @@ pub(crate) struct Adoption<C> {
 impl<D: Delivery> Worker<D> {
     /// Takes over the connections that finished their handshakes.
     pub(super) fn adopt(&mut self) {
-        while let Ok(adoption) = self.adoptions.try_recv() {
+        // The question costs less than an attempt.
+        while !self.adoptions.is_empty()
+            && let Ok(adoption) = self.adoptions.try_recv()
+        {
             let Adoption { mut stream, watched, readable, end_reported, addr, .. } = adoption;
             let Adoption { subprotocol, agreement, leftover, app: (app, opening), .. } = adoption;
             let (registry, context) = (self.poll.registry(), &mut self.context);

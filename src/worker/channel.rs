@@ -29,7 +29,7 @@ pub(crate) struct Outlet {
     /// `None` once the worker ends.
     sender: Option<Sender<Batch>>,
     shard: Arc<Shard>,
-    block: Block,
+    block: Box<Block>,
     /// Counts blocks, so that a connection knows whether it has its place in this one.
     serial: u32,
     /// Connections that wait for room, and how often they were let go.
@@ -52,7 +52,7 @@ pub(crate) struct Place {
 impl Outlet {
     pub(crate) fn new(sender: Sender<Batch>, shard: Arc<Shard>) -> Outlet {
         let sender = Some(sender);
-        Outlet { sender, shard, block: Block::default(), serial: 1, waiting: Vec::new(), round: 1, woke: false }
+        Outlet { sender, shard, block: Box::default(), serial: 1, waiting: Vec::new(), round: 1, woke: false }
     }
 
     #[inline(always)]
@@ -117,7 +117,7 @@ impl Outlet {
         if is_long(&block) {
             self.shard.long_batches.fetch_add(1, Ordering::SeqCst);
         }
-        let batch = Batch { block, next: 0, shard: self.shard.clone() };
+        let batch = Batch { block: Some(block), next: 0, shard: self.shard.clone() };
         if let Some(sender) = &self.sender {
             // Without a receiver the events are nobody's.
             let _ = sender.send(batch);
@@ -350,9 +350,9 @@ mod tests {
     use super::*;
     use crate::worker::inbox::Inbox;
 
-    fn block(cost: usize) -> Block {
+    fn block(cost: usize) -> Box<Block> {
         let records = vec![Record { peer: 0, what: What::Taken }];
-        Block { records, cost, ..Block::default() }
+        Box::new(Block { records, cost, ..Block::default() })
     }
 
     /// room that is gone again before the worker looks is asked for anew.

@@ -67,7 +67,8 @@ impl<'a> EventRef<'a> {
 /// An iterator; what is left when it is dropped is lost. [`Events`] puts batches together again, and is what to use
 /// unless the batches themselves are waited for in a [`Select`](crossbeam_channel::Select).
 pub struct Batch {
-    pub(crate) block: Block,
+    /// There until it is dropped. Apart, so that little moves through the channel.
+    pub(crate) block: Option<Box<Block>>,
     pub(crate) next: usize,
     pub(crate) shard: Arc<Shard>,
 }
@@ -86,6 +87,16 @@ pub(crate) struct Block {
     pub(crate) number: BatchNumber,
     /// The inbox of the worker that it is from.
     pub(crate) origin: usize,
+}
+
+impl Block {
+    /// Lets the answers wait for the batch's end, before its first event.
+    #[inline]
+    fn begin(&self, next: usize) {
+        if next == 0 && is_long(self) {
+            hold_wakes(&self.number, self.origin);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -127,7 +138,7 @@ pub(crate) struct Shard {
     pub(crate) workers: OnceLock<Arc<[Arc<Inbox>]>>,
     pub(crate) parked: Parked,
     /// Blocks on their way back.
-    pub(crate) spare: (Sender<Block>, Receiver<Block>),
+    pub(crate) spare: (Sender<Box<Block>>, Receiver<Box<Block>>),
 }
 
 /// Threads that sleep until there are events.
@@ -159,10 +170,11 @@ impl Parked {
         let sleepers = self.count.load(Ordering::SeqCst) > 0;
         if sleepers {
             // Whom it wakes may run at once, on this very core, and wants the lock: it is free by then.
-            let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            for thread in threads {
-                thread.unpark();
-            }
+            let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            // Mostly there is one, and a list of no others needs no memory.
+            let (first, others) = (threads.first().cloned(), threads.get(1..).unwrap_or_default().to_vec());
+            drop(threads);
+            first.iter().chain(&others).for_each(Thread::unpark);
         }
         sleepers
     }
@@ -183,7 +195,7 @@ impl Shard {
     }
 
     /// The application is done with a block.
-    fn release(&self, mut block: Block) {
+    fn release(&self, mut block: Box<Block>) {
         if is_long(&block) {
             // What was answered meanwhile goes out now.
             block.number.fetch_add(1, Ordering::SeqCst);
@@ -228,18 +240,19 @@ impl Batch {
     #[inline]
     #[must_use]
     pub fn next_ref(&mut self) -> Option<EventRef<'_>> {
-        self.begin();
-        let record = self.block.records.get_mut(self.next)?;
+        let block = self.block.as_deref_mut()?;
+        block.begin(self.next);
+        let record = block.records.get_mut(self.next)?;
         self.next += 1;
-        let peer = self.block.peers.get(record.peer as usize)?;
+        let peer = block.peers.get(record.peer as usize)?;
         Some(match &mut record.what {
             What::Open(request) => EventRef::Open(peer, request),
             What::Text { start, end } => {
-                let text = self.block.texts.get(*start as usize..*end as usize)?;
+                let text = block.texts.get(*start as usize..*end as usize)?;
                 EventRef::Message(peer, MessageRef::Text(text).into())
             }
             What::Binary { start, end } => {
-                let bytes = self.block.bytes.get(*start as usize..*end as usize)?;
+                let bytes = block.bytes.get(*start as usize..*end as usize)?;
                 EventRef::Message(peer, MessageRef::Binary(bytes).into())
             }
             What::Assembled(message) => EventRef::Message(peer, std::mem::take(&mut **message).into_message().into()),
@@ -251,14 +264,6 @@ impl Batch {
             What::Taken => return None,
         })
     }
-
-    /// Lets the answers wait for the batch's end, before its first event.
-    #[inline]
-    fn begin(&self) {
-        if self.next == 0 && is_long(&self.block) {
-            hold_wakes(&self.block.number, self.block.origin);
-        }
-    }
 }
 
 impl Iterator for Batch {
@@ -266,19 +271,20 @@ impl Iterator for Batch {
 
     #[inline]
     fn next(&mut self) -> Option<Event> {
-        self.begin();
-        let record = self.block.records.get_mut(self.next)?;
+        let block = self.block.as_deref_mut()?;
+        block.begin(self.next);
+        let record = block.records.get_mut(self.next)?;
         self.next += 1;
-        let peer = self.block.peers.get(record.peer as usize)?.clone();
+        let peer = block.peers.get(record.peer as usize)?.clone();
         Some(match std::mem::replace(&mut record.what, What::Taken) {
             What::Open(request) => Event::Open(peer, request),
             // Made here, because what one thread allocates another frees dearly.
             What::Text { start, end } => {
-                let text = self.block.texts.get(start as usize..end as usize)?;
+                let text = block.texts.get(start as usize..end as usize)?;
                 Event::Message(peer, Message::Text(text.to_owned()))
             }
             What::Binary { start, end } => {
-                let bytes = self.block.bytes.get(start as usize..end as usize)?;
+                let bytes = block.bytes.get(start as usize..end as usize)?;
                 Event::Message(peer, Message::Binary(bytes.to_vec()))
             }
             What::Assembled(message) => Event::Message(peer, message.into_message()),
@@ -292,7 +298,7 @@ impl Iterator for Batch {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.block.records.len() - self.next;
+        let left = self.block.as_ref().map_or(0, |block| block.records.len() - self.next);
         (left, Some(left))
     }
 }
@@ -301,12 +307,13 @@ impl ExactSizeIterator for Batch {}
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        for record in &self.block.records[self.next..] {
-            if let (What::Close(_), Some(peer)) = (&record.what, self.block.peers.get(record.peer as usize)) {
+        let Some(block) = self.block.take() else { return };
+        for record in &block.records[self.next..] {
+            if let (What::Close(_), Some(peer)) = (&record.what, block.peers.get(record.peer as usize)) {
                 answered(peer);
             }
         }
-        self.shard.release(std::mem::take(&mut self.block));
+        self.shard.release(block);
     }
 }
 

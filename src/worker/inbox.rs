@@ -64,6 +64,15 @@ impl Queue {
         }
     }
 
+    /// Makes it an empty one, after what it asks for was done.
+    pub(crate) fn recycle(&mut self) {
+        self.commands.clear();
+        self.bytes.clear();
+        if self.bytes.capacity() > MAX_KEPT_BYTES {
+            self.bytes = Vec::new();
+        }
+    }
+
     /// Has the frame sent that was appended from `start` on; with those before it, if they are for the same connection.
     pub(crate) fn note_frame(&mut self, to: Key, start: usize) {
         let now = self.bytes.len();
@@ -221,14 +230,6 @@ impl Inbox {
 
     /// Exchanges the queue for an empty one.
     pub(crate) fn take(&self, taken: &mut Queue) {
-        taken.commands.clear();
-        taken.bytes.clear();
-        if taken.bytes.capacity() > MAX_KEPT_BYTES {
-            taken.bytes = Vec::new();
-        }
-        if !self.has_mail() {
-            return;
-        }
         let mut queue = self.lock();
         self.has_mail.store(false, Ordering::Relaxed);
         std::mem::swap(&mut queue.commands, &mut taken.commands);
@@ -282,6 +283,7 @@ mod tests {
             inbox.awake();
             inbox.take(&mut queue);
             seen += queue.commands.len();
+            queue.recycle();
         }
         sender.join().expect("the sender");
         inbox.close();

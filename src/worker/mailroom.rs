@@ -51,17 +51,29 @@ impl Mail {
 impl<D: Delivery> Worker<D> {
     /// Takes the inbox and carries out what is in it.
     pub(super) fn read_mail(&mut self) {
+        if !self.context.inbox.has_mail() {
+            return;
+        }
         let mut queue = std::mem::take(&mut self.queue);
         self.context.inbox.take(&mut queue);
-        if !queue.commands.is_empty() {
-            self.sort(&mut queue);
-        }
+        self.sort(&mut queue);
+        queue.recycle();
         self.queue = queue;
     }
 
     /// Chains the commands for each connection, in order, and serves one connection after the other. A command for all
     /// comes behind those before it and ahead of those after it.
     fn sort(&mut self, queue: &mut Queue) {
+        if let ([command], bytes) = (&mut queue.commands[..], &queue.bytes)
+            && let Some(to) = addressee(command)
+        {
+            // Alone, as most are on a server that sleeps between messages: there is nothing to sort.
+            self.send_broadcasts();
+            return self.turn(to, |turn, _| {
+                turn.carry_out(command, bytes);
+                turn.flush(&mut []);
+            });
+        }
         let mut mail = std::mem::take(&mut self.mail);
         mail.next.clear();
         mail.next.resize(queue.commands.len(), END);

@@ -51,7 +51,7 @@ use crate::worker::adoption::Adoption;
 use crate::worker::alarm::Alarm;
 use crate::worker::context::{Context, Tally};
 use crate::worker::core::Phase;
-use crate::worker::deadlines::Deadlines;
+use crate::worker::deadlines::{Deadlines, Tick};
 use crate::worker::delivery::Delivery;
 use crate::worker::guest::Guest;
 use crate::worker::home::Home;
@@ -109,7 +109,7 @@ pub(crate) struct Worker<D: Delivery> {
     mail: mailroom::Mail,
     shutdown: Option<Instant>,
     ended: Ended,
-    trimmed: Instant,
+    trim_at: Tick,
     /// Connections that can do with less memory while they are idle.
     trimmable: Vec<Key>,
     guest: Option<Box<dyn Guest>>,
@@ -179,7 +179,7 @@ impl<D: Delivery> Worker<D> {
             mail: mailroom::Mail::default(),
             shutdown: None,
             ended: Ended::default(),
-            trimmed: now,
+            trim_at: Deadlines::ticks(TRIM_INTERVAL),
             trimmable: Vec::new(),
             guest: None,
         }
@@ -223,7 +223,7 @@ impl<D: Delivery> Worker<D> {
             self.adopt();
             self.read_mail();
             self.go_on();
-            self.deadlines.expire(now, &mut expired);
+            self.deadlines.expire(self.context.tick, &mut expired);
             for index in expired.drain(..) {
                 if let Some(key) = self.slots.key_at(index) {
                     self.turn(key, |turn, _| turn.deadline());
@@ -232,7 +232,7 @@ impl<D: Delivery> Worker<D> {
             self.send_broadcasts();
             self.delivery.end_turn();
             self.read_answers();
-            self.trim(now);
+            self.trim();
             if let Some(deadline) = self.shutdown
                 && (now >= deadline || (self.slots.len() == 0 && self.guest_is_done(now)))
             {
@@ -323,6 +323,9 @@ impl<D: Delivery> Worker<D> {
     /// Gives the connections that have more to do another turn.
     fn go_on(&mut self) {
         self.delivery.resume(&mut self.ready);
+        if self.ready.is_empty() {
+            return;
+        }
         for key in std::mem::take(&mut self.ready) {
             if let Some(conn) = self.slots.get_mut(key) {
                 conn.core.listed = false;
@@ -437,9 +440,9 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    fn trim(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.trimmed) >= TRIM_INTERVAL {
-            self.trimmed = now;
+    fn trim(&mut self) {
+        if self.context.tick >= self.trim_at {
+            self.trim_at = self.context.tick + Deadlines::ticks(TRIM_INTERVAL);
             self.context.output.pool.trim();
             self.context.codec.trim();
             let slots = &mut self.slots;
