@@ -56,7 +56,7 @@ impl Acceptor {
 
     /// Whether [`accept`](Acceptor::accept) has anything to do.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.more || self.retry_at.is_some_and(|at| now >= at)
+        self.due(now).is_some_and(|at| now >= at)
     }
 
     /// Accepts what waits, a bounded number at a time.
