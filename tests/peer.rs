@@ -139,6 +139,42 @@ fn a_blocked_send_goes_on_when_the_client_reads() {
     }
 }
 
+/// Short messages go from the inbox to the socket; what it takes in part is kept, and waits with all that follow.
+#[test]
+fn short_messages_outlast_a_full_socket() {
+    const MESSAGES: u32 = 50_000;
+    const SIZE: usize = 120;
+    for way in BOTH_WAYS {
+        let app = App::start(way, Server::builder().workers(1), echo);
+        let mut client = Client::narrow(app.addr);
+        let peer = app.opened();
+        let sender = thread::spawn({
+            let peer = peer.clone();
+            move || {
+                for number in 0..MESSAGES {
+                    let mut message = [number as u8; SIZE];
+                    message[..4].copy_from_slice(&number.to_be_bytes());
+                    peer.send(&message[..]).expect("it is open");
+                }
+            }
+        });
+        eventually("a full socket", || peer.queued_bytes() > MARK);
+        for number in 0..MESSAGES {
+            let payload = client.expect_frame().payload;
+            assert_eq!(payload[..4], number.to_be_bytes(), "{way:?}");
+            assert!(payload.len() == SIZE && payload[4..].iter().all(|byte| *byte == number as u8));
+        }
+        sender.join().expect("the sender");
+        eventually("the counts", || {
+            let stats = peer.stats();
+            let bytes_sent = u64::from(MESSAGES) * (2 + SIZE as u64);
+            (stats.messages_sent, stats.bytes_sent, stats.queued_bytes) == (u64::from(MESSAGES), bytes_sent, 0)
+        });
+        drop(client);
+        app.finish();
+    }
+}
+
 #[test]
 fn a_blocked_send_ends_with_the_connection() {
     for way in BOTH_WAYS {

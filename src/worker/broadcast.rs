@@ -35,7 +35,12 @@ impl<D: Delivery> Worker<D> {
     /// if it has, or may want them compressed. That is a turn without the application's part, and so without what is there
     /// for its panics.
     #[inline]
-    fn write_joined<'a>(&mut self, key: Key, frames: &'a [u8], count: usize) -> Option<io::Result<&'a [u8]>> {
+    pub(super) fn write_joined<'a>(
+        &mut self,
+        key: Key,
+        frames: &'a [u8],
+        count: usize,
+    ) -> Option<io::Result<&'a [u8]>> {
         let core = &mut self.slots.get_mut(key)?.core;
         if core.endpoint.connection.compresses() {
             return None;

@@ -64,7 +64,7 @@ impl Queue {
         }
     }
 
-    /// Makes it an empty one, after what it asks for was done.
+    /// Makes it an empty one, once all that it asks for is done.
     pub(crate) fn recycle(&mut self) {
         self.commands.clear();
         self.bytes.clear();
@@ -257,6 +257,17 @@ mod tests {
     #[test]
     fn a_command_is_small() {
         assert!(size_of::<Command>() <= 40, "{}", size_of::<Command>());
+    }
+
+    #[test]
+    fn a_queue_that_is_done_holds_little() {
+        let mut queue = Queue { bytes: vec![0; MAX_KEPT_BYTES + 1], ..Queue::default() };
+        queue.commands.push(Command::Resume);
+        queue.recycle();
+        assert_eq!((queue.commands.len(), queue.bytes.len(), queue.bytes.capacity()), (0, 0, 0));
+        queue.bytes.extend_from_slice(&[0; 1000]);
+        queue.recycle();
+        assert!(queue.bytes.is_empty() && queue.bytes.capacity() >= 1000, "small buffers serve again");
     }
 
     /// whatever the timing, a worker that sleeps without a timeout sees every command.

@@ -1,6 +1,7 @@
 //! What other threads ask, carried out: each connection's share of the inbox leaves in one write.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 use crate::protocol::close::CloseCause;
 use crate::protocol::deflate::Compression;
@@ -9,7 +10,7 @@ use crate::protocol::mask;
 use crate::worker::context::Context;
 use crate::worker::delivery::Delivery;
 use crate::worker::inbox::{Command, Queue};
-use crate::worker::slots::Key;
+use crate::worker::slots::{Key, KeyHasher};
 use crate::worker::turn::Turn;
 use crate::worker::{Worker, going_away};
 
@@ -22,7 +23,7 @@ pub(super) struct Mail {
     /// The connections that have commands.
     chains: Vec<Chain>,
     /// Their places there. A table of all connections would be larger, and is not needed as often.
-    places: HashMap<Key, usize>,
+    places: HashMap<Key, usize, BuildHasherDefault<KeyHasher>>,
     /// Behind each command the next for the same connection.
     next: Vec<u32>,
 }
@@ -69,10 +70,7 @@ impl<D: Delivery> Worker<D> {
         {
             // Alone, as most are on a server that sleeps between messages: there is nothing to sort.
             self.send_broadcasts();
-            return self.turn(to, |turn, _| {
-                turn.carry_out(command, bytes);
-                turn.flush(&mut []);
-            });
+            return self.carry_out_lone(to, command, bytes);
         }
         let mut mail = std::mem::take(&mut self.mail);
         mail.next.clear();
@@ -101,6 +99,10 @@ impl<D: Delivery> Worker<D> {
     fn serve(&mut self, mail: &mut Mail, queue: &mut Queue) {
         mail.places.clear();
         for Chain { to, first, .. } in mail.chains.drain(..) {
+            if mail.next[first as usize] == END {
+                self.carry_out_lone(to, &mut queue.commands[first as usize], &queue.bytes);
+                continue;
+            }
             self.turn(to, |turn, _| {
                 let mut at = first;
                 while at != END {
@@ -110,6 +112,34 @@ impl<D: Delivery> Worker<D> {
                 turn.flush(&mut []);
             });
         }
+    }
+
+    /// Carries out the only command for a connection. Most are answers, and leave from where they lie.
+    fn carry_out_lone(&mut self, to: Key, command: &mut Command, bytes: &[u8]) {
+        let Command::Frames { start, end, count, .. } = *command else {
+            return self.carry_out_in_turn(to, command, bytes);
+        };
+        let frames = &bytes[start..end];
+        match self.write_joined(to, frames, count as usize) {
+            Some(Ok([])) => {
+                if let Some(peer) = self.slots.get_mut(to).and_then(|conn| conn.core.peer.as_ref()) {
+                    peer.shared.settle(frames.len(), 0, 0);
+                }
+            }
+            Some(rest) => self.turn(to, |turn, _| {
+                turn.posted += frames.len();
+                turn.context.tally.sent += if rest.is_ok() { u64::from(count) } else { 0 };
+                turn.send_rest(rest);
+            }),
+            None => self.carry_out_in_turn(to, command, bytes),
+        }
+    }
+
+    fn carry_out_in_turn(&mut self, to: Key, command: &mut Command, bytes: &[u8]) {
+        self.turn(to, |turn, _| {
+            turn.carry_out(command, bytes);
+            turn.flush(&mut []);
+        });
     }
 
     /// Commands that are for no connection in particular.
