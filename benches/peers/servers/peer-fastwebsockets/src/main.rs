@@ -1,10 +1,10 @@
-//! fastwebsockets behind hyper, as its echo example is.
+//! fastwebsockets behind hyper, as its examples are: an echo, and a broadcast through tokio's broadcast channel.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::process::ExitCode;
 
-use fastwebsockets::{FragmentCollector, OpCode, WebSocketError, upgrade};
+use fastwebsockets::{FragmentCollector, FragmentCollectorRead, Frame, OpCode, Payload, WebSocketError, upgrade};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -13,28 +13,45 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use peer_common::Options;
 use tokio::net::TcpListener;
+use tokio::sync::broadcast::{self, Sender};
+
+/// So many messages a connection may be behind before it misses some.
+const BEHIND: usize = 1024;
+
+/// A message's kind, and what is in it.
+type Published = (OpCode, Bytes);
 
 fn main() -> ExitCode {
     peer_common::main(|options| options.block_on(serve(&options)))
 }
 
 async fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
-    if options.mode != "echo" {
-        return Err(options.no_such_mode("echo"));
-    }
+    let everyone = match options.mode.as_str() {
+        "echo" => None,
+        "broadcast" => Some(broadcast::channel(BEHIND).0),
+        _ => return Err(options.no_such_mode("echo and broadcast")),
+    };
     let listener = TcpListener::bind(&options.addr).await?;
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
+        let everyone = everyone.clone();
+        let answer = service_fn(move |request| answer(request, everyone.clone()));
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
         tokio::spawn(connection.with_upgrades());
     }
 }
 
-async fn answer(mut request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
+async fn answer(
+    mut request: Request<Incoming>,
+    everyone: Option<Sender<Published>>,
+) -> Result<Response<Empty<Bytes>>, Infallible> {
     Ok(match upgrade::upgrade(&mut request) {
         Ok((response, upgraded)) => {
-            tokio::spawn(tokio::task::unconstrained(echo(upgraded)));
+            match everyone {
+                None => drop(tokio::spawn(tokio::task::unconstrained(echo(upgraded)))),
+                Some(everyone) => drop(tokio::spawn(publish(upgraded, everyone))),
+            }
             response
         }
         Err(_) => {
@@ -55,4 +72,32 @@ async fn echo(upgraded: upgrade::UpgradeFut) -> Result<(), WebSocketError> {
             _ => {}
         }
     }
+}
+
+async fn publish(upgraded: upgrade::UpgradeFut, everyone: Sender<Published>) -> Result<(), WebSocketError> {
+    let (read, mut write) = upgraded.await?.split(tokio::io::split);
+    let mut read = FragmentCollectorRead::new(read);
+    let mut receiver = everyone.subscribe();
+    let deliver = tokio::spawn(async move {
+        while let Ok((opcode, payload)) = receiver.recv().await {
+            let frame = Frame::new(true, opcode, None, Payload::Borrowed(&payload));
+            if write.write_frame(frame).await.is_err() {
+                return;
+            }
+        }
+    });
+    // As in its example: pings and close frames, which the load generator does not send, stay unanswered.
+    let mut unanswered = |_| async { Ok::<_, WebSocketError>(()) };
+    while let Ok(frame) = read.read_frame(&mut unanswered).await {
+        match frame.opcode {
+            OpCode::Close => break,
+            // An error says that nobody is there.
+            OpCode::Text | OpCode::Binary => {
+                drop(everyone.send((frame.opcode, Bytes::copy_from_slice(&frame.payload))))
+            }
+            _ => {}
+        }
+    }
+    deliver.abort();
+    Ok(())
 }

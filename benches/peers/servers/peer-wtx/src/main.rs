@@ -1,26 +1,39 @@
-//! wtx over tokio's sockets.
+//! wtx over tokio's sockets: an echo, and a broadcast through tokio's broadcast channel.
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use peer_common::Options;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast::{self, Sender};
 use wtx::collection::Vector;
-use wtx::web_socket::{OpCode, WebSocketAcceptor, WebSocketPayloadOrigin};
+use wtx::web_socket::{Frame, OpCode, WebSocketAcceptor, WebSocketPayloadOrigin};
+
+/// So many messages a connection may be behind before it misses some.
+const BEHIND: usize = 1024;
+
+/// A message's kind, and what is in it.
+type Published = (OpCode, Arc<[u8]>);
 
 fn main() -> ExitCode {
     peer_common::main(|options| options.block_on(serve(&options)))
 }
 
 async fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
-    if options.mode != "echo" {
-        return Err(options.no_such_mode("echo"));
-    }
+    let everyone = match options.mode.as_str() {
+        "echo" => None,
+        "broadcast" => Some(broadcast::channel(BEHIND).0),
+        _ => return Err(options.no_such_mode("echo and broadcast")),
+    };
     let listener = TcpListener::bind(&options.addr).await?;
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        tokio::spawn(echo(stream));
+        match &everyone {
+            None => drop(tokio::spawn(echo(stream))),
+            Some(everyone) => drop(tokio::spawn(publish(stream, everyone.clone()))),
+        }
     }
 }
 
@@ -36,4 +49,33 @@ async fn echo(stream: TcpStream) -> wtx::Result<()> {
             _ => {}
         }
     }
+}
+
+async fn publish(stream: TcpStream, everyone: Sender<Published>) -> wtx::Result<()> {
+    let socket = WebSocketAcceptor::default().accept(stream).await?;
+    let parts = socket.into_split(TcpStream::into_split)?;
+    let (mut reader, mut writer) = (parts.reader, parts.writer);
+    let mut receiver = everyone.subscribe();
+    let deliver = tokio::spawn(async move {
+        // It may change what it writes.
+        let mut payload = Vec::new();
+        while let Ok((opcode, published)) = receiver.recv().await {
+            payload.clear();
+            payload.extend_from_slice(&published);
+            if writer.write_frame(&mut Frame::new_fin(opcode, payload.as_mut_slice())).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut buffer = Vector::new();
+    while let Ok(frame) = reader.read_frame(&mut buffer, WebSocketPayloadOrigin::Adaptive).await {
+        match frame.op_code() {
+            // An error says that nobody is there.
+            OpCode::Text | OpCode::Binary => drop(everyone.send((frame.op_code(), Arc::from(&**frame.payload())))),
+            OpCode::Close => break,
+            _ => {}
+        }
+    }
+    deliver.abort();
+    Ok(())
 }

@@ -114,10 +114,20 @@ const KNOWN: [Known; 16] = [
         ..NOTHING
     },
     Known { name: "tokio-tungstenite-forward", echo: "peer-tokio-tungstenite {addr} --mode forward", ..NOTHING },
-    Known { name: "fastwebsockets", echo: "peer-fastwebsockets {addr}", ..NOTHING },
-    Known { name: "wtx", echo: "peer-wtx {addr}", ..NOTHING },
+    Known {
+        name: "fastwebsockets",
+        echo: "peer-fastwebsockets {addr}",
+        broadcast: "peer-fastwebsockets {addr} --mode broadcast",
+        ..NOTHING
+    },
+    Known { name: "wtx", echo: "peer-wtx {addr}", broadcast: "peer-wtx {addr} --mode broadcast", ..NOTHING },
     Known { name: "axum", echo: "peer-axum {addr}", broadcast: "peer-axum {addr} --mode broadcast", ..NOTHING },
-    Known { name: "tungstenite-threads", echo: "peer-tungstenite {addr}", ..NOTHING },
+    Known {
+        name: "tungstenite-threads",
+        echo: "peer-tungstenite {addr}",
+        broadcast: "peer-tungstenite {addr} --mode broadcast",
+        ..NOTHING
+    },
     Known {
         name: "simple-websockets",
         echo: "peer-simple-websockets {addr}",
