@@ -15,6 +15,9 @@
 //! of a handler) holds up messages. At most 64 connections are accepted in a turn, so that established ones have theirs in
 //! a flood of handshakes. Who must block in a callback has two workers at least, or gives the work to another thread.
 //!
+//! A lone worker may for a while be run by the application's thread that waits for its events, as
+//! [below](#a-handler-or-events): there is always one thread that runs it, or will in 4 ms.
+//!
 //! A worker waits in its poll and nowhere else: never on a channel, on a lock held over a callback, or on a socket. What
 //! other threads want of it they put into its inbox, encoded; it is woken at most once for all of them.
 //!
@@ -28,9 +31,21 @@
 //! | state of one connection | in the handler, no lock | wherever the application keeps it |
 //! | state of all | behind a lock, or through [`Peer`](crate::Peer)s | on that one thread, no lock |
 //!
-//! A handler costs what the system calls cost. An event costs more where messages come one at a time, since a sleeping
-//! thread must be woken for each: worker and application then exchange batches of one. Under load a batch holds what a
-//! whole turn of the worker received, and the difference is small. An application that is done with an event when it asks
+//! A handler costs what the system calls cost. An event costs more where messages come one at a time and a sleeping
+//! thread must be woken for each: a third to a half of the message's cost, for worker and application then exchange
+//! batches of one. Under load a batch holds what a whole turn of the worker received, and the difference is small.
+//!
+//! A lone worker with one channel that keeps waking the application for little, four times a millisecond and more, lends
+//! itself to the thread that it wakes: while that waits in [`recv`](crate::Server::recv) or an iterator it polls for its
+//! events itself, and nobody is woken, which costs a tenth more than a handler. The worker's own thread looks every other
+//! millisecond whether it is still coming back, and takes the worker back if it has not in between, if another thread sends
+//! something meanwhile, if nothing came for 4 ms, or if so much comes that two threads get more done. So an application
+//! that takes long with an event holds up its clients, pings and handshakes included, by 4 ms at most. What runs on the
+//! application's thread then is the library alone: a server with hooks
+//! ([`on_request`](crate::ServerBuilder::on_request), [`http`](crate::ServerBuilder::http)) does not lend its worker, for
+//! the thread that waits may hold a lock that a hook wants. Nor does one whose events two threads wait for.
+//!
+//! An application that is done with an event when it asks
 //! for the next borrows them with [`next_ref`](crate::Iter::next_ref): no message is copied and no handle counted, half of
 //! what a short message costs its thread.
 //!
@@ -164,6 +179,9 @@
 //!   place of 18 with the first, and a twentieth less with the second.
 //! * At most 128 connections have a turn between two polls. What they receive waits for the application's thread in
 //!   memory that is kept; with 1,024 an idle connection took 46 bytes more after use, and none of them was served faster.
+//! * A lone worker is lent to the application's thread where messages come one by one, so that the two need not wake each
+//!   other for each: at 20,000 messages a second that is all that events cost more than a handler. A socket belongs to
+//!   whoever runs its worker; to nobody for the moment in which the application is at work on an event.
 //! * A worker that woke the application's thread looks into its inbox before it polls again, and lets that thread run
 //!   first if it has not: on a busy core the answer then costs no wake-up. It is always the worker that writes: a write
 //!   from the application's thread would leave alone, where those of a batch leave together.

@@ -98,7 +98,7 @@ fn no_floor_asks_the_wall_clock() {
 #[test]
 fn only_the_transport_floor_and_the_threads_own_polls_see_would_block() {
     // The listener's accept and a poll interrupted by a signal are the threads' own.
-    let polls = ["worker/mod.rs", "server/alone.rs", "server/acceptor.rs"];
+    let polls = ["worker/cycle.rs", "server/alone.rs", "server/acceptor.rs"];
     for (name, files) in floors() {
         for file in files.iter().filter(|file| name != "transport" && !polls.iter().any(|poll| file.ends_with(poll))) {
             let code = code(file);

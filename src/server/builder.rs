@@ -25,6 +25,7 @@ use crate::worker::admission::Admission;
 use crate::worker::channel::{self, Channelled, ToChannels};
 use crate::worker::delivery::{Delivery, Handler, ToHandler};
 use crate::worker::events::{Events, Shard};
+use crate::worker::helm::Helm;
 use crate::worker::{Ended, Newcomer, Seat, Worker};
 
 /// Connections that the kernel keeps for the reactor; as many as Linux allows by default.
@@ -43,6 +44,10 @@ pub struct ServerBuilder {
     hosts: HostPolicy,
     decide: Decide,
     http: Box<dyn Fn(&Request) -> Response + Send>,
+    /// Whether one of the last two is the application's.
+    hooked: bool,
+    /// For a worker that may be lent.
+    helm: fn() -> Helm,
 }
 
 impl ServerBuilder {
@@ -56,6 +61,8 @@ impl ServerBuilder {
             hosts: HostPolicy::Any,
             decide: Decide::Now(Box::new(|_| Ok(Accept::new()))),
             http: Box::new(|_| upgrade_required()),
+            hooked: false,
+            helm: Helm::default,
         }
     }
 
@@ -63,7 +70,9 @@ impl ServerBuilder {
     ///
     /// Beside two or more there is one thread that accepts connections and does the opening handshakes. A lone worker
     /// does both itself, and the server has no other thread: what that saves is a switch between threads for each
-    /// connection, and its price is that a callback that takes long delays handshakes too.
+    /// connection, and its price is that a callback that takes long delays handshakes too. With events, through one channel
+    /// and without hooks, the thread that waits for them may run a lone worker itself; see the
+    /// [guide](crate::guide#a-handler-or-events).
     #[must_use]
     pub fn workers(mut self, count: impl Into<Option<usize>>) -> ServerBuilder {
         self.workers = count.into();
@@ -125,6 +134,7 @@ impl ServerBuilder {
     #[must_use]
     pub fn on_request(mut self, hook: impl Fn(&Request) -> Result<Accept, Reject> + Send + 'static) -> ServerBuilder {
         self.decide = Decide::Now(Box::new(hook));
+        self.hooked = true;
         self
     }
 
@@ -133,6 +143,7 @@ impl ServerBuilder {
     #[must_use]
     pub fn on_request_deferred(mut self, hook: impl Fn(Request, Pending) + Send + 'static) -> ServerBuilder {
         self.decide = Decide::Later(Box::new(hook));
+        self.hooked = true;
         self
     }
 
@@ -141,6 +152,7 @@ impl ServerBuilder {
     #[must_use]
     pub fn http(mut self, hook: impl Fn(&Request) -> Response + Send + 'static) -> ServerBuilder {
         self.http = Box::new(hook);
+        self.hooked = true;
         self
     }
 
@@ -149,8 +161,11 @@ impl ServerBuilder {
     /// # Errors
     /// A setting that could not work, or an address that can not be bound.
     pub fn bind(self, addr: impl ToSocketAddrs) -> Result<Server, BuildError> {
-        let shards: Vec<Arc<Shard>> =
-            (0..self.channels).map(|_| Arc::new(Shard::new(self.config.max_event_buffer_size))).collect();
+        let limit = self.config.max_event_buffer_size;
+        // A hook is called on the worker's thread, which must not be one that holds the application's locks.
+        let lends = self.count_workers() == 1 && self.channels == 1 && !self.hooked;
+        let shard = || Arc::new(Shard::with_helm(limit, lends.then(self.helm)));
+        let shards: Vec<Arc<Shard>> = (0..self.channels).map(|_| shard()).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) = shards.iter().map(|_| crossbeam_channel::unbounded()).unzip();
         let events = receivers.into_iter().zip(&shards).map(|(end, shard)| Events::new(end, shard.clone())).collect();
         let next = AtomicUsize::new(0);
@@ -167,7 +182,12 @@ impl ServerBuilder {
             let outlet = |(sender, shard): &(_, Arc<Shard>)| channel::Outlet::new(Clone::clone(sender), shard.clone());
             ToChannels::new(ends.iter().map(outlet).collect())
         };
-        let server = self.start(addr, events, admit, delivery)?;
+        let first = shards.first().cloned();
+        let run = move |worker: Worker<ToChannels>| match first.as_deref() {
+            Some(Shard { helm: Some(helm), parked, .. }) => helm.run(worker, parked),
+            _ => worker.run(),
+        };
+        let server = self.start(addr, events, admit, delivery, run)?;
         for shard in shards {
             // Set once, here.
             let _ = shard.workers.set(server.handle.control.inboxes.clone());
@@ -201,12 +221,23 @@ impl ServerBuilder {
         make: impl Fn(&Request) -> H + Send + 'static,
     ) -> Result<Server, BuildError> {
         let admit: Admit<Newcomer<ToHandler<H>>> = Box::new(move |request| Some((make(&request), ())));
-        self.start(addr, Vec::new(), admit, || ToHandler(std::marker::PhantomData))
+        self.start(addr, Vec::new(), admit, || ToHandler(std::marker::PhantomData), Worker::run)
+    }
+
+    /// Lends the worker whenever it wakes somebody.
+    #[cfg(test)]
+    pub(super) fn lends_eagerly(mut self) -> ServerBuilder {
+        self.helm = Helm::eager;
+        self
+    }
+
+    fn count_workers(&self) -> usize {
+        self.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get))
     }
 
     fn check(&self) -> Result<usize, ConfigError> {
         self.config.check()?;
-        let workers = self.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
+        let workers = self.count_workers();
         for (name, count) in [("workers", workers), ("channels", self.channels)] {
             if !(1..=MAX_THREADS).contains(&count) {
                 return Err(ConfigError::new(name, count, "1 to 1024"));
@@ -227,6 +258,7 @@ impl ServerBuilder {
         events: Vec<Events>,
         admit: Admit<Newcomer<D>>,
         delivery: impl Fn() -> D,
+        run: impl Fn(Worker<D>) -> Ended + Clone + Send + 'static,
     ) -> Result<Server, BuildError> {
         let workers = self.check()?;
         let listener = listen(addr)?;
@@ -266,7 +298,8 @@ impl ServerBuilder {
         let server = Server { events, handle: ServerHandle { control: Arc::new(control) } };
         // From here on a failure drops the server, which stops the threads that were started.
         for (index, worker) in threads.into_iter().enumerate() {
-            progress.spawn(format!("ws-worker-{index}"), || worker.run()).map_err(BuildError::io("no thread"))?;
+            let run = run.clone();
+            progress.spawn(format!("ws-worker-{index}"), move || run(worker)).map_err(BuildError::io("no thread"))?;
         }
         if let Some(alone) = alone {
             let run = || {

@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -13,7 +12,9 @@ use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::protocol::close::CloseReason;
 use crate::protocol::http::Request;
 use crate::protocol::message::{Assembled, CowMessage, Message, MessageRef};
+use crate::worker::helm::{Helm, Lead};
 use crate::worker::inbox::{BatchNumber, Command, Inbox, hold_wakes};
+use crate::worker::parked::Parked;
 use crate::worker::peer::Peer;
 
 /// What happens on a server's connections.
@@ -137,51 +138,19 @@ pub(crate) struct Shard {
     pub(crate) orphaned: AtomicBool,
     pub(crate) workers: OnceLock<Arc<[Arc<Inbox>]>>,
     pub(crate) parked: Parked,
+    /// Of the only worker, where the thread that waits for events may run it.
+    pub(crate) helm: Option<Helm>,
     /// Blocks on their way back.
     pub(crate) spare: (Sender<Box<Block>>, Receiver<Box<Block>>),
 }
 
-/// Threads that sleep until there are events.
-#[derive(Debug, Default)]
-pub(crate) struct Parked {
-    count: AtomicUsize,
-    threads: Mutex<Vec<Thread>>,
-}
-
-impl Parked {
-    fn enter(&self) {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(std::thread::current());
-        self.count.fetch_add(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-    }
-
-    fn leave(&self) {
-        self.count.fetch_sub(1, Ordering::SeqCst);
-        let me = std::thread::current().id();
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = threads.iter().position(|thread| thread.id() == me) {
-            threads.swap_remove(index);
-        }
-    }
-
-    /// Wakes every thread that sleeps, after something was sent; `false` if none does.
-    pub(crate) fn wake(&self) -> bool {
-        fence(Ordering::SeqCst);
-        let sleepers = self.count.load(Ordering::SeqCst) > 0;
-        if sleepers {
-            // Whom it wakes may run at once, on this very core, and wants the lock: it is free by then.
-            let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-            // Mostly there is one, and a list of no others needs no memory.
-            let (first, others) = (threads.first().cloned(), threads.get(1..).unwrap_or_default().to_vec());
-            drop(threads);
-            first.iter().chain(&others).for_each(Thread::unpark);
-        }
-        sleepers
-    }
-}
-
 impl Shard {
     pub(crate) fn new(limit: usize) -> Shard {
+        Shard::with_helm(limit, None)
+    }
+
+    /// For a worker that may be lent to the thread that waits for events.
+    pub(crate) fn with_helm(limit: usize, helm: Option<Helm>) -> Shard {
         Shard {
             outstanding: AtomicUsize::new(0),
             limit,
@@ -190,6 +159,7 @@ impl Shard {
             orphaned: AtomicBool::new(false),
             workers: OnceLock::new(),
             parked: Parked::default(),
+            helm,
             spare: crossbeam_channel::bounded(SPARE_BLOCKS),
         }
     }
@@ -358,7 +328,8 @@ impl Events {
         Events { end: Arc::new(End { receiver, shard, begun: Mutex::default() }) }
     }
 
-    /// Waits for the next event.
+    /// Waits for the next event, and where events come one by one may run the worker that they are from meanwhile; see the
+    /// [guide](crate::guide#a-handler-or-events).
     ///
     /// # Errors
     /// The server has shut down and every event was received.
@@ -427,6 +398,12 @@ impl Events {
         &self.end.receiver
     }
 
+    /// Whether a thread that waits here runs the worker.
+    #[cfg(test)]
+    pub(crate) fn lead(&self) -> bool {
+        self.end.shard.helm.as_ref().is_some_and(Helm::is_led)
+    }
+
     fn wait(&self, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
         self.sleep_until(deadline, || self.try_recv())
     }
@@ -446,16 +423,29 @@ impl Events {
         deadline: Option<Instant>,
         attempt: impl Fn() -> Result<T, TryRecvError>,
     ) -> Result<T, RecvTimeoutError> {
-        let parked = &self.end.shard.parked;
+        let Shard { parked, helm, .. } = &*self.end.shard;
+        let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         loop {
             match attempt() {
                 Ok(found) => return Ok(found),
                 Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
                 Err(TryRecvError::Empty) => {}
             }
+            if let Some(helm) = helm
+                && helm.lead(deadline, || !self.end.receiver.is_empty()) == Lead::Led
+            {
+                if is_over() {
+                    return attempt().map_err(|_| RecvTimeoutError::Timeout);
+                }
+                continue;
+            }
             parked.enter();
             let found = attempt();
-            if let Err(TryRecvError::Empty) = found {
+            // A worker that was lent in between is not to be slept beside.
+            let is_lent = helm.as_ref().is_some_and(Helm::is_free);
+            if let Err(TryRecvError::Empty) = found
+                && !is_lent
+            {
                 match deadline {
                     None => std::thread::park(),
                     Some(deadline) => std::thread::park_timeout(deadline.saturating_duration_since(Instant::now())),
@@ -465,7 +455,7 @@ impl Events {
             match found {
                 Ok(found) => return Ok(found),
                 Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
-                Err(TryRecvError::Empty) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                Err(TryRecvError::Empty) if is_over() => {
                     return attempt().map_err(|_| RecvTimeoutError::Timeout);
                 }
                 Err(TryRecvError::Empty) => {}

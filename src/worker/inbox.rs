@@ -1,8 +1,9 @@
 //! What other threads ask of a worker, and how they wake it.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
 use std::time::Instant;
 
 use mio::Waker;
@@ -92,14 +93,31 @@ pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     /// There are commands in the queue: set and cleared with them under the lock, so that the worker looks without it.
     has_mail: AtomicBool,
-    /// The worker sleeps, or is about to and will look at the queue once more.
-    asleep: AtomicBool,
+    /// What has to be done for the worker to look at the queue.
+    state: AtomicU8,
     waker: Waker,
+    /// The worker's own thread, where another one may run the worker.
+    home: OnceLock<Thread>,
+    /// Whether that is to have the worker back.
+    called_home: AtomicBool,
+    /// Which thread ran the worker last, if it was another.
+    leader: AtomicUsize,
     /// Connections on the worker, for whoever chooses the least loaded.
     pub(crate) load: AtomicUsize,
 }
 
+/// The worker runs, and looks at the queue before it sleeps.
+const AWAKE: u8 = 0;
+
+/// The worker sleeps, or is about to and will look at the queue once more.
+const ASLEEP: u8 = 1;
+
+/// Nobody runs the worker: the thread that did is at work on its events, and will be back.
+const LEFT: u8 = 2;
+
 thread_local! {
+    /// Its address tells this thread from all others.
+    static MARK: u8 = const { 0 };
     /// The batch that this thread works through: its counter, its number, and the inbox of the worker that it is from.
     static HELD: RefCell<Option<(BatchNumber, u32, usize)>> = const { RefCell::new(None) };
 }
@@ -127,8 +145,11 @@ impl Inbox {
         Inbox {
             queue: Mutex::default(),
             has_mail: AtomicBool::new(false),
-            asleep: AtomicBool::new(false),
+            state: AtomicU8::new(AWAKE),
             waker,
+            home: OnceLock::new(),
+            called_home: AtomicBool::new(false),
+            leader: AtomicUsize::new(0),
             load: AtomicUsize::new(0),
         }
     }
@@ -159,16 +180,16 @@ impl Inbox {
         self.post(|queue| queue.commands.push(command))
     }
 
-    /// Wakes the worker if it sleeps, once.
+    /// Has the worker look at the queue, if it would not by itself.
     #[inline]
     pub(crate) fn wake(&self) {
-        if self.asleep.load(Ordering::SeqCst) {
+        if self.state.load(Ordering::SeqCst) != AWAKE {
             self.wake_unless_held();
         }
     }
 
     fn wake_unless_held(&self) {
-        if !self.wakes_are_held() {
+        if !self.wakes_are_held() && !self.was_left_by_this_thread() {
             self.wake_now();
         }
     }
@@ -187,21 +208,66 @@ impl Inbox {
         })
     }
 
-    /// Wakes the worker if it sleeps and has mail.
+    /// Has the worker look at the queue, if there is something in it and it would not by itself.
     pub(crate) fn deliver(&self) {
-        if self.asleep.load(Ordering::SeqCst) && self.has_mail() {
+        if self.state.load(Ordering::SeqCst) != AWAKE && self.has_mail() && !self.was_left_by_this_thread() {
             self.wake_now();
         }
     }
 
-    /// Wakes the worker if it sleeps, once, though this thread may work through a batch from it.
+    /// Has the worker look at the queue, though this thread may work through a batch from it.
     pub(crate) fn wake_now(&self) {
-        if self.asleep.swap(false, Ordering::SeqCst) {
-            // The queue is looked at whenever the worker wakes, so a failure costs time and loses nothing.
-            if let Err(error) = self.waker.wake() {
-                log::error!("a worker could not be woken: {error}");
+        match self.state.swap(AWAKE, Ordering::SeqCst) {
+            ASLEEP => {
+                // The queue is looked at whenever the worker wakes, so a failure costs time and loses nothing.
+                if let Err(error) = self.waker.wake() {
+                    log::error!("a worker could not be woken: {error}");
+                }
             }
+            LEFT => self.call_home(),
+            _ => {}
         }
+    }
+
+    /// Says which thread the worker belongs on.
+    pub(crate) fn set_home(&self, home: Thread) {
+        // There is one.
+        let _ = self.home.set(home);
+    }
+
+    /// Has the worker's own thread take it back.
+    pub(crate) fn call_home(&self) {
+        self.called_home.store(true, Ordering::SeqCst);
+        if let Some(home) = self.home.get() {
+            home.unpark();
+        }
+    }
+
+    /// Whether it was [called](Inbox::call_home) since this was asked last.
+    pub(crate) fn was_called_home(&self) -> bool {
+        self.called_home.swap(false, Ordering::SeqCst)
+    }
+
+    /// This thread runs the worker from now on, which is not the worker's own.
+    pub(crate) fn lead(&self) {
+        self.leader.store(mark(), Ordering::Relaxed);
+        self.awake();
+    }
+
+    /// Nobody runs the worker from now on, and this thread will be back.
+    pub(crate) fn leave(&self) {
+        self.state.store(LEFT, Ordering::SeqCst);
+    }
+
+    /// This thread is going to wait for the worker, and so will not be back soon if it is the one that left it.
+    pub(crate) fn stay_away(&self) {
+        if self.state.load(Ordering::SeqCst) == LEFT {
+            self.wake_now();
+        }
+    }
+
+    fn was_left_by_this_thread(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == LEFT && self.leader.load(Ordering::Relaxed) == mark()
     }
 
     /// Says that the worker is about to sleep; `false` if there is something in the queue.
@@ -209,7 +275,7 @@ impl Inbox {
     /// A sender says that there is mail before it asks whether the worker sleeps, and the worker says that it sleeps
     /// before it asks whether there is mail: one of the two sees the other.
     pub(crate) fn fall_asleep(&self) -> bool {
-        self.asleep.store(true, Ordering::SeqCst);
+        self.state.store(ASLEEP, Ordering::SeqCst);
         let empty = !self.has_mail();
         if !empty {
             self.awake();
@@ -225,7 +291,7 @@ impl Inbox {
     /// Says that the worker runs and will look at the queue before it sleeps.
     pub(crate) fn awake(&self) {
         // Whoever sees this late wakes a worker that runs, which costs time and nothing else.
-        self.asleep.store(false, Ordering::Relaxed);
+        self.state.store(AWAKE, Ordering::Relaxed);
     }
 
     /// Exchanges the queue for an empty one.
@@ -244,6 +310,11 @@ impl Inbox {
         queue.commands = Vec::new();
         queue.bytes = Vec::new();
     }
+}
+
+/// Tells this thread from all others that run.
+fn mark() -> usize {
+    MARK.with(|mark| std::ptr::from_ref(mark).addr())
 }
 
 #[cfg(test)]

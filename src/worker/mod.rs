@@ -8,11 +8,13 @@ mod broadcast;
 pub(crate) mod channel;
 pub(crate) mod context;
 pub(crate) mod core;
+mod cycle;
 pub(crate) mod deadlines;
 pub(crate) mod delivery;
 pub(crate) mod events;
 mod group;
 pub(crate) mod guest;
+pub(crate) mod helm;
 mod home;
 pub(crate) mod inbox;
 #[cfg(feature = "internals")]
@@ -20,6 +22,7 @@ pub mod internals;
 mod ledger;
 mod level;
 mod mailroom;
+mod parked;
 pub(crate) mod peer;
 pub(crate) mod prepared;
 mod shared;
@@ -42,7 +45,7 @@ use mio::{Events, Poll, Registry, Token, Waker};
 
 use crate::config::Config;
 use crate::protocol::Role;
-use crate::protocol::close::{CloseCause, CloseCode, CloseFrame};
+use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::deflate::Codec;
 use crate::transport::buffer::Input;
 use crate::transport::output::Output;
@@ -76,9 +79,6 @@ const EVENTS: usize = 128;
 /// So many connections' memory is fetched together: about as many cache lines as a core can wait for at a time.
 const FETCHED: usize = 8;
 
-/// How long an answer may wait for those to the rest of its batch, if the application is slow with them.
-const MAX_HOLD: Duration = Duration::from_millis(1);
-
 /// Large buffers and compressors that nobody used for so long are given back, at the latest after twice that.
 const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -95,6 +95,11 @@ pub(crate) struct Ended {
 /// A thread's work, before it is started.
 pub(crate) struct Worker<D: Delivery> {
     poll: Poll,
+    /// What it reported, and whose deadlines have come: kept for their memory.
+    events: Events,
+    expired: Vec<u32>,
+    /// When the poll returned.
+    now: Instant,
     alarm: Alarm,
     slots: Slots<Conn<D::Connection>>,
     deadlines: Deadlines,
@@ -166,6 +171,9 @@ impl<D: Delivery> Worker<D> {
         };
         Worker {
             poll: seat.poll,
+            events: Events::with_capacity(EVENTS),
+            expired: Vec::new(),
+            now,
             alarm: seat.alarm,
             slots: Slots::new(),
             deadlines: Deadlines::new(now),
@@ -197,99 +205,6 @@ impl<D: Delivery> Worker<D> {
     /// Gives the worker something to do beside its connections.
     pub(crate) fn host(&mut self, guest: Box<dyn Guest>) {
         self.guest = Some(guest);
-    }
-
-    /// Works until it is told to shut down.
-    pub(crate) fn run(mut self) -> Ended {
-        peer::ON_WORKER.set(true);
-        let mut events = Events::with_capacity(EVENTS);
-        let mut expired = Vec::new();
-        let mut now = Instant::now();
-        loop {
-            let timeout = self.timeout(now);
-            if let Err(error) = self.poll.poll(&mut events, timeout)
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                log::error!("a worker's poll failed: {error}");
-            }
-            self.context.inbox.awake();
-            now = Instant::now();
-            self.context.tick = self.deadlines.tick(now);
-            self.serve_ready(&events, now);
-            // It may have connections for this worker, which are taken over next.
-            if let Some(guest) = &mut self.guest {
-                guest.turn(now, &mut self.slots.names);
-            }
-            self.adopt();
-            self.read_mail();
-            self.go_on();
-            self.deadlines.expire(self.context.tick, &mut expired);
-            for index in expired.drain(..) {
-                if let Some(key) = self.slots.key_at(index) {
-                    self.turn(key, |turn, _| turn.deadline());
-                }
-            }
-            self.send_broadcasts();
-            self.delivery.end_turn();
-            self.read_answers();
-            self.trim();
-            if let Some(deadline) = self.shutdown
-                && (now >= deadline || (self.slots.len() == 0 && self.guest_is_done(now)))
-            {
-                self.force();
-                self.delivery.end_turn();
-                self.context.inbox.close();
-                // What the application gave it may panic as it is dropped; the report is to be heard nevertheless.
-                let guest = self.guest.take();
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(guest))) {
-                    log::error!("a hook panicked as it was dropped: {}", panic_text(&*panic));
-                }
-                return self.ended;
-            }
-        }
-    }
-
-    /// Reads the answers to the turn's events that are there already, lest the poll be asked in between. A thread that
-    /// was woken for the events and has not run yet is let run first.
-    fn read_answers(&mut self) {
-        // Where a handler answers, nothing was handed over.
-        if D::ANSWERS {
-            return;
-        }
-        if self.delivery.has_woken() && !self.context.inbox.has_mail() {
-            std::thread::yield_now();
-        }
-        if self.context.inbox.has_mail() {
-            self.read_mail();
-            self.go_on();
-            self.send_broadcasts();
-            self.delivery.end_turn();
-        }
-    }
-
-    /// How long the poll may sleep; decided after saying that it will.
-    fn timeout(&mut self, now: Instant) -> Option<Duration> {
-        if !self.ready.is_empty() || !self.context.broadcasts.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        // Whatever comes in from here on wakes the poll.
-        if !self.context.inbox.fall_asleep()
-            || !self.adoptions.is_empty()
-            || self.guest.as_ref().is_some_and(|guest| guest.has_asks())
-        {
-            return Some(Duration::ZERO);
-        }
-        let guest = self.guest.as_ref().and_then(|guest| guest.due(now));
-        let keeps =
-            !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
-        let trim = keeps.then(|| now + TRIM_INTERVAL);
-        let due = [self.deadlines.due(), trim, self.shutdown, guest].into_iter().flatten().min();
-        let answers = self.delivery.holds_answers().then_some(MAX_HOLD);
-        [self.alarm.timeout(due), answers].into_iter().flatten().min()
-    }
-
-    fn guest_is_done(&self, now: Instant) -> bool {
-        self.guest.as_ref().is_none_or(|guest| guest.is_done(now))
     }
 
     /// Has the memory of a few connections on its way from the caches at once, rather than wait for each piece of it when
@@ -403,26 +318,6 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// Starts closing every connection.
-    fn begin_shutdown(&mut self, deadline: Instant) {
-        let deadline = self.shutdown.map_or(deadline, |before| before.min(deadline));
-        self.shutdown = Some(deadline);
-        self.adopt();
-        self.for_each(|turn| {
-            turn.core.start_close(turn.context, Some(&going_away()));
-            turn.flush(&mut []);
-        });
-    }
-
-    /// Resets what has not closed by the deadline.
-    fn force(&mut self) {
-        self.for_each(|turn| {
-            turn.core.endpoint.stream.reset_on_drop();
-            turn.core.clean = false;
-            turn.lose("the server shut down", CloseCause::TimedOut);
-        });
-    }
-
     fn for_each(&mut self, mut act: impl FnMut(&mut Turn<'_, D>)) {
         self.for_each_key(|worker, key| worker.turn(key, |turn, _| act(turn)));
     }
@@ -437,16 +332,6 @@ impl<D: Delivery> Worker<D> {
                     act(self, key);
                 }
             }
-        }
-    }
-
-    fn trim(&mut self) {
-        if self.context.tick >= self.trim_at {
-            self.trim_at = self.context.tick + Deadlines::ticks(TRIM_INTERVAL);
-            self.context.output.pool.trim();
-            self.context.codec.trim();
-            let slots = &mut self.slots;
-            self.trimmable.retain(|key| slots.get_mut(*key).is_some_and(|conn| conn.core.endpoint.connection.trim()));
         }
     }
 }

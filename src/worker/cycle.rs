@@ -1,0 +1,166 @@
+//! The worker's loop: what it does each time its poll returns, how long that may sleep, and how all of it ends.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use mio::Events;
+
+use crate::protocol::close::CloseCause;
+use crate::worker::deadlines::Deadlines;
+use crate::worker::delivery::Delivery;
+use crate::worker::peer::ON_WORKER;
+use crate::worker::{Ended, TRIM_INTERVAL, Worker, going_away, panic_text};
+
+/// How long an answer may wait for those to the rest of its batch, if the application is slow with them.
+const MAX_HOLD: Duration = Duration::from_millis(1);
+
+impl<D: Delivery> Worker<D> {
+    /// Works until it is told to shut down.
+    pub(crate) fn run(mut self) -> Ended {
+        ON_WORKER.set(true);
+        loop {
+            self.cycle(None);
+            if let Some(ended) = self.ended() {
+                return ended;
+            }
+        }
+    }
+
+    /// Sleeps until something happens, at most until `limit`, and does what there is to do.
+    pub(super) fn cycle(&mut self, limit: Option<Instant>) {
+        let timeout = self.timeout(limit);
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        if let Err(error) = self.poll.poll(&mut events, timeout)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            log::error!("a worker's poll failed: {error}");
+        }
+        self.context.inbox.awake();
+        let now = Instant::now();
+        self.now = now;
+        self.context.tick = self.deadlines.tick(now);
+        self.serve_ready(&events, now);
+        self.events = events;
+        // It may have connections for this worker, which are taken over next.
+        if let Some(guest) = &mut self.guest {
+            guest.turn(now, &mut self.slots.names);
+        }
+        self.adopt();
+        self.read_mail();
+        self.go_on();
+        self.expire();
+        self.send_broadcasts();
+        self.delivery.end_turn();
+        self.read_answers();
+        self.trim();
+    }
+
+    /// Gives those a turn whose deadline has come.
+    fn expire(&mut self) {
+        let mut expired = std::mem::take(&mut self.expired);
+        self.deadlines.expire(self.context.tick, &mut expired);
+        for index in expired.drain(..) {
+            if let Some(key) = self.slots.key_at(index) {
+                self.turn(key, |turn, _| turn.deadline());
+            }
+        }
+        self.expired = expired;
+    }
+
+    /// Ends the worker when it is done with shutting down, or has no more time for that.
+    pub(super) fn ended(&mut self) -> Option<Ended> {
+        let deadline = self.shutdown?;
+        if self.now < deadline && !(self.slots.len() == 0 && self.guest_is_done(self.now)) {
+            return None;
+        }
+        self.force();
+        self.delivery.end_turn();
+        self.context.inbox.close();
+        // What the application gave it may panic as it is dropped; the report is to be heard nevertheless.
+        let guest = self.guest.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(guest))) {
+            log::error!("a hook panicked as it was dropped: {}", panic_text(&*panic));
+        }
+        Some(self.ended)
+    }
+
+    /// Reads the answers to the turn's events that are there already, lest the poll be asked in between. A thread that
+    /// was woken for the events and has not run yet is let run first.
+    fn read_answers(&mut self) {
+        // Where a handler answers, nothing was handed over.
+        if D::ANSWERS {
+            return;
+        }
+        if self.delivery.has_woken() && !self.context.inbox.has_mail() {
+            std::thread::yield_now();
+        }
+        self.catch_up();
+    }
+
+    /// Carries out what is in the inbox, without a poll before it.
+    pub(super) fn catch_up(&mut self) {
+        if self.context.inbox.has_mail() {
+            self.read_mail();
+            self.go_on();
+            self.send_broadcasts();
+            self.delivery.end_turn();
+        }
+    }
+
+    /// How long the poll may sleep; decided after saying that it will.
+    fn timeout(&mut self, limit: Option<Instant>) -> Option<Duration> {
+        let now = self.now;
+        if !self.ready.is_empty() || !self.context.broadcasts.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        // Whatever comes in from here on wakes the poll.
+        if !self.context.inbox.fall_asleep()
+            || !self.adoptions.is_empty()
+            || self.guest.as_ref().is_some_and(|guest| guest.has_asks())
+        {
+            return Some(Duration::ZERO);
+        }
+        let guest = self.guest.as_ref().and_then(|guest| guest.due(now));
+        let keeps =
+            !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
+        let trim = keeps.then(|| now + TRIM_INTERVAL);
+        let due = [self.deadlines.due(), trim, self.shutdown, guest, limit].into_iter().flatten().min();
+        let answers = self.delivery.holds_answers().then_some(MAX_HOLD);
+        [self.alarm.timeout(due), answers].into_iter().flatten().min()
+    }
+
+    fn guest_is_done(&self, now: Instant) -> bool {
+        self.guest.as_ref().is_none_or(|guest| guest.is_done(now))
+    }
+
+    /// Starts closing every connection.
+    pub(super) fn begin_shutdown(&mut self, deadline: Instant) {
+        let deadline = self.shutdown.map_or(deadline, |before| before.min(deadline));
+        self.shutdown = Some(deadline);
+        self.adopt();
+        self.for_each(|turn| {
+            turn.core.start_close(turn.context, Some(&going_away()));
+            turn.flush(&mut []);
+        });
+    }
+
+    /// Resets what has not closed by the deadline.
+    fn force(&mut self) {
+        self.for_each(|turn| {
+            turn.core.endpoint.stream.reset_on_drop();
+            turn.core.clean = false;
+            turn.lose("the server shut down", CloseCause::TimedOut);
+        });
+    }
+
+    fn trim(&mut self) {
+        if self.context.tick >= self.trim_at {
+            self.trim_at = self.context.tick + Deadlines::ticks(TRIM_INTERVAL);
+            self.context.output.pool.trim();
+            self.context.codec.trim();
+            let slots = &mut self.slots;
+            self.trimmable.retain(|key| slots.get_mut(*key).is_some_and(|conn| conn.core.endpoint.connection.trim()));
+        }
+    }
+}
