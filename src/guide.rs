@@ -180,7 +180,7 @@
 //! * At most 128 connections have a turn between two polls. What they receive waits for the application's thread in
 //!   memory that is kept; with 1,024 an idle connection took 46 bytes more after use, and none of them was served faster.
 //! * A lone worker is lent to the application's thread where messages come one by one, so that the two need not wake each
-//!   other for each: at 20,000 messages a second that is all that events cost more than a handler. A socket belongs to
+//!   other for each: at 20,000 messages a second that is most of what events cost more than a handler. A socket belongs to
 //!   whoever runs its worker; to nobody for the moment in which the application is at work on an event.
 //! * A worker that woke the application's thread looks into its inbox before it polls again, and lets that thread run
 //!   first if it has not: on a busy core the answer then costs no wake-up. It is always the worker that writes: a write

@@ -14,12 +14,15 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 type Client = WebSocket<TcpStream>;
 
-fn server_with(config: Config) -> Server {
-    Server::builder().workers(1).config(config).lends_eagerly().bind("127.0.0.1:0").expect("a server")
+fn start_with(config: Config) -> (Server, ServerHandle, Events) {
+    let builder = Server::builder().workers(1).config(config).lends_eagerly();
+    let mut server = builder.bind("127.0.0.1:0").expect("a server");
+    let (handle, events) = (server.handle(), server.take_events().remove(0));
+    (server, handle, events)
 }
 
-fn server() -> Server {
-    server_with(Config::default())
+fn start() -> (Server, ServerHandle, Events) {
+    start_with(Config::default())
 }
 
 fn open(server: &ServerHandle) -> Client {
@@ -72,9 +75,7 @@ fn blocking_application(events: Events, released: Receiver<()>, peers: Sender<Pe
 
 #[test]
 fn an_application_that_stays_away_holds_nobody_up() {
-    let mut server = server();
-    let handle = server.handle();
-    let events = server.take_events().remove(0);
+    let (server, handle, events) = start();
     let (release, released) = crossbeam_channel::unbounded();
     let (peers, opened) = crossbeam_channel::unbounded();
     let application = blocking_application(events.clone(), released, peers);
@@ -110,9 +111,7 @@ fn an_application_that_stays_away_holds_nobody_up() {
 fn an_application_that_waits_for_room_gets_it() {
     const SIZE: usize = 8 << 10;
     const COUNT: usize = 4_000;
-    let mut server = server_with(Config::default().max_write_buffer_size(64 << 10));
-    let handle = server.handle();
-    let events = server.take_events().remove(0);
+    let (server, handle, events) = start_with(Config::default().max_write_buffer_size(64 << 10));
     let application = thread::spawn({
         let events = events.clone();
         move || {
@@ -143,9 +142,7 @@ fn an_application_that_waits_for_room_gets_it() {
 
 #[test]
 fn two_threads_that_wait_share_the_events() {
-    let mut server = server();
-    let handle = server.handle();
-    let events = server.take_events().remove(0);
+    let (server, handle, events) = start();
     let served = Arc::new(AtomicUsize::new(0));
     let applications: Vec<_> = (0..2)
         .map(|_| {
@@ -177,9 +174,7 @@ fn two_threads_that_wait_share_the_events() {
 
 #[test]
 fn a_thread_that_leaves_for_good_is_not_waited_for() {
-    let mut server = server();
-    let handle = server.handle();
-    let events = server.take_events().remove(0);
+    let (_server, handle, events) = start();
     let first = thread::spawn({
         let events = events.clone();
         move || {
@@ -211,9 +206,7 @@ fn a_thread_that_leaves_for_good_is_not_waited_for() {
 
 #[test]
 fn a_thread_that_does_all_itself_needs_the_workers_own() {
-    let mut server = server();
-    let handle = server.handle();
-    let events = server.take_events().remove(0);
+    let (_server, handle, events) = start();
     // The handshake needs somebody to answer it while this thread waits for the answer.
     let mut client = open(&handle);
     assert!(matches!(events.recv_timeout(DEADLINE), Ok(Event::Open(..))));
@@ -238,9 +231,7 @@ fn a_thread_that_does_all_itself_needs_the_workers_own() {
 #[test]
 fn the_application_may_shut_down_what_it_runs() {
     for _ in 0..20 {
-        let mut server = server();
-        let handle = server.handle();
-        let events = server.take_events().remove(0);
+        let (_server, handle, events) = start();
         let application = thread::spawn({
             let (handle, events) = (handle.clone(), events.clone());
             move || {
@@ -268,9 +259,7 @@ fn the_application_may_shut_down_what_it_runs() {
 #[test]
 fn a_server_is_shut_down_while_the_application_waits() {
     for _ in 0..20 {
-        let mut server = server();
-        let handle = server.handle();
-        let events = server.take_events().remove(0);
+        let (_server, handle, events) = start();
         let (_, released) = crossbeam_channel::unbounded();
         let (peers, _opened) = crossbeam_channel::unbounded();
         let application = blocking_application(events.clone(), released, peers);
