@@ -9,6 +9,7 @@ import asyncio
 import json
 
 from aiohttp import WSMsgType, web
+from listening import listener
 from numbered import Numbered, Tally
 
 PING_INTERVAL = 0.1
@@ -147,7 +148,7 @@ async def main():
     application.router.add_get("/{path}", lambda request: handler(request, deflate))
     runner = web.AppRunner(application)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.SockSite(runner, listener()).start()
     print(f"listening on ws://127.0.0.1:{runner.addresses[0][1]}", flush=True)
     await asyncio.get_running_loop().create_future()
 

@@ -4,14 +4,19 @@ from urllib.parse import urlsplit
 
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
+PATIENCE = 60  # for a pong, which comes behind much else
 
 
 def subprotocol(_connection, offered):
     return "numbers.v2" if "numbers.v2" in offered else None
 
 
-# By itself the package refuses clients that offer none.
-OPTIONS = {"subprotocols": ["numbers.v2"], "select_subprotocol": subprotocol, "max_size": None}
+OPTIONS = {
+    "subprotocols": ["numbers.v2"],
+    "select_subprotocol": subprotocol,  # by itself the package refuses clients that offer none
+    "max_size": None,
+    "ping_timeout": PATIENCE,
+}
 
 
 def compression(deflate):

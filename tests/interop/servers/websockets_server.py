@@ -6,13 +6,13 @@ import asyncio
 import json
 from urllib.parse import parse_qs, urlsplit
 
+from listening import listener
 from numbered import Numbered, Tally
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
-from websockets_options import OPTIONS, compression, echo_header, refusal
+from websockets_options import OPTIONS, PATIENCE, compression, echo_header, refusal
 
 PING_INTERVAL = 0.1
-PATIENCE = 60  # for a pong, which comes behind much else
 ends = {}
 
 
@@ -112,7 +112,7 @@ async def main():
     parser.add_argument("--deflate", choices=["off", "alone", "takeover"], required=True)
     options = OPTIONS | compression(parser.parse_args().deflate)
     async with serve(
-        handler, "127.0.0.1", 0, process_request=refusal, process_response=echo_header, **options
+        handler, sock=listener(), process_request=refusal, process_response=echo_header, **options
     ) as server:
         print(f"listening on ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
         await asyncio.get_running_loop().create_future()

@@ -8,13 +8,13 @@ import queue
 import threading
 from urllib.parse import parse_qs, urlsplit
 
+from listening import listener
 from numbered import Numbered, Tally
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
-from websockets_options import OPTIONS, compression, echo_header, refusal
+from websockets_options import OPTIONS, PATIENCE, compression, echo_header, refusal
 
 PING_INTERVAL = 0.1
-PATIENCE = 60  # for a pong, which comes behind much else
 ends = collections.defaultdict(queue.Queue)  # what clients say when they close
 
 
@@ -116,7 +116,7 @@ def main():
     parser.add_argument("--deflate", choices=["off", "alone", "takeover"], required=True)
     options = OPTIONS | compression(parser.parse_args().deflate)
     with serve(
-        handler, "127.0.0.1", 0, process_request=refusal, process_response=echo_header, **options
+        handler, sock=listener(), process_request=refusal, process_response=echo_header, **options
     ) as server:
         print(f"listening on ws://127.0.0.1:{server.socket.getsockname()[1]}", flush=True)
         server.serve_forever()
