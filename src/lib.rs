@@ -95,8 +95,9 @@ pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::{ProtocolError, Role};
 pub use server::{Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
 pub use socket::{SocketError, WebSocket};
+pub use worker::batch::{Batch, Event, EventRef};
 pub use worker::delivery::{Handler, Socket};
-pub use worker::events::{Batch, Event, EventRef, Events, Iter};
+pub use worker::events::{Events, Iter};
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub use worker::internals;

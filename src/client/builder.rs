@@ -15,7 +15,7 @@ use crate::client::{Client, ClientPool};
 use crate::config::Config;
 use crate::protocol::handshake::client::{Agreed, ClientRequest, Url};
 use crate::transport::interrupt::Interrupt;
-use crate::worker::events::Event;
+use crate::worker::batch::Event;
 
 /// A hook that sees each socket before it is used.
 pub(super) type SocketHook = Arc<dyn Fn(&TcpStream) -> std::io::Result<()> + Send + Sync>;

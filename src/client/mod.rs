@@ -16,7 +16,8 @@ use crate::protocol::deflate::Compression;
 use crate::protocol::handshake::client::Agreed;
 use crate::protocol::http::ResponseHead;
 use crate::protocol::message::{CowMessage, Message};
-use crate::worker::events::{Event, Events};
+use crate::worker::batch::Event;
+use crate::worker::events::Events;
 use crate::worker::peer::Peer;
 use crate::worker::stats::Stats;
 

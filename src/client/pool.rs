@@ -17,9 +17,11 @@ use crate::protocol::handshake::client::Agreed;
 use crate::transport::stream::Stream;
 use crate::worker::admission::Admission;
 use crate::worker::adoption::Adoption;
+use crate::worker::batch::Batch;
 use crate::worker::channel::{Outlet, Owned};
-use crate::worker::events::{Batch, Events, Shard};
+use crate::worker::events::Events;
 use crate::worker::inbox::{Command, Inbox};
+use crate::worker::shard::Shard;
 use crate::worker::{Newcomer, Seat, Worker};
 
 /// Worker threads that several clients share; without one, each client has a thread of its own. Cheap to clone. The

@@ -20,7 +20,8 @@ use crate::error::{ControlError, RecvTimeoutError, SendError, SendTimeoutError, 
 use crate::protocol::close::CloseCode;
 use crate::protocol::handshake::client::Url;
 use crate::protocol::message::Message;
-use crate::worker::events::{Event, Events};
+use crate::worker::batch::Event;
+use crate::worker::events::Events;
 use crate::worker::peer::Peer;
 
 pub use backoff::Jitter;

@@ -24,8 +24,9 @@ use crate::server::reactor::{Admit, Outlet, Parts, Reactor};
 use crate::worker::admission::Admission;
 use crate::worker::channel::{self, Channelled, ToChannels};
 use crate::worker::delivery::{Delivery, Handler, ToHandler};
-use crate::worker::events::{Events, Shard};
+use crate::worker::events::Events;
 use crate::worker::helm::Helm;
+use crate::worker::shard::Shard;
 use crate::worker::{Ended, Newcomer, Seat, Worker};
 
 /// Connections that the kernel keeps for the reactor; as many as Linux allows by default.

@@ -15,7 +15,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use crate::error::{BuildError, RecvError, RecvTimeoutError, TryRecvError};
-use crate::worker::events::{Event, Events, Iter};
+use crate::worker::batch::Event;
+use crate::worker::events::{Events, Iter};
 
 pub use builder::ServerBuilder;
 pub use control::{ServerHandle, ShutdownReport};

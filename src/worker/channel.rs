@@ -9,8 +9,9 @@ use crossbeam_channel::Sender;
 use crate::protocol::close::CloseReason;
 use crate::protocol::http::Request;
 use crate::protocol::message::MessageRef;
+use crate::worker::batch::{Batch, Block, Record, What, is_long};
 use crate::worker::delivery::{Delivery, Farewell, Incoming, Socket};
-use crate::worker::events::{Batch, Block, Record, Shard, What, is_long};
+use crate::worker::shard::Shard;
 use crate::worker::slots::Key;
 
 /// What an event counts against the limit of waiting events, beside its payload.

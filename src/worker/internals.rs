@@ -15,7 +15,8 @@ use crate::worker::admission::Admission;
 use crate::worker::adoption::Adoption;
 use crate::worker::channel::{Channelled, Outlet, ToChannels};
 use crate::worker::delivery::{Delivery, Handler, ToHandler};
-use crate::worker::events::{Events, Shard};
+use crate::worker::events::Events;
+use crate::worker::shard::Shard;
 use crate::worker::slots::Key;
 use crate::worker::{Newcomer, Seat, Worker};
 

@@ -4,6 +4,12 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use lexopt::prelude::*;
+#[cfg(feature = "tokio")]
+use tokio::sync::broadcast::{self, Sender};
+
+/// So many messages a connection may be behind before it misses some.
+#[cfg(feature = "tokio")]
+const BEHIND: usize = 1024;
 
 const USAGE: &str = "\
 A WebSocket server to be measured.
@@ -61,12 +67,26 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
 }
 
 impl Options {
+    /// What the messages of a server that broadcasts go through; `None` if it is to echo.
+    ///
+    /// # Errors
+    ///
+    /// It is to do something else.
     #[cfg(feature = "tokio")]
+    pub fn everyone<T: Clone>(&self) -> Result<Option<Sender<T>>, Box<dyn Error>> {
+        match self.mode.as_str() {
+            "echo" => Ok(None),
+            "broadcast" => Ok(Some(broadcast::channel(BEHIND).0)),
+            _ => Err(self.no_such_mode("echo and broadcast")),
+        }
+    }
+
     /// Runs a server in tokio's runtime; one worker is the thread that calls.
     ///
     /// # Errors
     ///
     /// The runtime can not be built, or the server fails.
+    #[cfg(feature = "tokio")]
     pub fn block_on(&self, serve: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
         let mut builder = match self.workers {
             0 | 1 => tokio::runtime::Builder::new_current_thread(),

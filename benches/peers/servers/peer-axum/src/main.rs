@@ -11,26 +11,21 @@ use axum::serve::ListenerExt;
 use futures_util::{SinkExt, StreamExt};
 use peer_common::Options;
 use tokio::net::TcpListener;
-use tokio::sync::broadcast::{self, Sender};
-
-/// So many messages a connection may be behind before it misses some.
-const BEHIND: usize = 1024;
+use tokio::sync::broadcast::Sender;
 
 fn main() -> ExitCode {
     peer_common::main(|options| options.block_on(serve(&options)))
 }
 
 async fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
-    let app = match options.mode.as_str() {
-        "echo" => Router::new().route("/", any(|upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(echo) })),
-        "broadcast" => {
-            let (everyone, _) = broadcast::channel(BEHIND);
+    let app = match options.everyone()? {
+        None => Router::new().route("/", any(|upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(echo) })),
+        Some(everyone) => {
             let publish = |upgrade: WebSocketUpgrade, State(everyone): State<Sender<Message>>| async {
                 upgrade.on_upgrade(|socket| publish(socket, everyone))
             };
             Router::new().route("/", any(publish)).with_state(everyone)
         }
-        _ => return Err(options.no_such_mode("echo and broadcast")),
     };
     let listener = TcpListener::bind(&options.addr).await?.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {

@@ -13,10 +13,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use peer_common::Options;
 use tokio::net::TcpListener;
-use tokio::sync::broadcast::{self, Sender};
-
-/// So many messages a connection may be behind before it misses some.
-const BEHIND: usize = 1024;
+use tokio::sync::broadcast::Sender;
 
 /// A message's kind, and what is in it.
 type Published = (OpCode, Bytes);
@@ -26,11 +23,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
-    let everyone = match options.mode.as_str() {
-        "echo" => None,
-        "broadcast" => Some(broadcast::channel(BEHIND).0),
-        _ => return Err(options.no_such_mode("echo and broadcast")),
-    };
+    let everyone = options.everyone()?;
     let listener = TcpListener::bind(&options.addr).await?;
     loop {
         let (stream, _) = listener.accept().await?;

@@ -6,12 +6,9 @@ use std::sync::Arc;
 
 use peer_common::Options;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::broadcast::{self, Sender};
+use tokio::sync::broadcast::Sender;
 use wtx::collection::Vector;
 use wtx::web_socket::{Frame, OpCode, WebSocketAcceptor, WebSocketPayloadOrigin};
-
-/// So many messages a connection may be behind before it misses some.
-const BEHIND: usize = 1024;
 
 /// A message's kind, and what is in it.
 type Published = (OpCode, Arc<[u8]>);
@@ -21,11 +18,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
-    let everyone = match options.mode.as_str() {
-        "echo" => None,
-        "broadcast" => Some(broadcast::channel(BEHIND).0),
-        _ => return Err(options.no_such_mode("echo and broadcast")),
-    };
+    let everyone = options.everyone()?;
     let listener = TcpListener::bind(&options.addr).await?;
     loop {
         let (stream, _) = listener.accept().await?;
