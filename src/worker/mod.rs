@@ -7,6 +7,7 @@ mod alarm;
 pub(crate) mod batch;
 mod broadcast;
 pub(crate) mod channel;
+mod closing;
 pub(crate) mod context;
 pub(crate) mod core;
 mod cycle;
