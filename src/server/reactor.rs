@@ -2,6 +2,7 @@
 //! worker that is the only one, else on a thread of its own.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +29,7 @@ use crate::worker::deadlines::Deadlines;
 use crate::worker::guest::Guest;
 use crate::worker::inbox::{Command, Inbox};
 use crate::worker::panic_text;
-use crate::worker::slots::{Key, Names, Slots};
+use crate::worker::slots::{Key, KeyHasher, Names, Slots};
 
 /// The listener's token; no handshake has it, for it is a reserved one.
 const LISTENER: Token = Token(usize::MAX - 2);
@@ -68,7 +69,7 @@ pub(super) struct Reactor<C> {
     /// Names for the poll. In a worker's they are its own, and stay with the sockets as it takes them over.
     names: Names,
     /// The handshakes whose sockets the poll reports on.
-    watched: HashMap<Token, Key>,
+    watched: HashMap<Token, Key, BuildHasherDefault<KeyHasher>>,
     deadlines: Deadlines,
     expired: Vec<u32>,
     rules: Rules,
@@ -106,7 +107,7 @@ impl<C: Send + 'static> Reactor<C> {
             accepted: Vec::new(),
             handshakes: Slots::new(),
             names: Names::default(),
-            watched: HashMap::new(),
+            watched: HashMap::default(),
             deadlines: Deadlines::new(Instant::now()),
             expired: Vec::new(),
             rules,

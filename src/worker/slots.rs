@@ -12,8 +12,8 @@ pub(crate) struct Key {
     pub(crate) generation: u32,
 }
 
-/// Hashes [`Key`]s: the worker gives them out, so that nobody can choose them to collide, and the standard library's care
-/// against that is most of what sorting a worker's mail would cost.
+/// Hashes [`Key`]s and their tokens: the worker gives them out, so that nobody can choose them to collide, and the standard
+/// library's care against that is most of what sorting a worker's mail would cost.
 #[derive(Debug, Default)]
 pub(crate) struct KeyHasher(u64);
 
@@ -25,6 +25,11 @@ impl Hasher for KeyHasher {
     fn write_u32(&mut self, half: u32) {
         // Fibonacci hashing: an odd multiplier, the golden ratio of all 64 bits, whose product's upper bits are spread.
         self.0 = (self.0.rotate_left(32) ^ u64::from(half)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write_usize(&mut self, token: usize) {
+        self.write_u32(token as u32);
+        self.write_u32((token as u64 >> 32) as u32);
     }
 
     fn finish(&self) -> u64 {
@@ -169,7 +174,14 @@ mod tests {
     #[test]
     fn the_hashes_of_neighbours_are_spread() {
         let hash = |index, generation| BuildHasherDefault::<KeyHasher>::default().hash_one(Key { index, generation });
-        for keys in [(0..4096).map(|n| hash(n, 0)).collect::<Vec<_>>(), (0..4096).map(|n| hash(5, n)).collect()] {
+        let hash_token =
+            |index, generation| BuildHasherDefault::<KeyHasher>::default().hash_one(Key { index, generation }.token());
+        for keys in [
+            (0..4096).map(|n| hash(n, 0)).collect::<Vec<_>>(),
+            (0..4096).map(|n| hash(5, n)).collect(),
+            (0..4096).map(|n| hash_token(n, 0)).collect(),
+            (0..4096).map(|n| hash_token(5, n)).collect(),
+        ] {
             let differing = |part: fn(&u64) -> u64| keys.iter().map(part).collect::<HashSet<_>>().len();
             // What a table of 8,192 buckets looks at: chance alone would fill 3,225 of them.
             assert!(differing(|hash| hash & 0x1FFF) > 2500);

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use super::accept::{Accept, AcceptError};
 use super::accept_key;
 use crate::protocol::http::{
-    Authority, HeadLimits, HttpVersion, MalformedList, Request, Response, contains_token, extension_offers, refuse,
-    tokens,
+    Authority, HeadLimits, HeadScanner, HttpVersion, MalformedList, Request, Response, contains_token,
+    extension_offers, refuse, tokens,
 };
 
 /// Enough for most 101s, with a subprotocol and an extension.
@@ -27,7 +27,20 @@ pub enum Parsed {
 
 /// Parses and checks a whole request head. The error is the response to send before the connection is closed.
 pub fn parse(head: &[u8], addr: SocketAddr, limits: &HeadLimits) -> Result<Parsed, Box<Response>> {
-    let request = Request::parse_within(head, addr, limits)?;
+    check(Request::parse_within(head, addr, limits)?)
+}
+
+/// As [`parse`], for the head whose end `scanner` found: it is not looked at again for that.
+pub(crate) fn parse_scanned(
+    head: &[u8],
+    scanner: &HeadScanner,
+    addr: SocketAddr,
+    limits: &HeadLimits,
+) -> Result<Parsed, Box<Response>> {
+    check(Request::parse_scanned(head, scanner.header_lines()?, addr, limits)?)
+}
+
+fn check(request: Request) -> Result<Parsed, Box<Response>> {
     check_method(&request)?;
     check_host(&request)?;
     check_no_content(&request)?;

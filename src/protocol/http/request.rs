@@ -53,7 +53,17 @@ impl Request {
     }
 
     pub(crate) fn parse_within(head: &[u8], addr: SocketAddr, limits: &HeadLimits) -> Result<Request, Box<Response>> {
-        let mut headers = vec![httparse::EMPTY_HEADER; count_headers(head, *limits)?];
+        Request::parse_scanned(head, count_headers(head, *limits)?, addr, limits)
+    }
+
+    /// Parses what a scanner with these limits found to be one whole head, with so many header lines.
+    pub(crate) fn parse_scanned(
+        head: &[u8],
+        header_lines: usize,
+        addr: SocketAddr,
+        limits: &HeadLimits,
+    ) -> Result<Request, Box<Response>> {
+        let mut headers = vec![httparse::EMPTY_HEADER; header_lines];
         let mut parsed = httparse::Request::new(&mut headers);
         // RFC 9112 2.2, 3, 5: among what httparse refuses are obs-fold (5.2) and whitespace before the colon (5.1).
         parsed.parse(head).map_err(|error| match error {

@@ -161,9 +161,12 @@ impl HeadScanner {
         self.scanned
     }
 
-    /// Header lines that have ended.
-    pub(super) fn header_lines(&self) -> usize {
-        self.lines.saturating_sub(1)
+    /// The number of header lines of the head whose end was found.
+    pub(crate) fn header_lines(&self) -> Result<usize, HeadError> {
+        match self.lines.saturating_sub(1) {
+            count if count > self.limits.max_headers => Err(HeadError::TooManyHeaders),
+            count => Ok(count),
+        }
     }
 
     /// Whether the line that ends here ends the head.
@@ -192,13 +195,29 @@ impl HeadScanner {
 
 /// How many bytes in front are no control characters.
 fn plain_prefix(bytes: &[u8]) -> usize {
-    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | 0x80..);
-    let (chunks, _) = bytes.as_chunks::<16>();
-    // Without an early exit, so that it is a vector instruction or two.
-    let whole = chunks.iter().take_while(|chunk| chunk.iter().fold(true, |all, byte| all & is_plain(byte))).count();
-    let start = whole.saturating_mul(16);
-    let rest = bytes.get(start..).unwrap_or_default();
-    start.saturating_add(rest.iter().take_while(|byte| is_plain(byte)).count())
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut plain = 0_usize;
+    for word in words {
+        let found = first_control(u64::from_le_bytes(*word));
+        plain = plain.saturating_add(found);
+        if found < 8 {
+            return plain;
+        }
+    }
+    let is_plain = |byte: &&u8| matches!(**byte, b' '..=b'~' | 0x80..);
+    plain.saturating_add(rest.iter().take_while(is_plain).count())
+}
+
+/// The place of the first control character among eight bytes, of which the lowest comes first; 8 if there is none.
+fn first_control(word: u64) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
+    // The top bit is set of each byte below `limit`, which is at most 128; by a borrow of others too, but above such a
+    // byte only.
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES.wrapping_mul(u64::from(limit))) & !word & TOPS;
+    let del = word ^ ONES.wrapping_mul(0x7F);
+    let found = below(word, b' ') | below(del, 1);
+    (found.trailing_zeros() / 8) as usize
 }
 
 /// Room in the request line for the method, two spaces, the version and CRLF. A target that only fits because its
@@ -299,6 +318,22 @@ mod tests {
             b"GET / HTTP/1.1\r\nX: \x7f",
         ] {
             assert_eq!(scan_whole(bytes, HeadLimits::default()), Err(400), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn each_byte_is_told_from_a_control_character_wherever_it_is() {
+        for byte in 0..=u8::MAX {
+            for (length, other) in [(8, b' '), (8, b'~'), (8, 0x80), (21, 0xFF), (21, b'x')] {
+                for place in 0..length {
+                    let mut bytes = vec![other; length];
+                    bytes[place] = byte;
+                    // What comes behind it does not matter.
+                    bytes[place + 1..].fill(byte);
+                    let expected = if byte.is_ascii_control() { place } else { length };
+                    assert_eq!(plain_prefix(&bytes), expected, "{byte:#x} at {place} among {other:#x}");
+                }
+            }
         }
     }
 
