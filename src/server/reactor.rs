@@ -1,8 +1,6 @@
 //! Accepts connections, does the opening handshakes, and hands established sockets to the workers: the guest of a
 //! worker that is the only one, else on a thread of its own.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +27,7 @@ use crate::worker::deadlines::Deadlines;
 use crate::worker::guest::Guest;
 use crate::worker::inbox::{Command, Inbox};
 use crate::worker::panic_text;
-use crate::worker::slots::{Key, KeyHasher, Names, Slots};
+use crate::worker::slots::{Key, NameMap, Names, Slots};
 
 /// The listener's token; no handshake has it, for it is a reserved one.
 const LISTENER: Token = Token(usize::MAX - 2);
@@ -69,7 +67,7 @@ pub(super) struct Reactor<C> {
     /// Names for the poll. In a worker's they are its own, and stay with the sockets as it takes them over.
     names: Names,
     /// The handshakes whose sockets the poll reports on.
-    watched: HashMap<Token, Key, BuildHasherDefault<KeyHasher>>,
+    watched: NameMap<Token, Key>,
     deadlines: Deadlines,
     expired: Vec<u32>,
     rules: Rules,
@@ -107,7 +105,7 @@ impl<C: Send + 'static> Reactor<C> {
             accepted: Vec::new(),
             handshakes: Slots::new(),
             names: Names::default(),
-            watched: HashMap::default(),
+            watched: NameMap::default(),
             deadlines: Deadlines::new(Instant::now()),
             expired: Vec::new(),
             rules,

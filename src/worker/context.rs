@@ -1,6 +1,5 @@
 //! What the connections of a worker share.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +13,7 @@ use crate::worker::deadlines::Tick;
 use crate::worker::home::Home;
 use crate::worker::inbox::{Command, Inbox};
 use crate::worker::ledger::Ledger;
-use crate::worker::slots::Key;
+use crate::worker::slots::{Key, NameMap};
 
 /// What the connections of a worker share, and what a turn leaves for its end.
 #[derive(Debug)]
@@ -39,7 +38,7 @@ pub(crate) struct Context {
     /// The ledgers of connections without a handle, each at its connection's index.
     pub(crate) ledgers: Vec<Ledger>,
     /// The subprotocols of connections without a handle that agreed on one, by index.
-    pub(crate) subprotocols: HashMap<u32, Arc<String>>,
+    pub(crate) subprotocols: NameMap<u32, Arc<String>>,
     /// The connection at hand.
     pub(crate) key: Key,
     /// What its handle shows of the bytes that wait for its socket.
@@ -48,7 +47,7 @@ pub(crate) struct Context {
     /// it from their caches.
     pub(crate) tally: Tally,
     /// Close frames that wait for the application's answers to earlier messages.
-    pub(crate) farewells: HashMap<Key, Option<CloseFrame>>,
+    pub(crate) farewells: NameMap<Key, Option<CloseFrame>>,
     /// The connection at hand has another deadline than before.
     pub(crate) touched_deadline: bool,
 }

@@ -1,8 +1,5 @@
 //! What other threads ask, carried out: each connection's share of the inbox leaves in one write.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
-
 use crate::protocol::close::CloseCause;
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::FrameHeader;
@@ -10,7 +7,7 @@ use crate::protocol::mask;
 use crate::worker::context::Context;
 use crate::worker::delivery::Delivery;
 use crate::worker::inbox::{Command, Queue};
-use crate::worker::slots::{Key, KeyHasher};
+use crate::worker::slots::{Key, NameMap};
 use crate::worker::turn::Turn;
 use crate::worker::{Worker, going_away};
 
@@ -23,7 +20,7 @@ pub(super) struct Mail {
     /// The connections that have commands.
     chains: Vec<Chain>,
     /// Their places there. A table of all connections would be larger, and is not needed as often.
-    places: HashMap<Key, usize, BuildHasherDefault<KeyHasher>>,
+    places: NameMap<Key, usize>,
     /// Behind each command the next for the same connection.
     next: Vec<u32>,
 }

@@ -34,7 +34,6 @@ pub(crate) mod stats;
 mod turn;
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::hint::black_box;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -63,7 +62,7 @@ use crate::worker::guest::Guest;
 use crate::worker::home::Home;
 use crate::worker::inbox::{Inbox, Queue};
 use crate::worker::ledger::Ledger;
-use crate::worker::slots::{Key, Slots};
+use crate::worker::slots::{Key, NameMap, Slots};
 use crate::worker::turn::{Conn, Turn};
 
 /// The worker's receive buffer: as large as what the kernel delivers at once on a fast path.
@@ -165,11 +164,11 @@ impl<D: Delivery> Worker<D> {
             tick: 0,
             broadcasts: Vec::new(),
             ledgers: Vec::new(),
-            subprotocols: HashMap::new(),
+            subprotocols: NameMap::default(),
             key: Key { index: u32::MAX, generation: 0 },
             shown_backlog: 0,
             tally: Tally::default(),
-            farewells: HashMap::new(),
+            farewells: NameMap::default(),
             touched_deadline: false,
         };
         Worker {

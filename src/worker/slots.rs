@@ -1,6 +1,7 @@
 //! Connections by index, with a generation that tells an old name from a new one.
 
-use std::hash::Hasher;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::hint::black_box;
 
 use mio::Token;
@@ -12,8 +13,8 @@ pub(crate) struct Key {
     pub(crate) generation: u32,
 }
 
-/// Hashes [`Key`]s and their tokens: the worker gives them out, so that nobody can choose them to collide, and the standard
-/// library's care against that is most of what sorting a worker's mail would cost.
+/// Hashes [`Key`]s, indices and tokens: the worker gives them out, so that nobody can choose them to collide, and the
+/// standard library's care against that is most of what sorting a worker's mail would cost.
 #[derive(Debug, Default)]
 pub(crate) struct KeyHasher(u64);
 
@@ -37,6 +38,9 @@ impl Hasher for KeyHasher {
         self.0 ^ self.0 >> 32
     }
 }
+
+/// A table of what is named by a worker: by keys, indices or tokens.
+pub(crate) type NameMap<N, V> = HashMap<N, V, BuildHasherDefault<KeyHasher>>;
 
 /// Half of a token names the place; the other half the generation, but for its top bit.
 const TOKEN_BITS: u32 = usize::BITS / 2;

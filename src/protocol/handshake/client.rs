@@ -33,7 +33,7 @@ pub use redirect::{RedirectError, credentials_allowed, redirect};
 pub use request::ClientRequest;
 pub use url::{Url, UrlError};
 
-use super::accept_key;
+use super::accept_value;
 use crate::protocol::http::{HttpVersion, MalformedList, ResponseHead, contains_token, extension_offers};
 
 /// What both sides have agreed on: the connection is established.
@@ -115,7 +115,7 @@ fn check_upgrade(response: &ResponseHead) -> Result<(), HandshakeError> {
 fn check_accept(response: &ResponseHead, nonce: [u8; 16]) -> Result<(), HandshakeError> {
     match single(response, "Sec-WebSocket-Accept")? {
         None => Err(HandshakeError::AcceptMissing),
-        Some(value) if value == accept_key(&request::key(nonce)).as_bytes() => Ok(()),
+        Some(value) if value == accept_value(&request::key(nonce)) => Ok(()),
         Some(value) => Err(HandshakeError::Accept(lossy(value))),
     }
 }

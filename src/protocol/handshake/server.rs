@@ -7,7 +7,7 @@ use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
 use super::accept::{Accept, AcceptError};
-use super::accept_key;
+use super::accept_value;
 use crate::protocol::http::{
     Authority, HeadLimits, HeadScanner, HttpVersion, MalformedList, Request, Response, contains_token,
     extension_offers, refuse, tokens,
@@ -73,7 +73,7 @@ pub fn respond_with(request: &Request, accept: &Accept, extensions: Option<&str>
     head.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
     );
-    head.extend_from_slice(accept_key(key).as_bytes());
+    head.extend_from_slice(&accept_value(key));
     head.extend_from_slice(b"\r\n");
     if let Some(chosen) = accept.chosen_subprotocol() {
         // RFC 6455 4.2.2, /subprotocol/: "The value chosen MUST be derived from the client's handshake". An offer is a
