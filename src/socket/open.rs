@@ -138,7 +138,7 @@ fn read_request(stream: &mut impl Read, limits: &HeadLimits) -> Result<(Request,
     let leftover = received.split_off(size);
     // A stream of any kind has no address.
     let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    match server::parse_scanned(&received, &scanner, nowhere, limits).map_err(Unanswered::Refused)? {
+    match server::parse_scanned(&received, &scanner, nowhere).map_err(Unanswered::Refused)? {
         Parsed::Upgrade(request) => Ok((request, leftover)),
         Parsed::Plain(_) => Err(server::upgrade_required().into()),
     }

@@ -59,9 +59,7 @@ impl Shard {
             // What was answered meanwhile goes out now.
             block.number.fetch_add(1, Ordering::SeqCst);
             self.long_batches.fetch_sub(1, Ordering::SeqCst);
-            for inbox in self.workers.get().into_iter().flat_map(|workers| workers.iter()) {
-                inbox.deliver();
-            }
+            self.inboxes().for_each(|inbox| inbox.deliver());
         }
         let cost = block.cost;
         block.peers.clear();
@@ -79,8 +77,12 @@ impl Shard {
         }
     }
 
+    fn inboxes(&self) -> impl Iterator<Item = &Arc<Inbox>> {
+        self.workers.get().into_iter().flat_map(|workers| workers.iter())
+    }
+
     pub(super) fn tell_workers(&self, command: impl Fn() -> Command) {
-        for inbox in self.workers.get().into_iter().flat_map(|workers| workers.iter()) {
+        for inbox in self.inboxes() {
             inbox.send(command());
         }
     }

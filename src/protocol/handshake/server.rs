@@ -31,13 +31,8 @@ pub fn parse(head: &[u8], addr: SocketAddr, limits: &HeadLimits) -> Result<Parse
 }
 
 /// As [`parse`], for the head whose end `scanner` found: it is not looked at again for that.
-pub(crate) fn parse_scanned(
-    head: &[u8],
-    scanner: &HeadScanner,
-    addr: SocketAddr,
-    limits: &HeadLimits,
-) -> Result<Parsed, Box<Response>> {
-    check(Request::parse_scanned(head, scanner.header_lines()?, addr, limits)?)
+pub(crate) fn parse_scanned(head: &[u8], scanner: &HeadScanner, addr: SocketAddr) -> Result<Parsed, Box<Response>> {
+    check(Request::parse_scanned(head, scanner, addr)?)
 }
 
 fn check(request: Request) -> Result<Parsed, Box<Response>> {

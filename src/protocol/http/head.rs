@@ -62,13 +62,13 @@ impl fmt::Debug for Head {
     }
 }
 
-/// The number of header lines in what has to be one whole head.
-pub(super) fn count_headers(head: &[u8], limits: HeadLimits) -> Result<usize, HeadError> {
+/// Scans what has to be one whole head.
+pub(super) fn scan_whole(head: &[u8], limits: HeadLimits) -> Result<HeadScanner, HeadError> {
     let mut scanner = HeadScanner::new(limits);
     if scanner.scan(head)? != Some(head.len()) {
         return Err(HeadError::NotOneHead);
     }
-    scanner.header_lines()
+    Ok(scanner)
 }
 
 /// Whether the value of this header stays out of logs.

@@ -37,7 +37,7 @@ impl ResponseReader {
             let rest = received.get(self.start..).unwrap_or_default();
             check_protocol(rest)?;
             let Some(size) = self.scanner.scan(rest)? else { return Ok(None) };
-            let head = ResponseHead::parse_within(rest.get(..size).unwrap_or_default(), self.limits)?;
+            let head = ResponseHead::parse_scanned(rest.get(..size).unwrap_or_default(), &self.scanner)?;
             self.start = self.start.saturating_add(size);
             if head.status() == 101 || !(100..=199).contains(&head.status()) {
                 return Ok(Some((head, self.start)));

@@ -3,10 +3,10 @@
 use core::fmt;
 use core::net::SocketAddr;
 
-use super::head::{Head, Span, count_headers};
+use super::head::{Head, Span, scan_whole};
 use super::list::{ExtensionOffer, extension_offers, tokens};
 use super::response::{Response, refuse};
-use super::scanner::{HeadError, HeadLimits};
+use super::scanner::{HeadError, HeadLimits, HeadScanner};
 
 /// The head of an HTTP request: what a client asks for when it connects.
 ///
@@ -53,17 +53,16 @@ impl Request {
     }
 
     pub(crate) fn parse_within(head: &[u8], addr: SocketAddr, limits: &HeadLimits) -> Result<Request, Box<Response>> {
-        Request::parse_scanned(head, count_headers(head, *limits)?, addr, limits)
+        Request::parse_scanned(head, &scan_whole(head, *limits)?, addr)
     }
 
-    /// Parses what a scanner with these limits found to be one whole head, with so many header lines.
+    /// Parses the head whose end `scanner` found, within its limits.
     pub(crate) fn parse_scanned(
         head: &[u8],
-        header_lines: usize,
+        scanner: &HeadScanner,
         addr: SocketAddr,
-        limits: &HeadLimits,
     ) -> Result<Request, Box<Response>> {
-        let mut headers = vec![httparse::EMPTY_HEADER; header_lines];
+        let mut headers = vec![httparse::EMPTY_HEADER; scanner.header_lines()?];
         let mut parsed = httparse::Request::new(&mut headers);
         // RFC 9112 2.2, 3, 5: among what httparse refuses are obs-fold (5.2) and whitespace before the colon (5.1).
         parsed.parse(head).map_err(|error| match error {
@@ -74,7 +73,7 @@ impl Request {
 
         let method = parsed.method.unwrap_or_default();
         let target = parsed.path.unwrap_or_default();
-        if target.len() > limits.max_target_size {
+        if target.len() > scanner.limits().max_target_size {
             return Err(HeadError::TargetTooLong.into());
         }
         // RFC 9112 3.2: no octet outside of a URI's, and no fragment.

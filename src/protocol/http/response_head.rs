@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use super::head::{Head, Span, count_headers};
+use super::head::{Head, Span, scan_whole};
 use super::request::HttpVersion;
-use super::scanner::{HeadError, HeadLimits};
+use super::scanner::{HeadError, HeadLimits, HeadScanner};
 
 /// The head of an HTTP response: what a server says to the client's opening handshake.
 ///
@@ -34,7 +34,12 @@ impl ResponseHead {
 
     /// Like [`parse`](ResponseHead::parse), within these limits.
     pub fn parse_within(head: &[u8], limits: HeadLimits) -> Result<ResponseHead, HeadError> {
-        let mut headers = vec![httparse::EMPTY_HEADER; count_headers(head, without_target(limits))?];
+        ResponseHead::parse_scanned(head, &scan_whole(head, without_target(limits))?)
+    }
+
+    /// Parses the head whose end `scanner` found, within its limits.
+    pub(super) fn parse_scanned(head: &[u8], scanner: &HeadScanner) -> Result<ResponseHead, HeadError> {
+        let mut headers = vec![httparse::EMPTY_HEADER; scanner.header_lines()?];
         let mut parsed = httparse::Response::new(&mut headers);
         // RFC 9112 4, 5: among what httparse refuses are obs-fold (5.2) and whitespace before the colon (5.1).
         parsed.parse(head).map_err(|_| HeadError::Malformed)?;

@@ -161,8 +161,12 @@ impl HeadScanner {
         self.scanned
     }
 
+    pub(super) fn limits(&self) -> &HeadLimits {
+        &self.limits
+    }
+
     /// The number of header lines of the head whose end was found.
-    pub(crate) fn header_lines(&self) -> Result<usize, HeadError> {
+    pub(super) fn header_lines(&self) -> Result<usize, HeadError> {
         match self.lines.saturating_sub(1) {
             count if count > self.limits.max_headers => Err(HeadError::TooManyHeaders),
             count => Ok(count),
@@ -204,8 +208,7 @@ fn plain_prefix(bytes: &[u8]) -> usize {
             return plain;
         }
     }
-    let is_plain = |byte: &&u8| matches!(**byte, b' '..=b'~' | 0x80..);
-    plain.saturating_add(rest.iter().take_while(is_plain).count())
+    plain.saturating_add(rest.iter().take_while(|byte| !byte.is_ascii_control()).count())
 }
 
 /// The place of the first control character among eight bytes, of which the lowest comes first; 8 if there is none.

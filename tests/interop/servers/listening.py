@@ -2,7 +2,8 @@
 
 import socket
 
-# Left to itself the kernel lets a hundred thousand small messages pile up before a slow reader, and a pong comes behind them.
+# Left to itself the kernel lets a hundred thousand small messages pile up before a slow reader, and a pong comes behind
+# them.
 RECEIVE_BUFFER = 128 << 10
 
 
