@@ -71,7 +71,13 @@ impl Acceptor {
         for _ in 0..MAX_ACCEPTS {
             let Some(listener) = &self.listener else { break };
             match listener.accept() {
-                Ok(connection) => accepted.push(connection),
+                Ok(connection) => {
+                    accepted.push(connection);
+                    if is_drained(listener) {
+                        self.more = false;
+                        return;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.more = false;
                     return;
@@ -122,6 +128,23 @@ fn is_transient(error: &io::Error) -> bool {
     const EPROTO: i32 = 71;
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | PermissionDenied | TimedOut)
         || (cfg!(target_os = "linux") && error.raw_os_error() == Some(EPROTO))
+}
+
+/// Whether it is known that no further connection waits.
+///
+/// Linux makes a file, and gives it back to be freed later, before it looks whether there is a connection for it: an
+/// attempt in vain takes ten times as long as the question. Whoever connects behind the answer is reported by the poll.
+#[cfg(target_os = "linux")]
+fn is_drained(listener: &TcpListener) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&at_once)), Ok(0))
+}
+
+/// An attempt in vain tells as much.
+#[cfg(not(target_os = "linux"))]
+fn is_drained(_: &TcpListener) -> bool {
+    false
 }
 
 fn spare_descriptor() -> Option<File> {
