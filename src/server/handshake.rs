@@ -106,11 +106,11 @@ impl Rules {
     /// What is agreed on where the application's decision is this one.
     pub(super) fn agree(&self, request: &Request, decision: Result<Accept, Response>) -> Result<Agreed, Box<Response>> {
         let mut accept = decision?;
-        let spoken: Vec<&str> = self.subprotocols.iter().map(|name| name.as_str()).collect();
-        if accept.chosen_subprotocol().is_none()
-            && let Some(chosen) = server::select_subprotocol(request, &spoken)
-        {
-            accept = accept.subprotocol(chosen);
+        if accept.chosen_subprotocol().is_none() && !self.subprotocols.is_empty() {
+            let spoken: Vec<&str> = self.subprotocols.iter().map(|name| name.as_str()).collect();
+            if let Some(chosen) = server::select_subprotocol(request, &spoken) {
+                accept = accept.subprotocol(chosen);
+            }
         }
         let (agreement, extensions) = self.deflate.accept(request);
         let answer = server::respond_with(request, &accept, extensions.as_deref()).map_err(|error| {
@@ -188,13 +188,21 @@ impl<C> Handshake<C> {
                 }
             }
             State::Reading => {
-                self.buffer.extend_from_slice(bytes);
-                match self.scanner.scan(&self.buffer) {
-                    Ok(None) => {}
+                // A head that arrives whole is read where it is.
+                let mut before = std::mem::take(&mut self.buffer);
+                let received = if before.is_empty() {
+                    bytes
+                } else {
+                    before.extend_from_slice(bytes);
+                    &before
+                };
+                match self.scanner.scan(received) {
+                    Ok(None) if before.is_empty() => self.buffer = bytes.to_vec(),
+                    Ok(None) => self.buffer = before,
                     Ok(Some(size)) => {
-                        let rest = self.buffer.split_off(size);
-                        let head = std::mem::replace(&mut self.buffer, rest);
-                        return self.judge(rules, &head);
+                        let (head, rest) = received.split_at_checked(size).unwrap_or((received, &[]));
+                        self.buffer = rest.to_vec();
+                        return self.judge(rules, head);
                     }
                     Err(error) => self.refuse(&Box::<Response>::from(error)),
                 }

@@ -11,7 +11,7 @@ pub(crate) struct Authority<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Host<'a> {
     /// A registered name or an IPv4 address.
-    Name(&'a str),
+    Name(&'a [u8]),
     V6(Ipv6Addr),
 }
 
@@ -19,15 +19,15 @@ impl<'a> Authority<'a> {
     /// RFC 9110 7.2: `Host = uri-host [ ":" port ]`. The empty host is refused, for it names no server (RFC 9110
     /// 4.2.1).
     pub(crate) fn parse(text: &'a [u8]) -> Option<Authority<'a>> {
-        let text = core::str::from_utf8(text).ok()?;
-        let (host, port) = match text.strip_prefix('[') {
-            Some(literal) => {
-                let (address, port) = literal.split_once(']')?;
-                (Host::V6(address.parse().ok()?), port.strip_prefix(':').or(port.is_empty().then_some(""))?)
+        let (host, port) = match text {
+            [b'[', literal @ ..] => {
+                let (address, port) = core::str::from_utf8(literal).ok()?.split_once(']')?;
+                (Host::V6(address.parse().ok()?), port.strip_prefix(':').or(port.is_empty().then_some(""))?.as_bytes())
             }
-            None => {
-                let (name, port) = text.split_once(':').unwrap_or((text, ""));
-                (Host::Name(is_reg_name(name).then_some(name)?), port)
+            _ => {
+                let mut parts = text.splitn(2, |byte| *byte == b':');
+                let name = parts.next().filter(|name| is_reg_name(name))?;
+                (Host::Name(name), parts.next().unwrap_or_default())
             }
         };
         Some(Authority { host, port: parse_port(port)? })
@@ -52,23 +52,25 @@ impl<'a> Authority<'a> {
 }
 
 /// The empty port is the scheme's default (RFC 3986 3.2.3).
-fn parse_port(port: &str) -> Option<Option<u16>> {
+fn parse_port(port: &[u8]) -> Option<Option<u16>> {
     match port {
-        "" => Some(None),
-        _ if port.bytes().all(|byte| byte.is_ascii_digit()) => port.parse().ok().map(Some),
+        [] => Some(None),
+        _ if port.iter().all(u8::is_ascii_digit) => core::str::from_utf8(port).ok()?.parse().ok().map(Some),
         _ => None,
     }
 }
 
 /// RFC 3986 3.2.2: `reg-name = *( unreserved / pct-encoded / sub-delims )`, here not empty.
-fn is_reg_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
+fn is_reg_name(name: &[u8]) -> bool {
+    let mut bytes = name.iter().copied();
     while let Some(byte) = bytes.next() {
         let valid = match byte {
             b'%' => {
                 [bytes.next(), bytes.next()].iter().all(|digit| digit.is_some_and(|digit| digit.is_ascii_hexdigit()))
             }
-            _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte),
+            b'-' | b'.' | b'_' | b'~' => true,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => true,
+            _ => byte.is_ascii_alphanumeric(),
         };
         if !valid {
             return false;

@@ -39,7 +39,10 @@ impl Head {
 
     /// The values of all header lines of this name.
     pub(super) fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let named = move |field: &&Field| self.bytes(field.name).eq_ignore_ascii_case(name.as_bytes());
+        // Most names differ in length, which is known without a look at them.
+        let named = move |field: &&Field| {
+            field.name.len() == name.len() && same_but_for_case(self.bytes(field.name), name.as_bytes())
+        };
         self.fields.iter().filter(named).map(|field| self.bytes(field.value))
     }
 
@@ -47,7 +50,7 @@ impl Head {
         core::str::from_utf8(self.bytes(span)).unwrap_or_default()
     }
 
-    fn bytes(&self, span: Span) -> &[u8] {
+    pub(super) fn bytes(&self, span: Span) -> &[u8] {
         self.bytes.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
 }
@@ -60,6 +63,11 @@ impl fmt::Debug for Head {
             .map(|(name, value)| (name, if is_secret(name) { "...".into() } else { String::from_utf8_lossy(value) }));
         f.debug_list().entries(shown).finish()
     }
+}
+
+/// Compares what is most often written the same way too.
+pub(super) fn same_but_for_case(one: &[u8], other: &[u8]) -> bool {
+    one == other || one.eq_ignore_ascii_case(other)
 }
 
 /// Scans what has to be one whole head.
@@ -90,6 +98,10 @@ pub(super) struct Span {
 }
 
 impl Span {
+    fn len(self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+
     /// Where `part` lies in `whole`. With spans of 32 bits, a head of 4 GiB is too large.
     pub(super) fn of(part: &[u8], whole: &[u8]) -> Result<Span, HeadError> {
         let find = || {

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::head::same_but_for_case;
+
 /// One extension that the client offers in `Sec-WebSocket-Extensions`, with its parameters (RFC 6455 9.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtensionOffer<'a> {
@@ -27,7 +29,7 @@ pub(crate) struct MalformedList;
 
 /// Whether `wanted` is an element of the list that these lines make up, case-insensitively.
 pub(crate) fn contains_token<'a>(mut lines: impl Iterator<Item = &'a [u8]>, wanted: &str) -> bool {
-    let is_wanted = |element: &[u8]| element.eq_ignore_ascii_case(wanted.as_bytes());
+    let is_wanted = |element: &[u8]| same_but_for_case(element, wanted.as_bytes());
     // Most such lists have one element.
     lines.any(|line| is_wanted(line) || line.split(|byte| *byte == b',').any(|element| is_wanted(element.trim_ascii())))
 }

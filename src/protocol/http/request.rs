@@ -62,8 +62,16 @@ impl Request {
         scanner: &HeadScanner,
         addr: SocketAddr,
     ) -> Result<Request, Box<Response>> {
-        let mut headers = vec![httparse::EMPTY_HEADER; scanner.header_lines()?];
-        let mut parsed = httparse::Request::new(&mut headers);
+        let (mut usual, mut many) = ([httparse::EMPTY_HEADER; USUAL_HEADERS], Vec::new());
+        let lines = scanner.header_lines()?;
+        let headers = match usual.get_mut(..lines) {
+            Some(headers) => headers,
+            None => {
+                many.resize(lines, httparse::EMPTY_HEADER);
+                &mut many
+            }
+        };
+        let mut parsed = httparse::Request::new(headers);
         // RFC 9112 2.2, 3, 5: among what httparse refuses are obs-fold (5.2) and whitespace before the colon (5.1).
         parsed.parse(head).map_err(|error| match error {
             // RFC 9110 15.6.6
@@ -179,7 +187,7 @@ impl Request {
 
     /// Scheme and authority of a target in absolute-form (RFC 9112 3.2.2).
     pub(crate) fn absolute_form(&self) -> Option<(&str, &str)> {
-        let (scheme, rest) = self.target().split_once("://").filter(|_| !self.target().starts_with('/'))?;
+        let (scheme, rest) = Some(self.target()).filter(|target| !target.starts_with('/'))?.split_once("://")?;
         Some((scheme, rest.split(['/', '?']).next().unwrap_or_default()))
     }
 
@@ -201,6 +209,9 @@ impl fmt::Debug for Request {
             .finish()
     }
 }
+
+/// A program sends some six, a browser fifteen: so many need no memory of their own as they are parsed.
+const USUAL_HEADERS: usize = 16;
 
 /// Whether this is a request line but for the version, which is not HTTP/1.0 or HTTP/1.1.
 fn names_other_version(head: &[u8]) -> bool {

@@ -112,6 +112,12 @@ impl HeadScanner {
     pub fn scan(&mut self, received: &[u8]) -> Result<Option<usize>, HeadError> {
         loop {
             self.skip_plain(received);
+            if self.skip_line_end(received) {
+                if self.end_line()? {
+                    return Ok(Some(self.scanned));
+                }
+                continue;
+            }
             let offset = self.scanned;
             let Some(&byte) = received.get(offset) else { return Ok(None) };
             self.scanned = self.scanned.saturating_add(1);
@@ -154,6 +160,19 @@ impl HeadScanner {
             self.scanned = self.scanned.saturating_add(plain);
             self.line_length = self.line_length.saturating_add(plain);
         }
+    }
+
+    /// Passes over CR and LF that come together, within the limits.
+    fn skip_line_end(&mut self, received: &[u8]) -> bool {
+        let end = self.scanned.saturating_add(2);
+        let comes = self.previous != b'\r' && received.get(self.scanned..end) == Some(b"\r\n");
+        let fits = end <= self.limits.max_head_size
+            && (self.lines > 0 || self.line_length.saturating_add(1) < self.max_request_line());
+        if comes && fits {
+            (self.scanned, self.previous) = (end, b'\n');
+            self.line_length = self.line_length.saturating_add(1); // the CR
+        }
+        comes && fits
     }
 
     /// How many bytes the scanner has looked at, in all calls together.
