@@ -121,7 +121,7 @@ impl Pool {
             self.inboxes[index].load.fetch_add(1, Ordering::Relaxed);
             // A worker that has ended drops the connection, and the channel of events says so.
             let _ = self.doors[index].send(adoption);
-            self.inboxes[index].wake();
+            self.inboxes[index].announce();
         }
         agreed
     }

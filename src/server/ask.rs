@@ -1,6 +1,7 @@
 //! What other threads ask of the reactor, and how they reach it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
@@ -23,6 +24,8 @@ pub(super) enum Ask {
 #[derive(Clone)]
 pub(super) struct ReactorHandle {
     asks: Sender<Ask>,
+    /// There are some: looked at in every turn, for which the channel itself takes its time.
+    asked: Arc<AtomicBool>,
     wake: Wake,
 }
 
@@ -37,7 +40,17 @@ pub(super) enum Wake {
 
 impl ReactorHandle {
     pub(super) fn new(asks: Sender<Ask>, wake: Wake) -> ReactorHandle {
-        ReactorHandle { asks, wake }
+        ReactorHandle { asks, asked: Arc::default(), wake }
+    }
+
+    /// Whether something was asked since it was [heard](ReactorHandle::hear) last.
+    pub(super) fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// What was asked before this is to be looked at next.
+    pub(super) fn hear(&self) {
+        self.asked.swap(false, Ordering::SeqCst);
     }
 
     pub(super) fn send(&self, ask: Ask) {
@@ -45,6 +58,7 @@ impl ReactorHandle {
         if self.asks.send(ask).is_err() {
             return;
         }
+        self.asked.store(true, Ordering::SeqCst);
         match &self.wake {
             Wake::Own(waker) => {
                 if let Err(error) = waker.wake() {

@@ -46,12 +46,12 @@ pub(super) struct Outlet<C> {
     pub(super) inbox: Arc<Inbox>,
     pub(super) adoptions: Sender<Adoption<C>>,
     /// It was given connections in this turn.
-    to_wake: bool,
+    to_tell: bool,
 }
 
 impl<C> Outlet<C> {
     pub(super) fn new(inbox: Arc<Inbox>, adoptions: Sender<Adoption<C>>) -> Outlet<C> {
-        Outlet { inbox, adoptions, to_wake: false }
+        Outlet { inbox, adoptions, to_tell: false }
     }
 }
 
@@ -325,20 +325,20 @@ impl<C: Send + 'static> Reactor<C> {
             Adoption { stream, watched, readable, end_reported, addr, subprotocol, agreement, leftover, app };
         outlet.inbox.load.fetch_add(1, Ordering::Relaxed);
         match outlet.adoptions.send(adoption) {
-            Ok(()) => outlet.to_wake = true,
+            Ok(()) => outlet.to_tell = true,
             Err(_) => self.admission.release(addr.ip()),
         }
     }
 
     /// Does what others asked for, accepts, and ends the handshakes whose time is over.
     fn work(&mut self, now: Instant) {
-        // The question costs less than an attempt.
-        while self.has_asks()
-            && let Ok(ask) = self.asks.try_recv()
-        {
-            match ask {
-                Ask::Decide(key, decision) => self.contain(key, |reactor| reactor.decided(key, *decision, now)),
-                Ask::Stop(deadline) => self.stop(deadline, now),
+        if self.has_asks() {
+            self.handle.hear();
+            while let Ok(ask) = self.asks.try_recv() {
+                match ask {
+                    Ask::Decide(key, decision) => self.contain(key, |reactor| reactor.decided(key, *decision, now)),
+                    Ask::Stop(deadline) => self.stop(deadline, now),
+                }
             }
         }
         self.accept(now);
@@ -355,11 +355,11 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// Wakes the workers that were given connections in this turn, once each.
-    fn wake_workers(&mut self) {
+    /// Tells the workers that were given connections in this turn, once each.
+    fn tell_workers(&mut self) {
         for outlet in &mut self.outlets {
-            if std::mem::take(&mut outlet.to_wake) {
-                outlet.inbox.wake();
+            if std::mem::take(&mut outlet.to_tell) {
+                outlet.inbox.announce();
             }
         }
     }
@@ -439,7 +439,7 @@ impl<C: Send + 'static> Guest for Reactor<C> {
             self.work(now);
             std::mem::swap(&mut self.names, names);
         }
-        self.wake_workers();
+        self.tell_workers();
     }
 
     fn due(&self, now: Instant) -> Option<Instant> {
@@ -448,7 +448,7 @@ impl<C: Send + 'static> Guest for Reactor<C> {
     }
 
     fn has_asks(&self) -> bool {
-        !self.asks.is_empty()
+        self.handle.was_asked()
     }
 
     fn is_done(&self, now: Instant) -> bool {

@@ -46,7 +46,6 @@ impl<D: Delivery> Worker<D> {
         if let Some(guest) = &mut self.guest {
             guest.turn(now, &mut self.slots.names);
         }
-        self.adopt();
         self.read_mail();
         self.go_on();
         self.expire();
@@ -115,10 +114,7 @@ impl<D: Delivery> Worker<D> {
             return Some(Duration::ZERO);
         }
         // Whatever comes in from here on wakes the poll.
-        if !self.context.inbox.fall_asleep()
-            || !self.adoptions.is_empty()
-            || self.guest.as_ref().is_some_and(|guest| guest.has_asks())
-        {
+        if !self.context.inbox.fall_asleep() || self.guest.as_ref().is_some_and(|guest| guest.has_asks()) {
             return Some(Duration::ZERO);
         }
         let guest = self.guest.as_ref().and_then(|guest| guest.due(now));

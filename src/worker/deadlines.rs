@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 /// How long a tick is. Deadlines are kept to a tick.
-const TICK: Duration = Duration::from_millis(32);
+const TICK: Duration = Duration::from_millis(TICK_MILLIS);
+const TICK_MILLIS: u64 = 32;
 
 const BUCKETS: usize = 512;
 const NONE: u32 = u32::MAX;
@@ -18,6 +19,8 @@ pub(crate) struct Deadlines {
     epoch: Instant,
     /// The tick up to which deadlines were served.
     served: Tick,
+    /// No deadline is before this tick, though one that was may be cancelled; [`NONE`] if there is none at all.
+    earliest: Tick,
     heads: [u32; BUCKETS],
     /// Which buckets have a deadline.
     occupied: [u64; BUCKETS / 64],
@@ -34,12 +37,14 @@ struct Link {
 
 impl Deadlines {
     pub(crate) fn new(now: Instant) -> Deadlines {
-        Deadlines { epoch: now, served: 0, heads: [NONE; BUCKETS], occupied: [0; BUCKETS / 64], links: Vec::new() }
+        let (heads, occupied) = ([NONE; BUCKETS], [0; BUCKETS / 64]);
+        Deadlines { epoch: now, served: 0, earliest: NONE, heads, occupied, links: Vec::new() }
     }
 
     /// The tick that `now` lies in.
     pub(crate) fn tick(&self, now: Instant) -> Tick {
-        (now.saturating_duration_since(self.epoch).as_millis() / TICK.as_millis()) as Tick
+        let since = now.saturating_duration_since(self.epoch);
+        ((since.as_secs() * 1000 + u64::from(since.subsec_millis())) / TICK_MILLIS) as Tick
     }
 
     /// How many ticks cover `duration`.
@@ -63,6 +68,7 @@ impl Deadlines {
             self.links[next as usize].previous = index;
         }
         self.occupied[bucket / 64] |= 1 << (bucket % 64);
+        self.earliest = self.earliest.min(at);
     }
 
     /// Removes the deadline of `index`, if it has one.
@@ -86,20 +92,25 @@ impl Deadlines {
         }
     }
 
-    /// Until when the thread may sleep; `None` if nothing is scheduled. It may be woken for a deadline of a later turn of
-    /// the wheel, once per turn.
+    /// Until when the thread may sleep; `None` if nothing is scheduled. It may be woken for a deadline that was cancelled,
+    /// and for one of a later turn of the wheel, once per turn.
     pub(crate) fn due(&self) -> Option<Instant> {
+        // A deadline is over when its tick is.
+        (self.earliest != NONE).then(|| self.epoch + TICK * (self.earliest + 1))
+    }
+
+    /// The first tick that may have a deadline.
+    fn first_occupied(&self) -> Option<Tick> {
         let start = bucket(self.served + 1);
-        let ahead = (0..=BUCKETS / 64).find_map(|word| {
+        (0..=BUCKETS / 64).find_map(|word| {
             let at = start / 64 + word;
             let mut bits = self.occupied[at % (BUCKETS / 64)];
             if word == 0 {
                 bits &= u64::MAX << (start % 64);
             }
-            (bits != 0).then(|| (at * 64 + bits.trailing_zeros() as usize - start) as u32)
-        })?;
-        // A deadline is over when its tick is.
-        Some(self.epoch + TICK * (self.served + 1 + ahead + 1))
+            let ahead = || at * 64 + bits.trailing_zeros() as usize - start;
+            (bits != 0).then(|| self.served + 1 + ahead() as Tick)
+        })
     }
 
     /// Takes out every deadline that has passed in the tick `now` and hands its index to `expired`, which collects them.
@@ -126,6 +137,9 @@ impl Deadlines {
             }
         }
         self.served = now;
+        if self.earliest <= now {
+            self.earliest = self.first_occupied().unwrap_or(NONE);
+        }
     }
 }
 
@@ -143,6 +157,21 @@ mod tests {
         wheel.expire(wheel.tick(now), &mut indices);
         indices.sort_unstable();
         indices
+    }
+
+    #[test]
+    fn one_that_was_cancelled_wakes_once_at_most() {
+        let start = Instant::now();
+        let mut wheel = Deadlines::new(start);
+        wheel.schedule(1, 10);
+        wheel.schedule(2, 300);
+        wheel.cancel(1);
+        let early = wheel.due().expect("one is scheduled");
+        assert_eq!(expired(&mut wheel, early), []);
+        assert_eq!(wheel.due(), Some(start + TICK * 301));
+        wheel.cancel(2);
+        assert_eq!(expired(&mut wheel, start + TICK * 301), []);
+        assert_eq!(wheel.due(), None);
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Queue {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
-    /// There are commands in the queue: set and cleared with them under the lock, so that the worker looks without it.
+    /// There are commands in the queue, or connections to take over: the worker looks without the lock.
     has_mail: AtomicBool,
     /// What has to be done for the worker to look at the queue.
     state: AtomicU8,
@@ -173,6 +173,12 @@ impl Inbox {
         drop(queue);
         self.wake();
         true
+    }
+
+    /// Has the worker look for connections to take over, which others than the queue hold.
+    pub(crate) fn announce(&self) {
+        self.has_mail.store(true, Ordering::SeqCst);
+        self.wake();
     }
 
     /// Adds one command; `false` if the worker has ended.
@@ -283,7 +289,7 @@ impl Inbox {
         empty
     }
 
-    /// Whether there is something in the queue.
+    /// Whether there is something in the queue, or was announced.
     pub(crate) fn has_mail(&self) -> bool {
         self.has_mail.load(Ordering::SeqCst)
     }
@@ -294,10 +300,11 @@ impl Inbox {
         self.state.store(AWAKE, Ordering::Relaxed);
     }
 
-    /// Exchanges the queue for an empty one.
+    /// Exchanges the queue for an empty one. What was announced is to be looked at next.
     pub(crate) fn take(&self, taken: &mut Queue) {
         let mut queue = self.lock();
-        self.has_mail.store(false, Ordering::Relaxed);
+        // What was announced before is seen from here on, and what is later sets it anew.
+        self.has_mail.swap(false, Ordering::SeqCst);
         std::mem::swap(&mut queue.commands, &mut taken.commands);
         std::mem::swap(&mut queue.bytes, &mut taken.bytes);
     }
@@ -341,16 +348,23 @@ mod tests {
         assert!(queue.bytes.is_empty() && queue.bytes.capacity() >= 1000, "small buffers serve again");
     }
 
-    /// whatever the timing, a worker that sleeps without a timeout sees every command.
+    /// whatever the timing, a worker that sleeps without a timeout sees every command, and every connection that
+    /// is announced.
     #[test]
     fn no_wake_up_is_lost() {
         let mut poll = Poll::new().expect("a poll");
         let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker")));
+        let (door, arrivals) = crossbeam_channel::unbounded();
         let sender = std::thread::spawn({
             let inbox = inbox.clone();
             move || {
-                for _ in 0..100_000 {
-                    assert!(inbox.send(Command::Resume));
+                for number in 0..100_000 {
+                    if number % 3 == 0 {
+                        assert!(inbox.send(Command::Resume));
+                    } else {
+                        door.send(number).expect("a worker");
+                        inbox.announce();
+                    }
                 }
             }
         });
@@ -360,12 +374,14 @@ mod tests {
         while seen < 100_000 {
             if inbox.fall_asleep() {
                 poll.poll(&mut events, Some(Duration::from_secs(30))).expect("a poll");
-                assert!(!events.is_empty(), "slept through a command after {seen}");
+                assert!(!events.is_empty(), "slept through something after {seen}");
             }
             inbox.awake();
-            inbox.take(&mut queue);
-            seen += queue.commands.len();
-            queue.recycle();
+            if inbox.has_mail() {
+                inbox.take(&mut queue);
+                seen += queue.commands.len() + arrivals.try_iter().count();
+                queue.recycle();
+            }
         }
         sender.join().expect("the sender");
         inbox.close();

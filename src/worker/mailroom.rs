@@ -47,13 +47,14 @@ impl Mail {
 }
 
 impl<D: Delivery> Worker<D> {
-    /// Takes the inbox and carries out what is in it.
+    /// Takes over new connections, takes the inbox and carries out what is in it.
     pub(super) fn read_mail(&mut self) {
         if !self.context.inbox.has_mail() {
             return;
         }
         let mut queue = std::mem::take(&mut self.queue);
         self.context.inbox.take(&mut queue);
+        self.adopt();
         self.sort(&mut queue);
         queue.recycle();
         self.queue = queue;
