@@ -23,7 +23,7 @@ pub use scanner::{HeadError, HeadLimits, HeadScanner};
 
 pub(crate) use authority::Authority;
 pub(crate) use fields::{HeaderFields, is_field_value, push_field};
-pub(crate) use head::is_secret;
+pub(crate) use head::{is_secret, same_but_for_case};
 pub(crate) use list::{MalformedList, contains_token, extension_offers, is_token, tokens};
 pub(crate) use request::HttpVersion;
 pub(crate) use response::refuse;

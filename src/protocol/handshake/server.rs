@@ -6,7 +6,7 @@ use super::accept::{Accept, AcceptError};
 use super::accept_value;
 use crate::protocol::http::{
     Authority, HeadLimits, HeadScanner, HttpVersion, MalformedList, Request, Response, contains_token,
-    extension_offers, refuse, tokens,
+    extension_offers, refuse, same_but_for_case, tokens,
 };
 
 /// Enough for most 101s, with a subprotocol and an extension.
@@ -32,22 +32,91 @@ pub(crate) fn parse_scanned(head: &[u8], scanner: &HeadScanner, addr: SocketAddr
 }
 
 fn check(request: Request) -> Result<Parsed, Box<Response>> {
+    let fields = Fields::of(&request);
     check_method(&request)?;
-    check_host(&request)?;
-    check_no_content(&request)?;
+    check_host(&request, &fields.host)?;
+    check_no_content(&fields)?;
     // RFC 6455 4.2.1, item 3.
-    if !contains_token(request.field_values("Upgrade"), "websocket") {
+    if !fields.upgrades {
         // A handshake that lost its Upgrade, as behind a proxy that does not pass on hop-by-hop fields, is not a
         // request for a page.
-        let meant = request.field_values("Sec-WebSocket-Key").next().is_some();
+        let meant = fields.key.first.is_some();
         return if meant { Err(Box::new(upgrade_required())) } else { Ok(Parsed::Plain(request)) };
     }
-    check_upgrade(&request)?;
-    check_version(&request)?;
-    check_key(&request)?;
-    check_subprotocols(&request)?;
-    check_extensions(&request)?;
+    check_upgrade(&request, &fields)?;
+    check_version(&fields.version)?;
+    check_key(&fields.key)?;
+    if fields.has_subprotocols {
+        check_subprotocols(&request)?;
+    }
+    if fields.has_extensions {
+        check_extensions(&request)?;
+    }
     Ok(Parsed::Upgrade(request))
+}
+
+/// What the header lines say, as far as the handshake is about them: gathered in one pass.
+#[derive(Default)]
+struct Fields<'r> {
+    host: Single<'r>,
+    version: Single<'r>,
+    key: Single<'r>,
+    /// `Upgrade` has the token `websocket`.
+    upgrades: bool,
+    /// `Connection` has the token `Upgrade`.
+    upgrade_is_meant: bool,
+    has_subprotocols: bool,
+    has_extensions: bool,
+    has_transfer_encoding: bool,
+    has_content: bool,
+}
+
+/// A field that may come once: RFC 6455 11.3.1 and 11.3.5 for key and version, RFC 9112 3.2 for Host.
+#[derive(Default)]
+struct Single<'r> {
+    first: Option<&'r [u8]>,
+    comes_again: bool,
+}
+
+impl<'r> Fields<'r> {
+    fn of(request: &'r Request) -> Fields<'r> {
+        let mut fields = Fields::default();
+        for (name, value) in request.fields() {
+            let is = |wanted: &str| same_but_for_case(name, wanted.as_bytes());
+            if is("Host") {
+                fields.host.add(value);
+            } else if is("Upgrade") {
+                fields.upgrades |= contains_token([value].into_iter(), "websocket");
+            } else if is("Connection") {
+                fields.upgrade_is_meant |= contains_token([value].into_iter(), "Upgrade");
+            } else if is("Sec-WebSocket-Key") {
+                fields.key.add(value);
+            } else if is("Sec-WebSocket-Version") {
+                fields.version.add(value);
+            } else if is("Sec-WebSocket-Protocol") {
+                fields.has_subprotocols = true;
+            } else if is("Sec-WebSocket-Extensions") {
+                fields.has_extensions = true;
+            } else if is("Content-Length") {
+                fields.has_content |= value.is_empty() || value.iter().any(|digit| *digit != b'0');
+            } else if is("Transfer-Encoding") {
+                fields.has_transfer_encoding = true;
+            }
+        }
+        fields
+    }
+}
+
+impl<'r> Single<'r> {
+    fn add(&mut self, value: &'r [u8]) {
+        self.comes_again |= self.first.is_some();
+        self.first.get_or_insert(value);
+    }
+
+    /// The value of the field of this name, which this is.
+    fn value(&self, name: &str) -> Result<Option<&'r [u8]>, Box<Response>> {
+        if self.comes_again { Err(refuse(400, &format!("{name} comes more than once."))) } else { Ok(self.first) }
+    }
 }
 
 /// The 101 that opens the connection.
@@ -106,8 +175,8 @@ fn check_method(request: &Request) -> Result<(), Box<Response>> {
     }
 }
 
-fn check_host(request: &Request) -> Result<(), Box<Response>> {
-    let host = match single(request, "Host")? {
+fn check_host(request: &Request, host: &Single<'_>) -> Result<(), Box<Response>> {
+    let host = match host.value("Host")? {
         Some(host) => Some(Authority::parse(host).ok_or_else(|| refuse(400, "Host is malformed."))?), // RFC 9112 3.2
         // RFC 9112 3.2: 400 "to any HTTP/1.1 request message that lacks a Host header field".
         None if request.version() == HttpVersion::Http11 => return Err(refuse(400, "Host is missing.")),
@@ -140,19 +209,18 @@ fn check_host(request: &Request) -> Result<(), Box<Response>> {
 }
 
 /// A body that the server does not read could be taken for frames or for a second request (RFC 9112 11.2).
-fn check_no_content(request: &Request) -> Result<(), Box<Response>> {
-    if request.field_values("Transfer-Encoding").next().is_some() {
+fn check_no_content(fields: &Fields<'_>) -> Result<(), Box<Response>> {
+    if fields.has_transfer_encoding {
         return Err(refuse(400, "Transfer-Encoding is not allowed here.")); // RFC 9112 6.1
     }
-    let is_zero = |length: &[u8]| !length.is_empty() && length.iter().all(|digit| *digit == b'0');
-    if !request.field_values("Content-Length").all(is_zero) {
+    if fields.has_content {
         return Err(refuse(400, "A request with content is not served here.")); // RFC 9110 9.3.1, RFC 9112 6.3
     }
     Ok(())
 }
 
 /// What else it takes to be an upgrade, now that `Upgrade: websocket` is there.
-fn check_upgrade(request: &Request) -> Result<(), Box<Response>> {
+fn check_upgrade(request: &Request, fields: &Fields<'_>) -> Result<(), Box<Response>> {
     // RFC 6455 4.2.1, item 1: "An HTTP/1.1 or higher GET request".
     if request.method() != "GET" {
         return Err(Box::new(refuse(405, "A WebSocket connection is opened by GET.").with("Allow", "GET")));
@@ -163,23 +231,23 @@ fn check_upgrade(request: &Request) -> Result<(), Box<Response>> {
     }
     // RFC 6455 4.2.1, item 4. Without the option the Upgrade is not meant for this hop (RFC 9110 7.8), as if it were
     // not there.
-    if !contains_token(request.field_values("Connection"), "Upgrade") {
+    if !fields.upgrade_is_meant {
         return Err(Box::new(upgrade_required()));
     }
     Ok(())
 }
 
-fn check_version(request: &Request) -> Result<(), Box<Response>> {
+fn check_version(version: &Single<'_>) -> Result<(), Box<Response>> {
     // RFC 6455 4.2.2: "abort [...] and instead send an appropriate HTTP error code (such as 426 Upgrade Required) and a
     // |Sec-WebSocket-Version| header field". No version is that of the drafts before the field.
-    match single(request, "Sec-WebSocket-Version")? {
+    match version.value("Sec-WebSocket-Version")? {
         Some(b"13") => Ok(()),
         _ => Err(Box::new(Response::new(426).text("Only Sec-WebSocket-Version 13 is spoken here.\n"))),
     }
 }
 
-fn check_key(request: &Request) -> Result<(), Box<Response>> {
-    match single(request, "Sec-WebSocket-Key")? {
+fn check_key(key: &Single<'_>) -> Result<(), Box<Response>> {
+    match key.value("Sec-WebSocket-Key")? {
         Some(key) if is_nonce(key) => Ok(()),
         Some(_) => Err(refuse(400, "Sec-WebSocket-Key is not 16 bytes in base64.")),
         None => Err(refuse(400, "Sec-WebSocket-Key is missing.")),
@@ -187,10 +255,7 @@ fn check_key(request: &Request) -> Result<(), Box<Response>> {
 }
 
 fn check_subprotocols(request: &Request) -> Result<(), Box<Response>> {
-    let mut lines = request.field_values("Sec-WebSocket-Protocol").peekable();
-    if lines.peek().is_none() {
-        return Ok(());
-    }
+    let lines = request.field_values("Sec-WebSocket-Protocol");
     // RFC 6455 4.1, item 10: "The elements that comprise this value MUST be non-empty strings with [...] U+0021 to
     // U+007E not including separator characters [...] and MUST all be unique strings."
     let malformed = |MalformedList| refuse(400, "Sec-WebSocket-Protocol is malformed.");
@@ -206,10 +271,7 @@ fn check_subprotocols(request: &Request) -> Result<(), Box<Response>> {
 }
 
 fn check_extensions(request: &Request) -> Result<(), Box<Response>> {
-    let mut lines = request.field_values("Sec-WebSocket-Extensions").peekable();
-    if lines.peek().is_none() {
-        return Ok(());
-    }
+    let lines = request.field_values("Sec-WebSocket-Extensions");
     // RFC 6455 9.1: a value that does not conform to the ABNF fails the handshake; an unknown extension is well-formed.
     let offers =
         lines.flat_map(extension_offers).try_fold(0_usize, |count, offer| offer.map(|_| count.saturating_add(1)));
@@ -219,22 +281,13 @@ fn check_extensions(request: &Request) -> Result<(), Box<Response>> {
     }
 }
 
-/// The value of a field that may come once: RFC 6455 11.3.1 and 11.3.5 for key and version, RFC 9112 3.2 for Host.
-fn single<'r>(request: &'r Request, name: &str) -> Result<Option<&'r [u8]>, Box<Response>> {
-    let mut values = request.field_values(name);
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        _ => Err(refuse(400, &format!("{name} comes more than once."))),
-    }
-}
-
 /// RFC 6455 4.2.1, item 5: "base64-encoded [...] value that, when decoded, is 16 bytes in length" (RFC 4648 4).
 ///
 /// Nobody needs the bytes. Of the last character before the padding four bits carry no data; they may be anything, for
 /// some clients draw the characters themselves by lot.
 fn is_nonce(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    matches!(key, [digits @ .., b'=', b'='] if digits.len() == 22 && digits.iter().all(is_digit))
+    matches!(key.split_first_chunk::<22>(), Some((digits, b"==")) if digits.iter().all(is_digit))
 }
 
 #[cfg(test)]

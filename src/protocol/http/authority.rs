@@ -53,11 +53,10 @@ impl<'a> Authority<'a> {
 
 /// The empty port is the scheme's default (RFC 3986 3.2.3).
 fn parse_port(port: &[u8]) -> Option<Option<u16>> {
-    match port {
-        [] => Some(None),
-        _ if port.iter().all(u8::is_ascii_digit) => core::str::from_utf8(port).ok()?.parse().ok().map(Some),
-        _ => None,
-    }
+    let digit = |byte: &u8| char::from(*byte).to_digit(10).and_then(|digit| u16::try_from(digit).ok());
+    let number =
+        |port: &[u8]| port.iter().try_fold(0_u16, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?));
+    if port.is_empty() { Some(None) } else { number(port).map(Some) }
 }
 
 /// RFC 3986 3.2.2: `reg-name = *( unreserved / pct-encoded / sub-delims )`, here not empty.

@@ -39,11 +39,13 @@ impl Head {
 
     /// The values of all header lines of this name.
     pub(super) fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        // Most names differ in length, which is known without a look at them.
-        let named = move |field: &&Field| {
-            field.name.len() == name.len() && same_but_for_case(self.bytes(field.name), name.as_bytes())
-        };
+        let named = move |field: &&Field| same_but_for_case(self.bytes(field.name), name.as_bytes());
         self.fields.iter().filter(named).map(|field| self.bytes(field.value))
+    }
+
+    /// Names and values of all header lines, in their order.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|field| (self.bytes(field.name), self.bytes(field.value)))
     }
 
     pub(super) fn str(&self, span: Span) -> &str {
@@ -65,9 +67,10 @@ impl fmt::Debug for Head {
     }
 }
 
-/// Compares what is most often written the same way too.
-pub(super) fn same_but_for_case(one: &[u8], other: &[u8]) -> bool {
-    one == other || one.eq_ignore_ascii_case(other)
+/// Compares what most often differs in length, and else is written the same way too.
+#[inline]
+pub(crate) fn same_but_for_case(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && (one == other || one.eq_ignore_ascii_case(other))
 }
 
 /// Scans what has to be one whole head.
@@ -98,10 +101,6 @@ pub(super) struct Span {
 }
 
 impl Span {
-    fn len(self) -> usize {
-        self.end.saturating_sub(self.start) as usize
-    }
-
     /// Where `part` lies in `whole`. With spans of 32 bits, a head of 4 GiB is too large.
     pub(super) fn of(part: &[u8], whole: &[u8]) -> Result<Span, HeadError> {
         let find = || {

@@ -180,6 +180,11 @@ impl Request {
         self.parts.version
     }
 
+    /// Names and values of all header lines, in their order.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.parts.head.fields()
+    }
+
     /// The values of all header lines of this name.
     pub(crate) fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.parts.head.field_values(name)
