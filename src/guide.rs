@@ -172,6 +172,9 @@
 //! * Beside two workers or more, handshakes are read at once when a connection is accepted, and given to the reactor's
 //!   poll only if the request is not there yet; a worker that was given connections is woken once a turn. A lone worker
 //!   gives a socket its name in the poll at the accept, and the connection keeps it: nothing is registered twice.
+//! * On Linux the listener is asked whether another connection waits before it is accepted. The kernel makes a file, to be
+//!   freed later, before it finds that there is none: 5.6 us for an attempt in vain and 0.45 for the question. Where
+//!   connections come one by one that is a twenty-fifth of what each costs.
 //! * The poll reports that a socket has room from the first time on that its output was stuck. Before that there is room
 //!   at once, and the report would wake the worker for each connection to no end.
 //! * The echo of a large message leaves in one piece from where it was received: its header, which is shorter than the

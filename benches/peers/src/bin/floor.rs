@@ -1,8 +1,9 @@
 //! The least that a server can do: for each readiness one read and one write of the right size, and no frame looked at.
 //!
 //! It knows beforehand what comes and what is to be sent back; no WebSocket server can be cheaper on the same system
-//! calls. Only the opening handshake is answered as it is asked; and with permessage-deflate each connection's first message
-//! is looked at, whose compressed bytes are then sent back as they are.
+//! calls. It accepts as servers do, until an attempt finds nobody. Only the opening handshake is answered as it is asked;
+//! and with permessage-deflate each connection's first message is looked at, whose compressed bytes are then sent back as
+//! they are.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
