@@ -54,11 +54,6 @@ impl Acceptor {
         if self.more { Some(now) } else { self.retry_at }
     }
 
-    /// Whether [`accept`](Acceptor::accept) has anything to do.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.due(now).is_some_and(|at| now >= at)
-    }
-
     /// Accepts what waits, a bounded number at a time.
     pub(super) fn accept(&mut self, now: Instant, accepted: &mut Vec<(TcpStream, SocketAddr)>) {
         if self.retry_at.is_some_and(|at| now >= at) {

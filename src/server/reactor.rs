@@ -342,7 +342,7 @@ impl<C: Send + 'static> Reactor<C> {
             }
         }
         self.accept(now);
-        // Without handshakes there are no deadlines, and most turns of a worker are none of ours.
+        // Without handshakes there are no deadlines.
         if self.handshakes.len() > 0 {
             let mut expired = std::mem::take(&mut self.expired);
             self.deadlines.expire(self.deadlines.tick(now), &mut expired);
@@ -433,12 +433,9 @@ impl<C: Send + 'static> Guest for Reactor<C> {
     }
 
     fn turn(&mut self, now: Instant, names: &mut Names) {
-        // In most turns of a worker that is its host there is nothing for it to do.
-        if self.has_asks() || self.acceptor.is_due(now) || self.handshakes.len() > 0 {
-            std::mem::swap(&mut self.names, names);
-            self.work(now);
-            std::mem::swap(&mut self.names, names);
-        }
+        std::mem::swap(&mut self.names, names);
+        self.work(now);
+        std::mem::swap(&mut self.names, names);
         self.tell_workers();
     }
 

@@ -42,10 +42,7 @@ impl<D: Delivery> Worker<D> {
         self.context.tick = self.deadlines.tick(now);
         self.serve_ready(&events, now);
         self.events = events;
-        // It may have connections for this worker, which are taken over next.
-        if let Some(guest) = &mut self.guest {
-            guest.turn(now, &mut self.slots.names);
-        }
+        self.turn_to_guest();
         self.read_mail();
         self.go_on();
         self.expire();
@@ -53,6 +50,16 @@ impl<D: Delivery> Worker<D> {
         self.delivery.end_turn();
         self.read_answers();
         self.trim();
+    }
+
+    /// Gives the guest a turn, if there is anything for it to do. It may have connections for this worker, which are taken
+    /// over next.
+    fn turn_to_guest(&mut self) {
+        let Some(guest) = &mut self.guest else { return };
+        if self.guest_due.is_some_and(|due| due <= self.now) || guest.has_asks() {
+            guest.turn(self.now, &mut self.slots.names);
+            self.guest_due = guest.due(self.now);
+        }
     }
 
     /// Gives those a turn whose deadline has come.
@@ -117,11 +124,10 @@ impl<D: Delivery> Worker<D> {
         if !self.context.inbox.fall_asleep() || self.guest.as_ref().is_some_and(|guest| guest.has_asks()) {
             return Some(Duration::ZERO);
         }
-        let guest = self.guest.as_ref().and_then(|guest| guest.due(now));
         let keeps =
             !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
         let trim = keeps.then(|| now + TRIM_INTERVAL);
-        let due = [self.deadlines.due(), trim, self.shutdown, guest, limit].into_iter().flatten().min();
+        let due = [self.deadlines.due(), trim, self.shutdown, self.guest_due, limit].into_iter().flatten().min();
         let answers = self.delivery.holds_answers().then_some(MAX_HOLD);
         [self.alarm.timeout(due), answers].into_iter().flatten().min()
     }

@@ -14,11 +14,11 @@ pub(crate) trait Guest: Send {
     /// One of its sockets is ready.
     fn ready(&mut self, event: &Event, now: Instant, names: &mut Names);
 
-    /// Does what is due, once in each turn of the worker, behind the events and before the worker takes over new
-    /// connections.
+    /// Does what there is to do: in a turn of the worker in which one of its sockets is ready, its time has come, or it is
+    /// asked for something; behind the events and before the worker takes over new connections.
     fn turn(&mut self, now: Instant, names: &mut Names);
 
-    /// Until when the worker may sleep for its sake; `None` for ever.
+    /// When it is to have a turn though nothing happens; `None` for never. It is asked behind each turn.
     fn due(&self, now: Instant) -> Option<Instant>;
 
     /// Whether another thread asked for something. It is looked at once the worker has said that it will sleep, so that

@@ -120,6 +120,8 @@ pub(crate) struct Worker<D: Delivery> {
     /// Connections that can do with less memory while they are idle.
     trimmable: Vec<Key>,
     guest: Option<Box<dyn Guest>>,
+    /// When the guest is to have a turn, if nothing happens before.
+    guest_due: Option<Instant>,
 }
 
 /// What a worker is made of before its siblings are known.
@@ -192,6 +194,7 @@ impl<D: Delivery> Worker<D> {
             trim_at: Deadlines::ticks(TRIM_INTERVAL),
             trimmable: Vec::new(),
             guest: None,
+            guest_due: None,
         }
     }
 
@@ -206,6 +209,7 @@ impl<D: Delivery> Worker<D> {
 
     /// Gives the worker something to do beside its connections.
     pub(crate) fn host(&mut self, guest: Box<dyn Guest>) {
+        self.guest_due = guest.due(self.now);
         self.guest = Some(guest);
     }
 
@@ -221,7 +225,10 @@ impl<D: Delivery> Worker<D> {
             return match (event.token(), &mut self.guest) {
                 (WAKE, _) => {}
                 (ALARM, _) => self.alarm.rang(),
-                (_, Some(guest)) => guest.ready(event, now, &mut self.slots.names),
+                (_, Some(guest)) => {
+                    guest.ready(event, now, &mut self.slots.names);
+                    self.guest_due = Some(now);
+                }
                 (_, None) => {}
             };
         };
