@@ -52,7 +52,7 @@ impl Head {
         core::str::from_utf8(self.bytes(span)).unwrap_or_default()
     }
 
-    pub(super) fn bytes(&self, span: Span) -> &[u8] {
+    fn bytes(&self, span: Span) -> &[u8] {
         self.bytes.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
 }
