@@ -108,8 +108,10 @@ impl Deadlines {
             if word == 0 {
                 bits &= u64::MAX << (start % 64);
             }
-            let ahead = || at * 64 + bits.trailing_zeros() as usize - start;
-            (bits != 0).then(|| self.served + 1 + ahead() as Tick)
+            (bits != 0).then(|| {
+                let ahead = at * 64 + bits.trailing_zeros() as usize - start;
+                self.served + 1 + ahead as Tick
+            })
         })
     }
 

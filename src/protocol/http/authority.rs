@@ -53,10 +53,14 @@ impl<'a> Authority<'a> {
 
 /// The empty port is the scheme's default (RFC 3986 3.2.3).
 fn parse_port(port: &[u8]) -> Option<Option<u16>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(10).and_then(|digit| u16::try_from(digit).ok());
-    let number =
-        |port: &[u8]| port.iter().try_fold(0_u16, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?));
-    if port.is_empty() { Some(None) } else { number(port).map(Some) }
+    if port.is_empty() {
+        return Some(None);
+    }
+    let number = port.iter().try_fold(0_u16, |number, byte| {
+        let digit = char::from(*byte).to_digit(10)?;
+        number.checked_mul(10)?.checked_add(u16::try_from(digit).ok()?)
+    });
+    number.map(Some)
 }
 
 /// RFC 3986 3.2.2: `reg-name = *( unreserved / pct-encoded / sub-delims )`, here not empty.

@@ -34,13 +34,12 @@ impl Head {
 
     /// All header lines, in their order.
     pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|field| (self.str(field.name), self.bytes(field.value)))
+        self.fields().map(|(name, value)| (core::str::from_utf8(name).unwrap_or_default(), value))
     }
 
     /// The values of all header lines of this name.
     pub(super) fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let named = move |field: &&Field| same_but_for_case(self.bytes(field.name), name.as_bytes());
-        self.fields.iter().filter(named).map(|field| self.bytes(field.value))
+        self.fields().filter(move |(known, _)| same_but_for_case(known, name.as_bytes())).map(|(_, value)| value)
     }
 
     /// Names and values of all header lines, in their order.

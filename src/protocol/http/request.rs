@@ -192,7 +192,11 @@ impl Request {
 
     /// Scheme and authority of a target in absolute-form (RFC 9112 3.2.2).
     pub(crate) fn absolute_form(&self) -> Option<(&str, &str)> {
-        let (scheme, rest) = Some(self.target()).filter(|target| !target.starts_with('/'))?.split_once("://")?;
+        let target = self.target();
+        if target.starts_with('/') {
+            return None;
+        }
+        let (scheme, rest) = target.split_once("://")?;
         Some((scheme, rest.split(['/', '?']).next().unwrap_or_default()))
     }
 
