@@ -180,10 +180,20 @@ fn encode_start(out: &mut Vec<u8>, first: u8, masked: u8, length: u16) {
 #[inline(always)]
 pub(crate) fn encode_short(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     debug_assert!(payload.len() <= 0xFFFF, "{} bytes", payload.len());
-    out.reserve(4 + payload.len());
+    // Asked once and before, so that the compiler need not have every step ask again.
+    if out.capacity() - out.len() < 4 + payload.len() {
+        return encode_growing(out, opcode, payload);
+    }
     // RFC 6455 5.2: FIN and the opcode.
     encode_start(out, 0x80 | opcode as u8, 0, payload.len() as u16);
     out.extend_from_slice(payload);
+}
+
+#[cold]
+#[inline(never)]
+fn encode_growing(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    out.reserve(4 + payload.len());
+    encode_short(out, opcode, payload);
 }
 
 /// Appends a whole frame to `out`; its payload is masked on the way if there is a key.

@@ -17,33 +17,49 @@ const MIN_WIDE_SIZE: usize = 512;
 /// ```
 #[inline]
 pub fn apply(payload: &mut [u8], key: MaskingKey) {
-    if payload.len() < MIN_WIDE_SIZE { xor::<16>(payload, key) } else { xor_wide(payload, key) }
+    if payload.len() < MIN_WIDE_SIZE { xor::<64>(payload, key) } else { xor_wide(payload, key) }
 }
 
-/// The same loops, compiled for wider vectors than every processor of the target has.
+/// The same loop, compiled for wider vectors than every processor of the target has.
 #[inline(never)]
 fn xor_wide(payload: &mut [u8], key: MaskingKey) {
-    dispatch!(Level::new(), _ => xor::<32>(payload, key));
+    dispatch!(Level::new(), _ => xor::<128>(payload, key));
 }
 
-/// The loop over chunks is what the compiler turns into vector instructions: the smaller they are, the less is left to
-/// single words of a short payload; larger ones keep wide vectors filled.
+/// The loop over chunks is what the compiler turns into vector instructions. What it leaves is masked in ever smaller
+/// steps rather than in loops, which the compiler would unroll further than they go.
 #[inline(always)]
 fn xor<const CHUNK: usize>(payload: &mut [u8], key: MaskingKey) {
     let word = u32::from_ne_bytes(key);
     let double = (u64::from(word) << 32) | u64::from(word);
-    let (chunks, rest) = payload.as_chunks_mut::<CHUNK>();
+    let (chunks, mut rest) = payload.as_chunks_mut::<CHUNK>();
     for chunk in chunks {
-        let (lanes, _) = chunk.as_chunks_mut::<8>();
-        for lane in lanes {
-            *lane = (u64::from_ne_bytes(*lane) ^ double).to_ne_bytes();
-        }
+        xor_lanes(chunk, double);
     }
-    let (chunks, rest) = rest.as_chunks_mut::<8>();
-    for chunk in chunks {
-        *chunk = (u64::from_ne_bytes(*chunk) ^ double).to_ne_bytes();
+    if CHUNK > 64 {
+        rest = xor_step::<64>(rest, double);
     }
+    rest = xor_step::<32>(rest, double);
+    rest = xor_step::<16>(rest, double);
+    rest = xor_step::<8>(rest, double);
     xor_short(rest, word);
+}
+
+/// Masks the first `SIZE` of fewer than twice as many bytes, if they are as many: what is left.
+#[inline(always)]
+fn xor_step<const SIZE: usize>(payload: &mut [u8], double: u64) -> &mut [u8] {
+    let (chunks, rest) = payload.as_chunks_mut::<SIZE>();
+    if let [chunk] = chunks {
+        xor_lanes(chunk, double);
+    }
+    rest
+}
+
+#[inline(always)]
+fn xor_lanes(bytes: &mut [u8], double: u64) {
+    for lane in bytes.as_chunks_mut::<8>().0 {
+        *lane = (u64::from_ne_bytes(*lane) ^ double).to_ne_bytes();
+    }
 }
 
 /// Fewer than eight bytes.

@@ -138,7 +138,8 @@ impl<D: Delivery> Turn<'_, D> {
         // It stays the same until the flush.
         let room = self.output_room();
         while !rest.is_empty() {
-            if self.core.phase != Phase::Open {
+            let is_open = self.core.phase == Phase::Open;
+            if !is_open {
                 self.note_trailing();
             } else if self.is_held_up(room) {
                 self.core.waiting = true;
@@ -149,20 +150,43 @@ impl<D: Delivery> Turn<'_, D> {
                 return false;
             }
             frames += 1;
-            let input = std::mem::take(rest);
-            match self.core.endpoint.connection.receive_with(input, &mut self.context.codec) {
-                Ok((size, received)) => {
-                    self.dispatch(received);
+            let plain = if is_open { self.core.endpoint.connection.take_plain(rest) } else { None };
+            match plain {
+                Some(Ok(message)) => self.hand_over(Incoming::Borrowed(message)),
+                Some(Err(error)) => {
+                    self.fail(&error);
+                    *rest = &mut [];
+                }
+                None => {
+                    let input = std::mem::take(rest);
+                    let (size, more) = self.decode_any(input);
                     *rest = input.get_mut(size..).unwrap_or_default();
-                    inflated += self.context.codec.take_inflated();
+                    inflated += more;
                     if inflated > MAX_INFLATED {
                         frames = MAX_FRAMES;
                     }
                 }
-                Err(error) => self.fail(&error),
             }
         }
         true
+    }
+
+    /// Decodes and delivers what is in front of `input`, whatever it is: how many bytes that took, and how many were
+    /// inflated for it.
+    #[inline(never)]
+    fn decode_any(&mut self, input: &mut [u8]) -> (usize, u64) {
+        let all = input.len();
+        let size = match self.core.endpoint.connection.receive_any(input, &mut self.context.codec) {
+            Ok((size, received)) => {
+                self.dispatch(received);
+                size
+            }
+            Err(error) => {
+                self.fail(&error);
+                all
+            }
+        };
+        (size, self.context.codec.take_inflated())
     }
 
     /// What follows the peer's close frame is thrown away, but must be read, lest it be answered with RST.
@@ -193,7 +217,6 @@ impl<D: Delivery> Turn<'_, D> {
             || self.app.as_mut().is_some_and(|app| !self.delivery.has_room(app, self.context.key))
     }
 
-    #[inline(always)]
     fn dispatch(&mut self, received: Received<'_>) {
         match received {
             Received::Nothing => {}
@@ -211,15 +234,17 @@ impl<D: Delivery> Turn<'_, D> {
         }
     }
 
-    #[inline(always)]
     fn deliver(&mut self, message: Incoming<'_>) {
         // RFC 6455 5.5.1, 7.1.6: once our close frame is out, what the peer still sends may be thrown away.
-        if self.core.phase != Phase::Open {
-            if let Incoming::Assembled(message) = message {
-                self.context.output.pool.give(message.into_buffer());
-            }
-            return;
+        if self.core.phase == Phase::Open {
+            self.hand_over(message);
+        } else if let Incoming::Assembled(message) = message {
+            self.context.output.pool.give(message.into_buffer());
         }
+    }
+
+    #[inline(always)]
+    fn hand_over(&mut self, message: Incoming<'_>) {
         self.context.tally.received += 1;
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {
