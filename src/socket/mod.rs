@@ -249,9 +249,9 @@ impl<S: Read + Write> WebSocket<S> {
             self.input = Input::with_size(INPUT_SIZE);
         }
         match self.endpoint.read(&mut self.input, &mut self.output.pool) {
-            Arrival::Bytes { size, received, .. } => {
+            Arrival::Bytes { size, direct, .. } => {
                 self.stats.bytes_received += size as u64;
-                received.map(Step::from).map_err(|error| self.fail(error))
+                self.endpoint.advance(direct).map(Step::from).map_err(|error| self.fail(error))
             }
             Arrival::Nothing => Err(SocketError::Timeout),
             Arrival::End => {

@@ -27,12 +27,13 @@ pub(crate) struct Endpoint<S> {
 /// What one read brought.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    /// So many bytes; where they completed a large message, that.
+    /// So many bytes.
     Bytes {
         size: usize,
         /// The read did not fill its buffers, so the socket is empty until it reports again.
         drained: bool,
-        received: Result<Received<'static>, ProtocolError>,
+        /// So many of them went into the message under way: [`Endpoint::advance`] is to be told.
+        direct: usize,
     },
     /// Nothing now.
     Nothing,
@@ -86,13 +87,18 @@ impl<S: Read + Write> Endpoint<S> {
             Io::Done(size) => {
                 let direct = direct.min(size);
                 input.fill(size - direct);
-                let received = if direct > 0 { self.connection.advance(direct) } else { Ok(Received::Nothing) };
-                Arrival::Bytes { size, drained: size < offered, received }
+                Arrival::Bytes { size, drained: size < offered, direct }
             }
             Io::NotNow => Arrival::Nothing,
             Io::End => Arrival::End,
             Io::Failed(error) => Arrival::Failed(error),
         }
+    }
+
+    /// Goes on with the message under way, of which `direct` bytes [arrived](Arrival::Bytes) in its own buffer.
+    #[inline]
+    pub(crate) fn advance(&mut self, direct: usize) -> Result<Received<'static>, ProtocolError> {
+        if direct > 0 { self.connection.advance(direct) } else { Ok(Received::Nothing) }
     }
 
     /// A large message moves to a buffer that has served before rather than grow step by step.

@@ -42,7 +42,7 @@ pub(crate) struct Output {
     assembled: Range<usize>,
     /// Where in the buffer being decoded the first frame begins.
     first_frame: usize,
-    /// A header that is to be written into that buffer, in front of its payload, and where.
+    /// A header that is to be written into that buffer, in front of its payload, which is one of the segments, and where.
     header: Option<(FrameHeader, usize)>,
     pub(crate) pool: BufferPool,
     keys: MaskingKeys,
@@ -222,11 +222,8 @@ impl Output {
         outbox: &mut Option<Box<Outbox>>,
         input: &mut [u8],
     ) -> io::Result<usize> {
-        if let Some((header, start)) = self.header.take() {
-            let end = self.cork.len();
-            header.encode(&mut self.cork);
-            input[start..][..header.size()].copy_from_slice(&self.cork[end..]);
-            self.cork.truncate(end);
+        if !self.segments.is_empty() {
+            self.place_header(input);
         }
         let mut written = 0;
         let mut result = Ok(());
@@ -239,6 +236,16 @@ impl Output {
         }
         self.clear();
         result.map(|()| written)
+    }
+
+    /// Writes the header that has its place in the input.
+    fn place_header(&mut self, input: &mut [u8]) {
+        if let Some((header, start)) = self.header.take() {
+            let end = self.cork.len();
+            header.encode(&mut self.cork);
+            input[start..][..header.size()].copy_from_slice(&self.cork[end..]);
+            self.cork.truncate(end);
+        }
     }
 
     /// Holds what was gathered until [`take_held`](Output::take_held): where it lies then. `None` if there is nothing or
@@ -325,11 +332,10 @@ impl Output {
     }
 
     /// Forgets what was not flushed, and what was lent: the connection it was for is gone.
+    #[inline]
     pub(crate) fn clear(&mut self) {
-        while let Some(segment) = self.segments.pop() {
-            if let Segment::Chunk(chunk) = segment {
-                chunk.recycle(&mut self.pool);
-            }
+        if !self.segments.is_empty() {
+            self.clear_segments();
         }
         self.cork.truncate(self.start);
         if self.start == 0 && self.cork.capacity() > MAX_CORK_SIZE {
@@ -337,6 +343,14 @@ impl Output {
         }
         (self.corked, self.apart) = (self.start, 0);
         (self.input, self.assembled) = (0..0, 0..0);
+    }
+
+    fn clear_segments(&mut self) {
+        while let Some(segment) = self.segments.pop() {
+            if let Segment::Chunk(chunk) = segment {
+                chunk.recycle(&mut self.pool);
+            }
+        }
         self.header = None;
     }
 }

@@ -49,11 +49,17 @@ mod timer {
         }
 
         /// The timeout of a poll that is to return at `due` at the latest; it may return earlier.
+        #[inline]
         pub(crate) fn timeout(&mut self, due: Option<Instant>) -> Option<Duration> {
             let due = due?;
             if self.set.is_some_and(|set| set <= due) {
                 return None;
             }
+            self.set_for(due)
+        }
+
+        #[cold]
+        fn set_for(&mut self, due: Instant) -> Option<Duration> {
             let wait = until(due);
             if wait < MIN_WAIT || self.set_to(wait).is_err() {
                 return Some(wait);

@@ -13,12 +13,16 @@ use crate::worker::turn::Turn;
 
 impl<D: Delivery> Worker<D> {
     /// Sends the turn's broadcasts to every connection.
+    #[inline]
     pub(super) fn send_broadcasts(&mut self) {
-        if self.context.broadcasts.is_empty() {
-            return;
+        if !self.context.broadcasts.is_empty() {
+            let frames = std::mem::take(&mut self.context.broadcasts);
+            self.send_to_all(&frames);
         }
-        let frames = std::mem::take(&mut self.context.broadcasts);
-        let joined = join(&frames);
+    }
+
+    fn send_to_all(&mut self, frames: &[SharedFrame]) {
+        let joined = join(frames);
         self.for_each_key(|worker, key| {
             match joined.as_deref().and_then(|bytes| worker.write_joined(key, bytes, frames.len())) {
                 Some(Ok([])) => {}
@@ -26,7 +30,7 @@ impl<D: Delivery> Worker<D> {
                     turn.context.tally.sent += if rest.is_ok() { frames.len() as u64 } else { 0 };
                     turn.send_rest(rest);
                 }),
-                None => worker.turn(key, |turn, _| turn.send_all(&frames)),
+                None => worker.turn(key, |turn, _| turn.send_all(frames)),
             }
         });
     }

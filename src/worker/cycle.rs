@@ -39,7 +39,7 @@ impl<D: Delivery> Worker<D> {
         self.context.inbox.awake();
         let now = Instant::now();
         self.now = now;
-        self.context.tick = self.deadlines.tick(now);
+        self.context.tick = self.deadlines.advance(now);
         self.serve_ready(&events, now);
         self.events = events;
         self.turn_to_guest();
@@ -64,6 +64,9 @@ impl<D: Delivery> Worker<D> {
 
     /// Gives those a turn whose deadline has come.
     fn expire(&mut self) {
+        if !self.deadlines.may_expire(self.context.tick) {
+            return;
+        }
         let mut expired = std::mem::take(&mut self.expired);
         self.deadlines.expire(self.context.tick, &mut expired);
         for index in expired.drain(..) {
@@ -126,10 +129,11 @@ impl<D: Delivery> Worker<D> {
         }
         let keeps =
             !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
-        let trim = keeps.then(|| now + TRIM_INTERVAL);
-        let due = [self.deadlines.due(), trim, self.shutdown, self.guest_due, limit].into_iter().flatten().min();
-        let answers = self.delivery.holds_answers().then_some(MAX_HOLD);
-        [self.alarm.timeout(due), answers].into_iter().flatten().min()
+        let mut due = earlier(earlier(self.deadlines.due(), self.shutdown), earlier(self.guest_due, limit));
+        if keeps {
+            due = earlier(due, Some(now + TRIM_INTERVAL));
+        }
+        earlier(self.alarm.timeout(due), self.delivery.holds_answers().then_some(MAX_HOLD))
     }
 
     fn guest_is_done(&self, now: Instant) -> bool {
@@ -164,5 +168,14 @@ impl<D: Delivery> Worker<D> {
             let slots = &mut self.slots;
             self.trimmable.retain(|key| slots.get_mut(*key).is_some_and(|conn| conn.core.endpoint.connection.trim()));
         }
+    }
+}
+
+/// The earlier of two times, or the shorter of two waits, where there is any.
+#[inline]
+fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

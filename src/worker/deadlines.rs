@@ -17,10 +17,15 @@ pub(crate) type Tick = u32;
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     epoch: Instant,
+    /// The tick that [`advance`](Deadlines::advance) has come to, and when the next one begins.
+    current: Tick,
+    next: Instant,
     /// The tick up to which deadlines were served.
     served: Tick,
     /// No deadline is before this tick, though one that was may be cancelled; [`NONE`] if there is none at all.
     earliest: Tick,
+    /// When that tick is over.
+    due: Option<Instant>,
     heads: [u32; BUCKETS],
     /// Which buckets have a deadline.
     occupied: [u64; BUCKETS / 64],
@@ -38,7 +43,27 @@ struct Link {
 impl Deadlines {
     pub(crate) fn new(now: Instant) -> Deadlines {
         let (heads, occupied) = ([NONE; BUCKETS], [0; BUCKETS / 64]);
-        Deadlines { epoch: now, served: 0, earliest: NONE, heads, occupied, links: Vec::new() }
+        Deadlines {
+            epoch: now,
+            current: 0,
+            next: now + TICK,
+            served: 0,
+            earliest: NONE,
+            due: None,
+            heads,
+            occupied,
+            links: Vec::new(),
+        }
+    }
+
+    /// The tick that `now` lies in, for whoever asks more often than the time moves on, and never goes back.
+    #[inline]
+    pub(crate) fn advance(&mut self, now: Instant) -> Tick {
+        if now >= self.next {
+            self.current = self.tick(now);
+            self.next = self.epoch + TICK * (self.current + 1);
+        }
+        self.current
     }
 
     /// The tick that `now` lies in.
@@ -68,7 +93,15 @@ impl Deadlines {
             self.links[next as usize].previous = index;
         }
         self.occupied[bucket / 64] |= 1 << (bucket % 64);
-        self.earliest = self.earliest.min(at);
+        if at < self.earliest {
+            self.expect(at);
+        }
+    }
+
+    fn expect(&mut self, earliest: Tick) {
+        self.earliest = earliest;
+        // A deadline is over when its tick is.
+        self.due = (earliest != NONE).then(|| self.epoch + TICK * (earliest + 1));
     }
 
     /// Removes the deadline of `index`, if it has one.
@@ -95,8 +128,7 @@ impl Deadlines {
     /// Until when the thread may sleep; `None` if nothing is scheduled. It may be woken for a deadline that was cancelled,
     /// and for one of a later turn of the wheel, once per turn.
     pub(crate) fn due(&self) -> Option<Instant> {
-        // A deadline is over when its tick is.
-        (self.earliest != NONE).then(|| self.epoch + TICK * (self.earliest + 1))
+        self.due
     }
 
     /// The first tick that may have a deadline.
@@ -116,13 +148,17 @@ impl Deadlines {
     }
 
     /// Takes out every deadline that has passed in the tick `now` and hands its index to `expired`, which collects them.
-    #[inline]
     pub(crate) fn expire(&mut self, now: Tick, expired: &mut Vec<u32>) {
-        let over = now.saturating_sub(1);
-        // A thread that works asks more often than the time moves on.
-        if over > self.served {
-            self.serve(over, expired);
+        if self.may_expire(now) {
+            self.serve(now - 1, expired);
         }
+    }
+
+    /// Whether the time has moved on since [`expire`](Deadlines::expire) was asked last: a thread that works would ask more
+    /// often than it does.
+    #[inline]
+    pub(crate) fn may_expire(&self, now: Tick) -> bool {
+        now > self.served + 1
     }
 
     fn serve(&mut self, now: Tick, expired: &mut Vec<u32>) {
@@ -140,7 +176,7 @@ impl Deadlines {
         }
         self.served = now;
         if self.earliest <= now {
-            self.earliest = self.first_occupied().unwrap_or(NONE);
+            self.expect(self.first_occupied().unwrap_or(NONE));
         }
     }
 }

@@ -40,10 +40,14 @@ impl<D: Delivery> Worker<D> {
     }
 
     /// Writes the answers that wait.
+    #[inline]
     fn write_held(&mut self) {
-        if self.context.held.is_empty() {
-            return;
+        if !self.context.held.is_empty() {
+            self.write_group();
         }
+    }
+
+    fn write_group(&mut self) {
         let mut held = std::mem::take(&mut self.context.held);
         let cork = self.context.output.take_held();
         for (key, range) in held.drain(..) {

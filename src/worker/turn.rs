@@ -87,19 +87,12 @@ impl<D: Delivery> Turn<'_, D> {
     /// One read, and what it brought.
     fn read(&mut self, input: &mut Input) {
         match self.core.endpoint.read(input, &mut self.context.output.pool) {
-            Arrival::Bytes { size, drained, received } => {
+            Arrival::Bytes { size, drained, direct } => {
                 // A socket that was emptied reports again when more comes, except for an end that it has reported.
                 self.core.readable = !drained || self.core.end_reported;
                 self.core.ledger(self.context).counters.bytes_received.add(size as u64);
                 self.core.heard = self.context.tick;
-                let whole = received.map(|received| self.dispatch(received));
-                let done = match whole {
-                    Ok(()) => self.decode(input),
-                    Err(error) => {
-                        self.fail(&error);
-                        true
-                    }
-                };
+                let done = (direct > 0 && !self.advance_message(direct)) || self.decode(input);
                 if std::mem::take(&mut self.core.pinged) {
                     // The next deadline is the next ping's, which is earlier than the end of this one's grace.
                     self.context.touched_deadline = true;
@@ -115,6 +108,19 @@ impl<D: Delivery> Turn<'_, D> {
             Arrival::End => self.end_of_stream(),
             Arrival::Failed(error) => self.lost(&error),
         }
+    }
+
+    /// Goes on with the message under way; `false` if that failed the connection.
+    #[cold]
+    fn advance_message(&mut self, direct: usize) -> bool {
+        match self.core.endpoint.advance(direct) {
+            Ok(received) => self.dispatch(received),
+            Err(error) => {
+                self.fail(&error);
+                return false;
+            }
+        }
+        true
     }
 
     /// Decodes and delivers what `input` holds; `false` if the connection must stop before its end.
@@ -276,7 +282,9 @@ impl<D: Delivery> Turn<'_, D> {
                 Ok(written) => self.core.ledger(self.context).counters.bytes_sent.add(written as u64),
                 Err(error) => self.lost(&error),
             }
-            self.note_backlog();
+            if self.core.stalled || !self.core.endpoint.is_clear() {
+                self.note_backlog();
+            }
         }
         self.finish();
     }
