@@ -71,28 +71,21 @@ impl<S: Read + Write> Endpoint<S> {
 
     /// Reads once: into `input`, and first into the message under way where that lacks much.
     pub(crate) fn read(&mut self, input: &mut Input, pool: &mut BufferPool) -> Arrival {
-        let mut direct = 0;
-        let room = input.spare_mut();
-        let mut offered = room.len();
-        let io = if self.connection.lacks() < MIN_DIRECT_SIZE {
-            attempt(|| self.stream.read(room))
-        } else {
-            self.find_buffer(pool);
-            let spare = self.connection.spare_mut();
-            direct = spare.len();
-            offered += direct;
-            attempt(|| self.stream.read_vectored(&mut [IoSliceMut::new(spare), IoSliceMut::new(room)]))
-        };
-        match io {
-            Io::Done(size) => {
-                let direct = direct.min(size);
-                input.fill(size - direct);
-                Arrival::Bytes { size, drained: size < offered, direct }
-            }
-            Io::NotNow => Arrival::Nothing,
-            Io::End => Arrival::End,
-            Io::Failed(error) => Arrival::Failed(error),
+        if self.connection.lacks() >= MIN_DIRECT_SIZE {
+            return self.read_direct(input, pool);
         }
+        let room = input.spare_mut();
+        let offered = room.len();
+        arrival(attempt(|| self.stream.read(room)), input, 0, offered)
+    }
+
+    #[inline(never)]
+    fn read_direct(&mut self, input: &mut Input, pool: &mut BufferPool) -> Arrival {
+        self.find_buffer(pool);
+        let (spare, room) = (self.connection.spare_mut(), input.spare_mut());
+        let (direct, offered) = (spare.len(), spare.len() + room.len());
+        let io = attempt(|| self.stream.read_vectored(&mut [IoSliceMut::new(spare), IoSliceMut::new(room)]));
+        arrival(io, input, direct, offered)
     }
 
     /// Goes on with the message under way, of which `direct` bytes [arrived](Arrival::Bytes) in its own buffer.
@@ -214,5 +207,20 @@ impl<S: Read + Write> Endpoint<S> {
     pub(crate) fn close(&mut self, output: &mut Output, frame: Option<&CloseFrame>) -> bool {
         let key = output.key(self.connection.role());
         self.connection.close(frame, key, output.cork())
+    }
+}
+
+/// What a read brought that offered so much room, `direct` of it in the message under way and the rest in `input`.
+#[inline(always)]
+fn arrival(io: Io, input: &mut Input, direct: usize, offered: usize) -> Arrival {
+    match io {
+        Io::Done(size) => {
+            let direct = direct.min(size);
+            input.fill(size - direct);
+            Arrival::Bytes { size, drained: size < offered, direct }
+        }
+        Io::NotNow => Arrival::Nothing,
+        Io::End => Arrival::End,
+        Io::Failed(error) => Arrival::Failed(error),
     }
 }

@@ -239,6 +239,7 @@ impl Output {
     }
 
     /// Writes the header that has its place in the input.
+    #[inline(never)]
     fn place_header(&mut self, input: &mut [u8]) {
         if let Some((header, start)) = self.header.take() {
             let end = self.cork.len();
@@ -276,6 +277,11 @@ impl Output {
         if self.segments.is_empty() {
             return outcome(attempt(|| stream.write(&self.cork[self.start..])), 0);
         }
+        self.write_segments(stream, input)
+    }
+
+    #[inline(never)]
+    fn write_segments(&mut self, stream: &mut impl Write, input: &[u8]) -> (usize, io::Result<()>) {
         let mut written = 0;
         self.cork_tail();
         if let [segment] = &self.segments[..] {
@@ -301,6 +307,7 @@ impl Output {
     }
 
     /// Moves everything behind the first `written` bytes to the outbox.
+    #[inline(never)]
     fn keep_rest(&mut self, mut written: usize, outbox: &mut Outbox, input: &[u8]) {
         self.cork_tail();
         for segment in self.segments.drain(..) {
@@ -345,6 +352,7 @@ impl Output {
         (self.input, self.assembled) = (0..0, 0..0);
     }
 
+    #[inline(never)]
     fn clear_segments(&mut self) {
         while let Some(segment) = self.segments.pop() {
             if let Segment::Chunk(chunk) = segment {

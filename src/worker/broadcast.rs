@@ -21,6 +21,7 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
+    #[inline(never)]
     fn send_to_all(&mut self, frames: &[SharedFrame]) {
         let joined = join(frames);
         self.for_each_key(|worker, key| {

@@ -31,10 +31,8 @@ impl<D: Delivery> Worker<D> {
     pub(super) fn cycle(&mut self, limit: Option<Instant>) {
         let timeout = self.timeout(limit);
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        if let Err(error) = self.poll.poll(&mut events, timeout)
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            log::error!("a worker's poll failed: {error}");
+        if let Err(error) = self.poll.poll(&mut events, timeout) {
+            note_failure(&error);
         }
         self.context.inbox.awake();
         let now = Instant::now();
@@ -55,8 +53,15 @@ impl<D: Delivery> Worker<D> {
     /// Gives the guest a turn, if there is anything for it to do. It may have connections for this worker, which are taken
     /// over next.
     fn turn_to_guest(&mut self) {
-        let Some(guest) = &mut self.guest else { return };
+        let Some(guest) = &self.guest else { return };
         if self.guest_due.is_some_and(|due| due <= self.now) || guest.has_asks() {
+            self.serve_guest();
+        }
+    }
+
+    #[inline(never)]
+    fn serve_guest(&mut self) {
+        if let Some(guest) = &mut self.guest {
             guest.turn(self.now, &mut self.slots.names);
             self.guest_due = guest.due(self.now);
         }
@@ -64,9 +69,13 @@ impl<D: Delivery> Worker<D> {
 
     /// Gives those a turn whose deadline has come.
     fn expire(&mut self) {
-        if !self.deadlines.may_expire(self.context.tick) {
-            return;
+        if self.deadlines.may_expire(self.context.tick) {
+            self.serve_expired();
         }
+    }
+
+    #[inline(never)]
+    fn serve_expired(&mut self) {
         let mut expired = std::mem::take(&mut self.expired);
         self.deadlines.expire(self.context.tick, &mut expired);
         for index in expired.drain(..) {
@@ -162,12 +171,24 @@ impl<D: Delivery> Worker<D> {
 
     fn trim(&mut self) {
         if self.context.tick >= self.trim_at {
-            self.trim_at = self.context.tick + Deadlines::ticks(TRIM_INTERVAL);
-            self.context.output.pool.trim();
-            self.context.codec.trim();
-            let slots = &mut self.slots;
-            self.trimmable.retain(|key| slots.get_mut(*key).is_some_and(|conn| conn.core.endpoint.connection.trim()));
+            self.trim_now();
         }
+    }
+
+    #[inline(never)]
+    fn trim_now(&mut self) {
+        self.trim_at = self.context.tick + Deadlines::ticks(TRIM_INTERVAL);
+        self.context.output.pool.trim();
+        self.context.codec.trim();
+        let slots = &mut self.slots;
+        self.trimmable.retain(|key| slots.get_mut(*key).is_some_and(|conn| conn.core.endpoint.connection.trim()));
+    }
+}
+
+#[cold]
+fn note_failure(error: &io::Error) {
+    if error.kind() != io::ErrorKind::Interrupted {
+        log::error!("a worker's poll failed: {error}");
     }
 }
 

@@ -60,10 +60,15 @@ impl Deadlines {
     #[inline]
     pub(crate) fn advance(&mut self, now: Instant) -> Tick {
         if now >= self.next {
-            self.current = self.tick(now);
-            self.next = self.epoch + TICK * (self.current + 1);
+            self.enter_tick(now);
         }
         self.current
+    }
+
+    #[inline(never)]
+    fn enter_tick(&mut self, now: Instant) {
+        self.current = self.tick(now);
+        self.next = self.epoch + TICK * (self.current + 1);
     }
 
     /// The tick that `now` lies in.
@@ -79,6 +84,7 @@ impl Deadlines {
     }
 
     /// Sets the one deadline of `index`.
+    #[inline(never)]
     pub(crate) fn schedule(&mut self, index: u32, at: Tick) {
         self.cancel(index);
         if self.links.len() <= index as usize {
@@ -105,6 +111,7 @@ impl Deadlines {
     }
 
     /// Removes the deadline of `index`, if it has one.
+    #[inline(never)]
     pub(crate) fn cancel(&mut self, index: u32) {
         let Some(link) = self.links.get_mut(index as usize) else { return };
         let Link { next, previous, at } = std::mem::replace(link, Link { next: NONE, previous: NONE, at: NONE });

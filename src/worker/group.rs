@@ -47,6 +47,7 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
+    #[inline(never)]
     fn write_group(&mut self) {
         let mut held = std::mem::take(&mut self.context.held);
         let cork = self.context.output.take_held();

@@ -48,10 +48,15 @@ impl Mail {
 
 impl<D: Delivery> Worker<D> {
     /// Takes over new connections, takes the inbox and carries out what is in it.
+    #[inline]
     pub(super) fn read_mail(&mut self) {
-        if !self.context.inbox.has_mail() {
-            return;
+        if self.context.inbox.has_mail() {
+            self.empty_inbox();
         }
+    }
+
+    #[inline(never)]
+    fn empty_inbox(&mut self) {
         let mut queue = std::mem::take(&mut self.queue);
         self.context.inbox.take(&mut queue);
         self.adopt();

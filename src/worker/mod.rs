@@ -221,17 +221,7 @@ impl<D: Delivery> Worker<D> {
     }
 
     fn ready_event(&mut self, event: &Event, now: Instant) {
-        let Some(key) = self.slots.key_of(event.token()) else {
-            return match (event.token(), &mut self.guest) {
-                (WAKE, _) => {}
-                (ALARM, _) => self.alarm.rang(),
-                (_, Some(guest)) => {
-                    guest.ready(event, now, &mut self.slots.names);
-                    self.guest_due = Some(now);
-                }
-                (_, None) => {}
-            };
-        };
+        let Some(key) = self.slots.key_of(event.token()) else { return self.ready_other(event, now) };
         let readable = event.is_readable() || event.is_read_closed() || event.is_error();
         let (writable, read_closed) = (event.is_writable(), event.is_read_closed() || event.is_error());
         self.turn(key, |turn, input| {
@@ -244,12 +234,30 @@ impl<D: Delivery> Worker<D> {
         });
     }
 
+    /// An event of what is no connection, or is none any more.
+    #[inline(never)]
+    fn ready_other(&mut self, event: &Event, now: Instant) {
+        match (event.token(), &mut self.guest) {
+            (WAKE, _) => {}
+            (ALARM, _) => self.alarm.rang(),
+            (_, Some(guest)) => {
+                guest.ready(event, now, &mut self.slots.names);
+                self.guest_due = Some(now);
+            }
+            (_, None) => {}
+        }
+    }
+
     /// Gives the connections that have more to do another turn.
     fn go_on(&mut self) {
         self.delivery.resume(&mut self.ready);
-        if self.ready.is_empty() {
-            return;
+        if !self.ready.is_empty() {
+            self.serve_listed();
         }
+    }
+
+    #[inline(never)]
+    fn serve_listed(&mut self) {
         for key in std::mem::take(&mut self.ready) {
             if let Some(conn) = self.slots.get_mut(key) {
                 conn.core.listed = false;
@@ -268,13 +276,7 @@ impl<D: Delivery> Worker<D> {
         let mut turn = Turn { core, app, delivery, context, registry, posted: 0, again: false };
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut turn, &mut self.input)));
         if let Err(panic) = acted {
-            log::error!("{}: a callback panicked: {}", turn.core.ledger(turn.context).addr(), panic_text(&*panic));
-            let app = turn.app.take();
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(app)));
-            if let Err(panic) = dropped.and_then(|()| catch_unwind(AssertUnwindSafe(|| turn.panicked()))) {
-                log::error!("{}: and again: {}", turn.core.ledger(turn.context).addr(), panic_text(&*panic));
-                turn.panicked();
-            }
+            contain(&mut turn, &*panic);
         }
         turn.core.settle(turn.context, turn.posted);
         // A connection that closes reads on, whoever is behind: the peer's close frame is to be found.
@@ -302,6 +304,7 @@ impl<D: Delivery> Worker<D> {
     }
 
     /// Frees what a connection held; dropping its socket closes it.
+    #[inline(never)]
     fn remove(&mut self, key: Key) {
         self.context.touched_deadline = false;
         self.deadlines.cancel(key.index);
@@ -342,6 +345,18 @@ impl<D: Delivery> Worker<D> {
                 }
             }
         }
+    }
+}
+
+/// Ends a connection whose application panicked.
+#[cold]
+fn contain<D: Delivery>(turn: &mut Turn<'_, D>, panic: &(dyn Any + Send)) {
+    log::error!("{}: a callback panicked: {}", turn.core.ledger(turn.context).addr(), panic_text(panic));
+    let app = turn.app.take();
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(app)));
+    if let Err(panic) = dropped.and_then(|()| catch_unwind(AssertUnwindSafe(|| turn.panicked()))) {
+        log::error!("{}: and again: {}", turn.core.ledger(turn.context).addr(), panic_text(&*panic));
+        turn.panicked();
     }
 }
 
