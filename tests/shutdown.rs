@@ -29,6 +29,11 @@ fn server_threads() -> usize {
     names.filter(|name| name.starts_with("ws-")).count()
 }
 
+/// A thread that was joined is listed until the kernel has put it away.
+fn wait_for_end_of_threads() {
+    eventually("the end of its threads", || server_threads() == 0);
+}
+
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
@@ -224,7 +229,7 @@ fn r_06_the_server_is_dropped_in_each_state() {
         drop(server);
         goodbyes.join().expect("the clients");
         assert_eq!(status_of_another(addr), 0, "nobody listens");
-        assert_eq!(server_threads(), 0);
+        wait_for_end_of_threads();
     }
 }
 
@@ -308,7 +313,7 @@ fn r_11_a_shutdown_under_load() {
     let _alone = alone();
     for way in BOTH_WAYS {
         let descriptors_before = descriptors();
-        assert_eq!(server_threads(), 0);
+        wait_for_end_of_threads();
         let app = App::start(way, Server::builder().workers(2), echo);
         let running = Arc::new(AtomicUsize::new(0));
         let mut peers = Vec::new();
@@ -346,7 +351,7 @@ fn r_11_a_shutdown_under_load() {
         assert_eq!(app.handle().shutdown(TIMEOUT), report, "the same end");
         app.finish();
         drop(peers);
-        assert_eq!(server_threads(), 0);
+        wait_for_end_of_threads();
         eventually("all descriptors closed", || descriptors() == descriptors_before);
     }
 }
@@ -527,7 +532,7 @@ fn r_12_shutdowns_that_race() {
             }
         }
         assert!(start.elapsed() < DEADLINE, "{:?}", start.elapsed());
-        eventually("the end of its threads", || server_threads() == 0);
+        wait_for_end_of_threads();
         stop.store(true, Ordering::SeqCst);
         connecting.join().expect("the connecting thread");
         client.wait_for_end();
@@ -585,7 +590,7 @@ fn r_12_a_shutdown_from_each_callback() {
         client.wait_for_end();
         drop(client);
         server.join();
-        assert_eq!(server_threads(), 0, "{place}");
+        wait_for_end_of_threads();
         slot.lock().expect("no panic").take();
     }
 }
