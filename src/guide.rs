@@ -208,6 +208,12 @@
 //! * Bytes that senders post to a connection are counted apart from those that its worker has settled, under the lock of the
 //!   worker's inbox, which they hold anyway: one locked instruction less for each message. What
 //!   [`queued_bytes`](crate::Peer::queued_bytes) shows is the sum, which may be too high for the moment of a post.
+//! * A whole, masked data frame with nothing before it goes straight from its header to the handler, and everything else
+//!   through the general decoder: a seventh of the instructions of a short message. Masking what the vectors leave takes ever
+//!   smaller steps rather than loops, which the compiler unrolls further than they go.
+//! * What a worker does seldom is kept out of the code that it runs at each turn (`#[inline(never)]`), so that this lies
+//!   close together, in 113 cache lines in place of 136: where 10,000 connections' memory has gone through the caches in
+//!   between, the code comes from as far away as they do.
 //! * Text of up to 511 bytes is first looked at as ASCII, which most of it is, unless so many bytes would be left behind
 //!   the last whole block of 64 that the check for all of UTF-8 is faster; long payloads are unmasked with the widest
 //!   vectors that the processor has, through a crate that makes that safe.

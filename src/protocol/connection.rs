@@ -228,7 +228,7 @@ impl Connection {
         self.assembly.is_some() | self.close_received | self.failed
     }
 
-    /// Any case.
+    /// As [`receive_with`](Self::receive_with), whatever is in front.
     #[inline(never)]
     pub(crate) fn receive_any<'a>(
         &mut self,
