@@ -220,6 +220,16 @@ mod tests {
     }
 
     #[test]
+    fn the_tick_that_was_come_to_is_the_one_that_the_time_lies_in() {
+        let start = Instant::now();
+        let mut wheel = Deadlines::new(start);
+        for micros in (0..TICK_MILLIS * 5_000).step_by(500).chain([3_600_000_000, 90_000_000_000]) {
+            let now = start + Duration::from_micros(micros);
+            assert_eq!(wheel.advance(now), wheel.tick(now), "after {micros} us");
+        }
+    }
+
+    #[test]
     fn a_deadline_passes_once_and_not_before_its_time() {
         let start = Instant::now();
         let mut wheel = Deadlines::new(start);

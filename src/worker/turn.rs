@@ -92,7 +92,8 @@ impl<D: Delivery> Turn<'_, D> {
                 self.core.readable = !drained || self.core.end_reported;
                 self.core.ledger(self.context).counters.bytes_received.add(size as u64);
                 self.core.heard = self.context.tick;
-                let done = (direct > 0 && !self.advance_message(direct)) || self.decode(input);
+                let failed = direct > 0 && !self.advance_message(direct);
+                let done = failed || self.decode(input);
                 if std::mem::take(&mut self.core.pinged) {
                     // The next deadline is the next ping's, which is earlier than the end of this one's grace.
                     self.context.touched_deadline = true;
@@ -111,7 +112,7 @@ impl<D: Delivery> Turn<'_, D> {
     }
 
     /// Goes on with the message under way; `false` if that failed the connection.
-    #[cold]
+    #[inline(never)]
     fn advance_message(&mut self, direct: usize) -> bool {
         match self.core.endpoint.advance(direct) {
             Ok(received) => self.dispatch(received),
