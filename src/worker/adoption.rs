@@ -13,6 +13,7 @@ use crate::transport::stream::Stream;
 use crate::worker::core::{Core, Phase};
 use crate::worker::delivery::Delivery;
 use crate::worker::ledger::Ledger;
+use crate::worker::marks::{Mark, Marks};
 use crate::worker::peer::Peer;
 use crate::worker::shared::Shared;
 use crate::worker::slots::Key;
@@ -62,20 +63,16 @@ impl<D: Delivery> Worker<D> {
                 context.keep_record(key.index, ledger, subprotocol);
                 None
             };
+            let mut marks = Marks::default();
+            marks.set(Mark::RoomReported, interests.is_writable());
+            marks.set(Mark::EndReported, end_reported);
             let core = Core {
                 endpoint: Endpoint::new(stream, connection, leftover),
                 phase: Phase::Open,
                 // What arrives is reported, at once what is there as the poll is told; but not twice.
                 readable,
-                room_reported: interests.is_writable(),
-                read_closed: false,
-                end_reported,
-                pinged: false,
-                stalled: false,
                 waiting: false,
-                clean: false,
-                trailing: false,
-                listed: false,
+                marks,
                 peer,
                 opened: tick,
                 heard: tick,

@@ -7,6 +7,7 @@ use crate::protocol::{ProtocolError, Role};
 use crate::worker::core::{ANSWER_TIMEOUT, Phase};
 use crate::worker::deadlines::Deadlines;
 use crate::worker::delivery::{Delivery, Farewell};
+use crate::worker::marks::Mark;
 use crate::worker::turn::Turn;
 
 impl<D: Delivery> Turn<'_, D> {
@@ -38,7 +39,7 @@ impl<D: Delivery> Turn<'_, D> {
         }
         let clean = reason.is_clean();
         let farewell = self.tell(reason);
-        self.core.clean = clean;
+        self.core.marks.set(Mark::Clean, clean);
         if farewell == Farewell::WhenAnswered && self.core.endpoint.connection.can_send() {
             self.context.farewells.insert(self.context.key, answer);
             self.core.enter(Phase::Answering, self.context);
@@ -75,7 +76,7 @@ impl<D: Delivery> Turn<'_, D> {
     /// The peer sends no more.
     pub(super) fn end_of_stream(&mut self) {
         self.core.readable = false;
-        self.core.read_closed = true;
+        self.core.marks.insert(Mark::ReadClosed);
         match self.core.phase {
             Phase::Open | Phase::Closing => self.lose("the peer closed TCP without a close frame", CloseCause::Lost),
             Phase::Lingering => self.core.enter(Phase::Gone, self.context),
@@ -108,10 +109,14 @@ impl<D: Delivery> Turn<'_, D> {
             return;
         }
         // RFC 6455 7.1.1: after a clean closing handshake the server closes TCP first, and the client waits for that.
-        let client_waits = self.core.clean && self.core.endpoint.connection.role() == Role::Client;
+        let client_waits =
+            self.core.marks.contains(Mark::Clean) && self.core.endpoint.connection.role() == Role::Client;
         // Then nothing is in flight to the server, so that closing the socket sends FIN and no RST.
-        let nothing_in_flight = self.core.clean && !self.core.readable && !self.core.trailing && !client_waits;
-        let done = self.core.read_closed || nothing_in_flight;
+        let nothing_in_flight = self.core.marks.contains(Mark::Clean)
+            && !self.core.readable
+            && !self.core.marks.contains(Mark::Trailing)
+            && !client_waits;
+        let done = self.core.marks.contains(Mark::ReadClosed) || nothing_in_flight;
         if done || (!client_waits && self.core.endpoint.stream.shutdown_write().is_err()) {
             self.core.enter(Phase::Gone, self.context);
         } else {
@@ -134,24 +139,24 @@ impl<D: Delivery> Turn<'_, D> {
                 if config.max_lifetime.is_some_and(|lifetime| passed(self.core.opened, lifetime)) {
                     let frame = CloseFrame { code: CloseCode::GOING_AWAY, reason: "lifetime is over".into() };
                     self.core.start_close(self.context, Some(&frame));
-                } else if self.core.stalled && passed(self.core.since, config.write_timeout) {
+                } else if self.core.marks.contains(Mark::Stalled) && passed(self.core.since, config.write_timeout) {
                     // The system reports room only when there is much of it; a slow reader may have made some.
                     self.drain();
                     // What waited for the output goes on, as after an event.
                     self.again = true;
-                    if self.core.stalled && passed(self.core.since, config.write_timeout) {
+                    if self.core.marks.contains(Mark::Stalled) && passed(self.core.since, config.write_timeout) {
                         self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
                     }
                 } else if self.core.waiting {
                     // Nothing is read, so nothing can be heard: the silence is ours.
                     self.core.heard = now;
-                    self.core.pinged = false;
+                    self.core.marks.remove(Mark::Pinged);
                 } else if let Some(interval) = config.ping_interval {
                     let grace = interval.saturating_add(config.pong_timeout);
-                    if self.core.pinged && passed(self.core.heard, grace) {
+                    if self.core.marks.contains(Mark::Pinged) && passed(self.core.heard, grace) {
                         self.core.endpoint.stream.reset_on_drop();
                         self.lose("no answer to a ping", CloseCause::TimedOut);
-                    } else if !self.core.pinged && passed(self.core.heard, interval) {
+                    } else if !self.core.marks.contains(Mark::Pinged) && passed(self.core.heard, interval) {
                         self.core.probe(self.context);
                     }
                 }

@@ -13,6 +13,7 @@ use crate::transport::stream::Stream;
 use crate::worker::context::{Context, Tally};
 use crate::worker::deadlines::{Deadlines, Tick};
 use crate::worker::ledger::Ledger;
+use crate::worker::marks::{Mark, Marks};
 use crate::worker::peer::Peer;
 use crate::worker::shared::Shared;
 use crate::worker::stats::Stats;
@@ -41,24 +42,9 @@ pub(crate) struct Core {
     pub(crate) phase: Phase,
     /// The socket may have more to read than was read.
     pub(crate) readable: bool,
-    /// The poll reports when the socket has room, which is no news before an output was stuck.
-    pub(crate) room_reported: bool,
-    /// The socket reported its end, so that it must be read until that comes.
-    pub(crate) end_reported: bool,
-    /// The end was read: the peer sends no more.
-    pub(crate) read_closed: bool,
-    /// A ping of ours is out and nothing was heard since.
-    pub(crate) pinged: bool,
-    /// The output stands above its mark; it last moved at `since`.
-    pub(crate) stalled: bool,
     /// Reading waits for the output to drain or the application to catch up.
     pub(crate) waiting: bool,
-    /// The closing handshake is complete, or will be with our answer.
-    pub(crate) clean: bool,
-    /// The peer sent more behind its close frame.
-    pub(crate) trailing: bool,
-    /// It waits in the worker's list of connections that go on without an event.
-    pub(crate) listed: bool,
+    pub(crate) marks: Marks,
     /// The handle, once there is one; it has the ledger then.
     pub(crate) peer: Option<Peer>,
     pub(crate) opened: Tick,
@@ -193,14 +179,14 @@ impl Core {
     pub(crate) fn probe(&mut self, context: &mut Context) {
         let sent = context.micros().to_be_bytes();
         context.output.push_frame(self.endpoint.connection.role(), Opcode::Ping, &sent);
-        self.pinged = true;
+        self.marks.insert(Mark::Pinged);
     }
 
     /// Takes the time out of a pong that answers [`probe`](Core::probe).
     pub(crate) fn note_pong(&mut self, context: &Context, payload: &[u8]) {
         if let Ok(sent) = <[u8; 8]>::try_from(payload)
             && let Some(round_trip) = context.micros().checked_sub(u64::from_be_bytes(sent))
-            && self.pinged
+            && self.marks.contains(Mark::Pinged)
         {
             self.ledger(context).counters.set_round_trip(round_trip);
         }
@@ -246,13 +232,13 @@ impl Core {
         match self.phase {
             Phase::Open => {
                 if let Some(interval) = config.ping_interval {
-                    let grace = if self.pinged { config.pong_timeout } else { Duration::ZERO };
+                    let grace = if self.marks.contains(Mark::Pinged) { config.pong_timeout } else { Duration::ZERO };
                     at(after(self.heard, interval.saturating_add(grace)));
                 }
                 if let Some(lifetime) = config.max_lifetime {
                     at(after(self.opened, lifetime));
                 }
-                if self.stalled {
+                if self.marks.contains(Mark::Stalled) {
                     at(after(self.since, config.write_timeout));
                 }
             }

@@ -9,6 +9,7 @@ use mio::Events;
 use crate::protocol::close::CloseCause;
 use crate::worker::deadlines::Deadlines;
 use crate::worker::delivery::Delivery;
+use crate::worker::marks::Mark;
 use crate::worker::peer::ON_WORKER;
 use crate::worker::{Ended, TRIM_INTERVAL, Worker, going_away, panic_text};
 
@@ -164,7 +165,7 @@ impl<D: Delivery> Worker<D> {
     fn force(&mut self) {
         self.for_each(|turn| {
             turn.core.endpoint.stream.reset_on_drop();
-            turn.core.clean = false;
+            turn.core.marks.remove(Mark::Clean);
             turn.lose("the server shut down", CloseCause::TimedOut);
         });
     }

@@ -24,6 +24,7 @@ pub mod internals;
 mod ledger;
 mod level;
 mod mailroom;
+mod marks;
 mod parked;
 pub(crate) mod peer;
 pub(crate) mod prepared;
@@ -62,6 +63,7 @@ use crate::worker::guest::Guest;
 use crate::worker::home::Home;
 use crate::worker::inbox::{Inbox, Queue};
 use crate::worker::ledger::Ledger;
+use crate::worker::marks::Mark;
 use crate::worker::slots::{Key, NameMap, Slots};
 use crate::worker::turn::{Conn, Turn};
 
@@ -226,7 +228,9 @@ impl<D: Delivery> Worker<D> {
         let (writable, read_closed) = (event.is_writable(), event.is_read_closed() || event.is_error());
         self.turn(key, |turn, input| {
             turn.core.readable |= readable;
-            turn.core.end_reported |= read_closed;
+            if read_closed {
+                turn.core.marks.insert(Mark::EndReported);
+            }
             if writable {
                 turn.drain();
             }
@@ -260,7 +264,7 @@ impl<D: Delivery> Worker<D> {
     fn serve_listed(&mut self) {
         for key in std::mem::take(&mut self.ready) {
             if let Some(conn) = self.slots.get_mut(key) {
-                conn.core.listed = false;
+                conn.core.marks.remove(Mark::Listed);
                 self.turn(key, |turn, input| turn.advance(input));
             }
         }
@@ -288,8 +292,7 @@ impl<D: Delivery> Worker<D> {
         if core.phase == Phase::Gone {
             return self.remove(key);
         }
-        if again && !core.listed {
-            core.listed = true;
+        if again && core.marks.insert(Mark::Listed) {
             self.ready.push(key);
         }
         if core.endpoint.connection.begins_to_keep() {
@@ -322,7 +325,7 @@ impl<D: Delivery> Worker<D> {
         self.admission.release(addr.ip());
         self.context.inbox.load.fetch_sub(1, Ordering::Relaxed);
         if self.shutdown.is_some() {
-            if core.clean {
+            if core.marks.contains(Mark::Clean) {
                 self.ended.clean += 1;
             } else {
                 self.ended.forced += 1;

@@ -157,12 +157,12 @@ mod tests {
     fn an_idle_connection_is_small() {
         let with_handler = size_of::<Option<Conn<()>>>();
         let with_events = size_of::<Option<Conn<Channelled>>>();
-        assert!(with_handler <= 80 + DEFLATE + NOTE, "{with_handler}");
-        assert!(with_events <= 88 + DEFLATE + NOTE, "{with_events}");
+        assert!(with_handler <= 72 + DEFLATE + NOTE, "{with_handler}");
+        assert!(with_events <= 80 + DEFLATE + NOTE, "{with_events}");
         assert!(size_of::<Ledger>() <= 56, "{}", size_of::<Ledger>());
         assert!(size_of::<Shared>() <= 104, "{}", size_of::<Shared>());
         let (handler, events) = (with_handler + size_of::<Ledger>(), with_events + size_of::<Shared>() + ARC);
-        assert!(handler + PLACE <= 152 + DEFLATE + NOTE, "{handler}");
-        assert!(events + PLACE <= 232 + DEFLATE + NOTE, "{events}");
+        assert!(handler + PLACE <= 144 + DEFLATE + NOTE, "{handler}");
+        assert!(events + PLACE <= 224 + DEFLATE + NOTE, "{events}");
     }
 }

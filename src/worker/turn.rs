@@ -12,6 +12,7 @@ use crate::transport::endpoint::Arrival;
 use crate::worker::context::Context;
 use crate::worker::core::{Core, Phase};
 use crate::worker::delivery::{Delivery, Incoming, Socket};
+use crate::worker::marks::Mark;
 
 /// The most that a connection reads in one turn, in fillings of the worker's buffer; then the others have theirs.
 const MAX_READS: usize = 2;
@@ -89,12 +90,12 @@ impl<D: Delivery> Turn<'_, D> {
         match self.core.endpoint.read(input, &mut self.context.output.pool) {
             Arrival::Bytes { size, drained, direct } => {
                 // A socket that was emptied reports again when more comes, except for an end that it has reported.
-                self.core.readable = !drained || self.core.end_reported;
+                self.core.readable = !drained || self.core.marks.contains(Mark::EndReported);
                 self.core.ledger(self.context).counters.bytes_received.add(size as u64);
                 self.core.heard = self.context.tick;
                 let failed = direct > 0 && !self.advance_message(direct);
                 let done = failed || self.decode(input);
-                if std::mem::take(&mut self.core.pinged) {
+                if self.core.marks.remove(Mark::Pinged) {
                     // The next deadline is the next ping's, which is earlier than the end of this one's grace.
                     self.context.touched_deadline = true;
                 }
@@ -199,7 +200,9 @@ impl<D: Delivery> Turn<'_, D> {
     /// What follows the peer's close frame is thrown away, but must be read, lest it be answered with RST.
     #[cold]
     fn note_trailing(&mut self) {
-        self.core.trailing |= self.core.endpoint.connection.close_received();
+        if self.core.endpoint.connection.close_received() {
+            self.core.marks.insert(Mark::Trailing);
+        }
     }
 
     /// Whether nothing may be read for now: the output stands above its mark and would grow by answers, or the
@@ -283,7 +286,7 @@ impl<D: Delivery> Turn<'_, D> {
                 Ok(written) => self.core.ledger(self.context).counters.bytes_sent.add(written as u64),
                 Err(error) => self.lost(&error),
             }
-            if self.core.stalled || !self.core.endpoint.is_clear() {
+            if self.core.marks.contains(Mark::Stalled) || !self.core.endpoint.is_clear() {
                 self.note_backlog();
             }
         }
@@ -332,12 +335,12 @@ impl<D: Delivery> Turn<'_, D> {
     /// Has the poll report room for what is queued, and keeps the time since which the output stands above its mark.
     fn note_backlog(&mut self) {
         let backlog = self.core.endpoint.backlog();
-        if backlog > 0 && !self.core.room_reported {
+        if backlog > 0 && !self.core.marks.contains(Mark::RoomReported) {
             self.await_room();
         }
         let above = backlog >= self.context.config.max_write_buffer_size;
-        if above != self.core.stalled && self.core.phase == Phase::Open {
-            self.core.stalled = above;
+        if above != self.core.marks.contains(Mark::Stalled) && self.core.phase == Phase::Open {
+            self.core.marks.set(Mark::Stalled, above);
             self.core.since = self.context.tick;
             self.context.touched_deadline = true;
         }
@@ -345,7 +348,7 @@ impl<D: Delivery> Turn<'_, D> {
 
     #[cold]
     fn await_room(&mut self) {
-        self.core.room_reported = true;
+        self.core.marks.insert(Mark::RoomReported);
         let (token, interests) = (self.context.key.token(), Interest::READABLE | Interest::WRITABLE);
         // Room that came in between is reported as well.
         if let Err(error) = self.registry.reregister(&mut self.core.endpoint.stream, token, interests) {
