@@ -126,7 +126,7 @@
 //! freed when it is complete; a large message is received straight into its own buffer, which grows with what has
 //! arrived, never with what was announced, and is kept half a second to a second for the next. A
 //! [`Peer`](crate::Peer) of a connection is allocated when it is first asked for; with events that is at once. So an idle
-//! connection takes some 175 bytes with a handler and 250 with events, once it was used (`tests/interop/idle_memory.py`).
+//! connection takes some 165 bytes with a handler and 250 with events, once it was used (`tests/interop/idle_memory.py`).
 //!
 //! # Compression
 //!
