@@ -30,8 +30,8 @@ fn server_threads() -> usize {
 }
 
 /// A thread that was joined is listed until the kernel has put it away.
-fn wait_for_end_of_threads() {
-    eventually("the end of its threads", || server_threads() == 0);
+fn wait_for_end_of_threads(of: &str) {
+    eventually(&format!("the end of the threads of {of}"), || server_threads() == 0);
 }
 
 fn descriptors() -> usize {
@@ -229,7 +229,7 @@ fn r_06_the_server_is_dropped_in_each_state() {
         drop(server);
         goodbyes.join().expect("the clients");
         assert_eq!(status_of_another(addr), 0, "nobody listens");
-        wait_for_end_of_threads();
+        wait_for_end_of_threads("a server");
     }
 }
 
@@ -313,7 +313,7 @@ fn r_11_a_shutdown_under_load() {
     let _alone = alone();
     for way in BOTH_WAYS {
         let descriptors_before = descriptors();
-        wait_for_end_of_threads();
+        wait_for_end_of_threads("a server");
         let app = App::start(way, Server::builder().workers(2), echo);
         let running = Arc::new(AtomicUsize::new(0));
         let mut peers = Vec::new();
@@ -351,7 +351,7 @@ fn r_11_a_shutdown_under_load() {
         assert_eq!(app.handle().shutdown(TIMEOUT), report, "the same end");
         app.finish();
         drop(peers);
-        wait_for_end_of_threads();
+        wait_for_end_of_threads("a server");
         eventually("all descriptors closed", || descriptors() == descriptors_before);
     }
 }
@@ -532,7 +532,7 @@ fn r_12_shutdowns_that_race() {
             }
         }
         assert!(start.elapsed() < DEADLINE, "{:?}", start.elapsed());
-        wait_for_end_of_threads();
+        wait_for_end_of_threads("a server");
         stop.store(true, Ordering::SeqCst);
         connecting.join().expect("the connecting thread");
         client.wait_for_end();
@@ -590,7 +590,7 @@ fn r_12_a_shutdown_from_each_callback() {
         client.wait_for_end();
         drop(client);
         server.join();
-        wait_for_end_of_threads();
+        wait_for_end_of_threads(&format!("a server that its callback '{place}' ended"));
         slot.lock().expect("no panic").take();
     }
 }

@@ -251,7 +251,10 @@ impl<S: Read + Write> WebSocket<S> {
         match self.endpoint.read(&mut self.input, &mut self.output.pool) {
             Arrival::Bytes { size, direct, .. } => {
                 self.stats.bytes_received += size as u64;
-                self.endpoint.advance(direct).map(Step::from).map_err(|error| self.fail(error))
+                if direct == 0 {
+                    return Ok(Step::Nothing);
+                }
+                self.endpoint.connection.advance(direct).map(Step::from).map_err(|error| self.fail(error))
             }
             Arrival::Nothing => Err(SocketError::Timeout),
             Arrival::End => {

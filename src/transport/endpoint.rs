@@ -3,10 +3,10 @@
 
 use std::io::{self, IoSliceMut, Read, Write};
 
+use crate::protocol::Connection;
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::{Codec, Compression};
 use crate::protocol::frame::Opcode;
-use crate::protocol::{Connection, ProtocolError, Received};
 use crate::transport::buffer::{BufferPool, Input};
 use crate::transport::outbox::Outbox;
 use crate::transport::output::{Output, outcome};
@@ -32,7 +32,7 @@ pub(crate) enum Arrival {
         size: usize,
         /// The read did not fill its buffers, so the socket is empty until it reports again.
         drained: bool,
-        /// So many of them went into the message under way: [`Endpoint::advance`] is to be told.
+        /// So many of them went into the message under way: if any did, [`Connection::advance`] is to be told.
         direct: usize,
     },
     /// Nothing now.
@@ -86,12 +86,6 @@ impl<S: Read + Write> Endpoint<S> {
         let (direct, offered) = (spare.len(), spare.len() + room.len());
         let io = attempt(|| self.stream.read_vectored(&mut [IoSliceMut::new(spare), IoSliceMut::new(room)]));
         arrival(io, input, direct, offered)
-    }
-
-    /// Goes on with the message under way, of which `direct` bytes [arrived](Arrival::Bytes) in its own buffer.
-    #[inline]
-    pub(crate) fn advance(&mut self, direct: usize) -> Result<Received<'static>, ProtocolError> {
-        if direct > 0 { self.connection.advance(direct) } else { Ok(Received::Nothing) }
     }
 
     /// A large message moves to a buffer that has served before rather than grow step by step.

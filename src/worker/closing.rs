@@ -109,13 +109,10 @@ impl<D: Delivery> Turn<'_, D> {
             return;
         }
         // RFC 6455 7.1.1: after a clean closing handshake the server closes TCP first, and the client waits for that.
-        let client_waits =
-            self.core.marks.contains(Mark::Clean) && self.core.endpoint.connection.role() == Role::Client;
+        let (clean, trailing) = (self.core.marks.contains(Mark::Clean), self.core.marks.contains(Mark::Trailing));
+        let client_waits = clean && self.core.endpoint.connection.role() == Role::Client;
         // Then nothing is in flight to the server, so that closing the socket sends FIN and no RST.
-        let nothing_in_flight = self.core.marks.contains(Mark::Clean)
-            && !self.core.readable
-            && !self.core.marks.contains(Mark::Trailing)
-            && !client_waits;
+        let nothing_in_flight = clean && !self.core.readable && !trailing && !client_waits;
         let done = self.core.marks.contains(Mark::ReadClosed) || nothing_in_flight;
         if done || (!client_waits && self.core.endpoint.stream.shutdown_write().is_err()) {
             self.core.enter(Phase::Gone, self.context);
@@ -153,10 +150,11 @@ impl<D: Delivery> Turn<'_, D> {
                     self.core.marks.remove(Mark::Pinged);
                 } else if let Some(interval) = config.ping_interval {
                     let grace = interval.saturating_add(config.pong_timeout);
-                    if self.core.marks.contains(Mark::Pinged) && passed(self.core.heard, grace) {
+                    let pinged = self.core.marks.contains(Mark::Pinged);
+                    if pinged && passed(self.core.heard, grace) {
                         self.core.endpoint.stream.reset_on_drop();
                         self.lose("no answer to a ping", CloseCause::TimedOut);
-                    } else if !self.core.marks.contains(Mark::Pinged) && passed(self.core.heard, interval) {
+                    } else if !pinged && passed(self.core.heard, interval) {
                         self.core.probe(self.context);
                     }
                 }

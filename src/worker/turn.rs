@@ -115,7 +115,7 @@ impl<D: Delivery> Turn<'_, D> {
     /// Goes on with the message under way; `false` if that failed the connection.
     #[inline(never)]
     fn advance_message(&mut self, direct: usize) -> bool {
-        match self.core.endpoint.advance(direct) {
+        match self.core.endpoint.connection.advance(direct) {
             Ok(received) => self.dispatch(received),
             Err(error) => {
                 self.fail(&error);
