@@ -1,7 +1,8 @@
 //! The load generator against the floor: every kind of scenario, small, and an answer that is wrong.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use peers::report::{Outcome, Report};
@@ -31,12 +32,18 @@ impl Floor {
     }
 
     fn load(&self, scenario: &str, more: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_loadgen"))
-            .args([&self.addr.to_string(), "--pid", &self.child.id().to_string(), "--scenario", scenario])
-            .args(["--seconds", "0.05", "--warm-up", "0.01"])
-            .args(more)
-            .output()
-            .expect("the load generator starts")
+        self.generator(scenario).args(more).output().expect("the load generator starts")
+    }
+
+    fn generator(&self, scenario: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        command.args([&self.addr.to_string(), "--pid", &self.child.id().to_string(), "--scenario", scenario]).args([
+            "--seconds",
+            "0.05",
+            "--warm-up",
+            "0.01",
+        ]);
+        command
     }
 }
 
@@ -67,6 +74,29 @@ fn every_kind_of_scenario_runs() {
         assert_eq!((report.scenario.as_str(), report.connections), (scenario, connections));
         let Outcome::Load(load) = report.outcome else { panic!("{scenario} sends messages") };
         assert!(load.messages > 0 && load.cpu_ns_per_message > 0.0, "{scenario}: {load:?}");
+    }
+}
+
+#[test]
+fn turns_are_taken_when_told() {
+    for (scenario, connections) in [("E2", 3), ("E5", 2), ("D1b", 70), ("F1b", 5), ("R1", 4), ("H1", 2)] {
+        let floor = Floor::start(scenario);
+        let mut generator = floor.generator(scenario);
+        generator.args(["--turns", "--connections", &connections.to_string()]);
+        let mut generator = generator.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut told = generator.stdin.take().expect("its input");
+        let mut lines = BufReader::new(generator.stdout.take().expect("its output")).lines();
+        let mut line = move || lines.next().expect("one more line").expect("text");
+        assert_eq!(line(), "", "{scenario}: its connections are open");
+        for turn in 0..3 {
+            told.write_all(b"\n").expect("it listens");
+            assert_eq!(line(), "", "{scenario}: turn {turn} is over");
+        }
+        drop(told);
+        let report: Report = serde_json::from_str(&line()).expect("a report");
+        let Outcome::Load(load) = report.outcome else { panic!("{scenario} sends messages") };
+        assert!(load.messages > 0 && load.seconds >= 0.15, "{scenario}: {load:?}");
+        assert!(generator.wait().expect("it ends").success(), "{scenario}");
     }
 }
 

@@ -29,7 +29,7 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     process::raise_descriptor_limit()?;
     let programs = servers::build(options)?;
-    let results = measure(options, &programs);
+    let results = measure(options, &programs)?;
 
     let tables = if options.scaling { scaling::tables(&results) } else { table::all(&results) };
     println!("{tables}");
@@ -51,46 +51,30 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
 }
 
 /// Every server once per scenario and round; who goes first changes from round to round.
-fn measure(options: &Options, programs: &Programs) -> Results {
-    let servers = &programs.servers;
+fn measure(options: &Options, programs: &Programs) -> Result<Results, Box<dyn Error>> {
     let machine = Machine::look();
     let mut runs: Vec<Run> = Vec::new();
-    for number in 1..=options.rounds {
+    for round in 1..=options.rounds {
         for scenario in &options.scenarios {
-            for place in 0..servers.len() {
-                let server = &servers[(place + number) % servers.len()];
-                let Some(command) = server.command(scenario) else { continue };
-                eprint!("round {number}/{}  {:6} {:26}", options.rounds, scenario.name, server.name);
-                // Where it is never quiet, half as much again is taken and not more.
-                let again: usize = runs.iter().map(|run| run.attempts - 1).sum();
-                let most = if again > runs.len() / 2 { 1 } else { options.attempts };
-                let (attempts, quietest) = round::quietest(most, || {
-                    let attempt = round::run(options, &programs.loadgen, command, scenario);
-                    attempt
-                        .map_err(|error| error.to_string())
-                        .inspect(tell)
-                        .inspect_err(|error| eprintln!("FAILED: {error}"))
-                });
-                let (report, others) = match quietest {
-                    Ok(attempt) => (Ok(attempt.report), Some(attempt.others)),
-                    Err(error) => (Err(error), None),
-                };
+            eprintln!("round {round}/{}  {}", options.rounds, scenario.name);
+            let able = programs.servers.iter().filter_map(|server| Some((server, server.command(scenario)?)));
+            let (servers, commands): (Vec<_>, Vec<_>) = able.unzip();
+            // Where it is never quiet, half as much again is taken and not more.
+            let again: usize = runs.iter().map(|run| run.attempts - 1).sum();
+            let most = if again > runs.len() / 2 { 1 } else { options.attempts };
+            let attempt = || round::run(options, &programs.loadgen, &commands, scenario, round);
+            let (attempts, Attempt { reports, others }) = round::quietest(most, attempt)?;
+            for (server, report) in servers.into_iter().zip(reports) {
+                match &report {
+                    Ok(report) => eprintln!("    {:26} {}", server.name, table::headline(&report.outcome)),
+                    Err(error) => eprintln!("    {:26} FAILED: {error}", server.name),
+                }
                 let (server, scenario) = (server.name.clone(), scenario.name.to_owned());
-                runs.push(Run { round: number, server, scenario, attempts, others, report });
+                runs.push(Run { round, server, scenario, attempts, others, report });
             }
         }
     }
-    let servers = servers.iter().map(|server| server.name.clone()).collect();
+    let servers = programs.servers.iter().map(|server| server.name.clone()).collect();
     let scenarios = options.scenarios.iter().map(|scenario| scenario.name.to_owned()).collect();
-    Results { machine, servers, missing: programs.missing.clone(), scenarios, runs }
-}
-
-/// A line, to show that it goes on.
-fn tell(attempt: &Attempt) {
-    let others = if round::is_disturbed(attempt.others) {
-        format!("; others had {:.1} %", attempt.others * 100.0)
-    } else {
-        String::new()
-    };
-    eprintln!("{}{others}", table::headline(&attempt.report.outcome));
+    Ok(Results { machine, servers, missing: programs.missing.clone(), scenarios, runs })
 }

@@ -27,9 +27,11 @@ Usage: compare [OPTIONS]
   --deflate-command 'NAME=CMD'
                           and for the deflated echoes
   --rounds N              how often everything is measured (default 5)
-  --attempts N            how often at most a run is taken until nothing else runs meanwhile (default 3; 1 with --short)
-  --seconds S             how long each time (default 1.5)
-  --warm-up S             and before that (default 0.3)
+  --attempts N            how often at most a scenario's round is taken until nothing else runs meanwhile (default 3; 1
+                          with --short)
+  --seconds S             how long each server is measured in a round (default 1.2; 0.8 with --short)
+  --turns N               in how many turns, between which the others have theirs (default 8; 4 with --short)
+  --warm-up S             how long before the first turn (default 0.3); before each other turn 0.1 at most
   --examples-dir DIR      the library's examples, built with --release (default: build them)
   --deflate-examples-dir DIR
                           the same with --features deflate
@@ -50,9 +52,10 @@ pub(crate) struct Options {
     /// Those given as a command line.
     pub(crate) commands: Vec<Given>,
     pub(crate) rounds: usize,
-    /// How often a run is taken for the machine to be quiet.
+    /// How often a scenario's round is taken for the machine to be quiet.
     pub(crate) attempts: usize,
     pub(crate) seconds: f64,
+    pub(crate) turns: usize,
     pub(crate) warm_up: f64,
     pub(crate) examples_dir: Option<PathBuf>,
     pub(crate) deflate_examples_dir: Option<PathBuf>,
@@ -87,7 +90,8 @@ impl Options {
     pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Box<dyn Error>> {
         let out = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results"));
         let (mut short, mut scaling, mut only, mut servers, mut commands) = (false, false, None, None, Vec::new());
-        let (mut rounds, mut attempts, mut seconds, mut warm_up, mut name) = (None, None, None, None, None);
+        let (mut rounds, mut attempts, mut seconds, mut turns, mut warm_up) = (None, None, None, None, None);
+        let mut name = None;
         let (mut examples_dir, mut deflate_examples_dir) = (None, None);
         let (mut server_core, mut generator_core, mut out) = (None, None, out);
         while let Some(arg) = parser.next()? {
@@ -102,6 +106,7 @@ impl Options {
                 Long("rounds") => rounds = Some(parser.value()?.parse()?),
                 Long("attempts") => attempts = Some(parser.value()?.parse()?),
                 Long("seconds") => seconds = Some(parser.value()?.parse()?),
+                Long("turns") => turns = Some(parser.value()?.parse()?),
                 Long("warm-up") => warm_up = Some(parser.value()?.parse()?),
                 Long("examples-dir") => examples_dir = Some(PathBuf::from(parser.value()?)),
                 Long("deflate-examples-dir") => deflate_examples_dir = Some(PathBuf::from(parser.value()?)),
@@ -138,8 +143,9 @@ impl Options {
         };
         let rounds = rounds.unwrap_or(if short { 3 } else { 5 });
         let attempts = attempts.unwrap_or(if short { 1 } else { 3 });
-        if rounds == 0 || attempts == 0 {
-            return Err("--rounds and --attempts: at least 1".into());
+        let turns = turns.unwrap_or(if short { 4 } else { 8 });
+        if rounds == 0 || attempts == 0 || turns == 0 {
+            return Err("--rounds, --attempts and --turns: at least 1".into());
         }
         let both = || vec![0, 1];
         Ok(Some(Options {
@@ -149,7 +155,8 @@ impl Options {
             commands,
             rounds,
             attempts,
-            seconds: seconds.unwrap_or(if short { 1.0 } else { 1.5 }),
+            seconds: seconds.unwrap_or(if short { 0.8 } else { 1.2 }),
+            turns,
             warm_up: warm_up.unwrap_or(0.3),
             examples_dir,
             deflate_examples_dir,

@@ -25,10 +25,10 @@ pub(crate) struct Run {
     pub(crate) round: usize,
     pub(crate) server: String,
     pub(crate) scenario: String,
-    /// How often it was taken, for the machine to be quiet; this is the quietest.
+    /// How often its round was taken, for the machine to be quiet; this is the quietest.
     pub(crate) attempts: usize,
     /// What others had of a core meanwhile.
-    pub(crate) others: Option<f64>,
+    pub(crate) others: f64,
     pub(crate) report: Result<Report, String>,
 }
 

@@ -1,16 +1,17 @@
-//! One server, one scenario, once.
+//! One scenario, once, with all servers.
 
 use std::error::Error;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use peers::others::Others;
 use peers::process;
 use peers::report::Report;
-use peers::scenario::Scenario;
+use peers::scenario::{Kind, Scenario};
 
 use crate::options::Options;
 use crate::servers::CommandLine;
@@ -22,11 +23,19 @@ const START: Duration = Duration::from_secs(10);
 /// scheduler, some milliseconds, and of its messages it takes one in a hundred to move the 99th percentile.
 pub(crate) const DISTURBED: f64 = 0.02;
 
-/// What a run found, and how quiet the machine was.
+/// What a round of a scenario found, and how quiet the machine was.
 pub(crate) struct Attempt {
-    pub(crate) report: Report,
-    /// What others than the server and the generator had of a core meanwhile, the host of a virtual machine among them.
+    /// Of each server, in their order.
+    pub(crate) reports: Vec<Result<Report, String>>,
+    /// What others than the servers and the generators had of a core meanwhile, the host of a virtual machine among them.
     pub(crate) others: f64,
+}
+
+impl Attempt {
+    /// Whether another might be quieter; what fails is not tried again.
+    fn is_to_be_repeated(&self) -> bool {
+        is_disturbed(self.others) && self.reports.iter().all(Result::is_ok)
+    }
 }
 
 /// Whether what others had of a core was too much.
@@ -34,47 +43,175 @@ pub(crate) fn is_disturbed(others: f64) -> bool {
     others > DISTURBED
 }
 
-/// The first attempt that nobody disturbs, or else the least disturbed of `most`; and how many there were. What fails is
-/// not tried again.
-pub(crate) fn quietest(
-    most: usize,
-    mut attempt: impl FnMut() -> Result<Attempt, String>,
-) -> (usize, Result<Attempt, String>) {
+/// The first attempt that nobody disturbs or in which something fails, or else the least disturbed of `most`; and how many
+/// there were.
+pub(crate) fn quietest<E>(most: usize, mut attempt: impl FnMut() -> Result<Attempt, E>) -> Result<(usize, Attempt), E> {
     let mut taken = 1;
-    let mut quietest = attempt();
-    while taken < most && quietest.as_ref().is_ok_and(|attempt| is_disturbed(attempt.others)) {
-        eprint!("{:>40}", "again ");
+    let mut quietest = attempt()?;
+    while taken < most && quietest.is_to_be_repeated() {
+        eprintln!("again, for others had {:.1} %", quietest.others * 100.0);
         taken += 1;
-        quietest = match (quietest, attempt()) {
-            (Ok(quietest), Ok(latest)) if quietest.others <= latest.others => Ok(quietest),
-            (_, latest) => latest,
-        };
+        let latest = attempt()?;
+        if latest.others < quietest.others || latest.reports.iter().any(Result::is_err) {
+            quietest = latest;
+        }
     }
-    (taken, quietest)
+    Ok((taken, quietest))
 }
 
+/// Each server once; `first` goes first.
 pub(crate) fn run(
     options: &Options,
     loadgen: &Path,
-    line: &CommandLine,
+    servers: &[&CommandLine],
     scenario: &Scenario,
+    first: usize,
 ) -> Result<Attempt, Box<dyn Error>> {
-    let server = Running::start(options, line, scenario)?;
+    match scenario.kind {
+        Kind::Idle => one_by_one(options, loadgen, servers, scenario, first),
+        _ => in_turns(options, loadgen, servers, scenario, first),
+    }
+}
+
+/// All are there all the time, and have one short turn after the other: what changes about the machine from one second to
+/// the next changes for all.
+fn in_turns(
+    options: &Options,
+    loadgen: &Path,
+    servers: &[&CommandLine],
+    scenario: &Scenario,
+    first: usize,
+) -> Result<Attempt, Box<dyn Error>> {
+    let open = |line: &&CommandLine| Measured::open(options, loadgen, line, scenario);
+    let mut measured: Vec<Result<Measured, Box<dyn Error>>> = servers.iter().map(open).collect();
+    let processes = measured.iter().flatten().flat_map(Measured::processes);
+    let others = Others::but(&processes.chain([std::process::id()]).collect::<Vec<_>>())?;
+    for turn in 0..options.turns {
+        for place in 0..servers.len() {
+            let next = &mut measured[(first + turn + place) % servers.len()];
+            if let Err(error) = next.as_mut().map_or(Ok(()), Measured::turn) {
+                *next = Err(error);
+            }
+        }
+    }
+    let others = others.share_since()?;
+    let report = |measured: Result<Measured, Box<dyn Error>>| measured?.report();
+    let reports = measured.into_iter().map(|measured| report(measured).map_err(|error| error.to_string())).collect();
+    Ok(Attempt { reports, others })
+}
+
+/// What a server holds is seen from how it grows, once.
+fn one_by_one(
+    options: &Options,
+    loadgen: &Path,
+    servers: &[&CommandLine],
+    scenario: &Scenario,
+    first: usize,
+) -> Result<Attempt, Box<dyn Error>> {
+    let report = |line: &CommandLine| -> Result<Report, Box<dyn Error>> {
+        let server = Running::start(options, line, scenario)?;
+        report(generator(options, loadgen, &server, scenario)?.output()?)
+    };
+    let mut reports: Vec<_> = servers.iter().map(|_| Err("not measured".to_owned())).collect();
+    for place in 0..servers.len() {
+        let next = (first + place) % servers.len();
+        reports[next] = report(servers[next]).map_err(|error| error.to_string());
+    }
+    // Nothing was timed, so nobody was in the way.
+    Ok(Attempt { reports, others: 0.0 })
+}
+
+/// A load generator for a server, to be started on its cores.
+fn generator(
+    options: &Options,
+    loadgen: &Path,
+    server: &Running,
+    scenario: &Scenario,
+) -> Result<Command, Box<dyn Error>> {
     process::pin(&options.generator_core)?;
-    let others = Others::but(&[server.child.id(), std::process::id()])?;
-    let output = Command::new(loadgen)
+    let mut command = Command::new(loadgen);
+    command
         .arg(server.addr.to_string())
         .args(["--scenario", scenario.name])
         .args(["--pid", &server.child.id().to_string()])
-        .args(["--seconds", &options.seconds.to_string()])
-        .args(["--warm-up", &options.warm_up.to_string()])
-        .output()?;
-    let others = others.share_since()?;
+        .args(["--seconds", &(options.seconds / options.turns as f64).to_string()])
+        .args(["--warm-up", &options.warm_up.to_string()]);
+    Ok(command)
+}
+
+fn report(output: Output) -> Result<Report, Box<dyn Error>> {
     if !output.status.success() {
         let error = String::from_utf8_lossy(&output.stderr);
         return Err(error.trim().trim_start_matches("error: ").into());
     }
-    Ok(Attempt { report: serde_json::from_slice(&output.stdout)?, others })
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// A server and its load generator, whose connections are open.
+struct Measured {
+    server: Running,
+    generator: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Measured {
+    fn open(
+        options: &Options,
+        loadgen: &Path,
+        line: &CommandLine,
+        scenario: &Scenario,
+    ) -> Result<Measured, Box<dyn Error>> {
+        let server = Running::start(options, line, scenario)?;
+        let mut generator = generator(options, loadgen, &server, scenario)?
+            .arg("--turns")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let answers = BufReader::new(generator.stdout.take().ok_or("its output is not there")?);
+        let mut measured = Measured { server, generator, answers };
+        measured.answer()?;
+        Ok(measured)
+    }
+
+    fn processes(&self) -> [u32; 2] {
+        [self.server.child.id(), self.generator.id()]
+    }
+
+    fn turn(&mut self) -> Result<(), Box<dyn Error>> {
+        self.generator.stdin.as_mut().ok_or("its input is not there")?.write_all(b"\n")?;
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Result<(), Box<dyn Error>> {
+        match self.answers.read_line(&mut String::new())? {
+            0 => Err(report(self.end()?).err().unwrap_or_else(|| "the load generator ended by itself".into())),
+            _ => Ok(()),
+        }
+    }
+
+    fn report(mut self) -> Result<Report, Box<dyn Error>> {
+        report(self.end()?)
+    }
+
+    /// With its input at its end, the generator reports and ends.
+    fn end(&mut self) -> io::Result<Output> {
+        drop(self.generator.stdin.take());
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        self.answers.read_to_end(&mut stdout)?;
+        if let Some(mut errors) = self.generator.stderr.take() {
+            errors.read_to_end(&mut stderr)?;
+        }
+        Ok(Output { status: self.generator.wait()?, stdout, stderr })
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        // It can only fail where the generator has ended by itself, as it mostly has.
+        let _ = self.generator.kill();
+        let _ = self.generator.wait();
+    }
 }
 
 /// A server's process, which ends with this.
@@ -125,26 +262,32 @@ mod tests {
 
     use super::{Attempt, quietest};
 
-    /// What comes of attempts with these shares of others; one that is not a number fails.
-    fn taken(most: usize, others: &[f64]) -> (usize, Result<f64, String>) {
+    /// What comes of attempts with these shares of others; in one that is negative a server fails.
+    fn taken(most: usize, others: &[f64]) -> (usize, f64) {
         let mut others = others.iter().copied();
-        let (taken, quietest) = quietest(most, || {
-            let others = others.next().expect("no attempt more than these");
+        let attempt = || {
+            let others = others.next().ok_or("no attempt more than these")?;
             let none = || PerConnection { anonymous: 0.0, resident: 0.0 };
             let outcome = Outcome::Memory(Memory { fresh: none(), after_echo: none(), threads: 1 });
             let report = Report { scenario: "I1".to_owned(), connections: 1, outcome };
-            if others.is_nan() { Err("failed".to_owned()) } else { Ok(Attempt { report, others }) }
-        });
-        (taken, quietest.map(|attempt| attempt.others))
+            let second = if others < 0.0 { Err("failed".to_owned()) } else { Ok(report.clone()) };
+            Ok::<_, &str>(Attempt { reports: vec![Ok(report), second], others: others.abs() })
+        };
+        let (taken, quietest) = quietest(most, attempt).unwrap();
+        (taken, quietest.others)
     }
 
     #[test]
-    fn a_run_is_taken_again_until_the_machine_is_quiet() {
-        assert_eq!(taken(3, &[0.01]), (1, Ok(0.01)));
-        assert_eq!(taken(3, &[0.05, 0.01]), (2, Ok(0.01)));
-        assert_eq!(taken(3, &[0.05, 0.03, 0.04]), (3, Ok(0.03)));
-        assert_eq!(taken(1, &[0.05]), (1, Ok(0.05)));
-        assert_eq!(taken(3, &[0.05, f64::NAN]), (2, Err("failed".to_owned())));
-        assert_eq!(taken(3, &[f64::NAN]), (1, Err("failed".to_owned())));
+    fn a_round_is_taken_again_until_the_machine_is_quiet() {
+        assert_eq!(taken(3, &[0.01]), (1, 0.01));
+        assert_eq!(taken(3, &[0.05, 0.01]), (2, 0.01));
+        assert_eq!(taken(3, &[0.05, 0.03, 0.04]), (3, 0.03));
+        assert_eq!(taken(1, &[0.05]), (1, 0.05));
+    }
+
+    #[test]
+    fn what_fails_stands() {
+        assert_eq!(taken(3, &[-0.05]), (1, 0.05));
+        assert_eq!(taken(3, &[0.05, -0.06]), (2, 0.06));
     }
 }

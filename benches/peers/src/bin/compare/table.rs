@@ -61,7 +61,7 @@ pub(crate) fn heading(results: &Results) -> String {
         let _ = writeln!(text, "**NOT MEASURED, because missing: {}.**\n", results.missing.join(", "));
     }
     let again = results.runs.iter().filter(|run| run.attempts > 1).count();
-    let disturbed = results.runs.iter().filter(|run| run.others.is_some_and(is_disturbed)).count();
+    let disturbed = results.runs.iter().filter(|run| is_disturbed(run.others)).count();
     let _ = writeln!(
         text,
         "Of {} runs {again} were taken again because others, or the host of this machine, had more than {} % of a core meanwhile; {disturbed} remained disturbed.\n",

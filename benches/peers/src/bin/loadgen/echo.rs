@@ -5,13 +5,22 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use peers::report::{Load, Outcome};
 use peers::scenario::Kind;
 
 use crate::Run;
 use crate::connection::{BUFFER, Connection};
 use crate::deflate;
 use crate::meter::Meter;
+use crate::turns::Traffic;
+
+pub(crate) struct Echo {
+    poll: Poll,
+    in_flight: usize,
+    connections: Vec<Connection>,
+    /// Of each connection, oldest first.
+    sent: Vec<VecDeque<Sent>>,
+    buffer: Vec<u8>,
+}
 
 /// Messages that were sent together and are not all back yet.
 struct Sent {
@@ -19,37 +28,54 @@ struct Sent {
     count: usize,
 }
 
-pub(crate) fn run(run: &Run, in_flight: usize) -> Result<Outcome, Box<dyn Error>> {
-    let mut poll = Poll::new()?;
-    let mut connections = match run.scenario.kind {
-        Kind::Deflate { .. } => deflate::open(&mut poll, run)?,
-        _ => Connection::open(&mut poll, run, 0)?,
-    };
-    let answer_bytes = connections.iter().map(|connection| connection.answer_len() as f64).sum::<f64>();
-    let answer_bytes = answer_bytes / connections.len() as f64;
-    let mut sent: Vec<VecDeque<Sent>> = connections.iter().map(|_| VecDeque::new()).collect();
-    let mut meter = Meter::new(run)?;
-    for (connection, sent) in connections.iter_mut().zip(&mut sent) {
-        sent.push_back(Sent { at: Instant::now(), count: in_flight });
-        connection.send(in_flight)?;
+impl Echo {
+    pub(crate) fn open(run: &Run, in_flight: usize) -> Result<Echo, Box<dyn Error>> {
+        let mut poll = Poll::new()?;
+        let connections = match run.scenario.kind {
+            Kind::Deflate { .. } => deflate::open(&mut poll, run)?,
+            _ => Connection::open(&mut poll, run, 0)?,
+        };
+        let sent = connections.iter().map(|_| VecDeque::new()).collect();
+        Ok(Echo { poll, in_flight, connections, sent, buffer: vec![0; BUFFER] })
     }
-    let mut buffer = vec![0; BUFFER];
-    let mut events = Events::with_capacity(1024);
-    while meter.goes_on(Instant::now())? {
-        poll.poll(&mut events, Some(Duration::ZERO))?;
-        for event in &events {
-            let Token(index) = event.token();
-            let connection = &mut connections[index];
-            let messages = connection.receive(&mut buffer)?;
-            if messages > 0 {
-                let now = Instant::now();
-                account(&mut sent[index], messages, now, &mut meter);
-                sent[index].push_back(Sent { at: now, count: messages });
+}
+
+impl Traffic for Echo {
+    fn turn(&mut self, meter: &mut Meter) -> Result<(), Box<dyn Error>> {
+        meter.begin();
+        let mut under_way = self.connections.len() * self.in_flight;
+        for (connection, sent) in self.connections.iter_mut().zip(&mut self.sent) {
+            sent.push_back(Sent { at: Instant::now(), count: self.in_flight });
+            connection.send(self.in_flight)?;
+        }
+        let mut events = Events::with_capacity(1024);
+        loop {
+            let goes_on = meter.goes_on(Instant::now())?;
+            if !goes_on && under_way == 0 {
+                return Ok(());
             }
-            connection.send(messages)?;
+            self.poll.poll(&mut events, Some(Duration::ZERO))?;
+            for event in &events {
+                let Token(index) = event.token();
+                let connection = &mut self.connections[index];
+                let messages = connection.receive(&mut self.buffer)?;
+                let now = Instant::now();
+                account(&mut self.sent[index], messages, now, meter);
+                if !goes_on {
+                    under_way -= messages;
+                } else if messages > 0 {
+                    self.sent[index].push_back(Sent { at: now, count: messages });
+                    connection.send(messages)?;
+                }
+                connection.flush()?;
+            }
         }
     }
-    Ok(Outcome::Load(Load { answer_bytes: Some(answer_bytes), ..meter.finish()? }))
+
+    fn answer_bytes(&self) -> Option<f64> {
+        let sum: usize = self.connections.iter().map(Connection::answer_len).sum();
+        Some(sum as f64 / self.connections.len() as f64)
+    }
 }
 
 /// Notes `messages` answers to the oldest of what was sent.

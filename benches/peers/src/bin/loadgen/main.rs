@@ -13,16 +13,21 @@ mod fanout;
 mod idle;
 mod meter;
 mod open_loop;
+mod turns;
 
 use std::error::Error;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use connect::Connect;
+use echo::Echo;
+use fanout::FanOut;
 use lexopt::prelude::*;
+use open_loop::OpenLoop;
 use peers::process::{self, Process};
 use peers::program;
-use peers::report::Report;
+use peers::report::{Outcome, Report};
 use peers::scenario::{Kind, Scenario};
 
 const USAGE: &str = "\
@@ -35,6 +40,9 @@ Usage: loadgen ADDR --pid PID --scenario NAME [OPTIONS]
   --scenario NAME  E1 E2 E3 E4 E5 E6 E7 D1 D1b F1 F1b F2 R1 S1 S10 S10000 H1 I1
   --seconds S      how long to measure (default 1.5)
   --warm-up S      how long to run before that (default 0.3)
+  --turns          do so for each line on standard input, and report what all turns found at its end; an empty line
+                   says that the connections are open, and that a turn is over. From the second turn on the warm-up
+                   takes no more than 0.1 s
   --core N,...     the cores to run on (default: any)
   --connections N, --size BYTES, --in-flight N, --rate PER_SECOND
                    instead of the scenario's own
@@ -51,6 +59,7 @@ pub(crate) struct Run {
     pub(crate) scenario: Scenario,
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
+    pub(crate) turns: bool,
 }
 
 fn main() -> ExitCode {
@@ -67,26 +76,31 @@ fn measure(run: &Run) -> Result<Report, Box<dyn Error>> {
     if limit < connections as u64 + 64 {
         return Err(format!("{connections} connections need more than the {limit} descriptors allowed").into());
     }
-    let outcome = match run.scenario.kind {
-        Kind::Echo { in_flight } | Kind::Deflate { in_flight } => echo::run(run, in_flight)?,
-        Kind::OpenLoop { rate } => open_loop::run(run, rate)?,
-        Kind::FanOut { in_flight } => fanout::run(run, in_flight)?,
-        Kind::Connect => connect::run(run)?,
-        Kind::Idle => idle::run(run)?,
+    let load = match run.scenario.kind {
+        Kind::Echo { in_flight } | Kind::Deflate { in_flight } => turns::take(run, Echo::open(run, in_flight)?),
+        Kind::OpenLoop { rate } => turns::take(run, OpenLoop::open(run, rate)?),
+        Kind::FanOut { in_flight } => turns::take(run, FanOut::open(run, in_flight)?),
+        Kind::Connect => turns::take(run, Connect::new(run)?),
+        Kind::Idle => return Ok(report(run, idle::run(run)?)),
     };
-    Ok(Report { scenario: run.scenario.name.to_owned(), connections, outcome })
+    Ok(report(run, Outcome::Load(load?)))
+}
+
+fn report(run: &Run, outcome: Outcome) -> Report {
+    Report { scenario: run.scenario.name.to_owned(), connections: run.scenario.connections, outcome }
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Option<Run>, Box<dyn Error>> {
     let (mut addr, mut pid, mut scenario) = (None, None, None);
     let (mut warm_up, mut measured) = (Duration::from_millis(300), Duration::from_millis(1500));
-    let (mut connections, mut size, mut in_flight, mut rate) = (None, None, None, None);
+    let (mut connections, mut size, mut in_flight, mut rate, mut turns) = (None, None, None, None, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("pid") => pid = Some(parser.value()?.parse()?),
             Long("scenario") => scenario = Some(parser.value()?.parse_with(Scenario::named)?),
             Long("seconds") => measured = parser.value()?.parse_with(seconds)?,
             Long("warm-up") => warm_up = parser.value()?.parse_with(seconds)?,
+            Long("turns") => turns = true,
             Long("core") => process::pin(&parser.value()?.parse_with(process::cores)?)?,
             Long("connections") => connections = Some(parser.value()?.parse()?),
             Long("size") => size = Some(parser.value()?.parse()?),
@@ -115,9 +129,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Run>, Box<dyn Error>> {
     if matches!(scenario.kind, Kind::Deflate { .. }) && scenario.size < 200 {
         return Err("--size: at least 200 for a JSON text".into());
     }
+    if turns && matches!(scenario.kind, Kind::Idle) {
+        return Err(format!("--turns: {} has but one", scenario.name).into());
+    }
     let addr = addr.ok_or("the server's address is missing")?;
     let server = Process::new(pid.ok_or("--pid is missing")?)?;
-    Ok(Some(Run { addr, server, scenario, warm_up, measured }))
+    Ok(Some(Run { addr, server, scenario, warm_up, measured, turns }))
 }
 
 fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {

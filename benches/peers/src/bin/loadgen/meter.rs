@@ -13,90 +13,131 @@ use crate::{PATIENCE, Run};
 /// The longest latency that is told apart, in nanoseconds.
 const LONGEST: u64 = 60_000_000_000;
 
+/// The warm-up of every turn but the first, whose connections are new.
+const WARM_UP_AGAIN: Duration = Duration::from_millis(100);
+
 pub(crate) struct Meter {
     server: Process,
+    warm_up: Duration,
     measured: Duration,
-    begin: Instant,
-    end: Instant,
-    /// What the server had cost when measuring began; before that there is none.
-    at_begin: Option<Cost>,
-    sleeps_at_begin: Option<u64>,
-    messages: u64,
-    latencies: Histogram<u64>,
+    phase: Phase,
     last_message: Instant,
+    latencies: Histogram<u64>,
+    sum: Sum,
+}
+
+/// Of a turn.
+enum Phase {
+    WarmUp { until: Instant },
+    Measured { since: Instant, until: Instant, before: Cost, sleeps_before: Option<u64>, messages: u64 },
+    Over,
+}
+
+/// What all turns found.
+#[derive(Default)]
+struct Sum {
+    seconds: f64,
+    cpu: Duration,
+    user_ticks: u64,
+    system_ticks: u64,
+    messages: u64,
+    /// Unknown if it was in one of them.
+    sleeps: Option<u64>,
 }
 
 impl Meter {
-    /// The warm-up begins now.
     pub(crate) fn new(run: &Run) -> Result<Meter, Box<dyn Error>> {
-        let now = Instant::now();
-        let begin = now + run.warm_up;
         Ok(Meter {
             server: run.server,
+            warm_up: run.warm_up,
             measured: run.measured,
-            begin,
-            end: begin + run.measured,
-            at_begin: None,
-            sleeps_at_begin: None,
-            messages: 0,
+            phase: Phase::Over,
+            last_message: Instant::now(),
             latencies: Histogram::new_with_max(LONGEST, 3)?,
-            last_message: now,
+            sum: Sum { sleeps: Some(0), ..Sum::default() },
         })
     }
 
-    /// To be asked once a turn: whether to go on.
+    /// The warm-up of a turn begins now.
+    pub(crate) fn begin(&mut self) {
+        let now = Instant::now();
+        self.phase = Phase::WarmUp { until: now + self.warm_up };
+        self.warm_up = self.warm_up.min(WARM_UP_AGAIN);
+        self.last_message = now;
+    }
+
+    /// To be asked all the time: whether messages are to be sent on. If not, those under way are still to be received.
     pub(crate) fn goes_on(&mut self, now: Instant) -> io::Result<bool> {
-        if self.at_begin.is_none() && now >= self.begin {
-            self.sleeps_at_begin = self.server.sleeps().unwrap_or(None);
-            self.at_begin = Some(self.server.cost()?);
-            self.begin = now;
-            self.end = now + self.measured;
-        }
-        // Something must have come in the time that is measured, however long a message takes.
-        let enough = self.messages > 0 && self.at_begin.is_some();
         if now.saturating_duration_since(self.last_message) > PATIENCE {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer for {PATIENCE:?}")));
         }
-        Ok(now < self.end || !enough)
+        match self.phase {
+            Phase::WarmUp { until } if now >= until => {
+                let sleeps_before = self.server.sleeps().unwrap_or(None);
+                let before = self.server.cost()?;
+                let until = now + self.measured;
+                self.phase = Phase::Measured { since: now, until, before, sleeps_before, messages: 0 };
+            }
+            // Something must have come in the time that is measured, however long a message takes.
+            Phase::Measured { since, until, before, sleeps_before, messages: messages @ 1.. } if now >= until => {
+                self.add(since, before, sleeps_before, messages)?;
+                self.phase = Phase::Over;
+            }
+            _ => {}
+        }
+        Ok(!matches!(self.phase, Phase::Over))
+    }
+
+    fn add(&mut self, since: Instant, before: Cost, sleeps_before: Option<u64>, messages: u64) -> io::Result<()> {
+        let now = self.server.cost()?;
+        let sum = &mut self.sum;
+        sum.seconds += since.elapsed().as_secs_f64();
+        sum.cpu += now.cpu.saturating_sub(before.cpu);
+        sum.user_ticks += now.user_ticks - before.user_ticks;
+        sum.system_ticks += now.system_ticks - before.system_ticks;
+        sum.messages += messages;
+        // A thread that ends while it is asked makes it unknown, and nothing else.
+        let sleeps = self.server.sleeps().unwrap_or(None).zip(sleeps_before);
+        sum.sleeps = sum.sleeps.zip(sleeps).map(|(sum, (now, before))| sum + now.saturating_sub(before));
+        Ok(())
     }
 
     /// `count` messages came at `now` that were sent at `sent`.
     pub(crate) fn record(&mut self, sent: Instant, now: Instant, count: usize) {
         self.last_message = now;
-        if self.at_begin.is_some() {
-            self.messages += count as u64;
+        if let Phase::Measured { messages, .. } = &mut self.phase {
+            *messages += count as u64;
             let nanos = now.saturating_duration_since(sent).as_nanos();
             self.latencies.saturating_record_n(u64::try_from(nanos).unwrap_or(LONGEST), count as u64);
         }
     }
 
+    /// What the turns found that were measured to their end.
     pub(crate) fn finish(self) -> io::Result<Load> {
-        let cost = self.server.cost()?;
-        let seconds = self.begin.elapsed().as_secs_f64();
-        // A thread that ends while it is asked makes it unknown, and nothing else.
-        let sleeps = self.server.sleeps().unwrap_or(None).zip(self.sleeps_at_begin);
+        let Sum { seconds, cpu, user_ticks, system_ticks, messages, sleeps } = self.sum;
+        if messages == 0 {
+            return Err(io::Error::other("it ended before it was warm"));
+        }
         let memory = self.server.memory()?;
-        let Some(before) = self.at_begin else { return Err(io::Error::other("it ended before it was warm")) };
-        let cpu = (cost.cpu - before.cpu).as_secs_f64();
-        let user = (cost.user_ticks - before.user_ticks) as f64;
-        let ticks = user + (cost.system_ticks - before.system_ticks) as f64;
+        let cpu = cpu.as_secs_f64();
+        let (user, ticks) = (user_ticks as f64, (user_ticks + system_ticks) as f64);
         let micros = |nanos: u64| nanos as f64 / 1e3;
         Ok(Load {
             seconds,
-            messages: self.messages,
-            messages_per_second: self.messages as f64 / seconds,
+            messages,
+            messages_per_second: messages as f64 / seconds,
             latency_us: Latency {
                 p50: micros(self.latencies.value_at_quantile(0.5)),
                 p99: micros(self.latencies.value_at_quantile(0.99)),
                 p999: micros(self.latencies.value_at_quantile(0.999)),
                 max: micros(self.latencies.max()),
             },
-            cpu_ns_per_message: cpu * 1e9 / self.messages as f64,
+            cpu_ns_per_message: cpu * 1e9 / messages as f64,
             user_share: if ticks > 0.0 { user / ticks } else { 0.0 },
             server_cores: cpu / seconds,
             resident: memory.resident,
             threads: memory.threads,
-            sleeps_per_message: sleeps.map(|(now, before)| now.saturating_sub(before) as f64 / self.messages as f64),
+            sleeps_per_message: sleeps.map(|sleeps| sleeps as f64 / messages as f64),
             answer_bytes: None,
         })
     }
