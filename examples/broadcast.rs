@@ -18,11 +18,12 @@ Sends every message to every connection, the sender's too.
 
 Usage: broadcast [ADDR] [OPTIONS]
 
-  ADDR         where to listen (default 127.0.0.1:8080; port 0 picks a free port)
-  --workers N  worker threads
-  --channel    publish from the main thread, which gets the messages through a channel
-  --redis URL  publish across machines (not in this build)
-  --help       this text
+  ADDR                 where to listen (default 127.0.0.1:8080; port 0 picks a free port)
+  --workers N          worker threads
+  --channel            publish from the main thread, which gets the messages through a channel
+  --idle-timeout SECS  ping a connection that has been silent for so long
+  --redis URL          publish across machines (not in this build)
+  --help               this text
 ";
 
 /// One per connection, on its worker's thread.
@@ -38,6 +39,7 @@ struct Options {
     addr: String,
     workers: Option<usize>,
     channel: bool,
+    config: Config,
 }
 
 fn main() -> ExitCode {
@@ -47,7 +49,7 @@ fn main() -> ExitCode {
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     // Who cannot keep up is cut off: to wait would hold up the others, to skip would break the
     // promise of every message.
-    let config = Config::default().slow_consumer(SlowConsumer::Disconnect);
+    let config = options.config.slow_consumer(SlowConsumer::Disconnect);
     let mut builder = Server::builder().origins(OriginPolicy::Any).config(config);
     if let Some(workers) = options.workers {
         builder = builder.workers(workers);
@@ -78,10 +80,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut addr = None;
     let mut workers = None;
     let mut channel = false;
+    let mut config = Config::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("workers") => workers = Some(parser.value()?.parse()?),
             Long("channel") => channel = true,
+            Long("idle-timeout") => config = common::ping_idle(config, parser.value()?.parse_with(common::seconds)?),
             Long("redis") => return Err("--redis: this build lacks the bridge to Redis".into()),
             Short('h') | Long("help") => return Ok(None),
             Value(value) if addr.is_none() => addr = Some(value.string()?),
@@ -89,5 +93,5 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
         }
     }
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    Ok(Some(Options { addr, workers, channel }))
+    Ok(Some(Options { addr, workers, channel, config }))
 }

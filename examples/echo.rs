@@ -6,7 +6,6 @@
 
 use std::error::Error;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use lexopt::prelude::*;
 use threadbare::{Config, EventRef, Handler, MessageRef, OriginPolicy, Server, Socket};
@@ -30,9 +29,6 @@ Usage: echo [ADDR] [OPTIONS]
   --cert FILE --key FILE    TLS (not in this build)
   --help                    this text
 ";
-
-/// The longest that a ping may stay unanswered.
-const MAX_PONG_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One per connection, on its worker's thread. It has no state, so it costs no memory.
 struct Echo;
@@ -97,12 +93,9 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
             Long("channel") => channel = true,
             Long("max-message") => config = config.max_message_size(parser.value()?.parse()?),
             Long("max-connections") => config = config.max_connections(parser.value()?.parse()?),
-            Long("idle-timeout") => {
-                let idle = parser.value()?.parse_with(seconds)?;
-                config = config.ping_interval(Some(idle)).pong_timeout(idle.min(MAX_PONG_TIMEOUT));
-            }
+            Long("idle-timeout") => config = common::ping_idle(config, parser.value()?.parse_with(common::seconds)?),
             Long("handshake-timeout") => {
-                config = config.handshake_timeout(parser.value()?.parse_with(seconds)?);
+                config = config.handshake_timeout(parser.value()?.parse_with(common::seconds)?);
             }
             #[cfg(feature = "deflate")]
             Long("deflate") => config = config.deflate(threadbare::DeflateConfig::default()),
@@ -116,13 +109,4 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     }
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     Ok(Some(Options { addr, workers, channel, config }))
-}
-
-/// A number of seconds, of which a fraction is fine and none at all is not.
-fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "not a positive number of seconds".to_owned())
 }

@@ -6,10 +6,13 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use threadbare::Server;
+use threadbare::{Config, Server};
 
 /// What clients get to finish the closing handshake once we have been told to stop.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// The longest that a ping may stay unanswered.
+const MAX_PONG_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads the command line and serves; `parse` answers `None` to `--help`.
 ///
@@ -54,4 +57,18 @@ pub(crate) fn announce(server: &Server) -> Result<(), Box<dyn Error>> {
     writeln!(stdout, "listening on ws://{}", server.local_addr())?;
     stdout.flush()?;
     Ok(())
+}
+
+/// Has connections pinged that have been silent for so long.
+pub(crate) fn ping_idle(config: Config, idle: Duration) -> Config {
+    config.ping_interval(Some(idle)).pong_timeout(idle.min(MAX_PONG_TIMEOUT))
+}
+
+/// A number of seconds, of which a fraction is fine and none at all is not.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "not a positive number of seconds".to_owned())
 }

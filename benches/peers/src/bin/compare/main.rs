@@ -10,6 +10,7 @@ mod table;
 
 use std::error::Error;
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use options::Options;
@@ -28,13 +29,17 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
         return Err("only a release build measures: cargo run --release".into());
     }
     process::raise_descriptor_limit()?;
+    let path = |extension: &str| options.out.join(format!("{}.{extension}", options.name));
+    let earlier = if options.update { Some(read(&path("json"))?) } else { None };
     let programs = servers::build(options)?;
-    let results = measure(options, &programs)?;
+    let mut results = measure(options, &programs)?;
+    if let Some(earlier) = earlier {
+        results.complete_with(earlier)?;
+    }
 
     let tables = if options.scaling { scaling::tables(&results) } else { table::all(&results) };
     println!("{tables}");
     fs::create_dir_all(&options.out)?;
-    let path = |extension: &str| options.out.join(format!("{}.{extension}", options.name));
     let json = if options.scaling {
         serde_json::json!({ "two_to_one": scaling::ratios(&results), "cells": results.cells(), "rounds": results })
     } else {
@@ -48,6 +53,15 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     println!("written to {}", options.out.display());
     results.complete().map_err(Into::into)
+}
+
+/// What an earlier call wrote.
+fn read(path: &Path) -> Result<Results, Box<dyn Error>> {
+    let read = || -> Result<Results, Box<dyn Error>> {
+        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(path)?)?;
+        Ok(serde_json::from_value(json["rounds"].take())?)
+    };
+    read().map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
 /// Every server once per scenario and round; who goes first changes from round to round.

@@ -29,9 +29,10 @@ Usage: compare [OPTIONS]
   --rounds N              how often everything is measured (default 5)
   --attempts N            how often at most a scenario's round is taken until nothing else runs meanwhile (default 3; 1
                           with --short)
-  --seconds S             how long each server is measured in a round (default 1.2; 0.8 with --short)
-  --turns N               in how many turns, between which the others have theirs (default 8; 4 with --short)
-  --warm-up S             how long before the first turn (default 0.3); before each other turn 0.1 at most
+  --seconds S             how long each server is measured in a round (default 1; 0.8 with --short)
+  --turns N               in how many turns, between which the others have theirs (default 5; 4 with --short); one with
+                          messages of 1 MiB and more
+  --warm-up S             how long before the first turn (default 0.3); before each other turn 0.2 at most
   --examples-dir DIR      the library's examples, built with --release (default: build them)
   --deflate-examples-dir DIR
                           the same with --features deflate
@@ -39,6 +40,7 @@ Usage: compare [OPTIONS]
   --generator-core N,...  and of the generator (default 1; 0,1 with --scaling)
   --out DIR               where results go (default benches/results)
   --name NAME             what they are called (default peers; short with --short, scaling with --scaling)
+  --update                keeps what the results of that name have of other scenarios
   --list                  the names of servers and scenarios
   --help                  this text
 ";
@@ -63,6 +65,8 @@ pub(crate) struct Options {
     pub(crate) generator_core: Vec<usize>,
     pub(crate) out: PathBuf,
     pub(crate) name: String,
+    /// Whether what was measured before of other scenarios is kept.
+    pub(crate) update: bool,
 }
 
 /// A server that is not one of ours.
@@ -89,7 +93,8 @@ impl Options {
     /// `None` to `--help` and `--list`, which prints.
     pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Box<dyn Error>> {
         let out = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results"));
-        let (mut short, mut scaling, mut only, mut servers, mut commands) = (false, false, None, None, Vec::new());
+        let (mut short, mut scaling, mut update) = (false, false, false);
+        let (mut only, mut servers, mut commands) = (None, None, Vec::new());
         let (mut rounds, mut attempts, mut seconds, mut turns, mut warm_up) = (None, None, None, None, None);
         let mut name = None;
         let (mut examples_dir, mut deflate_examples_dir) = (None, None);
@@ -98,6 +103,7 @@ impl Options {
             match arg {
                 Long("short") => short = true,
                 Long("scaling") => scaling = true,
+                Long("update") => update = true,
                 Long("only") => only = Some(parser.value()?.string()?),
                 Long("servers") => servers = Some(parser.value()?.string()?),
                 Long("command") => commands.push(given(&parser.value()?.string()?, Purpose::Echo)?),
@@ -143,7 +149,7 @@ impl Options {
         };
         let rounds = rounds.unwrap_or(if short { 3 } else { 5 });
         let attempts = attempts.unwrap_or(if short { 1 } else { 3 });
-        let turns = turns.unwrap_or(if short { 4 } else { 8 });
+        let turns = turns.unwrap_or(if short { 4 } else { 5 });
         if rounds == 0 || attempts == 0 || turns == 0 {
             return Err("--rounds, --attempts and --turns: at least 1".into());
         }
@@ -155,7 +161,7 @@ impl Options {
             commands,
             rounds,
             attempts,
-            seconds: seconds.unwrap_or(if short { 0.8 } else { 1.2 }),
+            seconds: seconds.unwrap_or(if short { 0.8 } else { 1.0 }),
             turns,
             warm_up: warm_up.unwrap_or(0.3),
             examples_dir,
@@ -164,6 +170,7 @@ impl Options {
             generator_core: generator_core.unwrap_or_else(|| if scaling { both() } else { vec![1] }),
             out,
             name: name.or_else(|| preset("short", "scaling")).unwrap_or_else(|| "peers".to_owned()),
+            update,
         }))
     }
 }

@@ -3,14 +3,15 @@
 use peers::machine::Machine;
 use peers::median;
 use peers::report::{Load, Outcome, Report};
-use serde::Serialize;
+use peers::scenario;
+use serde::{Deserialize, Serialize};
 
 use crate::servers::FLOOR;
 
 /// A cell whose rounds are further apart, relative to their median, is marked.
 const NOISY: f64 = 0.25;
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) servers: Vec<String>,
@@ -20,7 +21,7 @@ pub(crate) struct Results {
     pub(crate) runs: Vec<Run>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) round: usize,
     pub(crate) server: String,
@@ -48,6 +49,24 @@ pub(crate) struct Cell {
 }
 
 impl Results {
+    /// Takes over what earlier results have of scenarios that these have not, on the same kind of machine.
+    pub(crate) fn complete_with(&mut self, earlier: Results) -> Result<(), String> {
+        let (here, there) = (&self.machine, &earlier.machine);
+        if (&here.cpu, here.cores, &here.kernel) != (&there.cpu, there.cores, &there.kernel) {
+            return Err(format!("{} is another machine than {}", there.heading().trim(), here.heading().trim()));
+        }
+        let is_new = |scenario: &String| self.scenarios.contains(scenario);
+        let runs: Vec<Run> = earlier.runs.into_iter().filter(|run| !is_new(&run.scenario)).collect();
+        // In the order of the table.
+        let known = scenario::ALL.iter().map(|scenario| scenario.name.to_owned());
+        let scenarios = known.filter(|name| is_new(name) || earlier.scenarios.contains(name)).collect();
+        self.runs.extend(runs);
+        self.scenarios = scenarios;
+        add(&mut self.servers, earlier.servers);
+        add(&mut self.missing, earlier.missing);
+        Ok(())
+    }
+
     /// `None` where the server was not measured; its `median` is not a number if all rounds failed.
     pub(crate) fn cell(&self, server: &str, scenario: &str) -> Option<Cell> {
         let runs: Vec<&Run> = self.of(server, scenario).collect();
@@ -112,9 +131,57 @@ impl Results {
     }
 }
 
+/// Those names that are not there.
+fn add(names: &mut Vec<String>, more: Vec<String>) {
+    for name in more {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+}
+
 fn figure(run: &Run) -> Option<f64> {
     Some(match &run.report.as_ref().ok()?.outcome {
         Outcome::Load(load) => load.cpu_ns_per_message,
         Outcome::Memory(memory) => memory.after_echo.anonymous,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use peers::machine::Machine;
+
+    use super::{Results, Run};
+
+    fn results(kernel: &str, server: &str, scenarios: &[&str], why: &str) -> Results {
+        let machine = Machine { cpu: "a processor".to_owned(), cores: 2, kernel: kernel.to_owned(), load_average: 0.0 };
+        let run = |scenario: &&str| Run {
+            round: 1,
+            server: server.to_owned(),
+            scenario: (*scenario).to_owned(),
+            attempts: 1,
+            others: 0.0,
+            report: Err(why.to_owned()),
+        };
+        Results {
+            machine,
+            servers: vec![server.to_owned()],
+            missing: Vec::new(),
+            scenarios: scenarios.iter().map(|name| (*name).to_owned()).collect(),
+            runs: scenarios.iter().map(run).collect(),
+        }
+    }
+
+    #[test]
+    fn scenarios_that_were_measured_anew_take_the_place_of_earlier_ones() {
+        let mut latest = results("6.1", "floor", &["E4"], "late");
+        latest.complete_with(results("6.1", "wtx", &["E1", "E4", "R1"], "early")).unwrap();
+        assert_eq!(latest.scenarios, ["E1", "E4", "R1"]);
+        assert_eq!(latest.servers, ["floor", "wtx"]);
+        let mut runs: Vec<_> =
+            latest.runs.iter().map(|run| (run.scenario.as_str(), run.report.as_ref().unwrap_err().as_str())).collect();
+        runs.sort_unstable();
+        assert_eq!(runs, [("E1", "early"), ("E4", "late"), ("R1", "early")]);
+        assert!(latest.complete_with(results("6.2", "wtx", &["E1"], "elsewhere")).is_err());
+    }
 }

@@ -86,7 +86,7 @@ fn in_turns(
     let mut measured: Vec<Result<Measured, Box<dyn Error>>> = servers.iter().map(open).collect();
     let processes = measured.iter().flatten().flat_map(Measured::processes);
     let others = Others::but(&processes.chain([std::process::id()]).collect::<Vec<_>>())?;
-    for turn in 0..options.turns {
+    for turn in 0..turns(options, scenario) {
         for place in 0..servers.len() {
             let next = &mut measured[(first + turn + place) % servers.len()];
             if let Err(error) = next.as_mut().map_or(Ok(()), Measured::turn) {
@@ -98,6 +98,11 @@ fn in_turns(
     let report = |measured: Result<Measured, Box<dyn Error>>| measured?.report();
     let reports = measured.into_iter().map(|measured| report(measured).map_err(|error| error.to_string())).collect();
     Ok(Attempt { reports, others })
+}
+
+/// Servers give the memory of large messages back when they have nothing to do, and do not need it back with each turn.
+fn turns(options: &Options, scenario: &Scenario) -> usize {
+    if scenario.size >= 1 << 20 { 1 } else { options.turns }
 }
 
 /// What a server holds is seen from how it grows, once.
@@ -134,7 +139,7 @@ fn generator(
         .arg(server.addr.to_string())
         .args(["--scenario", scenario.name])
         .args(["--pid", &server.child.id().to_string()])
-        .args(["--seconds", &(options.seconds / options.turns as f64).to_string()])
+        .args(["--seconds", &(options.seconds / turns(options, scenario) as f64).to_string()])
         .args(["--warm-up", &options.warm_up.to_string()]);
     Ok(command)
 }

@@ -76,7 +76,8 @@ const NODE_WS_DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/node-ws"
 /// What a server does not do has no line.
 const NOTHING: Known = Known { name: "", origin: Origin::Peer, echo: "", broadcast: "", deflate: "" };
 
-/// One worker each but for those of [`TWO_TO_ONE`]; the first word is the program.
+/// One worker each but for those of [`TWO_TO_ONE`]; the first word is the program. The load generator understands no pings,
+/// and whose turn it is not may be silent for long: nobody sends them.
 const KNOWN: [Known; 16] = [
     Known {
         name: FLOOR,
@@ -89,21 +90,21 @@ const KNOWN: [Known; 16] = [
     Known {
         name: ONE_WORKER,
         origin: Origin::Example,
-        echo: "echo {addr} --workers 1 --max-message 16777216",
-        broadcast: "broadcast {addr} --workers 1",
+        echo: "echo {addr} --workers 1 --max-message 16777216 --idle-timeout 600",
+        broadcast: "broadcast {addr} --workers 1 --idle-timeout 600",
         deflate: "echo-deflate {addr} --workers 1 --deflate",
     },
     Known {
         name: "threadbare-channel",
         origin: Origin::Example,
-        echo: "echo {addr} --workers 1 --max-message 16777216 --channel",
-        broadcast: "broadcast {addr} --workers 1 --channel",
+        echo: "echo {addr} --workers 1 --max-message 16777216 --idle-timeout 600 --channel",
+        broadcast: "broadcast {addr} --workers 1 --idle-timeout 600 --channel",
         deflate: "echo-deflate {addr} --workers 1 --deflate --channel",
     },
     Known {
         name: TWO_WORKERS,
         origin: Origin::Example,
-        echo: "echo {addr} --workers 2 --max-message 16777216",
+        echo: "echo {addr} --workers 2 --max-message 16777216 --idle-timeout 600",
         ..NOTHING
     },
     Known { name: "threadbare-threads", origin: Origin::Example, echo: "thread_per_connection {addr}", ..NOTHING },

@@ -42,7 +42,7 @@ Usage: loadgen ADDR --pid PID --scenario NAME [OPTIONS]
   --warm-up S      how long to run before that (default 0.3)
   --turns          do so for each line on standard input, and report what all turns found at its end; an empty line
                    says that the connections are open, and that a turn is over. From the second turn on the warm-up
-                   takes no more than 0.1 s
+                   takes no more than 0.2 s
   --core N,...     the cores to run on (default: any)
   --connections N, --size BYTES, --in-flight N, --rate PER_SECOND
                    instead of the scenario's own

@@ -14,7 +14,7 @@ use crate::{PATIENCE, Run};
 const LONGEST: u64 = 60_000_000_000;
 
 /// The warm-up of every turn but the first, whose connections are new.
-const WARM_UP_AGAIN: Duration = Duration::from_millis(100);
+const WARM_UP_AGAIN: Duration = Duration::from_millis(200);
 
 pub(crate) struct Meter {
     server: Process,
