@@ -17,7 +17,7 @@ use options::Options;
 use peers::machine::Machine;
 use peers::{process, program};
 use results::{Results, Run};
-use round::Attempt;
+use round::{Attempt, Round};
 use servers::Programs;
 
 fn main() -> ExitCode {
@@ -68,23 +68,23 @@ fn read(path: &Path) -> Result<Results, Box<dyn Error>> {
 fn measure(options: &Options, programs: &Programs) -> Result<Results, Box<dyn Error>> {
     let machine = Machine::look();
     let mut runs: Vec<Run> = Vec::new();
-    for round in 1..=options.rounds {
+    for number in 1..=options.rounds {
         for scenario in &options.scenarios {
-            eprintln!("round {round}/{}  {}", options.rounds, scenario.name);
+            eprintln!("round {number}/{}  {}", options.rounds, scenario.name);
             let able = programs.servers.iter().filter_map(|server| Some((server, server.command(scenario)?)));
             let (servers, commands): (Vec<_>, Vec<_>) = able.unzip();
             // Where it is never quiet, half as much again is taken and not more.
             let again: usize = runs.iter().map(|run| run.attempts - 1).sum();
             let most = if again > runs.len() / 2 { 1 } else { options.attempts };
-            let attempt = || round::run(options, &programs.loadgen, &commands, scenario, round);
-            let (attempts, Attempt { reports, others }) = round::quietest(most, attempt)?;
+            let round = Round { options, loadgen: &programs.loadgen, scenario, first: number };
+            let (attempts, Attempt { reports, others }) = round::quietest(most, || round.run(&commands))?;
             for (server, report) in servers.into_iter().zip(reports) {
                 match &report {
                     Ok(report) => eprintln!("    {:26} {}", server.name, table::headline(&report.outcome)),
                     Err(error) => eprintln!("    {:26} FAILED: {error}", server.name),
                 }
                 let (server, scenario) = (server.name.clone(), scenario.name.to_owned());
-                runs.push(Run { round, server, scenario, attempts, others, report });
+                runs.push(Run { round: number, server, scenario, attempts, others, report });
             }
         }
     }

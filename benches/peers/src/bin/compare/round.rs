@@ -59,89 +59,71 @@ pub(crate) fn quietest<E>(most: usize, mut attempt: impl FnMut() -> Result<Attem
     Ok((taken, quietest))
 }
 
-/// Each server once; `first` goes first.
-pub(crate) fn run(
-    options: &Options,
-    loadgen: &Path,
-    servers: &[&CommandLine],
-    scenario: &Scenario,
-    first: usize,
-) -> Result<Attempt, Box<dyn Error>> {
-    match scenario.kind {
-        Kind::Idle => one_by_one(options, loadgen, servers, scenario, first),
-        _ => in_turns(options, loadgen, servers, scenario, first),
-    }
+/// A scenario that is measured once with each server.
+pub(crate) struct Round<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) loadgen: &'a Path,
+    pub(crate) scenario: &'a Scenario,
+    /// Which server goes first, modulo how many there are.
+    pub(crate) first: usize,
 }
 
-/// All are there all the time, and have one short turn after the other: what changes about the machine from one second to
-/// the next changes for all.
-fn in_turns(
-    options: &Options,
-    loadgen: &Path,
-    servers: &[&CommandLine],
-    scenario: &Scenario,
-    first: usize,
-) -> Result<Attempt, Box<dyn Error>> {
-    let open = |line: &&CommandLine| Measured::open(options, loadgen, line, scenario);
-    let mut measured: Vec<Result<Measured, Box<dyn Error>>> = servers.iter().map(open).collect();
-    let processes = measured.iter().flatten().flat_map(Measured::processes);
-    let others = Others::but(&processes.chain([std::process::id()]).collect::<Vec<_>>())?;
-    for turn in 0..turns(options, scenario) {
-        for place in 0..servers.len() {
-            let next = &mut measured[(first + turn + place) % servers.len()];
-            if let Err(error) = next.as_mut().map_or(Ok(()), Measured::turn) {
-                *next = Err(error);
-            }
+impl Round<'_> {
+    pub(crate) fn run(&self, servers: &[&CommandLine]) -> Result<Attempt, Box<dyn Error>> {
+        match self.scenario.kind {
+            Kind::Idle => Ok(self.one_by_one(servers)),
+            _ => self.in_turns(servers),
         }
     }
-    let others = others.share_since()?;
-    let report = |measured: Result<Measured, Box<dyn Error>>| measured?.report();
-    let reports = measured.into_iter().map(|measured| report(measured).map_err(|error| error.to_string())).collect();
-    Ok(Attempt { reports, others })
-}
 
-/// Servers give the memory of large messages back when they have nothing to do, and do not need it back with each turn.
-fn turns(options: &Options, scenario: &Scenario) -> usize {
-    if scenario.size >= 1 << 20 { 1 } else { options.turns }
-}
-
-/// What a server holds is seen from how it grows, once.
-fn one_by_one(
-    options: &Options,
-    loadgen: &Path,
-    servers: &[&CommandLine],
-    scenario: &Scenario,
-    first: usize,
-) -> Result<Attempt, Box<dyn Error>> {
-    let report = |line: &CommandLine| -> Result<Report, Box<dyn Error>> {
-        let server = Running::start(options, line, scenario)?;
-        report(generator(options, loadgen, &server, scenario)?.output()?)
-    };
-    let mut reports: Vec<_> = servers.iter().map(|_| Err("not measured".to_owned())).collect();
-    for place in 0..servers.len() {
-        let next = (first + place) % servers.len();
-        reports[next] = report(servers[next]).map_err(|error| error.to_string());
+    /// All are there all the time, and have one short turn after the other: what changes about the machine from one second
+    /// to the next changes for all.
+    fn in_turns(&self, servers: &[&CommandLine]) -> Result<Attempt, Box<dyn Error>> {
+        let open = |line: &&CommandLine| Measured::open(self, line);
+        let mut measured: Vec<Result<Measured, Box<dyn Error>>> = servers.iter().map(open).collect();
+        let processes = measured.iter().flatten().flat_map(Measured::processes);
+        let others = Others::but(&processes.chain([std::process::id()]).collect::<Vec<_>>())?;
+        for turn in 0..self.turns() {
+            for place in 0..servers.len() {
+                let next = &mut measured[(self.first + turn + place) % servers.len()];
+                if let Err(error) = next.as_mut().map_or(Ok(()), Measured::turn) {
+                    *next = Err(error);
+                }
+            }
+        }
+        let others = others.share_since()?;
+        let report = |measured: Result<Measured, Box<dyn Error>>| measured?.report();
+        let reports = measured.into_iter().map(|measured| report(measured).map_err(|error| error.to_string()));
+        Ok(Attempt { reports: reports.collect(), others })
     }
-    // Nothing was timed, so nobody was in the way.
-    Ok(Attempt { reports, others: 0.0 })
-}
 
-/// A load generator for a server, to be started on its cores.
-fn generator(
-    options: &Options,
-    loadgen: &Path,
-    server: &Running,
-    scenario: &Scenario,
-) -> Result<Command, Box<dyn Error>> {
-    process::pin(&options.generator_core)?;
-    let mut command = Command::new(loadgen);
-    command
-        .arg(server.addr.to_string())
-        .args(["--scenario", scenario.name])
-        .args(["--pid", &server.child.id().to_string()])
-        .args(["--seconds", &(options.seconds / turns(options, scenario) as f64).to_string()])
-        .args(["--warm-up", &options.warm_up.to_string()]);
-    Ok(command)
+    /// Servers give the memory of large messages back when they have nothing to do, and do not need it back with each turn.
+    fn turns(&self) -> usize {
+        if self.scenario.size >= 1 << 20 { 1 } else { self.options.turns }
+    }
+
+    /// What a server holds is seen from how it grows, once. Nothing is timed, so nobody is in the way.
+    fn one_by_one(&self, servers: &[&CommandLine]) -> Attempt {
+        let report = |line: &CommandLine| -> Result<Report, Box<dyn Error>> {
+            let server = Running::start(self.options, line, self.scenario)?;
+            report(self.generator(&server)?.output()?)
+        };
+        let reports = servers.iter().map(|line| report(line).map_err(|error| error.to_string()));
+        Attempt { reports: reports.collect(), others: 0.0 }
+    }
+
+    /// A load generator for a server, to be started on its cores.
+    fn generator(&self, server: &Running) -> Result<Command, Box<dyn Error>> {
+        process::pin(&self.options.generator_core)?;
+        let mut command = Command::new(self.loadgen);
+        command
+            .arg(server.addr.to_string())
+            .args(["--scenario", self.scenario.name])
+            .args(["--pid", &server.child.id().to_string()])
+            .args(["--seconds", &(self.options.seconds / self.turns() as f64).to_string()])
+            .args(["--warm-up", &self.options.warm_up.to_string()]);
+        Ok(command)
+    }
 }
 
 fn report(output: Output) -> Result<Report, Box<dyn Error>> {
@@ -160,14 +142,10 @@ struct Measured {
 }
 
 impl Measured {
-    fn open(
-        options: &Options,
-        loadgen: &Path,
-        line: &CommandLine,
-        scenario: &Scenario,
-    ) -> Result<Measured, Box<dyn Error>> {
-        let server = Running::start(options, line, scenario)?;
-        let mut generator = generator(options, loadgen, &server, scenario)?
+    fn open(round: &Round<'_>, line: &CommandLine) -> Result<Measured, Box<dyn Error>> {
+        let server = Running::start(round.options, line, round.scenario)?;
+        let mut generator = round
+            .generator(&server)?
             .arg("--turns")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
