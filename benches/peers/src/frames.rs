@@ -29,7 +29,9 @@ pub enum Opcode {
 
 /// An endless row of one and the same frame.
 pub struct Frames {
+    /// From [`front`](Frames::front) on.
     bytes: Vec<u8>,
+    front: usize,
     frame_len: usize,
     header_len: usize,
 }
@@ -66,7 +68,18 @@ impl Frames {
         let kept = if frame_len <= WHOLE { size } else { CHUNK };
         frame.extend(payload.take(kept).zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
         let bytes = if frame_len <= WHOLE { frame.repeat(burst.max(1)) } else { frame };
-        Frames { bytes, frame_len, header_len }
+        Frames { bytes, front: 0, frame_len, header_len }
+    }
+
+    /// The same frames at another [place in a page](place).
+    #[must_use]
+    pub fn placed(mut self) -> Frames {
+        let mut bytes = vec![0; PAGE + self.bytes.len()];
+        self.front = place(&bytes);
+        bytes[self.front..][..self.bytes.len()].copy_from_slice(&self.bytes);
+        bytes.truncate(self.front + self.bytes.len());
+        self.bytes = bytes;
+        self
     }
 
     /// The size of one frame, header included, in bytes.
@@ -85,18 +98,29 @@ impl Frames {
     /// least one if `most` is not 0.
     #[must_use]
     pub fn piece(&self, offset: usize, most: usize) -> &[u8] {
+        let bytes = &self.bytes[self.front..];
         if self.frame_len <= WHOLE {
-            let end = self.bytes.len().min(offset + most);
-            return &self.bytes[offset..end];
+            let end = bytes.len().min(offset + most);
+            return &bytes[offset..end];
         }
         let start = match offset.checked_sub(self.header_len) {
             Some(payload) => self.header_len + payload % PERIOD,
             None => offset,
         };
         let left = self.frame_len - offset;
-        let end = self.bytes.len().min(start + most.min(left));
-        &self.bytes[start..end]
+        let end = bytes.len().min(start + most.min(left));
+        &bytes[start..end]
     }
+}
+
+/// How much more to allocate for a [`place`].
+pub const PAGE: usize = 4096;
+
+/// Where in a buffer its page is three quarters over: far from where the kernel's pieces of a stream begin, to and from
+/// which some processors copy slower if the addresses lie alike (see `src/transport/buffer.rs` of the library).
+#[must_use]
+pub fn place(buffer: &[u8]) -> usize {
+    (PAGE / 4 * 3).wrapping_sub(buffer.as_ptr().addr()) % PAGE
 }
 
 /// A compressed message that came whole and in one frame: how long its frame is, and its payload, unmasked. `None` if more

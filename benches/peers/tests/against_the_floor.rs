@@ -67,6 +67,15 @@ fn two_threads_share_the_connections() {
 }
 
 #[test]
+fn buffers_at_another_place_answer_the_same() {
+    for (scenario, connections) in [("E2", "3"), ("E5", "2"), ("E6", "1")] {
+        let output = Floor::start_with(scenario, &["--placed"]).load(scenario, &["--connections", connections]);
+        let Outcome::Load(load) = report(&output).outcome else { panic!("{scenario} sends messages") };
+        assert!(load.messages > 0, "{scenario}: {load:?}");
+    }
+}
+
+#[test]
 fn every_kind_of_scenario_runs() {
     for (scenario, connections) in [("E2", 3), ("E5", 2), ("E6", 1), ("D1b", 70), ("F1b", 5), ("R1", 4), ("H1", 2)] {
         let output = Floor::start(scenario).load(scenario, &["--connections", &connections.to_string()]);

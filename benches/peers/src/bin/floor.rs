@@ -1,7 +1,7 @@
 //! The least that a server can do: for each readiness one read and one write of the right size, and no frame looked at.
 //!
 //! It knows beforehand what comes and what is to be sent back; no WebSocket server can be cheaper on the same system
-//! calls. It accepts as servers do, until an attempt finds nobody. Only the opening handshake is answered as it is asked;
+//! calls, but for where its buffers lie: with `--placed` they do where this library's does. It accepts as servers do, until an attempt finds nobody. Only the opening handshake is answered as it is asked;
 //! and with permessage-deflate each connection's first message is looked at, whose compressed bytes are then sent back as
 //! they are.
 
@@ -23,10 +23,11 @@ use peers::scenario::{Kind, Scenario};
 const USAGE: &str = "\
 Answers the load generator with as little work as possible.
 
-Usage: floor ADDR --scenario NAME [--threads N]
+Usage: floor ADDR --scenario NAME [--threads N] [--placed]
 
   ADDR             where to listen
   --scenario NAME  which the load generator will run
+  --placed         its buffers begin far into a page, not wherever memory is given out
   --threads N      threads that answer (default 1); the first accepts as well, and deals the connections out
   --help           this text
 ";
@@ -45,13 +46,15 @@ struct Options {
     addr: String,
     scenario: Scenario,
     threads: usize,
+    placed: bool,
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
-    let (mut addr, mut scenario, mut threads) = (None, None, 1);
+    let (mut addr, mut scenario, mut threads, mut placed) = (None, None, 1, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("scenario") => scenario = Some(parser.value()?.parse_with(Scenario::named)?),
+            Long("placed") => placed = true,
             Long("threads") => threads = parser.value()?.parse()?,
             Short('h') | Long("help") => return Ok(None),
             Value(value) if addr.is_none() => addr = Some(value.string()?),
@@ -62,7 +65,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     match (threads, scenario.kind) {
         (0, _) => Err("--threads 0 answers nobody".into()),
         (2.., Kind::FanOut { .. }) => Err("a fan-out has one thread, which has all connections".into()),
-        _ => Ok(Some(Options { addr, scenario, threads })),
+        _ => Ok(Some(Options { addr, scenario, threads, placed })),
     }
 }
 
@@ -74,15 +77,16 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         let (sender, arrivals) = mpsc::channel();
         let poll = Poll::new()?;
         others.push(Other { waker: Waker::new(poll.registry(), ARRIVALS)?, sender });
-        let scenario = options.scenario;
+        let (scenario, placed) = (options.scenario, options.placed);
         thread::spawn(move || {
-            if let Err(error) = Floor::new(poll, scenario, Source::Dealt(arrivals)).run() {
+            if let Err(error) = Floor::new(poll, scenario, placed, Source::Dealt(arrivals)).run() {
                 eprintln!("error: {error}");
                 process::exit(1);
             }
         });
     }
-    Floor::new(Poll::new()?, options.scenario, Source::Accepted { listener, others, accepted: 0 }).run()
+    let source = Source::Accepted { listener, others, accepted: 0 };
+    Floor::new(Poll::new()?, options.scenario, options.placed, source).run()
 }
 
 /// A thread that connections are dealt out to.
@@ -129,6 +133,7 @@ struct Floor {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     scenario: Scenario,
+    placed: bool,
     /// Unless each connection has its own.
     answers: Option<Rc<Frames>>,
     response: String,
@@ -146,15 +151,19 @@ struct Connection {
 }
 
 impl Floor {
-    fn new(poll: Poll, scenario: Scenario, source: Source) -> Floor {
+    fn new(poll: Poll, scenario: Scenario, placed: bool, source: Source) -> Floor {
         let deflate = matches!(scenario.kind, Kind::Deflate { .. });
-        let answers = || Rc::new(Frames::from_server(scenario.opcode, scenario.size, scenario.burst()));
+        let answers = || {
+            let answers = Frames::from_server(scenario.opcode, scenario.size, scenario.burst());
+            Rc::new(if placed { answers.placed() } else { answers })
+        };
         Floor {
             poll,
             source,
             connections: Vec::new(),
             free: Vec::new(),
             scenario,
+            placed,
             answers: (!deflate).then(answers),
             response: handshake::response(deflate),
         }
@@ -165,7 +174,9 @@ impl Floor {
             self.poll.registry().register(listener, LISTENER, Interest::READABLE)?;
         }
         let mut events = Events::with_capacity(1024);
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = vec![0; frames::PAGE + BUFFER];
+        let front = if self.placed { frames::place(&buffer) } else { 0 };
+        let buffer = &mut buffer[front..][..BUFFER];
         loop {
             self.poll.poll(&mut events, None)?;
             for event in &events {
@@ -173,7 +184,7 @@ impl Floor {
                     LISTENER | ARRIVALS => self.arrive()?,
                     // An error is a client's that has gone.
                     Token(index) => {
-                        if self.ready(index, &mut buffer).is_err() {
+                        if self.ready(index, buffer).is_err() {
                             self.connections[index] = None;
                             self.free.push(index);
                         }

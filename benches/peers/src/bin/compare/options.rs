@@ -145,7 +145,7 @@ impl Options {
         let servers = match servers {
             Some(names) => names.split(',').map(str::to_owned).collect(),
             // On the one core that a server gets, a second worker could only be in the way.
-            None => servers::names_for_one_core().map(str::to_owned).collect(),
+            None => servers::names_by_default().map(str::to_owned).collect(),
         };
         let rounds = rounds.unwrap_or(if short { 3 } else { 5 });
         let attempts = attempts.unwrap_or(if short { 1 } else { 3 });

@@ -56,6 +56,10 @@ enum Origin {
 }
 
 pub(crate) const FLOOR: &str = "floor";
+
+/// The floor with its buffers where this library's is, which matters to large messages alone.
+const PLACED_FLOOR: &str = "floor-placed";
+
 const TWO_FLOORS: &str = "floor-2";
 
 const ONE_WORKER: &str = "threadbare";
@@ -78,7 +82,7 @@ const NOTHING: Known = Known { name: "", origin: Origin::Peer, echo: "", broadca
 
 /// One worker each but for those of [`TWO_TO_ONE`]; the first word is the program. The load generator understands no pings,
 /// and whose turn it is not may be silent for long: nobody sends them.
-const KNOWN: [Known; 16] = [
+const KNOWN: [Known; 17] = [
     Known {
         name: FLOOR,
         origin: Origin::Here,
@@ -87,6 +91,13 @@ const KNOWN: [Known; 16] = [
         deflate: "floor {addr} --scenario {scenario}",
     },
     Known { name: TWO_FLOORS, origin: Origin::Here, echo: "floor {addr} --scenario {scenario} --threads 2", ..NOTHING },
+    Known {
+        name: PLACED_FLOOR,
+        origin: Origin::Here,
+        echo: "floor {addr} --scenario {scenario} --placed",
+        broadcast: "floor {addr} --scenario {scenario} --placed",
+        ..NOTHING
+    },
     Known {
         name: ONE_WORKER,
         origin: Origin::Example,
@@ -156,9 +167,9 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     KNOWN.iter().map(|known| known.name)
 }
 
-/// Those that one core is enough for.
-pub(crate) fn names_for_one_core() -> impl Iterator<Item = &'static str> {
-    names().filter(|name| TWO_TO_ONE.iter().all(|(two, _)| two != name))
+/// Those that are measured unless others are asked for: one core is enough for each, and no two do the same.
+pub(crate) fn names_by_default() -> impl Iterator<Item = &'static str> {
+    names().filter(|name| *name != PLACED_FLOOR && TWO_TO_ONE.iter().all(|(two, _)| two != name))
 }
 
 /// What is measured with, and what is measured.
