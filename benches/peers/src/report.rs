@@ -27,6 +27,9 @@ pub struct Load {
     pub messages_per_second: f64,
     /// From when a message was sent, or was to be sent, until its answer was there.
     pub latency_us: Latency,
+    /// The 99th percentile of each turn by itself: what stopped the server in one of them is in that one alone.
+    #[serde(default)]
+    pub p99_by_turn_us: Vec<f64>,
     /// CPU time of the server's whole process for each message.
     pub cpu_ns_per_message: f64,
     /// The part of it spent in user space, from 0 to 1; from ticks of 10 ms.

@@ -105,6 +105,8 @@ fn turns_are_taken_when_told() {
         let report: Report = serde_json::from_str(&line()).expect("a report");
         let Outcome::Load(load) = report.outcome else { panic!("{scenario} sends messages") };
         assert!(load.messages > 0 && load.seconds >= 0.15, "{scenario}: {load:?}");
+        let (least, most) = (load.p99_by_turn_us.iter().copied().fold(f64::MAX, f64::min), load.latency_us.max);
+        assert!(load.p99_by_turn_us.len() == 3 && 0.0 < least && least <= most, "{scenario}: {load:?}");
         assert!(generator.wait().expect("it ends").success(), "{scenario}");
     }
 }

@@ -118,12 +118,21 @@ impl Results {
 
     /// Median over the rounds of something in the reports of a run that sent messages.
     pub(crate) fn load(&self, server: &str, scenario: &str, field: impl Fn(&Load) -> f64) -> Option<f64> {
-        let value = |run: &Run| match &run.report.as_ref().ok()?.outcome {
-            Outcome::Load(load) => Some(field(load)),
-            Outcome::Memory(_) => None,
-        };
-        let values: Vec<f64> = self.of(server, scenario).filter_map(value).collect();
+        let values: Vec<f64> = self.loads(server, scenario).map(field).collect();
         (!values.is_empty()).then(|| median(&values))
+    }
+
+    /// Median over all turns of all rounds of their 99th percentiles, in microseconds.
+    pub(crate) fn turn_p99(&self, server: &str, scenario: &str) -> Option<f64> {
+        let values: Vec<f64> = self.loads(server, scenario).flat_map(|load| &load.p99_by_turn_us).copied().collect();
+        (!values.is_empty()).then(|| median(&values))
+    }
+
+    fn loads(&self, server: &str, scenario: &str) -> impl Iterator<Item = &Load> {
+        self.of(server, scenario).filter_map(|run| match &run.report.as_ref().ok()?.outcome {
+            Outcome::Load(load) => Some(load),
+            Outcome::Memory(_) => None,
+        })
     }
 
     fn of(&self, server: &str, scenario: &str) -> impl Iterator<Item = &Run> {

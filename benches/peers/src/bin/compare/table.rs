@@ -34,12 +34,13 @@ pub(crate) fn all(results: &Results) -> String {
     }
     let open = scenarios(results, |kind| matches!(kind, Kind::OpenLoop { .. }));
     if !open.is_empty() {
-        text += "\nLatency from when a message was due, in microseconds: p50 / p99 / p99.9.\n\n";
+        text += "\nLatency from when a message was due, in microseconds: p50 / p99 / p99.9, medians of the rounds; in parentheses the median of the p99 of every single turn.\n\n";
         text += &table(results, &open, |server, scenario| {
             let p50 = results.load(server, scenario, |load| load.latency_us.p50)?;
             let p99 = results.load(server, scenario, |load| load.latency_us.p99)?;
             let p999 = results.load(server, scenario, |load| load.latency_us.p999)?;
-            Some(format!("{p50:.0} / {p99:.0} / {p999:.0}"))
+            let by_turn = results.turn_p99(server, scenario).map_or_else(String::new, |p99| format!(" ({p99:.0})"));
+            Some(format!("{p50:.0} / {p99:.0} / {p999:.0}{by_turn}"))
         });
     }
     text + &titles(results)

@@ -22,6 +22,7 @@ pub(crate) struct Meter {
     measured: Duration,
     phase: Phase,
     last_message: Instant,
+    /// Of this turn.
     latencies: Histogram<u64>,
     sum: Sum,
 }
@@ -34,8 +35,9 @@ enum Phase {
 }
 
 /// What all turns found.
-#[derive(Default)]
 struct Sum {
+    latencies: Histogram<u64>,
+    p99_by_turn: Vec<u64>,
     seconds: f64,
     cpu: Duration,
     user_ticks: u64,
@@ -54,7 +56,16 @@ impl Meter {
             phase: Phase::Over,
             last_message: Instant::now(),
             latencies: Histogram::new_with_max(LONGEST, 3)?,
-            sum: Sum { sleeps: Some(0), ..Sum::default() },
+            sum: Sum {
+                latencies: Histogram::new_with_max(LONGEST, 3)?,
+                p99_by_turn: Vec::new(),
+                seconds: 0.0,
+                cpu: Duration::ZERO,
+                user_ticks: 0,
+                system_ticks: 0,
+                messages: 0,
+                sleeps: Some(0),
+            },
         })
     }
 
@@ -67,9 +78,9 @@ impl Meter {
     }
 
     /// To be asked all the time: whether messages are to be sent on. If not, those under way are still to be received.
-    pub(crate) fn goes_on(&mut self, now: Instant) -> io::Result<bool> {
+    pub(crate) fn goes_on(&mut self, now: Instant) -> Result<bool, Box<dyn Error>> {
         if now.saturating_duration_since(self.last_message) > PATIENCE {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer for {PATIENCE:?}")));
+            return Err(format!("no answer for {PATIENCE:?}").into());
         }
         match self.phase {
             Phase::WarmUp { until } if now >= until => {
@@ -88,9 +99,18 @@ impl Meter {
         Ok(!matches!(self.phase, Phase::Over))
     }
 
-    fn add(&mut self, since: Instant, before: Cost, sleeps_before: Option<u64>, messages: u64) -> io::Result<()> {
+    fn add(
+        &mut self,
+        since: Instant,
+        before: Cost,
+        sleeps_before: Option<u64>,
+        messages: u64,
+    ) -> Result<(), Box<dyn Error>> {
         let now = self.server.cost()?;
         let sum = &mut self.sum;
+        sum.latencies.add(&self.latencies)?;
+        sum.p99_by_turn.push(self.latencies.value_at_quantile(0.99));
+        self.latencies.reset();
         sum.seconds += since.elapsed().as_secs_f64();
         sum.cpu += now.cpu.saturating_sub(before.cpu);
         sum.user_ticks += now.user_ticks - before.user_ticks;
@@ -114,7 +134,7 @@ impl Meter {
 
     /// What the turns found that were measured to their end.
     pub(crate) fn finish(self) -> io::Result<Load> {
-        let Sum { seconds, cpu, user_ticks, system_ticks, messages, sleeps } = self.sum;
+        let Sum { latencies, p99_by_turn, seconds, cpu, user_ticks, system_ticks, messages, sleeps } = self.sum;
         if messages == 0 {
             return Err(io::Error::other("it ended before it was warm"));
         }
@@ -127,11 +147,12 @@ impl Meter {
             messages,
             messages_per_second: messages as f64 / seconds,
             latency_us: Latency {
-                p50: micros(self.latencies.value_at_quantile(0.5)),
-                p99: micros(self.latencies.value_at_quantile(0.99)),
-                p999: micros(self.latencies.value_at_quantile(0.999)),
-                max: micros(self.latencies.max()),
+                p50: micros(latencies.value_at_quantile(0.5)),
+                p99: micros(latencies.value_at_quantile(0.99)),
+                p999: micros(latencies.value_at_quantile(0.999)),
+                max: micros(latencies.max()),
             },
+            p99_by_turn_us: p99_by_turn.into_iter().map(micros).collect(),
             cpu_ns_per_message: cpu * 1e9 / messages as f64,
             user_share: if ticks > 0.0 { user / ticks } else { 0.0 },
             server_cores: cpu / seconds,
