@@ -55,6 +55,42 @@ pub struct Latency {
     pub max: f64,
 }
 
+impl Load {
+    /// What several generators found that measured one server at the same time: each saw all of the server's cost, and
+    /// its own messages alone. `None` if there are none.
+    #[must_use]
+    pub fn of_all(loads: &[Load]) -> Option<Load> {
+        let first = loads.first()?;
+        let mean = |field: fn(&Load) -> f64| loads.iter().map(field).sum::<f64>() / loads.len() as f64;
+        let most = |field: fn(&Load) -> f64| loads.iter().map(field).fold(0.0, f64::max);
+        let messages: u64 = loads.iter().map(|load| load.messages).sum();
+        let messages_per_second: f64 = loads.iter().map(|load| load.messages_per_second).sum();
+        let server_cores = mean(|load| load.server_cores);
+        let sleeps: Option<f64> =
+            loads.iter().map(|load| load.sleeps_per_message.map(|sleeps| sleeps * load.messages as f64)).sum();
+        Some(Load {
+            seconds: mean(|load| load.seconds),
+            messages,
+            messages_per_second,
+            // Of whose connections were served worse.
+            latency_us: Latency {
+                p50: most(|load| load.latency_us.p50),
+                p99: most(|load| load.latency_us.p99),
+                p999: most(|load| load.latency_us.p999),
+                max: most(|load| load.latency_us.max),
+            },
+            p99_by_turn_us: loads.iter().flat_map(|load| load.p99_by_turn_us.iter().copied()).collect(),
+            cpu_ns_per_message: server_cores / messages_per_second * 1e9,
+            user_share: mean(|load| load.user_share),
+            server_cores,
+            resident: loads.iter().map(|load| load.resident).max()?,
+            threads: loads.iter().map(|load| load.threads).max()?,
+            sleeps_per_message: sleeps.map(|sleeps| sleeps / loads.len() as f64 / messages as f64),
+            answer_bytes: first.answer_bytes,
+        })
+    }
+}
+
 /// Of connections that do nothing: the growth of the server divided by their number.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Memory {
@@ -70,4 +106,37 @@ pub struct Memory {
 pub struct PerConnection {
     pub anonymous: f64,
     pub resident: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Latency, Load};
+
+    fn load(messages: u64, sleeps: f64, p99: f64) -> Load {
+        Load {
+            seconds: 2.0,
+            messages,
+            messages_per_second: messages as f64 / 2.0,
+            latency_us: Latency { p50: 1.0, p99, p999: p99, max: p99 },
+            p99_by_turn_us: vec![p99],
+            cpu_ns_per_message: 1e9 / messages as f64,
+            user_share: 0.5,
+            server_cores: 0.5,
+            resident: 1,
+            threads: 2,
+            sleeps_per_message: Some(sleeps / messages as f64),
+            answer_bytes: None,
+        }
+    }
+
+    #[test]
+    fn the_servers_cost_is_that_of_all_messages() {
+        // A second of CPU time and 120 sleeps, for 1,000 messages and 3,000.
+        let all = Load::of_all(&[load(1000, 120.0, 7.0), load(3000, 120.0, 5.0)]).unwrap();
+        assert_eq!((all.messages, all.messages_per_second), (4000, 2000.0));
+        assert!((all.cpu_ns_per_message - 250_000.0).abs() < 1e-6, "{all:?}");
+        assert!((all.sleeps_per_message.unwrap() - 0.03).abs() < 1e-9, "{all:?}");
+        assert_eq!((all.latency_us.p99, all.p99_by_turn_us), (7.0, vec![7.0, 5.0]));
+        assert!(Load::of_all(&[]).is_none());
+    }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use peers::others::Others;
 use peers::process;
-use peers::report::Report;
+use peers::report::{Load, Outcome, Report};
 use peers::scenario::{Kind, Scenario};
 
 use crate::options::Options;
@@ -106,15 +106,25 @@ impl Round<'_> {
     fn one_by_one(&self, servers: &[&CommandLine]) -> Attempt {
         let report = |line: &CommandLine| -> Result<Report, Box<dyn Error>> {
             let server = Running::start(self.options, line, self.scenario)?;
-            report(self.generator(&server)?.output()?)
+            report(self.generator(&server, &self.options.generator_core)?.output()?)
         };
         let reports = servers.iter().map(|line| report(line).map_err(|error| error.to_string()));
         Attempt { reports: reports.collect(), others: 0.0 }
     }
 
-    /// A load generator for a server, to be started on its cores.
-    fn generator(&self, server: &Running) -> Result<Command, Box<dyn Error>> {
-        process::pin(&self.options.generator_core)?;
+    /// Where load generators run, which share the connections. Two threads of a server can only be kept as busy as one by
+    /// as many generators; in an open loop they are not to be.
+    fn generator_cores(&self) -> Vec<&[usize]> {
+        let cores = &self.options.generator_core;
+        match self.scenario.kind {
+            Kind::Echo { .. } if self.options.scaling => cores.chunks(1).collect(),
+            _ => vec![cores],
+        }
+    }
+
+    /// A load generator for a server, to be started on these cores.
+    fn generator(&self, server: &Running, cores: &[usize]) -> Result<Command, Box<dyn Error>> {
+        process::pin(cores)?;
         let mut command = Command::new(self.loadgen);
         command
             .arg(server.addr.to_string())
@@ -134,36 +144,68 @@ fn report(output: Output) -> Result<Report, Box<dyn Error>> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// A server and its load generator, whose connections are open.
+/// A server and its load generators, whose connections are open.
 struct Measured {
+    generators: Vec<Generator>,
     server: Running,
-    generator: Child,
-    answers: BufReader<ChildStdout>,
 }
 
 impl Measured {
     fn open(round: &Round<'_>, line: &CommandLine) -> Result<Measured, Box<dyn Error>> {
         let server = Running::start(round.options, line, round.scenario)?;
-        let mut generator = round
-            .generator(&server)?
-            .arg("--turns")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let answers = BufReader::new(generator.stdout.take().ok_or("its output is not there")?);
-        let mut measured = Measured { server, generator, answers };
-        measured.answer()?;
-        Ok(measured)
+        let places = round.generator_cores();
+        let connections = (round.scenario.connections / places.len()).to_string();
+        let generator = |cores: &[usize]| {
+            Generator::open(round.generator(&server, cores)?.args(["--connections", &connections, "--turns"]))
+        };
+        let generators = places.into_iter().map(generator).collect::<Result<_, _>>()?;
+        Ok(Measured { generators, server })
     }
 
-    fn processes(&self) -> [u32; 2] {
-        [self.server.child.id(), self.generator.id()]
+    fn processes(&self) -> impl Iterator<Item = u32> {
+        self.generators.iter().map(|generator| generator.child.id()).chain([self.server.child.id()])
     }
 
+    /// All generators at the same time.
     fn turn(&mut self) -> Result<(), Box<dyn Error>> {
-        self.generator.stdin.as_mut().ok_or("its input is not there")?.write_all(b"\n")?;
-        self.answer()
+        self.generators.iter_mut().try_for_each(Generator::tell)?;
+        self.generators.iter_mut().try_for_each(Generator::answer)
+    }
+
+    fn report(mut self) -> Result<Report, Box<dyn Error>> {
+        let (mut loads, mut connections) = (Vec::new(), 0);
+        let mut scenario = String::new();
+        for generator in &mut self.generators {
+            let report = report(generator.end()?)?;
+            let Outcome::Load(load) = report.outcome else { return Err("it measured no messages".into()) };
+            loads.push(load);
+            connections += report.connections;
+            scenario = report.scenario;
+        }
+        let load = Load::of_all(&loads).ok_or("there is no load generator")?;
+        Ok(Report { scenario, connections, outcome: Outcome::Load(load) })
+    }
+}
+
+/// A load generator, which ends with this.
+struct Generator {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Generator {
+    /// Once its connections are open.
+    fn open(command: &mut Command) -> Result<Generator, Box<dyn Error>> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let answers = BufReader::new(child.stdout.take().ok_or("its output is not there")?);
+        let mut generator = Generator { child, answers };
+        generator.answer()?;
+        Ok(generator)
+    }
+
+    /// Lets it take a turn.
+    fn tell(&mut self) -> Result<(), Box<dyn Error>> {
+        Ok(self.child.stdin.as_mut().ok_or("its input is not there")?.write_all(b"\n")?)
     }
 
     fn answer(&mut self) -> Result<(), Box<dyn Error>> {
@@ -173,27 +215,23 @@ impl Measured {
         }
     }
 
-    fn report(mut self) -> Result<Report, Box<dyn Error>> {
-        report(self.end()?)
-    }
-
     /// With its input at its end, the generator reports and ends.
     fn end(&mut self) -> io::Result<Output> {
-        drop(self.generator.stdin.take());
+        drop(self.child.stdin.take());
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         self.answers.read_to_end(&mut stdout)?;
-        if let Some(mut errors) = self.generator.stderr.take() {
+        if let Some(mut errors) = self.child.stderr.take() {
             errors.read_to_end(&mut stderr)?;
         }
-        Ok(Output { status: self.generator.wait()?, stdout, stderr })
+        Ok(Output { status: self.child.wait()?, stdout, stderr })
     }
 }
 
-impl Drop for Measured {
+impl Drop for Generator {
     fn drop(&mut self) {
         // It can only fail where the generator has ended by itself, as it mostly has.
-        let _ = self.generator.kill();
-        let _ = self.generator.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

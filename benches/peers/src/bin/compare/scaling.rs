@@ -32,8 +32,9 @@ pub(crate) fn ratios(results: &Results) -> Vec<Ratio> {
 
 pub(crate) fn tables(results: &Results) -> String {
     let mut text = table::heading(results);
-    text += "Server CPU time for each message, of all its threads, and its ratio to the raw floor. Server and load generator\n";
-    text += "share the same cores: these are costs, and say nothing about throughput.\n";
+    text += "Server CPU time for each message, of all its threads, and its ratio to the raw floor. Server and load generators,\n";
+    text +=
+        "one on each core in a closed loop, share the same cores: these are costs, and say nothing about throughput.\n";
     text += "`~`: the rounds are more than 25 % apart; `!n`: n rounds failed.\n\n";
     text += &table::table(results, &results.scenarios, |server, scenario| table::cost(results, server, scenario));
 
@@ -48,7 +49,7 @@ pub(crate) fn tables(results: &Results) -> String {
             }
         };
     }
-    text += "\nHow many cores the server used. Not beyond 1, two threads each had part of the load, and slept in between.\n\n";
+    text += "\nHow many cores the server used, beside generators that never sleep.\n\n";
     text += &table::table(results, &results.scenarios, |server, scenario| {
         Some(format!("{:.2}", results.load(server, scenario, |load| load.server_cores)?))
     });
