@@ -71,14 +71,12 @@ impl Frames {
         Frames { bytes, front: 0, frame_len, header_len }
     }
 
-    /// The same frames at another [place in a page](place).
+    /// The same frames, [placed].
     #[must_use]
     pub fn placed(mut self) -> Frames {
-        let mut bytes = vec![0; PAGE + self.bytes.len()];
-        self.front = place(&bytes);
-        bytes[self.front..][..self.bytes.len()].copy_from_slice(&self.bytes);
-        bytes.truncate(self.front + self.bytes.len());
-        self.bytes = bytes;
+        let (mut bytes, front) = placed(self.bytes.len());
+        bytes[front..].copy_from_slice(&self.bytes);
+        (self.bytes, self.front) = (bytes, front);
         self
     }
 
@@ -113,14 +111,16 @@ impl Frames {
     }
 }
 
-/// How much more to allocate for a [`place`].
-pub const PAGE: usize = 4096;
-
-/// Where in a buffer its page is three quarters over: far from where the kernel's pieces of a stream begin, to and from
-/// which some processors copy slower if the addresses lie alike (see `src/transport/buffer.rs` of the library).
+/// A buffer of `size` bytes and where it begins in the memory that is answered: where a page is three quarters over, far from
+/// where the kernel's pieces of a stream begin, to and from which some processors copy slower if the addresses lie alike
+/// (see `src/transport/buffer.rs` of the library).
 #[must_use]
-pub fn place(buffer: &[u8]) -> usize {
-    (PAGE / 4 * 3).wrapping_sub(buffer.as_ptr().addr()) % PAGE
+pub fn placed(size: usize) -> (Vec<u8>, usize) {
+    const PAGE: usize = 4096;
+    let mut bytes = vec![0; PAGE + size];
+    let front = (PAGE / 4 * 3).wrapping_sub(bytes.as_ptr().addr()) % PAGE;
+    bytes.truncate(front + size);
+    (bytes, front)
 }
 
 /// A compressed message that came whole and in one frame: how long its frame is, and its payload, unmasked. `None` if more

@@ -12,4 +12,4 @@ pub mod program;
 pub mod report;
 pub mod scenario;
 
-pub use middle::median;
+pub use middle::{median, median_of_some};

@@ -13,6 +13,12 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// As [`median`]; `None` of nothing.
+#[must_use]
+pub fn median_of_some(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| median(values))
+}
+
 #[cfg(test)]
 mod tests {
     use super::median;

@@ -1,9 +1,9 @@
 //! The least that a server can do: for each readiness one read and one write of the right size, and no frame looked at.
 //!
 //! It knows beforehand what comes and what is to be sent back; no WebSocket server can be cheaper on the same system
-//! calls, but for where its buffers lie: with `--placed` they do where this library's does. It accepts as servers do, until an attempt finds nobody. Only the opening handshake is answered as it is asked;
-//! and with permessage-deflate each connection's first message is looked at, whose compressed bytes are then sent back as
-//! they are.
+//! calls, but for where its buffers lie: with `--placed` they do where this library's does. It accepts as servers do,
+//! until an attempt finds nobody. Only the opening handshake is answered as it is asked; and with permessage-deflate each
+//! connection's first message is looked at, whose compressed bytes are then sent back as they are.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
@@ -174,9 +174,8 @@ impl Floor {
             self.poll.registry().register(listener, LISTENER, Interest::READABLE)?;
         }
         let mut events = Events::with_capacity(1024);
-        let mut buffer = vec![0; frames::PAGE + BUFFER];
-        let front = if self.placed { frames::place(&buffer) } else { 0 };
-        let buffer = &mut buffer[front..][..BUFFER];
+        let (mut buffer, front) = if self.placed { frames::placed(BUFFER) } else { (vec![0; BUFFER], 0) };
+        let buffer = &mut buffer[front..];
         loop {
             self.poll.poll(&mut events, None)?;
             for event in &events {

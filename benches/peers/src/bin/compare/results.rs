@@ -1,9 +1,9 @@
 //! What all rounds found, and what is made of it.
 
 use peers::machine::Machine;
-use peers::median;
 use peers::report::{Load, Outcome, Report};
 use peers::scenario;
+use peers::{median, median_of_some};
 use serde::{Deserialize, Serialize};
 
 use crate::servers::FLOOR;
@@ -84,7 +84,7 @@ impl Results {
             server: server.to_owned(),
             scenario: scenario.to_owned(),
             median: median(&values),
-            ratio: (!ratios.is_empty()).then(|| median(&ratios)),
+            ratio: median_of_some(&ratios),
             noisy: !values.is_empty() && spread(&values) > NOISY,
             failed: runs.len() - values.len(),
             rounds: runs.len(),
@@ -119,13 +119,13 @@ impl Results {
     /// Median over the rounds of something in the reports of a run that sent messages.
     pub(crate) fn load(&self, server: &str, scenario: &str, field: impl Fn(&Load) -> f64) -> Option<f64> {
         let values: Vec<f64> = self.loads(server, scenario).map(field).collect();
-        (!values.is_empty()).then(|| median(&values))
+        median_of_some(&values)
     }
 
     /// Median over all turns of all rounds of their 99th percentiles, in microseconds.
     pub(crate) fn turn_p99(&self, server: &str, scenario: &str) -> Option<f64> {
         let values: Vec<f64> = self.loads(server, scenario).flat_map(|load| &load.p99_by_turn_us).copied().collect();
-        (!values.is_empty()).then(|| median(&values))
+        median_of_some(&values)
     }
 
     fn loads(&self, server: &str, scenario: &str) -> impl Iterator<Item = &Load> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use peers::median;
+use peers::median_of_some;
 use serde::Serialize;
 
 use crate::results::Results;
@@ -23,7 +23,7 @@ pub(crate) struct Ratio {
 pub(crate) fn ratios(results: &Results) -> Vec<Ratio> {
     let ratio = |two: &str, one: &str, scenario: &str| {
         let rounds = results.ratios(two, one, scenario);
-        let median = (!rounds.is_empty()).then(|| median(&rounds));
+        let median = median_of_some(&rounds);
         Ratio { server: one.to_owned(), scenario: scenario.to_owned(), median, rounds }
     };
     let of = |(two, one)| results.scenarios.iter().map(move |scenario| ratio(two, one, scenario));

@@ -22,8 +22,9 @@ pub(crate) struct Meter {
     measured: Duration,
     phase: Phase,
     last_message: Instant,
-    /// Of this turn.
+    /// Of this turn, and of all that were measured to their end.
     latencies: Histogram<u64>,
+    all_latencies: Histogram<u64>,
     sum: Sum,
 }
 
@@ -35,8 +36,8 @@ enum Phase {
 }
 
 /// What all turns found.
+#[derive(Default)]
 struct Sum {
-    latencies: Histogram<u64>,
     p99_by_turn: Vec<u64>,
     seconds: f64,
     cpu: Duration,
@@ -56,16 +57,8 @@ impl Meter {
             phase: Phase::Over,
             last_message: Instant::now(),
             latencies: Histogram::new_with_max(LONGEST, 3)?,
-            sum: Sum {
-                latencies: Histogram::new_with_max(LONGEST, 3)?,
-                p99_by_turn: Vec::new(),
-                seconds: 0.0,
-                cpu: Duration::ZERO,
-                user_ticks: 0,
-                system_ticks: 0,
-                messages: 0,
-                sleeps: Some(0),
-            },
+            all_latencies: Histogram::new_with_max(LONGEST, 3)?,
+            sum: Sum { sleeps: Some(0), ..Sum::default() },
         })
     }
 
@@ -78,9 +71,9 @@ impl Meter {
     }
 
     /// To be asked all the time: whether messages are to be sent on. If not, those under way are still to be received.
-    pub(crate) fn goes_on(&mut self, now: Instant) -> Result<bool, Box<dyn Error>> {
+    pub(crate) fn goes_on(&mut self, now: Instant) -> io::Result<bool> {
         if now.saturating_duration_since(self.last_message) > PATIENCE {
-            return Err(format!("no answer for {PATIENCE:?}").into());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer for {PATIENCE:?}")));
         }
         match self.phase {
             Phase::WarmUp { until } if now >= until => {
@@ -99,16 +92,10 @@ impl Meter {
         Ok(!matches!(self.phase, Phase::Over))
     }
 
-    fn add(
-        &mut self,
-        since: Instant,
-        before: Cost,
-        sleeps_before: Option<u64>,
-        messages: u64,
-    ) -> Result<(), Box<dyn Error>> {
+    fn add(&mut self, since: Instant, before: Cost, sleeps_before: Option<u64>, messages: u64) -> io::Result<()> {
         let now = self.server.cost()?;
         let sum = &mut self.sum;
-        sum.latencies.add(&self.latencies)?;
+        self.all_latencies.add(&self.latencies).map_err(io::Error::other)?;
         sum.p99_by_turn.push(self.latencies.value_at_quantile(0.99));
         self.latencies.reset();
         sum.seconds += since.elapsed().as_secs_f64();
@@ -134,7 +121,8 @@ impl Meter {
 
     /// What the turns found that were measured to their end.
     pub(crate) fn finish(self) -> io::Result<Load> {
-        let Sum { latencies, p99_by_turn, seconds, cpu, user_ticks, system_ticks, messages, sleeps } = self.sum;
+        let latencies = self.all_latencies;
+        let Sum { p99_by_turn, seconds, cpu, user_ticks, system_ticks, messages, sleeps } = self.sum;
         if messages == 0 {
             return Err(io::Error::other("it ended before it was warm"));
         }
