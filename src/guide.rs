@@ -213,8 +213,9 @@
 //!   worker's inbox, which they hold anyway: one locked instruction less for each message. What
 //!   [`queued_bytes`](crate::Peer::queued_bytes) shows is the sum, which may be too high for the moment of a post.
 //! * A whole, masked data frame with nothing before it goes straight from its header to the handler, and everything else
-//!   through the general decoder: a seventh of the instructions of a short message. Masking what the vectors leave takes ever
-//!   smaller steps rather than loops, which the compiler unrolls further than they go.
+//!   through the general decoder: a seventh of the instructions of a short message. Up to 64 bytes, and what is left of more,
+//!   are masked as two halves that may overlap, both read before either is written: no loop, and one branch for each size's
+//!   class. With short texts seen to be short once, that is another twelfth of the instructions, and a seventh of the time.
 //! * What a worker does seldom is kept out of the code that it runs at each turn (`#[inline(never)]`), so that this lies
 //!   close together, in 113 cache lines in place of 136: where 10,000 connections' memory has gone through the caches in
 //!   between, the code comes from as far away as they do.

@@ -15,66 +15,93 @@ const MIN_WIDE_SIZE: usize = 512;
 /// threadbare::protocol::mask::apply(&mut payload, [0x37, 0xfa, 0x21, 0x3d]);
 /// assert_eq!(&payload, b"Hello");
 /// ```
-#[inline]
+#[inline(always)] // a call costs a short message a twentieth of its instructions
 pub fn apply(payload: &mut [u8], key: MaskingKey) {
-    if payload.len() < MIN_WIDE_SIZE { xor::<64>(payload, key) } else { xor_wide(payload, key) }
+    let double = doubled(key);
+    match payload.len() {
+        0..=64 => xor_short(payload, double),
+        65..MIN_WIDE_SIZE => xor::<64>(payload, double),
+        _ => xor_wide(payload, double),
+    }
+}
+
+/// The key twice, in the order of the payload's bytes from the lowest up.
+#[inline(always)]
+fn doubled(key: MaskingKey) -> u64 {
+    let word = u64::from(u32::from_le_bytes(key));
+    word << 32 | word
+}
+
+/// As [`doubled`], from `offset` bytes into the payload on.
+#[inline(always)]
+fn turned(double: u64, offset: usize) -> u64 {
+    double.rotate_right(8 * (offset % 8) as u32)
 }
 
 /// The same loop, compiled for wider vectors than every processor of the target has.
 #[inline(never)]
-fn xor_wide(payload: &mut [u8], key: MaskingKey) {
-    dispatch!(Level::new(), _ => xor::<128>(payload, key));
+fn xor_wide(payload: &mut [u8], double: u64) {
+    dispatch!(Level::new(), _ => xor::<128>(payload, double));
 }
 
-/// The loop over chunks is what the compiler turns into vector instructions. What it leaves is masked in ever smaller
-/// steps rather than in loops, which the compiler would unroll further than they go.
+/// The loop over chunks is what the compiler turns into vector instructions. What it leaves is masked in smaller ones.
 #[inline(always)]
-fn xor<const CHUNK: usize>(payload: &mut [u8], key: MaskingKey) {
-    let word = u32::from_ne_bytes(key);
-    let double = (u64::from(word) << 32) | u64::from(word);
-    let (chunks, mut rest) = payload.as_chunks_mut::<CHUNK>();
+fn xor<const CHUNK: usize>(payload: &mut [u8], double: u64) {
+    let (chunks, rest) = payload.as_chunks_mut::<CHUNK>();
     for chunk in chunks {
-        xor_lanes(chunk, double);
+        *chunk = xored(chunk, double);
     }
-    if CHUNK > 64 {
-        rest = xor_step::<64>(rest, double);
-    }
-    rest = xor_step::<32>(rest, double);
-    rest = xor_step::<16>(rest, double);
-    rest = xor_step::<8>(rest, double);
-    xor_short(rest, word);
+    if CHUNK > 64 { xor::<64>(rest, double) } else { xor_short(rest, double) }
 }
 
-/// Masks the first `SIZE` of fewer than twice as many bytes, if they are as many: what is left.
+/// At most 64 bytes.
 #[inline(always)]
-fn xor_step<const SIZE: usize>(payload: &mut [u8], double: u64) -> &mut [u8] {
-    let (chunks, rest) = payload.as_chunks_mut::<SIZE>();
-    if let [chunk] = chunks {
-        xor_lanes(chunk, double);
+fn xor_short(payload: &mut [u8], double: u64) {
+    match payload.len() {
+        0..8 => xor_few(payload, double),
+        8..16 => xor_ends::<8>(payload, double),
+        16..=32 => xor_ends::<16>(payload, double),
+        _ => xor_ends::<32>(payload, double),
     }
-    rest
 }
 
+/// From `HALF` to twice as many bytes, as two halves that may overlap.
 #[inline(always)]
-fn xor_lanes(bytes: &mut [u8], double: u64) {
+fn xor_ends<const HALF: usize>(payload: &mut [u8], double: u64) {
+    let (Some(start), Some(end)) = (payload.first_chunk::<HALF>(), payload.last_chunk::<HALF>()) else { return };
+    let (start, end) = (xored(start, double), xored(end, turned(double, payload.len())));
+    if let Some(place) = payload.first_chunk_mut() {
+        *place = start;
+    }
+    if let Some(place) = payload.last_chunk_mut() {
+        *place = end;
+    }
+}
+
+/// Some multiple of eight bytes.
+#[inline(always)]
+fn xored<const SIZE: usize>(bytes: &[u8; SIZE], double: u64) -> [u8; SIZE] {
+    let mut bytes = *bytes;
     for lane in bytes.as_chunks_mut::<8>().0 {
-        *lane = (u64::from_ne_bytes(*lane) ^ double).to_ne_bytes();
+        *lane = (u64::from_le_bytes(*lane) ^ double).to_le_bytes();
     }
+    bytes
 }
 
 /// Fewer than eight bytes.
 #[inline(always)]
-fn xor_short(payload: &mut [u8], word: u32) {
+fn xor_few(payload: &mut [u8], double: u64) {
+    let word = double as u32;
     let rest = match payload.split_at_mut_checked(4) {
         Some((first, rest)) => {
             if let [chunk] = first.as_chunks_mut::<4>().0 {
-                *chunk = (u32::from_ne_bytes(*chunk) ^ word).to_ne_bytes();
+                *chunk = (u32::from_le_bytes(*chunk) ^ word).to_le_bytes();
             }
             rest
         }
         None => payload,
     };
-    for (byte, key) in rest.iter_mut().zip(word.to_ne_bytes()) {
+    for (byte, key) in rest.iter_mut().zip(word.to_le_bytes()) {
         *byte ^= key;
     }
 }

@@ -15,16 +15,23 @@ const ASCII_BLOCK: usize = 64;
 /// With so many bytes left, the vectors for all of UTF-8 are faster.
 const MAX_ASCII_REST: usize = 32;
 
-/// Whether that a text of this length is ASCII is seen sooner than that it is UTF-8.
-#[inline(always)]
-fn is_seen_sooner(len: usize) -> bool {
-    len < ASCII_BLOCK || (len < MAX_ASCII_SIZE && len % ASCII_BLOCK < MAX_ASCII_REST)
-}
-
 /// The text, if it is UTF-8.
 #[inline]
 pub(crate) fn from_utf8(bytes: &[u8]) -> Option<&str> {
-    if is_seen_sooner(bytes.len())
+    if bytes.len() >= ASCII_BLOCK {
+        return from_utf8_long(bytes);
+    }
+    match bytes.as_ascii_str() {
+        Ok(text) => Some(text.as_str()),
+        Err(_) => simdutf8::basic::from_utf8(bytes).ok(),
+    }
+}
+
+/// As [`from_utf8`], for a block and more: apart, so that short texts are seen to be short once.
+#[inline]
+fn from_utf8_long(bytes: &[u8]) -> Option<&str> {
+    if bytes.len() < MAX_ASCII_SIZE
+        && bytes.len() % ASCII_BLOCK < MAX_ASCII_REST
         && let Ok(text) = bytes.as_ascii_str()
     {
         return Some(text.as_str());
