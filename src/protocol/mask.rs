@@ -69,6 +69,7 @@ fn xor_short(payload: &mut [u8], double: u64) {
 #[inline(always)]
 fn xor_ends<const HALF: usize>(payload: &mut [u8], double: u64) {
     let (Some(start), Some(end)) = (payload.first_chunk::<HALF>(), payload.last_chunk::<HALF>()) else { return };
+    // A half is a multiple of eight bytes: the key stands at the second as it would behind it.
     let (start, end) = (xored(start, double), xored(end, turned(double, payload.len())));
     if let Some(place) = payload.first_chunk_mut() {
         *place = start;
