@@ -32,12 +32,6 @@ fn doubled(key: MaskingKey) -> u64 {
     word << 32 | word
 }
 
-/// As [`doubled`], from `offset` bytes into the payload on.
-#[inline(always)]
-fn turned(double: u64, offset: usize) -> u64 {
-    double.rotate_right(8 * (offset % 8) as u32)
-}
-
 /// The same loop, compiled for wider vectors than every processor of the target has.
 #[inline(never)]
 fn xor_wide(payload: &mut [u8], double: u64) {
@@ -57,6 +51,7 @@ fn xor<const CHUNK: usize>(payload: &mut [u8], double: u64) {
 /// At most 64 bytes.
 #[inline(always)]
 fn xor_short(payload: &mut [u8], double: u64) {
+    debug_assert!(payload.len() <= 64, "{} bytes", payload.len());
     match payload.len() {
         0..8 => xor_few(payload, double),
         8..16 => xor_ends::<8>(payload, double),
@@ -70,7 +65,8 @@ fn xor_short(payload: &mut [u8], double: u64) {
 fn xor_ends<const HALF: usize>(payload: &mut [u8], double: u64) {
     let (Some(start), Some(end)) = (payload.first_chunk::<HALF>(), payload.last_chunk::<HALF>()) else { return };
     // A half is a multiple of eight bytes: the key stands at the second as it would behind it.
-    let (start, end) = (xored(start, double), xored(end, turned(double, payload.len())));
+    let turned = double.rotate_right(8 * (payload.len() % 8) as u32);
+    let (start, end) = (xored(start, double), xored(end, turned));
     if let Some(place) = payload.first_chunk_mut() {
         *place = start;
     }

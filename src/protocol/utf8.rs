@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidUtf8;
 
-use ascii::AsAsciiStr;
+use ascii::{AsAsciiStr, AsciiStr};
 
 /// Shorter texts are looked at as ASCII first, which most of them are.
 const MAX_ASCII_SIZE: usize = 512;
@@ -18,25 +18,19 @@ const MAX_ASCII_REST: usize = 32;
 /// The text, if it is UTF-8.
 #[inline]
 pub(crate) fn from_utf8(bytes: &[u8]) -> Option<&str> {
-    if bytes.len() >= ASCII_BLOCK {
-        return from_utf8_long(bytes);
-    }
-    match bytes.as_ascii_str() {
-        Ok(text) => Some(text.as_str()),
-        Err(_) => simdutf8::basic::from_utf8(bytes).ok(),
+    // Apart, so that short texts are seen to be short once.
+    let ascii = if bytes.len() < ASCII_BLOCK { bytes.as_ascii_str().ok() } else { long_ascii(bytes) };
+    match ascii {
+        Some(text) => Some(text.as_str()),
+        None => simdutf8::basic::from_utf8(bytes).ok(),
     }
 }
 
-/// As [`from_utf8`], for a block and more: apart, so that short texts are seen to be short once.
+/// A text of a block and more, if that it is ASCII is seen sooner than that it is UTF-8, and it is.
 #[inline]
-fn from_utf8_long(bytes: &[u8]) -> Option<&str> {
-    if bytes.len() < MAX_ASCII_SIZE
-        && bytes.len() % ASCII_BLOCK < MAX_ASCII_REST
-        && let Ok(text) = bytes.as_ascii_str()
-    {
-        return Some(text.as_str());
-    }
-    simdutf8::basic::from_utf8(bytes).ok()
+fn long_ascii(bytes: &[u8]) -> Option<&AsciiStr> {
+    let is_seen_sooner = bytes.len() < MAX_ASCII_SIZE && bytes.len() % ASCII_BLOCK < MAX_ASCII_REST;
+    if is_seen_sooner { bytes.as_ascii_str().ok() } else { None }
 }
 
 /// A validator that remembers a character cut in two, so that a text can be checked as it arrives and is refused
