@@ -7,6 +7,7 @@ pub mod handshake;
 pub mod machine;
 mod middle;
 pub mod others;
+pub mod priority;
 pub mod process;
 pub mod program;
 pub mod report;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::priority;
 use serde::{Deserialize, Serialize};
 
 /// A load average above this means that the cores are not ours alone.
@@ -14,6 +15,9 @@ pub struct Machine {
     pub kernel: String,
     /// Of the minute before the first round: whether anybody else was at work.
     pub load_average: f64,
+    /// Whether what is started by `ahead` goes before what else there is.
+    #[serde(default)]
+    pub ahead: bool,
 }
 
 impl Machine {
@@ -29,6 +33,7 @@ impl Machine {
             cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             kernel: kernel.trim().to_owned(),
             load_average: load.split_whitespace().next().and_then(|minute| minute.parse().ok()).unwrap_or(f64::NAN),
+            ahead: priority::may_go_ahead(),
         };
         if machine.is_busy() {
             eprintln!("OTHERS ARE AT WORK HERE: the load average is {}; expect noise", machine.load_average);

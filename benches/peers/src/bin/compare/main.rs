@@ -76,7 +76,7 @@ fn measure(options: &Options, programs: &Programs) -> Result<Results, Box<dyn Er
             // Where it is never quiet, half as much again is taken and not more.
             let again: usize = runs.iter().map(|run| run.attempts - 1).sum();
             let most = if again > runs.len() / 2 { 1 } else { options.attempts };
-            let round = Round { options, loadgen: &programs.loadgen, scenario, first: number };
+            let round = Round { options, loadgen: &programs.loadgen, ahead: &programs.ahead, scenario, first: number };
             let (attempts, Attempt { reports, others }) = round::quietest(most, || round.run(&commands))?;
             for (server, report) in servers.into_iter().zip(reports) {
                 match &report {

@@ -63,6 +63,7 @@ pub(crate) fn quietest<E>(most: usize, mut attempt: impl FnMut() -> Result<Attem
 pub(crate) struct Round<'a> {
     pub(crate) options: &'a Options,
     pub(crate) loadgen: &'a Path,
+    pub(crate) ahead: &'a Path,
     pub(crate) scenario: &'a Scenario,
     /// Which server goes first, modulo how many there are.
     pub(crate) first: usize,
@@ -105,7 +106,7 @@ impl Round<'_> {
     /// What a server holds is seen from how it grows, once. Nothing is timed, so nobody is in the way.
     fn one_by_one(&self, servers: &[&CommandLine]) -> Attempt {
         let report = |line: &CommandLine| -> Result<Report, Box<dyn Error>> {
-            let server = Running::start(self.options, line, self.scenario)?;
+            let server = Running::start(self, line)?;
             report(self.generator(&server, &self.options.generator_core)?.output()?)
         };
         let reports = servers.iter().map(|line| report(line).map_err(|error| error.to_string()));
@@ -125,8 +126,9 @@ impl Round<'_> {
     /// A load generator for a server, to be started on these cores.
     fn generator(&self, server: &Running, cores: &[usize]) -> Result<Command, Box<dyn Error>> {
         process::pin(cores)?;
-        let mut command = Command::new(self.loadgen);
+        let mut command = Command::new(self.ahead);
         command
+            .arg(self.loadgen)
             .arg(server.addr.to_string())
             .args(["--scenario", self.scenario.name])
             .args(["--pid", &server.child.id().to_string()])
@@ -152,7 +154,7 @@ struct Measured {
 
 impl Measured {
     fn open(round: &Round<'_>, line: &CommandLine) -> Result<Measured, Box<dyn Error>> {
-        let server = Running::start(round.options, line, round.scenario)?;
+        let server = Running::start(round, line)?;
         let places = round.generator_cores();
         let connections = (round.scenario.connections / places.len()).to_string();
         let generator = |cores: &[usize]| {
@@ -242,18 +244,19 @@ struct Running {
 }
 
 impl Running {
-    fn start(options: &Options, line: &CommandLine, scenario: &Scenario) -> Result<Running, Box<dyn Error>> {
+    fn start(round: &Round<'_>, line: &CommandLine) -> Result<Running, Box<dyn Error>> {
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let replace = |word: &String| {
             let (host, port) = (addr.ip().to_string(), addr.port().to_string());
-            let word = word.replace("{addr}", &addr.to_string()).replace("{scenario}", scenario.name);
+            let word = word.replace("{addr}", &addr.to_string()).replace("{scenario}", round.scenario.name);
             word.replace("{host}", &host).replace("{port}", &port)
         };
         let words: Vec<String> = line.iter().map(replace).collect();
         let [program, arguments @ ..] = words.as_slice() else { return Err("an empty command".into()) };
         // What is started inherits the cores.
-        process::pin(&options.server_core)?;
-        let child = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        process::pin(&round.options.server_core)?;
+        let child =
+            Command::new(round.ahead).arg(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let mut running = Running { child: child.map_err(|error| format!("{program}: {error}"))?, addr };
         let start = Instant::now();
         while TcpStream::connect(addr).is_err() {

@@ -175,6 +175,8 @@ pub(crate) fn names_by_default() -> impl Iterator<Item = &'static str> {
 /// What is measured with, and what is measured.
 pub(crate) struct Programs {
     pub(crate) loadgen: PathBuf,
+    /// What starts the others.
+    pub(crate) ahead: PathBuf,
     pub(crate) servers: Vec<Server>,
     /// Names of those that can not be started.
     pub(crate) missing: Vec<String>,
@@ -232,7 +234,8 @@ pub(crate) fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
         }
     }
     let loadgen = programs.remove("loadgen").ok_or("the load generator could not be built")?;
-    Ok(Programs { loadgen, servers, missing })
+    let ahead = programs.remove("ahead").ok_or("what goes ahead could not be built")?;
+    Ok(Programs { loadgen, ahead, servers, missing })
 }
 
 /// `None` for a server that does not do it; an error if its program, or what runs it, is missing.
