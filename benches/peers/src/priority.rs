@@ -1,23 +1,15 @@
 //! Who goes first on a core.
 
-use std::error::Error;
 use std::fs;
 use std::io;
 
 use rustix::process::{Signal, getpriority_process, set_parent_process_death_signal, setpriority_process, setsid};
-use thread_priority::{
-    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
-    thread_native_id,
-};
 
 /// The weight of one session against the others on a core, where the kernel looks at that (`CONFIG_SCHED_AUTOGROUP`).
 const SESSION: &str = "/proc/self/autogroup";
 
 /// The first of those that take turns.
 const FIRST: i32 = -20;
-
-/// Of the hundred that the real-time class has: any is before all that is not of it.
-const REAL_TIME: u8 = 50;
 
 /// This process, and what it starts, goes before all others that take turns on their cores. A machine's own daemons have a
 /// core for 10 ms at a time now and then, and a server waits for that long.
@@ -41,21 +33,6 @@ pub fn go_ahead() -> io::Result<()> {
 pub fn may_go_ahead() -> bool {
     let as_before = getpriority_process(None).unwrap_or(0);
     setpriority_process(None, as_before - 1).and_then(|()| setpriority_process(None, as_before)).is_ok()
-}
-
-/// This thread goes before those as well.
-///
-/// # Errors
-///
-/// As [`go_ahead`].
-pub fn go_before_all() -> io::Result<()> {
-    let set = || -> Result<(), Box<dyn Error + Send + Sync>> {
-        let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
-        let priority = ThreadPriority::Crossplatform(REAL_TIME.try_into()?);
-        let set = set_thread_priority_and_policy(thread_native_id(), priority, policy);
-        Ok(set.map_err(|error| format!("no thread of the real-time class, as root has them: {error:?}"))?)
-    };
-    set().map_err(io::Error::other)
 }
 
 /// With a session of its own this process hears nothing of an interrupt from a terminal, and would stay.

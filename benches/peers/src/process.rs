@@ -1,6 +1,5 @@
 //! What a process costs, seen from outside: its CPU clock, its memory, its threads.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::num::ParseIntError;
@@ -83,15 +82,6 @@ impl Process {
         Ok(Some(sleeps))
     }
 
-    /// The cores that it may run on.
-    ///
-    /// # Errors
-    ///
-    /// The process is gone.
-    pub fn cores(&self) -> io::Result<BTreeSet<usize>> {
-        cores_of(Pid::from_raw(self.pid))
-    }
-
     /// # Errors
     ///
     /// The process is gone.
@@ -130,17 +120,11 @@ pub fn pin(cores: &[usize]) -> io::Result<()> {
     }
     sched_setaffinity(Pid::from_raw(0), &set)?;
     // The kernel leaves out in silence what is not there, as long as one of them is.
-    let kept = cores_of(Pid::from_raw(0))?;
-    match cores.iter().find(|core| !kept.contains(core)) {
+    let kept = sched_getaffinity(Pid::from_raw(0))?;
+    match cores.iter().find(|core| !kept.is_set(**core).unwrap_or(false)) {
         Some(core) => Err(io::Error::other(format!("core {core} is not there, or not ours to use"))),
         None => Ok(()),
     }
-}
-
-/// Of a thread, or of this one: 0.
-fn cores_of(thread: Pid) -> io::Result<BTreeSet<usize>> {
-    let set = sched_getaffinity(thread)?;
-    Ok((0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect())
 }
 
 /// A command line's list of cores, such as `0` or `0,1`.

@@ -27,9 +27,9 @@ pub struct Load {
     pub messages_per_second: f64,
     /// From when a message was sent, or was to be sent, until its answer was there.
     pub latency_us: Latency,
-    /// Of the turns in which no core stopped; nothing where that was not watched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub steady: Option<Steady>,
+    /// The 99th percentile of each turn by itself: what stopped the server in one of them is in that one alone.
+    #[serde(default)]
+    pub p99_by_turn_us: Vec<f64>,
     /// CPU time of the server's whole process for each message.
     pub cpu_ns_per_message: f64,
     /// The part of it spent in user space, from 0 to 1; from ticks of 10 ms.
@@ -55,41 +55,6 @@ pub struct Latency {
     pub max: f64,
 }
 
-impl Latency {
-    /// The worst of each, as of those whose connections were served worse; `None` if there are none.
-    fn worst<'a>(latencies: impl Iterator<Item = &'a Latency>) -> Option<Latency> {
-        latencies.cloned().reduce(|one, other| Latency {
-            p50: one.p50.max(other.p50),
-            p99: one.p99.max(other.p99),
-            p999: one.p999.max(other.p999),
-            max: one.max.max(other.max),
-        })
-    }
-}
-
-/// Turns in which no core stopped.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Steady {
-    pub turns: usize,
-    /// Of so many.
-    pub of: usize,
-    /// Of their messages, if there is one such turn.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_us: Option<Latency>,
-}
-
-impl Steady {
-    /// Of several generators that measured at the same time; `None` if one of them did not watch.
-    fn of_all(loads: &[Load]) -> Option<Steady> {
-        let all: Vec<&Steady> = loads.iter().map(|load| load.steady.as_ref()).collect::<Option<_>>()?;
-        Some(Steady {
-            turns: all.iter().map(|steady| steady.turns).min()?,
-            of: all.iter().map(|steady| steady.of).max()?,
-            latency_us: Latency::worst(all.iter().filter_map(|steady| steady.latency_us.as_ref())),
-        })
-    }
-}
-
 impl Load {
     /// What several generators found that measured one server at the same time: each saw all of the server's cost, and
     /// its own messages alone. `None` if there are none.
@@ -97,6 +62,7 @@ impl Load {
     pub fn of_all(loads: &[Load]) -> Option<Load> {
         let first = loads.first()?;
         let mean = |field: fn(&Load) -> f64| loads.iter().map(field).sum::<f64>() / loads.len() as f64;
+        let most = |field: fn(&Load) -> f64| loads.iter().map(field).fold(0.0, f64::max);
         let messages: u64 = loads.iter().map(|load| load.messages).sum();
         let messages_per_second: f64 = loads.iter().map(|load| load.messages_per_second).sum();
         let server_cores = mean(|load| load.server_cores);
@@ -106,8 +72,14 @@ impl Load {
             seconds: mean(|load| load.seconds),
             messages,
             messages_per_second,
-            latency_us: Latency::worst(loads.iter().map(|load| &load.latency_us))?,
-            steady: Steady::of_all(loads),
+            // Of whose connections were served worse.
+            latency_us: Latency {
+                p50: most(|load| load.latency_us.p50),
+                p99: most(|load| load.latency_us.p99),
+                p999: most(|load| load.latency_us.p999),
+                max: most(|load| load.latency_us.max),
+            },
+            p99_by_turn_us: loads.iter().flat_map(|load| load.p99_by_turn_us.iter().copied()).collect(),
             cpu_ns_per_message: server_cores / messages_per_second * 1e9,
             user_share: mean(|load| load.user_share),
             server_cores,
@@ -138,19 +110,15 @@ pub struct PerConnection {
 
 #[cfg(test)]
 mod tests {
-    use super::{Latency, Load, Steady};
-
-    fn latency(p99: f64) -> Latency {
-        Latency { p50: 1.0, p99, p999: p99, max: p99 }
-    }
+    use super::{Latency, Load};
 
     fn load(messages: u64, sleeps: f64, p99: f64) -> Load {
         Load {
             seconds: 2.0,
             messages,
             messages_per_second: messages as f64 / 2.0,
-            latency_us: latency(p99),
-            steady: Some(Steady { turns: messages as usize, of: 5000, latency_us: Some(latency(p99)) }),
+            latency_us: Latency { p50: 1.0, p99, p999: p99, max: p99 },
+            p99_by_turn_us: vec![p99],
             cpu_ns_per_message: 1e9 / messages as f64,
             user_share: 0.5,
             server_cores: 0.5,
@@ -168,10 +136,7 @@ mod tests {
         assert_eq!((all.messages, all.messages_per_second), (4000, 2000.0));
         assert!((all.cpu_ns_per_message - 250_000.0).abs() < 1e-6, "{all:?}");
         assert!((all.sleeps_per_message.unwrap() - 0.03).abs() < 1e-9, "{all:?}");
-        let steady = all.steady.expect("all watched");
-        assert_eq!((all.latency_us.p99, steady.turns, steady.latency_us.unwrap().p99), (7.0, 1000, 7.0));
-        let unwatched = Load { steady: None, ..load(1, 0.0, 1.0) };
-        assert!(Load::of_all(&[load(1, 0.0, 1.0), unwatched]).unwrap().steady.is_none());
+        assert_eq!((all.latency_us.p99, all.p99_by_turn_us), (7.0, vec![7.0, 5.0]));
         assert!(Load::of_all(&[]).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! What all rounds found, and what is made of it.
 
 use peers::machine::Machine;
-use peers::report::{Latency, Load, Outcome, Report};
+use peers::report::{Load, Outcome, Report};
 use peers::scenario;
 use peers::{median, median_of_some};
 use serde::{Deserialize, Serialize};
@@ -122,23 +122,10 @@ impl Results {
         median_of_some(&values)
     }
 
-    /// Median over the rounds of something in the latency of the turns in which no core stopped.
-    pub(crate) fn steady(&self, server: &str, scenario: &str, field: impl Fn(&Latency) -> f64) -> Option<f64> {
-        let steady = self.loads(server, scenario).filter_map(|load| load.steady.as_ref()?.latency_us.as_ref());
-        let values: Vec<f64> = steady.map(field).collect();
+    /// Median over all turns of all rounds of their 99th percentiles, in microseconds.
+    pub(crate) fn turn_p99(&self, server: &str, scenario: &str) -> Option<f64> {
+        let values: Vec<f64> = self.loads(server, scenario).flat_map(|load| &load.p99_by_turn_us).copied().collect();
         median_of_some(&values)
-    }
-
-    /// How many of the turns of all rounds were such; 1 is all.
-    pub(crate) fn steady_share(&self, server: &str, scenario: &str) -> Option<f64> {
-        let steady = self.loads(server, scenario).filter_map(|load| load.steady.as_ref());
-        let (turns, of) = steady.fold((0, 0), |(turns, of), steady| (turns + steady.turns, of + steady.of));
-        (of > 0).then(|| turns as f64 / of as f64)
-    }
-
-    /// Whether there is a run of a scenario of this server that did not watch for stops.
-    pub(crate) fn is_unwatched(&self, server: &str, scenario: &str) -> bool {
-        self.loads(server, scenario).any(|load| load.steady.is_none())
     }
 
     fn loads(&self, server: &str, scenario: &str) -> impl Iterator<Item = &Load> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use peers::report::{Latency, Outcome};
+use peers::report::Outcome;
 use peers::scenario::{Kind, Scenario};
 
 use crate::results::Results;
@@ -34,40 +34,16 @@ pub(crate) fn all(results: &Results) -> String {
     }
     let open = scenarios(results, |kind| matches!(kind, Kind::OpenLoop { .. }));
     if !open.is_empty() {
-        text += &latencies(results, &open);
-    }
-    text + &titles(results)
-}
-
-/// Those of all messages, and those that no stop of the machine is in.
-fn latencies(results: &Results, open: &[String]) -> String {
-    let mut text =
-        "\nLatency from when a message was due, in microseconds: p50 / p99 / p99.9, medians of the rounds.\n\n"
-            .to_owned();
-    text += &table(results, open, |server, scenario| {
-        let quantile = |field: fn(&Latency) -> f64| results.load(server, scenario, |load| field(&load.latency_us));
-        three(quantile)
-    });
-    let is_unwatched = |name: &String| results.servers.iter().any(|server| results.is_unwatched(server, name));
-    let (unwatched, watched): (Vec<String>, Vec<String>) = open.iter().cloned().partition(is_unwatched);
-    if !unwatched.is_empty() {
-        let names = unwatched.join(", ");
-        let _ = writeln!(text, "\n**NOT WATCHED for stops of the cores, which takes root: {names}.**");
-    }
-    if !watched.is_empty() {
-        text +=
-            "\nThe same of the turns in which no core stopped; in parentheses how many of a hundred those were.\n\n";
-        text += &table(results, &watched, |server, scenario| {
-            let latency = three(|field| results.steady(server, scenario, field))?;
-            Some(format!("{latency} ({:.0})", results.steady_share(server, scenario)? * 100.0))
+        text += "\nLatency from when a message was due, in microseconds: p50 / p99 / p99.9, medians of the rounds; in parentheses the median of the p99 of every single turn.\n\n";
+        text += &table(results, &open, |server, scenario| {
+            let p50 = results.load(server, scenario, |load| load.latency_us.p50)?;
+            let p99 = results.load(server, scenario, |load| load.latency_us.p99)?;
+            let p999 = results.load(server, scenario, |load| load.latency_us.p999)?;
+            let by_turn = results.turn_p99(server, scenario).map_or_else(String::new, |p99| format!(" ({p99:.0})"));
+            Some(format!("{p50:.0} / {p99:.0} / {p999:.0}{by_turn}"))
         });
     }
-    text
-}
-
-fn three(quantile: impl Fn(fn(&Latency) -> f64) -> Option<f64>) -> Option<String> {
-    let (p50, p99, p999) = (quantile(|of| of.p50)?, quantile(|of| of.p99)?, quantile(|of| of.p999)?);
-    Some(format!("{p50:.0} / {p99:.0} / {p999:.0}"))
+    text + &titles(results)
 }
 
 /// What each scenario is.

@@ -1,7 +1,7 @@
 //! Loads a WebSocket server with one scenario and prints what it found as one line of JSON.
 //!
-//! One thread that sends and receives, frames that are encoded beforehand, and no wait for readiness: while it measures
-//! it asks the kernel again and again, so that the server is not charged for waking it.
+//! One thread, frames that are encoded beforehand, and no wait for readiness: while it measures it asks the kernel again
+//! and again, so that the server is not charged for waking it.
 
 mod answers;
 mod connect;
@@ -14,7 +14,6 @@ mod idle;
 mod meter;
 mod open_loop;
 mod turns;
-mod watch;
 
 use std::error::Error;
 use std::net::SocketAddr;

@@ -1,16 +1,13 @@
 //! When to measure, and what has been measured.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::io;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use peers::process::{Cost, Process};
-use peers::report::{Latency, Load, Steady};
-use peers::scenario::Kind;
+use peers::report::{Latency, Load};
 
-use crate::watch::{LATE, Watch};
 use crate::{PATIENCE, Run};
 
 /// The longest latency that is told apart, in nanoseconds.
@@ -25,16 +22,9 @@ pub(crate) struct Meter {
     measured: Duration,
     phase: Phase,
     last_message: Instant,
-    /// The server's cores, which are watched in a turn where a stop decides what is found.
-    watched: BTreeSet<usize>,
-    watch: Option<Watch>,
-    /// The generator's own core needs no other thread to be watched: it looked at the time then, and does so all the time.
-    looked: Instant,
-    has_stopped: bool,
-    /// Of this turn, of all that were measured to their end, and of those in which no core stopped.
+    /// Of this turn, and of all that were measured to their end.
     latencies: Histogram<u64>,
     all_latencies: Histogram<u64>,
-    steady_latencies: Histogram<u64>,
     sum: Sum,
 }
 
@@ -48,14 +38,12 @@ enum Phase {
 /// What all turns found.
 #[derive(Default)]
 struct Sum {
+    p99_by_turn: Vec<u64>,
     seconds: f64,
     cpu: Duration,
     user_ticks: u64,
     system_ticks: u64,
     messages: u64,
-    turns: usize,
-    /// Unknown if the cores were not watched in one of them.
-    steady_turns: Option<usize>,
     /// Unknown if it was in one of them.
     sleeps: Option<u64>,
 }
@@ -68,26 +56,14 @@ impl Meter {
             measured: run.measured,
             phase: Phase::Over,
             last_message: Instant::now(),
-            watched: match run.scenario.kind {
-                Kind::OpenLoop { .. } => run.server.cores()?,
-                _ => BTreeSet::new(),
-            },
-            watch: None,
-            looked: Instant::now(),
-            has_stopped: false,
             latencies: Histogram::new_with_max(LONGEST, 3)?,
             all_latencies: Histogram::new_with_max(LONGEST, 3)?,
-            steady_latencies: Histogram::new_with_max(LONGEST, 3)?,
-            sum: Sum { sleeps: Some(0), steady_turns: Some(0), ..Sum::default() },
+            sum: Sum { sleeps: Some(0), ..Sum::default() },
         })
     }
 
     /// The warm-up of a turn begins now.
     pub(crate) fn begin(&mut self) {
-        if !self.watched.is_empty() {
-            // Whoever may not watch measures without; the report says so.
-            self.watch = Watch::over(self.watched.iter().copied()).ok();
-        }
         let now = Instant::now();
         self.phase = Phase::WarmUp { until: now + self.warm_up };
         self.warm_up = self.warm_up.min(WARM_UP_AGAIN);
@@ -96,7 +72,6 @@ impl Meter {
 
     /// To be asked all the time: whether messages are to be sent on. If not, those under way are still to be received.
     pub(crate) fn goes_on(&mut self, now: Instant) -> io::Result<bool> {
-        self.look(now);
         if now.saturating_duration_since(self.last_message) > PATIENCE {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer for {PATIENCE:?}")));
         }
@@ -105,10 +80,6 @@ impl Meter {
                 let sleeps_before = self.server.sleeps().unwrap_or(None);
                 let before = self.server.cost()?;
                 let until = now + self.measured;
-                self.has_stopped = false;
-                if let Some(watch) = &self.watch {
-                    watch.begin();
-                }
                 self.phase = Phase::Measured { since: now, until, before, sleeps_before, messages: 0 };
             }
             // Something must have come in the time that is measured, however long a message takes.
@@ -121,24 +92,13 @@ impl Meter {
         Ok(!matches!(self.phase, Phase::Over))
     }
 
-    /// Between two calls is one message's work at most.
-    fn look(&mut self, now: Instant) {
-        self.has_stopped |= now.saturating_duration_since(self.looked) > LATE;
-        self.looked = now;
-    }
-
     fn add(&mut self, since: Instant, before: Cost, sleeps_before: Option<u64>, messages: u64) -> io::Result<()> {
         let now = self.server.cost()?;
         let sum = &mut self.sum;
-        sum.seconds += since.elapsed().as_secs_f64();
-        let stopped = self.watch.take().map(|watch| self.has_stopped || watch.has_seen_a_stop());
-        sum.turns += 1;
-        sum.steady_turns = sum.steady_turns.zip(stopped).map(|(turns, stopped)| turns + usize::from(!stopped));
-        if stopped == Some(false) {
-            self.steady_latencies.add(&self.latencies).map_err(io::Error::other)?;
-        }
         self.all_latencies.add(&self.latencies).map_err(io::Error::other)?;
+        sum.p99_by_turn.push(self.latencies.value_at_quantile(0.99));
         self.latencies.reset();
+        sum.seconds += since.elapsed().as_secs_f64();
         sum.cpu += now.cpu.saturating_sub(before.cpu);
         sum.user_ticks += now.user_ticks - before.user_ticks;
         sum.system_ticks += now.system_ticks - before.system_ticks;
@@ -151,7 +111,6 @@ impl Meter {
 
     /// `count` messages came at `now` that were sent at `sent`.
     pub(crate) fn record(&mut self, sent: Instant, now: Instant, count: usize) {
-        self.look(now);
         self.last_message = now;
         if let Phase::Measured { messages, .. } = &mut self.phase {
             *messages += count as u64;
@@ -162,23 +121,26 @@ impl Meter {
 
     /// What the turns found that were measured to their end.
     pub(crate) fn finish(self) -> io::Result<Load> {
-        let Sum { turns: of, steady_turns, seconds, cpu, user_ticks, system_ticks, messages, sleeps } = self.sum;
+        let latencies = self.all_latencies;
+        let Sum { p99_by_turn, seconds, cpu, user_ticks, system_ticks, messages, sleeps } = self.sum;
         if messages == 0 {
             return Err(io::Error::other("it ended before it was warm"));
         }
         let memory = self.server.memory()?;
         let cpu = cpu.as_secs_f64();
         let (user, ticks) = (user_ticks as f64, (user_ticks + system_ticks) as f64);
+        let micros = |nanos: u64| nanos as f64 / 1e3;
         Ok(Load {
             seconds,
             messages,
             messages_per_second: messages as f64 / seconds,
-            latency_us: latency(&self.all_latencies),
-            steady: steady_turns.map(|turns| Steady {
-                turns,
-                of,
-                latency_us: (turns > 0).then(|| latency(&self.steady_latencies)),
-            }),
+            latency_us: Latency {
+                p50: micros(latencies.value_at_quantile(0.5)),
+                p99: micros(latencies.value_at_quantile(0.99)),
+                p999: micros(latencies.value_at_quantile(0.999)),
+                max: micros(latencies.max()),
+            },
+            p99_by_turn_us: p99_by_turn.into_iter().map(micros).collect(),
             cpu_ns_per_message: cpu * 1e9 / messages as f64,
             user_share: if ticks > 0.0 { user / ticks } else { 0.0 },
             server_cores: cpu / seconds,
@@ -188,10 +150,4 @@ impl Meter {
             answer_bytes: None,
         })
     }
-}
-
-fn latency(nanos: &Histogram<u64>) -> Latency {
-    let micros = |nanos: u64| nanos as f64 / 1e3;
-    let quantile = |quantile| micros(nanos.value_at_quantile(quantile));
-    Latency { p50: quantile(0.5), p99: quantile(0.99), p999: quantile(0.999), max: micros(nanos.max()) }
 }
