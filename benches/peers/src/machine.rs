@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use crate::priority;
 use serde::{Deserialize, Serialize};
+
+use crate::priority;
 
 /// A load average above this means that the cores are not ours alone.
 const BUSY: f64 = 1.0;

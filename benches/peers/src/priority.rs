@@ -19,11 +19,9 @@ const FIRST: i32 = -20;
 /// This takes root, or `CAP_SYS_NICE`.
 pub fn go_ahead() -> io::Result<()> {
     setpriority_process(None, FIRST)?;
-    if fs::exists(SESSION)? {
-        // Who leads a group of processes has a session already, or is one that a user talks to.
-        if setsid().is_ok() {
-            fs::write(SESSION, FIRST.to_string())?;
-        }
+    // Who leads a group of processes can not leave its session, whose weight is not this process's alone to set.
+    if fs::exists(SESSION)? && setsid().is_ok() {
+        fs::write(SESSION, FIRST.to_string())?;
     }
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! The load generator against the floor: every kind of scenario, small, and an answer that is wrong.
 
-use std::io::{BufRead, BufReader, Lines, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use peers::priority;
-use peers::report::{Load, Outcome, Report};
+use peers::report::{Outcome, Report};
 
 struct Floor {
     child: Child,
@@ -55,49 +55,6 @@ impl Drop for Floor {
     }
 }
 
-/// A load generator that measures when it is told to.
-struct Turns {
-    scenario: String,
-    generator: Child,
-    /// At its end, the generator reports and ends.
-    told: Option<ChildStdin>,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Turns {
-    fn open(floor: &Floor, scenario: &str, connections: usize) -> Turns {
-        let mut generator = floor.generator(scenario);
-        generator.args(["--turns", "--connections", &connections.to_string()]);
-        let mut generator = generator.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
-        let told = generator.stdin.take();
-        let lines = BufReader::new(generator.stdout.take().expect("its output")).lines();
-        let mut turns = Turns { scenario: scenario.to_owned(), generator, told, lines };
-        turns.end();
-        turns
-    }
-
-    fn begin(&mut self) {
-        self.told.as_mut().expect("its input").write_all(b"\n").expect("it listens");
-    }
-
-    /// Waits until a turn is over, or all connections are open.
-    fn end(&mut self) {
-        assert_eq!(self.line(), "", "{}", self.scenario);
-    }
-
-    fn line(&mut self) -> String {
-        self.lines.next().expect("one more line").expect("text")
-    }
-
-    fn load(mut self) -> Load {
-        drop(self.told.take());
-        let report: Report = serde_json::from_str(&self.line()).expect("a report");
-        let Outcome::Load(load) = report.outcome else { panic!("{} sends messages", self.scenario) };
-        assert!(self.generator.wait().expect("it ends").success(), "{}", self.scenario);
-        load
-    }
-}
-
 fn report(output: &Output) -> Report {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("one report")
@@ -134,15 +91,24 @@ fn every_kind_of_scenario_runs() {
 fn turns_are_taken_when_told() {
     for (scenario, connections) in [("E2", 3), ("E5", 2), ("D1b", 70), ("F1b", 5), ("R1", 4), ("H1", 2)] {
         let floor = Floor::start(scenario);
-        let mut turns = Turns::open(&floor, scenario, connections);
-        for _ in 0..3 {
-            turns.begin();
-            turns.end();
+        let mut generator = floor.generator(scenario);
+        generator.args(["--turns", "--connections", &connections.to_string()]);
+        let mut generator = generator.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut told = generator.stdin.take().expect("its input");
+        let mut lines = BufReader::new(generator.stdout.take().expect("its output")).lines();
+        let mut line = move || lines.next().expect("one more line").expect("text");
+        assert_eq!(line(), "", "{scenario}: its connections are open");
+        for turn in 0..3 {
+            told.write_all(b"\n").expect("it listens");
+            assert_eq!(line(), "", "{scenario}: turn {turn} is over");
         }
-        let load = turns.load();
+        drop(told);
+        let report: Report = serde_json::from_str(&line()).expect("a report");
+        let Outcome::Load(load) = report.outcome else { panic!("{scenario} sends messages") };
         assert!(load.messages > 0 && load.seconds >= 0.15, "{scenario}: {load:?}");
         let (least, most) = (load.p99_by_turn_us.iter().copied().fold(f64::MAX, f64::min), load.latency_us.max);
         assert!(load.p99_by_turn_us.len() == 3 && 0.0 < least && least <= most, "{scenario}: {load:?}");
+        assert!(generator.wait().expect("it ends").success(), "{scenario}");
     }
 }
 

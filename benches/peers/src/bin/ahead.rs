@@ -1,4 +1,4 @@
-//! Runs a program in its own place, and ahead of whatever else runs on its cores.
+//! Runs a program in its own place, ahead of whatever else runs on its cores.
 
 use std::error::Error;
 use std::io;
