@@ -35,16 +35,6 @@
 //! thread must be woken for each: a third to a half of the message's cost, for worker and application then exchange
 //! batches of one. Under load a batch holds what a whole turn of the worker received, and the difference is small.
 //!
-//! A lone worker with one channel that keeps waking the application for little, four times a millisecond and more, lends
-//! itself to the thread that it wakes: while that waits in [`recv`](crate::Server::recv) or an iterator it polls for its
-//! events itself, and nobody is woken, which costs a tenth more than a handler. The worker's own thread looks every other
-//! millisecond whether it is still coming back, and takes the worker back if it has not in between, if another thread sends
-//! something meanwhile, if nothing came for 4 ms, or if so much comes that two threads get more done. So an application
-//! that takes long with an event holds up its clients, pings and handshakes included, by 4 ms at most. What runs on the
-//! application's thread then is the library alone: a server with hooks
-//! ([`on_request`](crate::ServerBuilder::on_request), [`http`](crate::ServerBuilder::http)) does not lend its worker, for
-//! the thread that waits may hold a lock that a hook wants. Nor does one whose events two threads wait for.
-//!
 //! An application that is done with an event when it asks
 //! for the next borrows them with [`next_ref`](crate::Iter::next_ref): no message is copied and no handle counted, half of
 //! what a short message costs its thread.

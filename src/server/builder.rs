@@ -25,7 +25,6 @@ use crate::worker::admission::Admission;
 use crate::worker::channel::{self, Channelled, ToChannels};
 use crate::worker::delivery::{Delivery, Handler, ToHandler};
 use crate::worker::events::Events;
-use crate::worker::helm::Helm;
 use crate::worker::shard::Shard;
 use crate::worker::{Ended, Newcomer, Seat, Worker};
 
@@ -45,10 +44,6 @@ pub struct ServerBuilder {
     hosts: HostPolicy,
     decide: Decide,
     http: Box<dyn Fn(&Request) -> Response + Send>,
-    /// Whether one of the last two is the application's.
-    hooked: bool,
-    /// For a worker that may be lent.
-    helm: fn() -> Helm,
 }
 
 impl ServerBuilder {
@@ -62,8 +57,6 @@ impl ServerBuilder {
             hosts: HostPolicy::Any,
             decide: Decide::Now(Box::new(|_| Ok(Accept::new()))),
             http: Box::new(|_| upgrade_required()),
-            hooked: false,
-            helm: Helm::default,
         }
     }
 
@@ -71,9 +64,7 @@ impl ServerBuilder {
     ///
     /// Beside two or more there is one thread that accepts connections and does the opening handshakes. A lone worker
     /// does both itself, and the server has no other thread: what that saves is a switch between threads for each
-    /// connection, and its price is that a callback that takes long delays handshakes too. With events, through one channel
-    /// and without hooks, the thread that waits for them may run a lone worker itself; see the
-    /// [guide](crate::guide#a-handler-or-events).
+    /// connection, and its price is that a callback that takes long delays handshakes too.
     #[must_use]
     pub fn workers(mut self, count: impl Into<Option<usize>>) -> ServerBuilder {
         self.workers = count.into();
@@ -135,7 +126,6 @@ impl ServerBuilder {
     #[must_use]
     pub fn on_request(mut self, hook: impl Fn(&Request) -> Result<Accept, Reject> + Send + 'static) -> ServerBuilder {
         self.decide = Decide::Now(Box::new(hook));
-        self.hooked = true;
         self
     }
 
@@ -144,7 +134,6 @@ impl ServerBuilder {
     #[must_use]
     pub fn on_request_deferred(mut self, hook: impl Fn(Request, Pending) + Send + 'static) -> ServerBuilder {
         self.decide = Decide::Later(Box::new(hook));
-        self.hooked = true;
         self
     }
 
@@ -153,7 +142,6 @@ impl ServerBuilder {
     #[must_use]
     pub fn http(mut self, hook: impl Fn(&Request) -> Response + Send + 'static) -> ServerBuilder {
         self.http = Box::new(hook);
-        self.hooked = true;
         self
     }
 
@@ -163,10 +151,7 @@ impl ServerBuilder {
     /// A setting that could not work, or an address that can not be bound.
     pub fn bind(self, addr: impl ToSocketAddrs) -> Result<Server, BuildError> {
         let limit = self.config.max_event_buffer_size;
-        // A hook is called on the worker's thread, which must not be one that holds the application's locks.
-        let lends = self.count_workers() == 1 && self.channels == 1 && !self.hooked;
-        let shard = || Arc::new(Shard::with_helm(limit, lends.then(self.helm)));
-        let shards: Vec<Arc<Shard>> = (0..self.channels).map(|_| shard()).collect();
+        let shards: Vec<Arc<Shard>> = (0..self.channels).map(|_| Arc::new(Shard::new(limit))).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) = shards.iter().map(|_| crossbeam_channel::unbounded()).unzip();
         let events = receivers.into_iter().zip(&shards).map(|(end, shard)| Events::new(end, shard.clone())).collect();
         let next = AtomicUsize::new(0);
@@ -183,12 +168,7 @@ impl ServerBuilder {
             let outlet = |(sender, shard): &(_, Arc<Shard>)| channel::Outlet::new(Clone::clone(sender), shard.clone());
             ToChannels::new(ends.iter().map(outlet).collect())
         };
-        let first = shards.first().cloned();
-        let run = move |worker: Worker<ToChannels>| match first.as_deref() {
-            Some(Shard { helm: Some(helm), parked, .. }) => helm.run(worker, parked),
-            _ => worker.run(),
-        };
-        let server = self.start(addr, events, admit, delivery, run)?;
+        let server = self.start(addr, events, admit, delivery)?;
         for shard in shards {
             // Set once, here.
             let _ = shard.workers.set(server.handle.control.inboxes.clone());
@@ -222,14 +202,7 @@ impl ServerBuilder {
         make: impl Fn(&Request) -> H + Send + 'static,
     ) -> Result<Server, BuildError> {
         let admit: Admit<Newcomer<ToHandler<H>>> = Box::new(move |request| Some((make(&request), ())));
-        self.start(addr, Vec::new(), admit, || ToHandler(std::marker::PhantomData), Worker::run)
-    }
-
-    /// Lends the worker whenever it wakes somebody.
-    #[cfg(test)]
-    pub(super) fn lends_eagerly(mut self) -> ServerBuilder {
-        self.helm = Helm::eager;
-        self
+        self.start(addr, Vec::new(), admit, || ToHandler(std::marker::PhantomData))
     }
 
     fn count_workers(&self) -> usize {
@@ -259,7 +232,6 @@ impl ServerBuilder {
         events: Vec<Events>,
         admit: Admit<Newcomer<D>>,
         delivery: impl Fn() -> D,
-        run: impl Fn(Worker<D>) -> Ended + Clone + Send + 'static,
     ) -> Result<Server, BuildError> {
         let workers = self.check()?;
         let listener = listen(addr)?;
@@ -299,8 +271,7 @@ impl ServerBuilder {
         let server = Server { events, handle: ServerHandle { control: Arc::new(control) } };
         // From here on a failure drops the server, which stops the threads that were started.
         for (index, worker) in threads.into_iter().enumerate() {
-            let run = run.clone();
-            progress.spawn(format!("ws-worker-{index}"), move || run(worker)).map_err(BuildError::io("no thread"))?;
+            progress.spawn(format!("ws-worker-{index}"), move || worker.run()).map_err(BuildError::io("no thread"))?;
         }
         if let Some(alone) = alone {
             let run = || {

@@ -6,8 +6,6 @@ mod ask;
 mod builder;
 mod control;
 mod handshake;
-#[cfg(test)]
-mod lending_tests;
 mod pending;
 mod reactor;
 

@@ -24,9 +24,6 @@ const MIN_OWNED_SIZE: usize = 16 << 10;
 /// A block of this size is handed over though the turn goes on.
 const MAX_BLOCK_SIZE: usize = 64 << 10;
 
-/// Events that come in greater numbers make little of a wake-up, and two threads get more of them done than one.
-const FEW: usize = 8;
-
 /// A worker's end of one channel of events.
 #[derive(Debug)]
 pub(crate) struct Outlet {
@@ -41,8 +38,6 @@ pub(crate) struct Outlet {
     round: u32,
     /// It woke a thread of the application's in this turn.
     woke: bool,
-    /// How many events it handed over in this turn.
-    handed: usize,
 }
 
 /// What a connection knows of its place in an [`Outlet`].
@@ -58,16 +53,7 @@ pub(crate) struct Place {
 impl Outlet {
     pub(crate) fn new(sender: Sender<Batch>, shard: Arc<Shard>) -> Outlet {
         let sender = Some(sender);
-        Outlet {
-            sender,
-            shard,
-            block: Box::default(),
-            serial: 1,
-            waiting: Vec::new(),
-            round: 1,
-            woke: false,
-            handed: 0,
-        }
+        Outlet { sender, shard, block: Box::default(), serial: 1, waiting: Vec::new(), round: 1, woke: false }
     }
 
     #[inline(always)]
@@ -125,7 +111,6 @@ impl Outlet {
         if self.block.records.is_empty() {
             return;
         }
-        self.handed += self.block.records.len();
         let next = self.shard.spare.1.try_recv().unwrap_or_default();
         let block = std::mem::replace(&mut self.block, next);
         self.serial = self.serial.wrapping_add(1).max(1);
@@ -199,10 +184,6 @@ pub(crate) struct ToChannels {
     outlets: Vec<Outlet>,
     /// A thread was woken at the end of this turn.
     woke: bool,
-    /// Since it was asked last, a thread was woken for a few events.
-    woke_for_few: bool,
-    /// Since it was asked last, more than a few were handed over in one turn.
-    handed_many: bool,
 }
 
 /// A connection's place among the channels.
@@ -226,17 +207,7 @@ impl Channelled {
 impl ToChannels {
     /// Of the outlets, of which there is at least one, each connection names one that there is.
     pub(crate) fn new(outlets: Vec<Outlet>) -> ToChannels {
-        ToChannels { outlets, woke: false, woke_for_few: false, handed_many: false }
-    }
-
-    /// Whether a thread was woken for a few events, since this was asked last.
-    pub(crate) fn woke_for_few(&mut self) -> bool {
-        std::mem::take(&mut self.woke_for_few)
-    }
-
-    /// Whether more than a few events were handed over in a turn, since this was asked last.
-    pub(crate) fn handed_many(&mut self) -> bool {
-        std::mem::take(&mut self.handed_many)
+        ToChannels { outlets, woke: false }
     }
 
     fn of(&mut self, connection: &Channelled) -> &mut Outlet {
@@ -284,15 +255,11 @@ impl Delivery for ToChannels {
     }
 
     fn end_turn(&mut self) {
-        let (mut woke, mut handed) = (false, 0);
+        self.woke = false;
         for outlet in &mut self.outlets {
             outlet.hand_over();
-            woke |= std::mem::take(&mut outlet.woke);
-            handed += std::mem::take(&mut outlet.handed);
+            self.woke |= std::mem::take(&mut outlet.woke);
         }
-        self.woke = woke;
-        self.woke_for_few |= woke && handed <= FEW;
-        self.handed_many |= handed > FEW;
     }
 
     fn has_woken(&self) -> bool {

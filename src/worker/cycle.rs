@@ -21,16 +21,16 @@ impl<D: Delivery> Worker<D> {
     pub(crate) fn run(mut self) -> Ended {
         ON_WORKER.set(true);
         loop {
-            self.cycle(None);
+            self.cycle();
             if let Some(ended) = self.ended() {
                 return ended;
             }
         }
     }
 
-    /// Sleeps until something happens, at most until `limit`, and does what there is to do.
-    pub(super) fn cycle(&mut self, limit: Option<Instant>) {
-        let timeout = self.timeout(limit);
+    /// Sleeps until something happens, and does what there is to do.
+    fn cycle(&mut self) {
+        let timeout = self.timeout();
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         if let Err(error) = self.poll.poll(&mut events, timeout) {
             note_failure(&error);
@@ -88,7 +88,7 @@ impl<D: Delivery> Worker<D> {
     }
 
     /// Ends the worker when it is done with shutting down, or has no more time for that.
-    pub(super) fn ended(&mut self) -> Option<Ended> {
+    fn ended(&mut self) -> Option<Ended> {
         let deadline = self.shutdown?;
         if self.now < deadline && !(self.slots.len() == 0 && self.guest_is_done(self.now)) {
             return None;
@@ -114,11 +114,6 @@ impl<D: Delivery> Worker<D> {
         if self.delivery.has_woken() && !self.context.inbox.has_mail() {
             std::thread::yield_now();
         }
-        self.catch_up();
-    }
-
-    /// Carries out what is in the inbox, without a poll before it.
-    pub(super) fn catch_up(&mut self) {
         if self.context.inbox.has_mail() {
             self.read_mail();
             self.go_on();
@@ -128,7 +123,7 @@ impl<D: Delivery> Worker<D> {
     }
 
     /// How long the poll may sleep; decided after saying that it will.
-    fn timeout(&mut self, limit: Option<Instant>) -> Option<Duration> {
+    fn timeout(&mut self) -> Option<Duration> {
         let now = self.now;
         if !self.ready.is_empty() || !self.context.broadcasts.is_empty() {
             return Some(Duration::ZERO);
@@ -139,7 +134,7 @@ impl<D: Delivery> Worker<D> {
         }
         let keeps =
             !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
-        let mut due = earlier(earlier(self.deadlines.due(), self.shutdown), earlier(self.guest_due, limit));
+        let mut due = earlier(earlier(self.deadlines.due(), self.shutdown), self.guest_due);
         if keeps {
             due = earlier(due, Some(now + TRIM_INTERVAL));
         }

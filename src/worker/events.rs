@@ -9,7 +9,6 @@ use crossbeam_channel::Receiver;
 
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::worker::batch::{Batch, Event, EventRef};
-use crate::worker::helm::{Helm, Lead};
 use crate::worker::inbox::Command;
 use crate::worker::shard::Shard;
 
@@ -44,8 +43,7 @@ impl Events {
         Events { end: Arc::new(End { receiver, shard, begun: Mutex::default() }) }
     }
 
-    /// Waits for the next event, and where events come one by one may run the worker that they are from meanwhile; see the
-    /// [guide](crate::guide#a-handler-or-events).
+    /// Waits for the next event.
     ///
     /// # Errors
     /// The server has shut down and every event was received.
@@ -114,12 +112,6 @@ impl Events {
         &self.end.receiver
     }
 
-    /// Whether a thread that waits here runs the worker.
-    #[cfg(test)]
-    pub(crate) fn lead(&self) -> bool {
-        self.end.shard.helm.as_ref().is_some_and(Helm::is_led)
-    }
-
     fn wait(&self, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
         self.sleep_until(deadline, || self.try_recv())
     }
@@ -139,7 +131,7 @@ impl Events {
         deadline: Option<Instant>,
         attempt: impl Fn() -> Result<T, TryRecvError>,
     ) -> Result<T, RecvTimeoutError> {
-        let Shard { parked, helm, .. } = &*self.end.shard;
+        let parked = &self.end.shard.parked;
         let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         loop {
             match attempt() {
@@ -147,21 +139,9 @@ impl Events {
                 Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
                 Err(TryRecvError::Empty) => {}
             }
-            if let Some(helm) = helm
-                && helm.lead(deadline, || !self.end.receiver.is_empty()) == Lead::Led
-            {
-                if is_over() {
-                    return attempt().map_err(|_| RecvTimeoutError::Timeout);
-                }
-                continue;
-            }
             parked.enter();
             let found = attempt();
-            // A worker that was lent in between is not to be slept beside.
-            let is_lent = helm.as_ref().is_some_and(Helm::is_free);
-            if let Err(TryRecvError::Empty) = found
-                && !is_lent
-            {
+            if let Err(TryRecvError::Empty) = found {
                 match deadline {
                     None => std::thread::park(),
                     Some(deadline) => std::thread::park_timeout(deadline.saturating_duration_since(Instant::now())),

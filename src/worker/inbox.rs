@@ -2,8 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::Thread;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use mio::Waker;
@@ -96,12 +95,6 @@ pub(crate) struct Inbox {
     /// What has to be done for the worker to look at the queue.
     state: AtomicU8,
     waker: Waker,
-    /// The worker's own thread, where another one may run the worker.
-    home: OnceLock<Thread>,
-    /// Whether that is to have the worker back.
-    called_home: AtomicBool,
-    /// Which thread ran the worker last, if it was another.
-    leader: AtomicUsize,
     /// Connections on the worker, for whoever chooses the least loaded.
     pub(crate) load: AtomicUsize,
 }
@@ -112,12 +105,7 @@ const AWAKE: u8 = 0;
 /// The worker sleeps, or is about to and will look at the queue once more.
 const ASLEEP: u8 = 1;
 
-/// Nobody runs the worker: the thread that did is at work on its events, and will be back.
-const LEFT: u8 = 2;
-
 thread_local! {
-    /// Its address tells this thread from all others.
-    static MARK: u8 = const { 0 };
     /// The batch that this thread works through: its counter, its number, and the inbox of the worker that it is from.
     static HELD: RefCell<Option<(BatchNumber, u32, usize)>> = const { RefCell::new(None) };
 }
@@ -147,9 +135,6 @@ impl Inbox {
             has_mail: AtomicBool::new(false),
             state: AtomicU8::new(AWAKE),
             waker,
-            home: OnceLock::new(),
-            called_home: AtomicBool::new(false),
-            leader: AtomicUsize::new(0),
             load: AtomicUsize::new(0),
         }
     }
@@ -195,7 +180,7 @@ impl Inbox {
     }
 
     fn wake_unless_held(&self) {
-        if !self.wakes_are_held() && !self.was_left_by_this_thread() {
+        if !self.wakes_are_held() {
             self.wake_now();
         }
     }
@@ -216,64 +201,19 @@ impl Inbox {
 
     /// Has the worker look at the queue, if there is something in it and it would not by itself.
     pub(crate) fn deliver(&self) {
-        if self.state.load(Ordering::SeqCst) != AWAKE && self.has_mail() && !self.was_left_by_this_thread() {
+        if self.state.load(Ordering::SeqCst) != AWAKE && self.has_mail() {
             self.wake_now();
         }
     }
 
     /// Has the worker look at the queue, though this thread may work through a batch from it.
     pub(crate) fn wake_now(&self) {
-        match self.state.swap(AWAKE, Ordering::SeqCst) {
-            ASLEEP => {
-                // The queue is looked at whenever the worker wakes, so a failure costs time and loses nothing.
-                if let Err(error) = self.waker.wake() {
-                    log::error!("a worker could not be woken: {error}");
-                }
-            }
-            LEFT => self.call_home(),
-            _ => {}
+        // The queue is looked at whenever the worker wakes, so a failure costs time and loses nothing.
+        if self.state.swap(AWAKE, Ordering::SeqCst) == ASLEEP
+            && let Err(error) = self.waker.wake()
+        {
+            log::error!("a worker could not be woken: {error}");
         }
-    }
-
-    /// Says which thread the worker belongs on.
-    pub(crate) fn set_home(&self, home: Thread) {
-        // There is one.
-        let _ = self.home.set(home);
-    }
-
-    /// Has the worker's own thread take it back.
-    pub(crate) fn call_home(&self) {
-        self.called_home.store(true, Ordering::SeqCst);
-        if let Some(home) = self.home.get() {
-            home.unpark();
-        }
-    }
-
-    /// Whether it was [called](Inbox::call_home) since this was asked last.
-    pub(crate) fn was_called_home(&self) -> bool {
-        self.called_home.swap(false, Ordering::SeqCst)
-    }
-
-    /// This thread runs the worker from now on, which is not the worker's own.
-    pub(crate) fn lead(&self) {
-        self.leader.store(mark(), Ordering::Relaxed);
-        self.awake();
-    }
-
-    /// Nobody runs the worker from now on, and this thread will be back.
-    pub(crate) fn leave(&self) {
-        self.state.store(LEFT, Ordering::SeqCst);
-    }
-
-    /// This thread is going to wait for the worker, and so will not be back soon if it is the one that left it.
-    pub(crate) fn stay_away(&self) {
-        if self.state.load(Ordering::SeqCst) == LEFT {
-            self.wake_now();
-        }
-    }
-
-    fn was_left_by_this_thread(&self) -> bool {
-        self.state.load(Ordering::SeqCst) == LEFT && self.leader.load(Ordering::Relaxed) == mark()
     }
 
     /// Says that the worker is about to sleep; `false` if there is something in the queue.
@@ -317,11 +257,6 @@ impl Inbox {
         queue.commands = Vec::new();
         queue.bytes = Vec::new();
     }
-}
-
-/// Tells this thread from all others that run.
-fn mark() -> usize {
-    MARK.with(|mark| std::ptr::from_ref(mark).addr())
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ pub(crate) mod delivery;
 pub(crate) mod events;
 mod group;
 pub(crate) mod guest;
-pub(crate) mod helm;
 mod home;
 pub(crate) mod inbox;
 #[cfg(feature = "internals")]

@@ -304,7 +304,6 @@ impl Peer {
             // Said before the queue is looked at again, in the same word: whoever makes room behind that sees it.
             self.shared.level.set_awaited();
             if self.is_full() && self.is_open() {
-                self.shared.home.inbox.stay_away();
                 held = gate.wait(held, left);
             }
         }

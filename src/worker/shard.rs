@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::worker::batch::{Block, is_long};
-use crate::worker::helm::Helm;
 use crate::worker::inbox::{Command, Inbox};
 use crate::worker::parked::Parked;
 
@@ -27,19 +26,12 @@ pub(crate) struct Shard {
     pub(crate) orphaned: AtomicBool,
     pub(crate) workers: OnceLock<Arc<[Arc<Inbox>]>>,
     pub(crate) parked: Parked,
-    /// Of the only worker, where the thread that waits for events may run it.
-    pub(crate) helm: Option<Helm>,
     /// Blocks on their way back.
     pub(crate) spare: (Sender<Box<Block>>, Receiver<Box<Block>>),
 }
 
 impl Shard {
     pub(crate) fn new(limit: usize) -> Shard {
-        Shard::with_helm(limit, None)
-    }
-
-    /// For a worker that may be lent to the thread that waits for events.
-    pub(crate) fn with_helm(limit: usize, helm: Option<Helm>) -> Shard {
         Shard {
             outstanding: AtomicUsize::new(0),
             limit,
@@ -48,7 +40,6 @@ impl Shard {
             orphaned: AtomicBool::new(false),
             workers: OnceLock::new(),
             parked: Parked::default(),
-            helm,
             spare: crossbeam_channel::bounded(SPARE_BLOCKS),
         }
     }
