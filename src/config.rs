@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::protocol::deflate::Choice;
+use crate::protocol::deflate::DeflateOption;
 
 /// What happens to a message that meets a full queue, where it comes from another thread or a broadcast.
 ///
@@ -51,7 +51,7 @@ pub struct Config {
     pub(crate) write_timeout: Duration,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) slow_consumer: SlowConsumer,
-    pub(crate) deflate: Choice,
+    pub(crate) deflate: DeflateOption,
 }
 
 impl Default for Config {
@@ -71,7 +71,7 @@ impl Default for Config {
             write_timeout: Duration::from_secs(10),
             max_lifetime: None,
             slow_consumer: SlowConsumer::Block,
-            deflate: Choice::default(),
+            deflate: DeflateOption::default(),
         }
     }
 }

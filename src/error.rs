@@ -1,11 +1,10 @@
 //! Errors, by operation.
 
-use std::fmt;
-use std::io;
-
-use crate::config::ConfigError;
+use std::{fmt, io};
 
 pub use crossbeam_channel::{RecvError, RecvTimeoutError, TryRecvError};
+
+use crate::config::ConfigError;
 
 /// The server could not be built.
 #[derive(Debug)]
@@ -90,38 +89,38 @@ pub enum SendTimeoutError<T> {
 
 /// Why a message was not taken, before it is known which call says so.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum SendRefusal {
     Full,
     Disconnected,
     Invalid,
 }
 
-impl<T> From<(T, Refusal)> for SendError<T> {
-    fn from((message, refusal): (T, Refusal)) -> SendError<T> {
+impl<T> From<(T, SendRefusal)> for SendError<T> {
+    fn from((message, refusal): (T, SendRefusal)) -> SendError<T> {
         match refusal {
-            Refusal::Full => SendError::Full(message),
-            Refusal::Disconnected => SendError::Disconnected(message),
-            Refusal::Invalid => SendError::Invalid(message),
+            SendRefusal::Full => SendError::Full(message),
+            SendRefusal::Disconnected => SendError::Disconnected(message),
+            SendRefusal::Invalid => SendError::Invalid(message),
         }
     }
 }
 
-impl<T> From<(T, Refusal)> for TrySendError<T> {
-    fn from((message, refusal): (T, Refusal)) -> TrySendError<T> {
+impl<T> From<(T, SendRefusal)> for TrySendError<T> {
+    fn from((message, refusal): (T, SendRefusal)) -> TrySendError<T> {
         match refusal {
-            Refusal::Full => TrySendError::Full(message),
-            Refusal::Disconnected => TrySendError::Disconnected(message),
-            Refusal::Invalid => TrySendError::Invalid(message),
+            SendRefusal::Full => TrySendError::Full(message),
+            SendRefusal::Disconnected => TrySendError::Disconnected(message),
+            SendRefusal::Invalid => TrySendError::Invalid(message),
         }
     }
 }
 
-impl<T> From<(T, Refusal)> for SendTimeoutError<T> {
-    fn from((message, refusal): (T, Refusal)) -> SendTimeoutError<T> {
+impl<T> From<(T, SendRefusal)> for SendTimeoutError<T> {
+    fn from((message, refusal): (T, SendRefusal)) -> SendTimeoutError<T> {
         match refusal {
-            Refusal::Full => SendTimeoutError::Timeout(message),
-            Refusal::Disconnected => SendTimeoutError::Disconnected(message),
-            Refusal::Invalid => SendTimeoutError::Invalid(message),
+            SendRefusal::Full => SendTimeoutError::Timeout(message),
+            SendRefusal::Disconnected => SendTimeoutError::Disconnected(message),
+            SendRefusal::Invalid => SendTimeoutError::Invalid(message),
         }
     }
 }

@@ -95,12 +95,14 @@ pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::{ProtocolError, Role};
 pub use server::{Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
 pub use socket::{SocketError, WebSocket};
-pub use worker::batch::{Batch, Event, EventRef};
-pub use worker::delivery::{Handler, Socket};
-pub use worker::events::{Events, Iter};
 #[cfg(feature = "internals")]
 #[doc(hidden)]
-pub use worker::internals;
-pub use worker::peer::{Peer, PeerId};
-pub use worker::prepared::Prepared;
-pub use worker::stats::Stats;
+pub use worker::bench_harness;
+pub use worker::channel::batch::Batch;
+pub use worker::channel::event::{Event, EventRef};
+pub use worker::delivery::handler::Handler;
+pub use worker::delivery::socket::Socket;
+pub use worker::handle::peer::{Peer, PeerId};
+pub use worker::handle::prepared::Prepared;
+pub use worker::handle::stats::Stats;
+pub use worker::receiver::events::{Events, Iter};

@@ -98,11 +98,11 @@ fn no_floor_asks_the_wall_clock() {
 #[test]
 fn only_the_transport_floor_and_the_threads_own_polls_see_would_block() {
     // The listener's accept and a poll interrupted by a signal are the threads' own.
-    let polls = ["worker/cycle.rs", "server/alone.rs", "server/acceptor.rs"];
+    let polls = ["worker/event_loop/run.rs", "server/reactor/thread.rs", "server/reactor/acceptor.rs"];
     for (name, files) in floors() {
         for file in files.iter().filter(|file| name != "transport" && !polls.iter().any(|poll| file.ends_with(poll))) {
             let code = code(file);
-            for kind in ["WouldBlock", "Interrupted"] {
+            for kind in ["ErrorKind::WouldBlock", "ErrorKind::Interrupted"] {
                 assert!(!code.contains(kind), "{} handles `{kind}`", file.display());
             }
         }

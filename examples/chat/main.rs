@@ -11,9 +11,8 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use lexopt::prelude::*;
-use threadbare::{Accept, Config, Event, Reject, Request, Server, SlowConsumer};
-
 use rooms::Rooms;
+use threadbare::{Accept, Config, Event, Reject, Request, Server, SlowConsumer};
 
 #[path = "../common/mod.rs"]
 mod common;

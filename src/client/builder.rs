@@ -1,21 +1,11 @@
 //! How a client is made.
 
 use std::net::TcpStream;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam_channel::Sender;
-
-use crate::client::connect::Plan;
-use crate::client::delivery::Notice;
-use crate::client::error::ConnectError;
-use crate::client::pool::{Pool, Route};
-use crate::client::reconnect::{Reconnect, ReconnectingClient};
-use crate::client::{Client, ClientPool};
+use crate::client::pool::ClientPool;
 use crate::config::Config;
-use crate::protocol::handshake::client::{Agreed, ClientRequest, Url};
-use crate::transport::interrupt::Interrupt;
-use crate::worker::batch::Event;
 
 /// A hook that sees each socket before it is used.
 pub(super) type SocketHook = Arc<dyn Fn(&TcpStream) -> std::io::Result<()> + Send + Sync>;
@@ -23,14 +13,14 @@ pub(super) type SocketHook = Arc<dyn Fn(&TcpStream) -> std::io::Result<()> + Sen
 /// Makes a [`Client`]; see [`Client::builder`].
 #[derive(Clone)]
 pub struct ClientBuilder {
-    headers: Vec<(String, String)>,
-    subprotocols: Vec<String>,
-    config: Config,
-    pool: Option<ClientPool>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) subprotocols: Vec<String>,
+    pub(super) config: Config,
+    pub(super) pool: Option<ClientPool>,
     pub(super) resolve_timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) proxy_timeout: Duration,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     pub(super) max_redirects: usize,
     pub(super) proxy: ProxyChoice,
     pub(super) hook: Option<SocketHook>,
@@ -157,79 +147,6 @@ impl ClientBuilder {
         self.hook = Some(Arc::new(hook));
         self
     }
-
-    /// Connects to a URL: `ws://host:port/path`; `http://` is taken for `ws://`.
-    ///
-    /// # Errors
-    /// The URL or a setting is wrong, the server can not be reached in time, or it refuses; the error says which.
-    pub fn connect(&self, url: &str) -> Result<Client, ConnectError> {
-        let request = self.request(url)?;
-        let pool = self.worker()?;
-        let (route, events) = pool.channel();
-        let agreed = self.open(request, &pool, &route, None, &Interrupt::default())?;
-        drop(route);
-        let peer = loop {
-            match events.recv() {
-                Ok(Event::Open(peer, _)) => break peer,
-                Ok(_) => {}
-                Err(_) => return Err(std::io::Error::other("the worker has ended").into()),
-            }
-        };
-        Ok(Client { peer, events, ended: OnceLock::new(), agreed, _pool: pool })
-    }
-
-    /// Makes a client that connects by itself, and again whenever the connection is lost, as `reconnect` says. It
-    /// returns at once; [`wait_state`](ReconnectingClient::wait_state) waits for the connection.
-    ///
-    /// # Errors
-    /// The URL or a setting is wrong, or there is no thread to be had. That the server can not be reached is no error:
-    /// it is tried again.
-    pub fn reconnect(&self, url: &str, reconnect: Reconnect) -> Result<ReconnectingClient, ConnectError> {
-        reconnect.check()?;
-        // What is wrong with it is said now.
-        let _ = self.request(url)?;
-        ReconnectingClient::start(self.clone(), self.worker()?, url, reconnect)
-    }
-
-    /// The request for a URL, with all that was set.
-    pub(super) fn request(&self, url: &str) -> Result<ClientRequest, ConnectError> {
-        let mut request = ClientRequest::new(Url::parse(url)?);
-        for (name, value) in &self.headers {
-            request = request.header(name, value)?;
-        }
-        for name in &self.subprotocols {
-            request = request.subprotocol(name)?;
-        }
-        Ok(request)
-    }
-
-    /// The pool, or a thread of its own.
-    fn worker(&self) -> Result<Arc<Pool>, ConnectError> {
-        if let Some(pool) = &self.pool {
-            return Ok(pool.pool.clone());
-        }
-        self.config.check()?;
-        Ok(Arc::new(Pool::start(1, self.config.clone())?))
-    }
-
-    /// Connects, and gives the connection to a worker.
-    pub(super) fn open(
-        &self,
-        mut request: ClientRequest,
-        pool: &Pool,
-        route: &Route,
-        watcher: Option<Sender<Notice>>,
-        interrupt: &Interrupt,
-    ) -> Result<Agreed, ConnectError> {
-        let deadline = Instant::now().checked_add(self.timeout).unwrap_or_else(far_away);
-        if let Some(offer) = pool.config.deflate.offer() {
-            request = request.extensions(&offer)?;
-        }
-        let plan = Plan { builder: self, handshake_timeout: pool.config.handshake_timeout, deadline, interrupt };
-        let opened = plan.open(request)?;
-        let agreement = pool.config.deflate.confirm(&opened.agreed)?;
-        Ok(pool.adopt(opened, agreement, route, watcher))
-    }
 }
 
 impl std::fmt::Debug for ClientBuilder {
@@ -237,9 +154,4 @@ impl std::fmt::Debug for ClientBuilder {
         // The headers may hold secrets.
         f.debug_struct("ClientBuilder").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-/// A deadline that no program lives to see, where the one asked for is beyond what can be said.
-pub(super) fn far_away() -> Instant {
-    Instant::now() + Duration::from_secs(1 << 30)
 }

@@ -1,45 +1,105 @@
 //! The way to an established connection: look-up, TCP, proxy, handshake, redirects, each with a deadline.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use mio::net::TcpStream;
 
-use crate::client::builder::{ClientBuilder, ProxyChoice, far_away};
+use crate::client::builder::{ClientBuilder, ProxyChoice};
+use crate::client::client::Client;
+use crate::client::delivery::Notice;
 use crate::client::error::{ConnectError, Phase};
-use crate::protocol::handshake::client::proxy::{self, Proxy, Step, Tunnel};
-use crate::protocol::handshake::client::{Agreed, ClientRequest, HandshakeError, REFUSAL_BODY, Url, redirect, verify};
+use crate::client::pool::{Established, EventRoute, Pool};
+use crate::protocol::handshake::client::proxy::{Proxy, Step, Tunnel};
+use crate::protocol::handshake::client::{
+    Agreed, ClientRequest, HandshakeError, REFUSAL_BODY, Url, proxy, redirect, verify,
+};
 use crate::protocol::http::{HeadLimits, Request, ResponseReader};
-use crate::transport::dial::{self, Timed};
-use crate::transport::interrupt::Interrupt;
+use crate::transport::cancel::CancelToken;
+use crate::transport::dial;
+use crate::transport::dial::DeadlineStream;
+use crate::transport::resolve::resolve;
+use crate::worker::channel::event::Event;
 
 /// What one read takes.
 const CHUNK: usize = 4096;
 
 /// How a client is to connect, and until when.
-pub(super) struct Plan<'a> {
+pub(super) struct Connector<'a> {
     pub(super) builder: &'a ClientBuilder,
     pub(super) handshake_timeout: Duration,
     pub(super) deadline: Instant,
     /// Ends it before the deadline.
-    pub(super) interrupt: &'a Interrupt,
+    pub(super) cancel: &'a CancelToken,
 }
 
-/// A connection whose handshake is done.
-pub(super) struct Opened {
-    pub(super) stream: TcpStream,
-    pub(super) addr: SocketAddr,
-    /// The request as it was sent.
-    pub(super) request: Request,
-    /// What arrived behind the 101: the first frames.
-    pub(super) leftover: Vec<u8>,
-    pub(super) agreed: Agreed,
+impl ClientBuilder {
+    /// Connects to a URL: `ws://host:port/path`; `http://` is taken for `ws://`.
+    ///
+    /// # Errors
+    /// The URL or a setting is wrong, the server can not be reached in time, or it refuses; the error says which.
+    pub fn connect(&self, url: &str) -> Result<Client, ConnectError> {
+        let request = self.request(url)?;
+        let pool = self.worker()?;
+        let (route, events) = pool.channel();
+        let agreed = self.open(request, &pool, &route, None, &CancelToken::default())?;
+        drop(route);
+        let peer = loop {
+            match events.recv() {
+                Ok(Event::Open(peer, _)) => break peer,
+                Ok(_) => {}
+                Err(_) => return Err(std::io::Error::other("the worker has ended").into()),
+            }
+        };
+        Ok(Client { peer, events, ended: OnceLock::new(), agreed, _pool: pool })
+    }
+
+    /// The request for a URL, with all that was set.
+    pub(super) fn request(&self, url: &str) -> Result<ClientRequest, ConnectError> {
+        let mut request = ClientRequest::new(Url::parse(url)?);
+        for (name, value) in &self.headers {
+            request = request.header(name, value)?;
+        }
+        for name in &self.subprotocols {
+            request = request.subprotocol(name)?;
+        }
+        Ok(request)
+    }
+
+    /// The pool, or a thread of its own.
+    pub(super) fn worker(&self) -> Result<Arc<Pool>, ConnectError> {
+        if let Some(pool) = &self.pool {
+            return Ok(pool.pool.clone());
+        }
+        self.config.check()?;
+        Ok(Arc::new(Pool::start(1, self.config.clone())?))
+    }
+
+    /// Connects, and gives the connection to a worker.
+    pub(super) fn open(
+        &self,
+        mut request: ClientRequest,
+        pool: &Pool,
+        route: &EventRoute,
+        watcher: Option<Sender<Notice>>,
+        cancel: &CancelToken,
+    ) -> Result<Agreed, ConnectError> {
+        let deadline = Instant::now().checked_add(self.timeout).unwrap_or_else(far_away);
+        if let Some(offer) = pool.config.deflate.offer() {
+            request = request.extensions(&offer)?;
+        }
+        let connector = Connector { builder: self, handshake_timeout: pool.config.handshake_timeout, deadline, cancel };
+        let established = connector.open(request)?;
+        let agreement = pool.config.deflate.confirm(&established.agreed)?;
+        Ok(pool.register(established, agreement, route, watcher))
+    }
 }
 
-impl Plan<'_> {
+impl Connector<'_> {
     /// Connects, following as many redirects as are allowed.
-    pub(super) fn open(&self, mut request: ClientRequest) -> Result<Opened, ConnectError> {
+    pub(super) fn open(&self, mut request: ClientRequest) -> Result<Established, ConnectError> {
         for _ in 0..=self.builder.max_redirects {
             match self.open_once(&request) {
                 Err(ConnectError::Handshake(HandshakeError::Redirect { status, location }))
@@ -54,7 +114,7 @@ impl Plan<'_> {
         Err(ConnectError::TooManyRedirects)
     }
 
-    fn open_once(&self, request: &ClientRequest) -> Result<Opened, ConnectError> {
+    fn open_once(&self, request: &ClientRequest) -> Result<Established, ConnectError> {
         let url = request.url();
         if url.is_secure() {
             return Err(ConnectError::Tls);
@@ -64,16 +124,16 @@ impl Plan<'_> {
             Some(proxy) => (proxy.host(), proxy.port()),
             None => (url.host(), url.port()),
         };
-        let resolved = dial::resolve(host, port, self.until(self.builder.resolve_timeout), self.interrupt);
+        let resolved = resolve(host, port, self.until(self.builder.resolve_timeout), self.cancel);
         let addrs = resolved.map_err(|source| {
             let host = host.to_owned();
-            timed(source, Phase::Resolve, |source| ConnectError::Resolve { host, source })
+            timeout_or(source, Phase::Resolve, |source| ConnectError::Resolve { host, source })
         })?;
-        let connected = dial::connect(&addrs, self.until(self.builder.connect_timeout), self.interrupt);
+        let connected = dial::connect(&addrs, self.until(self.builder.connect_timeout), self.cancel);
         let stream = connected.map_err(|error| {
             let named =
                 |error: io::Error| io::Error::new(error.kind(), format!("no connection to {host}:{port}: {error}"));
-            timed(error, Phase::Connect, |error| ConnectError::Io(named(error)))
+            timeout_or(error, Phase::Connect, |error| ConnectError::Io(named(error)))
         })?;
         let mut stream = self.prepare(stream)?;
         let addr = stream.peer_addr()?;
@@ -85,19 +145,20 @@ impl Plan<'_> {
         }
         let mut received = Vec::new();
         if let Some(proxy) = &proxy {
-            let mut timed_stream = Timed::new(&mut stream, self.until(self.builder.proxy_timeout), self.interrupt)?;
-            pass(&mut timed_stream, Tunnel::new(proxy, url)?, &mut received)?;
+            let mut deadline_stream =
+                DeadlineStream::new(&mut stream, self.until(self.builder.proxy_timeout), self.cancel)?;
+            open_tunnel(&mut deadline_stream, Tunnel::new(proxy, url)?, &mut received)?;
         }
-        let mut timed_stream = Timed::new(&mut stream, self.until(self.handshake_timeout), self.interrupt)?;
+        let mut deadline_stream = DeadlineStream::new(&mut stream, self.until(self.handshake_timeout), self.cancel)?;
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
         let sent = request.encode(nonce);
-        timed_stream.write_all(&sent).map_err(|error| timed(error, Phase::Handshake, ConnectError::Io))?;
-        let agreed = shake(&mut timed_stream, request, nonce, &mut received)?;
-        drop(timed_stream);
+        deadline_stream.write_all(&sent).map_err(|error| timeout_or(error, Phase::Handshake, ConnectError::Io))?;
+        let agreed = read_response(&mut deadline_stream, request, nonce, &mut received)?;
+        drop(deadline_stream);
         // What this library sends it can read.
         let request = Request::parse(&sent, addr).map_err(|_| io::Error::other("the request can not be read back"))?;
-        Ok(Opened { stream, addr, request, leftover: received, agreed })
+        Ok(Established { stream, addr, request, leftover: received, agreed })
     }
 
     fn until(&self, timeout: Duration) -> Instant {
@@ -122,17 +183,21 @@ impl Plan<'_> {
 }
 
 /// Gets through a proxy; what it sent behind its answer is the server's and stays in `received`.
-fn pass(stream: &mut Timed<'_>, mut tunnel: Tunnel, received: &mut Vec<u8>) -> Result<(), ConnectError> {
+fn open_tunnel(
+    stream: &mut DeadlineStream<'_>,
+    mut tunnel: Tunnel,
+    received: &mut Vec<u8>,
+) -> Result<(), ConnectError> {
     loop {
         match tunnel.advance(received)? {
             Step::Receive => {
-                if more(stream, received, Phase::Proxy)? == 0 {
+                if read_more(stream, received, Phase::Proxy)? == 0 {
                     return Err(tunnel.end(received).into());
                 }
             }
             Step::Send { consumed, bytes } => {
                 received.drain(..consumed);
-                stream.write_all(&bytes).map_err(|error| timed(error, Phase::Proxy, ConnectError::Io))?;
+                stream.write_all(&bytes).map_err(|error| timeout_or(error, Phase::Proxy, ConnectError::Io))?;
             }
             Step::Open { consumed } => {
                 received.drain(..consumed);
@@ -143,8 +208,8 @@ fn pass(stream: &mut Timed<'_>, mut tunnel: Tunnel, received: &mut Vec<u8>) -> R
 }
 
 /// Reads and checks the server's answer; what came behind it stays in `received`.
-fn shake(
-    stream: &mut Timed<'_>,
+fn read_response(
+    stream: &mut DeadlineStream<'_>,
     request: &ClientRequest,
     nonce: [u8; 16],
     received: &mut Vec<u8>,
@@ -154,7 +219,7 @@ fn shake(
         if let Some(found) = reader.read(received).map_err(HandshakeError::from)? {
             break found;
         }
-        if more(stream, received, Phase::Handshake)? == 0 {
+        if read_more(stream, received, Phase::Handshake)? == 0 {
             return Err(HandshakeError::from(reader.end(received)).into());
         }
     };
@@ -166,7 +231,7 @@ fn shake(
             // The beginning of the body often says why; whatever keeps it from coming, the status is known.
             let wanted = length.map_or(REFUSAL_BODY, |length| usize::try_from(length).unwrap_or(usize::MAX));
             while received.len() < wanted.min(REFUSAL_BODY)
-                && more(stream, received, Phase::Handshake).is_ok_and(|size| size > 0)
+                && read_more(stream, received, Phase::Handshake).is_ok_and(|size| size > 0)
             {}
             Err(error.with_body(received).into())
         }
@@ -175,13 +240,18 @@ fn shake(
 }
 
 /// Reads once; 0 at the end.
-fn more(stream: &mut Timed<'_>, received: &mut Vec<u8>, phase: Phase) -> Result<usize, ConnectError> {
+fn read_more(stream: &mut DeadlineStream<'_>, received: &mut Vec<u8>, phase: Phase) -> Result<usize, ConnectError> {
     let mut chunk = [0; CHUNK];
-    let size = stream.read(&mut chunk).map_err(|error| timed(error, phase, ConnectError::Io))?;
+    let size = stream.read(&mut chunk).map_err(|error| timeout_or(error, phase, ConnectError::Io))?;
     received.extend_from_slice(&chunk[..size]);
     Ok(size)
 }
 
-fn timed(error: io::Error, phase: Phase, other: impl FnOnce(io::Error) -> ConnectError) -> ConnectError {
+fn timeout_or(error: io::Error, phase: Phase, other: impl FnOnce(io::Error) -> ConnectError) -> ConnectError {
     if error.kind() == io::ErrorKind::TimedOut { ConnectError::Timeout(phase) } else { other(error) }
+}
+
+/// A deadline that no program lives to see, where the one asked for is beyond what can be said.
+fn far_away() -> Instant {
+    Instant::now() + Duration::from_secs(1 << 30)
 }

@@ -5,10 +5,11 @@ use crossbeam_channel::Sender;
 
 use crate::protocol::close::CloseReason;
 use crate::protocol::http::Request;
-use crate::worker::channel::{Owned, ToOwners};
-use crate::worker::delivery::{Delivery, Farewell, Incoming, Socket};
-use crate::worker::peer::Peer;
-use crate::worker::slots::Key;
+use crate::worker::channel::delivery::{OwnChannel, OwnChannelDelivery};
+use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming};
+use crate::worker::delivery::socket::Socket;
+use crate::worker::handle::peer::Peer;
+use crate::worker::slab::Key;
 
 /// What a watcher is told. The end of its channel is the connection's, too.
 #[derive(Debug)]
@@ -19,82 +20,82 @@ pub(super) enum Notice {
 
 /// A connection's way to its client.
 #[derive(Debug)]
-pub(super) struct Line {
-    owned: Owned,
+pub(super) struct ClientSlot {
+    own: OwnChannel,
     watcher: Option<Sender<Notice>>,
     /// Told when the events before it are handed over, lest those of the next connection overtake them.
     ended: Option<CloseReason>,
 }
 
-impl Line {
-    pub(super) fn new(owned: Owned, watcher: Option<Sender<Notice>>) -> Line {
-        Line { owned, watcher, ended: None }
+impl ClientSlot {
+    pub(super) fn new(own: OwnChannel, watcher: Option<Sender<Notice>>) -> ClientSlot {
+        ClientSlot { own, watcher, ended: None }
     }
 }
 
 /// Sends each connection's events to its client.
 #[derive(Debug, Default)]
-pub(super) struct ToClients {
-    owners: ToOwners,
+pub(super) struct ClientDelivery {
+    channels: OwnChannelDelivery,
 }
 
-impl Delivery for ToClients {
-    type Connection = Line;
+impl Delivery for ClientDelivery {
+    type Connection = ClientSlot;
     type Opening = Request;
 
     const HANDLES: bool = true;
 
     const ANSWERS: bool = false;
 
-    fn open(&mut self, line: &mut Line, socket: &mut Socket<'_>, request: Request) {
-        self.owners.open(&mut line.owned, socket, request);
-        if let Some(watcher) = &line.watcher {
+    fn open(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, request: Request) {
+        self.channels.open(&mut slot.own, socket, request);
+        if let Some(watcher) = &slot.watcher {
             // Whoever no longer watches has no use for it.
             let _ = watcher.send(Notice::Open(socket.peer()));
         }
     }
 
     #[inline]
-    fn message(&mut self, line: &mut Line, socket: &mut Socket<'_>, message: Incoming<'_>) {
-        self.owners.message(&mut line.owned, socket, message);
+    fn message(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, message: Incoming<'_>) {
+        self.channels.message(&mut slot.own, socket, message);
     }
 
-    fn ping(&mut self, line: &mut Line, socket: &mut Socket<'_>, payload: &[u8]) {
-        self.owners.ping(&mut line.owned, socket, payload);
+    fn ping(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, payload: &[u8]) {
+        self.channels.ping(&mut slot.own, socket, payload);
     }
 
-    fn pong(&mut self, line: &mut Line, socket: &mut Socket<'_>, payload: &[u8]) {
-        self.owners.pong(&mut line.owned, socket, payload);
+    fn pong(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, payload: &[u8]) {
+        self.channels.pong(&mut slot.own, socket, payload);
     }
 
-    fn close(&mut self, line: &mut Line, socket: &mut Socket<'_>, reason: CloseReason) -> Farewell {
-        if line.watcher.is_some() {
-            line.ended = Some(reason.clone());
+    fn close(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, reason: CloseReason) -> CloseTiming {
+        if slot.watcher.is_some() {
+            slot.ended = Some(reason.clone());
         }
-        self.owners.close(&mut line.owned, socket, reason)
+        self.channels.close(&mut slot.own, socket, reason)
     }
 
-    fn has_room(&mut self, line: &mut Line, key: Key) -> bool {
-        self.owners.has_room(&mut line.owned, key)
+    fn has_room(&mut self, slot: &mut ClientSlot, key: Key) -> bool {
+        self.channels.has_room(&mut slot.own, key)
     }
 
     fn resume(&mut self, ready: &mut Vec<Key>) {
-        self.owners.resume(ready);
+        self.channels.resume(ready);
     }
 
-    fn served(&mut self, line: &mut Line) {
-        self.owners.served(&mut line.owned);
-        if let (Some(reason), Some(watcher)) = (line.ended.take(), &line.watcher) {
+    fn served(&mut self, slot: &mut ClientSlot) {
+        self.channels.served(&mut slot.own);
+        if let (Some(reason), Some(watcher)) = (slot.ended.take(), &slot.watcher) {
             // As above.
             let _ = watcher.send(Notice::Ended(reason));
         }
     }
 
-    fn end_turn(&mut self) {
-        self.owners.end_turn();
+    fn end_iteration(&mut self) {
+        self.channels.end_iteration();
     }
 
-    fn is_orphaned(&self, line: &Line) -> bool {
-        self.owners.is_orphaned(&line.owned)
+    fn receiver_dropped(&self, slot: &ClientSlot) -> bool {
+        self.channels.receiver_dropped(&slot.own)
     }
 }

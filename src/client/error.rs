@@ -1,7 +1,6 @@
 //! Why a client has no connection, or no message.
 
-use std::fmt;
-use std::io;
+use std::{fmt, io};
 
 use crate::config::ConfigError;
 use crate::protocol::close::CloseReason;

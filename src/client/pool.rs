@@ -1,28 +1,31 @@
 //! The worker threads of clients.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
+use mio::net::TcpStream;
 
-use crate::client::connect::Opened;
-use crate::client::delivery::{Line, Notice, ToClients};
+use crate::client::delivery::{ClientDelivery, ClientSlot, Notice};
 use crate::config::{Config, ConfigError};
 use crate::error::BuildError;
 use crate::protocol::Role;
-use crate::protocol::deflate::Agreement;
+use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::handshake::client::Agreed;
+use crate::protocol::http::Request;
 use crate::transport::stream::Stream;
-use crate::worker::admission::Admission;
-use crate::worker::adoption::Adoption;
-use crate::worker::batch::Batch;
-use crate::worker::channel::{Outlet, Owned};
-use crate::worker::events::Events;
-use crate::worker::inbox::{Command, Inbox};
-use crate::worker::shard::Shard;
-use crate::worker::{Newcomer, Seat, Worker};
+use crate::worker::channel::batch::Batch;
+use crate::worker::channel::delivery::OwnChannel;
+use crate::worker::channel::sender::EventSender;
+use crate::worker::channel::state::ChannelState;
+use crate::worker::connection_limit::ConnectionLimit;
+use crate::worker::event_loop::new_connection::NewConnection;
+use crate::worker::event_loop::worker::{NewApp, Worker, WorkerParts};
+use crate::worker::handle::inbox::{Command, Inbox};
+use crate::worker::receiver::events::Events;
 
 /// Worker threads that several clients share; without one, each client has a thread of its own. Cheap to clone. The
 /// threads end when the pool and all its clients are dropped.
@@ -62,50 +65,69 @@ impl fmt::Debug for ClientPool {
     }
 }
 
+/// A connection whose handshake is done.
+pub(super) struct Established {
+    pub(super) stream: TcpStream,
+    pub(super) addr: SocketAddr,
+    /// The request as it was sent.
+    pub(super) request: Request,
+    /// What arrived behind the 101: the first frames.
+    pub(super) leftover: Vec<u8>,
+    pub(super) agreed: Agreed,
+}
+
 pub(super) struct Pool {
     inboxes: Arc<[Arc<Inbox>]>,
-    doors: Vec<Sender<Adoption<Newcomer<ToClients>>>>,
+    to_workers: Vec<Sender<NewConnection<NewApp<ClientDelivery>>>>,
     pub(super) config: Arc<Config>,
 }
 
 impl Pool {
     pub(super) fn start(workers: usize, config: Config) -> std::io::Result<Pool> {
         let config = Arc::new(config);
-        let seats: Vec<Seat> = (0..workers).map(|_| Seat::new(Role::Client)).collect::<Result<_, _>>()?;
+        let seats: Vec<WorkerParts> = (0..workers).map(|_| WorkerParts::new(Role::Client)).collect::<Result<_, _>>()?;
         let inboxes: Arc<[_]> = seats.iter().map(|seat| seat.inbox.clone()).collect();
-        let admission = Arc::new(Admission::new(usize::MAX, None));
+        let connection_limit = Arc::new(ConnectionLimit::new(usize::MAX, None));
         // Made before the threads, so that its drop ends those that were started if a later one can not be.
-        let mut pool = Pool { inboxes: inboxes.clone(), doors: Vec::new(), config: config.clone() };
+        let mut pool = Pool { inboxes: inboxes.clone(), to_workers: Vec::new(), config: config.clone() };
         for (index, seat) in seats.into_iter().enumerate() {
-            let (door, adoptions) = crossbeam_channel::unbounded();
-            let (siblings, config, admission) = (inboxes.clone(), config.clone(), admission.clone());
-            let worker = Worker::new(seat, index as u16, siblings, config, ToClients::default(), adoptions, admission);
+            let (to_worker, new_connections) = crossbeam_channel::unbounded();
+            let (siblings, config, connection_limit) = (inboxes.clone(), config.clone(), connection_limit.clone());
+            let worker = Worker::new(
+                seat,
+                index as u16,
+                siblings,
+                config,
+                ClientDelivery::default(),
+                new_connections,
+                connection_limit,
+            );
             std::thread::Builder::new().name(format!("ws-client-{index}")).spawn(move || worker.run())?;
-            pool.doors.push(door);
+            pool.to_workers.push(to_worker);
         }
         Ok(pool)
     }
 
     /// A channel for the events of clients of this pool, and its end that the workers fill.
-    pub(super) fn channel(&self) -> (Route, Events) {
-        let shard = Arc::new(Shard::new(self.config.max_event_buffer_size));
+    pub(super) fn channel(&self) -> (EventRoute, Events) {
+        let state = Arc::new(ChannelState::new(self.config.max_event_buffer_size));
         // Set once, here.
-        let _ = shard.workers.set(self.inboxes.clone());
+        let _ = state.workers.set(self.inboxes.clone());
         let (sender, receiver) = crossbeam_channel::unbounded();
-        (Route { sender: Some(sender), shard: shard.clone() }, Events::new(receiver, shard))
+        (EventRoute { sender: Some(sender), state: state.clone() }, Events::new(receiver, state))
     }
 
     /// Gives an established connection to the worker with the fewest. Its events go to `route`, and word of its
     /// beginning and end to `watcher`.
-    pub(super) fn adopt(
+    pub(super) fn register(
         &self,
-        opened: Opened,
-        agreement: Agreement,
-        route: &Route,
+        established: Established,
+        agreement: NegotiatedExtension,
+        route: &EventRoute,
         watcher: Option<Sender<Notice>>,
     ) -> Agreed {
-        let Opened { stream, addr, request, leftover, agreed } = opened;
-        let adoption = Adoption {
+        let Established { stream, addr, request, leftover, agreed } = established;
+        let new_connection = NewConnection {
             stream: Stream::Tcp(stream),
             watched: None,
             readable: false,
@@ -114,14 +136,14 @@ impl Pool {
             subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())),
             agreement,
             leftover,
-            app: (Line::new(Owned::new(route.outlet()), watcher), request),
+            app: (ClientSlot::new(OwnChannel::new(route.events()), watcher), request),
         };
-        let least = (0..self.doors.len()).min_by_key(|index| self.inboxes[*index].load.load(Ordering::Relaxed));
+        let least = (0..self.to_workers.len()).min_by_key(|index| self.inboxes[*index].load.load(Ordering::Relaxed));
         if let Some(index) = least {
             self.inboxes[index].load.fetch_add(1, Ordering::Relaxed);
             // A worker that has ended drops the connection, and the channel of events says so.
-            let _ = self.doors[index].send(adoption);
-            self.inboxes[index].announce();
+            let _ = self.to_workers[index].send(new_connection);
+            self.inboxes[index].notify();
         }
         agreed
     }
@@ -129,32 +151,32 @@ impl Pool {
 
 /// Where the events of a client's connections go. While it is there, the channel does not end.
 #[derive(Debug)]
-pub(super) struct Route {
+pub(super) struct EventRoute {
     /// `None` once it is dropped.
     sender: Option<Sender<Batch>>,
-    shard: Arc<Shard>,
+    state: Arc<ChannelState>,
 }
 
-impl Route {
+impl EventRoute {
     /// The end for one connection.
-    fn outlet(&self) -> Outlet {
+    fn events(&self) -> EventSender {
         // The channel without a sender is that of a route that was dropped.
         let sender = self.sender.clone().unwrap_or_else(|| crossbeam_channel::unbounded().0);
-        Outlet::new(sender, self.shard.clone())
+        EventSender::new(sender, self.state.clone())
     }
 }
 
-impl Drop for Route {
+impl Drop for EventRoute {
     fn drop(&mut self) {
         // Whoever waits sees the channel end.
         self.sender = None;
-        self.shard.parked.wake();
+        self.state.waiters.wake();
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientPool").field("workers", &self.doors.len()).finish_non_exhaustive()
+        f.debug_struct("ClientPool").field("workers", &self.to_workers.len()).finish_non_exhaustive()
     }
 }
 

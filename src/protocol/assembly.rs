@@ -14,7 +14,7 @@ const MAX_STEP: usize = 1 << 20;
 
 /// A frame whose header has arrived, and its payload not quite.
 #[derive(Debug)]
-pub(super) struct FrameUnderWay {
+pub(super) struct PartialFrame {
     pub(super) header: FrameHeader,
     received: u64,
 }
@@ -24,7 +24,7 @@ pub(super) struct FrameUnderWay {
 pub(super) struct Assembly {
     cut_header: [u8; MAX_HEADER_SIZE],
     cut_len: u8,
-    frame: Option<FrameUnderWay>,
+    frame: Option<PartialFrame>,
     message: Option<Opcode>,
     /// The message is compressed: what is kept of it is what it inflates to.
     compressed: bool,
@@ -34,7 +34,7 @@ pub(super) struct Assembly {
 }
 
 /// What there is of a message between two fragments.
-pub(super) enum MessageUnderWay {
+pub(super) enum PartialMessage {
     /// This many bytes.
     Plain(u64),
     /// What was inflated, which is counted as it comes.
@@ -78,10 +78,10 @@ impl Assembly {
     }
 
     /// The message between two fragments.
-    pub(super) fn message_under_way(&self) -> Option<MessageUnderWay> {
+    pub(super) fn message_under_way(&self) -> Option<PartialMessage> {
         self.message.map(|_| match self.compressed {
-            true => MessageUnderWay::Compressed,
-            false => MessageUnderWay::Plain(self.payload.filled as u64),
+            true => PartialMessage::Compressed,
+            false => PartialMessage::Plain(self.payload.filled as u64),
         })
     }
 
@@ -99,7 +99,7 @@ impl Assembly {
                 extension.begin();
             }
         }
-        self.frame = Some(FrameUnderWay { header, received: 0 });
+        self.frame = Some(PartialFrame { header, received: 0 });
     }
 
     /// Takes payload of the frame under way from the front of `input`, unmasks it there and keeps it, inflated if it is
@@ -217,7 +217,7 @@ impl Assembly {
     }
 }
 
-impl FrameUnderWay {
+impl PartialFrame {
     fn is_complete(&self) -> bool {
         self.received == self.header.payload_len
     }

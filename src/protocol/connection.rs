@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 use std::ops::Not;
 
-use crate::protocol::assembly::{Assembly, Completed, MessageUnderWay};
+use crate::protocol::assembly::{Assembly, Completed, PartialMessage};
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::{Codec, Extension};
 use crate::protocol::error::ProtocolError;
-use crate::protocol::frame::{self, FrameHeader, Opcode, RSV1};
-use crate::protocol::mask::{self, MaskingKey};
+use crate::protocol::frame::{FrameHeader, Opcode, RSV1};
+use crate::protocol::mask::MaskingKey;
 use crate::protocol::message::{Assembled, MessageRef};
-use crate::protocol::utf8;
+use crate::protocol::{frame, mask, utf8};
 
 /// Which end of the connection this is: a client masks what it sends, a server does not (RFC 6455 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,7 +90,7 @@ const FIN_BINARY: u8 = 0x80 | Opcode::Binary as u8;
 const MASKED: u8 = 0x80;
 
 /// Where the payload of a frame lies that needs nothing but to be unmasked and validated.
-struct PlainFrame {
+struct WholeFrame {
     start: usize,
     end: usize,
     key: MaskingKey,
@@ -177,16 +177,19 @@ impl Connection {
         codec: &mut Codec,
     ) -> Result<(usize, Received<'a>), ProtocolError> {
         let size = input.len();
-        match self.take_plain(&mut input) {
+        match self.receive_fast(&mut input) {
             Some(message) => Ok((size - input.len(), Received::Message(message?))),
-            None => self.receive_any(input, codec),
+            None => self.receive_general(input, codec),
         }
     }
 
     /// Takes a message from the front of `input` if that is the common case; if not, takes nothing.
     #[inline(always)] // a sixth of the instructions of a short message are the moving of results
-    pub(crate) fn take_plain<'a>(&mut self, input: &mut &'a mut [u8]) -> Option<Result<MessageRef<'a>, ProtocolError>> {
-        let PlainFrame { start, end, key, is_text } = self.find_plain(input)?;
+    pub(crate) fn receive_fast<'a>(
+        &mut self,
+        input: &mut &'a mut [u8],
+    ) -> Option<Result<MessageRef<'a>, ProtocolError>> {
+        let WholeFrame { start, end, key, is_text } = self.match_fast(input)?;
         let (frame, rest) = std::mem::take(input).split_at_mut_checked(end)?;
         *input = rest;
         let (_, payload) = frame.split_at_mut_checked(start)?;
@@ -199,7 +202,7 @@ impl Connection {
     /// Looks whether the common case is in front: a whole, masked data frame of the shorter lengths, neither fragmented nor
     /// compressed, with nothing kept from before it. All else, and all that is wrong, is left to [`FrameHeader::parse`].
     #[inline(always)]
-    fn find_plain(&self, input: &[u8]) -> Option<PlainFrame> {
+    fn match_fast(&self, input: &[u8]) -> Option<WholeFrame> {
         // Such a frame has six bytes at least.
         let [first, second, key @ ..] = *input.first_chunk::<6>()?;
         let is_text = first == FIN_TEXT;
@@ -219,7 +222,7 @@ impl Connection {
         };
         let end = start + size;
         let is_plain = end <= input.len() && size as u64 <= self.max_message_size;
-        is_plain.then_some(PlainFrame { start, end, key, is_text })
+        is_plain.then_some(WholeFrame { start, end, key, is_text })
     }
 
     /// Whether anything but the start of a frame is expected.
@@ -230,7 +233,7 @@ impl Connection {
 
     /// As [`receive_with`](Self::receive_with), whatever is in front.
     #[inline(never)]
-    pub(crate) fn receive_any<'a>(
+    pub(crate) fn receive_general<'a>(
         &mut self,
         input: &'a mut [u8],
         codec: &mut Codec,
@@ -239,7 +242,7 @@ impl Connection {
             return Ok((input.len(), Received::Nothing));
         }
         let received =
-            if self.assembly.is_none() { self.receive_whole(input, codec) } else { self.receive_part(input, codec) };
+            if self.assembly.is_none() { self.receive_whole(input, codec) } else { self.receive_partial(input, codec) };
         self.failed = received.is_err();
         received
     }
@@ -250,7 +253,7 @@ impl Connection {
         input: &'a mut [u8],
         codec: &mut Codec,
     ) -> Result<(usize, Received<'a>), ProtocolError> {
-        let Some((header, header_size)) = FrameHeader::parse(input)? else { return self.receive_part(input, codec) };
+        let Some((header, header_size)) = FrameHeader::parse(input)? else { return self.receive_partial(input, codec) };
         self.check(&header, None)?;
         let whole = usize::try_from(header.payload_len).ok().and_then(|size| header_size.checked_add(size));
         match whole {
@@ -267,13 +270,13 @@ impl Connection {
                 };
                 Ok((whole, received))
             }
-            _ => self.receive_part(input, codec),
+            _ => self.receive_partial(input, codec),
         }
     }
 
     /// Part of a header or payload, or a frame of a fragmented or compressed message.
     #[cold]
-    fn receive_part<'a>(
+    fn receive_partial<'a>(
         &mut self,
         input: &'a mut [u8],
         codec: &mut Codec,
@@ -324,7 +327,7 @@ impl Connection {
 
     /// What a header alone can be refused for.
     #[inline]
-    fn check(&self, header: &FrameHeader, message: Option<MessageUnderWay>) -> Result<(), ProtocolError> {
+    fn check(&self, header: &FrameHeader, message: Option<PartialMessage>) -> Result<(), ProtocolError> {
         match (self.role, header.mask) {
             // RFC 6455 5.1: "The server MUST close the connection upon receiving a frame that is not masked."
             (Role::Server, None) => return Err(ProtocolError::UnmaskedFrame),
@@ -339,9 +342,9 @@ impl Connection {
         let before = match (header.opcode, message) {
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(()),
             // What is compressed may be larger than what it stands for, which is what the limit is on.
-            (Opcode::Continuation, Some(MessageUnderWay::Compressed)) => return Ok(()),
+            (Opcode::Continuation, Some(PartialMessage::Compressed)) => return Ok(()),
             (Opcode::Text | Opcode::Binary, None) if header.rsv != 0 => return Ok(()),
-            (Opcode::Continuation, Some(MessageUnderWay::Plain(before))) => before,
+            (Opcode::Continuation, Some(PartialMessage::Plain(before))) => before,
             (Opcode::Text | Opcode::Binary, None) => 0,
             // RFC 6455 5.4: a continuation belongs to a message, and "the fragments of one message MUST NOT be
             // interleaved between the fragments of another".

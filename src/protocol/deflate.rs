@@ -7,35 +7,34 @@
 //!
 //! Without the feature `deflate` a [`Codec`] is nothing, and no message is compressed.
 
-mod choice;
 #[cfg(feature = "deflate")]
 mod codec;
 #[cfg(feature = "deflate")]
 mod config;
 mod connection;
+#[cfg(not(feature = "deflate"))]
+mod disabled;
 #[cfg(feature = "deflate")]
 mod extension;
 #[cfg(feature = "deflate")]
 mod inflater;
 #[cfg(feature = "deflate")]
 mod negotiation;
-#[cfg(not(feature = "deflate"))]
-mod off;
+mod option;
 
-pub(crate) use choice::{Agreement, Choice};
 #[cfg(feature = "deflate")]
 pub use codec::Codec;
 #[cfg(feature = "deflate")]
 pub use config::DeflateConfig;
-#[cfg(feature = "deflate")]
-pub use negotiation::{DeflateParams, Direction, NegotiationError};
 #[cfg(not(feature = "deflate"))]
-pub use off::Codec;
-
+pub use disabled::Codec;
+#[cfg(not(feature = "deflate"))]
+pub(super) use disabled::Extension;
 #[cfg(feature = "deflate")]
 pub(super) use extension::Extension;
-#[cfg(not(feature = "deflate"))]
-pub(super) use off::Extension;
+#[cfg(feature = "deflate")]
+pub use negotiation::{DeflateParams, Direction, NegotiationError};
+pub(crate) use option::{DeflateOption, NegotiatedExtension};
 
 use crate::protocol::message::Assembled;
 use crate::protocol::utf8::Validator;

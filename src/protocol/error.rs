@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::protocol::close::CloseCode;
-use crate::protocol::frame::Opcode;
+use crate::protocol::close_code::CloseCode;
+use crate::protocol::opcode::Opcode;
 use crate::protocol::utf8::InvalidUtf8;
 
 /// The peer broke the protocol or one of our limits: the connection is failed (RFC 6455 7.1.7).

@@ -1,55 +1,15 @@
 //! Frame headers (RFC 6455 5.2).
 
 use crate::protocol::error::ProtocolError;
-use crate::protocol::mask::{self, MaskingKey};
+use crate::protocol::mask;
+use crate::protocol::mask::MaskingKey;
+pub use crate::protocol::opcode::{MAX_CONTROL_PAYLOAD, Opcode};
 
 /// The longest header: two bytes, a 64-bit length, a masking key.
 pub const MAX_HEADER_SIZE: usize = 14;
 
-/// RFC 6455 5.5: "All control frames MUST have a payload length of 125 bytes or less".
-pub const MAX_CONTROL_PAYLOAD: usize = 125;
-
 /// The reserved bit that marks a compressed message on its first frame (RFC 7692 6).
 pub const RSV1: u8 = 0b100;
-
-/// What a frame carries (RFC 6455 5.2, "Opcode").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Opcode {
-    /// The next fragment of the message under way.
-    Continuation = 0x0,
-    /// A message in UTF-8, or its first fragment.
-    Text = 0x1,
-    /// A message of bytes, or its first fragment.
-    Binary = 0x2,
-    /// Starts or answers the closing handshake.
-    Close = 0x8,
-    /// Asks for a pong.
-    Ping = 0x9,
-    /// Answers a ping, or tells unasked that its sender is alive.
-    Pong = 0xA,
-}
-
-impl Opcode {
-    /// Close, Ping and Pong: never fragmented, at most 125 bytes.
-    #[must_use]
-    pub fn is_control(self) -> bool {
-        self as u8 & 0x8 != 0
-    }
-
-    fn from_bits(bits: u8) -> Result<Opcode, ProtocolError> {
-        Ok(match bits {
-            0x0 => Opcode::Continuation,
-            0x1 => Opcode::Text,
-            0x2 => Opcode::Binary,
-            0x8 => Opcode::Close,
-            0x9 => Opcode::Ping,
-            0xA => Opcode::Pong,
-            // RFC 6455 5.2: "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_".
-            reserved => return Err(ProtocolError::ReservedOpcode(reserved)),
-        })
-    }
-}
 
 /// The head of one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +51,9 @@ impl FrameHeader {
     pub fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
         let Some((&[first, second], rest)) = bytes.split_first_chunk() else { return Ok(None) };
         let fin = first & 0x80 != 0;
-        let opcode = Opcode::from_bits(first & 0x0F)?;
+        let bits = first & 0x0F;
+        // RFC 6455 5.2: "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_".
+        let opcode = Opcode::from_bits(bits).ok_or(ProtocolError::ReservedOpcode(bits))?;
         let short = second & 0x7F;
         if opcode.is_control() {
             // RFC 6455 5.5: control frames "MUST NOT be fragmented" and have "a payload length of 125 bytes or less".
@@ -220,8 +182,9 @@ fn encode_behind(out: &mut Vec<u8>, header: FrameHeader, payload: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn parsed(bytes: &[u8]) -> (FrameHeader, usize) {
         FrameHeader::parse(bytes).expect("valid").expect("complete")

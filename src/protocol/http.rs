@@ -12,18 +12,19 @@ mod request;
 mod response;
 mod response_head;
 mod scanner;
+mod token;
 
+pub(crate) use authority::Authority;
 pub use fields::HeaderError;
+pub(crate) use fields::{HeaderFields, is_field_value, push_field};
+pub(crate) use head::is_secret;
 pub use list::ExtensionOffer;
+pub(crate) use list::{MalformedList, contains_token, extension_offers, tokens};
 pub use reader::{ResponseError, ResponseReader};
+pub(crate) use request::HttpVersion;
 pub use request::Request;
+pub(crate) use response::refuse;
 pub use response::{Reject, Response};
 pub use response_head::ResponseHead;
 pub use scanner::{HeadError, HeadLimits, HeadScanner};
-
-pub(crate) use authority::Authority;
-pub(crate) use fields::{HeaderFields, is_field_value, push_field};
-pub(crate) use head::{is_secret, same_but_for_case};
-pub(crate) use list::{MalformedList, contains_token, extension_offers, is_token, tokens};
-pub(crate) use request::HttpVersion;
-pub(crate) use response::refuse;
+pub(crate) use token::{is_token, same_but_for_case};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::protocol::close::CloseFrame;
-use crate::protocol::frame::Opcode;
+use crate::protocol::opcode::Opcode;
 use crate::protocol::utf8;
 
 /// A message, owned.

@@ -6,6 +6,7 @@
 
 mod assembly;
 pub mod close;
+mod close_code;
 pub mod connection;
 pub mod deflate;
 mod error;
@@ -14,6 +15,7 @@ pub mod handshake;
 pub mod http;
 pub mod mask;
 pub mod message;
+mod opcode;
 pub mod utf8;
 
 pub use connection::{Connection, Received, Role, State};

@@ -87,8 +87,9 @@ impl Validator {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn first_error(pieces: &[&[u8]]) -> Option<usize> {
         let mut validator = Validator::default();

@@ -2,17 +2,17 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::protocol::message::MessageRef;
-use crate::server::ask::{Ask, ReactorHandle};
-use crate::worker::Ended;
-use crate::worker::admission::Admission;
-use crate::worker::inbox::{Command, Inbox};
-use crate::worker::peer::ON_WORKER;
-use crate::worker::prepared::Prepared;
+use crate::server::reactor::command::{ReactorCommand, ReactorHandle};
+use crate::server::threads::ThreadSet;
+use crate::worker::connection_limit::ConnectionLimit;
+use crate::worker::event_loop::worker::CloseCounts;
+use crate::worker::handle::inbox::{Command, Inbox};
+use crate::worker::handle::prepared::Prepared;
+use crate::worker::thread::may_block;
 
 /// How a server ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,79 +40,8 @@ pub(super) struct Control {
     pub(super) addr: SocketAddr,
     pub(super) reactor: ReactorHandle,
     pub(super) inboxes: Arc<[Arc<Inbox>]>,
-    pub(super) admission: Arc<Admission>,
-    pub(super) progress: Arc<Progress>,
-}
-
-/// How many of the server's threads run, and what those that ended report.
-#[derive(Default)]
-pub(super) struct Progress {
-    state: Mutex<Running>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Running {
-    threads: usize,
-    ended: Ended,
-    handles: Vec<JoinHandle<()>>,
-}
-
-impl Progress {
-    fn lock(&self) -> MutexGuard<'_, Running> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts a thread that `run` is to work on, until it ends, however it ends.
-    pub(super) fn spawn(
-        self: &Arc<Progress>,
-        name: String,
-        run: impl FnOnce() -> Ended + Send + 'static,
-    ) -> std::io::Result<()> {
-        struct Guard(Arc<Progress>);
-        impl Drop for Guard {
-            fn drop(&mut self) {
-                self.0.lock().threads -= 1;
-                self.0.changed.notify_all();
-            }
-        }
-        self.lock().threads += 1;
-        let guard = Guard(self.clone());
-        let handle = std::thread::Builder::new().name(name).spawn(move || {
-            let guard = guard;
-            let ended = run();
-            let mut running = guard.0.lock();
-            running.ended.clean += ended.clean;
-            running.ended.forced += ended.forced;
-        })?;
-        self.lock().handles.push(handle);
-        Ok(())
-    }
-
-    /// Waits until every thread has ended; `None` if some have not by the deadline.
-    fn wait(&self, deadline: Option<Instant>) -> Option<Ended> {
-        let mut running = self.lock();
-        while running.threads > 0 {
-            running = match deadline {
-                None => self.changed.wait(running).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return None;
-                    }
-                    self.changed.wait_timeout(running, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        let handles = std::mem::take(&mut running.handles);
-        let ended = running.ended;
-        drop(running);
-        for handle in handles {
-            // A panic was reported as it happened.
-            let _ = handle.join();
-        }
-        Some(ended)
-    }
+    pub(super) connection_limit: Arc<ConnectionLimit>,
+    pub(super) threads: Arc<ThreadSet>,
 }
 
 /// What the shutdown may take beyond its deadline.
@@ -128,7 +57,7 @@ impl ServerHandle {
     /// How many connections there are, handshakes included.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.control.admission.count()
+        self.control.connection_limit.count()
     }
 
     /// Sends a message to every connection. It is encoded once, and each worker is told once. The call never waits:
@@ -154,15 +83,15 @@ impl ServerHandle {
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         let now = Instant::now();
         let deadline = now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(1 << 30));
-        self.control.reactor.send(Ask::Stop(deadline));
-        if ON_WORKER.get() {
+        self.control.reactor.send(ReactorCommand::Stop(deadline));
+        if !may_block() {
             return ShutdownReport::default();
         }
-        match self.control.progress.wait(Some(deadline + SLACK)) {
-            Some(Ended { clean, forced }) => ShutdownReport { clean, forced },
+        match self.control.threads.wait(Some(deadline + SLACK)) {
+            Some(CloseCounts { clean, forced }) => ShutdownReport { clean, forced },
             None => {
                 log::error!("a server thread did not end: a callback blocks it");
-                let Ended { clean, forced } = self.control.progress.lock().ended;
+                let CloseCounts { clean, forced } = self.control.threads.lock().ended;
                 ShutdownReport { clean, forced: forced + self.connections() }
             }
         }
@@ -170,8 +99,8 @@ impl ServerHandle {
 
     /// Waits until the server has shut down.
     pub fn join(&self) {
-        if !ON_WORKER.get() {
-            self.control.progress.wait(None);
+        if may_block() {
+            self.control.threads.wait(None);
         }
     }
 }

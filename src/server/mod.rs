@@ -1,24 +1,22 @@
 //! Servers: a reactor, workers, and a way for events to reach the application.
 
-mod acceptor;
-mod alone;
-mod ask;
 mod builder;
 mod control;
-mod handshake;
-mod pending;
+mod listener;
 mod reactor;
+mod start;
+mod threads;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use crate::error::{BuildError, RecvError, RecvTimeoutError, TryRecvError};
-use crate::worker::batch::Event;
-use crate::worker::events::{Events, Iter};
-
 pub use builder::ServerBuilder;
 pub use control::{ServerHandle, ShutdownReport};
-pub use pending::Pending;
+pub use reactor::pending::Pending;
+
+use crate::error::{BuildError, RecvError, RecvTimeoutError, TryRecvError};
+use crate::worker::channel::event::Event;
+use crate::worker::receiver::events::{Events, Iter};
 
 /// A running WebSocket server.
 ///
@@ -27,8 +25,8 @@ pub use pending::Pending;
 /// them, and there are none to receive. Dropping it shuts it down, with one second for its connections to close.
 #[derive(Debug)]
 pub struct Server {
-    events: Vec<Events>,
-    handle: ServerHandle,
+    pub(super) events: Vec<Events>,
+    pub(super) handle: ServerHandle,
 }
 
 /// What connections have to close when the server is dropped.

@@ -1,7 +1,6 @@
 //! Why a [`WebSocket`](super::WebSocket) did not do what it was asked.
 
-use std::fmt;
-use std::io;
+use std::{fmt, io};
 
 use crate::error::ControlError;
 use crate::protocol::ProtocolError;

@@ -7,20 +7,20 @@ mod open;
 use std::fmt;
 use std::io::{self, Read, Write};
 
+use codecs::with_codec;
+pub use error::SocketError;
+
 use crate::config::Config;
 use crate::error::ControlError;
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
-use crate::protocol::deflate::{Agreement, Codec, Compression};
+use crate::protocol::deflate::{Codec, Compression, NegotiatedExtension};
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::message::{Message, MessageRef};
 use crate::protocol::{Connection, ProtocolError, Received, Role};
 use crate::transport::buffer::Input;
-use crate::transport::endpoint::{Arrival, Endpoint};
+use crate::transport::endpoint::{Endpoint, ReadOutcome};
 use crate::transport::output::Output;
-use crate::worker::stats::Stats;
-
-use codecs::with_codec;
-pub use error::SocketError;
+use crate::worker::handle::stats::Stats;
 
 /// The receive buffer: enough for several small messages; large ones have their own.
 const INPUT_SIZE: usize = 16 << 10;
@@ -62,10 +62,16 @@ impl<S: Read + Write> WebSocket<S> {
     /// A connection whose opening handshake is done, with the bytes that arrived behind it.
     #[must_use]
     pub fn from_established(stream: S, role: Role, leftover: Vec<u8>, config: &Config) -> WebSocket<S> {
-        WebSocket::agreed(stream, role, leftover, config, Agreement::default())
+        WebSocket::agreed(stream, role, leftover, config, NegotiatedExtension::default())
     }
 
-    fn agreed(stream: S, role: Role, leftover: Vec<u8>, config: &Config, agreement: Agreement) -> WebSocket<S> {
+    fn agreed(
+        stream: S,
+        role: Role,
+        leftover: Vec<u8>,
+        config: &Config,
+        agreement: NegotiatedExtension,
+    ) -> WebSocket<S> {
         let connection = Connection::new(role, config.max_message_size as u64).agreed(agreement);
         WebSocket {
             endpoint: Endpoint::new(stream, connection, Vec::new()),
@@ -249,19 +255,19 @@ impl<S: Read + Write> WebSocket<S> {
             self.input = Input::with_size(INPUT_SIZE);
         }
         match self.endpoint.read(&mut self.input, &mut self.output.pool) {
-            Arrival::Bytes { size, direct, .. } => {
+            ReadOutcome::Bytes { size, direct, .. } => {
                 self.stats.bytes_received += size as u64;
                 if direct == 0 {
                     return Ok(Step::Nothing);
                 }
                 self.endpoint.connection.advance(direct).map(Step::from).map_err(|error| self.fail(error))
             }
-            Arrival::Nothing => Err(SocketError::Timeout),
-            Arrival::End => {
+            ReadOutcome::Nothing => Err(SocketError::Timeout),
+            ReadOutcome::End => {
                 let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed TCP without a close frame");
                 Err(self.broken(error))
             }
-            Arrival::Failed(error) => Err(self.broken(error)),
+            ReadOutcome::Failed(error) => Err(self.broken(error)),
         }
     }
 

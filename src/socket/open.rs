@@ -5,12 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::config::Config;
 use crate::protocol::Role;
-use crate::protocol::handshake::Accept;
-use crate::protocol::handshake::client::{self, ClientRequest, HandshakeError, Url};
-use crate::protocol::handshake::server::{self, Parsed};
+use crate::protocol::handshake::client::{ClientRequest, HandshakeError, Url};
+use crate::protocol::handshake::server::Parsed;
+use crate::protocol::handshake::{Accept, client, server};
 use crate::protocol::http::{HeadLimits, HeadScanner, Reject, Request, Response, ResponseReader};
 use crate::socket::{SocketError, WebSocket};
-use crate::transport::stream::{Io, attempt};
+use crate::transport::stream::attempt::{Io, attempt};
 
 impl<S: Read + Write> WebSocket<S> {
     /// Does the server's side of the opening handshake, with default limits, whatever the path and the origin. To decide
@@ -148,7 +148,7 @@ fn write_all(stream: &mut impl Write, mut bytes: &[u8]) -> Result<(), SocketErro
     while !bytes.is_empty() {
         match attempt(|| stream.write(bytes)) {
             Io::Done(size) => bytes = &bytes[size..],
-            Io::NotNow => return Err(SocketError::Timeout),
+            Io::WouldBlock => return Err(SocketError::Timeout),
             Io::End => return Err(SocketError::Io(io::ErrorKind::WriteZero.into())),
             Io::Failed(error) => return Err(SocketError::Io(error)),
         }
@@ -164,7 +164,7 @@ fn read_more(stream: &mut impl Read, received: &mut Vec<u8>) -> Result<usize, So
             received.extend_from_slice(&chunk[..size]);
             Ok(size)
         }
-        Io::NotNow => Err(SocketError::Timeout),
+        Io::WouldBlock => Err(SocketError::Timeout),
         Io::End => Ok(0),
         Io::Failed(error) => Err(SocketError::Io(error)),
     }

@@ -8,10 +8,10 @@ use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::{Codec, Compression};
 use crate::protocol::frame::Opcode;
 use crate::transport::buffer::{BufferPool, Input};
-use crate::transport::outbox::Outbox;
 use crate::transport::output::{Output, outcome};
-use crate::transport::shared::SharedFrame;
-use crate::transport::stream::{Io, attempt};
+use crate::transport::pending::Pending;
+use crate::transport::shared_frame::SharedFrame;
+use crate::transport::stream::attempt::{Io, attempt};
 
 /// A frame that lacks at least this much is received straight into its message's buffer.
 const MIN_DIRECT_SIZE: u64 = 16 << 10;
@@ -21,12 +21,12 @@ const MIN_DIRECT_SIZE: u64 = 16 << 10;
 pub(crate) struct Endpoint<S> {
     pub(crate) stream: S,
     pub(crate) connection: Connection,
-    outbox: Option<Box<Outbox>>,
+    pending: Option<Box<Pending>>,
 }
 
 /// What one read brought.
 #[derive(Debug)]
-pub(crate) enum Arrival {
+pub(crate) enum ReadOutcome {
     /// So many bytes.
     Bytes {
         size: usize,
@@ -46,7 +46,7 @@ pub(crate) enum Arrival {
 impl<S: Read + Write> Endpoint<S> {
     /// An endpoint with `leftover` bytes that arrived behind the opening handshake.
     pub(crate) fn new(stream: S, connection: Connection, leftover: Vec<u8>) -> Endpoint<S> {
-        let mut endpoint = Endpoint { stream, connection, outbox: None };
+        let mut endpoint = Endpoint { stream, connection, pending: None };
         if !leftover.is_empty() {
             endpoint.keep_carry(Box::new(Input::holding(leftover)));
         }
@@ -55,37 +55,37 @@ impl<S: Read + Write> Endpoint<S> {
 
     /// Keeps received bytes that are not decoded, because the connection had its turn or its output stands too high.
     pub(crate) fn keep_carry(&mut self, carry: Box<Input>) {
-        self.outbox.get_or_insert_default().carry = Some(carry);
+        self.pending.get_or_insert_default().carry = Some(carry);
     }
 
     /// Takes what was kept.
     pub(crate) fn take_carry(&mut self) -> Option<Box<Input>> {
-        let carry = self.outbox.as_mut()?.carry.take();
-        self.forget_empty_outbox();
+        let carry = self.pending.as_mut()?.carry.take();
+        self.drop_empty_pending();
         carry
     }
 
-    fn forget_empty_outbox(&mut self) {
-        self.outbox.take_if(|outbox| outbox.is_idle());
+    fn drop_empty_pending(&mut self) {
+        self.pending.take_if(|pending| pending.is_idle());
     }
 
     /// Reads once: into `input`, and first into the message under way where that lacks much.
-    pub(crate) fn read(&mut self, input: &mut Input, pool: &mut BufferPool) -> Arrival {
+    pub(crate) fn read(&mut self, input: &mut Input, pool: &mut BufferPool) -> ReadOutcome {
         if self.connection.lacks() >= MIN_DIRECT_SIZE {
             return self.read_direct(input, pool);
         }
         let room = input.spare_mut();
         let offered = room.len();
-        arrival(attempt(|| self.stream.read(room)), input, 0, offered)
+        read_outcome(attempt(|| self.stream.read(room)), input, 0, offered)
     }
 
     #[inline(never)]
-    fn read_direct(&mut self, input: &mut Input, pool: &mut BufferPool) -> Arrival {
+    fn read_direct(&mut self, input: &mut Input, pool: &mut BufferPool) -> ReadOutcome {
         self.find_buffer(pool);
         let (spare, room) = (self.connection.spare_mut(), input.spare_mut());
         let (direct, offered) = (spare.len(), spare.len() + room.len());
         let io = attempt(|| self.stream.read_vectored(&mut [IoSliceMut::new(spare), IoSliceMut::new(room)]));
-        arrival(io, input, direct, offered)
+        read_outcome(io, input, direct, offered)
     }
 
     /// A large message moves to a buffer that has served before rather than grow step by step.
@@ -100,13 +100,13 @@ impl<S: Read + Write> Endpoint<S> {
 
     /// Writes what `output` gathered; what the socket does not take is queued.
     pub(crate) fn flush(&mut self, output: &mut Output, input: &mut [u8]) -> io::Result<usize> {
-        output.flush(&mut self.stream, &mut self.outbox, input)
+        output.flush(&mut self.stream, &mut self.pending, input)
     }
 
     /// Writes frames past the output, which has nothing of this connection's: how many bytes went. `None` if something is
     /// in their way.
     #[inline]
-    pub(crate) fn write_past(&mut self, frames: &[u8]) -> Option<io::Result<usize>> {
+    pub(crate) fn try_write_direct(&mut self, frames: &[u8]) -> Option<io::Result<usize>> {
         if !self.is_clear() {
             return None;
         }
@@ -117,34 +117,34 @@ impl<S: Read + Write> Endpoint<S> {
     /// Whether nothing waits, neither to be written nor to be decoded.
     #[inline]
     pub(crate) fn is_clear(&self) -> bool {
-        self.outbox.is_none()
+        self.pending.is_none()
     }
 
     /// Writes what is queued, after the socket reported room: how many bytes went.
     pub(crate) fn drain(&mut self, pool: &mut BufferPool) -> io::Result<usize> {
-        let Some(outbox) = &mut self.outbox else { return Ok(0) };
-        let (written, result) = outbox.write_to(&mut self.stream, pool);
+        let Some(pending) = &mut self.pending else { return Ok(0) };
+        let (written, result) = pending.write_to(&mut self.stream, pool);
         result?;
-        self.forget_empty_outbox();
+        self.drop_empty_pending();
         Ok(written)
     }
 
     /// Bytes that the socket did not take.
     pub(crate) fn backlog(&self) -> usize {
-        self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+        self.pending.as_ref().map_or(0, |pending| pending.len())
     }
 
     /// Keeps the latest ping that can not be answered now (RFC 6455 5.5.3).
     pub(crate) fn keep_ping(&mut self, payload: &[u8]) {
-        if let Some(outbox) = &mut self.outbox {
-            outbox.late_ping = Some(payload.to_vec());
+        if let Some(pending) = &mut self.pending {
+            pending.late_ping = Some(payload.to_vec());
         }
     }
 
     /// The ping that waits for its answer.
     pub(crate) fn take_ping(&mut self) -> Option<Vec<u8>> {
-        let ping = self.outbox.as_mut()?.late_ping.take();
-        self.forget_empty_outbox();
+        let ping = self.pending.as_mut()?.late_ping.take();
+        self.drop_empty_pending();
         ping
     }
 
@@ -206,15 +206,15 @@ impl<S: Read + Write> Endpoint<S> {
 
 /// What a read brought that offered so much room, `direct` of it in the message under way and the rest in `input`.
 #[inline(always)]
-fn arrival(io: Io, input: &mut Input, direct: usize, offered: usize) -> Arrival {
+fn read_outcome(io: Io, input: &mut Input, direct: usize, offered: usize) -> ReadOutcome {
     match io {
         Io::Done(size) => {
             let direct = direct.min(size);
             input.fill(size - direct);
-            Arrival::Bytes { size, drained: size < offered, direct }
+            ReadOutcome::Bytes { size, drained: size < offered, direct }
         }
-        Io::NotNow => Arrival::Nothing,
-        Io::End => Arrival::End,
-        Io::Failed(error) => Arrival::Failed(error),
+        Io::WouldBlock => ReadOutcome::Nothing,
+        Io::End => ReadOutcome::End,
+        Io::Failed(error) => ReadOutcome::Failed(error),
     }
 }

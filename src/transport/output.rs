@@ -4,14 +4,15 @@ use std::io::{self, IoSlice, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::protocol::Role;
-use crate::protocol::frame::{self, FrameHeader, Opcode};
+use crate::protocol::frame::{FrameHeader, Opcode};
 use crate::protocol::mask::MaskingKey;
 use crate::protocol::message::Assembled;
+use crate::protocol::{Role, frame};
 use crate::transport::buffer::BufferPool;
-use crate::transport::keys::MaskingKeys;
-use crate::transport::outbox::{Chunk, MAX_SLICES, Outbox};
-use crate::transport::stream::{Io, attempt};
+use crate::transport::chunk::Chunk;
+use crate::transport::masking_keys::MaskingKeys;
+use crate::transport::pending::{MAX_SLICES, Pending};
+use crate::transport::stream::attempt::{Io, attempt};
 
 /// Payloads of at least this size are written from where they lie, if that place lasts until the write.
 const MIN_LENT_SIZE: usize = 16 << 10;
@@ -119,7 +120,7 @@ impl Output {
         self.input = 0..0;
     }
 
-    /// Says that `message` comes to [`settle`](Output::settle), so that it can be moved rather than copied.
+    /// Says that `message` comes to [`take_back`](Output::settle), so that it can be moved rather than copied.
     pub(crate) fn lend_assembled(&mut self, message: &Assembled) {
         self.assembled = addresses(message.as_bytes());
     }
@@ -188,7 +189,7 @@ impl Output {
     }
 
     /// Takes over a message that was lent: what is sent of it is moved into the output, or its buffer is kept.
-    pub(crate) fn settle(&mut self, message: Assembled) {
+    pub(crate) fn take_back(&mut self, message: Assembled) {
         self.assembled = 0..0;
         let mut uses = self.segments.iter_mut().filter(|segment| matches!(segment, Segment::Assembled(_)));
         let (Some(first), second) = (uses.next(), uses.next()) else {
@@ -214,12 +215,12 @@ impl Output {
         }
     }
 
-    /// Writes everything, in one call if the socket takes it; what it does not take goes to `outbox`, behind what is
+    /// Writes everything, in one call if the socket takes it; what it does not take goes to `pending`, behind what is
     /// there. `input` is what was lent. Tells how many bytes went to the socket.
     pub(crate) fn flush(
         &mut self,
         stream: &mut impl Write,
-        outbox: &mut Option<Box<Outbox>>,
+        pending: &mut Option<Box<Pending>>,
         input: &mut [u8],
     ) -> io::Result<usize> {
         if !self.segments.is_empty() {
@@ -228,11 +229,11 @@ impl Output {
         let mut written = 0;
         let mut result = Ok(());
         // A connection with bytes in its outbox has a full socket: it reports when there is room.
-        if outbox.as_ref().is_none_or(|outbox| outbox.len() == 0) && self.len() > 0 {
+        if pending.as_ref().is_none_or(|pending| pending.len() == 0) && self.len() > 0 {
             (written, result) = self.write(stream, input);
         }
         if written < self.len() && result.is_ok() {
-            self.keep_rest(written, outbox.get_or_insert_default(), input);
+            self.keep_rest(written, pending.get_or_insert_default(), input);
         }
         self.clear();
         result.map(|()| written)
@@ -308,7 +309,7 @@ impl Output {
 
     /// Moves everything behind the first `written` bytes to the outbox.
     #[inline(never)]
-    fn keep_rest(&mut self, mut written: usize, outbox: &mut Outbox, input: &[u8]) {
+    fn keep_rest(&mut self, mut written: usize, pending: &mut Pending, input: &[u8]) {
         self.cork_tail();
         for segment in self.segments.drain(..) {
             let len = bytes_of(&segment, &self.cork, input).len();
@@ -324,9 +325,9 @@ impl Output {
                 // In a queue that is long already a small chunk would cost more than its bytes.
                 Segment::Chunk(mut chunk) if len >= MIN_SHARED_SIZE => {
                     chunk.advance(skipped);
-                    outbox.push(chunk);
+                    pending.push(chunk);
                 }
-                other => outbox.push_bytes(&bytes_of(&other, &self.cork, input)[skipped..]),
+                other => pending.push_bytes(&bytes_of(&other, &self.cork, input)[skipped..]),
             }
         }
     }
@@ -376,7 +377,7 @@ fn bytes_of<'a>(segment: &'a Segment, cork: &'a [u8], input: &'a [u8]) -> &'a [u
 pub(crate) fn outcome(io: Io, before: usize) -> (usize, io::Result<()>) {
     match io {
         Io::Done(size) => (before + size, Ok(())),
-        Io::NotNow => (before, Ok(())),
+        Io::WouldBlock => (before, Ok(())),
         Io::End => (before, Err(io::ErrorKind::WriteZero.into())),
         Io::Failed(error) => (before, Err(error)),
     }
@@ -429,7 +430,7 @@ mod tests {
         expected.extend_from_slice(&input[5..20_000]);
         expected.extend_from_slice(b"two");
         expected.extend_from_slice(message.as_message().as_bytes());
-        output.settle(message);
+        output.take_back(message);
         output.push_shared(&vec![9; 30_000].into());
         output.push_shared(&vec![8; 30].into());
         expected.extend_from_slice(&[9; 30_000]);
@@ -449,13 +450,13 @@ mod tests {
             let mut output = Output::default();
             let expected = fill(&mut output, &input, message());
             let mut stream = Narrow { got: Vec::new(), room: 10_000, total, writes: 0 };
-            let mut outbox = None;
-            output.flush(&mut stream, &mut outbox, &mut input).expect("no error");
+            let mut pending = None;
+            output.flush(&mut stream, &mut pending, &mut input).expect("no error");
             assert_eq!(output.len(), 0);
             output.cork().extend_from_slice(b"later");
             stream.total = usize::MAX;
-            output.flush(&mut stream, &mut outbox, &mut input).expect("no error");
-            while let Some(waiting) = outbox.as_mut().filter(|waiting| waiting.len() > 0) {
+            output.flush(&mut stream, &mut pending, &mut input).expect("no error");
+            while let Some(waiting) = pending.as_mut().filter(|waiting| waiting.len() > 0) {
                 waiting.write_to(&mut stream, &mut output.pool).1.expect("no error");
             }
             let (before, after) = stream.got.split_at(expected.len());
@@ -479,11 +480,11 @@ mod tests {
         output.end_loan();
         assert_eq!(output.len(), expected.len());
         let mut stream = Narrow { got: Vec::new(), room: usize::MAX, total, writes: 0 };
-        let mut outbox = None;
-        output.flush(&mut stream, &mut outbox, &mut input).expect("no error");
+        let mut pending = None;
+        output.flush(&mut stream, &mut pending, &mut input).expect("no error");
         let writes = stream.writes;
         stream.total = usize::MAX;
-        while let Some(waiting) = outbox.as_mut().filter(|waiting| waiting.len() > 0) {
+        while let Some(waiting) = pending.as_mut().filter(|waiting| waiting.len() > 0) {
             waiting.write_to(&mut stream, &mut output.pool).1.expect("no error");
         }
         assert!(stream.got == expected, "{pieces:?} of {size} behind {before}, full after {total}");

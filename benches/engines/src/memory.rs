@@ -6,16 +6,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use threadbare::internals::Memory;
+use threadbare::bench_harness::MemoryStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream that is kept in two places.
 #[derive(Clone)]
-pub(crate) struct Shared(pub(crate) Rc<RefCell<Memory>>);
+pub(crate) struct Shared(pub(crate) Rc<RefCell<MemoryStream>>);
 
 impl Shared {
     pub(crate) fn new(arriving: &[u8]) -> Shared {
-        Shared(Rc::new(RefCell::new(Memory::new(arriving))))
+        Shared(Rc::new(RefCell::new(MemoryStream::new(arriving))))
     }
 
     pub(crate) fn rewind(&self) {

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use fastwebsockets::{FragmentCollector, OpCode, WebSocket as FastWebSocket};
-use threadbare::internals::Memory;
+use threadbare::bench_harness::MemoryStream;
 use tungstenite::WebSocket;
 use tungstenite::protocol::Role;
 
@@ -14,13 +14,13 @@ use crate::{Block, Echo};
 
 /// tungstenite, told to write everything at the end.
 pub struct Tungstenite {
-    socket: WebSocket<Memory>,
+    socket: WebSocket<MemoryStream>,
     messages: usize,
 }
 
 impl Echo for Tungstenite {
     fn new(block: &Block) -> Tungstenite {
-        let socket = WebSocket::from_raw_socket(Memory::new(&block.frames), Role::Server, None);
+        let socket = WebSocket::from_raw_socket(MemoryStream::new(&block.frames), Role::Server, None);
         Tungstenite { socket, messages: block.messages }
     }
 

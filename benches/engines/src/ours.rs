@@ -1,6 +1,6 @@
 //! threadbare, in its three ways.
 
-use threadbare::internals::{ChannelEngine, HandlerEngine};
+use threadbare::bench_harness::{ChannelEngine, HandlerEngine};
 use threadbare::{Config, Event, Events, MessageRef, Role, Socket, WebSocket};
 
 use crate::memory::Shared;

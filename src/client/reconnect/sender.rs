@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use crate::client::reconnect::shared::{Link, Shared, is_over, may_wait};
 use crate::client::reconnect::state::{ConnectionState, StateChanges};
 use crate::config::SlowConsumer;
-use crate::error::{ControlError, Refusal, SendError, SendTimeoutError, TrySendError};
+use crate::error::{ControlError, SendError, SendRefusal, SendTimeoutError, TrySendError};
 use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::message::Message;
-use crate::worker::peer::Peer;
+use crate::worker::handle::peer::Peer;
 
 /// A handle to a [`ReconnectingClient`](crate::ReconnectingClient) that other threads can keep and send through; cheap
 /// to clone. When the client is dropped, nothing can be sent any more.
@@ -121,34 +121,34 @@ impl ReconnectingSender {
         Ok(self.push(message, Patience::Until(deadline))?)
     }
 
-    fn push(&self, mut message: Message, patience: Patience) -> Result<(), (Message, Refusal)> {
+    fn push(&self, mut message: Message, patience: Patience) -> Result<(), (Message, SendRefusal)> {
         if let Message::Close(frame) = &message {
             let closed = match frame {
                 Some(CloseFrame { code, reason }) => self.close(*code, reason),
                 None => self.close(CloseCode::NORMAL_CLOSURE, ""),
             };
             return closed.map_err(|error| match error {
-                ControlError::Disconnected => (message, Refusal::Disconnected),
-                _ => (message, Refusal::Invalid),
+                ControlError::Disconnected => (message, SendRefusal::Disconnected),
+                _ => (message, SendRefusal::Invalid),
             });
         }
         let is_data = matches!(message, Message::Text(_) | Message::Binary(_));
         let mut inner = self.shared.lock();
         loop {
             match &inner.link {
-                Link::Closed => return Err((message, Refusal::Disconnected)),
+                Link::Closed => return Err((message, SendRefusal::Disconnected)),
                 Link::Flowing(peer) => {
                     let peer = peer.clone();
                     drop(inner);
                     match give(&peer, message, patience) {
                         // It ended; what it did not take goes to the next.
-                        Err((back, Refusal::Disconnected)) => message = back,
+                        Err((back, SendRefusal::Disconnected)) => message = back,
                         other => return other,
                     }
                     inner = self.shared.lock();
                     inner.link.leave(&peer);
                 }
-                Link::Down if !is_data => return Err((message, Refusal::Disconnected)),
+                Link::Down if !is_data => return Err((message, SendRefusal::Disconnected)),
                 Link::Down if inner.outbox.has_room() => {
                     inner.outbox.push(message);
                     return Ok(());
@@ -156,7 +156,7 @@ impl ReconnectingSender {
                 Link::Down => {
                     let deadline = self.deadline(patience);
                     if is_over(deadline) {
-                        return Err((message, Refusal::Full));
+                        return Err((message, SendRefusal::Full));
                     }
                     inner = self.shared.wait_room(inner, deadline);
                 }
@@ -175,20 +175,20 @@ impl ReconnectingSender {
 }
 
 /// Hands a message to a connection.
-fn give(peer: &Peer, message: Message, patience: Patience) -> Result<(), (Message, Refusal)> {
+fn give(peer: &Peer, message: Message, patience: Patience) -> Result<(), (Message, SendRefusal)> {
     match patience {
         Patience::Policy => peer.send(message).map_err(|error| match error {
-            SendError::Full(message) => (message, Refusal::Full),
-            SendError::Disconnected(message) => (message, Refusal::Disconnected),
-            SendError::Invalid(message) => (message, Refusal::Invalid),
+            SendError::Full(message) => (message, SendRefusal::Full),
+            SendError::Disconnected(message) => (message, SendRefusal::Disconnected),
+            SendError::Invalid(message) => (message, SendRefusal::Invalid),
         }),
         Patience::Until(deadline) => {
             let now = Instant::now();
             let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
             peer.send_timeout(message, left).map_err(|error| match error {
-                SendTimeoutError::Timeout(message) => (message, Refusal::Full),
-                SendTimeoutError::Disconnected(message) => (message, Refusal::Disconnected),
-                SendTimeoutError::Invalid(message) => (message, Refusal::Invalid),
+                SendTimeoutError::Timeout(message) => (message, SendRefusal::Full),
+                SendTimeoutError::Disconnected(message) => (message, SendRefusal::Disconnected),
+                SendTimeoutError::Invalid(message) => (message, SendRefusal::Invalid),
             })
         }
     }

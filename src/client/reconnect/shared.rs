@@ -14,8 +14,9 @@ use crate::config::SlowConsumer;
 use crate::error::ControlError;
 use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::message::Message;
-use crate::transport::interrupt::Interrupt;
-use crate::worker::peer::{ON_WORKER, Peer};
+use crate::transport::cancel::CancelToken;
+use crate::worker::handle::peer::Peer;
+use crate::worker::thread::may_block;
 
 thread_local! {
     /// Whether this thread makes the room that a sender would wait for.
@@ -33,7 +34,7 @@ pub(super) struct Shared {
     changed: Condvar,
     /// The outbox may have room, or be empty, or need none.
     room: Condvar,
-    pub(super) interrupt: Interrupt,
+    pub(super) cancel: CancelToken,
     /// Ends the supervising thread's wait.
     stop: Sender<()>,
     pub(super) slow_consumer: SlowConsumer,
@@ -83,7 +84,7 @@ impl Shared {
             inner: Mutex::new(inner),
             changed: Condvar::new(),
             room: Condvar::new(),
-            interrupt: Interrupt::default(),
+            cancel: CancelToken::default(),
             stop,
             slow_consumer,
         }
@@ -156,7 +157,7 @@ impl Shared {
         inner.closing = Some(frame);
         drop(inner);
         self.room.notify_all();
-        self.interrupt.raise();
+        self.cancel.raise();
         // There is room for one, and one is enough.
         let _ = self.stop.try_send(());
         Ok(())
@@ -260,7 +261,7 @@ impl fmt::Debug for Shared {
 
 /// Whether this thread may wait for room: neither a worker nor the thread that makes the room may.
 pub(super) fn may_wait() -> bool {
-    !ON_WORKER.get() && !SUPERVISES.get()
+    may_block() && !SUPERVISES.get()
 }
 
 pub(super) fn is_over(deadline: Option<Instant>) -> bool {

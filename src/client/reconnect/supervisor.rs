@@ -10,17 +10,17 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use crate::client::builder::ClientBuilder;
 use crate::client::delivery::Notice;
 use crate::client::error::ConnectError;
-use crate::client::pool::{Pool, Route};
-use crate::client::reconnect::course::{Course, Finding, Step};
+use crate::client::pool::{EventRoute, Pool};
+use crate::client::reconnect::config::{Reconnect, Session};
 use crate::client::reconnect::outage::{Ended, Outage};
-use crate::client::reconnect::settings::{Reconnect, Session};
+use crate::client::reconnect::schedule::{NextStep, OutageFacts, RetrySchedule};
 use crate::client::reconnect::shared::{Shared, supervise};
 use crate::client::reconnect::state::ConnectionState;
 use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
 use crate::protocol::handshake::client::Agreed;
-use crate::worker::events::Events;
-use crate::worker::panic_text;
-use crate::worker::peer::Peer;
+use crate::worker::handle::peer::Peer;
+use crate::worker::panic::panic_text;
+use crate::worker::receiver::events::Events;
 
 pub(super) struct Supervisor {
     pub(super) shared: Arc<Shared>,
@@ -31,7 +31,7 @@ pub(super) struct Supervisor {
     pub(super) settings: Reconnect,
     pub(super) pool: Arc<Pool>,
     /// Where the events of every connection go.
-    pub(super) route: Route,
+    pub(super) route: EventRoute,
     /// Held so that the connection of a client that is dropped is not taken for one that nobody wants: it is closed by
     /// the client, behind what was sent.
     pub(super) _events: Events,
@@ -40,7 +40,7 @@ pub(super) struct Supervisor {
 }
 
 /// A connection, and how word of its end comes.
-struct Opened {
+struct Watched {
     agreed: Agreed,
     notices: Receiver<Notice>,
 }
@@ -63,16 +63,16 @@ impl Supervisor {
     }
 
     fn supervise(&mut self) -> Ended {
-        let mut course = Course::new(Instant::now());
+        let mut schedule = RetrySchedule::new(Instant::now());
         let mut connections = 0;
         loop {
-            let attempt = course.attempt();
+            let attempt = schedule.attempt();
             self.shared.enter(ConnectionState::Connecting { attempt });
             let (outage, held) = match self.connect(attempt) {
-                Ok(opened) => {
+                Ok(watched) => {
                     let since = Instant::now();
                     connections += 1;
-                    let reason = self.serve(&opened, attempt, connections);
+                    let reason = self.watch(&watched, attempt, connections);
                     if self.shared.is_closing() {
                         return Ended::ByApplication(Some(reason));
                     }
@@ -87,16 +87,16 @@ impl Supervisor {
                 Some(hook) => hook(&outage),
                 None => outage.is_transient(),
             };
-            let finding = Finding { transient, retry_after: outage.retry_after(), held };
+            let facts = OutageFacts { transient, retry_after: outage.retry_after(), held };
             let now = Instant::now();
             let outage = Arc::new(outage);
-            match course.after(&finding, &self.settings.policy, now, random()) {
-                Step::End => return Ended::Final(outage),
-                Step::GiveUp { attempts } => return Ended::GaveUp { attempts, last: outage },
-                Step::Wait(delay) => {
+            match schedule.after(&facts, &self.settings.policy, now, random()) {
+                NextStep::End => return Ended::Final(outage),
+                NextStep::GiveUp { attempts } => return Ended::GaveUp { attempts, last: outage },
+                NextStep::Wait(delay) => {
                     // A delay beyond what can be said is as good as this one.
                     let until = now.checked_add(delay).unwrap_or(now + A_YEAR);
-                    let attempt = course.next_attempt();
+                    let attempt = schedule.next_attempt();
                     log::info!("{}: {outage}; attempt {attempt} in {delay:?}", self.site);
                     self.shared.enter(ConnectionState::Waiting { attempt, until, why: outage });
                     if self.stop.recv_deadline(until) != Err(RecvTimeoutError::Timeout) {
@@ -107,20 +107,20 @@ impl Supervisor {
         }
     }
 
-    fn connect(&mut self, attempt: u32) -> Result<Opened, ConnectError> {
+    fn connect(&mut self, attempt: u32) -> Result<Watched, ConnectError> {
         let mut builder = self.builder.clone();
         if let Some(hook) = &mut self.settings.before_attempt {
             builder = hook(builder, attempt);
         }
         let request = builder.request(&self.url)?;
         let (watcher, notices) = crossbeam_channel::unbounded();
-        let agreed = builder.open(request, &self.pool, &self.route, Some(watcher), &self.shared.interrupt)?;
-        Ok(Opened { agreed, notices })
+        let agreed = builder.open(request, &self.pool, &self.route, Some(watcher), &self.shared.cancel)?;
+        Ok(Watched { agreed, notices })
     }
 
     /// Sees a connection through to its end.
-    fn serve(&mut self, opened: &Opened, attempt: u32, number: u64) -> CloseReason {
-        let Opened { agreed, notices } = opened;
+    fn watch(&mut self, watched: &Watched, attempt: u32, number: u64) -> CloseReason {
+        let Watched { agreed, notices } = watched;
         let Ok(Notice::Open(peer)) = notices.recv() else { return unseen() };
         if self.shared.opened(&peer) {
             if let Some(hook) = &mut self.settings.on_connect {

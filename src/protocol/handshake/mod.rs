@@ -6,13 +6,12 @@ pub mod server;
 mod accept;
 mod origin;
 
+pub use accept::{Accept, AcceptError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use sha1::{Digest, Sha1};
-
-pub use accept::{Accept, AcceptError};
 pub use origin::{HostPolicy, OriginPolicy};
 pub use server::select_subprotocol;
+use sha1::{Digest, Sha1};
 
 /// The value of `Sec-WebSocket-Accept` that answers this value of `Sec-WebSocket-Key` (RFC 6455 4.2.2).
 pub fn accept_key(key: &str) -> String {

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::list::is_token;
+use super::token::is_token;
 
 /// Why a header can not be added to a request or a response.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::scanner::{HeadError, HeadLimits, HeadScanner};
+use super::token::same_but_for_case;
 
 /// The bytes of a head, and where its header lines lie in them.
 #[derive(Clone)]
@@ -64,12 +65,6 @@ impl fmt::Debug for Head {
             .map(|(name, value)| (name, if is_secret(name) { "...".into() } else { String::from_utf8_lossy(value) }));
         f.debug_list().entries(shown).finish()
     }
-}
-
-/// Compares what most often differs in length, and else is written the same way too.
-#[inline]
-pub(crate) fn same_but_for_case(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && (one == other || one.eq_ignore_ascii_case(other))
 }
 
 /// Scans what has to be one whole head.

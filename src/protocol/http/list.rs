@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::head::same_but_for_case;
+use super::token::{is_tchar, same_but_for_case};
 
 /// One extension that the client offers in `Sec-WebSocket-Extensions`, with its parameters (RFC 6455 9.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,15 +44,6 @@ pub(crate) fn tokens(line: &[u8]) -> impl Iterator<Item = Result<&str, Malformed
 pub(crate) fn extension_offers(line: &[u8]) -> impl Iterator<Item = Result<ExtensionOffer<'_>, MalformedList>> {
     let mut cursor = Cursor::new(line);
     core::iter::from_fn(move || cursor.element(Cursor::extension))
-}
-
-/// RFC 9110 5.6.2: `token = 1*tchar`.
-pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().copied().all(is_tchar)
-}
-
-fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Goes through a line once, from left to right.

@@ -1,6 +1,7 @@
 //! Plain HTTP answers, refusals of the opening handshake among them.
 
 use super::fields::{HeaderError, HeaderFields, push_field};
+use super::scanner::HeadError;
 
 /// A complete HTTP response, after which the connection is closed: an answer to a request that is no upgrade, or a
 /// refusal of the opening handshake (then also known as [`Reject`]).
@@ -168,6 +169,24 @@ fn reason_phrase(status: u16) -> &'static str {
         511 => "Network Authentication Required",
         // RFC 9112 4: the phrase may be empty, the space before it may not.
         _ => "",
+    }
+}
+
+/// The refusal that a request with this fault deserves.
+impl From<HeadError> for Box<Response> {
+    fn from(error: HeadError) -> Box<Response> {
+        let status = match error {
+            // RFC 6585 5: "unwilling to process the request because its header fields are too large".
+            HeadError::TooLarge | HeadError::TooManyHeaders => 431,
+            HeadError::TargetTooLong => 414, // RFC 9112 3
+            HeadError::BareCr
+            | HeadError::BareLf
+            | HeadError::ControlCharacter
+            | HeadError::EmptyLines
+            | HeadError::NotOneHead
+            | HeadError::Malformed => 400,
+        };
+        refuse(status, &format!("The request is refused: {error}."))
     }
 }
 

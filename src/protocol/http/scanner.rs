@@ -2,8 +2,6 @@
 
 use core::fmt;
 
-use super::response::{Response, refuse};
-
 /// How large a head may be. A server answers a request beyond the limits with the status named here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -64,24 +62,6 @@ impl fmt::Display for HeadError {
 }
 
 impl core::error::Error for HeadError {}
-
-/// The refusal that a request with this fault deserves.
-impl From<HeadError> for Box<Response> {
-    fn from(error: HeadError) -> Box<Response> {
-        let status = match error {
-            // RFC 6585 5: "unwilling to process the request because its header fields are too large".
-            HeadError::TooLarge | HeadError::TooManyHeaders => 431,
-            HeadError::TargetTooLong => 414, // RFC 9112 3
-            HeadError::BareCr
-            | HeadError::BareLf
-            | HeadError::ControlCharacter
-            | HeadError::EmptyLines
-            | HeadError::NotOneHead
-            | HeadError::Malformed => 400,
-        };
-        refuse(status, &format!("The request is refused: {error}."))
-    }
-}
 
 /// Searches for the end of a head in a buffer that grows, and looks at each byte once.
 ///
@@ -250,6 +230,7 @@ const METHOD_AND_VERSION: usize = 64;
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::response::Response;
     use super::*;
 
     const HEAD: &[u8] = b"GET /chat HTTP/1.1\r\nHost: example.com\r\nX: y\r\n\r\n";

@@ -3,20 +3,20 @@
 //! Either way the proxy is told the server's name and looks it up; it then passes on bytes and sees those of `wss`
 //! encrypted only.
 
-mod bypass;
 mod environment;
 mod error;
+mod no_proxy;
 mod socks;
 
 use core::fmt;
 
 pub use environment::from_environment;
 pub use error::ProxyError;
+use socks::Socks;
 
 use super::site::Site;
 use super::url::{Url, UrlError, split};
 use crate::protocol::http::{HeadLimits, ResponseError, ResponseReader, push_field};
-use socks::Socks;
 
 /// A proxy: `http://proxy.example.com:3128`, `socks5://user:password@127.0.0.1`.
 ///

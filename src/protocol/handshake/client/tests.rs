@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::handshake::server::{self, Parsed};
-use crate::protocol::handshake::{Accept, select_subprotocol};
+use crate::protocol::handshake::server::Parsed;
+use crate::protocol::handshake::{Accept, select_subprotocol, server};
 use crate::protocol::http::{HeadError, HeadLimits, HeaderError, Request, ResponseError, ResponseReader};
 
 /// RFC 6455 1.3.

@@ -1,7 +1,7 @@
 //! Which proxy the environment asks for.
 
 use super::Proxy;
-use super::bypass::bypasses;
+use super::no_proxy::bypasses;
 use crate::protocol::handshake::client::url::{Url, UrlError};
 
 /// The proxy for this URL, as curl and Python's websockets find it. `variable` looks up an environment variable.

@@ -1,0 +1,290 @@
+//! One connection during its opening handshake.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::Interest;
+
+use crate::protocol::deflate::{DeflateOption, NegotiatedExtension};
+use crate::protocol::handshake::server::Parsed;
+use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy, server};
+use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response};
+use crate::transport::stream::Stream;
+use crate::transport::stream::attempt::{Io, attempt};
+use crate::worker::slab::Key;
+
+/// Unread input that is thrown away behind a refusal, so that the client sees it: the kernel answers input to a closed
+/// socket with RST, which takes what was sent from the client.
+const MAX_DRAINED: usize = 64 << 10;
+
+/// The most that one read takes.
+pub(in crate::server) const READ_SIZE: usize = 16 << 10;
+
+/// Decides about requests: the server's policies and the application's hooks.
+pub(in crate::server) struct Rules {
+    pub(in crate::server) limits: HeadLimits,
+    pub(in crate::server) subprotocols: Vec<Arc<String>>,
+    pub(in crate::server) origins: OriginPolicy,
+    pub(in crate::server) hosts: HostPolicy,
+    pub(in crate::server) deflate: DeflateOption,
+    pub(in crate::server) decide: Decide,
+    pub(in crate::server) http: Box<dyn Fn(&Request) -> Response + Send>,
+}
+
+/// The hook of [`Decide::Now`].
+type DecideNow = Box<dyn Fn(&Request) -> Result<Accept, Response> + Send>;
+
+/// How the application decides about a request that is a handshake.
+pub(in crate::server) enum Decide {
+    /// On the thread that accepts.
+    Now(DecideNow),
+    /// From another thread, later.
+    Later(Box<dyn Fn(Request, super::pending::Pending) + Send>),
+}
+
+/// A connection that is not established.
+pub(in crate::server) struct Handshake<C> {
+    pub(in crate::server) stream: Stream,
+    pub(in crate::server) addr: SocketAddr,
+    pub(in crate::server) state: State<C>,
+    /// The head as far as it has arrived, and what came behind it.
+    buffer: Vec<u8>,
+    scanner: HeadScanner,
+    /// The socket may have more to read than was read.
+    pub(in crate::server) readable: bool,
+    /// The socket reported that the client sends no more.
+    pub(in crate::server) end_reported: bool,
+    /// The request was not HEAD.
+    wants_body: bool,
+    /// The deadline of its end is set.
+    pub(in crate::server) ending: bool,
+    /// It counts towards the limits on connections.
+    pub(in crate::server) admitted: bool,
+    /// The name under which the poll knows the socket, if it does, and what it reports on.
+    pub(in crate::server) watched: Option<(Key, Interest)>,
+}
+
+/// How far it has come.
+pub(in crate::server) enum State<C> {
+    /// The head is incomplete.
+    Reading,
+    /// The application decides; bytes that follow the head wait in the buffer.
+    Deciding(Box<Request>),
+    /// The answer goes out; then the connection is established, or ends.
+    Writing { answer: Vec<u8>, written: usize, established: Option<Box<Established<C>>> },
+    /// FIN is sent; so much more input is thrown away.
+    Draining { left: usize },
+    /// Established: to be handed to a worker.
+    Ready(Box<Established<C>>),
+    /// To be dropped.
+    Gone,
+}
+
+/// An established connection, with the application's part of it.
+pub(in crate::server) struct Established<C> {
+    pub(in crate::server) subprotocol: Option<Arc<String>>,
+    pub(in crate::server) agreement: NegotiatedExtension,
+    pub(in crate::server) app: C,
+}
+
+/// What the handshake agrees on, and the 101 that says so.
+pub(in crate::server) struct Accepted {
+    answer: Vec<u8>,
+    subprotocol: Option<Arc<String>>,
+    agreement: NegotiatedExtension,
+}
+
+/// What the reactor is to do next.
+pub(in crate::server) enum Next {
+    /// Wait for the socket, or for the application.
+    Wait,
+    /// Ask the application.
+    Decide(Request),
+}
+
+impl Rules {
+    /// What is agreed on where the application's decision is this one.
+    pub(in crate::server) fn agree(
+        &self,
+        request: &Request,
+        decision: Result<Accept, Response>,
+    ) -> Result<Accepted, Box<Response>> {
+        let mut accept = decision?;
+        if accept.chosen_subprotocol().is_none() && !self.subprotocols.is_empty() {
+            let spoken: Vec<&str> = self.subprotocols.iter().map(|name| name.as_str()).collect();
+            if let Some(chosen) = server::select_subprotocol(request, &spoken) {
+                accept = accept.subprotocol(chosen);
+            }
+        }
+        let (agreement, extensions) = self.deflate.accept(request);
+        let answer = server::respond_with(request, &accept, extensions.as_deref()).map_err(|error| {
+            log::error!("{}: the handshake could not be accepted: {error}", request.addr());
+            Response::new(500)
+        })?;
+        let subprotocol = accept.chosen_subprotocol().map(|chosen| {
+            let known = self.subprotocols.iter().find(|known| known.as_str() == chosen);
+            known.cloned().unwrap_or_else(|| Arc::new(chosen.to_owned()))
+        });
+        Ok(Accepted { answer, subprotocol, agreement })
+    }
+}
+
+impl<C> Handshake<C> {
+    pub(in crate::server) fn new(
+        stream: Stream,
+        addr: SocketAddr,
+        limits: &HeadLimits,
+        admitted: bool,
+    ) -> Handshake<C> {
+        let scanner = HeadScanner::new(*limits);
+        Handshake {
+            stream,
+            addr,
+            state: State::Reading,
+            buffer: Vec::new(),
+            scanner,
+            readable: false,
+            end_reported: false,
+            wants_body: true,
+            ending: false,
+            admitted,
+            watched: None,
+        }
+    }
+
+    /// The bytes that arrived behind the head: the first frames.
+    pub(in crate::server) fn take_leftover(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// What the poll should report on. The socket has room for an answer, which is no news before one is stuck.
+    pub(in crate::server) fn interests(&self) -> Interest {
+        match self.state {
+            State::Writing { .. } => Interest::READABLE | Interest::WRITABLE,
+            _ => Interest::READABLE,
+        }
+    }
+
+    /// The socket has something to read, or its end.
+    pub(in crate::server) fn read(&mut self, rules: &Rules, scratch: &mut [u8; READ_SIZE]) -> Next {
+        while let State::Reading | State::Draining { .. } = self.state {
+            match attempt(|| self.stream.read(scratch)) {
+                Io::Done(size) => {
+                    // An end that was reported is read for; no other event will tell of it.
+                    self.readable = size == scratch.len() || self.end_reported;
+                    let next = self.received(rules, &scratch[..size]);
+                    if matches!(next, Next::Decide(_)) || !self.readable {
+                        return next;
+                    }
+                }
+                Io::WouldBlock => {
+                    self.readable = false;
+                    break;
+                }
+                // Whoever hangs up before the answer needs none.
+                Io::End | Io::Failed(_) => self.state = State::Gone,
+            }
+        }
+        Next::Wait
+    }
+
+    fn received(&mut self, rules: &Rules, bytes: &[u8]) -> Next {
+        match &mut self.state {
+            State::Draining { left } => {
+                *left = left.saturating_sub(bytes.len());
+                if *left == 0 {
+                    self.state = State::Gone;
+                }
+            }
+            State::Reading => {
+                // A head that arrives whole is read where it is.
+                let mut before = std::mem::take(&mut self.buffer);
+                let received = if before.is_empty() {
+                    bytes
+                } else {
+                    before.extend_from_slice(bytes);
+                    &before
+                };
+                match self.scanner.scan(received) {
+                    Ok(None) if before.is_empty() => self.buffer = bytes.to_vec(),
+                    Ok(None) => self.buffer = before,
+                    Ok(Some(size)) => {
+                        let (head, rest) = received.split_at_checked(size).unwrap_or((received, &[]));
+                        self.buffer = rest.to_vec();
+                        return self.judge(rules, head);
+                    }
+                    Err(error) => self.refuse(&Box::<Response>::from(error)),
+                }
+            }
+            _ => {}
+        }
+        Next::Wait
+    }
+
+    /// The head is complete.
+    fn judge(&mut self, rules: &Rules, head: &[u8]) -> Next {
+        self.wants_body = !head.trim_ascii_start().starts_with(b"HEAD ");
+        match server::parse_scanned(head, &self.scanner, self.addr) {
+            Err(refusal) => self.refuse(&refusal),
+            Ok(Parsed::Plain(request)) => match rules.hosts.check(&request) {
+                Err(refusal) => self.refuse(&refusal),
+                Ok(()) => {
+                    let answer = (rules.http)(&request);
+                    self.respond(&answer);
+                }
+            },
+            // RFC 6455 4.2.2: an origin that is not acceptable is answered 403; 10.2 says why.
+            Ok(Parsed::Upgrade(request)) => {
+                match rules.hosts.check(&request).and_then(|()| rules.origins.check(&request)) {
+                    Err(refusal) => self.refuse(&refusal),
+                    Ok(()) => return Next::Decide(request),
+                }
+            }
+        }
+        Next::Wait
+    }
+
+    /// The application accepts: the connection is established once the 101 is out.
+    pub(in crate::server) fn accept(&mut self, accepted: Accepted, app: C) {
+        let established = Established { subprotocol: accepted.subprotocol, agreement: accepted.agreement, app };
+        self.answer(accepted.answer, Some(Box::new(established)));
+    }
+
+    /// Answers with a response that ends the connection.
+    pub(in crate::server) fn refuse(&mut self, refusal: &Response) {
+        log::debug!("{}: handshake refused with {}", self.addr, refusal.status());
+        self.respond(refusal);
+    }
+
+    fn respond(&mut self, response: &Response) {
+        // RFC 9110 9.3.2: the answer to HEAD has no body, though it says how long that would be.
+        let bytes = if self.wants_body { response.encode() } else { response.encode_head() };
+        self.answer(bytes, None);
+    }
+
+    fn answer(&mut self, answer: Vec<u8>, established: Option<Box<Established<C>>>) {
+        self.state = State::Writing { answer, written: 0, established };
+        self.write();
+    }
+
+    /// Writes the answer as far as the socket takes it.
+    pub(in crate::server) fn write(&mut self) {
+        let State::Writing { answer, written, established } = &mut self.state else { return };
+        while *written < answer.len() {
+            match attempt(|| self.stream.write(&answer[*written..])) {
+                Io::Done(size) => *written += size,
+                Io::WouldBlock => return,
+                Io::End | Io::Failed(_) => {
+                    self.state = State::Gone;
+                    return;
+                }
+            }
+        }
+        self.state = match established.take() {
+            Some(established) => State::Ready(established),
+            None if self.stream.shutdown_write().is_ok() => State::Draining { left: MAX_DRAINED },
+            None => State::Gone,
+        };
+    }
+}

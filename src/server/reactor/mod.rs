@@ -1,0 +1,471 @@
+//! Accepts connections, does the opening handshakes, and hands established sockets to the workers: the guest of a
+//! worker that is the only one, else on a thread of its own.
+
+pub(super) mod acceptor;
+pub(super) mod command;
+pub(super) mod handshake;
+pub(super) mod pending;
+pub(super) mod thread;
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Registry, Token};
+
+use crate::config::Config;
+use crate::protocol::handshake::Accept;
+use crate::protocol::http::{Request, Response};
+use crate::server::reactor::acceptor::Acceptor;
+use crate::server::reactor::command::{ReactorCommand, ReactorHandle, ReactorWaker};
+use crate::server::reactor::handshake::{Decide, Established, Handshake, Next, READ_SIZE, Rules, State};
+use crate::server::reactor::pending::Pending;
+use crate::transport::stream::Stream;
+use crate::worker::connection_limit::ConnectionLimit;
+use crate::worker::event_loop::new_connection::NewConnection;
+use crate::worker::event_loop::poll_task::PollTask;
+use crate::worker::handle::inbox::{Command, Inbox};
+use crate::worker::panic::panic_text;
+use crate::worker::slab::{Key, KeyMap, Keys, Slab};
+use crate::worker::timer_wheel::TimerWheel;
+
+/// The listener's token; no handshake has it, for it is a reserved one.
+const LISTENER: Token = Token(usize::MAX - 2);
+
+/// The most connections over the limit that are being told so; further ones are dropped.
+const MAX_TURNED_AWAY: usize = 1024;
+
+/// How long handshakes that are refused at shutdown have to read the refusal.
+const SHUTDOWN_LINGER: Duration = Duration::from_secs(1);
+
+/// Makes the application's part of a connection; `None` if nobody would serve it.
+pub(in crate::server) type Admit<C> = Box<dyn Fn(Request) -> Option<C> + Send>;
+
+/// Where established connections go.
+pub(in crate::server) struct WorkerLink<C> {
+    pub(in crate::server) inbox: Arc<Inbox>,
+    pub(in crate::server) new_connections: Sender<NewConnection<C>>,
+    /// It was given connections in this turn.
+    notify_due: bool,
+}
+
+impl<C> WorkerLink<C> {
+    pub(in crate::server) fn new(inbox: Arc<Inbox>, new_connections: Sender<NewConnection<C>>) -> WorkerLink<C> {
+        WorkerLink { inbox, new_connections, notify_due: false }
+    }
+}
+
+/// The reactor's work, whatever thread does it.
+pub(in crate::server) struct Reactor<C> {
+    /// Of the poll whose thread this is.
+    registry: Registry,
+    /// The poll is that of the only worker.
+    hosted: bool,
+    acceptor: Acceptor,
+    accepted: Vec<(TcpStream, SocketAddr)>,
+    handshakes: Slab<Handshake<C>>,
+    /// Names for the poll. In a worker's they are its own, and stay with the sockets as it takes them over.
+    keys: Keys,
+    /// The handshakes whose sockets the poll reports on.
+    watched: KeyMap<Token, Key>,
+    timers: TimerWheel,
+    expired: Vec<u32>,
+    rules: Rules,
+    config: Arc<Config>,
+    admit: Admit<C>,
+    connection_limit: Arc<ConnectionLimit>,
+    workers: Vec<WorkerLink<C>>,
+    commands: Receiver<ReactorCommand>,
+    handle: ReactorHandle,
+    scratch: Box<[u8; READ_SIZE]>,
+    turned_away: usize,
+    stopping: Option<Instant>,
+}
+
+/// What a reactor is made of.
+pub(in crate::server) struct ReactorParts<C> {
+    pub(in crate::server) listener: TcpListener,
+    pub(in crate::server) rules: Rules,
+    pub(in crate::server) config: Arc<Config>,
+    pub(in crate::server) admit: Admit<C>,
+    pub(in crate::server) connection_limit: Arc<ConnectionLimit>,
+    pub(in crate::server) workers: Vec<WorkerLink<C>>,
+}
+
+impl<C: Send + 'static> Reactor<C> {
+    /// On the thread whose poll has this registry, which `wake` makes look for asks.
+    pub(in crate::server) fn new(
+        parts: ReactorParts<C>,
+        registry: Registry,
+        wake: ReactorWaker,
+    ) -> io::Result<Reactor<C>> {
+        let ReactorParts { listener, rules, config, admit, connection_limit, workers } = parts;
+        let acceptor = Acceptor::new(listener, &registry, LISTENER)?;
+        let (sender, commands) = crossbeam_channel::unbounded();
+        Ok(Reactor {
+            registry,
+            hosted: matches!(wake, ReactorWaker::Worker(_)),
+            acceptor,
+            accepted: Vec::new(),
+            handshakes: Slab::new(),
+            keys: Keys::default(),
+            watched: KeyMap::default(),
+            timers: TimerWheel::new(Instant::now()),
+            expired: Vec::new(),
+            rules,
+            config,
+            admit,
+            connection_limit,
+            workers,
+            commands,
+            handle: ReactorHandle::new(sender, wake),
+            scratch: Box::new([0; READ_SIZE]),
+            turned_away: 0,
+            stopping: None,
+        })
+    }
+
+    pub(in crate::server) fn handle(&self) -> ReactorHandle {
+        self.handle.clone()
+    }
+
+    fn accept(&mut self, now: Instant) {
+        let mut accepted = std::mem::take(&mut self.accepted);
+        self.acceptor.accept(now, &mut accepted);
+        for (stream, addr) in accepted.drain(..) {
+            self.accepted(stream, addr, now);
+        }
+        self.accepted = accepted;
+    }
+
+    fn accepted(&mut self, stream: TcpStream, addr: SocketAddr, now: Instant) {
+        // On Linux it has that from its listener. An error shows in the first write.
+        if cfg!(not(target_os = "linux")) {
+            let _ = stream.set_nodelay(true);
+        }
+        let stream = Stream::Tcp(stream);
+        if self.stopping.is_none() && self.connection_limit.acquire(addr.ip()) {
+            let key = self.handshakes.add(Handshake::new(stream, addr, &self.rules.limits, true));
+            self.contain(key, |reactor| {
+                // A request that has arrived with the connection is answered without this poll being told of a socket
+                // that it is told to forget at once, a quarter of a handshake's system calls.
+                if !reactor.hosted {
+                    reactor.read(key, now);
+                }
+                reactor.watch(key, reactor.config.handshake_timeout, now);
+            });
+        } else if self.turned_away < MAX_TURNED_AWAY {
+            self.turned_away += 1;
+            let mut handshake = Handshake::new(stream, addr, &self.rules.limits, false);
+            handshake.refuse(&overloaded());
+            let key = self.handshakes.add(handshake);
+            self.watch(key, self.config.close_timeout, now);
+        }
+    }
+
+    /// Lets the poll report on a handshake that is not done yet, and sets its deadline.
+    fn watch(&mut self, key: Key, timeout: Duration, now: Instant) {
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        let (name, interests) = (self.keys.allocate_key(), handshake.interests());
+        handshake.watched = Some((name, interests));
+        self.watched.insert(name.token(), key);
+        if let Err(error) = self.registry.register(&mut handshake.stream, name.token(), interests) {
+            log::error!("a connection could not be registered: {error}");
+            return self.remove(key);
+        }
+        // A refusal has set its own.
+        if !handshake.ending {
+            let at = self.timers.tick(now) + TimerWheel::ticks(timeout);
+            self.timers.schedule(key.index, at);
+        }
+    }
+
+    /// Lets `act` work on a handshake. What the application made for it may panic as it is dropped; then it ends, and
+    /// nobody else is touched.
+    fn contain(&mut self, key: Key, act: impl FnOnce(&mut Reactor<C>)) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| act(self))) {
+            log::error!("what a hook made panicked as it was dropped: {}", panic_text(&*panic));
+            self.remove(key);
+        }
+    }
+
+    /// The socket of a handshake is ready.
+    fn serve(&mut self, key: Key, event: &Event, now: Instant) {
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        if event.is_error() || (event.is_read_closed() && matches!(handshake.state, State::Deciding(_))) {
+            // Nobody waits for the decision any more.
+            return self.remove(key);
+        }
+        handshake.readable |= event.is_readable() || event.is_read_closed();
+        handshake.end_reported |= event.is_read_closed();
+        if event.is_writable() {
+            handshake.write();
+        }
+        self.read(key, now);
+    }
+
+    /// Reads what has arrived of a request, and does what it asks for.
+    fn read(&mut self, key: Key, now: Instant) {
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        let rules = &self.rules;
+        let scratch = &mut self.scratch;
+        // A hook of the application may panic.
+        let next = catch_unwind(AssertUnwindSafe(|| handshake.read(rules, scratch)));
+        match next {
+            Ok(Next::Wait) => self.after(key, now),
+            Ok(Next::Decide(request)) => self.decide(key, request, now),
+            Err(panic) => self.hook_panicked(key, &*panic, now),
+        }
+    }
+
+    fn decide(&mut self, key: Key, request: Request, now: Instant) {
+        let decide = &self.rules.decide;
+        match decide {
+            Decide::Now(hook) => match catch_unwind(AssertUnwindSafe(|| hook(&request))) {
+                Ok(decision) => self.answer(key, request, decision, now),
+                Err(panic) => self.hook_panicked(key, &*panic, now),
+            },
+            Decide::Later(hook) => {
+                if let Some(handshake) = self.handshakes.get_mut(key) {
+                    handshake.state = State::Deciding(Box::new(request.clone()));
+                }
+                let pending = Pending::new(key, self.handle.clone());
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(request, pending))) {
+                    self.hook_panicked(key, &*panic, now);
+                }
+            }
+        }
+    }
+
+    /// The application decided, from wherever.
+    fn decided(&mut self, key: Key, decision: Result<Accept, Response>, now: Instant) {
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        match std::mem::replace(&mut handshake.state, State::Reading) {
+            State::Deciding(request) => self.answer(key, *request, decision, now),
+            other => handshake.state = other,
+        }
+    }
+
+    /// Answers a handshake as decided. The application's part is made before the 101 is out, while a refusal can still
+    /// be told.
+    fn answer(&mut self, key: Key, request: Request, decision: Result<Accept, Response>, now: Instant) {
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        match self.rules.agree(&request, decision) {
+            Ok(accepted) => {
+                let admit = &self.admit;
+                match catch_unwind(AssertUnwindSafe(|| admit(request))) {
+                    Ok(Some(app)) => handshake.accept(accepted, app),
+                    Ok(None) => handshake.refuse(&overloaded()),
+                    Err(panic) => return self.hook_panicked(key, &*panic, now),
+                }
+            }
+            Err(refusal) => handshake.refuse(&refusal),
+        }
+        self.after(key, now);
+    }
+
+    fn hook_panicked(&mut self, key: Key, panic: &(dyn std::any::Any + Send), now: Instant) {
+        log::error!("a handshake hook panicked: {}", panic_text(panic));
+        if let Some(handshake) = self.handshakes.get_mut(key) {
+            handshake.refuse(&Response::new(500));
+            self.after(key, now);
+        }
+    }
+
+    /// Does what the state of a handshake asks for.
+    fn after(&mut self, key: Key, now: Instant) {
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        match &handshake.state {
+            State::Gone => self.remove(key),
+            State::Ready(_) => self.assign_to_worker(key),
+            State::Draining { .. } if !handshake.ending => {
+                // Set once: whoever sends a byte now and then does not stay.
+                handshake.ending = true;
+                let at = self.timers.tick(now) + TimerWheel::ticks(self.config.close_timeout);
+                self.timers.schedule(key.index, at);
+            }
+            State::Writing { .. } => self.await_room(key),
+            State::Reading | State::Deciding(_) | State::Draining { .. } => {}
+        }
+    }
+
+    /// An answer is stuck: lets the poll report when there is room for the rest, if it knows the socket by now.
+    fn await_room(&mut self, key: Key) {
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        let interests = handshake.interests();
+        let Some((name, _)) = handshake.watched.filter(|(_, before)| *before != interests) else { return };
+        handshake.watched = Some((name, interests));
+        if let Err(error) = self.registry.reregister(&mut handshake.stream, name.token(), interests) {
+            log::error!("a connection could not be registered anew: {error}");
+            self.remove(key);
+        }
+    }
+
+    /// Gives an established connection to the worker with the fewest.
+    fn assign_to_worker(&mut self, key: Key) {
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        let State::Ready(established) = std::mem::replace(&mut handshake.state, State::Gone) else { return };
+        self.timers.cancel(key.index);
+        let Some(mut handshake) = self.handshakes.remove(key) else { return };
+        let mut freed = Ok(());
+        if let Some((name, _)) = handshake.watched {
+            self.watched.remove(&name.token());
+            // In the worker's own poll it stays as it is.
+            if !self.hosted {
+                self.keys.release_key(name);
+                handshake.watched = None;
+                freed = self.registry.deregister(&mut handshake.stream);
+            }
+        }
+        let worker = self.workers.iter_mut().min_by_key(|worker| worker.inbox.load.load(Ordering::Relaxed));
+        let (Some(worker), Ok(())) = (worker, freed) else {
+            self.connection_limit.release(handshake.addr.ip());
+            return;
+        };
+        let leftover = handshake.take_leftover();
+        let Handshake { stream, addr, watched, readable, end_reported, .. } = handshake;
+        let Established { subprotocol, agreement, app } = *established;
+        let new_connection =
+            NewConnection { stream, watched, readable, end_reported, addr, subprotocol, agreement, leftover, app };
+        worker.inbox.load.fetch_add(1, Ordering::Relaxed);
+        match worker.new_connections.send(new_connection) {
+            Ok(()) => worker.notify_due = true,
+            Err(_) => self.connection_limit.release(addr.ip()),
+        }
+    }
+
+    /// Does what others asked for, accepts, and ends the handshakes whose time is over.
+    fn work(&mut self, now: Instant) {
+        if self.has_commands() {
+            self.handle.acknowledge();
+            while let Ok(command) = self.commands.try_recv() {
+                match command {
+                    ReactorCommand::Decide(key, decision) => {
+                        self.contain(key, |reactor| reactor.decided(key, *decision, now))
+                    }
+                    ReactorCommand::Stop(deadline) => self.stop(deadline, now),
+                }
+            }
+        }
+        self.accept(now);
+        // Without handshakes there are no deadlines.
+        if self.handshakes.len() > 0 {
+            let mut expired = std::mem::take(&mut self.expired);
+            self.timers.expire_until(self.timers.tick(now), &mut expired);
+            for index in expired.drain(..) {
+                if let Some(key) = self.handshakes.key_at(index) {
+                    self.contain(key, |reactor| reactor.expire(key, now));
+                }
+            }
+            self.expired = expired;
+        }
+    }
+
+    /// Tells the workers that were given connections in this turn, once each.
+    fn tell_workers(&mut self) {
+        for worker in &mut self.workers {
+            if std::mem::take(&mut worker.notify_due) {
+                worker.inbox.notify();
+            }
+        }
+    }
+
+    /// The time of a handshake is over.
+    fn expire(&mut self, key: Key, now: Instant) {
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        match handshake.state {
+            // RFC 9110 15.5.9.
+            State::Reading => handshake.refuse(&Response::new(408)),
+            State::Deciding(_) => handshake.refuse(&overloaded()),
+            _ => return self.remove(key),
+        }
+        // Its deadline is over; the refusal has its own.
+        handshake.ending = true;
+        let at = self.timers.tick(now) + TimerWheel::ticks(self.config.close_timeout);
+        self.timers.schedule(key.index, at);
+        self.after(key, now);
+    }
+
+    fn remove(&mut self, key: Key) {
+        self.timers.cancel(key.index);
+        if let Some(handshake) = self.handshakes.remove(key) {
+            if let Some((name, _)) = handshake.watched {
+                self.watched.remove(&name.token());
+                self.keys.release_key(name);
+            }
+            if handshake.admitted {
+                self.connection_limit.release(handshake.addr.ip());
+            } else {
+                self.turned_away -= 1;
+            }
+        }
+    }
+
+    /// No more connections: those that wait to be accepted, or for their handshake, are told 503.
+    fn stop(&mut self, deadline: Instant, now: Instant) {
+        let first = self.stopping.is_none();
+        self.stopping = Some(deadline.min(now + SHUTDOWN_LINGER));
+        if first {
+            self.acceptor.ready();
+            while self.acceptor.has_more() {
+                self.accept(now);
+            }
+            self.acceptor.close(&self.registry);
+            for index in 0..self.handshakes.places() {
+                if let Some(key) = self.handshakes.key_at(index)
+                    && let Some(handshake) = self.handshakes.get_mut(key)
+                    && matches!(handshake.state, State::Reading | State::Deciding(_))
+                {
+                    handshake.refuse(&overloaded());
+                    self.after(key, now);
+                }
+            }
+        }
+        for worker in &self.workers {
+            worker.inbox.send(Command::Shutdown(deadline));
+        }
+    }
+}
+
+impl<C: Send + 'static> PollTask for Reactor<C> {
+    fn ready(&mut self, event: &Event, now: Instant, keys: &mut Keys) {
+        if event.token() == LISTENER {
+            self.acceptor.ready();
+        } else if let Some(key) = self.watched.get(&event.token()).copied() {
+            std::mem::swap(&mut self.keys, keys);
+            self.contain(key, |reactor| reactor.serve(key, event, now));
+            std::mem::swap(&mut self.keys, keys);
+        }
+    }
+
+    fn run(&mut self, now: Instant, keys: &mut Keys) {
+        std::mem::swap(&mut self.keys, keys);
+        self.work(now);
+        std::mem::swap(&mut self.keys, keys);
+        self.tell_workers();
+    }
+
+    fn due(&self, now: Instant) -> Option<Instant> {
+        let deadline = if self.handshakes.len() > 0 { self.timers.due() } else { None };
+        [deadline, self.acceptor.due(now), self.stopping].into_iter().flatten().min()
+    }
+
+    fn has_commands(&self) -> bool {
+        self.handle.has_commands()
+    }
+
+    fn is_done(&self, now: Instant) -> bool {
+        self.stopping.is_some_and(|deadline| self.handshakes.len() == 0 || now >= deadline)
+    }
+}
+
+/// RFC 9110 15.6.4, with a word on when to come back.
+fn overloaded() -> Response {
+    Response::new(503).with("Retry-After", "5")
+}

@@ -1,0 +1,65 @@
+//! A handshake that the application decides about from another thread.
+
+use std::fmt;
+
+use crate::protocol::handshake::Accept;
+use crate::protocol::http::{Reject, Response};
+use crate::server::reactor::command::{ReactorCommand, ReactorHandle};
+use crate::worker::slab::Key;
+
+/// A handshake that waits for a decision, from any thread, within
+/// [`handshake_timeout`](crate::Config::handshake_timeout) of the accept. Dropped without one, it is answered 500.
+///
+/// ```no_run
+/// use threadbare::{Accept, Event, Reject, Server};
+///
+/// let server = Server::builder()
+///     .on_request_deferred(|request, pending| {
+///         std::thread::spawn(move || match request.cookie("session") {
+///             Some("a session that the database knows") => pending.accept(Accept::new()),
+///             _ => pending.reject(Reject::new(401)),
+///         });
+///     })
+///     .bind("127.0.0.1:0")?;
+/// # Ok::<(), threadbare::BuildError>(())
+/// ```
+pub struct Pending {
+    key: Key,
+    reactor: ReactorHandle,
+    decided: bool,
+}
+
+impl Pending {
+    pub(in crate::server) fn new(key: Key, reactor: ReactorHandle) -> Pending {
+        Pending { key, reactor, decided: false }
+    }
+
+    /// Accepts the handshake.
+    pub fn accept(mut self, accept: Accept) {
+        self.decide(Ok(accept));
+    }
+
+    /// Rejects it with a response.
+    pub fn reject(mut self, reject: Reject) {
+        self.decide(Err(reject));
+    }
+
+    fn decide(&mut self, decision: Result<Accept, Response>) {
+        self.decided = true;
+        self.reactor.send(ReactorCommand::Decide(self.key, Box::new(decision)));
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.decided {
+            self.decide(Err(Response::new(500)));
+        }
+    }
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,60 @@
+//! The reactor on a thread of its own, beside two workers or more.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::{Events, Poll, Token, Waker};
+
+use crate::server::reactor::command::{ReactorHandle, ReactorWaker};
+use crate::server::reactor::{Reactor, ReactorParts};
+use crate::worker::event_loop::poll_task::PollTask;
+use crate::worker::slab::Keys;
+use crate::worker::thread::enter_worker;
+
+/// The waker's token; no handshake has it, for it is a reserved one.
+const WAKE: Token = Token(usize::MAX);
+
+const EVENTS: usize = 1024;
+
+/// A reactor with a poll of its own, before its thread is started.
+pub(in crate::server) struct ReactorThread<C> {
+    poll: Poll,
+    reactor: Reactor<C>,
+}
+
+impl<C: Send + 'static> ReactorThread<C> {
+    pub(in crate::server) fn new(parts: ReactorParts<C>) -> io::Result<ReactorThread<C>> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let reactor = Reactor::new(parts, poll.registry().try_clone()?, ReactorWaker::Own(waker))?;
+        Ok(ReactorThread { poll, reactor })
+    }
+
+    pub(in crate::server) fn handle(&self) -> ReactorHandle {
+        self.reactor.handle()
+    }
+
+    /// Works until it is told to stop.
+    pub(in crate::server) fn run(mut self) {
+        enter_worker();
+        let (mut events, mut keys) = (Events::with_capacity(EVENTS), Keys::default());
+        loop {
+            let now = Instant::now();
+            let timeout = self.reactor.due(now).map(|due| due.saturating_duration_since(now));
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("the reactor's poll failed: {error}");
+            }
+            let now = Instant::now();
+            for event in events.iter().filter(|event| event.token() != WAKE) {
+                self.reactor.ready(event, now, &mut keys);
+            }
+            self.reactor.run(now, &mut keys);
+            if self.reactor.is_done(now) {
+                return;
+            }
+        }
+    }
+}

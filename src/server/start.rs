@@ -1,0 +1,174 @@
+//! How a server starts: its workers, its reactor, and what connects them.
+
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::error::BuildError;
+use crate::protocol::Role;
+use crate::protocol::http::{HeadLimits, Request};
+use crate::server::Server;
+use crate::server::builder::ServerBuilder;
+use crate::server::control::{Control, ServerHandle};
+use crate::server::listener::listen;
+use crate::server::reactor::command::{ReactorHandle, ReactorWaker};
+use crate::server::reactor::handshake::Rules;
+use crate::server::reactor::thread::ReactorThread;
+use crate::server::reactor::{Admit, Reactor, ReactorParts, WorkerLink};
+use crate::server::threads::ThreadSet;
+use crate::worker::channel::delivery::{ChannelDelivery, ChannelSlot};
+use crate::worker::channel::sender::EventSender;
+use crate::worker::channel::state::ChannelState;
+use crate::worker::connection_limit::ConnectionLimit;
+use crate::worker::delivery::delivery::Delivery;
+use crate::worker::delivery::handler::{Handler, HandlerDelivery};
+use crate::worker::event_loop::worker::{CloseCounts, NewApp, Worker, WorkerParts};
+use crate::worker::receiver::events::Events;
+
+impl ServerBuilder {
+    /// Starts a server whose events go to the application's threads, through channels.
+    ///
+    /// # Errors
+    /// A setting that could not work, or an address that can not be bound.
+    pub fn bind(self, addr: impl ToSocketAddrs) -> Result<Server, BuildError> {
+        let limit = self.config.max_event_buffer_size;
+        let states: Vec<Arc<ChannelState>> = (0..self.channels).map(|_| Arc::new(ChannelState::new(limit))).collect();
+        let (senders, receivers): (Vec<_>, Vec<_>) = states.iter().map(|_| crossbeam_channel::unbounded()).unzip();
+        let events = receivers.into_iter().zip(&states).map(|(end, state)| Events::new(end, state.clone())).collect();
+        let next = AtomicUsize::new(0);
+        let places = states.clone();
+        let admit: Admit<NewApp<ChannelDelivery>> = Box::new(move |request| {
+            // Round about, past the channels that nobody receives from.
+            let start = next.fetch_add(1, Ordering::Relaxed);
+            let mut order = (0..places.len()).map(|step| (start + step) % places.len());
+            let state = order.find(|state| !places[*state].receiver_dropped.load(Ordering::SeqCst))?;
+            Some((ChannelSlot::new(state as u16), request))
+        });
+        let ends: Vec<_> = senders.into_iter().zip(states.iter().cloned()).collect();
+        let delivery = move || {
+            let outlet =
+                |(sender, state): &(_, Arc<ChannelState>)| EventSender::new(Clone::clone(sender), state.clone());
+            ChannelDelivery::new(ends.iter().map(outlet).collect())
+        };
+        let server = self.start(addr, events, admit, delivery)?;
+        for state in states {
+            // Set once, here.
+            let _ = state.workers.set(server.handle.control.inboxes.clone());
+        }
+        Ok(server)
+    }
+
+    /// Starts a server with a [`Handler`] for each connection, on its worker's thread. `make` is called for each
+    /// established connection with the request that opened it.
+    ///
+    /// # Errors
+    /// A setting that could not work, or an address that can not be bound.
+    ///
+    /// ```no_run
+    /// use threadbare::{Handler, MessageRef, Server, Socket};
+    ///
+    /// struct Echo;
+    ///
+    /// impl Handler for Echo {
+    ///     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+    ///         socket.send(message);
+    ///     }
+    /// }
+    ///
+    /// Server::builder().workers(2).serve("127.0.0.1:8080", |_request| Echo)?.join();
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    pub fn serve<H: Handler>(
+        self,
+        addr: impl ToSocketAddrs,
+        make: impl Fn(&Request) -> H + Send + 'static,
+    ) -> Result<Server, BuildError> {
+        let admit: Admit<NewApp<HandlerDelivery<H>>> = Box::new(move |request| Some((make(&request), ())));
+        self.start(addr, Vec::new(), admit, || HandlerDelivery(std::marker::PhantomData))
+    }
+
+    fn start<D: Delivery>(
+        self,
+        addr: impl ToSocketAddrs,
+        events: Vec<Events>,
+        admit: Admit<NewApp<D>>,
+        delivery: impl Fn() -> D,
+    ) -> Result<Server, BuildError> {
+        let count = self.check()?;
+        let listener = listen(addr)?;
+        let addr = listener.local_addr().map_err(BuildError::io("the address can not be told"))?;
+        let config = Arc::new(self.config);
+        let connection_limit =
+            Arc::new(ConnectionLimit::new(config.max_connections, config.max_connections_per_address));
+        let parts: Vec<WorkerParts> = (0..count)
+            .map(|_| WorkerParts::new(Role::Server))
+            .collect::<Result<_, _>>()
+            .map_err(BuildError::io("no poll"))?;
+        let inboxes: Arc<[_]> = parts.iter().map(|part| part.inbox.clone()).collect();
+        let mut links = Vec::new();
+        let mut workers = Vec::new();
+        for (index, part) in parts.into_iter().enumerate() {
+            let (sender, new_connections) = crossbeam_channel::unbounded();
+            links.push(WorkerLink::new(part.inbox.clone(), sender));
+            let (siblings, config) = (inboxes.clone(), config.clone());
+            workers.push(Worker::new(
+                part,
+                index as u16,
+                siblings,
+                config,
+                delivery(),
+                new_connections,
+                connection_limit.clone(),
+            ));
+        }
+        let rules = Rules {
+            limits: HeadLimits {
+                max_head_size: config.max_head_size,
+                max_headers: config.max_headers,
+                ..HeadLimits::default()
+            },
+            subprotocols: self.subprotocols,
+            deflate: config.deflate.clone(),
+            origins: self.origins,
+            hosts: self.hosts,
+            decide: self.decide,
+            http: self.http,
+        };
+        let reactor_parts =
+            ReactorParts { listener, rules, config, admit, connection_limit: connection_limit.clone(), workers: links };
+        let (reactor, reactor_thread) =
+            place_reactor(reactor_parts, &mut workers).map_err(BuildError::io("no poll"))?;
+        let threads = Arc::new(ThreadSet::default());
+        let control = Control { addr, reactor, inboxes, connection_limit, threads: threads.clone() };
+        let server = Server { events, handle: ServerHandle { control: Arc::new(control) } };
+        // From here on a failure drops the server, which stops the threads that were started.
+        for (index, worker) in workers.into_iter().enumerate() {
+            threads.spawn(format!("ws-worker-{index}"), move || worker.run()).map_err(BuildError::io("no thread"))?;
+        }
+        if let Some(reactor_thread) = reactor_thread {
+            let run = || {
+                reactor_thread.run();
+                CloseCounts::default()
+            };
+            threads.spawn("ws-reactor".into(), run).map_err(BuildError::io("no thread"))?;
+        }
+        Ok(server)
+    }
+}
+
+/// Gives the reactor a thread of its own, or makes it the guest of the only worker, and tells how it is reached. Beside
+/// one worker a second thread would buy nothing but wake-ups, one or two for each connection.
+fn place_reactor<D: Delivery>(
+    parts: ReactorParts<NewApp<D>>,
+    workers: &mut [Worker<D>],
+) -> std::io::Result<(ReactorHandle, Option<ReactorThread<NewApp<D>>>)> {
+    if let [worker] = workers {
+        let reactor = Reactor::new(parts, worker.registry()?, ReactorWaker::Worker(worker.inbox()))?;
+        let handle = reactor.handle();
+        worker.set_poll_task(Box::new(reactor));
+        Ok((handle, None))
+    } else {
+        let reactor_thread = ReactorThread::new(parts)?;
+        Ok((reactor_thread.handle(), Some(reactor_thread)))
+    }
+}

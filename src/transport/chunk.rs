@@ -1,0 +1,75 @@
+//! A piece of output, owned or shared with other connections.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::transport::buffer::BufferPool;
+
+/// Bytes on their way out, owned or shared with other connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Chunk {
+    data: Data,
+    start: usize,
+    end: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Data {
+    Owned(Vec<u8>),
+    Shared(Arc<[u8]>),
+}
+
+impl Chunk {
+    /// The bytes from `start` to `end` of `buffer`.
+    pub(crate) fn owned(buffer: Vec<u8>, start: usize, end: usize) -> Chunk {
+        Chunk { data: Data::Owned(buffer), start, end }
+    }
+
+    /// Bytes that other connections send as well.
+    pub(crate) fn shared(bytes: Arc<[u8]>) -> Chunk {
+        let end = bytes.len();
+        Chunk { data: Data::Shared(bytes), start: 0, end }
+    }
+
+    /// Some of the bytes that other connections send as well.
+    pub(crate) fn part(bytes: Arc<[u8]>, range: Range<usize>) -> Chunk {
+        Chunk { data: Data::Shared(bytes), start: range.start, end: range.end }
+    }
+
+    /// The chunk, leaving an empty one.
+    pub(crate) fn take(&mut self) -> Chunk {
+        std::mem::replace(self, Chunk::owned(Vec::new(), 0, 0))
+    }
+
+    /// The bytes.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match &self.data {
+            Data::Owned(bytes) => &bytes[self.start..self.end],
+            Data::Shared(bytes) => &bytes[self.start..self.end],
+        }
+    }
+
+    /// Forgets the first `size` bytes.
+    pub(crate) fn advance(&mut self, size: usize) {
+        self.start = (self.start + size).min(self.end);
+    }
+
+    /// The buffer, if it was the chunk's own.
+    pub(crate) fn recycle(self, pool: &mut BufferPool) {
+        if let Data::Owned(buffer) = self.data {
+            pool.give(buffer);
+        }
+    }
+
+    /// Appends a copy of `bytes`, if the chunk owns its buffer and stays below `limit`; `false` if it does not.
+    pub(crate) fn try_extend(&mut self, bytes: &[u8], limit: usize) -> bool {
+        match &mut self.data {
+            Data::Owned(buffer) if self.end == buffer.len() && buffer.len() + bytes.len() <= limit => {
+                buffer.extend_from_slice(bytes);
+                self.end = buffer.len();
+                true
+            }
+            _ => false,
+        }
+    }
+}

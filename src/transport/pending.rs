@@ -1,0 +1,101 @@
+//! What a connection's socket did not take yet.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+
+use crate::transport::buffer::{BufferPool, Input};
+use crate::transport::chunk::Chunk;
+use crate::transport::stream::attempt::{Io, attempt};
+
+/// The most slices that leave in one system call; the kernel's own limit is 1,024.
+pub(crate) const MAX_SLICES: usize = 64;
+
+/// Small pieces are copied together into chunks of up to this size.
+const COALESCED_SIZE: usize = 64 << 10;
+
+/// The queue of a connection whose socket is full, and what of its input waits with it. A connection that keeps up has
+/// none, and so spends one pointer on all that.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    chunks: VecDeque<Chunk>,
+    len: usize,
+    /// The latest ping that was not answered because the queue was long (RFC 6455 5.5.3 lets the others go).
+    pub(crate) late_ping: Option<Vec<u8>>,
+    /// Received bytes that are not decoded, because the connection had its turn or its output stands too high.
+    pub(crate) carry: Option<Box<Input>>,
+}
+
+impl Pending {
+    /// Bytes that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing waits any more.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.len == 0 && self.late_ping.is_none() && self.carry.is_none()
+    }
+
+    /// Appends a copy of `bytes`.
+    pub(crate) fn push_bytes(&mut self, bytes: &[u8]) {
+        self.len += bytes.len();
+        if self.chunks.back_mut().is_some_and(|last| last.try_extend(bytes, COALESCED_SIZE)) {
+            return;
+        }
+        if !bytes.is_empty() {
+            self.chunks.push_back(Chunk::owned(bytes.to_vec(), 0, bytes.len()));
+        }
+    }
+
+    /// Appends a chunk as it is.
+    pub(crate) fn push(&mut self, chunk: Chunk) {
+        self.len += chunk.as_slice().len();
+        if !chunk.as_slice().is_empty() {
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// Writes until everything is out or the socket is full: how many bytes went, and how it ended.
+    pub(crate) fn write_to(&mut self, stream: &mut impl Write, pool: &mut BufferPool) -> (usize, io::Result<()>) {
+        let mut total = 0;
+        while self.len > 0 {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let mut offered = 0;
+            let mut count = 0;
+            for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+                *slice = IoSlice::new(chunk.as_slice());
+                offered += chunk.as_slice().len();
+                count += 1;
+            }
+            match attempt(|| stream.write_vectored(&slices[..count])) {
+                Io::Done(size) => {
+                    self.advance(size, pool);
+                    total += size;
+                    // A short write means a full socket, which will report when there is room.
+                    if size < offered {
+                        break;
+                    }
+                }
+                Io::WouldBlock => break,
+                Io::End => return (total, Err(io::ErrorKind::WriteZero.into())),
+                Io::Failed(error) => return (total, Err(error)),
+            }
+        }
+        (total, Ok(()))
+    }
+
+    fn advance(&mut self, mut size: usize, pool: &mut BufferPool) {
+        self.len -= size;
+        while let Some(first) = self.chunks.front_mut() {
+            let len = first.as_slice().len();
+            if size < len {
+                first.advance(size);
+                return;
+            }
+            size -= len;
+            if let Some(done) = self.chunks.pop_front() {
+                done.recycle(pool);
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The streams that a connection may run over.
+
+pub(crate) mod attempt;
+#[cfg(feature = "internals")]
+pub(crate) mod memory;
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+/// A non-blocking stream that a reactor or a worker owns.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// Plain TCP.
+    Tcp(TcpStream),
+    /// Bytes in memory, for benchmarks.
+    #[cfg(feature = "internals")]
+    Memory(crate::transport::stream::memory::MemoryStream),
+}
+
+impl Stream {
+    /// Sends FIN: nothing more will be written.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(feature = "internals")]
+            Stream::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Makes the coming drop a reset rather than an orderly close.
+    pub(crate) fn reset_on_drop(&self) {
+        match self {
+            // An error leaves an orderly close, which is no worse.
+            Stream::Tcp(stream) => drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))),
+            #[cfg(feature = "internals")]
+            Stream::Memory(_) => {}
+        }
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Stream::Tcp(stream) => stream,
+            #[cfg(feature = "internals")]
+            Stream::Memory(stream) => stream,
+        }
+    }
+}
+
+impl Source for Stream {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.source().register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.source().reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.source().deregister(registry)
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => receive(stream, buffer),
+            #[cfg(feature = "internals")]
+            Stream::Memory(stream) => stream.read(buffer),
+        }
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read_vectored(buffers),
+            #[cfg(feature = "internals")]
+            Stream::Memory(stream) => stream.read_vectored(buffers),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => send(stream, bytes),
+            #[cfg(feature = "internals")]
+            Stream::Memory(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write_vectored(slices),
+            #[cfg(feature = "internals")]
+            Stream::Memory(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.flush(),
+            #[cfg(feature = "internals")]
+            Stream::Memory(stream) => stream.flush(),
+        }
+    }
+}
+
+/// Reads by the system call itself: libc's function can be cancelled where there are several threads, and what sees to
+/// that takes 20 ns a call.
+#[cfg(target_os = "linux")]
+fn receive(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let (size, _) = rustix::net::recv(stream, buffer, rustix::net::RecvFlags::empty())?;
+    Ok(size)
+}
+
+/// As [`receive`], for writing.
+#[cfg(target_os = "linux")]
+fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(stream, bytes, rustix::net::SendFlags::NOSIGNAL)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn receive(mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    stream.read(buffer)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    stream.write(bytes)
+}

@@ -1,0 +1,133 @@
+//! A worker without its thread, its poll and its sockets, so that a benchmark can measure the very path that a server's
+//! messages take. No part of the public interface: it may change or go in any release.
+
+use std::io;
+use std::marker::PhantomData;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::protocol::Role;
+use crate::protocol::deflate::NegotiatedExtension;
+use crate::protocol::http::Request;
+use crate::transport::stream::Stream;
+pub use crate::transport::stream::memory::MemoryStream;
+use crate::worker::channel::delivery::{ChannelDelivery, ChannelSlot};
+use crate::worker::channel::sender::EventSender;
+use crate::worker::channel::state::ChannelState;
+use crate::worker::connection_limit::ConnectionLimit;
+use crate::worker::delivery::delivery::Delivery;
+use crate::worker::delivery::handler::{Handler, HandlerDelivery};
+use crate::worker::event_loop::new_connection::NewConnection;
+use crate::worker::event_loop::worker::{NewApp, Worker, WorkerParts};
+use crate::worker::receiver::events::Events;
+use crate::worker::slab::Key;
+
+const ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+
+/// A worker with one connection, whose messages go to a handler.
+pub struct HandlerEngine<H: Handler>(Engine<HandlerDelivery<H>>);
+
+impl<H: Handler> HandlerEngine<H> {
+    /// A connection on which `arriving` comes in.
+    ///
+    /// # Errors
+    /// There is no poll to be had.
+    pub fn new(arriving: &[u8], handler: H) -> io::Result<HandlerEngine<H>> {
+        Engine::new(WorkerParts::new(Role::Server)?, arriving, HandlerDelivery(PhantomData), (handler, ()))
+            .map(HandlerEngine)
+    }
+
+    /// Receives the bytes once more, as after an event of the poll, and everything that follows from it.
+    pub fn serve(&mut self) {
+        self.0.serve();
+    }
+
+    /// What the connection wrote meanwhile.
+    pub fn written(&mut self) -> &[u8] {
+        self.0.memory().written()
+    }
+}
+
+/// A worker with one connection, whose messages go to a channel.
+pub struct ChannelEngine(Engine<ChannelDelivery>);
+
+impl ChannelEngine {
+    /// A connection on which `arriving` comes in, and the application's end of the channel, on which it is told.
+    ///
+    /// # Errors
+    /// There is no poll to be had.
+    pub fn new(arriving: &[u8]) -> io::Result<(ChannelEngine, Events)> {
+        let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", ADDR);
+        let request = request.map_err(|_| io::ErrorKind::InvalidData)?;
+        let seat = WorkerParts::new(Role::Server)?;
+        let state = Arc::new(ChannelState::new(Config::default().max_event_buffer_size));
+        // Set once, here.
+        let _ = state.workers.set([seat.inbox.clone()].into());
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let delivery = ChannelDelivery::new(vec![EventSender::new(sender, state.clone())]);
+        let engine = Engine::new(seat, arriving, delivery, (ChannelSlot::new(0), request))?;
+        Ok((ChannelEngine(engine), Events::new(receiver, state)))
+    }
+
+    /// Receives the bytes once more, as after an event of the poll, and hands over what they held.
+    pub fn serve(&mut self) {
+        self.0.serve();
+    }
+}
+
+struct Engine<D: Delivery> {
+    worker: Worker<D>,
+    key: Key,
+}
+
+impl<D: Delivery> Engine<D> {
+    fn new(seat: WorkerParts, arriving: &[u8], delivery: D, app: NewApp<D>) -> io::Result<Engine<D>> {
+        let siblings = [seat.inbox.clone()].into();
+        let (adopt, new_connections) = crossbeam_channel::unbounded();
+        let connection_limit = Arc::new(ConnectionLimit::new(1, None));
+        let config = Arc::new(Config::default());
+        let mut worker = Worker::new(seat, 0, siblings, config, delivery, new_connections, connection_limit);
+        let new_connection = NewConnection {
+            stream: Stream::Memory(MemoryStream::new(arriving)),
+            watched: None,
+            readable: false,
+            end_reported: false,
+            addr: ADDR,
+            subprotocol: None,
+            agreement: NegotiatedExtension::default(),
+            leftover: Vec::new(),
+            app,
+        };
+        adopt.send(new_connection).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        worker.register_new();
+        let key = worker.slots.key_at(0).ok_or(io::ErrorKind::NotConnected)?;
+        let mut engine = Engine { worker, key };
+        // The application is told of the connection.
+        engine.run_until_idle();
+        Ok(engine)
+    }
+
+    fn serve(&mut self) {
+        self.memory().rewind();
+        self.worker.drive(self.key, |driver, input| {
+            driver.conn.readable = true;
+            driver.advance(input);
+        });
+        self.run_until_idle();
+    }
+
+    fn run_until_idle(&mut self) {
+        while !self.worker.ready.is_empty() {
+            self.worker.drive_ready_list();
+        }
+        self.worker.delivery.end_iteration();
+    }
+
+    fn memory(&mut self) -> &mut MemoryStream {
+        match self.worker.slots.get_mut(self.key).map(|conn| &mut conn.conn.endpoint.stream) {
+            Some(Stream::Memory(memory)) => memory,
+            _ => panic!("the connection has ended"),
+        }
+    }
+}

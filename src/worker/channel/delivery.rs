@@ -1,0 +1,175 @@
+//! Delivery to application threads, through channels that they share or have to themselves.
+
+use std::num::NonZero;
+
+use crate::protocol::close::{CloseFrame, CloseReason};
+use crate::protocol::http::Request;
+use crate::worker::channel::block::EventKind;
+use crate::worker::channel::sender::{BlockCursor, EventSender};
+use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming};
+use crate::worker::delivery::socket::Socket;
+use crate::worker::slab::Key;
+
+/// Sends a server's events to one channel of several, a connection's always to the same.
+pub(crate) struct ChannelDelivery {
+    senders: Vec<EventSender>,
+    /// A thread was woken at the end of this turn.
+    woke: bool,
+}
+
+/// A connection's place among the channels.
+#[derive(Debug)]
+pub(crate) struct ChannelSlot {
+    /// Counted from 1, so that an `Option` of this takes no more room.
+    state: NonZero<u16>,
+    place: BlockCursor,
+}
+
+impl ChannelSlot {
+    pub(crate) fn new(state: u16) -> ChannelSlot {
+        ChannelSlot { state: NonZero::<u16>::MIN.saturating_add(state), place: BlockCursor::default() }
+    }
+
+    fn channel(&self) -> usize {
+        usize::from(self.state.get()) - 1
+    }
+}
+
+impl ChannelDelivery {
+    /// Of the outlets, of which there is at least one, each connection names one that there is.
+    pub(crate) fn new(senders: Vec<EventSender>) -> ChannelDelivery {
+        ChannelDelivery { senders, woke: false }
+    }
+
+    fn of(&mut self, connection: &ChannelSlot) -> &mut EventSender {
+        &mut self.senders[connection.channel()]
+    }
+}
+
+impl Delivery for ChannelDelivery {
+    type Connection = ChannelSlot;
+    type Opening = Request;
+
+    const HANDLES: bool = true;
+
+    const ANSWERS: bool = false;
+
+    fn open(&mut self, connection: &mut ChannelSlot, socket: &mut Socket<'_>, request: Request) {
+        if self.receiver_dropped(connection) {
+            socket.conn.start_close(socket.context, Some(&CloseFrame::going_away()));
+        } else {
+            self.of(connection).push(&mut connection.place, socket, 0, EventKind::Open(request));
+        }
+    }
+
+    #[inline(always)]
+    fn message(&mut self, connection: &mut ChannelSlot, socket: &mut Socket<'_>, message: Incoming<'_>) {
+        self.of(connection).message(&mut connection.place, socket, message);
+    }
+
+    fn ping(&mut self, _: &mut ChannelSlot, _: &mut Socket<'_>, _: &[u8]) {}
+
+    fn pong(&mut self, _: &mut ChannelSlot, _: &mut Socket<'_>, _: &[u8]) {}
+
+    fn close(&mut self, connection: &mut ChannelSlot, socket: &mut Socket<'_>, reason: CloseReason) -> CloseTiming {
+        self.of(connection).close(&mut connection.place, socket, reason)
+    }
+
+    fn has_room(&mut self, connection: &mut ChannelSlot, key: Key) -> bool {
+        self.of(connection).has_room(&mut connection.place, key)
+    }
+
+    fn resume(&mut self, ready: &mut Vec<Key>) {
+        for events in &mut self.senders {
+            events.resume(ready);
+        }
+    }
+
+    fn end_iteration(&mut self) {
+        self.woke = false;
+        for events in &mut self.senders {
+            events.send_batch();
+            self.woke |= std::mem::take(&mut events.woke);
+        }
+    }
+
+    fn has_woken(&self) -> bool {
+        self.woke
+    }
+
+    fn holds_answers(&self) -> bool {
+        self.senders.iter().any(EventSender::holds_answers)
+    }
+
+    fn receiver_dropped(&self, connection: &ChannelSlot) -> bool {
+        self.senders.get(connection.channel()).is_none_or(EventSender::receiver_dropped)
+    }
+}
+
+/// Sends each connection's events to a channel of its own.
+#[derive(Debug, Default)]
+pub(crate) struct OwnChannelDelivery {
+    /// Connections whose owner is behind.
+    waiting: Vec<Key>,
+}
+
+/// A connection's own channel.
+#[derive(Debug)]
+pub(crate) struct OwnChannel {
+    events: EventSender,
+    place: BlockCursor,
+}
+
+impl OwnChannel {
+    pub(crate) fn new(events: EventSender) -> OwnChannel {
+        OwnChannel { events, place: BlockCursor::default() }
+    }
+}
+
+impl Delivery for OwnChannelDelivery {
+    type Connection = OwnChannel;
+    type Opening = Request;
+
+    const HANDLES: bool = true;
+
+    const ANSWERS: bool = false;
+
+    fn open(&mut self, connection: &mut OwnChannel, socket: &mut Socket<'_>, request: Request) {
+        connection.events.push(&mut connection.place, socket, 0, EventKind::Open(request));
+    }
+
+    fn message(&mut self, connection: &mut OwnChannel, socket: &mut Socket<'_>, message: Incoming<'_>) {
+        connection.events.message(&mut connection.place, socket, message);
+    }
+
+    fn ping(&mut self, _: &mut OwnChannel, _: &mut Socket<'_>, _: &[u8]) {}
+
+    fn pong(&mut self, _: &mut OwnChannel, _: &mut Socket<'_>, _: &[u8]) {}
+
+    fn close(&mut self, connection: &mut OwnChannel, socket: &mut Socket<'_>, reason: CloseReason) -> CloseTiming {
+        connection.events.close(&mut connection.place, socket, reason)
+    }
+
+    fn has_room(&mut self, connection: &mut OwnChannel, key: Key) -> bool {
+        let room = connection.events.has_room(&mut connection.place, key);
+        if !room && !self.waiting.contains(&key) {
+            self.waiting.push(key);
+        }
+        room
+    }
+
+    fn resume(&mut self, ready: &mut Vec<Key>) {
+        // Each looks again whether it has room; there are few.
+        ready.append(&mut self.waiting);
+    }
+
+    fn served(&mut self, connection: &mut OwnChannel) {
+        connection.events.send_batch();
+    }
+
+    fn end_iteration(&mut self) {}
+
+    fn receiver_dropped(&self, connection: &OwnChannel) -> bool {
+        connection.events.receiver_dropped()
+    }
+}

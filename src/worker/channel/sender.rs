@@ -1,0 +1,229 @@
+//! Delivery to application threads: what a turn received becomes one batch for each channel.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::Sender;
+
+use crate::protocol::close::CloseReason;
+use crate::protocol::message::MessageRef;
+use crate::worker::channel::batch::Batch;
+use crate::worker::channel::block::{Block, EventKind, Record, has_several};
+use crate::worker::channel::state::ChannelState;
+use crate::worker::delivery::delivery::{CloseTiming, Incoming};
+use crate::worker::delivery::socket::Socket;
+use crate::worker::slab::Key;
+
+/// What an event counts against the limit of waiting events, beside its payload.
+const EVENT_COST: usize = 64;
+
+/// A message of this size is copied to a buffer of its own, in which it goes on to the application and perhaps back;
+/// from the block it would have to be copied once more.
+const MIN_OWNED_SIZE: usize = 16 << 10;
+
+/// A block of this size is handed over though the turn goes on.
+const MAX_BLOCK_SIZE: usize = 64 << 10;
+
+/// A worker's end of one channel of events.
+#[derive(Debug)]
+pub(crate) struct EventSender {
+    /// `None` once the worker ends.
+    sender: Option<Sender<Batch>>,
+    state: Arc<ChannelState>,
+    block: Box<Block>,
+    /// Counts blocks, so that a connection knows whether it has its place in this one.
+    serial: u32,
+    /// Connections that wait for room, and how often they were let go.
+    waiting: Vec<Key>,
+    round: u32,
+    /// It woke a thread of the application's in this turn.
+    pub(super) woke: bool,
+}
+
+/// What a connection knows of its place in an [`EventSender`].
+#[derive(Debug, Default)]
+pub(crate) struct BlockCursor {
+    /// In which block its handle lies, and where.
+    serial: u32,
+    peer: u32,
+    /// The round in which it was noted as waiting.
+    waits: u32,
+}
+
+impl EventSender {
+    pub(crate) fn new(sender: Sender<Batch>, state: Arc<ChannelState>) -> EventSender {
+        let sender = Some(sender);
+        EventSender { sender, state, block: Box::default(), serial: 1, waiting: Vec::new(), round: 1, woke: false }
+    }
+
+    #[inline(always)]
+    pub(super) fn push(&mut self, place: &mut BlockCursor, socket: &mut Socket<'_>, cost: usize, kind: EventKind) {
+        if place.serial != self.serial {
+            place.serial = self.serial;
+            place.peer = self.block.peers.len() as u32;
+            self.block.origin = socket.context.inbox.identity();
+            self.block.peers.push(socket.peer());
+        }
+        self.block.cost += EVENT_COST + cost;
+        self.block.records.push(Record { peer: place.peer, kind });
+        if self.block.texts.len() + self.block.bytes.len() >= MAX_BLOCK_SIZE {
+            self.send_batch();
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn message(&mut self, place: &mut BlockCursor, socket: &mut Socket<'_>, message: Incoming<'_>) {
+        match message {
+            Incoming::Borrowed(MessageRef::Text(text)) if text.len() < MIN_OWNED_SIZE => {
+                let start = self.block.texts.len() as u32;
+                self.block.texts.push_str(text);
+                self.push(place, socket, text.len(), EventKind::Text { start, end: self.block.texts.len() as u32 });
+            }
+            other => self.other_message(place, socket, other),
+        }
+    }
+
+    /// Any but a short text, and out of its way.
+    fn other_message(&mut self, place: &mut BlockCursor, socket: &mut Socket<'_>, message: Incoming<'_>) {
+        let assembled = match message {
+            Incoming::Borrowed(MessageRef::Binary(bytes)) if bytes.len() < MIN_OWNED_SIZE => {
+                let start = self.block.bytes.len() as u32;
+                self.block.bytes.extend_from_slice(bytes);
+                let end = self.block.bytes.len() as u32;
+                return self.push(place, socket, bytes.len(), EventKind::Binary { start, end });
+            }
+            Incoming::Borrowed(message) => socket.context.output.pool.copy(message),
+            Incoming::Assembled(message) => message,
+        };
+        // It moves rather than be copied, with all the memory of its buffer.
+        self.push(place, socket, assembled.buffer.capacity(), EventKind::Assembled(Box::new(assembled)));
+    }
+
+    pub(super) fn close(
+        &mut self,
+        place: &mut BlockCursor,
+        socket: &mut Socket<'_>,
+        reason: CloseReason,
+    ) -> CloseTiming {
+        if self.receiver_dropped() {
+            return CloseTiming::Now;
+        }
+        self.push(place, socket, 0, EventKind::Close(Box::new(reason)));
+        CloseTiming::AfterAnswers
+    }
+
+    pub(super) fn send_batch(&mut self) {
+        if self.block.records.is_empty() {
+            return;
+        }
+        let next = self.state.spare.1.try_recv().unwrap_or_default();
+        let block = std::mem::replace(&mut self.block, next);
+        self.serial = self.serial.wrapping_add(1).max(1);
+        self.state.outstanding.fetch_add(block.cost, Ordering::SeqCst);
+        if has_several(&block) {
+            self.state.long_batches.fetch_add(1, Ordering::SeqCst);
+        }
+        let batch = Batch { block: Some(block), next: 0, state: self.state.clone() };
+        if let Some(sender) = &self.sender {
+            // Without a receiver the events are nobody's.
+            let _ = sender.send(batch);
+            self.woke |= self.state.waiters.wake();
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.state.outstanding.load(Ordering::SeqCst) + self.block.cost >= self.state.limit
+    }
+
+    /// Whether there is room; if not, the application was asked to tell when there is.
+    fn finds_room(&self) -> bool {
+        if !self.is_full() {
+            return true;
+        }
+        // The application looks at the flag after it made room, so one of the two sees the other.
+        self.state.stalled.store(true, Ordering::SeqCst);
+        !self.is_full()
+    }
+
+    pub(super) fn has_room(&mut self, place: &mut BlockCursor, key: Key) -> bool {
+        if self.finds_room() {
+            return true;
+        }
+        if place.waits != self.round {
+            place.waits = self.round;
+            self.waiting.push(key);
+        }
+        false
+    }
+
+    pub(super) fn resume(&mut self, ready: &mut Vec<Key>) {
+        // It may have been told of room that was filled at once, by this worker's own block or by another worker, and is
+        // told once only: it asks again.
+        if !self.waiting.is_empty() && self.finds_room() {
+            self.round = self.round.wrapping_add(1).max(1);
+            ready.append(&mut self.waiting);
+        }
+    }
+
+    /// Whether answers may wait in the inbox for the end of a batch.
+    pub(super) fn holds_answers(&self) -> bool {
+        self.state.long_batches.load(Ordering::SeqCst) > 0
+    }
+
+    pub(super) fn receiver_dropped(&self) -> bool {
+        self.state.receiver_dropped.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for EventSender {
+    fn drop(&mut self) {
+        self.send_batch();
+        // Whoever waits sees the channel end.
+        self.sender = None;
+        self.state.waiters.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::{Poll, Token, Waker};
+
+    use super::*;
+    use crate::worker::handle::inbox::Inbox;
+
+    fn block(cost: usize) -> Box<Block> {
+        let records = vec![Record { peer: 0, kind: EventKind::Taken }];
+        Box::new(Block { records, cost, ..Block::default() })
+    }
+
+    /// room that is gone again before the worker looks is asked for anew.
+    #[test]
+    fn a_connection_that_was_resumed_too_early_is_resumed_again() {
+        let poll = Poll::new().expect("a poll");
+        let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker")));
+        let state = Arc::new(ChannelState::new(100));
+        state.workers.set([inbox.clone()].into()).expect("set once");
+        let (sender, events) = crossbeam_channel::unbounded();
+        let mut own = EventSender::new(sender.clone(), state.clone());
+        let mut other = EventSender::new(sender, state);
+        let key = Key { index: 7, generation: 1 };
+        let mut ready = Vec::new();
+
+        other.block = block(100);
+        other.send_batch();
+        own.block = block(100);
+        assert!(!own.has_room(&mut BlockCursor::default(), key));
+        // The application takes what the other worker gave before this one hands over what filled it up again.
+        drop(events.try_recv().expect("a batch"));
+        assert!(inbox.has_commands());
+        own.send_batch();
+        inbox.take(&mut Default::default());
+        own.resume(&mut ready);
+        assert_eq!(ready, []);
+
+        drop(events.try_recv().expect("a batch"));
+        assert!(inbox.has_commands(), "nobody would wake the worker");
+        own.resume(&mut ready);
+        assert_eq!(ready, [key]);
+    }
+}

@@ -1,0 +1,80 @@
+//! What the two ends of a channel of events share: who waits, what is outstanding, and blocks that serve again.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::worker::channel::block::{Block, has_several};
+use crate::worker::channel::waiters::Waiters;
+use crate::worker::handle::inbox::{Command, Inbox};
+
+const SPARE_BLOCKS: usize = 16;
+const MAX_SPARE_SIZE: usize = 512 << 10;
+
+/// What the workers and the application's threads share of one channel of events.
+#[derive(Debug)]
+pub(crate) struct ChannelState {
+    /// The cost of the batches that are in the channel or in the application's hands.
+    pub(crate) outstanding: AtomicUsize,
+    pub(crate) limit: usize,
+    /// Batches of several events among them: while there are any, answers may wait for their end.
+    pub(crate) long_batches: AtomicUsize,
+    /// A worker stopped reading because of the limit.
+    pub(crate) stalled: AtomicBool,
+    /// Nobody receives any more.
+    pub(crate) receiver_dropped: AtomicBool,
+    pub(crate) workers: OnceLock<Arc<[Arc<Inbox>]>>,
+    pub(crate) waiters: Waiters,
+    /// Blocks on their way back.
+    pub(crate) spare: (Sender<Box<Block>>, Receiver<Box<Block>>),
+}
+
+impl ChannelState {
+    pub(crate) fn new(limit: usize) -> ChannelState {
+        ChannelState {
+            outstanding: AtomicUsize::new(0),
+            limit,
+            long_batches: AtomicUsize::new(0),
+            stalled: AtomicBool::new(false),
+            receiver_dropped: AtomicBool::new(false),
+            workers: OnceLock::new(),
+            waiters: Waiters::default(),
+            spare: crossbeam_channel::bounded(SPARE_BLOCKS),
+        }
+    }
+
+    /// The application is done with a block.
+    pub(crate) fn release(&self, mut block: Box<Block>) {
+        if has_several(&block) {
+            // What was answered meanwhile goes out now.
+            block.number.fetch_add(1, Ordering::SeqCst);
+            self.long_batches.fetch_sub(1, Ordering::SeqCst);
+            self.inboxes().for_each(|inbox| inbox.deliver());
+        }
+        let cost = block.cost;
+        block.peers.clear();
+        block.records.clear();
+        block.texts.clear();
+        block.bytes.clear();
+        block.cost = 0;
+        if block.texts.capacity() + block.bytes.capacity() <= MAX_SPARE_SIZE {
+            // A full channel of spares means that this one is not needed.
+            let _ = self.spare.0.try_send(block);
+        }
+        let left = self.outstanding.fetch_sub(cost, Ordering::SeqCst).saturating_sub(cost);
+        if left < self.limit.div_ceil(2) && self.stalled.swap(false, Ordering::SeqCst) {
+            self.tell_workers(|| Command::Resume);
+        }
+    }
+
+    fn inboxes(&self) -> impl Iterator<Item = &Arc<Inbox>> {
+        self.workers.get().into_iter().flat_map(|workers| workers.iter())
+    }
+
+    pub(crate) fn tell_workers(&self, command: impl Fn() -> Command) {
+        for inbox in self.inboxes() {
+            inbox.send(command());
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What the connections of a worker share.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::Config;
+use crate::protocol::close::CloseFrame;
+use crate::protocol::deflate::Codec;
+use crate::transport::output::Output;
+use crate::transport::shared_frame::SharedFrame;
+use crate::worker::handle::inbox::{Command, Inbox};
+use crate::worker::handle::info::PeerInfo;
+use crate::worker::handle::worker_handle::WorkerHandle;
+use crate::worker::slab::{Key, KeyMap};
+use crate::worker::timer_wheel::Tick;
+
+/// What the connections of a worker share, and what a turn leaves for its end.
+#[derive(Debug)]
+pub(crate) struct WorkerContext {
+    pub(crate) config: Arc<Config>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) handle: Arc<WorkerHandle>,
+    /// The inboxes of all workers, this one's at its place.
+    pub(crate) siblings: Arc<[Arc<Inbox>]>,
+    pub(crate) output: Output,
+    /// Whether answers wait in the output for those of the connections that are ready as well.
+    pub(crate) gathers: bool,
+    /// Those that do.
+    pub(crate) held: Vec<(Key, Range<usize>)>,
+    /// For the compressed messages of all connections.
+    pub(crate) codec: Codec,
+    pub(crate) epoch: Instant,
+    /// The time of this turn, in ticks of the wheel.
+    pub(crate) tick: Tick,
+    /// Frames for every connection, sent at the turn's end.
+    pub(crate) broadcasts: Vec<SharedFrame>,
+    /// The ledgers of connections without a handle, each at its connection's index.
+    pub(crate) infos: Vec<PeerInfo>,
+    /// The subprotocols of connections without a handle that agreed on one, by index.
+    pub(crate) subprotocols: KeyMap<u32, Arc<String>>,
+    /// The connection at hand.
+    pub(crate) key: Key,
+    /// What its handle shows of the bytes that wait for its socket.
+    pub(crate) shown_backlog: usize,
+    /// Its messages in this turn, which go to the ledger with the turn's end: other threads read that, and each write takes
+    /// it from their caches.
+    pub(crate) counts: MessageCounts,
+    /// Close frames that wait for the application's answers to earlier messages.
+    pub(crate) pending_close_frames: KeyMap<Key, Option<CloseFrame>>,
+    /// The connection at hand has another deadline than before.
+    pub(crate) touched_deadline: bool,
+}
+
+/// Messages of a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MessageCounts {
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+}
+
+impl WorkerContext {
+    /// Microseconds since the worker began, for round trips.
+    pub(crate) fn micros(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Keeps what is on record about the connection at `index`, which has no handle.
+    pub(crate) fn keep_info(&mut self, index: u32, info: PeerInfo, subprotocol: Option<Arc<String>>) {
+        if let Some(subprotocol) = subprotocol {
+            self.subprotocols.insert(index, subprotocol);
+        }
+        let index = index as usize;
+        if self.infos.len() <= index {
+            self.infos.resize_with(index + 1, PeerInfo::default);
+        }
+        self.infos[index] = info;
+    }
+
+    /// Takes what is on record about the connection at `index`, if it is kept here.
+    pub(crate) fn take_info(&mut self, index: u32) -> (PeerInfo, Option<Arc<String>>) {
+        let info = self.infos.get_mut(index as usize).map(std::mem::take).unwrap_or_default();
+        (info, self.subprotocols.remove(&index))
+    }
+
+    /// Sends a frame to every connection of every worker.
+    pub(crate) fn broadcast(&mut self, frame: SharedFrame) {
+        for (index, sibling) in self.siblings.iter().enumerate() {
+            if index != usize::from(self.handle.index) {
+                sibling.send(Command::Broadcast(frame.clone()));
+            }
+        }
+        self.broadcasts.push(frame);
+    }
+}

@@ -1,0 +1,5 @@
+//! The state that the worker keeps for one connection.
+
+pub(crate) mod conn;
+pub(crate) mod context;
+pub(crate) mod flags;

@@ -1,0 +1,103 @@
+//! The application's handlers, called on the worker's thread.
+
+use crate::protocol::close::CloseReason;
+use crate::protocol::message::MessageRef;
+use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming};
+use crate::worker::delivery::socket::Socket;
+use crate::worker::slab::Key;
+
+/// The application's part of one connection, called on the worker's thread.
+///
+/// A handler has its connection to itself, so it needs no lock for its own state. It must not block: the worker's
+/// other connections wait meanwhile. A panic closes the connection with 1011 and touches nobody else; the handler is
+/// not called again.
+///
+/// ```
+/// use threadbare::{Handler, MessageRef, Socket};
+///
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+///         socket.send(message);
+///     }
+/// }
+/// ```
+pub trait Handler: Send + 'static {
+    /// The connection is established.
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        let _ = socket;
+    }
+
+    /// A text or binary message arrived, borrowed from the buffer it was received into.
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>);
+
+    /// A ping arrived; its pong is on its way.
+    fn on_ping(&mut self, socket: &mut Socket<'_>, payload: &[u8]) {
+        let _ = (socket, payload);
+    }
+
+    /// A pong arrived.
+    fn on_pong(&mut self, socket: &mut Socket<'_>, payload: &[u8]) {
+        let _ = (socket, payload);
+    }
+
+    /// The connection has ended, or its closing handshake has begun at the peer; nothing more can be sent. Called once.
+    fn on_close(&mut self, socket: &mut Socket<'_>, reason: &CloseReason) {
+        let _ = (socket, reason);
+    }
+}
+
+/// Calls a [`Handler`] on the worker's thread.
+#[derive(Debug)]
+pub(crate) struct HandlerDelivery<H>(pub(crate) std::marker::PhantomData<fn() -> H>);
+
+impl<H: Handler> Delivery for HandlerDelivery<H> {
+    type Connection = H;
+    type Opening = ();
+
+    const HANDLES: bool = false;
+
+    const ANSWERS: bool = true;
+
+    fn open(&mut self, handler: &mut H, socket: &mut Socket<'_>, (): ()) {
+        handler.on_open(socket);
+    }
+
+    #[inline]
+    fn message(&mut self, handler: &mut H, socket: &mut Socket<'_>, message: Incoming<'_>) {
+        match message {
+            Incoming::Borrowed(message) => handler.on_message(socket, message),
+            Incoming::Assembled(message) => {
+                socket.context.output.lend_assembled(&message);
+                handler.on_message(socket, message.as_message());
+                socket.context.output.take_back(message);
+            }
+        }
+    }
+
+    fn ping(&mut self, handler: &mut H, socket: &mut Socket<'_>, payload: &[u8]) {
+        handler.on_ping(socket, payload);
+    }
+
+    fn pong(&mut self, handler: &mut H, socket: &mut Socket<'_>, payload: &[u8]) {
+        handler.on_pong(socket, payload);
+    }
+
+    fn close(&mut self, handler: &mut H, socket: &mut Socket<'_>, reason: CloseReason) -> CloseTiming {
+        handler.on_close(socket, &reason);
+        CloseTiming::Now
+    }
+
+    fn has_room(&mut self, _: &mut H, _: Key) -> bool {
+        true
+    }
+
+    fn resume(&mut self, _: &mut Vec<Key>) {}
+
+    fn end_iteration(&mut self) {}
+
+    fn receiver_dropped(&self, _: &H) -> bool {
+        false
+    }
+}

@@ -1,0 +1,121 @@
+//! A connection as its handler sees it.
+
+use crate::error::ControlError;
+use crate::protocol::close::{CloseCode, CloseFrame, InvalidClose};
+use crate::protocol::deflate::Compression;
+use crate::protocol::frame::MAX_CONTROL_PAYLOAD;
+use crate::protocol::message::MessageRef;
+use crate::worker::connection::conn::Conn;
+use crate::worker::connection::context::WorkerContext;
+use crate::worker::handle::peer::{Peer, PeerId};
+use crate::worker::handle::prepared::Prepared;
+use crate::worker::handle::stats::Stats;
+
+/// A connection as its [`Handler`] sees it, on the worker's thread.
+///
+/// What is sent during a callback leaves in one write, with everything else that the same readiness produced: when the
+/// few connections that are ready at the same time were read as well, or after 0.1 ms of that.
+#[derive(Debug)]
+pub struct Socket<'a> {
+    pub(crate) conn: &'a mut Conn,
+    pub(crate) context: &'a mut WorkerContext,
+}
+
+impl Socket<'_> {
+    /// Sends a message. There is always room: while the output stands above
+    /// [`max_write_buffer_size`](crate::Config::max_write_buffer_size) nothing more is read from this connection, and so
+    /// nothing more asks for answers.
+    ///
+    /// `false` tells that nothing was sent, because the connection is closing or a control frame is invalid (a ping of
+    /// more than 125 bytes, a code that must not be sent).
+    #[inline]
+    pub fn send<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> bool {
+        self.conn.send(self.context, message.into(), Compression::Auto)
+    }
+
+    /// Sends a message as [`send`](Socket::send) does, compressed as `compression` says: with [`Compression::Never`] it
+    /// leaves as it is even where permessage-deflate was negotiated.
+    ///
+    /// ```
+    /// # use threadbare::{Compression, Socket};
+    /// fn answer(socket: &mut Socket<'_>, session_token: &str) {
+    ///     socket.send_with(session_token, Compression::Never);
+    /// }
+    /// ```
+    #[inline]
+    pub fn send_with<'m>(&mut self, message: impl Into<MessageRef<'m>>, compression: Compression) -> bool {
+        self.conn.send(self.context, message.into(), compression)
+    }
+
+    /// Sends a message that was encoded before; `false` if the connection is closing.
+    pub fn send_prepared(&mut self, prepared: &Prepared) -> bool {
+        self.conn.send_shared(self.context, &prepared.frame)
+    }
+
+    /// Sends a message to every connection of the server, this one included, at the end of the worker's turn. It is
+    /// encoded once, and compressed once for all connections that agreed on the same. Where a connection's queue is full,
+    /// the server's [`SlowConsumer`](crate::SlowConsumer) policy decides.
+    pub fn broadcast<'m>(&mut self, message: impl Into<MessageRef<'m>>) {
+        self.context.broadcast(Prepared::new(message).frame);
+    }
+
+    /// Sends a ping; the answer comes to [`Handler::on_pong`].
+    ///
+    /// # Errors
+    /// A payload over 125 bytes, or a connection that is closing.
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), ControlError> {
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            return Err(ControlError::TooLong { size: payload.len() });
+        }
+        if self.send(MessageRef::Ping(payload)) { Ok(()) } else { Err(ControlError::Disconnected) }
+    }
+
+    /// Starts the closing handshake (RFC 6455 7.1.2), behind what was sent before.
+    ///
+    /// # Errors
+    /// A code that may not be sent, a reason of more than 123 bytes, or a connection that is closing already.
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
+        let frame = CloseFrame::new(code, reason).map_err(|error: InvalidClose| ControlError::InvalidClose(error))?;
+        if self.conn.start_close(self.context, Some(&frame)) { Ok(()) } else { Err(ControlError::Disconnected) }
+    }
+
+    /// Drops the TCP connection without a closing handshake, at the end of the callback.
+    pub fn abort(&mut self) {
+        self.context.inbox.send(crate::worker::handle::inbox::Command::Abort { to: self.context.key });
+    }
+
+    /// A handle that other threads can send through. It costs memory from its first use on.
+    pub fn peer(&mut self) -> Peer {
+        self.conn.peer(self.context)
+    }
+
+    /// Names the connection.
+    #[must_use]
+    pub fn id(&self) -> PeerId {
+        PeerId::new(self.context.handle.index, self.context.key)
+    }
+
+    /// The peer's address.
+    #[must_use]
+    pub fn addr(&self) -> std::net::SocketAddr {
+        self.conn.info(self.context).addr()
+    }
+
+    /// The subprotocol that was agreed on.
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.conn.subprotocol(self.context)
+    }
+
+    /// What has gone through the connection.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.conn.stats(self.context)
+    }
+
+    /// Bytes that wait to be written.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.conn.queued(self.context)
+    }
+}

@@ -1,0 +1,196 @@
+//! How a connection ends: by a close frame, a failure, a loss, or the time.
+
+use std::io;
+
+use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
+use crate::protocol::{ProtocolError, Role};
+use crate::worker::connection::conn::{ANSWER_TIMEOUT, Phase};
+use crate::worker::connection::flags::Flag;
+use crate::worker::delivery::delivery::{CloseTiming, Delivery};
+use crate::worker::event_loop::drive::Driver;
+use crate::worker::timer_wheel::TimerWheel;
+
+impl<D: Delivery> Driver<'_, D> {
+    /// The peer's close frame arrived.
+    pub(super) fn peer_closed(&mut self, frame: Option<CloseFrame>) {
+        if self.conn.endpoint.connection.close_sent() {
+            let reason = CloseReason::from_frame(frame, CloseCause::Local);
+            self.end(reason, None);
+        } else {
+            let answer = CloseFrame::answer_to(frame.as_ref());
+            self.end(CloseReason::from_frame(frame, CloseCause::Peer), answer);
+        }
+    }
+
+    /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7) for what the peer did.
+    pub(crate) fn fail(&mut self, error: &ProtocolError) {
+        self.fail_with(error.close_code(), &error.to_string(), CloseCause::Failed);
+    }
+
+    /// _Fail the WebSocket Connection_ with a code of our choice.
+    pub(crate) fn fail_with(&mut self, code: CloseCode, why: &str, cause: CloseCause) {
+        self.end(CloseReason::new(code, why, cause), Some(CloseFrame::describing(code, why)));
+    }
+
+    /// Tells the application the end, once, and sends the close frame when its answers are out.
+    fn end(&mut self, reason: CloseReason, answer: Option<CloseFrame>) {
+        if !matches!(self.conn.phase, Phase::Open | Phase::Closing) {
+            return;
+        }
+        let clean = reason.is_clean();
+        let timing = self.notify_application(reason);
+        self.conn.flags.set(Flag::Clean, clean);
+        if timing == CloseTiming::AfterAnswers && self.conn.endpoint.connection.can_send() {
+            self.context.pending_close_frames.insert(self.context.key, answer);
+            self.conn.enter(Phase::AwaitingAnswers, self.context);
+        } else {
+            self.send_close_frame(answer);
+        }
+    }
+
+    /// Sends the close frame that is due, if none was sent before, and nothing after it.
+    fn send_close_frame(&mut self, answer: Option<CloseFrame>) {
+        self.conn.close(self.context, answer.as_ref());
+        self.conn.closed_to_sends();
+        self.conn.enter(Phase::Flushing, self.context);
+    }
+
+    /// The application has seen the end, and its answers to what came before are out or queued.
+    pub(crate) fn close_seen(&mut self) {
+        if self.conn.phase == Phase::AwaitingAnswers {
+            let answer = self.context.pending_close_frames.remove(&self.context.key).flatten();
+            self.send_close_frame(answer);
+        }
+    }
+
+    /// Tells the application why the connection ends.
+    fn notify_application(&mut self, reason: CloseReason) -> CloseTiming {
+        self.conn.enter(Phase::Flushing, self.context);
+        let (delivery, app, mut socket) = self.parts();
+        match app {
+            Some(app) => delivery.close(app, &mut socket, reason),
+            None => CloseTiming::Now,
+        }
+    }
+
+    /// The peer sends no more.
+    pub(super) fn end_of_stream(&mut self) {
+        self.conn.readable = false;
+        self.conn.flags.insert(Flag::ReadClosed);
+        match self.conn.phase {
+            Phase::Open | Phase::Closing => {
+                self.end_abnormally("the peer closed TCP without a close frame", CloseCause::Lost)
+            }
+            Phase::Lingering => self.conn.enter(Phase::Closed, self.context),
+            // What is queued can still go out.
+            Phase::AwaitingAnswers | Phase::Flushing | Phase::Closed => self.finish(),
+        }
+    }
+
+    /// The stream is broken.
+    pub(crate) fn io_failed(&mut self, error: &io::Error) {
+        match error.kind() {
+            // The most frequent one: the system's own words for it take longer than all else about its end.
+            io::ErrorKind::ConnectionReset => self.end_abnormally("the peer reset the connection", CloseCause::Lost),
+            _ => self.end_abnormally(&error.to_string(), CloseCause::Lost),
+        }
+    }
+
+    /// The connection ends without a closing handshake: 1006, told once, and the socket is dropped.
+    pub(crate) fn end_abnormally(&mut self, why: &str, cause: CloseCause) {
+        if matches!(self.conn.phase, Phase::Open | Phase::Closing) {
+            self.notify_application(CloseReason::abnormal(why, cause));
+        }
+        self.context.output.clear();
+        self.conn.enter(Phase::Closed, self.context);
+    }
+
+    /// When everything is said and out: the end of TCP (RFC 6455 7.1.1).
+    pub(super) fn finish(&mut self) {
+        if self.conn.phase != Phase::Flushing || self.conn.endpoint.backlog() > 0 || self.context.output.len() > 0 {
+            return;
+        }
+        // RFC 6455 7.1.1: after a clean closing handshake the server closes TCP first, and the client waits for that.
+        let (clean, trailing) = (self.conn.flags.contains(Flag::Clean), self.conn.flags.contains(Flag::DataAfterClose));
+        let client_waits = clean && self.conn.endpoint.connection.role() == Role::Client;
+        // Then nothing is in flight to the server, so that closing the socket sends FIN and no RST.
+        let nothing_in_flight = clean && !self.conn.readable && !trailing && !client_waits;
+        let done = self.conn.flags.contains(Flag::ReadClosed) || nothing_in_flight;
+        if done || (!client_waits && self.conn.endpoint.stream.shutdown_write().is_err()) {
+            self.conn.enter(Phase::Closed, self.context);
+        } else {
+            // Otherwise what is in flight is read out first: the kernel answers data to a closed socket with RST, which
+            // would take the close frame from the peer.
+            self.conn.readable = true;
+            self.again = true;
+            self.conn.enter(Phase::Lingering, self.context);
+        }
+    }
+
+    /// Something is to be done because of the time.
+    pub(crate) fn deadline(&mut self) {
+        let now = self.context.tick;
+        let config = self.context.config.clone();
+        let passed = |since: u32, wait| now >= since.saturating_add(TimerWheel::ticks(wait));
+        self.context.touched_deadline = true;
+        match self.conn.phase {
+            Phase::Open => {
+                if config.max_lifetime.is_some_and(|lifetime| passed(self.conn.opened, lifetime)) {
+                    let frame = CloseFrame { code: CloseCode::GOING_AWAY, reason: "lifetime is over".into() };
+                    self.conn.start_close(self.context, Some(&frame));
+                } else if self.conn.flags.contains(Flag::AboveHighWater)
+                    && passed(self.conn.since, config.write_timeout)
+                {
+                    // The system reports room only when there is much of it; a slow reader may have made some.
+                    self.drain();
+                    // What waited for the output goes on, as after an event.
+                    self.again = true;
+                    if self.conn.flags.contains(Flag::AboveHighWater) && passed(self.conn.since, config.write_timeout) {
+                        self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
+                    }
+                } else if self.conn.waiting {
+                    // Nothing is read, so nothing can be heard: the silence is ours.
+                    self.conn.heard = now;
+                    self.conn.flags.remove(Flag::PingOutstanding);
+                } else if let Some(interval) = config.ping_interval {
+                    let grace = interval.saturating_add(config.pong_timeout);
+                    let pinged = self.conn.flags.contains(Flag::PingOutstanding);
+                    if pinged && passed(self.conn.heard, grace) {
+                        self.conn.endpoint.stream.reset_on_drop();
+                        self.end_abnormally("no answer to a ping", CloseCause::TimedOut);
+                    } else if !pinged && passed(self.conn.heard, interval) {
+                        self.conn.send_keepalive_ping(self.context);
+                    }
+                }
+                self.flush(&mut []);
+            }
+            Phase::AwaitingAnswers => {
+                if passed(self.conn.since, ANSWER_TIMEOUT) {
+                    self.close_seen();
+                    self.flush(&mut []);
+                }
+            }
+            Phase::Closing | Phase::Flushing | Phase::Lingering => {
+                if passed(self.conn.since, config.close_timeout) {
+                    self.conn.endpoint.stream.reset_on_drop();
+                    self.end_abnormally("no answer to our close frame", CloseCause::TimedOut);
+                }
+            }
+            Phase::Closed => {}
+        }
+    }
+
+    /// The handler panicked: 1011, and it is not called again.
+    pub(crate) fn panicked(&mut self) {
+        // What it sent in this turn may lack its end.
+        self.context.output.clear();
+        if self.conn.phase == Phase::Flushing && self.conn.endpoint.connection.can_send() {
+            // It panicked as it was told the end.
+            let code = CloseCode::INTERNAL_ERROR;
+            self.send_close_frame(Some(CloseFrame { code, reason: "internal error".into() }));
+        } else {
+            self.fail_with(CloseCode::INTERNAL_ERROR, "internal error", CloseCause::Panicked);
+        }
+        self.flush(&mut []);
+    }
+}

@@ -1,0 +1,243 @@
+//! What other threads ask, carried out: each connection's share of the inbox leaves in one write.
+
+use crate::protocol::close::{CloseCause, CloseFrame};
+use crate::protocol::deflate::Compression;
+use crate::protocol::frame::FrameHeader;
+use crate::protocol::mask;
+use crate::worker::connection::context::WorkerContext;
+use crate::worker::delivery::delivery::Delivery;
+use crate::worker::event_loop::by_connection::{CommandChain, CommandsByConnection, END};
+use crate::worker::event_loop::drive::Driver;
+use crate::worker::event_loop::worker::Worker;
+use crate::worker::handle::inbox::{Command, CommandQueue};
+use crate::worker::slab::Key;
+
+impl<D: Delivery> Worker<D> {
+    /// Takes over new connections, takes the inbox and carries out what is in it.
+    #[inline]
+    pub(super) fn drain_inbox(&mut self) {
+        if self.context.inbox.has_commands() {
+            self.take_commands();
+        }
+    }
+
+    #[inline(never)]
+    fn take_commands(&mut self) {
+        let mut queue = std::mem::take(&mut self.queue);
+        self.context.inbox.take(&mut queue);
+        self.register_new();
+        self.sort(&mut queue);
+        queue.recycle();
+        self.queue = queue;
+    }
+
+    /// Chains the commands for each connection, in order, and serves one connection after the other. A command for all
+    /// comes behind those before it and ahead of those after it.
+    fn sort(&mut self, queue: &mut CommandQueue) {
+        if let ([command], bytes) = (&mut queue.commands[..], &queue.bytes)
+            && let Some(to) = target(command)
+        {
+            // Alone, as most are on a server that sleeps between messages: there is nothing to sort.
+            self.send_broadcasts();
+            return self.execute_single(to, command, bytes);
+        }
+        let mut by_connection = std::mem::take(&mut self.by_connection);
+        by_connection.next.clear();
+        by_connection.next.resize(queue.commands.len(), END);
+        for index in 0..queue.commands.len() {
+            match target(&queue.commands[index]) {
+                Some(key) => {
+                    if !self.context.broadcasts.is_empty() {
+                        self.send_broadcasts();
+                    }
+                    if self.slots.get_mut(key).is_some() {
+                        by_connection.add(key, index as u32);
+                    }
+                }
+                None => {
+                    self.run_chains(&mut by_connection, queue);
+                    self.execute_global(&queue.commands[index]);
+                }
+            }
+        }
+        self.run_chains(&mut by_connection, queue);
+        self.by_connection = by_connection;
+    }
+
+    /// Carries out what is chained, a connection's share in one turn and one write.
+    fn run_chains(&mut self, by_connection: &mut CommandsByConnection, queue: &mut CommandQueue) {
+        by_connection.places.clear();
+        for CommandChain { to, first, .. } in by_connection.chains.drain(..) {
+            if by_connection.next[first as usize] == END {
+                self.execute_single(to, &mut queue.commands[first as usize], &queue.bytes);
+                continue;
+            }
+            self.drive(to, |driver, _| {
+                let mut at = first;
+                while at != END {
+                    driver.execute(&mut queue.commands[at as usize], &queue.bytes);
+                    at = by_connection.next[at as usize];
+                }
+                driver.flush(&mut []);
+            });
+        }
+    }
+
+    /// Carries out the only command for a connection. Most are answers, and leave from where they lie.
+    fn execute_single(&mut self, to: Key, command: &mut Command, bytes: &[u8]) {
+        let Command::Frames { start, end, count, .. } = *command else {
+            return self.execute_in_drive(to, command, bytes);
+        };
+        let frames = &bytes[start..end];
+        match self.try_write_frames(to, frames, count as usize) {
+            Some(Ok([])) => {
+                if let Some(peer) = self.slots.get_mut(to).and_then(|slot| slot.conn.peer.as_ref()) {
+                    peer.shared.publish(frames.len(), 0, 0);
+                }
+            }
+            Some(rest) => self.drive(to, |driver, _| {
+                driver.posted += frames.len();
+                driver.context.counts.sent += if rest.is_ok() { u64::from(count) } else { 0 };
+                driver.send_rest(rest);
+            }),
+            None => self.execute_in_drive(to, command, bytes),
+        }
+    }
+
+    fn execute_in_drive(&mut self, to: Key, command: &mut Command, bytes: &[u8]) {
+        self.drive(to, |driver, _| {
+            driver.execute(command, bytes);
+            driver.flush(&mut []);
+        });
+    }
+
+    /// Commands that are for no connection in particular.
+    fn execute_global(&mut self, command: &Command) {
+        match command {
+            Command::Broadcast(frame) => self.context.broadcasts.push(frame.clone()),
+            Command::Shutdown(deadline) => {
+                self.send_broadcasts();
+                self.begin_shutdown(*deadline);
+            }
+            Command::ReceiverDropped => {
+                self.send_broadcasts();
+                self.for_each(|driver| {
+                    if driver.app.as_ref().is_some_and(|app| driver.delivery.receiver_dropped(app)) {
+                        driver.conn.start_close(driver.context, Some(&CloseFrame::going_away()));
+                        driver.flush(&mut []);
+                    }
+                });
+            }
+            // Carried out where it is seen: `resume` asks for what may go on in every turn.
+            _ => {}
+        }
+    }
+}
+
+impl<D: Delivery> Driver<'_, D> {
+    /// Carries out one command for this connection.
+    fn execute(&mut self, command: &mut Command, bytes: &[u8]) {
+        match command {
+            Command::Frames { start, end, count, .. } => {
+                self.posted += *end - *start;
+                if self.conn.can_send() {
+                    self.context.counts.sent += u64::from(*count);
+                    self.push_frames(&bytes[*start..*end]);
+                }
+            }
+            Command::Large { start, end, payload, .. } => {
+                let payload = payload.take();
+                self.posted += *end - *start + payload.as_slice().len();
+                if self.conn.can_send() {
+                    self.context.counts.sent += 1;
+                    let header = &bytes[*start..*end];
+                    if !self.compress(header, Some(payload.as_slice())) {
+                        self.context.output.cork().extend_from_slice(header);
+                        self.context.output.push_chunk(payload);
+                    }
+                }
+            }
+            Command::Uncompressed { start, end, payload, .. } => {
+                let payload = payload.take();
+                self.posted += *end - *start + payload.as_slice().len();
+                if self.conn.can_send() {
+                    self.context.counts.sent += 1;
+                    self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
+                    self.context.output.push_chunk(payload);
+                }
+            }
+            Command::SendShared { frame, .. } => {
+                self.posted += frame.plain().len();
+                self.conn.send_shared(self.context, frame);
+            }
+            Command::Control { start, end, .. } => {
+                if self.conn.can_send() {
+                    self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
+                }
+            }
+            Command::Close { frame, .. } => {
+                self.conn.start_close(self.context, frame.as_deref());
+            }
+            Command::Abort { .. } => {
+                self.conn.endpoint.stream.reset_on_drop();
+                self.end_abnormally("aborted", CloseCause::Aborted);
+            }
+            Command::CloseSeen { .. } => self.close_seen(),
+            Command::Broadcast(_) | Command::Resume | Command::ReceiverDropped | Command::Shutdown(_) => {}
+        }
+    }
+}
+
+impl<D: Delivery> Driver<'_, D> {
+    /// Sends a frame that another thread encoded, its payload behind its header or apart, as a compressed one; `false` if
+    /// that was not negotiated.
+    fn compress(&mut self, frame: &[u8], payload: Option<&[u8]>) -> bool {
+        if !self.conn.endpoint.connection.compresses() {
+            return false;
+        }
+        let Ok(Some((header, size))) = FrameHeader::parse(frame) else { return false };
+        let payload = payload.unwrap_or(&frame[size..]);
+        if !self.conn.endpoint.connection.is_worthwhile(payload) {
+            return false;
+        }
+        let (endpoint, WorkerContext { output, codec, .. }) = (&mut self.conn.endpoint, &mut *self.context);
+        match header.mask {
+            None => endpoint.push(output, codec, header.opcode, payload, Compression::Auto),
+            Some(key) => {
+                let mut plain = payload.to_vec();
+                mask::apply(&mut plain, key);
+                endpoint.push(output, codec, header.opcode, &plain, Compression::Auto);
+            }
+        }
+        true
+    }
+
+    /// Sends frames that another thread encoded, one behind the other.
+    fn push_frames(&mut self, mut frames: &[u8]) {
+        if !self.conn.endpoint.connection.compresses() {
+            return self.context.output.cork().extend_from_slice(frames);
+        }
+        while let Ok(Some((header, size))) = FrameHeader::parse(frames) {
+            let (frame, behind) = frames.split_at(size + header.payload_len as usize);
+            if !self.compress(frame, None) {
+                self.context.output.cork().extend_from_slice(frame);
+            }
+            frames = behind;
+        }
+    }
+}
+
+/// The connection that a command is for.
+fn target(command: &Command) -> Option<Key> {
+    match command {
+        Command::Frames { to, .. }
+        | Command::Large { to, .. }
+        | Command::Uncompressed { to, .. }
+        | Command::SendShared { to, .. }
+        | Command::Control { to, .. }
+        | Command::Close { to, .. }
+        | Command::Abort { to }
+        | Command::CloseSeen { to } => Some(*to),
+        Command::Broadcast(_) | Command::Resume | Command::ReceiverDropped | Command::Shutdown(_) => None,
+    }
+}

@@ -1,0 +1,363 @@
+//! One connection's turn: read, decode, deliver, write.
+
+use std::io;
+
+use mio::{Interest, Registry};
+
+use crate::protocol::Received;
+use crate::protocol::deflate::Compression;
+use crate::protocol::message::MessageRef;
+use crate::transport::buffer::Input;
+use crate::transport::endpoint::ReadOutcome;
+use crate::worker::connection::conn::{Conn, Phase};
+use crate::worker::connection::context::WorkerContext;
+use crate::worker::connection::flags::Flag;
+use crate::worker::delivery::delivery::{Delivery, Incoming};
+use crate::worker::delivery::socket::Socket;
+
+/// The most that a connection reads in one turn, in fillings of the worker's buffer; then the others have theirs.
+const MAX_READS: usize = 2;
+
+/// The most frames that a connection is served in one turn.
+const MAX_FRAMES: usize = 256;
+
+/// The most bytes that its messages are inflated to in one turn, a message that is begun aside.
+const MAX_INFLATED: u64 = 1 << 20;
+
+/// A connection, with the application's part of it. That is gone once it panicked.
+#[derive(Debug)]
+pub(crate) struct Slot<C> {
+    pub(crate) conn: Conn,
+    pub(crate) app: Option<C>,
+}
+
+/// A connection in the hands of its worker.
+pub(crate) struct Driver<'a, D: Delivery> {
+    pub(crate) conn: &'a mut Conn,
+    pub(crate) app: &'a mut Option<D::Connection>,
+    pub(crate) delivery: &'a mut D,
+    pub(crate) context: &'a mut WorkerContext,
+    /// Of the worker's poll.
+    pub(crate) registry: &'a Registry,
+    /// Bytes that came from the inbox in this turn.
+    pub(crate) posted: usize,
+    /// The connection has more to do, though no event may tell.
+    pub(crate) again: bool,
+}
+
+impl<D: Delivery> Driver<'_, D> {
+    /// Tells the application that the connection is established.
+    pub(crate) fn open(&mut self, opening: D::Opening) {
+        let (delivery, app, mut socket) = self.parts();
+        if let Some(app) = app {
+            delivery.open(app, &mut socket, opening);
+        }
+        self.flush(&mut []);
+    }
+
+    /// Reads and decodes until the socket is empty, the turn is over, or something must be waited for.
+    pub(crate) fn advance(&mut self, input: &mut Input) {
+        let mut reads = 0;
+        loop {
+            if let Some(mut carry) = self.conn.endpoint.take_carry() {
+                let done = self.decode(&mut carry);
+                self.flush(carry.as_mut_slice());
+                if !done {
+                    self.conn.endpoint.keep_carry(carry);
+                    // The output may have stood above its mark only until it was written.
+                    if self.again || self.conn.phase == Phase::Closed || self.must_wait() {
+                        return;
+                    }
+                    continue;
+                }
+            }
+            if !self.conn.readable || self.conn.phase == Phase::Closed || self.must_wait() {
+                return;
+            }
+            if reads == MAX_READS {
+                self.again = true;
+                return;
+            }
+            reads += 1;
+            self.read(input);
+            if self.again {
+                return;
+            }
+        }
+    }
+
+    /// One read, and what it brought.
+    fn read(&mut self, input: &mut Input) {
+        match self.conn.endpoint.read(input, &mut self.context.output.pool) {
+            ReadOutcome::Bytes { size, drained, direct } => {
+                // A socket that was emptied reports again when more comes, except for an end that it has reported.
+                self.conn.readable = !drained || self.conn.flags.contains(Flag::HangupReported);
+                self.conn.info(self.context).counters.bytes_received.add(size as u64);
+                self.conn.heard = self.context.tick;
+                let failed = direct > 0 && !self.advance_message(direct);
+                let done = failed || self.decode(input);
+                if self.conn.flags.remove(Flag::PingOutstanding) {
+                    // The next deadline is the next ping's, which is earlier than the end of this one's grace.
+                    self.context.touched_deadline = true;
+                }
+                if !done {
+                    self.conn.endpoint.keep_carry(Box::new(input.take_rest()));
+                }
+                if !self.hold() {
+                    self.flush(input.as_mut_slice());
+                }
+            }
+            ReadOutcome::Nothing => self.conn.readable = false,
+            ReadOutcome::End => self.end_of_stream(),
+            ReadOutcome::Failed(error) => self.io_failed(&error),
+        }
+    }
+
+    /// Goes on with the message under way; `false` if that failed the connection.
+    #[inline(never)]
+    fn advance_message(&mut self, direct: usize) -> bool {
+        match self.conn.endpoint.connection.advance(direct) {
+            Ok(received) => self.dispatch(received),
+            Err(error) => {
+                self.fail(&error);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Decodes and delivers what `input` holds; `false` if the connection must stop before its end.
+    fn decode(&mut self, input: &mut Input) -> bool {
+        self.context.output.lend_input(input.as_slice(), input.start());
+        let mut rest = input.filled_mut();
+        let size = rest.len();
+        let done = self.decode_lent(&mut rest);
+        let left = rest.len();
+        input.consume(size - left);
+        self.context.output.end_loan();
+        done
+    }
+
+    /// As [`decode`](Turn::decode); `rest` is what it leaves.
+    #[inline(always)]
+    fn decode_lent(&mut self, rest: &mut &mut [u8]) -> bool {
+        let mut frames = 0;
+        let mut inflated = 0;
+        self.conn.waiting = false;
+        // It stays the same until the flush.
+        let room = self.output_room();
+        while !rest.is_empty() {
+            let is_open = self.conn.phase == Phase::Open;
+            if !is_open {
+                self.note_trailing();
+            } else if self.is_held_up(room) {
+                self.conn.waiting = true;
+                return false;
+            }
+            if frames == MAX_FRAMES {
+                self.again = true;
+                return false;
+            }
+            frames += 1;
+            let plain = if is_open { self.conn.endpoint.connection.receive_fast(rest) } else { None };
+            match plain {
+                Some(Ok(message)) => self.deliver_message(Incoming::Borrowed(message)),
+                Some(Err(error)) => {
+                    self.fail(&error);
+                    *rest = &mut [];
+                }
+                None => {
+                    let input = std::mem::take(rest);
+                    let (size, more) = self.decode_any(input);
+                    *rest = input.get_mut(size..).unwrap_or_default();
+                    inflated += more;
+                    if inflated > MAX_INFLATED {
+                        frames = MAX_FRAMES;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Decodes and delivers what is in front of `input`, whatever it is: how many bytes that took, and how many were
+    /// inflated for it.
+    #[inline(never)]
+    fn decode_any(&mut self, input: &mut [u8]) -> (usize, u64) {
+        let all = input.len();
+        let size = match self.conn.endpoint.connection.receive_general(input, &mut self.context.codec) {
+            Ok((size, received)) => {
+                self.dispatch(received);
+                size
+            }
+            Err(error) => {
+                self.fail(&error);
+                all
+            }
+        };
+        (size, self.context.codec.take_inflated())
+    }
+
+    /// What follows the peer's close frame is thrown away, but must be read, lest it be answered with RST.
+    #[cold]
+    fn note_trailing(&mut self) {
+        if self.conn.endpoint.connection.close_received() {
+            self.conn.flags.insert(Flag::DataAfterClose);
+        }
+    }
+
+    /// Whether nothing may be read for now: the output stands above its mark and would grow by answers, or the
+    /// application is behind.
+    #[inline(always)]
+    fn must_wait(&mut self) -> bool {
+        let room = self.output_room();
+        self.conn.waiting = self.conn.phase == Phase::Open && self.is_held_up(room);
+        self.conn.waiting
+    }
+
+    /// How many bytes a turn may produce before the output stands above its mark.
+    #[inline(always)]
+    fn output_room(&self) -> usize {
+        self.context.config.max_write_buffer_size.saturating_sub(self.conn.endpoint.backlog())
+    }
+
+    /// Whether the output has grown by all its `room`, or the application is behind.
+    #[inline(always)]
+    fn is_held_up(&mut self, room: usize) -> bool {
+        (D::ANSWERS && self.context.output.len() >= room)
+            || self.app.as_mut().is_some_and(|app| !self.delivery.has_room(app, self.context.key))
+    }
+
+    fn dispatch(&mut self, received: Received<'_>) {
+        match received {
+            Received::Nothing => {}
+            Received::Message(message) => self.deliver(Incoming::Borrowed(message)),
+            Received::Assembled(message) => self.deliver(Incoming::Assembled(message)),
+            Received::Ping(payload) => self.ping(&payload),
+            Received::Pong(payload) => {
+                self.conn.record_round_trip(self.context, &payload);
+                let (delivery, app, mut socket) = self.parts();
+                if let Some(app) = app {
+                    delivery.pong(app, &mut socket, &payload);
+                }
+            }
+            Received::Close(frame) => self.peer_closed(frame),
+        }
+    }
+
+    fn deliver(&mut self, message: Incoming<'_>) {
+        // RFC 6455 5.5.1, 7.1.6: once our close frame is out, what the peer still sends may be thrown away.
+        if self.conn.phase == Phase::Open {
+            self.deliver_message(message);
+        } else if let Incoming::Assembled(message) = message {
+            self.context.output.pool.give(message.into_buffer());
+        }
+    }
+
+    #[inline(always)]
+    fn deliver_message(&mut self, message: Incoming<'_>) {
+        self.context.counts.received += 1;
+        let (delivery, app, mut socket) = self.parts();
+        if let Some(app) = app {
+            delivery.message(app, &mut socket, message);
+        }
+    }
+
+    fn ping(&mut self, payload: &[u8]) {
+        if self.conn.phase != Phase::Open {
+            return;
+        }
+        // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". 5.5.3 lets the
+        // latest stand for all while the others could not be answered: they must not fill the memory.
+        if self.conn.endpoint.backlog() > 0 && self.conn.is_above_mark(self.context) {
+            self.conn.endpoint.keep_ping(payload);
+        } else {
+            self.conn.send(self.context, MessageRef::Pong(payload), Compression::Never);
+        }
+        let (delivery, app, mut socket) = self.parts();
+        if let Some(app) = app {
+            delivery.ping(app, &mut socket, payload);
+        }
+    }
+
+    /// Writes what the turn produced. `input` is the buffer that was decoded.
+    pub(crate) fn flush(&mut self, input: &mut [u8]) {
+        if self.context.output.len() > 0 {
+            match self.conn.endpoint.flush(&mut self.context.output, input) {
+                Ok(written) => self.conn.info(self.context).counters.bytes_sent.add(written as u64),
+                Err(error) => self.io_failed(&error),
+            }
+            if self.conn.flags.contains(Flag::AboveHighWater) || !self.conn.endpoint.is_clear() {
+                self.note_backlog();
+            }
+        }
+        self.finish();
+    }
+
+    /// Goes on where the socket did not take all of some frames, or failed.
+    #[cold]
+    pub(crate) fn send_rest(&mut self, rest: io::Result<&[u8]>) {
+        match rest {
+            Ok(rest) => {
+                self.context.output.cork().extend_from_slice(rest);
+                self.flush(&mut []);
+            }
+            Err(error) => self.io_failed(&error),
+        }
+    }
+
+    /// The socket reported room.
+    pub(crate) fn drain(&mut self) {
+        if self.conn.endpoint.backlog() == 0 {
+            return;
+        }
+        match self.conn.endpoint.drain(&mut self.context.output.pool) {
+            Ok(written) => {
+                self.conn.info(self.context).counters.bytes_sent.add(written as u64);
+                if written > 0 {
+                    // Whoever takes bytes is alive.
+                    self.conn.heard = self.context.tick;
+                    if self.conn.phase == Phase::Open {
+                        self.conn.since = self.context.tick;
+                    }
+                }
+            }
+            Err(error) => return self.io_failed(&error),
+        }
+        self.note_backlog();
+        if !self.conn.is_above_mark(self.context)
+            && let Some(payload) = self.conn.endpoint.take_ping()
+        {
+            self.conn.send(self.context, MessageRef::Pong(&payload), Compression::Never);
+        }
+        self.flush(&mut []);
+    }
+
+    /// Has the poll report room for what is queued, and keeps the time since which the output stands above its mark.
+    fn note_backlog(&mut self) {
+        let backlog = self.conn.endpoint.backlog();
+        if backlog > 0 && !self.conn.flags.contains(Flag::WritableRegistered) {
+            self.await_room();
+        }
+        let above = backlog >= self.context.config.max_write_buffer_size;
+        if above != self.conn.flags.contains(Flag::AboveHighWater) && self.conn.phase == Phase::Open {
+            self.conn.flags.set(Flag::AboveHighWater, above);
+            self.conn.since = self.context.tick;
+            self.context.touched_deadline = true;
+        }
+    }
+
+    #[cold]
+    fn await_room(&mut self) {
+        self.conn.flags.insert(Flag::WritableRegistered);
+        let (token, interests) = (self.context.key.token(), Interest::READABLE | Interest::WRITABLE);
+        // Room that came in between is reported as well.
+        if let Err(error) = self.registry.reregister(&mut self.conn.endpoint.stream, token, interests) {
+            self.io_failed(&error);
+        }
+    }
+
+    pub(super) fn parts(&mut self) -> (&mut D, Option<&mut D::Connection>, Socket<'_>) {
+        (self.delivery, self.app.as_mut(), Socket { conn: self.conn, context: self.context })
+    }
+}

@@ -1,0 +1,14 @@
+//! The loop of one worker: what poll reported, the inbox, deadlines, broadcasts.
+
+mod broadcast;
+mod by_connection;
+mod closing;
+mod commands;
+pub(crate) mod drive;
+pub(crate) mod new_connection;
+pub(crate) mod poll_task;
+mod poll_timer;
+mod ready;
+mod register;
+mod run;
+pub(crate) mod worker;

@@ -1,0 +1,27 @@
+//! A connection that finished its opening handshake, on its way to a worker.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::Interest;
+
+use crate::protocol::deflate::NegotiatedExtension;
+use crate::transport::stream::Stream;
+use crate::worker::slab::Key;
+
+/// A connection that a worker is to take over.
+pub(crate) struct NewConnection<C> {
+    pub(crate) stream: Stream,
+    /// The name under which the worker's own poll reports on it already, and what it reports.
+    pub(crate) watched: Option<(Key, Interest)>,
+    /// The socket may have more to read than was read.
+    pub(crate) readable: bool,
+    /// The socket reported that the peer sends no more.
+    pub(crate) end_reported: bool,
+    pub(crate) addr: SocketAddr,
+    pub(crate) subprotocol: Option<Arc<String>>,
+    pub(crate) agreement: NegotiatedExtension,
+    /// Bytes that arrived behind the opening handshake: the first frames.
+    pub(crate) leftover: Vec<u8>,
+    pub(crate) app: C,
+}

@@ -1,0 +1,77 @@
+//! Connections that finished their handshakes, on their way to a worker.
+
+use mio::Interest;
+
+use crate::protocol::Connection;
+use crate::protocol::close::{CloseCause, CloseFrame};
+use crate::transport::endpoint::Endpoint;
+use crate::worker::connection::conn::{Conn, Phase};
+use crate::worker::connection::flags::{Flag, Flags};
+use crate::worker::delivery::delivery::Delivery;
+use crate::worker::event_loop::drive::Slot;
+use crate::worker::event_loop::new_connection::NewConnection;
+use crate::worker::event_loop::worker::Worker;
+use crate::worker::handle::info::PeerInfo;
+use crate::worker::handle::peer::Peer;
+use crate::worker::handle::shared::PeerShared;
+
+impl<D: Delivery> Worker<D> {
+    /// Takes over the connections that finished their handshakes.
+    pub(in crate::worker) fn register_new(&mut self) {
+        // The question costs less than an attempt.
+        while !self.new_connections.is_empty()
+            && let Ok(new_connection) = self.new_connections.try_recv()
+        {
+            let NewConnection { mut stream, watched, readable, end_reported, addr, .. } = new_connection;
+            let NewConnection { subprotocol, agreement, leftover, app: (app, opening), .. } = new_connection;
+            let (registry, context) = (self.poll.registry(), &mut self.context);
+            let role = context.handle.role;
+            let connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
+            let tick = context.tick;
+            let (key, interests) = watched.unwrap_or_else(|| (self.slots.keys.allocate_key(), Interest::READABLE));
+            let registered = match watched {
+                Some(_) => Ok(()),
+                None => registry.register(&mut stream, key.token(), interests),
+            };
+            let info = PeerInfo::new(addr);
+            let peer = if D::HANDLES {
+                let record = (info, subprotocol);
+                Some(Peer::new(PeerShared::new(context.handle.clone(), key, &connection, record, 0)))
+            } else {
+                context.keep_info(key.index, info, subprotocol);
+                None
+            };
+            let mut flags = Flags::default();
+            flags.set(Flag::WritableRegistered, interests.is_writable());
+            flags.set(Flag::HangupReported, end_reported);
+            let conn = Conn {
+                endpoint: Endpoint::new(stream, connection, leftover),
+                phase: Phase::Open,
+                // What arrives is reported, at once what is there as the poll is told; but not twice.
+                readable,
+                waiting: false,
+                flags,
+                peer,
+                opened: tick,
+                heard: tick,
+                since: tick,
+            };
+            self.slots.insert(key, Slot { conn, app: Some(app) });
+            if let Err(error) = registered {
+                log::error!("{addr}: a connection could not be registered: {error}");
+                self.drive(key, |driver, _| driver.end_abnormally("not registered", CloseCause::Aborted));
+                continue;
+            }
+            let shutting_down = self.shutdown.is_some();
+            self.drive(key, |driver, input| {
+                driver.context.touched_deadline = true;
+                driver.open(opening);
+                if shutting_down {
+                    driver.conn.start_close(driver.context, Some(&CloseFrame::going_away()));
+                    driver.flush(&mut []);
+                }
+                driver.advance(input);
+            });
+        }
+    }
+}

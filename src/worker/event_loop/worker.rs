@@ -1,0 +1,331 @@
+//! A worker: one thread that owns many connections. It waits in its poll and nowhere else.
+
+use std::any::Any;
+use std::hint::black_box;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use mio::event::Event;
+use mio::{Events, Poll, Registry, Token, Waker};
+
+use crate::config::Config;
+use crate::protocol::Role;
+use crate::protocol::deflate::Codec;
+use crate::transport::buffer::Input;
+use crate::transport::output::Output;
+use crate::worker::connection::conn::Phase;
+use crate::worker::connection::context::{MessageCounts, WorkerContext};
+use crate::worker::connection::flags::Flag;
+use crate::worker::connection_limit::ConnectionLimit;
+use crate::worker::delivery::delivery::Delivery;
+use crate::worker::event_loop::by_connection::CommandsByConnection;
+use crate::worker::event_loop::drive::{Driver, Slot};
+use crate::worker::event_loop::new_connection::NewConnection;
+use crate::worker::event_loop::poll_task::PollTask;
+use crate::worker::event_loop::poll_timer::PollTimer;
+use crate::worker::handle::inbox::{CommandQueue, Inbox};
+use crate::worker::handle::info::PeerInfo;
+use crate::worker::handle::worker_handle::WorkerHandle;
+use crate::worker::panic::panic_text;
+use crate::worker::slab::{Key, KeyMap, Slab};
+use crate::worker::timer_wheel::{Tick, TimerWheel};
+
+/// The worker's receive buffer: as large as what the kernel delivers at once on a fast path.
+const INPUT_SIZE: usize = 256 << 10;
+
+/// The waker's token; no connection has it, for it is a reserved one.
+const WAKE: Token = Token(usize::MAX);
+
+/// The alarm's.
+const ALARM: Token = Token(WAKE.0 - 1);
+
+/// So many connections have a turn before the application's threads have theirs: enough that a poll and a handover cost
+/// nothing beside them, and few enough that what waits for these threads meanwhile takes little memory.
+const EVENTS: usize = 128;
+
+/// So many connections' memory is fetched together: about as many cache lines as a core can wait for at a time.
+pub(super) const FETCHED: usize = 8;
+
+/// Large buffers and compressors that nobody used for so long are given back, at the latest after twice that.
+pub(super) const TRIM_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The application's part of an [`NewConnection`]: what is kept, and what it is opened with.
+pub(crate) type NewApp<D> = (<D as Delivery>::Connection, <D as Delivery>::Opening);
+
+/// How a worker's last connections ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CloseCounts {
+    pub(crate) clean: usize,
+    pub(crate) forced: usize,
+}
+
+/// A thread's work, before it is started.
+pub(crate) struct Worker<D: Delivery> {
+    pub(in crate::worker) poll: Poll,
+    /// What it reported, and whose deadlines have come: kept for their memory.
+    pub(in crate::worker) events: Events,
+    pub(in crate::worker) expired: Vec<u32>,
+    /// When the poll returned.
+    pub(in crate::worker) now: Instant,
+    pub(in crate::worker) poll_timer: PollTimer,
+    pub(in crate::worker) slots: Slab<Slot<D::Connection>>,
+    pub(in crate::worker) timers: TimerWheel,
+    pub(in crate::worker) input: Input,
+    pub(in crate::worker) context: WorkerContext,
+    pub(in crate::worker) delivery: D,
+    pub(in crate::worker) new_connections: Receiver<NewConnection<NewApp<D>>>,
+    pub(in crate::worker) connection_limit: Arc<ConnectionLimit>,
+    /// Connections that go on without an event.
+    pub(in crate::worker) ready: Vec<Key>,
+    pub(in crate::worker) queue: CommandQueue,
+    pub(super) by_connection: CommandsByConnection,
+    pub(in crate::worker) shutdown: Option<Instant>,
+    pub(in crate::worker) ended: CloseCounts,
+    pub(in crate::worker) trim_at: Tick,
+    /// Connections that can do with less memory while they are idle.
+    pub(in crate::worker) trimmable: Vec<Key>,
+    pub(in crate::worker) poll_task: Option<Box<dyn PollTask>>,
+    /// When the guest is to have a turn, if nothing happens before.
+    pub(in crate::worker) poll_task_due: Option<Instant>,
+}
+
+/// What a worker is made of before its siblings are known.
+pub(crate) struct WorkerParts {
+    poll: Poll,
+    poll_timer: PollTimer,
+    role: Role,
+    pub(crate) inbox: Arc<Inbox>,
+}
+
+impl WorkerParts {
+    /// For a worker that is this end of its connections.
+    pub(crate) fn new(role: Role) -> io::Result<WorkerParts> {
+        let poll = Poll::new()?;
+        let poll_timer = PollTimer::new(poll.registry(), ALARM)?;
+        let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), WAKE)?));
+        Ok(WorkerParts { poll, poll_timer, role, inbox })
+    }
+}
+
+impl<D: Delivery> Worker<D> {
+    pub(crate) fn new(
+        seat: WorkerParts,
+        index: u16,
+        siblings: Arc<[Arc<Inbox>]>,
+        config: Arc<Config>,
+        delivery: D,
+        new_connections: Receiver<NewConnection<NewApp<D>>>,
+        connection_limit: Arc<ConnectionLimit>,
+    ) -> Worker<D> {
+        let now = Instant::now();
+        let context = WorkerContext {
+            handle: Arc::new(WorkerHandle::new(seat.inbox.clone(), config.clone(), index, seat.role)),
+            config,
+            inbox: seat.inbox,
+            siblings,
+            output: Output::default(),
+            gathers: false,
+            held: Vec::new(),
+            codec: Codec::new(),
+            epoch: now,
+            tick: 0,
+            broadcasts: Vec::new(),
+            infos: Vec::new(),
+            subprotocols: KeyMap::default(),
+            key: Key { index: u32::MAX, generation: 0 },
+            shown_backlog: 0,
+            counts: MessageCounts::default(),
+            pending_close_frames: KeyMap::default(),
+            touched_deadline: false,
+        };
+        Worker {
+            poll: seat.poll,
+            events: Events::with_capacity(EVENTS),
+            expired: Vec::new(),
+            now,
+            poll_timer: seat.poll_timer,
+            slots: Slab::new(),
+            timers: TimerWheel::new(now),
+            input: Input::with_size(INPUT_SIZE),
+            context,
+            delivery,
+            new_connections,
+            connection_limit,
+            ready: Vec::new(),
+            queue: CommandQueue::default(),
+            by_connection: CommandsByConnection::default(),
+            shutdown: None,
+            ended: CloseCounts::default(),
+            trim_at: TimerWheel::ticks(TRIM_INTERVAL),
+            trimmable: Vec::new(),
+            poll_task: None,
+            poll_task_due: None,
+        }
+    }
+
+    pub(crate) fn inbox(&self) -> Arc<Inbox> {
+        self.context.inbox.clone()
+    }
+
+    /// For what a guest's sockets are registered with.
+    pub(crate) fn registry(&self) -> io::Result<Registry> {
+        self.poll.registry().try_clone()
+    }
+
+    /// Gives the worker something to do beside its connections.
+    pub(crate) fn set_poll_task(&mut self, poll_task: Box<dyn PollTask>) {
+        self.poll_task_due = poll_task.due(self.now);
+        self.poll_task = Some(poll_task);
+    }
+
+    /// Has the memory of a few connections on its way from the caches at once, rather than wait for each piece of it when
+    /// it is needed: half of those waits, 0.1 us of the 12 that a message costs at 20,000 a second over 1,000 connections.
+    pub(in crate::worker) fn fetch(&self, index: usize) {
+        self.slots.fetch(index);
+        black_box(self.context.infos.get(index).map(PeerInfo::fetch));
+    }
+
+    pub(in crate::worker) fn ready_event(&mut self, event: &Event, now: Instant) {
+        let Some(key) = self.slots.key_of(event.token()) else { return self.ready_other(event, now) };
+        let readable = event.is_readable() || event.is_read_closed() || event.is_error();
+        let (writable, read_closed) = (event.is_writable(), event.is_read_closed() || event.is_error());
+        self.drive(key, |driver, input| {
+            driver.conn.readable |= readable;
+            if read_closed {
+                driver.conn.flags.insert(Flag::HangupReported);
+            }
+            if writable {
+                driver.drain();
+            }
+            driver.advance(input);
+        });
+    }
+
+    /// An event of what is no connection, or is none any more.
+    #[inline(never)]
+    fn ready_other(&mut self, event: &Event, now: Instant) {
+        match (event.token(), &mut self.poll_task) {
+            (WAKE, _) => {}
+            (ALARM, _) => self.poll_timer.rang(),
+            (_, Some(poll_task)) => {
+                poll_task.ready(event, now, &mut self.slots.keys);
+                self.poll_task_due = Some(now);
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// Gives the connections that have more to do another turn.
+    pub(in crate::worker) fn drive_ready_list(&mut self) {
+        self.delivery.resume(&mut self.ready);
+        if !self.ready.is_empty() {
+            self.drive_ready_list_now();
+        }
+    }
+
+    #[inline(never)]
+    fn drive_ready_list_now(&mut self) {
+        for key in std::mem::take(&mut self.ready) {
+            if let Some(conn) = self.slots.get_mut(key) {
+                conn.conn.flags.remove(Flag::InReadyList);
+                self.drive(key, |driver, input| driver.advance(input));
+            }
+        }
+    }
+
+    /// Lets `act` work on a connection, contains a panic of the application in it, and clears up behind it.
+    pub(in crate::worker) fn drive(&mut self, key: Key, act: impl FnOnce(&mut Driver<'_, D>, &mut Input)) {
+        let Some(Slot { conn, app }) = self.slots.get_mut(key) else { return };
+        let (delivery, context) = (&mut self.delivery, &mut self.context);
+        context.key = key;
+        context.shown_backlog = conn.endpoint.backlog();
+        let registry = self.poll.registry();
+        let mut driver = Driver { conn, app, delivery, context, registry, posted: 0, again: false };
+        let acted = catch_unwind(AssertUnwindSafe(|| act(&mut driver, &mut self.input)));
+        if let Err(panic) = acted {
+            contain(&mut driver, &*panic);
+        }
+        driver.conn.end_iteration(driver.context, driver.posted);
+        // A connection that closes reads on, whoever is behind: the peer's close frame is to be found.
+        let again = driver.again || (driver.conn.waiting && driver.conn.phase != Phase::Open);
+        driver.conn.waiting &= driver.conn.phase == Phase::Open;
+        if let Some(app) = app {
+            delivery.served(app);
+        }
+        if conn.phase == Phase::Closed {
+            return self.remove(key);
+        }
+        if again && conn.flags.insert(Flag::InReadyList) {
+            self.ready.push(key);
+        }
+        if conn.endpoint.connection.begins_to_keep() {
+            self.trimmable.push(key);
+        }
+        if std::mem::take(&mut self.context.touched_deadline) {
+            match conn.deadline(&self.context) {
+                Some(at) => self.timers.schedule(key.index, at),
+                None => self.timers.cancel(key.index),
+            }
+        }
+    }
+
+    /// Frees what a connection held; dropping its socket closes it.
+    #[inline(never)]
+    pub(in crate::worker) fn remove(&mut self, key: Key) {
+        self.context.touched_deadline = false;
+        self.timers.cancel(key.index);
+        let Some(Slot { conn, app }) = self.slots.remove(key) else { return };
+        let addr = conn.info(&self.context).addr();
+        drop(self.context.take_info(key.index));
+        if !self.context.pending_close_frames.is_empty() {
+            self.context.pending_close_frames.remove(&key);
+        }
+        // The application's part may panic as it is dropped.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(app))) {
+            log::error!("{addr}: a handler panicked as it was dropped: {}", panic_text(&*panic));
+        }
+        conn.closed_to_sends();
+        self.connection_limit.release(addr.ip());
+        self.context.inbox.load.fetch_sub(1, Ordering::Relaxed);
+        if self.shutdown.is_some() {
+            if conn.flags.contains(Flag::Clean) {
+                self.ended.clean += 1;
+            } else {
+                self.ended.forced += 1;
+            }
+        }
+    }
+
+    pub(in crate::worker) fn for_each(&mut self, mut act: impl FnMut(&mut Driver<'_, D>)) {
+        self.for_each_key(|worker, key| worker.drive(key, |driver, _| act(driver)));
+    }
+
+    pub(in crate::worker) fn for_each_key(&mut self, mut act: impl FnMut(&mut Worker<D>, Key)) {
+        let places = self.slots.places();
+        for first in (0..places).step_by(FETCHED) {
+            let few = first..places.min(first + FETCHED as u32);
+            few.clone().for_each(|index| self.fetch(index as usize));
+            for index in few {
+                if let Some(key) = self.slots.key_at(index) {
+                    act(self, key);
+                }
+            }
+        }
+    }
+}
+
+/// Ends a connection whose application panicked.
+#[cold]
+fn contain<D: Delivery>(driver: &mut Driver<'_, D>, panic: &(dyn Any + Send)) {
+    log::error!("{}: a callback panicked: {}", driver.conn.info(driver.context).addr(), panic_text(panic));
+    let app = driver.app.take();
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(app)));
+    if let Err(panic) = dropped.and_then(|()| catch_unwind(AssertUnwindSafe(|| driver.panicked()))) {
+        log::error!("{}: and again: {}", driver.conn.info(driver.context).addr(), panic_text(&*panic));
+        driver.panicked();
+    }
+}

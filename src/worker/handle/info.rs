@@ -1,0 +1,59 @@
+//! What is on record about a connection: who its peer is, and what has gone through.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use crate::worker::handle::stats::Counters;
+
+/// What is on record about a connection, once: beside the worker's slots where the worker alone asks for it, in the
+/// handle where there is one. Only the worker writes, so nothing of it needs a lock.
+#[derive(Debug, Default)]
+pub(crate) struct PeerInfo {
+    pub(crate) counters: Counters,
+    addr: CompactAddr,
+}
+
+impl PeerInfo {
+    pub(crate) fn new(addr: SocketAddr) -> PeerInfo {
+        PeerInfo { counters: Counters::default(), addr: addr.into() }
+    }
+
+    /// Looks at what every turn counts in, so that it is at hand.
+    pub(crate) fn fetch(&self) -> u64 {
+        self.counters.bytes_received.value()
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        (&self.addr).into()
+    }
+}
+
+/// A [`SocketAddr`] of 16 bytes rather than 32 wherever it is an IPv4 address, for there are many of them.
+#[derive(Debug)]
+pub(crate) enum CompactAddr {
+    V4(SocketAddrV4),
+    V6(Box<SocketAddrV6>),
+}
+
+impl Default for CompactAddr {
+    fn default() -> CompactAddr {
+        CompactAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))
+    }
+}
+
+impl From<SocketAddr> for CompactAddr {
+    fn from(addr: SocketAddr) -> CompactAddr {
+        match addr {
+            SocketAddr::V4(addr) => CompactAddr::V4(addr),
+            SocketAddr::V6(addr) => CompactAddr::V6(Box::new(addr)),
+        }
+    }
+}
+
+impl From<&CompactAddr> for SocketAddr {
+    fn from(addr: &CompactAddr) -> SocketAddr {
+        match addr {
+            CompactAddr::V4(addr) => SocketAddr::V4(*addr),
+            CompactAddr::V6(addr) => SocketAddr::V6(**addr),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What threads other than the worker hold of a connection, and the inbox through which they reach it.
+
+pub(crate) mod inbox;
+pub(crate) mod info;
+pub(crate) mod peer;
+pub(crate) mod prepared;
+pub(crate) mod queued_bytes;
+pub(crate) mod send_wait;
+pub(crate) mod shared;
+pub(crate) mod stats;
+pub(crate) mod wakeup;
+pub(crate) mod worker_handle;

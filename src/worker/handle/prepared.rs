@@ -1,0 +1,64 @@
+//! A message that is encoded once for many connections.
+
+use crate::protocol::deflate::Compression;
+use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
+use crate::protocol::message::{Message, MessageRef};
+use crate::transport::shared_frame::SharedFrame;
+
+/// A message encoded once, to be sent to many peers without encoding or copying it again.
+///
+/// Where permessage-deflate was negotiated it is also compressed once, not for each peer: by the first that needs it, and
+/// again only for peers with another size of window. A peer under context takeover compresses by itself, for its messages
+/// refer to its own past.
+///
+/// ```
+/// use threadbare::Prepared;
+///
+/// let tick = Prepared::new("tick");
+/// # let peers: Vec<threadbare::Peer> = Vec::new();
+/// for peer in &peers {
+///     let _ = peer.send_prepared(&tick);
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    pub(crate) frame: SharedFrame,
+}
+
+impl Prepared {
+    /// Encodes a message. A ping or pong is cut to 125 bytes; a close can not be prepared and becomes an empty pong.
+    #[must_use]
+    pub fn new<'a>(message: impl Into<MessageRef<'a>>) -> Prepared {
+        Prepared::with(message, Compression::Auto)
+    }
+
+    /// Encodes a message that is compressed as `compression` says: with [`Compression::Never`] nobody compresses it.
+    ///
+    /// ```
+    /// use threadbare::{Compression, Prepared};
+    ///
+    /// let picture = Prepared::with(&[0xFF, 0xD8][..], Compression::Never);
+    /// ```
+    #[must_use]
+    pub fn with<'a>(message: impl Into<MessageRef<'a>>, compression: Compression) -> Prepared {
+        let message = message.into();
+        let (opcode, payload) = match message {
+            MessageRef::Text(_) | MessageRef::Binary(_) => (message.opcode(), message.as_bytes()),
+            MessageRef::Ping(payload) | MessageRef::Pong(payload) => {
+                (message.opcode(), &payload[..payload.len().min(MAX_CONTROL_PAYLOAD)])
+            }
+            MessageRef::Close(_) => (Opcode::Pong, &[][..]),
+        };
+        Prepared { frame: SharedFrame::new(opcode, payload, compression) }
+    }
+
+    /// The data message that was prepared.
+    pub(crate) fn to_message(&self) -> Option<Message> {
+        let (opcode, payload) = self.frame.message()?;
+        match opcode {
+            Opcode::Text => String::from_utf8(payload.to_vec()).ok().map(Message::Text),
+            Opcode::Binary => Some(Message::Binary(payload.to_vec())),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What the handle and the worker share of a connection.
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+
+use crate::protocol::Connection;
+use crate::protocol::deflate::DeflateStats;
+use crate::worker::handle::info::PeerInfo;
+use crate::worker::handle::queued_bytes::QueuedBytes;
+use crate::worker::handle::send_wait::WaitQueue;
+#[cfg(feature = "deflate")]
+use crate::worker::handle::stats::SharedDeflate;
+use crate::worker::handle::stats::Stats;
+use crate::worker::handle::worker_handle::WorkerHandle;
+use crate::worker::slab::Key;
+
+/// What the handle and the worker share of a connection. There is one for each connection of a server with events: of
+/// 104 bytes, which with the counts of the `Arc` and the allocator's own word make 128.
+pub(crate) struct PeerShared {
+    pub(crate) worker: Arc<WorkerHandle>,
+    pub(crate) key: Key,
+    pub(crate) queued: QueuedBytes,
+    pub(crate) info: PeerInfo,
+    /// What most connections do without.
+    extra: OnceLock<Box<Extra>>,
+}
+
+#[derive(Default)]
+struct Extra {
+    /// The application's.
+    data: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// Where one was agreed on.
+    subprotocol: Option<Arc<String>>,
+    /// Where permessage-deflate was negotiated.
+    #[cfg(feature = "deflate")]
+    deflate: Option<SharedDeflate>,
+}
+
+impl PeerShared {
+    /// For a connection of which `backlog` bytes wait for its socket.
+    pub(crate) fn new(
+        worker: Arc<WorkerHandle>,
+        key: Key,
+        connection: &Connection,
+        (info, subprotocol): (PeerInfo, Option<Arc<String>>),
+        backlog: usize,
+    ) -> PeerShared {
+        let extra = extra_for(connection, subprotocol).map_or_else(OnceLock::new, OnceLock::from);
+        PeerShared { worker, key, queued: QueuedBytes::new(backlog), info, extra }
+    }
+
+    /// Where senders wait for room.
+    pub(crate) fn wait_queue(&self) -> &WaitQueue {
+        self.worker.wait_queue(self.key)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.info.counters.stats(self.queued.bytes(), self.deflate_stats())
+    }
+
+    /// The subprotocol that was agreed on.
+    pub(crate) fn subprotocol(&self) -> Option<&str> {
+        self.extra.get()?.subprotocol.as_ref().map(|name| name.as_str())
+    }
+
+    /// What the application keeps here.
+    pub(crate) fn data(&self) -> Option<&(dyn Any + Send + Sync)> {
+        Some(&**self.extra.get()?.data.get()?)
+    }
+
+    /// Keeps what `make` makes, if nothing is kept yet.
+    pub(crate) fn keep(&self, make: impl FnOnce() -> Box<dyn Any + Send + Sync>) {
+        self.extra.get_or_init(Box::default).data.get_or_init(make);
+    }
+
+    /// The worker's side, at the end of a turn: `posted` bytes came from senders, and of those that wait for the socket
+    /// there were `before` and are `after`.
+    pub(crate) fn publish(&self, posted: usize, before: usize, after: usize) {
+        if self.queued.apply(posted, before, after) {
+            self.wake_senders();
+        }
+    }
+
+    /// The worker's side: the connection takes nothing more.
+    pub(crate) fn set_closed(&self) {
+        if self.queued.close() {
+            self.wake_senders();
+        }
+    }
+
+    #[cold]
+    fn wake_senders(&self) {
+        // Whoever is about to wait holds the gate until it does.
+        let held = self.wait_queue().lock();
+        self.queued.clear_awaited();
+        drop(held);
+        self.wait_queue().open();
+    }
+}
+
+#[cfg(feature = "deflate")]
+fn extra_for(connection: &Connection, subprotocol: Option<Arc<String>>) -> Option<Box<Extra>> {
+    let deflate = connection.deflate_stats().map(|_| SharedDeflate::default());
+    let is_needed = deflate.is_some() || subprotocol.is_some();
+    is_needed.then(|| Box::new(Extra { deflate, subprotocol, ..Extra::default() }))
+}
+
+#[cfg(not(feature = "deflate"))]
+fn extra_for(_: &Connection, subprotocol: Option<Arc<String>>) -> Option<Box<Extra>> {
+    subprotocol.is_some().then(|| Box::new(Extra { subprotocol, ..Extra::default() }))
+}
+
+impl PeerShared {
+    /// The worker's side.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn publish_deflate(&self, connection: &Connection) {
+        if let Some(stats) = connection.deflate_stats()
+            && let Some(shown) = self.extra.get().and_then(|extra| extra.deflate.as_ref())
+        {
+            shown.publish(stats);
+        }
+    }
+
+    /// Nothing: there is no compression.
+    #[cfg(not(feature = "deflate"))]
+    pub(crate) fn publish_deflate(&self, _: &Connection) {}
+
+    #[cfg(feature = "deflate")]
+    fn deflate_stats(&self) -> Option<DeflateStats> {
+        Some(self.extra.get()?.deflate.as_ref()?.stats())
+    }
+
+    #[cfg(not(feature = "deflate"))]
+    fn deflate_stats(&self) -> Option<DeflateStats> {
+        None
+    }
+}
+
+/// Where pointers have 64 bits, and no benchmark has brought a stream of its own.
+#[cfg(all(test, target_pointer_width = "64", not(feature = "internals")))]
+mod tests {
+    use super::*;
+    use crate::worker::channel::delivery::ChannelSlot;
+    use crate::worker::event_loop::drive::Slot;
+
+    /// What a place in the worker's table and in its timer wheel takes beside the connection: a generation and a link.
+    const PLACE: usize = 4 + 12;
+    /// An allocator's own word, and the counts of an `Arc`.
+    const ARC: usize = 8 + 16;
+
+    /// With debug assertions mio notes in each stream at which poll it is registered.
+    const NOTE: usize = if cfg!(debug_assertions) { 8 } else { 0 };
+    /// What was agreed on about compression, if anything was.
+    const DEFLATE: usize = if cfg!(feature = "deflate") { 8 } else { 0 };
+
+    /// What an idle connection costs. Whoever lets it grow should know.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let with_handler = size_of::<Option<Slot<()>>>();
+        let with_events = size_of::<Option<Slot<ChannelSlot>>>();
+        assert!(with_handler <= 72 + DEFLATE + NOTE, "{with_handler}");
+        assert!(with_events <= 80 + DEFLATE + NOTE, "{with_events}");
+        assert!(size_of::<PeerInfo>() <= 56, "{}", size_of::<PeerInfo>());
+        assert!(size_of::<PeerShared>() <= 104, "{}", size_of::<PeerShared>());
+        let (handler, events) = (with_handler + size_of::<PeerInfo>(), with_events + size_of::<PeerShared>() + ARC);
+        assert!(handler + PLACE <= 144 + DEFLATE + NOTE, "{handler}");
+        assert!(events + PLACE <= 224 + DEFLATE + NOTE, "{events}");
+    }
+}

@@ -1,0 +1,241 @@
+//! The application's end of a channel of events, and how a thread waits there.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::worker::channel::batch::Batch;
+use crate::worker::channel::event::{Event, EventRef};
+use crate::worker::channel::state::ChannelState;
+use crate::worker::handle::inbox::Command;
+
+/// The receiving end of a server's events: all of them, or with
+/// [`channels(n)`](crate::ServerBuilder::channels) the n-th part of the connections.
+///
+/// A connection's events always come through the same receiver, in order. Clones share it; where two threads take
+/// events from one receiver, the order between them is theirs to keep. When every clone is dropped, the connections
+/// behind it are closed with 1001.
+#[derive(Clone, Debug)]
+pub struct Events {
+    end: Arc<End>,
+}
+
+#[derive(Debug)]
+struct End {
+    receiver: Receiver<Batch>,
+    state: Arc<ChannelState>,
+    /// Batches that were begun.
+    begun: Mutex<VecDeque<Batch>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.state.receiver_dropped.store(true, Ordering::SeqCst);
+        self.state.tell_workers(|| Command::ReceiverDropped);
+    }
+}
+
+impl Events {
+    pub(crate) fn new(receiver: Receiver<Batch>, state: Arc<ChannelState>) -> Events {
+        Events { end: Arc::new(End { receiver, state, begun: Mutex::default() }) }
+    }
+
+    /// Waits for the next event.
+    ///
+    /// # Errors
+    /// The server has shut down and every event was received.
+    #[doc(alias = "read")]
+    pub fn recv(&self) -> Result<Event, RecvError> {
+        self.wait(None).map_err(|_| RecvError)
+    }
+
+    /// The next event, if there is one now.
+    ///
+    /// # Errors
+    /// There is none now, or there will be none any more.
+    pub fn try_recv(&self) -> Result<Event, TryRecvError> {
+        let mut begun = self.end.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            while let Some(batch) = begun.front_mut() {
+                if let Some(event) = batch.next() {
+                    return Ok(event);
+                }
+                begun.pop_front();
+            }
+            begun.push_back(self.end.receiver.try_recv()?);
+        }
+    }
+
+    /// Waits for the next event, up to `timeout`.
+    ///
+    /// # Errors
+    /// The time is over, or there will be no event any more.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, RecvTimeoutError> {
+        self.wait(Instant::now().checked_add(timeout))
+    }
+
+    /// Waits for the next event, until `deadline`.
+    ///
+    /// # Errors
+    /// The time is over, or there will be no event any more.
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<Event, RecvTimeoutError> {
+        self.wait(Some(deadline))
+    }
+
+    /// The events as they come, until the server has shut down.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { events: Some(self), batch: None }
+    }
+
+    /// The channel behind it, for use in [`crossbeam_channel::select!`] beside the application's own channels. Each
+    /// [`Batch`] that it gives is to be iterated to its end.
+    ///
+    /// Waiting in a `Select` costs more than [`recv`](Events::recv), because crossbeam spins before it sleeps.
+    ///
+    /// ```no_run
+    /// # let server = threadbare::Server::bind("127.0.0.1:0").unwrap();
+    /// # let (_keep, ticks) = crossbeam_channel::unbounded::<()>();
+    /// let events = server.events();
+    /// crossbeam_channel::select! {
+    ///     recv(events.as_channel()) -> batch => for event in batch.unwrap() {
+    ///         println!("{event:?}");
+    ///     },
+    ///     recv(ticks) -> _ => println!("tick"),
+    /// }
+    /// ```
+    #[must_use]
+    pub fn as_channel(&self) -> &Receiver<Batch> {
+        &self.end.receiver
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
+        self.sleep_until(deadline, || self.try_recv())
+    }
+
+    /// The rest of a batch that was begun, or the next one.
+    fn next_batch(&self) -> Result<Batch, TryRecvError> {
+        if let Some(batch) = self.end.begun.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+            return Ok(batch);
+        }
+        self.end.receiver.try_recv()
+    }
+
+    /// Tries, and sleeps in between. crossbeam's own `recv` spins and yields first, which on a busy core is most of what
+    /// a message costs; here the worker looks once a turn whether anybody sleeps.
+    fn sleep_until<T>(
+        &self,
+        deadline: Option<Instant>,
+        attempt: impl Fn() -> Result<T, TryRecvError>,
+    ) -> Result<T, RecvTimeoutError> {
+        let waiters = &self.end.state.waiters;
+        let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        loop {
+            match attempt() {
+                Ok(found) => return Ok(found),
+                Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) => {}
+            }
+            waiters.enter();
+            let found = attempt();
+            if let Err(TryRecvError::Empty) = found {
+                match deadline {
+                    None => std::thread::park(),
+                    Some(deadline) => std::thread::park_timeout(deadline.saturating_duration_since(Instant::now())),
+                }
+            }
+            waiters.leave();
+            match found {
+                Ok(found) => return Ok(found),
+                Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) if is_over() => {
+                    return attempt().map_err(|_| RecvTimeoutError::Timeout);
+                }
+                Err(TryRecvError::Empty) => {}
+            }
+        }
+    }
+}
+
+/// The events as they come; made by [`Events::iter`] and [`Server::iter`](crate::Server::iter).
+#[derive(Debug)]
+pub struct Iter<'a> {
+    pub(crate) events: Option<&'a Events>,
+    pub(crate) batch: Option<Batch>,
+}
+
+impl Iter<'_> {
+    /// Lends the next event rather than give it: a short message is not copied, and the handle not counted. For an
+    /// application that answers or reads on the spot, that is half of what an event costs its thread.
+    ///
+    /// ```no_run
+    /// # let server = threadbare::Server::bind("127.0.0.1:0").unwrap();
+    /// use threadbare::EventRef;
+    ///
+    /// let mut events = server.iter();
+    /// while let Some(event) = events.next_ref() {
+    ///     if let EventRef::Message(peer, message) = event {
+    ///         peer.send(message)?;
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn next_ref(&mut self) -> Option<EventRef<'_>> {
+        while self.batch.as_ref().is_none_or(|batch| batch.len() == 0) {
+            self.fetch_batch()?;
+        }
+        self.batch.as_mut()?.next_ref()
+    }
+
+    /// Waits for a batch, which may have been begun elsewhere and be empty.
+    fn fetch_batch(&mut self) -> Option<()> {
+        // Given back before the wait, so that its block is there for the next.
+        self.batch = None;
+        let events = self.events?;
+        self.batch = Some(events.sleep_until(None, || events.next_batch()).ok()?);
+        Some(())
+    }
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Event;
+
+    #[inline]
+    fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(batch) = &mut self.batch
+                && let Some(event) = batch.next()
+            {
+                return Some(event);
+            }
+            self.fetch_batch()?;
+        }
+    }
+}
+
+impl Drop for Iter<'_> {
+    fn drop(&mut self) {
+        if let (Some(events), Some(batch)) = (self.events, self.batch.take())
+            && batch.len() > 0
+        {
+            events.end.begun.lock().unwrap_or_else(PoisonError::into_inner).push_front(batch);
+            // Whoever sleeps went to sleep when these events were nobody else's.
+            events.end.state.waiters.wake();
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Events {
+    type Item = Event;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
