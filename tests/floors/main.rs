@@ -20,7 +20,7 @@ use tree::Tree;
 
 /// From the ground up. Floors of one set do not import each other.
 const FLOORS: &[&[&str]] =
-    &[&["protocol"], &["config", "error"], &["transport"], &["worker"], &["server", "client", "socket", "bridge"]];
+    &[&["protocol"], &["config"], &["error"], &["transport"], &["worker"], &["server", "client", "socket", "bridge"]];
 
 /// The files and folders of `src/worker/`, likewise.
 const WORKER_FLOORS: &[&[&str]] = &[
@@ -28,8 +28,7 @@ const WORKER_FLOORS: &[&[&str]] = &[
     &["handle"],
     &["connection"],
     &["delivery"],
-    &["event_loop"],
-    &["channel"],
+    &["event_loop", "channel"],
     &["receiver"],
     &["bench_harness"],
 ];

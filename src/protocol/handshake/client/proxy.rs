@@ -7,12 +7,14 @@ mod environment;
 mod error;
 mod no_proxy;
 mod socks;
+mod step;
 
 use core::fmt;
 
 pub use environment::from_environment;
 pub use error::ProxyError;
 use socks::Socks;
+pub use step::Step;
 
 use super::site::Site;
 use super::url::{Url, UrlError, split};
@@ -106,26 +108,6 @@ enum State {
     Connect(Vec<u8>),
     Answer(Box<ResponseReader>),
     Socks(Socks),
-}
-
-/// What a [`Tunnel`] needs next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Step {
-    /// More bytes from the proxy.
-    Receive,
-    /// To have these bytes sent.
-    Send {
-        /// How many of the received bytes are used and have to be discarded.
-        consumed: usize,
-        /// What to send.
-        bytes: Vec<u8>,
-    },
-    /// Nothing: the proxy passes on bytes. Those that were received and are not consumed are the server's.
-    Open {
-        /// How many of the received bytes are used and have to be discarded.
-        consumed: usize,
-    },
 }
 
 impl Tunnel {

@@ -2,7 +2,8 @@
 
 use core::net::IpAddr;
 
-use super::{ProxyError, Step};
+use super::error::ProxyError;
+use super::step::Step;
 use crate::protocol::handshake::client::site::Credentials;
 use crate::protocol::handshake::client::url::Url;
 
