@@ -10,9 +10,6 @@ use std::process::ExitCode;
 use lexopt::prelude::*;
 use threadbare::{Config, Event, Handler, MessageRef, OriginPolicy, Server, SlowConsumer, Socket};
 
-#[path = "common/mod.rs"]
-mod common;
-
 const USAGE: &str = "\
 Sends every message to every connection, the sender's too.
 

@@ -10,9 +10,6 @@ use std::process::ExitCode;
 use lexopt::prelude::*;
 use threadbare::{Config, EventRef, Handler, MessageRef, OriginPolicy, Server, Socket};
 
-#[path = "common/mod.rs"]
-mod common;
-
 const USAGE: &str = "\
 Sends every message back to where it came from.
 

@@ -1,8 +1,5 @@
 //! An echo server with a thread for each connection: `std::net::TcpListener` and `WebSocket<TcpStream>`, no worker.
 
-#[path = "common/mod.rs"]
-mod common;
-
 use std::error::Error;
 use std::io::{Write, stdout};
 use std::net::{TcpListener, TcpStream};

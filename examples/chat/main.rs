@@ -14,10 +14,6 @@ use lexopt::prelude::*;
 use rooms::Rooms;
 use threadbare::{Accept, Config, Event, Reject, Request, Server, SlowConsumer};
 
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../common/page.rs"]
-mod page;
 mod rooms;
 
 const USAGE: &str = "\
@@ -47,7 +43,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         .max_message_size(MAX_MESSAGE_SIZE)
         // One thread writes to everyone: it must not wait for the one with the bad line.
         .slow_consumer(SlowConsumer::Disconnect);
-    let page = page::serve(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"))?;
+    let page = common::page::serve(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"))?;
 
     // No `origins`: by default only a page of this very host may connect.
     let mut builder = Server::builder().config(config).http(page).on_request(only_chat);

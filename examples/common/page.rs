@@ -7,7 +7,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
     img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Answers plain HTTP: the page at `/` with its style and script, 404 elsewhere.
-pub(crate) fn serve(html: &str, css: &str, js: &str) -> Result<impl Fn(&Request) -> Response + use<>, HeaderError> {
+pub fn serve(html: &str, css: &str, js: &str) -> Result<impl Fn(&Request) -> Response + use<>, HeaderError> {
     let html = file("text/html", html)?;
     let css = file("text/css", css)?;
     let js = file("text/javascript", js)?;

@@ -1,5 +1,6 @@
 //! What the server examples share: the way in from the command line and the way out on a signal.
-#![allow(dead_code)] // each example uses its part
+
+pub mod page;
 
 use std::error::Error;
 use std::io::{Write, stdout};
@@ -17,7 +18,7 @@ const MAX_PONG_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads the command line and serves; `parse` answers `None` to `--help`.
 ///
 /// The exit code is 2 for a command line that is wrong and 1 for a server that failed.
-pub(crate) fn main<O>(
+pub fn main<O>(
     usage: &str,
     parse: impl FnOnce(lexopt::Parser) -> Result<Option<O>, lexopt::Error>,
     serve: impl FnOnce(O) -> Result<(), Box<dyn Error>>,
@@ -44,7 +45,7 @@ pub(crate) fn main<O>(
 }
 
 /// Says where the server listens, once a signal can stop it: whoever reads the line may send one.
-pub(crate) fn announce(server: &Server) -> Result<(), Box<dyn Error>> {
+pub fn announce(server: &Server) -> Result<(), Box<dyn Error>> {
     let handle = server.handle();
     ctrlc::set_handler(move || {
         log::info!("shutting down");
@@ -60,12 +61,12 @@ pub(crate) fn announce(server: &Server) -> Result<(), Box<dyn Error>> {
 }
 
 /// Has connections pinged that have been silent for so long.
-pub(crate) fn ping_idle(config: Config, idle: Duration) -> Config {
+pub fn ping_idle(config: Config, idle: Duration) -> Config {
     config.ping_interval(Some(idle)).pong_timeout(idle.min(MAX_PONG_TIMEOUT))
 }
 
 /// A number of seconds, of which a fraction is fine and none at all is not.
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+pub fn seconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
