@@ -1,5 +1,6 @@
 //! Where it was measured.
 
+use std::fmt;
 use std::fs;
 
 use serde::{Deserialize, Serialize};
@@ -47,13 +48,19 @@ impl Machine {
         self.load_average > BUSY
     }
 
-    /// How a report begins.
+    /// The first lines of a report. `commands` are those that measure it again.
     #[must_use]
-    pub fn heading(&self) -> String {
-        let mut text = format!("{}, {} cores, Linux {}\n\n", self.cpu, self.cores, self.kernel);
+    pub fn heading(&self, commands: &[String]) -> String {
+        let mut text = format!("{self}\n\nTo measure again:\n\n```sh\n{}\n```\n\n", commands.join("\n"));
         if self.is_busy() {
             text += &format!("**Others were at work (load average {}): noisy.**\n\n", self.load_average);
         }
         text
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} cores, Linux {}", self.cpu, self.cores, self.kernel)
     }
 }

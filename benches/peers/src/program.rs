@@ -1,5 +1,6 @@
 //! What every program here does with its command line and its errors.
 
+use std::env;
 use std::error::Error;
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -29,4 +30,16 @@ pub fn run<O, E: Display>(
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command that starts `binary` with the arguments of this process, for a report to name.
+#[must_use]
+pub fn command_line(binary: &str) -> String {
+    let mut line = format!("cargo run --release --manifest-path benches/peers/Cargo.toml --bin {binary}");
+    for (index, argument) in env::args_os().skip(1).enumerate() {
+        let argument = argument.to_string_lossy();
+        line += if index == 0 { " -- " } else { " " };
+        line += &if argument.contains([' ', '{']) { format!("'{argument}'") } else { argument.into_owned() };
+    }
+    line
 }

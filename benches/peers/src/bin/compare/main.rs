@@ -55,13 +55,13 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     results.complete().map_err(Into::into)
 }
 
-/// What an earlier call wrote.
+/// The JSON that an earlier run wrote on this machine; the repository has none.
 fn read(path: &Path) -> Result<Results, Box<dyn Error>> {
     let read = || -> Result<Results, Box<dyn Error>> {
         let mut json: serde_json::Value = serde_json::from_slice(&fs::read(path)?)?;
         Ok(serde_json::from_value(json["rounds"].take())?)
     };
-    read().map_err(|error| format!("{}: {error}", path.display()).into())
+    read().map_err(|error| format!("--update needs the JSON of an earlier run: {}: {error}", path.display()).into())
 }
 
 /// Every server once per scenario and round; who goes first changes from round to round.
@@ -90,5 +90,6 @@ fn measure(options: &Options, programs: &Programs) -> Result<Results, Box<dyn Er
     }
     let servers = programs.servers.iter().map(|server| server.name.clone()).collect();
     let scenarios = options.scenarios.iter().map(|scenario| scenario.name.to_owned()).collect();
-    Ok(Results { machine, servers, missing: programs.missing.clone(), scenarios, runs })
+    let commands = vec![program::command_line("compare")];
+    Ok(Results { machine, commands, servers, missing: programs.missing.clone(), scenarios, runs })
 }

@@ -40,7 +40,8 @@ Usage: compare [OPTIONS]
   --generator-core N,...  and of the generator (default 1; 0,1 with --scaling)
   --out DIR               where results go (default benches/results)
   --name NAME             what they are called (default peers; short with --short, scaling with --scaling)
-  --update                keeps what the results of that name have of other scenarios
+  --update                keeps what an earlier run on this machine, whose NAME.json is in DIR, found of other
+                          scenarios
   --list                  the names of servers and scenarios
   --help                  this text
 ";

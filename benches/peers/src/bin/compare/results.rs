@@ -14,6 +14,8 @@ const NOISY: f64 = 0.25;
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
+    /// The commands that measured this, the earlier ones of an update first.
+    pub(crate) commands: Vec<String>,
     pub(crate) servers: Vec<String>,
     /// Asked for, and not there.
     pub(crate) missing: Vec<String>,
@@ -53,7 +55,7 @@ impl Results {
     pub(crate) fn complete_with(&mut self, earlier: Results) -> Result<(), String> {
         let (here, there) = (&self.machine, &earlier.machine);
         if (&here.cpu, here.cores, &here.kernel) != (&there.cpu, there.cores, &there.kernel) {
-            return Err(format!("{} is another machine than {}", there.heading().trim(), here.heading().trim()));
+            return Err(format!("the earlier results are of another machine: {there}; this one is {here}"));
         }
         let is_new = |scenario: &String| self.scenarios.contains(scenario);
         let runs: Vec<Run> = earlier.runs.into_iter().filter(|run| !is_new(&run.scenario)).collect();
@@ -62,6 +64,8 @@ impl Results {
         let scenarios = known.filter(|name| is_new(name) || earlier.scenarios.contains(name)).collect();
         self.runs.extend(runs);
         self.scenarios = scenarios;
+        let latest = std::mem::replace(&mut self.commands, earlier.commands);
+        add(&mut self.commands, latest);
         add(&mut self.servers, earlier.servers);
         add(&mut self.missing, earlier.missing);
         Ok(())
@@ -180,6 +184,7 @@ mod tests {
         };
         Results {
             machine,
+            commands: vec![why.to_owned()],
             servers: vec![server.to_owned()],
             missing: Vec::new(),
             scenarios: scenarios.iter().map(|name| (*name).to_owned()).collect(),
@@ -193,6 +198,7 @@ mod tests {
         latest.complete_with(results("6.1", "wtx", &["E1", "E4", "R1"], "early")).unwrap();
         assert_eq!(latest.scenarios, ["E1", "E4", "R1"]);
         assert_eq!(latest.servers, ["floor", "wtx"]);
+        assert_eq!(latest.commands, ["early", "late"]);
         let mut runs: Vec<_> =
             latest.runs.iter().map(|run| (run.scenario.as_str(), run.report.as_ref().unwrap_err().as_str())).collect();
         runs.sort_unstable();

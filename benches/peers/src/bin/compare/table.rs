@@ -57,7 +57,7 @@ pub(crate) fn titles(results: &Results) -> String {
 
 /// Where it was measured, and what was not.
 pub(crate) fn heading(results: &Results) -> String {
-    let mut text = results.machine.heading();
+    let mut text = results.machine.heading(&results.commands);
     if !results.missing.is_empty() {
         let _ = writeln!(text, "**NOT MEASURED, because missing: {}.**\n", results.missing.join(", "));
     }

@@ -65,6 +65,7 @@ impl Placement {
 #[derive(Serialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
+    pub(crate) commands: Vec<String>,
     pub(crate) rounds: usize,
     /// In each round, by each way.
     pub(crate) sends: usize,
@@ -130,6 +131,7 @@ fn measure_all(options: &Options) -> Result<Results, Box<dyn Error>> {
     }
     Ok(Results {
         machine,
+        commands: vec![program::command_line("hop")],
         rounds: options.rounds,
         sends: options.sends,
         size: options.size,

@@ -65,7 +65,7 @@ fn cell(results: &Results, placement: Placement, way: Way) -> Cell {
 }
 
 pub(crate) fn all(results: &Results) -> String {
-    let mut text = results.machine.heading();
+    let mut text = results.machine.heading(&results.commands);
     let _ = writeln!(
         text,
         "Another thread sends {} B of text to an idle connection: from just before the call until the client's blocking \

@@ -175,7 +175,7 @@ fn clean_build(
 }
 
 fn table(machine: &Machine, rows: &[(&str, Result<Size, String>)]) -> String {
-    let mut text = machine.heading();
+    let mut text = machine.heading(&[program::command_line("sizes")]);
     text += "Each echo server's stripped program, the crates in its tree and in that of the library alone (each with itself), and\n";
     text += "the time of a clean build, sources already fetched. threadbare's is its example, with which cargo builds all of the\n";
     text += "library's dev-dependencies; the crates are those that it links.\n\n";
