@@ -1,4 +1,4 @@
-//! What is measured, by name.
+//! What is measured, by name. In a name, a number without a unit counts connections.
 
 use crate::frames::Opcode;
 
@@ -46,24 +46,24 @@ const fn fan_out(name: &'static str, connections: usize, in_flight: usize) -> Sc
 }
 
 pub const ALL: [Scenario; 18] = [
-    echo("E1", 100, 32, Opcode::Text, 1),
-    echo("E2", 100, 32, Opcode::Text, 32),
-    echo("E3", 1_000, 1 << 10, Opcode::Text, 1),
-    echo("E4", 10_000, 32, Opcode::Text, 1),
-    echo("E5", 16, 64 << 10, Opcode::Binary, 1),
-    echo("E6", 4, 16 << 20, Opcode::Binary, 1),
-    echo("E7", 1_000, 128, Opcode::Text, 16),
-    deflate("D1", 1),
-    deflate("D1b", 16),
-    fan_out("F1", 1_000, 1),
-    fan_out("F1b", 1_000, 8),
-    fan_out("F2", 10_000, 1),
-    open_loop("R1", 1_000),
-    open_loop("S1", 1),
-    open_loop("S10", 10),
-    open_loop("S10000", 10_000),
-    Scenario { name: "H1", kind: Kind::Connect, connections: 64, size: 0, opcode: Opcode::Text },
-    Scenario { name: "I1", kind: Kind::Idle, connections: 10_000, size: 32, opcode: Opcode::Text },
+    echo("echo-32B", 100, 32, Opcode::Text, 1),
+    echo("echo-32B-pipelined", 100, 32, Opcode::Text, 32),
+    echo("echo-1KiB", 1_000, 1 << 10, Opcode::Text, 1),
+    echo("echo-32B-10000", 10_000, 32, Opcode::Text, 1),
+    echo("echo-64KiB", 16, 64 << 10, Opcode::Binary, 1),
+    echo("echo-16MiB", 4, 16 << 20, Opcode::Binary, 1),
+    echo("echo-128B-pipelined", 1_000, 128, Opcode::Text, 16),
+    deflate("deflate-1KiB", 1),
+    deflate("deflate-1KiB-pipelined", 16),
+    fan_out("fan-out-1000", 1_000, 1),
+    fan_out("fan-out-1000-pipelined", 1_000, 8),
+    fan_out("fan-out-10000", 10_000, 1),
+    open_loop("open-loop-1000", 1_000),
+    open_loop("open-loop-1", 1),
+    open_loop("open-loop-10", 10),
+    open_loop("open-loop-10000", 10_000),
+    Scenario { name: "connect", kind: Kind::Connect, connections: 64, size: 0, opcode: Opcode::Text },
+    Scenario { name: "idle-memory", kind: Kind::Idle, connections: 10_000, size: 32, opcode: Opcode::Text },
 ];
 
 impl Scenario {

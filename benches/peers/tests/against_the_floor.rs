@@ -62,14 +62,15 @@ fn report(output: &Output) -> Report {
 
 #[test]
 fn two_threads_share_the_connections() {
-    let output = Floor::start_with("E7", &["--threads", "2"]).load("E7", &["--connections", "5"]);
-    let Outcome::Load(load) = report(&output).outcome else { panic!("E7 sends messages") };
+    let output = Floor::start_with("echo-128B-pipelined", &["--threads", "2"])
+        .load("echo-128B-pipelined", &["--connections", "5"]);
+    let Outcome::Load(load) = report(&output).outcome else { panic!("an echo sends messages") };
     assert!(load.messages > 0, "{load:?}");
 }
 
 #[test]
 fn buffers_at_another_place_answer_the_same() {
-    for (scenario, connections) in [("E2", "3"), ("E5", "2"), ("E6", "1")] {
+    for (scenario, connections) in [("echo-32B-pipelined", "3"), ("echo-64KiB", "2"), ("echo-16MiB", "1")] {
         let output = Floor::start_with(scenario, &["--placed"]).load(scenario, &["--connections", connections]);
         let Outcome::Load(load) = report(&output).outcome else { panic!("{scenario} sends messages") };
         assert!(load.messages > 0, "{scenario}: {load:?}");
@@ -78,7 +79,15 @@ fn buffers_at_another_place_answer_the_same() {
 
 #[test]
 fn every_kind_of_scenario_runs() {
-    for (scenario, connections) in [("E2", 3), ("E5", 2), ("E6", 1), ("D1b", 70), ("F1b", 5), ("R1", 4), ("H1", 2)] {
+    for (scenario, connections) in [
+        ("echo-32B-pipelined", 3),
+        ("echo-64KiB", 2),
+        ("echo-16MiB", 1),
+        ("deflate-1KiB-pipelined", 70),
+        ("fan-out-1000-pipelined", 5),
+        ("open-loop-1000", 4),
+        ("connect", 2),
+    ] {
         let output = Floor::start(scenario).load(scenario, &["--connections", &connections.to_string()]);
         let report = report(&output);
         assert_eq!((report.scenario.as_str(), report.connections), (scenario, connections));
@@ -89,7 +98,14 @@ fn every_kind_of_scenario_runs() {
 
 #[test]
 fn turns_are_taken_when_told() {
-    for (scenario, connections) in [("E2", 3), ("E5", 2), ("D1b", 70), ("F1b", 5), ("R1", 4), ("H1", 2)] {
+    for (scenario, connections) in [
+        ("echo-32B-pipelined", 3),
+        ("echo-64KiB", 2),
+        ("deflate-1KiB-pipelined", 70),
+        ("fan-out-1000-pipelined", 5),
+        ("open-loop-1000", 4),
+        ("connect", 2),
+    ] {
         let floor = Floor::start(scenario);
         let mut generator = floor.generator(scenario);
         generator.args(["--turns", "--connections", &connections.to_string()]);
@@ -122,14 +138,14 @@ fn a_program_goes_ahead_where_it_may() {
 
 #[test]
 fn idle_connections_are_weighed() {
-    let report = report(&Floor::start("I1").load("I1", &["--connections", "500"]));
-    let Outcome::Memory(memory) = report.outcome else { panic!("I1 measures memory") };
+    let report = report(&Floor::start("idle-memory").load("idle-memory", &["--connections", "500"]));
+    let Outcome::Memory(memory) = report.outcome else { panic!("this scenario measures memory") };
     assert_eq!(memory.threads, 1);
 }
 
 #[test]
 fn a_wrong_answer_is_told() {
-    let output = Floor::start("E3").load("E1", &["--connections", "1", "--size", "1025"]);
+    let output = Floor::start("echo-1KiB").load("echo-32B", &["--connections", "1", "--size", "1025"]);
     assert!(!output.status.success());
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("of the first answer"), "{error}");
@@ -137,7 +153,7 @@ fn a_wrong_answer_is_told() {
 
 #[test]
 fn compression_that_was_not_agreed_on_is_told() {
-    let output = Floor::start("E1").load("D1", &["--connections", "1"]);
+    let output = Floor::start("echo-32B").load("deflate-1KiB", &["--connections", "1"]);
     assert!(!output.status.success());
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("does not agree to permessage-deflate"), "{error}");

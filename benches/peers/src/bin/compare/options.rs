@@ -16,9 +16,8 @@ Usage: compare [OPTIONS]
 
   --short                 a few servers and scenarios in under three minutes
   --scaling               floor and threadbare with one thread and with two, all on cores 0 and 1: some echoes and
-                          R1, for what a message costs and not for how many there are
-  --only E1,E2            these scenarios alone, of E1 E2 E3 E4 E5 E6 E7 D1 D1b F1 F1b F2 R1 S1 S10 S10000 H1
-                          I1
+                          open-loop-1000, for what a message costs and not for how many there are
+  --only a,b              these scenarios alone, such as echo-32B,echo-32B-pipelined. --list names them
   --servers a,b           these servers alone; the floor is always measured. --list names them
   --command 'NAME=CMD'    one more server for all scenarios but the next two lines', such as 'mine=./echo {addr}'.
                           {addr}, {host} and {port} are replaced; split at blanks, run without a shell
@@ -84,10 +83,11 @@ pub(crate) enum Purpose {
     Deflate,
 }
 
-const SHORT_SCENARIOS: &str = "E1,E2,E7,F1b,R1,H1";
+const SHORT_SCENARIOS: &str =
+    "echo-32B,echo-32B-pipelined,echo-128B-pipelined,fan-out-1000-pipelined,open-loop-1000,connect";
 const SHORT_SERVERS: &str = "threadbare,threadbare-channel,tokio-tungstenite";
 
-const SCALING_SCENARIOS: &str = "E1,E2,E3,E5,E7,R1";
+const SCALING_SCENARIOS: &str = "echo-32B,echo-32B-pipelined,echo-1KiB,echo-64KiB,echo-128B-pipelined,open-loop-1000";
 const SCALING_SERVERS: &str = "floor-2,threadbare,threadbare-2";
 
 impl Options {
@@ -190,6 +190,22 @@ fn list() {
         println!("{name}");
     }
     for scenario in scenario::ALL {
-        println!("{:7} {}", scenario.name, scenario.title());
+        println!("{:24} {}", scenario.name, scenario.title());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SCALING_SCENARIOS, SCALING_SERVERS, SHORT_SCENARIOS, SHORT_SERVERS};
+    use super::{Scenario, servers};
+
+    #[test]
+    fn presets_name_known_scenarios_and_servers() {
+        for name in [SHORT_SCENARIOS, SCALING_SCENARIOS].iter().flat_map(|names| names.split(',')) {
+            assert!(Scenario::named(name).is_ok(), "{name}");
+        }
+        for name in [SHORT_SERVERS, SCALING_SERVERS].iter().flat_map(|names| names.split(',')) {
+            assert!(servers::names().any(|known| known == name), "{name}");
+        }
     }
 }

@@ -12,8 +12,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::results::Results;
 
 /// Which scenarios are shown, as far as they were measured, and in which order.
-const COST: [&str; 4] = ["E1", "E2", "E7", "F1b"];
-const SWEEP: [&str; 4] = ["S1", "S10", "R1", "S10000"];
+const COST: [&str; 4] = ["echo-32B", "echo-32B-pipelined", "echo-128B-pipelined", "fan-out-1000-pipelined"];
+const SWEEP: [&str; 4] = ["open-loop-1", "open-loop-10", "open-loop-1000", "open-loop-10000"];
 
 const OURS: RGBColor = RGBColor(0x2f, 0x81, 0xf7);
 const OTHERS: RGBColor = RGBColor(0x8b, 0x94, 0x9e);
@@ -23,13 +23,13 @@ const INK: RGBColor = RGBColor(0x77, 0x7f, 0x88);
 const NAMES: i32 = 180;
 const PANEL: i32 = 185;
 const VALUE: i32 = 48;
-const HEAD: i32 = 76;
+const HEAD: i32 = 94;
 const TITLE: i32 = 740;
 const ROW: i32 = 20;
 
-/// A panel: its heading in two lines, and a value for each server.
+/// A panel: its heading, a line each, and a value for each server.
 struct Panel {
-    heading: [String; 2],
+    heading: [String; 3],
     values: Vec<Option<f64>>,
 }
 
@@ -62,7 +62,7 @@ fn panels(results: &Results, names: &[&str], value: impl Fn(&str, &str) -> Optio
         let (connections, message) = how.split_once(", ").unwrap_or((how, ""));
         let values = results.servers.iter().map(|server| value(server, name)).collect();
         let heading = if what.starts_with("echo") { [connections, message] } else { [what, how] };
-        let heading = [format!("{name}: {}", heading[0]), heading[1].to_owned()];
+        let heading = [name, heading[0], heading[1]].map(str::to_owned);
         Some(Panel { heading, values })
     };
     measured.filter_map(panel).collect()
@@ -121,4 +121,16 @@ fn write(
     let style = ("sans-serif", size).into_font().color(&INK).into_text_style(area);
     area.draw(&Text::new(text, at, style.pos(Pos::new(to, VPos::Center))))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COST, SWEEP, Scenario};
+
+    #[test]
+    fn panels_name_known_scenarios() {
+        for name in COST.into_iter().chain(SWEEP) {
+            assert!(Scenario::named(name).is_ok(), "{name}");
+        }
+    }
 }

@@ -194,15 +194,17 @@ mod tests {
 
     #[test]
     fn scenarios_that_were_measured_anew_take_the_place_of_earlier_ones() {
-        let mut latest = results("6.1", "floor", &["E4"], "late");
-        latest.complete_with(results("6.1", "wtx", &["E1", "E4", "R1"], "early")).unwrap();
-        assert_eq!(latest.scenarios, ["E1", "E4", "R1"]);
+        let mut latest = results("6.1", "floor", &["echo-32B-10000"], "late");
+        latest
+            .complete_with(results("6.1", "wtx", &["echo-32B", "echo-32B-10000", "open-loop-1000"], "early"))
+            .unwrap();
+        assert_eq!(latest.scenarios, ["echo-32B", "echo-32B-10000", "open-loop-1000"]);
         assert_eq!(latest.servers, ["floor", "wtx"]);
         assert_eq!(latest.commands, ["early", "late"]);
         let mut runs: Vec<_> =
             latest.runs.iter().map(|run| (run.scenario.as_str(), run.report.as_ref().unwrap_err().as_str())).collect();
         runs.sort_unstable();
-        assert_eq!(runs, [("E1", "early"), ("E4", "late"), ("R1", "early")]);
-        assert!(latest.complete_with(results("6.2", "wtx", &["E1"], "elsewhere")).is_err());
+        assert_eq!(runs, [("echo-32B", "early"), ("echo-32B-10000", "late"), ("open-loop-1000", "early")]);
+        assert!(latest.complete_with(results("6.2", "wtx", &["echo-32B"], "elsewhere")).is_err());
     }
 }

@@ -293,7 +293,7 @@ mod tests {
             let others = others.next().ok_or("no attempt more than these")?;
             let none = || PerConnection { anonymous: 0.0, resident: 0.0 };
             let outcome = Outcome::Memory(Memory { fresh: none(), after_echo: none(), threads: 1 });
-            let report = Report { scenario: "I1".to_owned(), connections: 1, outcome };
+            let report = Report { scenario: "idle-memory".to_owned(), connections: 1, outcome };
             let second = if others < 0.0 { Err("failed".to_owned()) } else { Ok(report.clone()) };
             Ok::<_, &str>(Attempt { reports: vec![Ok(report), second], others: others.abs() })
         };

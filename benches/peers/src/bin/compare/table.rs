@@ -11,13 +11,13 @@ use crate::round::{DISTURBED, is_disturbed};
 /// All tables, with what each scenario is.
 pub(crate) fn all(results: &Results) -> String {
     let mut text = heading(results);
-    text += "Server CPU time for each message (I1: anonymous memory for each connection, once each had an echo), and its ratio to the raw floor.\n";
+    text += "Server CPU time for each message (`idle-memory`: anonymous memory for each connection, once each had an echo), and its ratio to the raw floor.\n";
     text += "`~`: the rounds are more than 25 % apart; `!n`: n rounds failed; `-`: the server does not do that.\n\n";
     text += &table(results, &results.scenarios, |server, scenario| cost(results, server, scenario));
 
     let loaded = scenarios(results, |kind| !matches!(kind, Kind::OpenLoop { .. } | Kind::Idle));
     if !loaded.is_empty() {
-        text += "\nMessages each second; for H1 connections. In parentheses how much of its core the server used.\n\n";
+        text += "\nMessages each second; for `connect` connections. In parentheses how much of its core the server used.\n\n";
         text += &table(results, &loaded, |server, scenario| {
             let rate = results.load(server, scenario, |load| load.messages_per_second)?;
             let cores = results.load(server, scenario, |load| load.server_cores)?;

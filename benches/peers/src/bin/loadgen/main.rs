@@ -37,7 +37,7 @@ Usage: loadgen ADDR --pid PID --scenario NAME [OPTIONS]
 
   ADDR             the server's address, such as 127.0.0.1:8080
   --pid PID        the server's process, whose CPU time and memory are read
-  --scenario NAME  E1 E2 E3 E4 E5 E6 E7 D1 D1b F1 F1b F2 R1 S1 S10 S10000 H1 I1
+  --scenario NAME  what to send, such as echo-32B; a wrong name lists all of them
   --seconds S      how long to measure (default 1.5)
   --warm-up S      how long to run before that (default 0.3)
   --turns          do so for each line on standard input, and report what all turns found at its end; an empty line
