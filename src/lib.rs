@@ -95,7 +95,7 @@ pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::{ProtocolError, Role};
 pub use server::{Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
 pub use socket::{SocketError, WebSocket};
-#[cfg(feature = "internals")]
+#[cfg(threadbare_bench)]
 #[doc(hidden)]
 pub use worker::bench_harness;
 pub use worker::channel::batch::Batch;

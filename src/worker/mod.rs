@@ -1,6 +1,6 @@
 //! One thread that owns many connections. Read `event_loop/run.rs` first.
 
-#[cfg(feature = "internals")]
+#[cfg(threadbare_bench)]
 pub mod bench_harness;
 pub(crate) mod channel;
 pub(crate) mod connection;

@@ -7,6 +7,11 @@
 //! the kernel and little else. tungstenite is measured both as its documentation echoes (`send`) and as it is fastest
 //! (`write`, one `flush` at the end).
 
+#[cfg(not(threadbare_bench))]
+compile_error!(
+    "the library's bench harness is missing: RUSTFLAGS=\"--cfg threadbare_bench\" cargo bench --manifest-path benches/engines/Cargo.toml"
+);
+
 mod block;
 mod masks;
 mod memory;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
-/// Gives the same bytes after every [`rewind`](Memory::rewind), and keeps what was written since.
+/// Gives the same bytes after every [`rewind`](MemoryStream::rewind), and keeps what was written since.
 #[derive(Debug, Default)]
 pub struct MemoryStream {
     arriving: Arc<[u8]>,

@@ -1,7 +1,7 @@
 //! The streams that a connection may run over.
 
 pub(crate) mod attempt;
-#[cfg(feature = "internals")]
+#[cfg(threadbare_bench)]
 pub(crate) mod memory;
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -18,7 +18,7 @@ pub(crate) enum Stream {
     /// Plain TCP.
     Tcp(TcpStream),
     /// Bytes in memory, for benchmarks.
-    #[cfg(feature = "internals")]
+    #[cfg(threadbare_bench)]
     Memory(crate::transport::stream::memory::MemoryStream),
 }
 
@@ -27,7 +27,7 @@ impl Stream {
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            #[cfg(feature = "internals")]
+            #[cfg(threadbare_bench)]
             Stream::Memory(_) => Ok(()),
         }
     }
@@ -37,7 +37,7 @@ impl Stream {
         match self {
             // An error leaves an orderly close, which is no worse.
             Stream::Tcp(stream) => drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))),
-            #[cfg(feature = "internals")]
+            #[cfg(threadbare_bench)]
             Stream::Memory(_) => {}
         }
     }
@@ -45,7 +45,7 @@ impl Stream {
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Stream::Tcp(stream) => stream,
-            #[cfg(feature = "internals")]
+            #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream,
         }
     }
@@ -69,7 +69,7 @@ impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => receive(stream, buffer),
-            #[cfg(feature = "internals")]
+            #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream.read(buffer),
         }
     }
@@ -77,7 +77,7 @@ impl Read for Stream {
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.read_vectored(buffers),
-            #[cfg(feature = "internals")]
+            #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream.read_vectored(buffers),
         }
     }
@@ -87,7 +87,7 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => send(stream, bytes),
-            #[cfg(feature = "internals")]
+            #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream.write(bytes),
         }
     }
@@ -95,7 +95,7 @@ impl Write for Stream {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.write_vectored(slices),
-            #[cfg(feature = "internals")]
+            #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream.write_vectored(slices),
         }
     }
@@ -103,7 +103,7 @@ impl Write for Stream {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.flush(),
-            #[cfg(feature = "internals")]
+            #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream.flush(),
         }
     }

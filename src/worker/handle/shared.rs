@@ -137,7 +137,7 @@ impl PeerShared {
 }
 
 /// Where pointers have 64 bits, and no benchmark has brought a stream of its own.
-#[cfg(all(test, target_pointer_width = "64", not(feature = "internals")))]
+#[cfg(all(test, target_pointer_width = "64", not(threadbare_bench)))]
 mod tests {
     use super::*;
     use crate::worker::channel::delivery::ChannelSlot;
