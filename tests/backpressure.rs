@@ -1,26 +1,22 @@
-//! Floods and stalls: memory stays bounded, nothing is lost, and nobody else notices.
+//! Clients that flood, and applications and clients that stall: memory stays bounded, no message is lost, and other
+//! connections are served.
 
 mod common;
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::app::{App, BOTH_WAYS, Way, echo};
-use common::{Client, DEADLINE, Frame, binary, close, eventually, ping};
+use common::app::{App, echo};
+use common::servers::Mode;
+use common::{Client, DEADLINE, Frame, binary, close, eventually, ping, serialize_test};
 use socket2::SockRef;
 use threadbare::{Config, Event, Events, Handler, MessageRef, Peer, Server, ServerHandle, Socket};
 
-/// One test at a time measures memory.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Resident memory in bytes; 0 where the system does not tell.
+/// The resident memory in bytes; 0 where the system has no `/proc`.
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or_default() * 4096
@@ -28,24 +24,24 @@ fn resident() -> usize {
 
 const MIB: usize = 1 << 20;
 
-/// one of two application threads stalls while many clients send. What waits for it is bounded, the connections of
-/// the other are not disturbed, and in the end everything arrives, in order.
+/// one of two application threads stalls while many clients send to it. The waiting events are bounded, the other
+/// thread's connections are served, and in the end every message arrives, in order.
 #[test]
-fn r_05_a_stalled_application_loses_nothing() {
+fn r_05_a_stalled_application_thread_loses_no_message() {
     const CLIENTS: usize = 50;
     const MESSAGES: usize = 2000;
     const SIZE: usize = 1024;
-    let _alone = alone();
+    let _guard = serialize_test();
     let config = Config::default().max_event_buffer_size(256 << 10);
     let mut server = Server::builder().workers(2).channels(2).config(config).bind("127.0.0.1:0").expect("a server");
     let mut events = server.take_events();
     let (live, stalled) = (events.remove(0), events.remove(0));
 
-    // Whoever is greeted belongs to the live thread.
+    // The live thread greets its connections.
     let application = thread::spawn(move || {
         for event in &live {
             match event {
-                Event::Open(peer, _) => peer.send("live").expect("it is open"),
+                Event::Open(peer, _) => peer.send("live").expect("the connection is open"),
                 Event::Message(peer, message) => drop(peer.send(message)),
                 _ => {}
             }
@@ -55,7 +51,7 @@ fn r_05_a_stalled_application_loses_nothing() {
     let mut stalled_clients = Vec::new();
     for number in 0..CLIENTS {
         let client = Client::open(server.local_addr());
-        // Channels are given out round about.
+        // Connections are assigned to the channels in turn.
         if number % 2 == 0 { live_clients.push(client) } else { stalled_clients.push(client) }
     }
     for client in &mut live_clients {
@@ -70,7 +66,7 @@ fn r_05_a_stalled_application_loses_nothing() {
         .enumerate()
         .map(|(sender, mut client)| {
             let written = written.clone();
-            // Little that the client's own kernel takes for it.
+            // The client's kernel buffers little.
             SockRef::from(&client.stream).set_send_buffer_size(16 << 10).expect("a socket");
             thread::spawn(move || {
                 for number in 0..MESSAGES {
@@ -100,18 +96,18 @@ fn r_05_a_stalled_application_loses_nothing() {
         })
         .collect();
     for client in echoes {
-        client.join().expect("the live half is served");
+        client.join().expect("the live connections are served");
     }
-    // TCP pushes back on the stalled half.
-    assert!(written.load(Ordering::SeqCst) < CLIENTS / 2 * MESSAGES, "everything was taken");
+    // TCP flow control stops the clients of the stalled thread.
+    assert!(written.load(Ordering::SeqCst) < CLIENTS / 2 * MESSAGES, "the server received everything");
     let growth = resident().saturating_sub(before);
-    assert!(growth < 16 * MIB, "{} KiB for events that wait", growth >> 10);
+    assert!(growth < 16 * MIB, "{} KiB for waiting events", growth >> 10);
     let received: u64 = opened.iter().map(|peer| peer.stats().messages_received).sum();
-    assert!(received < 2000, "{received} messages wait where 256 KiB are allowed");
-    // Sending goes on.
-    opened[0].ping(b"").expect("it is open");
+    assert!(received < 2000, "{received} messages wait, though the limit is 256 KiB");
+    // Sending to a connection that is not read still works.
+    opened[0].ping(b"").expect("the connection is open");
 
-    // The application comes back.
+    // The stalled thread continues.
     let mut next = [0; CLIENTS / 2];
     let mut ended = 0;
     while ended < next.len() {
@@ -128,7 +124,7 @@ fn r_05_a_stalled_application_loses_nothing() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(next, [MESSAGES; CLIENTS / 2], "none is lost");
+    assert_eq!(next, [MESSAGES; CLIENTS / 2], "no message is lost");
     for (sender, flood) in floods.into_iter().enumerate() {
         let outcome = flood.join();
         assert!(sender == 0 || outcome.is_ok(), "sender {sender}");
@@ -155,11 +151,11 @@ fn parse(message: &[u8]) -> (usize, usize) {
     (usize::from(message[4]), number as usize)
 }
 
-/// a stall that ends and comes again; nothing is lost in between.
+/// reading is paused and resumed many times.
 #[test]
-fn r_05_an_application_that_comes_and_goes() {
-    let _alone = alone();
-    // With a limit of one every event is waited for.
+fn r_05_every_message_arrives_in_order_at_any_event_buffer_size() {
+    let _guard = serialize_test();
+    // With a limit of one byte, reading is paused after every event.
     for (limit, messages) in [(1, 50), (1000, 500), (100_000, 500)] {
         let config = Config::default().max_event_buffer_size(limit);
         let server = Server::builder().workers(2).config(config).bind("127.0.0.1:0").expect("a server");
@@ -201,32 +197,32 @@ fn r_05_an_application_that_comes_and_goes() {
     }
 }
 
-/// T-03: an echo server and a client that sends and does not read, then reads.
+/// T-03: the client of an echo server sends without reading, and then reads.
 #[test]
 fn t_03_output_for_a_peer_that_does_not_read_is_bounded() {
     const MESSAGES: usize = 40;
-    let _alone = alone();
-    for way in BOTH_WAYS {
+    let _guard = serialize_test();
+    for mode in Mode::ALL {
         let config = Config::default().max_write_buffer_size(256 << 10).max_event_buffer_size(MIB);
-        let app = App::start(way, Server::builder().workers(1).config(config), echo);
-        let mut client = Client::narrow(app.addr);
+        let app = App::start(mode, Server::builder().workers(1).config(config), echo);
+        let mut client = Client::open_with_small_buffer(app.addr);
         let peer = app.opened();
         let before = resident();
         let mut stream = client.stream.try_clone().expect("a socket");
         let writer = thread::spawn(move || {
             for number in 0..MESSAGES {
-                stream.write_all(&binary(&vec![number as u8; MIB])).expect("the server takes it in the end");
+                stream.write_all(&binary(&vec![number as u8; MIB])).expect("the server reads on in the end");
             }
         });
-        // As much as the kernel takes in both directions, and the mark: then nothing moves.
-        eventually("the output above its mark", || peer.queued_bytes() >= 256 << 10);
+        // The socket buffers fill, then the send queue. Above its high-water mark the server stops reading.
+        eventually("the send queue is above its high-water mark", || peer.queued_bytes() >= 256 << 10);
         let highest = peer.queued_bytes();
         let growth = resident().saturating_sub(before);
         assert!(highest < (256 << 10) + 2 * MIB, "{highest} bytes are queued");
-        // The history of the test holds each message once in the end, and the writer one at a time.
-        assert!(growth < (MESSAGES + 10) * MIB, "{} KiB more", growth >> 10);
+        // The test's own history holds every message once, and its writer one at a time.
+        assert!(growth < (MESSAGES + 10) * MIB, "{} KiB more memory", growth >> 10);
         for number in 0..MESSAGES {
-            assert!(client.expect_frame() == Frame::binary(&vec![number as u8; MIB]), "{way:?}: message {number}");
+            assert!(client.expect_frame() == Frame::binary(&vec![number as u8; MIB]), "{mode:?}: message {number}");
         }
         writer.join().expect("the writer");
         client.send(&close(1000));
@@ -235,30 +231,30 @@ fn t_03_output_for_a_peer_that_does_not_read_is_bounded() {
     }
 }
 
-/// T-05: pings without end from a client that does not read the pongs. Memory is bounded, and when it reads again, the
-/// last ping was answered.
+/// T-05: a client sends pings and does not read the pongs. Memory is bounded, and the last ping is answered when the
+/// client reads again.
 #[test]
-fn t_05_a_flood_of_pings() {
+fn t_05_pongs_for_a_flood_of_pings_are_bounded() {
     const PINGS: u32 = 100_000;
-    let _alone = alone();
-    for way in BOTH_WAYS {
+    let _guard = serialize_test();
+    for mode in Mode::ALL {
         let config = Config::default().max_write_buffer_size(64 << 10).write_timeout(Duration::from_secs(600));
-        let app = App::start(way, Server::builder().workers(1).config(config), echo);
-        let mut client = Client::narrow(app.addr);
+        let app = App::start(mode, Server::builder().workers(1).config(config), echo);
+        let mut client = Client::open_with_small_buffer(app.addr);
         let peer = app.opened();
         let before = resident();
         let mut stream = client.stream.try_clone().expect("a socket");
         let writer = thread::spawn(move || {
             for start in (0..PINGS).step_by(100) {
                 let pings: Vec<u8> = (start..start + 100).flat_map(|number| ping(&padded(number))).collect();
-                stream.write_all(&pings).expect("the server takes it in the end");
+                stream.write_all(&pings).expect("the server reads on in the end");
             }
         });
-        eventually("the output above its mark", || peer.queued_bytes() >= 64 << 10);
+        eventually("the send queue is above its high-water mark", || peer.queued_bytes() >= 64 << 10);
         assert!(peer.queued_bytes() < 128 << 10, "{:?}", peer.stats());
         let growth = resident().saturating_sub(before);
         assert!(growth < 4 * MIB, "{} KiB for pongs", growth >> 10);
-        // RFC 6455 5.5.3 lets pongs be left out, but not come out of order.
+        // RFC 6455 5.5.3: pongs to all but the latest ping may be omitted. They may not be reordered.
         let mut last = None;
         while last != Some(PINGS - 1) {
             let payload = client.expect_frame().payload;
@@ -278,34 +274,35 @@ fn padded(number: u32) -> [u8; 125] {
     payload
 }
 
-/// T-06: a flood of tiny frames on one connection, and another one of the same worker.
+/// T-06: tiny frames flood one connection of a worker.
 #[test]
-fn t_06_a_flood_does_not_hold_up_its_neighbour() {
-    let _alone = alone();
-    for way in BOTH_WAYS {
-        // One that notes nothing: the flood would fill its notes.
-        let (control, addr, application) = quiet_echo(way);
+fn t_06_a_flood_does_not_delay_other_connections_of_its_worker() {
+    let _guard = serialize_test();
+    for mode in Mode::ALL {
+        // An `App` would record the whole flood.
+        let (handle, addr, application) = unrecorded_echo(mode);
         let mut flood = Client::open(addr);
-        let mut neighbour = Client::open(addr);
-        let mut reader = Client::over(flood.stream.try_clone().expect("a socket"));
-        // Until its connection is dropped under it.
+        let mut other = Client::open(addr);
+        let mut reader = Client::from_stream(flood.stream.try_clone().expect("a socket"));
+        // The writer stops when the server closes the connection.
         let writer = thread::spawn(move || {
             let frames = binary(b"").repeat(5000);
             while flood.stream.write_all(&frames).is_ok() {}
         });
         let drain = thread::spawn(move || reader.wait_for_end());
         for number in 0_u32..200 {
-            neighbour.send(&binary(&number.to_be_bytes()));
-            assert_eq!(neighbour.expect_frame(), Frame::binary(&number.to_be_bytes()), "{way:?}");
+            other.send(&binary(&number.to_be_bytes()));
+            assert_eq!(other.expect_frame(), Frame::binary(&number.to_be_bytes()), "{mode:?}");
         }
-        control.shutdown(Duration::from_millis(1));
+        handle.shutdown(Duration::from_millis(1));
         writer.join().expect("the writer");
         drain.join().expect("the reader");
         application.join().expect("the application");
     }
 }
 
-fn quiet_echo(way: Way) -> (ServerHandle, SocketAddr, thread::JoinHandle<()>) {
+/// An echo server that records no events.
+fn unrecorded_echo(mode: Mode) -> (ServerHandle, SocketAddr, thread::JoinHandle<()>) {
     struct Echo;
     impl Handler for Echo {
         fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
@@ -313,9 +310,9 @@ fn quiet_echo(way: Way) -> (ServerHandle, SocketAddr, thread::JoinHandle<()>) {
         }
     }
     let builder = Server::builder().workers(1);
-    let server = match way {
-        Way::Handler => builder.serve("127.0.0.1:0", |_| Echo),
-        Way::Channel => builder.bind("127.0.0.1:0"),
+    let server = match mode {
+        Mode::Handler => builder.serve("127.0.0.1:0", |_| Echo),
+        Mode::Channel => builder.bind("127.0.0.1:0"),
     };
     let server = server.expect("a server");
     let (handle, addr) = (server.handle(), server.local_addr());

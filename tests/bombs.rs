@@ -1,17 +1,17 @@
-//! Messages that inflate to more than is allowed, over real sockets: at a server, a client and a blocking socket.
+//! Compressed messages that inflate to more than `max_message_size`, at a server, a client and a blocking socket.
 #![cfg(target_os = "linux")] // reads /proc
 
 mod common;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
 
-use common::child::Child;
-use common::memory::Memory;
-use common::servers::echo;
-use common::{Client as Raw, DEADLINE, Frame, masked};
+use common::memory::ProcessMemory;
+use common::server_process::ServerProcess;
+use common::servers::echo_server;
+use common::{Client as Raw, DEADLINE, Frame, masked, serialize_test};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use threadbare::protocol::frame::{FrameHeader, Opcode, RSV1};
 use threadbare::protocol::handshake::accept_key;
@@ -25,24 +25,18 @@ const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 
 const MIB: u64 = 1 << 20;
 
-/// Without this the allocator may keep for itself what it is given back, and what is measured depend on what was before.
-const ALLOCATOR: &str = "export MALLOC_MMAP_THRESHOLD_=16384 MALLOC_TRIM_THRESHOLD_=16384";
+/// Makes the allocator return freed memory to the kernel, so that a measurement does not depend on what ran before.
+const ALLOCATOR_SETTINGS: &str = "export MALLOC_MMAP_THRESHOLD_=16384 MALLOC_TRIM_THRESHOLD_=16384";
 
-fn config(limit: u64) -> Config {
-    Config::default().max_message_size(limit as usize).deflate(DeflateConfig::default())
+fn config(max_message_size: u64) -> Config {
+    Config::default().max_message_size(max_message_size as usize).deflate(DeflateConfig::default())
 }
 
 fn builder(limit: u64) -> ServerBuilder {
     Server::builder().config(config(limit))
 }
 
-/// Memory is measured for a whole process, so that one test at a time may use it.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The end of a flush, which a message leaves out (RFC 7692 7.2.1).
+/// The end of a flush, which is removed from a message (RFC 7692 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
 /// The payload of a compressed message.
@@ -50,7 +44,7 @@ fn deflated(payload: &[u8]) -> Vec<u8> {
     compressed(Compression::fast(), [payload].into_iter())
 }
 
-/// The payload of a compressed message that comes in pieces.
+/// The payload of a compressed message whose content comes in pieces.
 fn compressed<'p>(level: Compression, pieces: impl Iterator<Item = &'p [u8]>) -> Vec<u8> {
     let mut compress = Compress::new(level, false);
     let mut out = Vec::new();
@@ -72,19 +66,19 @@ fn compressed<'p>(level: Compression, pieces: impl Iterator<Item = &'p [u8]>) ->
     out
 }
 
-/// A gigabyte of zeros in a megabyte.
+/// The payload of a compressed message: a gibibyte of zeros in about a megabyte.
 fn bomb() -> &'static [u8] {
     static BOMB: OnceLock<Vec<u8>> = OnceLock::new();
     BOMB.get_or_init(|| {
         let megabyte = vec![0; 1 << 20];
         let bomb = compressed(Compression::best(), std::iter::repeat_n(&megabyte[..], 1024));
-        assert!(bomb.len() < 1_200_000 && stands_for(&bomb) == 1 << 30, "{} bytes", bomb.len());
+        assert!(bomb.len() < 1_200_000 && inflated_size(&bomb) == 1 << 30, "{} bytes", bomb.len());
         bomb
     })
 }
 
-/// How many bytes a piece of the bomb inflates to.
-fn stands_for(mut bytes: &[u8]) -> u64 {
+/// The number of bytes that the first part of a compressed message inflates to.
+fn inflated_size(mut bytes: &[u8]) -> u64 {
     let mut decompress = Decompress::new(false);
     let mut out = vec![0; 1 << 20];
     loop {
@@ -111,12 +105,12 @@ fn frame(role: Role, fin: bool, rsv: u8, opcode: Opcode, payload: &[u8]) -> Vec<
 }
 
 /// The bomb in one frame.
-fn flat(role: Role) -> Vec<u8> {
+fn in_one_frame(role: Role) -> Vec<u8> {
     frame(role, true, RSV1, Opcode::Binary, bomb())
 }
 
 /// The bomb in 1,000 frames.
-fn fragmented(role: Role) -> Vec<u8> {
+fn in_1000_frames(role: Role) -> Vec<u8> {
     let size = bomb().len().div_ceil(1000);
     let last = bomb().len().div_ceil(size) - 1;
     assert!((990..1000).contains(&last), "{last}");
@@ -127,20 +121,20 @@ fn fragmented(role: Role) -> Vec<u8> {
     bomb().chunks(size).enumerate().flat_map(piece).collect()
 }
 
-/// The most that `act` adds to the memory in use.
-fn rise(memory: &Memory, act: impl FnOnce()) -> u64 {
+/// The most resident memory that `act` adds.
+fn peak_growth(memory: &ProcessMemory, act: impl FnOnce()) -> u64 {
     let before = memory.resident();
     memory.reset_peak();
     act();
     memory.peak().saturating_sub(before)
 }
 
-/// Sends what the server need not take to its end.
-fn offer(client: &mut Raw, bytes: &[u8]) {
+/// Sends bytes that the server may not read to their end.
+fn try_send(client: &mut Raw, bytes: &[u8]) {
     let _ = client.stream.write_all(bytes);
 }
 
-/// A few connections that each inflate a little, so that every worker has what it keeps for all of them.
+/// Opens connections and inflates a message on each, so that every worker has allocated its shared buffers.
 fn warm_up(addr: SocketAddr) {
     let mut clients: Vec<Raw> = (0..8).map(|_| Raw::open_with(addr, "/", OFFER)).collect();
     let hello = deflated(b"Hello");
@@ -151,62 +145,63 @@ fn warm_up(addr: SocketAddr) {
 }
 
 #[test]
-fn a_15_a_17_bombs_end_with_1009_at_a_server_in_bounded_memory() {
-    let name = "a_15_a_17_bombs_end_with_1009_at_a_server_in_bounded_memory";
+fn a_15_a_17_a_server_closes_bombs_with_1009_in_bounded_memory() {
+    let name = "a_15_a_17_a_server_closes_bombs_with_1009_in_bounded_memory";
     let limit = MIB;
-    let Some(child) = Child::start(name, ALLOCATOR, builder(limit)) else { return };
-    let _alone = alone();
-    warm_up(child.addr);
-    for (dress, bytes) in [("flat", flat(Role::Client)), ("in 1,000 fragments", fragmented(Role::Client))] {
+    let Some(server) = ServerProcess::start(name, ALLOCATOR_SETTINGS, builder(limit)) else { return };
+    let _guard = serialize_test();
+    warm_up(server.addr);
+    for (form, bytes) in [("one frame", in_one_frame(Role::Client)), ("1,000 frames", in_1000_frames(Role::Client))] {
         for _ in 0..3 {
-            let mut client = Raw::open_with(child.addr, "/", OFFER);
-            let rise = rise(&child.memory(), || {
-                offer(&mut client, &bytes);
-                // a second message behind the bomb does not change the code, which is told once.
-                offer(&mut client, &bytes);
+            let mut client = Raw::open_with(server.addr, "/", OFFER);
+            let growth = peak_growth(&server.memory(), || {
+                try_send(&mut client, &bytes);
+                // a second message after the bomb does not change the code, and causes no second close frame.
+                try_send(&mut client, &bytes);
                 client.expect_close(1009);
             });
-            println!("a bomb, {dress}, with a limit of {limit}: {rise} bytes more");
-            assert!(rise < limit + MIB, "a bomb, {dress}: {rise} bytes more");
+            println!("a bomb in {form}, with a limit of {limit}: {growth} bytes more");
+            assert!(growth < limit + MIB, "a bomb in {form}: {growth} bytes more");
         }
     }
-    warm_up(child.addr);
+    warm_up(server.addr);
 }
 
 #[test]
-fn a_15_a_hundred_bombs_at_once_take_no_more_than_a_hundred_messages() {
-    let name = "a_15_a_hundred_bombs_at_once_take_no_more_than_a_hundred_messages";
+fn a_15_a_hundred_bombs_use_at_most_the_memory_of_a_hundred_messages() {
+    let name = "a_15_a_hundred_bombs_use_at_most_the_memory_of_a_hundred_messages";
     let limit = MIB;
-    let Some(child) = Child::start(name, ALLOCATOR, builder(limit)) else { return };
-    let _alone = alone();
-    // All but ignited: what each has sent stays below the limit, and is inflated.
-    let (fuse, charge) = bomb().split_at(900);
-    let held = stands_for(fuse);
-    assert!((limit / 2..limit).contains(&held), "{held}");
-    warm_up(child.addr);
-    let mut clients: Vec<Raw> = (0..100).map(|_| Raw::open_with(child.addr, "/", OFFER)).collect();
-    let rise = rise(&child.memory(), || {
+    let Some(server) = ServerProcess::start(name, ALLOCATOR_SETTINGS, builder(limit)) else { return };
+    let _guard = serialize_test();
+    // The first part of each bomb inflates to less than the limit, and the server keeps it.
+    let (first, rest) = bomb().split_at(900);
+    let kept = inflated_size(first);
+    assert!((limit / 2..limit).contains(&kept), "{kept}");
+    warm_up(server.addr);
+    let mut clients: Vec<Raw> = (0..100).map(|_| Raw::open_with(server.addr, "/", OFFER)).collect();
+    let growth = peak_growth(&server.memory(), || {
         for client in &mut clients {
-            client.send(&masked(false, RSV1, Opcode::Binary, fuse));
-            client.send(&common::ping(b"all of it?"));
+            client.send(&masked(false, RSV1, Opcode::Binary, first));
+            client.send(&common::ping(b"inflated?"));
         }
         for client in &mut clients {
-            assert_eq!(client.expect_frame(), Frame::pong(b"all of it?"));
+            assert_eq!(client.expect_frame(), Frame::pong(b"inflated?"));
         }
-        let charge = masked(true, 0, Opcode::Continuation, charge);
-        clients.iter_mut().for_each(|client| offer(client, &charge));
+        let rest = masked(true, 0, Opcode::Continuation, rest);
+        clients.iter_mut().for_each(|client| try_send(client, &rest));
         clients.iter_mut().for_each(|client| client.expect_close(1009));
     });
-    println!("100 bombs with a limit of {limit}: {rise} bytes more");
-    assert!(rise > 100 * (limit / 2), "they were not there at once: {rise}");
-    assert!(rise < 100 * (limit + MIB), "{rise} bytes more");
-    warm_up(child.addr);
+    println!("100 bombs with a limit of {limit}: {growth} bytes more");
+    assert!(growth > 100 * (limit / 2), "the server did not keep all at once: {growth} bytes more");
+    assert!(growth < 100 * (limit + MIB), "{growth} bytes more");
+    warm_up(server.addr);
 }
 
-/// The other end of a connection: says `bytes` after its handshake, and hears what code it is closed with.
-fn peer(role: Role, stream: TcpStream, bytes: Vec<u8>) -> JoinHandle<u16> {
+/// Runs the peer of a connection: it sends `bytes` after the opening handshake, and returns the code of the close frame
+/// that it receives.
+fn spawn_peer(role: Role, stream: TcpStream, bytes: Vec<u8>) -> JoinHandle<u16> {
     thread::spawn(move || {
-        let mut peer = Raw::over(stream);
+        let mut peer = Raw::from_stream(stream);
         match role {
             Role::Client => {
                 peer.send(common::request("/", OFFER).as_bytes());
@@ -225,13 +220,13 @@ fn peer(role: Role, stream: TcpStream, bytes: Vec<u8>) -> JoinHandle<u16> {
                 );
             }
         }
-        offer(&mut peer, &bytes);
-        closed_with(&mut peer)
+        try_send(&mut peer, &bytes);
+        received_close_code(&mut peer)
     })
 }
 
-/// The code of the close frame, which comes first.
-fn closed_with(peer: &mut Raw) -> u16 {
+/// The code of the close frame, which must be the first frame.
+fn received_close_code(peer: &mut Raw) -> u16 {
     let mut received = Vec::new();
     loop {
         if let Some((header, size)) = FrameHeader::parse(&received).expect("a valid frame") {
@@ -252,7 +247,7 @@ fn closed_with(peer: &mut Raw) -> u16 {
     }
 }
 
-/// What receives.
+/// The end of a connection that receives, of which the test checks the limit.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Server,
@@ -263,7 +258,7 @@ enum End {
 const ENDS: [End; 4] = [End::Server, End::Client, End::Socket(Role::Server), End::Socket(Role::Client)];
 
 impl End {
-    /// The role of the end that sends.
+    /// The role of the other end, which sends.
     fn peer(self) -> Role {
         match self {
             End::Server | End::Socket(Role::Server) => Role::Client,
@@ -272,16 +267,17 @@ impl End {
     }
 }
 
-/// What an end with this limit makes of what its peer says: the message, or none; and the code that the peer hears.
+/// Sends `bytes` to an end with this limit. Returns the message that it received, if any, and the code with which it closed
+/// the connection.
 fn receive(end: End, limit: u64, bytes: Vec<u8>) -> (Option<Vec<u8>>, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     let url = format!("ws://{addr}/");
     match end {
         End::Server => {
-            let server = echo(builder(limit));
+            let server = echo_server(builder(limit));
             let mut client = Raw::open_with(server.addr, "/", OFFER);
-            offer(&mut client, &bytes);
+            try_send(&mut client, &bytes);
             let frame = client.expect_frame();
             if frame.opcode == Opcode::Close {
                 return (None, frame.close_code());
@@ -291,7 +287,7 @@ fn receive(end: End, limit: u64, bytes: Vec<u8>) -> (Option<Vec<u8>>, u16) {
             (Some(payload), client.expect_frame().close_code())
         }
         End::Client => {
-            let server = thread::spawn(move || peer(Role::Server, listener.accept().expect("a client").0, bytes));
+            let server = thread::spawn(move || spawn_peer(Role::Server, listener.accept().expect("a client").0, bytes));
             let client = Client::builder().config(config(limit)).connect(&url).expect("connected");
             let message = match client.recv_timeout(DEADLINE) {
                 Ok(message) => Some(message.into_bytes()),
@@ -302,13 +298,13 @@ fn receive(end: End, limit: u64, bytes: Vec<u8>) -> (Option<Vec<u8>>, u16) {
                 Err(error) => panic!("{error}"),
             };
             drop(client);
-            (message, server.join().expect("it accepts").join().expect("the peer"))
+            (message, server.join().expect("a connection").join().expect("the peer"))
         }
         End::Socket(role) => {
             let (connect, accept) =
                 (TcpStream::connect(addr).expect("connected"), listener.accept().expect("a client").0);
             let (ours, theirs) = if role == Role::Server { (accept, connect) } else { (connect, accept) };
-            let peer = peer(end.peer(), theirs, bytes);
+            let peer = spawn_peer(end.peer(), theirs, bytes);
             let mut socket = match role {
                 Role::Server => WebSocket::accept_with(ours, &config(limit), |_| Ok(Accept::new())),
                 Role::Client => {
@@ -327,25 +323,25 @@ fn receive(end: End, limit: u64, bytes: Vec<u8>) -> (Option<Vec<u8>>, u16) {
             if message.is_some() {
                 socket.close(threadbare::CloseCode::NORMAL_CLOSURE, "").expect("sent");
             }
-            // What is in flight is read out, for the peer to hear the end rather than a reset.
-            io::copy(&mut socket.into_inner(), &mut io::sink()).expect("the peer hangs up");
+            // The rest is read, so that the socket is closed with FIN instead of RST.
+            io::copy(&mut socket.into_inner(), &mut io::sink()).expect("the peer closes its socket");
             (message, peer.join().expect("the peer"))
         }
     }
 }
 
-/// What a compressed message stands for.
+/// The content of a compressed message.
 fn inflated(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    // It is no whole stream, for a message's last block is not marked as the last.
+    // A message has no block that is marked as the last one: an empty one ends the stream.
     let bytes = [payload, &TAIL, b"\x01\x00\x00\xFF\xFF"].concat();
     flate2::read::DeflateDecoder::new(&bytes[..]).read_to_end(&mut out).expect("a deflate stream");
     out
 }
 
 #[test]
-fn a_16_the_limit_is_exact_at_every_end() {
-    let _alone = alone();
+fn a_16_max_message_size_is_exact_at_every_end() {
+    let _guard = serialize_test();
     for end in ENDS {
         for limit in [1_000, 65_536, MIB] {
             for size in limit - 2..=limit + 2 {
@@ -374,35 +370,35 @@ fn a_16_the_limit_is_exact_at_every_end() {
 }
 
 #[test]
-fn a_15_bombs_end_with_1009_at_a_client_and_a_blocking_socket_in_bounded_memory() {
-    let _alone = alone();
+fn a_15_clients_and_blocking_sockets_close_bombs_with_1009_in_bounded_memory() {
+    let _guard = serialize_test();
     let limit = MIB;
     for end in [End::Client, End::Socket(Role::Server), End::Socket(Role::Client)] {
-        // What is loaded once, and the threads' stacks.
+        // Allocates what is allocated once, and the threads' stacks.
         let hello = deflated(b"Hello");
         let warm = receive(end, limit, frame(end.peer(), true, RSV1, Opcode::Text, &hello));
         assert_eq!(warm, (Some(b"Hello".to_vec()), 1000));
-        for (dress, make) in [("flat", flat as fn(Role) -> Vec<u8>), ("in 1,000 fragments", fragmented)] {
+        for (form, make) in [("one frame", in_one_frame as fn(Role) -> Vec<u8>), ("1,000 frames", in_1000_frames)] {
             let bytes = make(end.peer());
-            let rise = rise(&Memory::own(), || assert_eq!(receive(end, limit, bytes), (None, 1009)));
-            println!("{end:?}, a bomb, {dress}, with a limit of {limit}: {rise} bytes more");
-            assert!(rise < limit + MIB, "{end:?}, a bomb, {dress}: {rise} bytes more");
+            let growth = peak_growth(&ProcessMemory::own(), || assert_eq!(receive(end, limit, bytes), (None, 1009)));
+            println!("{end:?}, a bomb in {form}, with a limit of {limit}: {growth} bytes more");
+            assert!(growth < limit + MIB, "{end:?}, a bomb in {form}: {growth} bytes more");
         }
     }
 }
 
 #[test]
-fn a_36_memory_is_given_back_when_a_connection_is_idle() {
-    let name = "a_36_memory_is_given_back_when_a_connection_is_idle";
+fn a_36_an_idle_connection_frees_the_memory_of_its_last_message() {
+    let name = "a_36_an_idle_connection_frees_the_memory_of_its_last_message";
     let deflate = DeflateConfig::default().server_no_context_takeover(false).client_no_context_takeover(false);
     let config = config(17 * MIB).deflate(deflate).max_write_buffer_size(20 << 20);
-    let Some(child) = Child::start(name, ALLOCATOR, Server::builder().config(config)) else { return };
-    let _alone = alone();
-    warm_up(child.addr);
-    let mut clients: Vec<Raw> = (0..4).map(|_| Raw::open_with(child.addr, "/", OFFER)).collect();
-    let before = child.memory().anonymous();
-    child.memory().reset_peak();
-    let resident = child.memory().resident();
+    let Some(server) = ServerProcess::start(name, ALLOCATOR_SETTINGS, Server::builder().config(config)) else { return };
+    let _guard = serialize_test();
+    warm_up(server.addr);
+    let mut clients: Vec<Raw> = (0..4).map(|_| Raw::open_with(server.addr, "/", OFFER)).collect();
+    let before = server.memory().anonymous();
+    server.memory().reset_peak();
+    let resident = server.memory().resident();
     let large: Vec<u8> = (0..16 << 20_u32).map(|n| (n / 256 % 251) as u8 ^ (n % 7) as u8).collect();
     let message = masked(true, RSV1, Opcode::Binary, &deflated(&large));
     for client in &mut clients {
@@ -410,17 +406,17 @@ fn a_36_memory_is_given_back_when_a_connection_is_idle() {
         let echoed = client.expect_frame();
         assert!(echoed.rsv == RSV1 && inflated(&echoed.payload) == large);
     }
-    let used = child.memory().peak() - resident;
-    // Under context takeover a window of 32 KiB must be kept for what the client's next message may refer to: with what
-    // belongs to it 47 KiB. Of what was sent 4 KiB are kept. Each of two workers has two buffers of 256 KiB for all.
+    let used = server.memory().peak() - resident;
+    // Context takeover: the client's next message may refer to the last 32 KiB, for which the inflater keeps 47 KiB. 4 KiB
+    // of what was sent are kept as well. Each of two workers has two buffers of 256 KiB for all its connections.
     let kept = 4 * (56 << 10) + 2 * (512 << 10) + (64 << 10);
-    common::eventually("memory is given back", || child.memory().anonymous() < before + kept);
+    common::eventually("the memory is freed", || server.memory().anonymous() < before + kept);
     println!(
         "4 connections: {used} bytes after a message, {} when idle",
-        child.memory().anonymous().saturating_sub(before)
+        server.memory().anonymous().saturating_sub(before)
     );
-    assert!(used > 16 * MIB, "there was something to give back: {used}");
-    // What was said before may still be referred to, either way.
+    assert!(used > 16 * MIB, "the messages used memory before: {used} bytes");
+    // Messages of both directions can still refer to what was sent before.
     for client in &mut clients {
         client.send(&masked(true, RSV1, Opcode::Text, &deflated(&[b'x'; 1000])));
         let echoed = client.expect_frame();
@@ -429,8 +425,8 @@ fn a_36_memory_is_given_back_when_a_connection_is_idle() {
 }
 
 #[test]
-fn a_36_blocking_sockets_that_wait_share_what_they_compress_with() {
-    let _alone = alone();
+fn a_36_idle_blocking_sockets_keep_no_compressor() {
+    let _guard = serialize_test();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     let text = "the same again, ".repeat(100);
@@ -454,10 +450,10 @@ fn a_36_blocking_sockets_that_wait_share_what_they_compress_with() {
         (client, server)
     };
     drop(pair());
-    let before = Memory::own().anonymous();
+    let before = ProcessMemory::own().anonymous();
     let pairs: Vec<_> = (0..50).map(|_| pair()).collect();
-    let more = Memory::own().anonymous().saturating_sub(before);
+    let more = ProcessMemory::own().anonymous().saturating_sub(before);
     println!("100 sockets: {more} bytes");
-    // Each has a receive buffer of 16 KiB, and of a compressor nothing.
+    // Each socket has a receive buffer of 16 KiB, and no compressor of its own.
     assert!(more < 100 * (40 << 10), "{more} bytes for {} sockets", 2 * pairs.len());
 }

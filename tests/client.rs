@@ -1,4 +1,4 @@
-//! `Client`: blocking and full duplex, its socket on a worker.
+//! `Client`: connecting, sending, receiving and closing.
 
 mod common;
 
@@ -19,7 +19,7 @@ struct Echo;
 impl Handler for Echo {
     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
         if message.as_text() == Some("close me") {
-            socket.close(CloseCode(4001), "as you like").expect("it is open");
+            socket.close(CloseCode(4001), "as requested").expect("the connection is open");
         } else {
             socket.send(message);
         }
@@ -35,8 +35,8 @@ fn url(addr: SocketAddr) -> String {
     format!("ws://{addr}/")
 }
 
-/// A server that answers one connection with these bytes, whatever it is asked.
-fn answers(bytes: &'static [u8]) -> SocketAddr {
+/// A server that accepts one connection and sends these bytes, without regard to the request.
+fn serve_bytes(bytes: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     thread::spawn(move || {
@@ -44,14 +44,14 @@ fn answers(bytes: &'static [u8]) -> SocketAddr {
         let mut head = [0; 4096];
         let _ = stream.read(&mut head);
         stream.write_all(bytes).expect("written");
-        // Until the client hangs up.
+        // Waits until the client closes its socket.
         let _ = stream.read(&mut head);
     });
     addr
 }
 
 #[test]
-fn messages_of_every_size_come_back() {
+fn messages_of_every_size_are_echoed() {
     let server = server();
     let client =
         Client::builder().config(Config::default().max_message_size(20 << 20)).connect(&url(server.local_addr()));
@@ -85,7 +85,7 @@ fn a_sender_thread_and_a_receiver_thread_share_one_client() {
 }
 
 #[test]
-fn clients_share_a_pool_and_its_thread() {
+fn clients_share_a_pool_that_outlives_its_handle() {
     let server = server();
     let pool = ClientPool::new(1, Config::default()).expect("a pool");
     let connect = || Client::builder().pool(&pool).connect(&url(server.local_addr())).expect("connected");
@@ -97,28 +97,31 @@ fn clients_share_a_pool_and_its_thread() {
         assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from(n.to_string())));
     }
     drop(pool);
-    clients[7].send("still here").expect("sent");
-    assert_eq!(clients[7].recv_timeout(DEADLINE), Ok(Message::from("still here")));
+    clients[7].send("hello").expect("sent");
+    assert_eq!(clients[7].recv_timeout(DEADLINE), Ok(Message::from("hello")));
     drop(clients);
-    common::eventually("all are gone", || server.handle().connections() == 0);
+    common::eventually("all connections are removed", || server.handle().connections() == 0);
 }
 
 #[test]
-fn the_servers_close_is_answered_and_told_after_what_came_before() {
+fn a_close_by_the_server_is_received_after_the_messages_before_it() {
     let server = server();
     let client = Client::connect(&url(server.local_addr())).expect("connected");
     client.send("first").expect("sent");
     client.send("close me").expect("sent");
     assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from("first")));
-    let Err(ReceiveError::Closed(reason)) = client.recv_timeout(DEADLINE) else { panic!("an end") };
-    assert_eq!((reason.code, reason.reason.as_str(), reason.cause), (CloseCode(4001), "as you like", CloseCause::Peer));
+    let Err(ReceiveError::Closed(reason)) = client.recv_timeout(DEADLINE) else { panic!("not closed") };
+    assert_eq!(
+        (reason.code, reason.reason.as_str(), reason.cause),
+        (CloseCode(4001), "as requested", CloseCause::Peer)
+    );
     assert_eq!(client.close_reason(), Some(&reason));
     assert_eq!(client.recv(), Err(reason));
-    common::eventually("the server's end of it", || server.handle().connections() == 0);
+    common::eventually("the connection is removed", || server.handle().connections() == 0);
 }
 
 #[test]
-fn a_server_that_stops_answering_is_noticed() {
+fn a_server_that_does_not_answer_pings_is_timed_out() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     let silent = thread::spawn(move || accept(&listener, b"\x81\x05early"));
@@ -127,16 +130,16 @@ fn a_server_that_stops_answering_is_noticed() {
     let client = Client::builder().config(config).connect(&url(addr)).expect("connected");
     let _stream = silent.join().expect("the server");
     let start = Instant::now();
-    // H-01: what came behind the 101 is the first message.
+    // H-01: the bytes after the 101 are the first message.
     assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from("early")));
-    let Err(ReceiveError::Closed(reason)) = client.recv_timeout(DEADLINE) else { panic!("an end") };
+    let Err(ReceiveError::Closed(reason)) = client.recv_timeout(DEADLINE) else { panic!("not closed") };
     assert_eq!((reason.code, reason.cause), (CloseCode::ABNORMAL_CLOSURE, CloseCause::TimedOut));
     assert!(start.elapsed() >= interval, "{:?}", start.elapsed());
 }
 
 #[test]
-fn h_05_answers_that_open_no_connection_are_refused() {
-    let open = |bytes| Client::connect(&url(answers(bytes))).expect_err("no connection").to_string();
+fn h_05_responses_other_than_a_valid_101_are_errors() {
+    let open = |bytes| Client::connect(&url(serve_bytes(bytes))).expect_err("no connection").to_string();
     assert!(open(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").contains("200"));
     assert!(open(b"SSH-2.0-OpenSSH_9.2\r\n").contains("HTTP"));
     assert!(open(b"HTTP/1.1 302 Found\r\nLocation: ws://example.com/\r\n\r\n").contains("redirects"));
@@ -146,16 +149,18 @@ fn h_05_answers_that_open_no_connection_are_refused() {
 }
 
 #[test]
-fn a_refusal_hands_over_status_headers_and_body() {
+fn a_refusal_has_status_headers_and_body() {
     let server = Server::builder()
         .workers(1)
-        .on_request(|_| Err(Reject::new(401).header("X-Why", "no badge").expect("a header").text("show your badge")))
+        .on_request(|_| {
+            Err(Reject::new(401).header("X-Why", "no password").expect("a header").text("a password is required"))
+        })
         .bind("127.0.0.1:0")
         .expect("a server");
     let error = Client::connect(&url(server.local_addr())).expect_err("refused");
     let ConnectError::Handshake(threadbare::HandshakeError::Refused(refusal)) = error else { panic!("{error}") };
-    assert_eq!((refusal.status(), refusal.head().header("X-Why")), (401, Some("no badge")));
-    assert_eq!(refusal.body(), b"show your badge");
+    assert_eq!((refusal.status(), refusal.head().header("X-Why")), (401, Some("no password")));
+    assert_eq!(refusal.body(), b"a password is required");
 }
 
 #[test]
@@ -183,8 +188,8 @@ fn headers_and_subprotocols_reach_the_server() {
 }
 
 #[test]
-fn every_phase_has_its_deadline() {
-    // A listener that never accepts: the kernel connects, and nobody answers.
+fn a_connect_error_names_the_phase_or_the_cause() {
+    // The listener never accepts: the kernel connects, and no response is sent.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     let timeout = Duration::from_millis(50);
@@ -196,14 +201,14 @@ fn every_phase_has_its_deadline() {
     let error = through.connect("ws://example.com/").expect_err("silence");
     assert!(matches!(error, ConnectError::Timeout(Phase::Proxy)), "{error}");
     drop(listener);
-    let error = Client::connect(&url(addr)).expect_err("nobody listens");
+    let error = Client::connect(&url(addr)).expect_err("no listener");
     assert!(matches!(error, ConnectError::Io(_)) && error.to_string().contains(&addr.to_string()), "{error}");
     assert!(matches!(Client::connect("wss://127.0.0.1/"), Err(ConnectError::Tls)));
     assert!(matches!(Client::connect("gopher://127.0.0.1/"), Err(ConnectError::Url(_))));
 }
 
 #[test]
-fn redirects_are_followed_where_that_is_allowed() {
+fn redirects_are_followed_up_to_max_redirects() {
     let server = server();
     let addr = server.local_addr();
     let redirecting = Server::builder()
@@ -213,10 +218,10 @@ fn redirects_are_followed_where_that_is_allowed() {
         .expect("a server");
     let from = url(redirecting.local_addr());
     let client = Client::builder().max_redirects(1).connect(&from).expect("connected");
-    client.send("there").expect("sent");
-    assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from("there")));
-    assert!(Client::connect(&from).is_err(), "not unless asked to");
-    let round = Server::builder()
+    client.send("hello").expect("sent");
+    assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from("hello")));
+    assert!(Client::connect(&from).is_err(), "by default no redirect is followed");
+    let circular = Server::builder()
         .workers(1)
         .on_request(|request| {
             let here = format!("ws://{}/", request.host().expect("a host"));
@@ -224,12 +229,12 @@ fn redirects_are_followed_where_that_is_allowed() {
         })
         .bind("127.0.0.1:0")
         .expect("a server");
-    let error = Client::builder().max_redirects(3).connect(&url(round.local_addr())).expect_err("round and round");
+    let error = Client::builder().max_redirects(3).connect(&url(circular.local_addr())).expect_err("a circle");
     assert!(matches!(error, ConnectError::TooManyRedirects), "{error}");
 }
 
 #[test]
-fn proxies_let_clients_through() {
+fn clients_connect_through_http_and_socks5_proxies() {
     let server = server();
     for scheme in ["http", "socks5"] {
         let proxy = proxy(scheme);
@@ -240,7 +245,7 @@ fn proxies_let_clients_through() {
     }
 }
 
-/// A proxy for one connection, that passes on bytes once it knows where to.
+/// A proxy for one connection.
 fn proxy(scheme: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
@@ -270,18 +275,18 @@ fn proxy(scheme: &'static str) -> SocketAddr {
             format!("{}.{}.{}.{}:{port}", request[4], request[5], request[6], request[7])
         };
         let server = std::net::TcpStream::connect(target).expect("the server");
-        let mut ways = [(client.try_clone(), server.try_clone()), (server.try_clone(), client.try_clone())]
+        let copies = [(client.try_clone(), server.try_clone()), (server.try_clone(), client.try_clone())]
             .map(|(from, to)| (from.expect("a socket"), to.expect("a socket")))
             .into_iter()
             .map(|(mut from, mut to)| thread::spawn(move || std::io::copy(&mut from, &mut to)))
             .collect::<Vec<_>>();
-        ways.drain(..).for_each(|way| drop(way.join()));
+        copies.into_iter().for_each(|copy| drop(copy.join()));
     });
     addr
 }
 
 #[test]
-fn a_client_can_be_waited_for_in_a_select() {
+fn select_receives_a_clients_events() {
     let server = server();
     let client = Client::connect(&url(server.local_addr())).expect("connected");
     let ticks = crossbeam_channel::never::<()>();
@@ -292,14 +297,14 @@ fn a_client_can_be_waited_for_in_a_select() {
             assert!(matches!(&events[..], [threadbare::Event::Message(_, message)] if message.as_text() == Some("selected")));
         },
         recv(ticks) -> _ => unreachable!("never"),
-        default(DEADLINE) => panic!("nothing came"),
+        default(DEADLINE) => panic!("no event"),
     }
 }
 
-/// The kernel completes no handshake while a listener's queue is full.
+/// The kernel completes no TCP handshake while the listener's queue is full.
 #[cfg(target_os = "linux")]
 #[test]
-fn the_tcp_connection_has_its_deadline() {
+fn connect_timeout_bounds_the_tcp_handshake() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
     socket.listen(0).expect("a listener");
@@ -307,39 +312,42 @@ fn the_tcp_connection_has_its_deadline() {
     let fill = || std::net::TcpStream::connect_timeout(&addr, Duration::from_secs(1)).ok();
     let queued: Vec<_> = std::iter::from_fn(fill).take(64).collect();
     assert!(queued.len() < 64, "the queue does not fill");
-    let error = Client::builder().connect_timeout(Duration::from_millis(50)).connect(&url(addr)).expect_err("no room");
+    let error = Client::builder()
+        .connect_timeout(Duration::from_millis(50))
+        .connect(&url(addr))
+        .expect_err("the queue is full");
     assert!(matches!(error, ConnectError::Timeout(Phase::Connect)), "{error}");
 }
 
 #[test]
-fn a_refusals_body_is_kept_up_to_its_first_kibibyte() {
-    static ANSWER: std::sync::LazyLock<Vec<u8>> =
+fn the_body_of_a_refusal_is_truncated_to_one_kibibyte() {
+    static RESPONSE: std::sync::LazyLock<Vec<u8>> =
         std::sync::LazyLock::new(|| [b"HTTP/1.1 403 Forbidden\r\n\r\n".as_slice(), &[b'x'; 3000]].concat());
-    let error = Client::connect(&url(answers(&ANSWER))).expect_err("refused");
+    let error = Client::connect(&url(serve_bytes(&RESPONSE))).expect_err("refused");
     let ConnectError::Handshake(threadbare::HandshakeError::Refused(refusal)) = error else { panic!("{error}") };
     assert_eq!((refusal.status(), refusal.body()), (403, [b'x'; 1024].as_slice()));
 }
 
-/// H-05: to another origin go no credentials, and the key is another.
 #[test]
-fn a_redirect_has_a_new_key_and_leaves_credentials_behind() {
-    let (tell, told) = crossbeam_channel::unbounded();
-    let note = move |request: &threadbare::Request| {
+fn h_05_a_redirect_to_another_origin_has_a_new_key_and_no_credentials() {
+    let (sender, requests) = crossbeam_channel::unbounded();
+    let record = move |request: &threadbare::Request| {
         let header = |name| request.header(name).map(str::to_owned);
-        tell.send([header("Sec-WebSocket-Key"), header("Authorization"), header("Cookie"), header("X-Plain")])
-            .expect("somebody listens");
+        sender
+            .send([header("Sec-WebSocket-Key"), header("Authorization"), header("Cookie"), header("X-Plain")])
+            .expect("the test receives");
     };
     let target = Server::builder().workers(1).on_request({
-        let note = note.clone();
+        let record = record.clone();
         move |request| {
-            note(request);
+            record(request);
             Ok(Accept::new())
         }
     });
     let target = target.bind("127.0.0.1:0").expect("a server");
     let addr = target.local_addr();
     let redirecting = Server::builder().workers(1).on_request(move |request| {
-        note(request);
+        record(request);
         Err(Reject::new(308).header("Location", &format!("ws://{addr}/")).expect("a header"))
     });
     let redirecting = redirecting.bind("127.0.0.1:0").expect("a server");
@@ -350,28 +358,28 @@ fn a_redirect_has_a_new_key_and_leaves_credentials_behind() {
         .header("X-Plain", "kept")
         .connect(&url(redirecting.local_addr()))
         .expect("connected");
-    let [first, second] = [(); 2].map(|()| told.recv_timeout(DEADLINE).expect("a request"));
+    let [first, second] = [(); 2].map(|()| requests.recv_timeout(DEADLINE).expect("a request"));
     assert_eq!(first[1..], [Some("Bearer secret".into()), Some("session=1".into()), Some("kept".into())]);
     assert_eq!(second[1..], [None, None, Some("kept".into())]);
     assert_ne!(first[0], second[0]);
 }
 
-/// In a process of its own, whose environment can be set.
+/// Runs itself in a process with the environment variables.
 #[test]
-fn a_proxy_is_taken_from_the_environment_unless_the_builder_says_otherwise() {
+fn the_proxy_of_the_environment_is_used_unless_no_proxy_is_set() {
     const TARGET: &str = "THREADBARE_TEST_TARGET";
     if let Ok(target) = std::env::var(TARGET) {
         let client = Client::connect(&target).expect("through the proxy");
         client.send("through").expect("sent");
         assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from("through")));
         Client::builder().no_proxy().connect(&target).expect("directly");
-        // The proxy was there for one connection.
+        // The proxy serves one connection only.
         assert!(Client::builder().timeout(Duration::from_secs(1)).connect(&target).is_err());
         return;
     }
     let server = server();
     for (variable, scheme) in [("http_proxy", "http"), ("ALL_PROXY", "socks5")] {
-        let name = "a_proxy_is_taken_from_the_environment_unless_the_builder_says_otherwise";
+        let name = "the_proxy_of_the_environment_is_used_unless_no_proxy_is_set";
         let mut command = std::process::Command::new(std::env::current_exe().expect("a path"));
         for other in ["no_proxy", "ws_proxy", "http_proxy", "all_proxy"] {
             command.env_remove(other).env_remove(other.to_uppercase());
@@ -383,9 +391,9 @@ fn a_proxy_is_taken_from_the_environment_unless_the_builder_says_otherwise() {
     }
 }
 
-/// Room that one of several senders finds may be taken by another before it looks again.
+/// A sender that is woken may find that another one has filled the queue again: it waits again.
 #[test]
-fn several_senders_wait_for_room_and_none_is_refused() {
+fn sends_that_block_at_the_same_time_all_complete() {
     const SENDERS: usize = 4;
     const COUNT: usize = 20_000;
     let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
@@ -394,7 +402,7 @@ fn several_senders_wait_for_room_and_none_is_refused() {
     thread::scope(|scope| {
         for _ in 0..SENDERS {
             let sender = client.sender();
-            scope.spawn(move || (0..COUNT).for_each(|_| sender.send("a message").expect("room, sooner or later")));
+            scope.spawn(move || (0..COUNT).for_each(|_| sender.send("a message").expect("room in the end")));
         }
         let mut left = SENDERS * COUNT;
         while left > 0 {
@@ -405,17 +413,17 @@ fn several_senders_wait_for_room_and_none_is_refused() {
 }
 
 #[test]
-fn sending_ends_at_its_deadline() {
+fn send_deadline_fails_at_its_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     let config = Config::default().max_write_buffer_size(1);
-    // A server that reads nothing: what the kernel does not take stays queued.
+    // The server reads nothing: what does not fit into the socket buffers stays queued.
     let accepting = thread::spawn(move || accept(&listener, b""));
     let client = Client::builder().config(config).connect(&url(addr)).expect("connected");
     let _stream = accepting.join().expect("the server");
-    client.send(vec![0; 64 << 20]).expect("taken below the mark, whatever its size");
+    client.send(vec![0; 64 << 20]).expect("a message of any size is queued below the high-water mark");
     let deadline = Instant::now() + Duration::from_millis(50);
-    let error = client.send_deadline("no room", deadline).expect_err("no room");
+    let error = client.send_deadline("no room", deadline).expect_err("a full queue");
     assert!(matches!(&error, SendTimeoutError::Timeout(message) if message.as_text() == Some("no room")), "{error}");
     assert!(Instant::now() >= deadline && matches!(client.try_send("no"), Err(TrySendError::Full(_))));
     assert_eq!(client.recv_deadline(deadline), Err(ReceiveError::Timeout));

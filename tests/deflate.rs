@@ -1,11 +1,12 @@
-//! permessage-deflate over real sockets: between our own ends, in every way in.
+//! permessage-deflate between servers, clients and blocking sockets.
 
 mod common;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-use common::app::{App, BOTH_WAYS, Seen, Way, echo};
+use common::app::{App, AppEvent, echo};
+use common::servers::Mode;
 use common::{Client as Raw, DEADLINE};
 use flate2::{Decompress, FlushDecompress};
 use threadbare::protocol::frame::{Opcode, RSV1};
@@ -18,7 +19,7 @@ fn config(deflate: DeflateConfig) -> Config {
     Config::default().max_message_size(4 << 20).deflate(deflate)
 }
 
-/// Both settings of context takeover, and a small window.
+/// Both settings of context takeover, and small windows.
 fn settings() -> [DeflateConfig; 3] {
     let default = DeflateConfig::default();
     [
@@ -38,10 +39,10 @@ fn messages() -> Vec<Message> {
 }
 
 #[test]
-fn messages_survive_compression_in_both_modes_and_settings() {
-    for way in BOTH_WAYS {
+fn messages_are_echoed_compressed_in_every_mode_and_setting() {
+    for mode in Mode::ALL {
         for setting in settings() {
-            let app = App::start(way, Server::builder().workers(1).config(config(setting.clone())), echo);
+            let app = App::start(mode, Server::builder().workers(1).config(config(setting.clone())), echo);
             let client = Client::builder().config(config(setting)).connect(&format!("ws://{}", app.addr));
             let client = client.expect("connected");
             let extensions = client.response().header("Sec-WebSocket-Extensions").expect("negotiated");
@@ -50,7 +51,7 @@ fn messages_survive_compression_in_both_modes_and_settings() {
                 client.send(message.clone()).expect("sent");
                 assert!(client.recv_timeout(DEADLINE).expect("received") == message);
             }
-            // Answers that gather keep their order, compressed ones beside such as are too short for it.
+            // Answers that are written together keep their order, whether they are compressed or too short for that.
             let small = || messages().into_iter().filter(|message| message.len() < 4096);
             for message in small() {
                 client.send(message).expect("sent");
@@ -58,10 +59,9 @@ fn messages_survive_compression_in_both_modes_and_settings() {
             for message in small() {
                 assert!(client.recv_timeout(DEADLINE).expect("received") == message);
             }
-            // Far less went over the wire than was said.
-            let said: usize = messages().iter().chain(&small().collect::<Vec<_>>()).map(Message::len).sum();
+            let payload: usize = messages().iter().chain(&small().collect::<Vec<_>>()).map(Message::len).sum();
             let stats = client.stats();
-            assert!(stats.bytes_sent < said as u64 / 10 && stats.bytes_received < said as u64 / 10, "{stats:?}");
+            assert!(stats.bytes_sent < payload as u64 / 10 && stats.bytes_received < payload as u64 / 10, "{stats:?}");
             drop(client);
             app.finish();
         }
@@ -69,7 +69,7 @@ fn messages_survive_compression_in_both_modes_and_settings() {
 }
 
 #[test]
-fn the_blocking_socket_compresses_too() {
+fn blocking_sockets_negotiate_compression() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     let server = thread::spawn(move || {
@@ -92,15 +92,16 @@ fn the_blocking_socket_compresses_too() {
     server.join().expect("the server");
 }
 
-/// A connection of a client that takes what a server compresses with this window, and says what it got on the wire.
+/// A client that inflates messages itself, and reports which of them were compressed.
 struct Subscriber {
     raw: Raw,
-    /// `None` where compression was not negotiated; under context takeover it is the same for all messages.
+    /// `None` if compression was not negotiated; otherwise with whether the server keeps its context between messages.
     inflater: Option<(Decompress, bool)>,
 }
 
 impl Subscriber {
-    /// With an offer, under which the server may keep its context or not; or without one.
+    /// Opens a connection without an offer of compression, or with these parameters and whether they allow the server to
+    /// keep its context.
     fn open(addr: SocketAddr, offer: Option<(&str, bool)>) -> Subscriber {
         let Some((parameters, takeover)) = offer else {
             return Subscriber { raw: Raw::open(addr), inflater: None };
@@ -110,7 +111,7 @@ impl Subscriber {
         Subscriber { raw, inflater: Some((Decompress::new(false), takeover)) }
     }
 
-    /// The next message, and whether it came compressed.
+    /// Receives a message, and whether it was compressed.
     fn receive(&mut self) -> (String, bool) {
         let frame = self.raw.expect_frame();
         assert!(frame.fin && frame.opcode == Opcode::Text, "{frame:?}");
@@ -130,12 +131,13 @@ impl Subscriber {
 }
 
 #[test]
-fn a_message_for_all_is_compressed_for_those_who_negotiated_it() {
+fn broadcasts_and_prepared_messages_are_compressed_where_negotiated() {
     let deflate = DeflateConfig::default().server_no_context_takeover(false);
-    for way in BOTH_WAYS {
-        let app = App::start(way, Server::builder().workers(2).config(config(deflate.clone())), |link, message| {
-            link.send(message);
-        });
+    for mode in Mode::ALL {
+        let app =
+            App::start(mode, Server::builder().workers(2).config(config(deflate.clone())), |connection, message| {
+                connection.send(message);
+            });
         let offers = [
             None,
             Some(("; server_no_context_takeover", false)),
@@ -147,7 +149,7 @@ fn a_message_for_all_is_compressed_for_those_who_negotiated_it() {
         let mut subscribers: Vec<_> =
             (0..24).map(|n| (offers[n % offers.len()], Subscriber::open(app.addr, offers[n % offers.len()]))).collect();
         let peers: Vec<Peer> = subscribers.iter().map(|_| app.opened()).collect();
-        // Repetitions that are near enough for the smallest window.
+        // The text repeats itself within the smallest window.
         let text =
             |n: usize| format!("{n}: {}", (0..600).map(|word| format!("{} ", word * n % 41)).collect::<String>());
         let short = "too short to be compressed";
@@ -158,7 +160,7 @@ fn a_message_for_all_is_compressed_for_those_who_negotiated_it() {
             handle.broadcast_prepared(&Prepared::with(text(n).as_str(), Compression::Never));
             let prepared = Prepared::new(text(n + 1).as_str());
             for peer in &peers {
-                peer.send_prepared(&prepared).expect("it is open");
+                peer.send_prepared(&prepared).expect("the connection is open");
             }
         }
         for n in 1..=5 {
@@ -166,7 +168,7 @@ fn a_message_for_all_is_compressed_for_those_who_negotiated_it() {
                 let compressed = offer.is_some();
                 let expected =
                     [(text(n), compressed), (short.to_owned(), false), (text(n), false), (text(n + 1), compressed)];
-                // Broadcasts and what is sent to one alone come in any order.
+                // The order of broadcasts and other messages is not specified.
                 let mut received: Vec<_> = (0..4).map(|_| subscriber.receive()).collect();
                 received.sort();
                 let mut expected = expected.to_vec();
@@ -174,11 +176,11 @@ fn a_message_for_all_is_compressed_for_those_who_negotiated_it() {
                 assert!(received == expected, "{offer:?}, round {n}");
             }
         }
-        let said: usize = (1..=5).map(|n| text(n).len() + text(n + 1).len()).sum();
+        let payload: usize = (1..=5).map(|n| text(n).len() + text(n + 1).len()).sum();
         for peer in &peers {
-            // The worker counts when it has written.
-            common::eventually("all is counted", || {
-                peer.stats().deflate.is_none_or(|deflate| deflate.sent == said as u64)
+            // The worker counts a message after it has written it.
+            common::eventually("every message is counted", || {
+                peer.stats().deflate.is_none_or(|deflate| deflate.sent == payload as u64)
             });
             if let Some(deflate) = peer.stats().deflate {
                 assert!(deflate.sent_compressed < deflate.sent / 2, "{deflate:?}");
@@ -190,10 +192,10 @@ fn a_message_for_all_is_compressed_for_those_who_negotiated_it() {
     }
 }
 
-/// Answers compressed, and then as they are, where its message says so.
-struct Choosy;
+/// Answers each message twice, compressed and not compressed, and then with the counts.
+struct EchoBoth;
 
-impl Handler for Choosy {
+impl Handler for EchoBoth {
     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
         socket.send_with(message, Compression::Auto);
         socket.send_with(message, Compression::Never);
@@ -203,35 +205,35 @@ impl Handler for Choosy {
 }
 
 #[test]
-fn a_secret_can_be_kept_out_of_compression_everywhere() {
-    let secret = "a secret beside what an attacker chose, ".repeat(1000);
+fn a_message_sent_with_compression_never_is_not_compressed() {
+    let secret = "a secret, and text of an attacker, ".repeat(1000);
     let deflate = || config(DeflateConfig::default().server_no_context_takeover(false));
     let size = secret.len() as u64;
 
-    // From a handler.
-    let server = Server::builder().workers(1).config(deflate()).serve("127.0.0.1:0", |_| Choosy).expect("a server");
+    // By a handler.
+    let server = Server::builder().workers(1).config(deflate()).serve("127.0.0.1:0", |_| EchoBoth).expect("a server");
     let mut subscriber = Subscriber::open(server.local_addr(), Some(("", true)));
     subscriber.raw.send(&common::text(&secret));
     assert!(subscriber.receive() == (secret.clone(), true));
     assert!(subscriber.receive() == (secret.clone(), false));
     assert_eq!(subscriber.receive(), (format!("{size} 0"), false));
 
-    // From other threads, small and large, and from a client; the raw bytes tell.
-    let app = App::start(Way::Channel, Server::builder().workers(1).config(deflate()), |_, _| {});
+    // By other threads and by a client, small and large messages.
+    let app = App::start(Mode::Channel, Server::builder().workers(1).config(deflate()), |_, _| {});
     let client = Client::builder().config(deflate()).connect(&format!("ws://{}", app.addr)).expect("connected");
     let mut subscriber = Subscriber::open(app.addr, Some(("", true)));
     let (of_client, peer) = (app.opened(), app.opened());
     for text in [&secret[..200], &secret] {
         for compression in [Compression::Never, Compression::Auto] {
-            peer.send_with(text, compression).expect("it is open");
+            peer.send_with(text, compression).expect("the connection is open");
             assert!(subscriber.receive() == (text.to_owned(), compression == Compression::Auto));
-            client.send_with(text, compression).expect("it is open");
-            let Seen::Message(_, message) = app.next() else { panic!("a message") };
+            client.send_with(text, compression).expect("the connection is open");
+            let AppEvent::Message(_, message) = app.next() else { panic!("not a message") };
             assert!(message.as_text() == Some(text));
         }
     }
-    // The workers count when they have written and delivered.
-    common::eventually("what was sent and received is counted", || {
+    // The workers count a message after they have written or delivered it.
+    common::eventually("every message is counted", || {
         let both = [client.stats(), of_client.stats()].map(|stats| stats.deflate.expect("negotiated"));
         let [sent, received] = both;
         (sent.sent, received.received) == (size + 200, size + 200)
@@ -239,12 +241,12 @@ fn a_secret_can_be_kept_out_of_compression_everywhere() {
             && sent.sent_compressed < size / 10
             && (sent.received, received.sent) == (0, 0)
     });
-    // What was not compressed went as it was.
-    common::eventually("the bytes are counted", || (size + 1..2 * size).contains(&client.stats().bytes_sent));
+    // One of the two large messages was not compressed.
+    common::eventually("every byte is counted", || (size + 1..2 * size).contains(&client.stats().bytes_sent));
     drop((client, subscriber));
     app.finish();
 
-    // On the caller's own thread.
+    // By a blocking socket.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let ours = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
     let (theirs, _) = listener.accept().expect("a client");

@@ -1,4 +1,4 @@
-//! Events through channels: order, sharing, waiting, and what reaches everyone.
+//! Events through channels: order, sharing, waiting and waking; and broadcasts.
 
 mod common;
 
@@ -6,28 +6,20 @@ use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::app::{App, BOTH_WAYS, Way, echo};
-use common::{Client, DEADLINE, Frame, binary, close, text};
+use common::app::{App, echo};
+use common::servers::Mode;
+use common::{Client, DEADLINE, Frame, binary, close, open_with_peer, text};
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 use threadbare::{
-    Config, CowMessage, Event, EventRef, Events, Handler, Message, MessageRef, Peer, PeerId, Prepared, Server, Socket,
+    Config, CowMessage, Event, EventRef, Events, Handler, Message, MessageRef, PeerId, Prepared, Server, Socket,
 };
-
-/// Opens a connection to a server whose events nobody else takes.
-fn joined(server: &Server) -> (Client, Peer) {
-    let client = Client::open(server.local_addr());
-    match server.recv_timeout(DEADLINE) {
-        Ok(Event::Open(peer, _)) => (client, peer),
-        other => panic!("{other:?}"),
-    }
-}
 
 fn number_of(message: &Message) -> usize {
     message.as_text().and_then(|text| text.parse().ok()).expect("a number")
 }
 
 #[test]
-fn each_connection_keeps_its_order_over_three_channels() {
+fn messages_of_a_connection_stay_in_order_over_three_channels() {
     const CLIENTS: usize = 12;
     const MESSAGES: usize = 300;
     let mut server = Server::builder().workers(2).channels(3).bind("127.0.0.1:0").expect("a server");
@@ -42,10 +34,10 @@ fn each_connection_keeps_its_order_over_three_channels() {
                     match event {
                         Event::Open(peer, _) => assert_eq!(next.insert(peer.id(), 0), None),
                         Event::Message(peer, message) => {
-                            let expected = next.get_mut(&peer.id()).expect("opened here");
+                            let expected = next.get_mut(&peer.id()).expect("opened on the same channel");
                             assert_eq!(number_of(&message), *expected);
                             *expected += 1;
-                            peer.send(message).expect("it is open");
+                            peer.send(message).expect("the connection is open");
                         }
                         Event::Close(peer, _) => assert_eq!(next.get(&peer.id()), Some(&MESSAGES)),
                         _ => {}
@@ -76,21 +68,22 @@ fn each_connection_keeps_its_order_over_three_channels() {
     }
     drop(server);
     let shares: Vec<usize> = applications.into_iter().map(|thread| thread.join().expect("an application")).collect();
-    assert_eq!(shares, [CLIENTS / 3; 3], "connections are spread evenly");
+    assert_eq!(shares, [CLIENTS / 3; 3], "the channels have equal numbers of connections");
 }
 
-/// What an application that borrows its events sees is what one that takes them sees, also where they take turns.
+/// The test alternates between both.
 #[test]
-fn events_are_lent() {
+fn next_ref_borrows_the_events_that_recv_returns_owned() {
     let large = vec![7; 300_000];
     let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
     let client = thread::spawn({
         let addr = server.local_addr();
         move || {
             let mut client = Client::open(addr);
-            client
-                .send(&[text("taken"), text("lent"), text(""), binary(&large), binary(b"few"), text("κόσμε")].concat());
-            for expected in [Frame::text("taken"), Frame::text("lent"), Frame::text(""), Frame::binary(&large)] {
+            client.send(
+                &[text("owned"), text("borrowed"), text(""), binary(&large), binary(b"few"), text("κόσμε")].concat(),
+            );
+            for expected in [Frame::text("owned"), Frame::text("borrowed"), Frame::text(""), Frame::binary(&large)] {
                 assert_eq!(client.expect_frame(), expected);
             }
             assert_eq!([client.expect_frame(), client.expect_frame()], [Frame::binary(b"few"), Frame::text("κόσμε")]);
@@ -98,21 +91,21 @@ fn events_are_lent() {
             client.expect_close(1000);
         }
     });
-    // One that was taken leaves a batch that is begun, or one that is at its end.
-    let Ok(Event::Open(opened, _)) = server.recv_timeout(DEADLINE) else { panic!("opens first") };
-    let Ok(Event::Message(_, message)) = server.recv_timeout(DEADLINE) else { panic!("then says something") };
-    opened.send(message).expect("it is open");
+    // `recv` has consumed a part of the batch, or all of it.
+    let Ok(Event::Open(opened, _)) = server.recv_timeout(DEADLINE) else { panic!("not open") };
+    let Ok(Event::Message(_, message)) = server.recv_timeout(DEADLINE) else { panic!("not a message") };
+    opened.send(message).expect("the connection is open");
     let mut events = server.iter();
     let (mut borrowed, mut owned) = (0, 0);
     loop {
-        match events.next_ref().expect("it has not shut down") {
+        match events.next_ref().expect("the server runs") {
             EventRef::Message(peer, message) => {
                 assert_eq!(peer, &opened);
                 match message {
                     CowMessage::Borrowed(_) => borrowed += 1,
                     CowMessage::Owned(_) => owned += 1,
                 }
-                peer.send(message).expect("it is open");
+                peer.send(message).expect("the connection is open");
             }
             EventRef::Close(peer, reason) => {
                 assert_eq!((peer, u16::from(reason.code)), (&opened, 1000));
@@ -126,10 +119,10 @@ fn events_are_lent() {
 }
 
 #[test]
-fn events_beside_another_channel() {
+fn select_receives_events_and_another_channel() {
     let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
     let (ticks, other) = crossbeam_channel::unbounded();
-    let (mut client, peer) = joined(&server);
+    let (mut client, peer) = open_with_peer(&server);
     let mut ticked = 0;
     for number in 0..200 {
         let message = number.to_string();
@@ -141,13 +134,13 @@ fn events_beside_another_channel() {
         crossbeam_channel::select! {
             recv(server.events().as_channel()) -> batch => for event in batch.expect("events") {
                 let Event::Message(peer, message) = event else { panic!("{event:?}") };
-                peer.send(message).expect("it is open");
+                peer.send(message).expect("the connection is open");
             },
             recv(other) -> tick => {
                 assert_eq!(tick, Ok(number));
                 ticked += 1;
             }
-            default(DEADLINE) => panic!("nothing came"),
+            default(DEADLINE) => panic!("no event"),
         }
         if number % 2 == 1 {
             assert_eq!(client.expect_frame(), Frame::text(&message));
@@ -156,22 +149,22 @@ fn events_beside_another_channel() {
     assert_eq!((ticked, peer.stats().messages_received), (100, 100));
 }
 
-/// Has `count` messages on their way in as few batches as may be.
-fn burst(client: &mut Client, count: usize) {
+/// Sends `count` messages in one write, which usually become one batch.
+fn send_burst(client: &mut Client, count: usize) {
     client.send(&(0..count).flat_map(|number| text(&number.to_string())).collect::<Vec<_>>());
 }
 
 #[test]
-fn an_iterator_dropped_midway_loses_nothing() {
+fn an_iterator_dropped_midway_loses_no_event() {
     let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
-    let (mut client, _peer) = joined(&server);
-    burst(&mut client, 100);
+    let (mut client, _peer) = open_with_peer(&server);
+    send_burst(&mut client, 100);
     let mut numbers = Vec::new();
     let take = |event| match event {
         Event::Message(_, message) => number_of(&message),
         other => panic!("{other:?}"),
     };
-    // By every way of receiving in turn.
+    // Every method of receiving takes a few.
     for _ in 0..10 {
         numbers.extend(server.iter().take(3).map(take));
         numbers.extend(server.recv_timeout(DEADLINE).map(take));
@@ -185,14 +178,14 @@ fn an_iterator_dropped_midway_loses_nothing() {
     assert_eq!(numbers, (0..100).collect::<Vec<_>>());
 }
 
-/// What one thread leaves of a batch wakes another that waits already.
+/// The iterator has a part of a batch, for which another thread waits.
 #[test]
-fn an_iterator_dropped_midway_wakes_who_waits() {
+fn an_iterator_dropped_midway_wakes_a_waiting_receiver() {
     let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
     let events = server.events().clone();
-    let (mut client, _peer) = joined(&server);
+    let (mut client, _peer) = open_with_peer(&server);
     for _ in 0..20 {
-        burst(&mut client, 2);
+        send_burst(&mut client, 2);
         let mut iter = events.iter();
         let first = iter.next().expect("an event");
         if let Event::Message(_, message) = &first {
@@ -209,16 +202,16 @@ fn an_iterator_dropped_midway_wakes_who_waits() {
             }
         });
         waits.recv().expect("the waiter");
-        // Time for it to fall asleep; and the batch is the iterator's.
+        // The other thread has time to begin to wait. No event is available: the iterator holds the batch.
         assert_eq!(events.recv_timeout(Duration::from_millis(5)).err(), Some(RecvTimeoutError::Timeout));
         drop(iter);
         let waited = waiter.join().expect("the waiter");
-        assert!(waited < DEADLINE / 2, "slept through it: {waited:?}");
+        assert!(waited < DEADLINE / 2, "woken after {waited:?}");
     }
 }
 
 #[test]
-fn receiving_with_and_without_a_deadline() {
+fn receiving_ends_at_its_deadline_or_at_the_end_of_the_server() {
     const WAIT: Duration = Duration::from_millis(50);
     let mut server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
     assert_eq!(server.try_recv().err(), Some(TryRecvError::Empty));
@@ -228,17 +221,17 @@ fn receiving_with_and_without_a_deadline() {
     assert!(start.elapsed() >= 2 * WAIT);
     assert_eq!(server.recv_timeout(Duration::ZERO).err(), Some(RecvTimeoutError::Timeout));
     assert_eq!(server.recv_deadline(start).err(), Some(RecvTimeoutError::Timeout), "long past");
-    let (mut client, _peer) = joined(&server);
+    let (mut client, _peer) = open_with_peer(&server);
     client.send(&text("now"));
-    // As long as it takes.
+    // Without a deadline.
     assert!(matches!(server.recv_timeout(Duration::MAX), Ok(Event::Message(..))));
     client.send(&[text("before the end"), close(1000)].concat());
     let events = server.take_events().remove(0);
-    assert_eq!(server.try_recv().err(), Some(TryRecvError::Disconnected), "they were taken");
+    assert_eq!(server.try_recv().err(), Some(TryRecvError::Disconnected), "the receivers were taken out of the server");
     client.expect_close(1000);
     drop(client);
     drop(server);
-    // What was received before the server's end is not lost with it.
+    // Events from before the end of the server can still be received.
     assert!(matches!(events.recv(), Ok(Event::Message(..))));
     assert!(matches!(events.recv_timeout(DEADLINE), Ok(Event::Close(..))));
     assert!(events.recv().is_err());
@@ -247,16 +240,15 @@ fn receiving_with_and_without_a_deadline() {
     assert_eq!(events.iter().count(), 0);
 }
 
-/// Threads that wait without a deadline see the server's end.
 #[test]
-fn the_end_of_the_server_wakes_who_waits() {
+fn dropping_the_server_wakes_waiting_receivers() {
     for _ in 0..20 {
         let mut server = Server::builder().workers(2).bind("127.0.0.1:0").expect("a server");
         let events = server.take_events().remove(0);
         let waiters: Vec<_> = (0..3)
-            .map(|way| {
+            .map(|method| {
                 let events = events.clone();
-                thread::spawn(move || match way {
+                thread::spawn(move || match method {
                     0 => assert!(events.recv().is_err()),
                     1 => assert_eq!(events.iter().count(), 0),
                     _ => assert!(events.as_channel().recv().is_err()),
@@ -271,7 +263,7 @@ fn the_end_of_the_server_wakes_who_waits() {
 }
 
 #[test]
-fn two_threads_that_share_a_receiver_get_every_event_once() {
+fn two_threads_share_a_receiver_and_get_every_event_once() {
     const CLIENTS: usize = 4;
     const MESSAGES: usize = 2000;
     let mut server = Server::builder().workers(2).bind("127.0.0.1:0").expect("a server");
@@ -279,17 +271,17 @@ fn two_threads_that_share_a_receiver_get_every_event_once() {
     let receive = |events: Events, by_iter: bool| {
         move || {
             let mut got = Vec::new();
-            let mut note = |event| match event {
+            let mut record = |event| match event {
                 Event::Message(_, message) => got.push(message.as_text().expect("text").to_owned()),
                 Event::Open(..) => got.push("open".into()),
                 Event::Close(..) => got.push("close".into()),
                 _ => {}
             };
             if by_iter {
-                events.iter().for_each(&mut note);
+                events.iter().for_each(&mut record);
             } else {
                 while let Ok(event) = events.recv() {
-                    note(event);
+                    record(event);
                 }
             }
             got
@@ -322,31 +314,30 @@ fn two_threads_that_share_a_receiver_get_every_event_once() {
     assert!(got == expected, "{} of {} events", got.len(), expected.len());
 }
 
-/// Each message leaves though nothing else happens: a sleeping worker is woken for it.
+/// Nothing else wakes the worker.
 #[test]
-fn r_08_single_sends_with_idle_gaps() {
-    for way in BOTH_WAYS {
-        let app = App::echo(way);
+fn r_08_every_send_wakes_an_idle_worker() {
+    for mode in Mode::ALL {
+        let app = App::echo(mode);
         let mut client = Client::open(app.addr);
         let peer = app.opened();
         for number in 0..2000_u32 {
-            // From at once to long enough for the worker to sleep.
+            // From no gap to one in which the worker begins to block in its poll.
             let gap = Instant::now() + Duration::from_micros(u64::from(number % 40) * 5);
             while Instant::now() < gap {
                 std::hint::spin_loop();
             }
             let message = number.to_string();
-            peer.send(message.as_str()).expect("it is open");
-            assert_eq!(client.expect_frame(), Frame::text(&message), "{way:?}");
+            peer.send(message.as_str()).expect("the connection is open");
+            assert_eq!(client.expect_frame(), Frame::text(&message), "{mode:?}");
         }
         app.finish();
     }
 }
 
-/// The same the other way: a sleeping application is woken for each event.
 #[test]
-fn r_08_single_messages_with_idle_gaps() {
-    let app = App::echo(Way::Channel);
+fn r_08_every_message_wakes_an_idle_application() {
+    let app = App::echo(Mode::Channel);
     let mut client = Client::open(app.addr);
     for number in 0..2000_u32 {
         let gap = Instant::now() + Duration::from_micros(u64::from(number % 40) * 5);
@@ -360,16 +351,16 @@ fn r_08_single_messages_with_idle_gaps() {
     app.finish();
 }
 
-/// An answer leaves though the batch that it belongs to is not done, and may never be.
+/// An application may wait for the effect of its answer before it consumes the rest of the batch, or never consume it.
 #[test]
-fn r_08_an_answer_in_the_midst_of_a_batch() {
+fn r_08_an_answer_is_sent_before_its_batch_is_consumed() {
     let server = Server::builder().workers(2).bind("127.0.0.1:0").expect("a server");
-    let (mut client, peer) = joined(&server);
-    // Of another worker.
-    let (mut other, stranger) = joined(&server);
+    let (mut client, peer) = open_with_peer(&server);
+    // The connection of the other worker.
+    let (mut other_client, other) = open_with_peer(&server);
     let (events, mut iter) = (server.events(), server.iter());
     for round in 0..30 {
-        burst(&mut client, 10);
+        send_burst(&mut client, 10);
         let expected = ["first", "second", "third"];
         let mut batch = None;
         for (number, answer) in expected.iter().enumerate() {
@@ -379,31 +370,30 @@ fn r_08_an_answer_in_the_midst_of_a_batch() {
                 _ => batch.get_or_insert_with(|| events.as_channel().recv_timeout(DEADLINE).expect("a batch")).next(),
             };
             assert!(matches!(&event, Some(Event::Message(_, message)) if number_of(message) == number), "{event:?}");
-            peer.send(*answer).expect("it is open");
-            stranger.send(*answer).expect("it is open");
-            // The application waits for what its answers bring about.
+            peer.send(*answer).expect("the connection is open");
+            other.send(*answer).expect("the connection is open");
             let sent = Instant::now();
             assert_eq!(client.expect_frame(), Frame::text(answer));
-            assert_eq!(other.expect_frame(), Frame::text(answer));
+            assert_eq!(other_client.expect_frame(), Frame::text(answer));
             assert!(sent.elapsed() < DEADLINE / 6, "round {round}: only after {:?}", sent.elapsed());
         }
         match round % 3 {
             0 => (3..10).for_each(|_| drop(server.recv_timeout(DEADLINE))),
             1 => (3..10).for_each(|_| drop(iter.next())),
-            // Never to be done.
+            // The batch is never consumed, nor dropped.
             _ => std::mem::forget(batch),
         }
-        peer.send("after").expect("it is open");
+        peer.send("after").expect("the connection is open");
         assert_eq!(client.expect_frame(), Frame::text("after"));
     }
 }
 
 #[test]
-fn r_08_sends_from_many_threads_at_odd_moments() {
+fn r_08_messages_of_many_threads_arrive_in_the_order_of_each_thread() {
     const THREADS: usize = 4;
     const MESSAGES: usize = 2000;
-    for way in BOTH_WAYS {
-        let app = App::echo(way);
+    for mode in Mode::ALL {
+        let app = App::echo(mode);
         let mut client = Client::open(app.addr);
         let peer = app.opened();
         let senders: Vec<_> = (0..THREADS)
@@ -411,7 +401,7 @@ fn r_08_sends_from_many_threads_at_odd_moments() {
                 let peer = peer.clone();
                 thread::spawn(move || {
                     for number in 0..MESSAGES {
-                        peer.send(format!("{sender} {number}")).expect("it is open");
+                        peer.send(format!("{sender} {number}")).expect("the connection is open");
                         if number % 7 == sender {
                             thread::yield_now();
                         }
@@ -425,7 +415,7 @@ fn r_08_sends_from_many_threads_at_odd_moments() {
             let message = String::from_utf8(frame.payload).expect("text");
             let (sender, number) = message.split_once(' ').expect("two numbers");
             let expected = &mut next[sender.parse::<usize>().expect("a number")];
-            assert_eq!(number.parse(), Ok(*expected), "{way:?}: the order of sender {sender}");
+            assert_eq!(number.parse(), Ok(*expected), "{mode:?}: the order of sender {sender}");
             *expected += 1;
         }
         assert_eq!(next, [MESSAGES; THREADS]);
@@ -437,13 +427,13 @@ fn r_08_sends_from_many_threads_at_odd_moments() {
 }
 
 #[test]
-fn a_broadcast_reaches_everyone_once_and_in_order() {
+fn broadcasts_reach_every_connection_once_and_in_order() {
     const CLIENTS: usize = 20;
     const MESSAGES: usize = 500;
-    for way in BOTH_WAYS {
-        let app = App::start(way, Server::builder().workers(2), echo);
+    for mode in Mode::ALL {
+        let app = App::start(mode, Server::builder().workers(2), echo);
         let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::open(app.addr)).collect();
-        // The 101 may be read before a worker has the connection.
+        // A client may receive its 101 before a worker has the connection.
         (0..CLIENTS).for_each(|_| drop(app.opened()));
         let broadcaster = thread::spawn({
             let handle = app.handle();
@@ -459,13 +449,13 @@ fn a_broadcast_reaches_everyone_once_and_in_order() {
         });
         for client in &mut clients {
             for number in 0..MESSAGES {
-                assert_eq!(client.expect_frame(), Frame::text(&number.to_string()), "{way:?}");
+                assert_eq!(client.expect_frame(), Frame::text(&number.to_string()), "{mode:?}");
             }
         }
         broadcaster.join().expect("the broadcaster");
         for client in &mut clients {
             client.send(&text("the end"));
-            assert_eq!(client.expect_frame(), Frame::text("the end"), "and nothing before it");
+            assert_eq!(client.expect_frame(), Frame::text("the end"), "no frame before it");
         }
         drop(clients);
         app.finish();
@@ -473,7 +463,7 @@ fn a_broadcast_reaches_everyone_once_and_in_order() {
 }
 
 #[test]
-fn a_broadcast_from_a_handler_reaches_everyone_once_and_in_order() {
+fn broadcasts_of_handlers_reach_every_connection_once_and_in_order() {
     struct Chat;
     impl Handler for Chat {
         fn on_open(&mut self, socket: &mut Socket<'_>) {
@@ -507,32 +497,32 @@ fn a_broadcast_from_a_handler_reaches_everyone_once_and_in_order() {
     }
     clients[0].send(&text("0 the end"));
     for client in &mut clients {
-        assert_eq!(client.expect_frame(), Frame::text("0 the end"), "and nothing before it");
+        assert_eq!(client.expect_frame(), Frame::text("0 the end"), "no frame before it");
     }
 }
 
 #[test]
-fn small_broadcasts_that_a_socket_takes_in_part_arrive_whole_and_in_order() {
+fn small_broadcasts_after_a_partial_write_arrive_whole_and_in_order() {
     const MESSAGES: usize = 12_000;
-    for way in BOTH_WAYS {
+    for mode in Mode::ALL {
         let builder = Server::builder().config(Config::default().max_write_buffer_size(16 << 20));
-        let app = App::start(way, builder, echo);
-        let mut client = Client::narrow(app.addr);
+        let app = App::start(mode, builder, echo);
+        let mut client = Client::open_with_small_buffer(app.addr);
         let peer = app.opened();
         let message = |number: usize| format!("{number:>900}");
         for number in 0..MESSAGES {
             app.handle().broadcast(message(number).as_str());
         }
-        common::eventually("all sent or queued, and the socket full", || {
+        common::eventually("all are sent or queued, and the socket is full", || {
             let stats = peer.stats();
             stats.messages_sent == MESSAGES as u64 && stats.queued_bytes > 0
         });
         for number in 0..MESSAGES {
-            assert_eq!(client.expect_frame(), Frame::text(&message(number)), "{way:?}");
+            assert_eq!(client.expect_frame(), Frame::text(&message(number)), "{mode:?}");
         }
         app.handle().broadcast("the end");
-        assert_eq!(client.expect_frame(), Frame::text("the end"), "and nothing before it");
-        common::eventually("every byte on record", || {
+        assert_eq!(client.expect_frame(), Frame::text("the end"), "no frame before it");
+        common::eventually("every byte is counted", || {
             let stats = peer.stats();
             stats.bytes_sent == (MESSAGES * 904 + 9) as u64 && stats.queued_bytes == 0 && stats.dropped == 0
         });
@@ -541,30 +531,30 @@ fn small_broadcasts_that_a_socket_takes_in_part_arrive_whole_and_in_order() {
     }
 }
 
-/// T-04: who does not read is left out and counted, and holds up nobody.
+/// T-04: broadcasts to a client that does not read are dropped and counted.
 #[test]
-fn t_04_a_stalled_subscriber_does_not_delay_the_others() {
+fn t_04_a_stalled_connection_does_not_delay_broadcasts_to_others() {
     const ROUNDS: usize = 1000;
     let payload = vec![b'x'; 16 << 10];
-    for way in BOTH_WAYS {
+    for mode in Mode::ALL {
         let builder = Server::builder().workers(2).config(Config::default().max_write_buffer_size(256 << 10));
-        let app = App::start(way, builder, echo);
-        let stalled = Client::narrow(app.addr);
-        let slow = app.opened();
+        let app = App::start(mode, builder, echo);
+        let stalled = Client::open_with_small_buffer(app.addr);
+        let stalled_peer = app.opened();
         let mut others: Vec<_> = (0..4).map(|_| Client::open(app.addr)).collect();
         let peers: Vec<_> = (0..4).map(|_| app.opened()).collect();
         for round in 0..ROUNDS {
             app.handle().broadcast(&payload);
             for client in &mut others {
-                assert_eq!(client.expect_frame().payload.len(), payload.len(), "{way:?}: round {round}");
+                assert_eq!(client.expect_frame().payload.len(), payload.len(), "{mode:?}: round {round}");
             }
         }
         assert!(peers.iter().all(|peer| peer.stats().dropped == 0));
-        let stats = slow.stats();
+        let stats = stalled_peer.stats();
         assert!(stats.dropped > 0, "{stats:?}");
         assert!(stats.queued_bytes < (256 << 10) + payload.len() + 10, "{stats:?}");
-        common::eventually("every broadcast sent or counted", || {
-            let stats = slow.stats();
+        common::eventually("every broadcast is counted as sent or dropped", || {
+            let stats = stalled_peer.stats();
             stats.messages_sent + stats.dropped == ROUNDS as u64
         });
         drop(stalled);

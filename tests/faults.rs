@@ -1,22 +1,16 @@
-//! Connections that break, and applications that panic.
+//! Connections that end abnormally, and applications that panic.
 
 mod common;
 
 use std::net::Shutdown;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::app::{App, BOTH_WAYS, Seen, panic_quietly, texts};
-use common::{Client, Frame, close, eventually, masked, ping, text};
+use common::app::{App, AppEvent, panic_quietly, texts};
+use common::servers::Mode;
+use common::{Client, Frame, close, eventually, masked, ping, serialize_test, server_threads, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{CloseCause, CloseReason, Handler, MessageRef, Server, ServerBuilder, Socket};
 
-/// One test at a time counts threads.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A session of a hundred bytes, and the offsets at which its messages are complete.
+/// The bytes of a session, and its messages with the offsets at which they are complete.
 fn session() -> (Vec<u8>, Vec<(usize, &'static str)>) {
     let mut bytes = Vec::new();
     let mut complete = Vec::new();
@@ -33,37 +27,38 @@ fn session() -> (Vec<u8>, Vec<(usize, &'static str)>) {
     (bytes, complete)
 }
 
-/// Cuts the session at every offset.
-fn cut_everywhere(cut: impl Fn(Client), exact: bool) {
+/// Ends the session at every offset by `disconnect`. With `exact`, the application receives every message that was
+/// complete; otherwise the last ones may be missing.
+fn disconnect_at_every_offset(disconnect: impl Fn(Client), exact: bool) {
     let (bytes, complete) = session();
     assert!((90..=110).contains(&bytes.len()), "{}", bytes.len());
-    for way in BOTH_WAYS {
+    for mode in Mode::ALL {
         for at in 0..=bytes.len() {
-            let app = App::echo(way);
+            let app = App::echo(mode);
             let mut client = Client::open(app.addr);
             client.send(&bytes[..at]);
-            cut(client);
+            disconnect(client);
             let reason = app.closed();
             match reason.cause {
-                CloseCause::Peer => assert_eq!((at, reason.code.0), (bytes.len(), 1000), "{way:?}"),
-                cause => assert_eq!((cause, reason.code.0), (CloseCause::Lost, 1006), "{way:?} at {at}"),
+                CloseCause::Peer => assert_eq!((at, reason.code.0), (bytes.len(), 1000), "{mode:?}"),
+                cause => assert_eq!((cause, reason.code.0), (CloseCause::Lost, 1006), "{mode:?} at {at}"),
             }
             let expected: Vec<_> = complete.iter().filter(|(end, _)| *end <= at).map(|(_, message)| *message).collect();
             let history = app.finish();
-            let told = texts(&history);
+            let received = texts(&history);
             if exact {
-                assert_eq!(told, expected, "{way:?} at {at}");
+                assert_eq!(received, expected, "{mode:?} at {at}");
             } else {
-                assert!(expected.starts_with(&told), "{way:?} at {at}: {told:?}");
+                assert!(expected.starts_with(&received), "{mode:?} at {at}: {received:?}");
             }
         }
     }
 }
 
 #[test]
-fn r_02_fin_at_every_offset() {
-    let _alone = alone();
-    cut_everywhere(
+fn r_02_fin_at_any_offset_delivers_every_complete_message() {
+    let _guard = serialize_test();
+    disconnect_at_every_offset(
         |mut client| {
             client.stream.shutdown(Shutdown::Write).expect("a socket");
             client.wait_for_end();
@@ -73,18 +68,18 @@ fn r_02_fin_at_every_offset() {
 }
 
 #[test]
-fn r_02_rst_at_every_offset() {
-    let _alone = alone();
-    cut_everywhere(Client::reset, false);
+fn r_02_rst_at_any_offset_delivers_complete_messages_only() {
+    let _guard = serialize_test();
+    disconnect_at_every_offset(Client::reset, false);
 }
 
 #[test]
-fn r_02_rst_and_fin_while_the_server_writes() {
-    let _alone = alone();
-    for way in BOTH_WAYS {
-        let app = App::start(way, Server::builder().workers(1), |link, message| {
+fn r_02_rst_or_fin_while_the_server_writes_ends_with_1006() {
+    let _guard = serialize_test();
+    for mode in Mode::ALL {
+        let app = App::start(mode, Server::builder().workers(1), |connection, message| {
             for _ in 0..100 {
-                link.send(message);
+                connection.send(message);
             }
         });
         for round in 0..20 {
@@ -97,13 +92,13 @@ fn r_02_rst_and_fin_while_the_server_writes() {
             } else {
                 drop(client);
             }
-            app.expect_end(1006, CloseCause::Lost);
+            app.expect_closed(1006, CloseCause::Lost);
         }
         app.finish();
     }
 }
 
-/// Panics where the first message, or the path, says.
+/// A handler that panics in the callback that its path names.
 struct Panicking {
     at: &'static str,
 }
@@ -147,7 +142,7 @@ impl Drop for Panicking {
     }
 }
 
-fn panicking(builder: ServerBuilder) -> Server {
+fn panicking_server(builder: ServerBuilder) -> Server {
     let places = ["open", "message", "after the answer", "ping", "pong", "close", "drop"];
     let make = move |request: &threadbare::Request| {
         let at = places.into_iter().find(|place| request.path()[1..] == place.replace(' ', "-")).unwrap_or("nowhere");
@@ -156,16 +151,10 @@ fn panicking(builder: ServerBuilder) -> Server {
     builder.serve("127.0.0.1:0", make).expect("a server")
 }
 
-fn server_threads() -> usize {
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0 };
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.starts_with("ws-")).count()
-}
-
 #[test]
 fn r_04_a_panic_closes_its_connection_with_1011() {
-    let _alone = alone();
-    let server = panicking(Server::builder().workers(2));
+    let _guard = serialize_test();
+    let server = panicking_server(Server::builder().workers(2));
     for place in ["open", "message", "after-the-answer", "ping", "pong"] {
         let mut client = Client::open_with(server.local_addr(), &format!("/{place}"), "");
         if place != "open" {
@@ -188,39 +177,39 @@ fn r_04_a_panic_closes_its_connection_with_1011() {
     drop(server);
 }
 
-/// A panic in `on_close` comes when the end is decided; the peer still gets a close frame.
+/// `on_close` is called before the close frame is sent, whose code can therefore still become 1011.
 #[test]
-fn r_04_a_panic_in_on_close() {
-    let _alone = alone();
-    let server = panicking(Server::builder().workers(2));
+fn r_04_a_panic_in_on_close_closes_with_1011() {
+    let _guard = serialize_test();
+    let server = panicking_server(Server::builder().workers(2));
     for end in [close(1000), b"\xff\xff".to_vec()] {
         let mut client = Client::open_with(server.local_addr(), "/close", "");
         assert_eq!(client.expect_frame(), Frame::text("hello"));
         client.send(&end);
         client.expect_close(1011);
     }
-    // Nobody is left to be told.
+    // After a reset no close frame can be sent.
     Client::open_with(server.local_addr(), "/close", "").reset();
-    eventually("the end of all connections", || server.handle().connections() == 0);
+    eventually("all connections are removed", || server.handle().connections() == 0);
 }
 
 #[test]
-fn r_04_a_panic_in_drop() {
-    let _alone = alone();
-    let server = panicking(Server::builder().workers(2));
+fn r_04_a_panic_in_drop_does_not_change_the_close_code() {
+    let _guard = serialize_test();
+    let server = panicking_server(Server::builder().workers(2));
     let mut client = Client::open_with(server.local_addr(), "/drop", "");
     assert_eq!(client.expect_frame(), Frame::text("hello"));
-    client.send(&[text("fine"), close(1000)].concat());
-    assert_eq!(client.expect_frame(), Frame::text("fine"));
+    client.send(&[text("before"), close(1000)].concat());
+    assert_eq!(client.expect_frame(), Frame::text("before"));
     client.expect_close(1000);
     drop(client);
     Client::open_with(server.local_addr(), "/drop", "").reset();
-    eventually("the end of all connections", || server.handle().connections() == 0);
+    eventually("all connections are removed", || server.handle().connections() == 0);
 }
 
-/// A handler that panics once more as it is dropped for its panic.
+/// The handler is dropped because of its panic, and panics again.
 #[test]
-fn r_04_a_panic_in_drop_after_a_panic() {
+fn r_04_a_panic_in_drop_after_a_panic_closes_with_1011() {
     struct Twice;
     impl Handler for Twice {
         fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {
@@ -232,30 +221,30 @@ fn r_04_a_panic_in_drop_after_a_panic() {
             panic_quietly();
         }
     }
-    let _alone = alone();
+    let _guard = serialize_test();
     let server = Server::builder().workers(1).serve("127.0.0.1:0", |_| Twice).expect("a server");
     for _ in 0..3 {
         let mut client = Client::open(server.local_addr());
         client.send(&text("go"));
         client.expect_close(1011);
     }
-    eventually("the end of all connections", || server.handle().connections() == 0);
+    eventually("all connections are removed", || server.handle().connections() == 0);
 }
 
 #[test]
-fn r_04_ninety_of_a_hundred_echo_on() {
-    let _alone = alone();
-    // Two workers have a reactor beside them.
+fn r_04_panics_of_ten_handlers_leave_ninety_connections_open() {
+    let _guard = serialize_test();
+    // With two workers there is a reactor thread as well.
     for (workers, threads) in [(1, 1), (2, 3)] {
-        // Where the system does not tell, nothing is compared.
-        ninety_of_a_hundred_echo_on(workers, if cfg!(target_os = "linux") { threads } else { 0 });
+        // Only Linux lists the threads.
+        ten_of_a_hundred_handlers_panic(workers, if cfg!(target_os = "linux") { threads } else { 0 });
     }
 }
 
-fn ninety_of_a_hundred_echo_on(workers: usize, threads: usize) {
-    let server = panicking(Server::builder().workers(workers));
-    // A thread gets its name once it runs.
-    eventually("its threads", || server_threads() == threads);
+fn ten_of_a_hundred_handlers_panic(workers: usize, threads: usize) {
+    let server = panicking_server(Server::builder().workers(workers));
+    // A thread has its name once it runs.
+    eventually("the server's threads run", || server_threads().len() == threads);
     let places = ["open", "message", "ping", "close", "drop"];
     let mut clients = Vec::new();
     for number in 0..100 {
@@ -284,20 +273,20 @@ fn ninety_of_a_hundred_echo_on(workers: usize, threads: usize) {
             }
         }
     }
-    let (fine, panicked): (Vec<_>, Vec<_>) = clients.into_iter().partition(|(place, _)| *place == "nowhere");
-    assert_eq!(fine.len(), 90);
+    let (open, panicked): (Vec<_>, Vec<_>) = clients.into_iter().partition(|(place, _)| *place == "nowhere");
+    assert_eq!(open.len(), 90);
     drop(panicked);
-    eventually("the end of those that panicked", || server.handle().connections() == 90);
-    assert_eq!(server_threads(), threads, "no thread is lost, and none is new");
-    drop(fine);
+    eventually("the connections of the handlers that panicked are closed", || server.handle().connections() == 90);
+    assert_eq!(server_threads().len(), threads, "no thread has ended, and none is new");
+    drop(open);
 }
 
-/// The application's own thread may panic over an event: its server goes down in order.
+/// The panic drops the server, which shuts down in order. Another server in the process is not affected.
 #[test]
-fn r_04_a_panic_over_an_event() {
-    let _alone = alone();
-    let app = App::echo(common::app::Way::Channel);
-    let mut bystander = Client::open(app.addr);
+fn r_04_a_panic_of_the_receiving_thread_shuts_down_its_server() {
+    let _guard = serialize_test();
+    let app = App::echo(Mode::Channel);
+    let mut other = Client::open(app.addr);
     let server = Server::bind("127.0.0.1:0").expect("a server");
     let mut client = Client::open(server.local_addr());
     let application = std::thread::spawn(move || {
@@ -310,9 +299,9 @@ fn r_04_a_panic_over_an_event() {
     assert_eq!(client.expect_frame().close_code(), 1001);
     client.send(&close(1001));
     assert_eq!(client.frame(), None);
-    application.join().expect_err("it panicked");
-    bystander.send(&text("still here"));
-    assert_eq!(bystander.expect_frame(), Frame::text("still here"));
-    drop(bystander);
-    assert!(matches!(app.finish()[..], [Seen::Open(_), Seen::Message(..), Seen::Close(..)]));
+    application.join().expect_err("the thread panicked");
+    other.send(&text("hello"));
+    assert_eq!(other.expect_frame(), Frame::text("hello"));
+    drop(other);
+    assert!(matches!(app.finish()[..], [AppEvent::Open(_), AppEvent::Message(..), AppEvent::Close(..)]));
 }

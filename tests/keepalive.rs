@@ -1,4 +1,4 @@
-//! Peers that fall silent, stay too long, or stop reading.
+//! Keepalive pings, the maximum lifetime, and clients that stop reading.
 
 mod common;
 
@@ -6,45 +6,46 @@ use std::io::{ErrorKind, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::app::{App, BOTH_WAYS, TICK, Way, echo};
+use common::app::{App, TICK, echo};
+use common::servers::Mode;
 use common::{Client, Frame, binary, close, eventually, masked, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{CloseCause, Config, SendError, Server};
 
 const INTERVAL: Duration = Duration::from_millis(150);
-const GRACE: Duration = Duration::from_millis(200);
+const PONG_TIMEOUT: Duration = Duration::from_millis(200);
 
-fn with(way: Way, config: Config) -> App {
-    App::start(way, Server::builder().workers(1).config(config), echo)
+fn start(mode: Mode, config: Config) -> App {
+    App::start(mode, Server::builder().workers(1).config(config), echo)
 }
 
-/// With grace enough for a client that a busy machine holds up: it gets no second ping before it was heard.
-fn kept_alive(way: Way) -> App {
-    with(way, Config::default().ping_interval(INTERVAL).pong_timeout(common::DEADLINE))
+/// An application that pings. The client is not timed out though a busy machine delays it.
+fn with_pings(mode: Mode) -> App {
+    start(mode, Config::default().ping_interval(INTERVAL).pong_timeout(common::DEADLINE))
 }
 
-/// R-01 without a network that breaks: a peer whose TCP acknowledges but which is dead.
+/// the client's kernel acknowledges, but the client does not answer.
 #[test]
-fn r_01_a_silent_peer_is_pinged_and_given_up() {
-    for way in BOTH_WAYS {
-        let app = with(way, Config::default().ping_interval(INTERVAL).pong_timeout(GRACE));
+fn r_01_a_silent_client_is_pinged_and_reset() {
+    for mode in Mode::ALL {
+        let app = start(mode, Config::default().ping_interval(INTERVAL).pong_timeout(PONG_TIMEOUT));
         let start = Instant::now();
         let mut client = Client::open(app.addr);
         let frame = client.expect_frame();
         assert_eq!((frame.opcode, frame.payload.len() <= 125), (Opcode::Ping, true));
         assert!(start.elapsed() >= INTERVAL - TICK, "pinged after {:?}", start.elapsed());
-        let error = client.try_fill().expect_err("one ping, and no orderly close");
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{way:?}");
-        assert!(start.elapsed() >= INTERVAL + GRACE - 2 * TICK, "given up after {:?}", start.elapsed());
-        app.expect_end(1006, CloseCause::TimedOut);
+        let error = client.try_read().expect_err("a reset after one ping");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{mode:?}");
+        assert!(start.elapsed() >= INTERVAL + PONG_TIMEOUT - 2 * TICK, "reset after {:?}", start.elapsed());
+        app.expect_closed(1006, CloseCause::TimedOut);
         app.finish();
     }
 }
 
 #[test]
-fn a_peer_that_answers_pings_stays() {
-    for way in BOTH_WAYS {
-        let app = kept_alive(way);
+fn a_client_that_answers_pings_stays_connected() {
+    for mode in Mode::ALL {
+        let app = with_pings(mode);
         let mut client = Client::open(app.addr);
         let peer = app.opened();
         assert_eq!(peer.stats().round_trip, None);
@@ -53,31 +54,31 @@ fn a_peer_that_answers_pings_stays() {
             assert_eq!(frame.opcode, Opcode::Ping);
             client.send(&masked(true, 0, Opcode::Pong, &frame.payload));
         }
-        client.send(&text("still here"));
-        assert_eq!(client.expect_frame(), Frame::text("still here"), "{way:?}");
-        let round_trip = peer.stats().round_trip.expect("pongs came");
+        client.send(&text("hello"));
+        assert_eq!(client.expect_frame(), Frame::text("hello"), "{mode:?}");
+        let round_trip = peer.stats().round_trip.expect("pongs were received");
         assert!(round_trip < common::DEADLINE, "{round_trip:?}");
         drop(client);
-        app.expect_end(1006, CloseCause::Lost);
+        app.expect_closed(1006, CloseCause::Lost);
         app.finish();
     }
 }
 
-/// Whatever a peer sends shows that it is alive, be it part of a frame or a pong for nothing.
+/// A byte in the middle of a frame is enough.
 #[test]
-fn a_peer_that_sends_is_not_given_up() {
-    for way in BOTH_WAYS {
-        let app = kept_alive(way);
+fn any_received_byte_answers_a_ping() {
+    for mode in Mode::ALL {
+        let app = with_pings(mode);
         let mut client = Client::open(app.addr);
         let message = text(&"x".repeat(12));
         let mut bytes = message.iter();
         let start = Instant::now();
-        // Each ping is met by one byte of a message, and never by a pong.
+        // The client answers each ping by one byte of a message, and never by a pong.
         for byte in bytes.by_ref().take(6) {
             client.send(&[*byte]);
-            assert_eq!(client.expect_frame().opcode, Opcode::Ping, "{way:?}");
+            assert_eq!(client.expect_frame().opcode, Opcode::Ping, "{mode:?}");
         }
-        assert!(start.elapsed() < common::DEADLINE, "the next ping waited for the grace of the one before");
+        assert!(start.elapsed() < common::DEADLINE, "a ping waited for the pong timeout of the one before");
         client.send(bytes.as_slice());
         loop {
             let frame = client.expect_frame();
@@ -91,10 +92,9 @@ fn a_peer_that_sends_is_not_given_up() {
     }
 }
 
-/// No ping before its time: a connection in use is not pinged.
 #[test]
 fn a_connection_in_use_is_not_pinged() {
-    let app = with(Way::Handler, Config::default().ping_interval(Duration::from_secs(5)));
+    let app = start(Mode::Handler, Config::default().ping_interval(Duration::from_secs(5)));
     let mut client = Client::open(app.addr);
     for number in 0..1000 {
         client.send(&text(&number.to_string()));
@@ -105,20 +105,20 @@ fn a_connection_in_use_is_not_pinged() {
 }
 
 #[test]
-fn a_lifetime_ends_with_1001() {
+fn max_lifetime_closes_with_1001() {
     const LIFETIME: Duration = Duration::from_millis(200);
-    for way in BOTH_WAYS {
-        let app = with(way, Config::default().max_lifetime(LIFETIME));
+    for mode in Mode::ALL {
+        let app = start(mode, Config::default().max_lifetime(LIFETIME));
         let start = Instant::now();
         let mut client = Client::open(app.addr);
-        // Though it is in use all the time.
+        // The connection is in use all the time.
         let mut number = 0;
         loop {
             number += 1;
             client.send(&text(&number.to_string()));
             let frame = client.expect_frame();
             if frame.opcode == Opcode::Close {
-                assert_eq!(frame.close_code(), 1001, "{way:?}");
+                assert_eq!(frame.close_code(), 1001, "{mode:?}");
                 break;
             }
             assert_eq!(frame, Frame::text(&number.to_string()));
@@ -126,25 +126,25 @@ fn a_lifetime_ends_with_1001() {
         assert!(start.elapsed() >= LIFETIME - TICK, "{:?}", start.elapsed());
         client.send(&close(1001));
         assert_eq!(client.frame(), None);
-        app.expect_end(1001, CloseCause::Local);
+        app.expect_closed(1001, CloseCause::Local);
         app.finish();
     }
 }
 
-const MARK: usize = 64 << 10;
-const TIMEOUT: Duration = Duration::from_millis(300);
+const HIGH_WATER: usize = 64 << 10;
+const WRITE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// T-03: a peer that asks and asks and never reads. What is queued for it stays near the mark, and it does not stay.
+/// T-03: the client sends and never reads. The send queue stays near the high-water mark.
 #[test]
-fn t_03_a_peer_that_never_reads_is_closed_with_1008() {
-    for way in BOTH_WAYS {
+fn t_03_a_client_that_never_reads_is_closed_with_1008() {
+    for mode in Mode::ALL {
         let config = Config::default()
-            .max_write_buffer_size(MARK)
-            .max_event_buffer_size(MARK)
-            .write_timeout(TIMEOUT)
-            .close_timeout(TIMEOUT);
-        let app = with(way, config);
-        let mut client = Client::narrow(app.addr);
+            .max_write_buffer_size(HIGH_WATER)
+            .max_event_buffer_size(HIGH_WATER)
+            .write_timeout(WRITE_TIMEOUT)
+            .close_timeout(WRITE_TIMEOUT);
+        let app = start(mode, config);
+        let mut client = Client::open_with_small_buffer(app.addr);
         let peer = app.opened();
         let start = Instant::now();
         let writer = thread::spawn({
@@ -153,30 +153,29 @@ fn t_03_a_peer_that_never_reads_is_closed_with_1008() {
             move || while stream.write_all(&message).is_ok() {}
         });
         let highest = std::cell::Cell::new(0);
-        eventually(&format!("its end, {way:?}"), || {
+        eventually(&format!("{mode:?}: the connection is closed"), || {
             highest.set(highest.get().max(peer.queued_bytes()));
             !peer.is_open()
         });
         let highest = highest.get();
-        assert!(start.elapsed() >= TIMEOUT - TICK, "{:?}", start.elapsed());
-        assert!(highest < MARK + 2 * 10_004, "{way:?}: {highest} bytes were queued");
+        assert!(start.elapsed() >= WRITE_TIMEOUT - TICK, "{:?}", start.elapsed());
+        assert!(highest < HIGH_WATER + 2 * 10_004, "{mode:?}: {highest} bytes were queued");
         let reason = app.closed();
-        assert_eq!((reason.code.0, reason.cause), (1008, CloseCause::Failed), "{way:?}: {reason}");
-        eventually("the connection's end", || app.handle().connections() == 0);
+        assert_eq!((reason.code.0, reason.cause), (1008, CloseCause::Failed), "{mode:?}: {reason}");
+        eventually("the connection is removed", || app.handle().connections() == 0);
         writer.join().expect("the writer");
-        // Whole frames, as far as they came.
-        while client.try_fill().is_ok_and(|size| size > 0) {}
+        client.wait_for_end();
         app.finish();
     }
 }
 
-/// Progress is what counts: a peer that reads slowly, but reads, stays.
+/// `write_timeout` counts from the last progress.
 #[test]
-fn t_03_a_peer_that_reads_slowly_stays() {
-    const TIMEOUT: Duration = Duration::from_secs(2);
-    let config = Config::default().max_write_buffer_size(MARK).write_timeout(TIMEOUT);
-    let app = with(Way::Channel, config);
-    let mut client = Client::narrow(app.addr);
+fn t_03_a_client_that_reads_slowly_stays_connected() {
+    const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+    let config = Config::default().max_write_buffer_size(HIGH_WATER).write_timeout(WRITE_TIMEOUT);
+    let app = start(Mode::Channel, config);
+    let mut client = Client::open_with_small_buffer(app.addr);
     let peer = app.opened();
     let sender = thread::spawn(move || {
         let mut sent = 0;
@@ -192,11 +191,11 @@ fn t_03_a_peer_that_reads_slowly_stays() {
     let start = Instant::now();
     for number in 0..200_u8 {
         assert_eq!(client.expect_frame(), Frame::binary(&vec![number; 100_000]));
-        // Slower than the timeout for the whole, faster for each part.
+        // All messages together take longer than the timeout, each one far less.
         let next = start + Duration::from_millis(12) * u32::from(number);
         thread::park_timeout(next.saturating_duration_since(Instant::now()));
     }
-    assert!(start.elapsed() > TIMEOUT);
+    assert!(start.elapsed() > WRITE_TIMEOUT);
     assert_eq!(sender.join().expect("the sender"), 200);
     drop(client);
     app.finish();

@@ -1,84 +1,71 @@
-//! A server with one worker: its thread accepts and does the opening handshakes as well.
+//! A server with one worker, whose thread also accepts connections and does the opening handshakes.
 
 mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::app::panic_quietly;
 use common::servers::Echo;
-use common::{Client, DEADLINE, Frame, close, eventually, request, text};
+use common::{Client, DEADLINE, Frame, close, eventually, request, serialize_test, server_threads, text};
 use crossbeam_channel::Receiver;
 use threadbare::{
     Accept, CloseReason, Config, Event, Handler, MessageRef, Peer, Pending, Request, Server, ServerBuilder,
     ServerHandle, ShutdownReport, Socket,
 };
 
-/// One test at a time counts threads.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn one_worker() -> ServerBuilder {
-    // No deadline wakes the worker meanwhile.
+    // No deadline wakes the worker during a test.
     let config = Config::default().handshake_timeout(DEADLINE * 10).ping_interval(None);
     Server::builder().workers(1).config(config)
 }
 
-/// Leaves it to whoever takes them here to decide about handshakes that ask for `/deferred`, and accepts all others.
-fn deferring() -> (ServerBuilder, Receiver<Pending>) {
+/// Handshakes for `/deferred` are decided by the test, through the channel; all others are accepted.
+fn deferred_builder() -> (ServerBuilder, Receiver<Pending>) {
     let (sender, deferred) = crossbeam_channel::unbounded();
     let builder = one_worker().on_request_deferred(move |request, pending| match request.path() {
-        "/deferred" => sender.send(pending).expect("somebody decides"),
+        "/deferred" => sender.send(pending).expect("the test decides"),
         _ => pending.accept(Accept::new()),
     });
     (builder, deferred)
 }
 
-fn echoes(client: &mut Client, message: &str) {
+/// Asserts that the server echoes a message.
+fn expect_echo(client: &mut Client, message: &str) {
     client.send(&text(message));
     assert_eq!(client.expect_frame(), Frame::text(message));
 }
 
-/// A connection whose request has arrived in part when this returns, and the rest of it.
-fn halfway(server: &Server) -> (Client, Vec<u8>) {
+/// A connection of which the server has read a part of the request, and the rest of that request.
+fn partial_request(server: &Server) -> (Client, Vec<u8>) {
     let mut client = Client::tcp(server.local_addr());
     let request = request("/", "").into_bytes();
     client.send(&request[..20]);
-    // Whoever connects later is accepted later.
+    // The worker accepts and reads in order: once it has accepted this client, it has read the bytes above.
     drop(Client::open(server.local_addr()));
     (client, request[20..].to_vec())
 }
 
 #[cfg(target_os = "linux")] // reads /proc
 #[test]
-fn one_worker_is_the_only_thread_and_two_have_a_reactor() {
-    let _alone = alone();
-    let names = || {
-        let tasks = std::fs::read_dir("/proc/self/task").expect("threads");
-        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-        let mut names: Vec<_> =
-            names.map(|name| name.trim().to_owned()).filter(|name| name.starts_with("ws-")).collect();
-        names.sort();
-        names
-    };
+fn one_worker_needs_no_reactor_thread_and_two_have_one() {
+    let _guard = serialize_test();
     for (workers, expected) in [(1, &["ws-worker-0"][..]), (2, &["ws-reactor", "ws-worker-0", "ws-worker-1"])] {
         let server = Server::builder().workers(workers).serve("127.0.0.1:0", |_| Echo).expect("a server");
-        // A thread gets its name once it runs.
-        eventually("the threads", || names() == expected);
-        echoes(&mut Client::open(server.local_addr()), "hello");
-        assert_eq!(names(), expected, "none is new");
+        // A thread has its name once it runs.
+        eventually("the threads run", || server_threads() == expected);
+        expect_echo(&mut Client::open(server.local_addr()), "hello");
+        assert_eq!(server_threads(), expected, "no thread is new");
         drop(server);
-        eventually("their end", || names().is_empty());
+        eventually("the threads end", || server_threads().is_empty());
     }
 }
 
 #[test]
-fn an_established_connection_has_its_turn_beside_a_flood_of_handshakes() {
-    let _alone = alone();
+fn an_established_connection_is_served_during_a_flood_of_handshakes() {
+    let _guard = serialize_test();
     let server = one_worker().serve("127.0.0.1:0", |_| Echo).expect("a server");
     let addr = server.local_addr();
     let mut established = Client::open(addr);
@@ -87,12 +74,12 @@ fn an_established_connection_has_its_turn_beside_a_flood_of_handshakes() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while !stop.load(Ordering::SeqCst) {
-                    // Accepted many at a time.
+                    // The worker accepts many at a time.
                     let mut clients: Vec<_> = (0..20).map(|_| Client::tcp(addr)).collect();
                     clients.iter_mut().for_each(|client| client.send(request("/", "").as_bytes()));
                     for mut client in clients {
                         assert!(client.head().starts_with("HTTP/1.1 101 "));
-                        echoes(&mut client, "there?");
+                        expect_echo(&mut client, "hello");
                         client.send(&close(1000));
                         client.expect_close(1000);
                         served.fetch_add(1, Ordering::SeqCst);
@@ -103,25 +90,25 @@ fn an_established_connection_has_its_turn_beside_a_flood_of_handshakes() {
         let start = Instant::now();
         let mut rounds = 0;
         while rounds < 500 || served.load(Ordering::SeqCst) < 500 {
-            echoes(&mut established, &rounds.to_string());
+            expect_echo(&mut established, &rounds.to_string());
             rounds += 1;
             assert!(start.elapsed() < DEADLINE, "{rounds} rounds, {served:?} handshakes");
         }
         stop.store(true, Ordering::SeqCst);
     });
-    eventually("the others have left", || server.handle().connections() == 1);
+    eventually("the other connections are removed", || server.handle().connections() == 1);
 }
 
-/// The poll knew the socket before it was established: nothing that arrives about then is missed.
+/// The socket stays registered with the poll while its connection becomes established.
 #[test]
-fn a_request_in_parts_is_followed_by_messages_at_any_time() {
-    let _alone = alone();
+fn messages_that_arrive_around_the_end_of_the_handshake_are_not_missed() {
+    let _guard = serialize_test();
     let server = one_worker().serve("127.0.0.1:0", |_| Echo).expect("a server");
     for round in 0..200 {
-        let (mut client, rest) = halfway(&server);
+        let (mut client, rest) = partial_request(&server);
         let messages = [text("one"), text("two")];
         match round % 4 {
-            // With the request, behind it, in part, or once it is answered.
+            // In the same write as the request, after it, in parts, or after the response.
             0 => client.send(&[&rest[..], &messages.concat()].concat()),
             1 => [&rest, &messages[0], &messages[1]].iter().for_each(|bytes| client.send(bytes)),
             2 => {
@@ -135,17 +122,17 @@ fn a_request_in_parts_is_followed_by_messages_at_any_time() {
             messages.iter().for_each(|bytes| client.send(bytes));
         }
         assert_eq!([client.expect_frame(), client.expect_frame()], [Frame::text("one"), Frame::text("two")]);
-        // Its end is seen as well.
+        // The server also notices the end of the connection.
         drop(client);
     }
-    eventually("all have left", || server.handle().connections() == 0);
+    eventually("all connections are removed", || server.handle().connections() == 0);
 }
 
-/// The poll reports what arrives once, and not again as the connection is established.
+/// The poll reports received bytes once, and not again when the connection is established.
 #[test]
-fn what_the_poll_reported_during_a_handshake_is_read_behind_it() {
-    let _alone = alone();
-    let (builder, deferred) = deferring();
+fn bytes_that_the_poll_reported_during_the_handshake_are_read_after_it() {
+    let _guard = serialize_test();
+    let (builder, deferred) = deferred_builder();
     let server = builder.serve("127.0.0.1:0", |_| Echo).expect("a server");
     let large = "x".repeat(40_000);
     for round in 0..20 {
@@ -155,53 +142,53 @@ fn what_the_poll_reported_during_a_handshake_is_read_behind_it() {
         client.send(request("/deferred", "").as_bytes());
         let pending = deferred.recv_timeout(DEADLINE).expect("the hook was called");
         client.send(&text(message));
-        // Whoever connects later is served later.
+        // The worker serves in order: once it has served this client, the poll has reported the message.
         drop(Client::open(server.local_addr()));
         pending.accept(Accept::new());
         client.head();
         assert_eq!(client.expect_frame(), Frame::text(message));
 
-        let (mut client, rest) = halfway(&server);
+        let (mut client, rest) = partial_request(&server);
         client.send(&[&rest[..], &text(message)].concat());
-        client.half_close();
+        client.shutdown_write();
         client.head();
         assert_eq!(client.expect_frame(), Frame::text(message));
         client.wait_for_end();
     }
-    eventually("all have left", || server.handle().connections() == 0);
+    eventually("all connections are removed", || server.handle().connections() == 0);
 }
 
 #[test]
-fn a_decision_from_another_thread_wakes_the_sleeping_worker() {
-    let _alone = alone();
+fn a_decision_from_another_thread_wakes_the_worker() {
+    let _guard = serialize_test();
     let (sender, deferred) = crossbeam_channel::unbounded::<Pending>();
     let server = one_worker()
-        .on_request_deferred(move |_, pending| sender.send(pending).expect("somebody decides"))
+        .on_request_deferred(move |_, pending| sender.send(pending).expect("the test decides"))
         .serve("127.0.0.1:0", |_| Echo)
         .expect("a server");
     for round in 0..200 {
         let mut client = Client::tcp(server.local_addr());
         client.send(request("/", "").as_bytes());
         let pending = deferred.recv_timeout(DEADLINE).expect("the hook was called");
-        // Before it sleeps, as it falls asleep, and while it sleeps.
+        // The worker may be running, about to poll, or blocked in the poll.
         thread::park_timeout(Duration::from_micros(round % 10 * 20));
         pending.accept(Accept::new());
         assert!(client.head().starts_with("HTTP/1.1 101 "));
-        echoes(&mut client, "hello");
+        expect_echo(&mut client, "hello");
     }
 }
 
-/// The answers of an application that works through a batch do not wake the worker one by one, but its decisions do.
+/// Messages that the application sends while it iterates over a batch do not wake the worker one by one. Decisions do.
 #[test]
-fn a_decision_over_an_event_wakes_the_worker() {
-    let _alone = alone();
-    let (builder, deferred) = deferring();
+fn a_decision_during_a_batch_wakes_the_worker() {
+    let _guard = serialize_test();
+    let (builder, deferred) = deferred_builder();
     let server = builder.bind("127.0.0.1:0").expect("a server");
     let addr = server.local_addr();
     let application = thread::spawn(move || {
         for event in &server {
             match event {
-                // The last that this thread does for the batch.
+                // The thread does nothing after this that would wake the worker.
                 Event::Message(_, message) if message.as_text() == Some("decide") => {
                     deferred.recv_timeout(DEADLINE).expect("the hook was called").accept(Accept::new());
                 }
@@ -226,13 +213,13 @@ fn a_decision_over_an_event_wakes_the_worker() {
 }
 
 #[test]
-fn a_shutdown_with_handshakes_under_way_ends_by_its_deadline() {
+fn a_shutdown_during_handshakes_returns_at_its_deadline() {
     const TIMEOUT: Duration = Duration::from_millis(300);
-    let _alone = alone();
-    let (builder, deferred) = deferring();
+    let _guard = serialize_test();
+    let (builder, deferred) = deferred_builder();
     let server = builder.serve("127.0.0.1:0", |_| Echo).expect("a server");
-    // None of them closes its end.
-    let (mut reading, _) = halfway(&server);
+    // None of the clients closes its socket.
+    let (mut reading, _) = partial_request(&server);
     let mut deciding = Client::tcp(server.local_addr());
     deciding.send(request("/deferred", "").as_bytes());
     let pending = deferred.recv_timeout(DEADLINE).expect("the hook was called");
@@ -241,23 +228,23 @@ fn a_shutdown_with_handshakes_under_way_ends_by_its_deadline() {
     let start = Instant::now();
     let report = server.shutdown(TIMEOUT);
     assert!((TIMEOUT..DEADLINE).contains(&start.elapsed()), "{:?}", start.elapsed());
-    assert_eq!(report, server.shutdown(TIMEOUT), "the same end");
-    assert_eq!((report.clean, report.forced), (0, 1), "those that were established are counted");
+    assert_eq!(report, server.shutdown(TIMEOUT), "both return the same report");
+    assert_eq!((report.clean, report.forced), (0, 1), "only established connections are counted");
     assert_eq!([reading.status(), deciding.status(), silent.status()], [503; 3]);
     assert_eq!(established.expect_frame().close_code(), 1001);
-    assert!(established.try_fill().is_err(), "a reset");
-    // It comes too late, and harms nobody.
+    assert!(established.try_read().is_err(), "a reset");
+    // A decision after the shutdown has no effect.
     pending.accept(Accept::new());
 }
 
-/// With time to spare, a refused client that stays holds up the end for a second, and not the connections' closing.
+/// A refused client that keeps its socket open delays a shutdown by at most a second.
 #[test]
-fn a_refused_handshake_does_not_hold_up_a_shutdown() {
-    let _alone = alone();
+fn a_refused_handshake_does_not_block_a_shutdown() {
+    let _guard = serialize_test();
     let server = one_worker().serve("127.0.0.1:0", |_| Echo).expect("a server");
-    let (mut reading, _) = halfway(&server);
+    let (mut reading, _) = partial_request(&server);
     let mut established = Client::open(server.local_addr());
-    let goodbye = thread::spawn(move || {
+    let closing = thread::spawn(move || {
         assert_eq!(established.expect_frame().close_code(), 1001);
         established.send(&close(1001));
         assert_eq!(established.frame(), None);
@@ -266,22 +253,22 @@ fn a_refused_handshake_does_not_hold_up_a_shutdown() {
     let report = server.shutdown(DEADLINE);
     assert!(start.elapsed() < DEADLINE / 2, "{:?}", start.elapsed());
     assert_eq!((report.clean, report.forced), (1, 0));
-    goodbye.join().expect("the client");
+    closing.join().expect("the client");
     assert_eq!(reading.status(), 503);
 }
 
-/// Panics as it is dropped, if it is told so.
-struct Falling {
+/// An echo handler that panics when it is dropped, if `panics` is set.
+struct PanicsOnDrop {
     panics: bool,
 }
 
-impl Handler for Falling {
+impl Handler for PanicsOnDrop {
     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
         socket.send(message);
     }
 }
 
-impl Drop for Falling {
+impl Drop for PanicsOnDrop {
     fn drop(&mut self) {
         if self.panics {
             panic_quietly();
@@ -290,8 +277,8 @@ impl Drop for Falling {
 }
 
 #[test]
-fn r_04_panics_during_handshakes_harm_no_connection() {
-    let _alone = alone();
+fn r_04_panics_during_handshakes_do_not_affect_other_connections() {
+    let _guard = serialize_test();
     for workers in [1, 2] {
         let (enter, entered) = crossbeam_channel::bounded(1);
         let (release, released) = crossbeam_channel::bounded::<()>(1);
@@ -299,8 +286,8 @@ fn r_04_panics_during_handshakes_harm_no_connection() {
             match request.path() {
                 "/hook" => panic_quietly(),
                 "/gone" => {
-                    enter.send(()).expect("somebody waits");
-                    released.recv_timeout(DEADLINE).expect("the client is gone");
+                    enter.send(()).expect("the test waits for the hook");
+                    released.recv_timeout(DEADLINE).expect("the client has reset");
                 }
                 _ => {}
             }
@@ -308,7 +295,7 @@ fn r_04_panics_during_handshakes_harm_no_connection() {
         };
         let make = |request: &Request| match request.path() {
             "/make" => panic_quietly(),
-            path => Falling { panics: path == "/gone" },
+            path => PanicsOnDrop { panics: path == "/gone" },
         };
         let http = |_: &Request| panic_quietly();
         let server = Server::builder().workers(workers).on_request(decide).http(http);
@@ -324,56 +311,60 @@ fn r_04_panics_during_handshakes_harm_no_connection() {
             let mut plain = Client::tcp(addr);
             plain.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
             assert_eq!(plain.status(), 500);
-            // What was made for it is dropped as its 101 can not be written.
+            // Its handler is created, and then dropped because the 101 cannot be written.
             let mut gone = Client::tcp(addr);
             gone.send(request("/gone", "").as_bytes());
             entered.recv_timeout(DEADLINE).expect("the hook is called");
             gone.reset();
-            release.send(()).expect("the hook waits");
-            echoes(&mut established, &round.to_string());
-            echoes(&mut Client::open(addr), "another");
+            release.send(()).expect("the hook is blocked");
+            expect_echo(&mut established, &round.to_string());
+            expect_echo(&mut Client::open(addr), "another");
         }
-        eventually("the others are forgotten", || server.handle().connections() == 1);
+        eventually("the other connections are removed", || server.handle().connections() == 1);
     }
 }
 
-/// What the hooks hold is dropped with the worker, whose report is heard nevertheless.
+/// The worker drops the hook at its end.
 #[test]
-fn r_04_a_panic_in_the_drop_of_a_hook_leaves_the_report() {
-    let _alone = alone();
-    let hook = Falling { panics: true };
+fn r_04_a_panic_in_the_drop_of_a_hook_does_not_lose_the_report() {
+    let _guard = serialize_test();
+    let hook = PanicsOnDrop { panics: true };
     let server = Server::builder().workers(1).on_request(move |_| {
-        let _whole = &hook;
+        let _captured = &hook;
         Ok(Accept::new())
     });
     let server = server.serve("127.0.0.1:0", |_| Echo).expect("a server");
     let mut client = Client::open(server.local_addr());
-    let leaving = thread::spawn(move || {
+    let closing = thread::spawn(move || {
         assert_eq!(client.expect_frame().close_code(), 1001);
         client.send(&close(1001));
         assert_eq!(client.frame(), None);
     });
     let report = server.shutdown(DEADLINE);
     assert_eq!((report.clean, report.forced), (1, 0));
-    leaving.join().expect("the client");
+    closing.join().expect("the client");
 }
 
-/// The end is started where connections are accepted, with one of each kind there.
+/// There is an established connection and an unfinished handshake.
 #[test]
-fn r_12_a_hook_shuts_its_server_down() {
-    let _alone = alone();
+fn r_12_a_request_hook_can_shut_down_its_server() {
+    let _guard = serialize_test();
     let slot: Arc<Mutex<Option<ServerHandle>>> = Arc::default();
     let hook = slot.clone();
     let server = one_worker().on_request(move |request| {
         if request.path() == "/end" {
             let handle = hook.lock().expect("no panic").clone().expect("a server");
-            assert_eq!(handle.shutdown(DEADLINE), ShutdownReport::default(), "it does not wait for itself");
+            assert_eq!(
+                handle.shutdown(DEADLINE),
+                ShutdownReport::default(),
+                "a shutdown from the worker does not wait"
+            );
         }
         Ok(Accept::new())
     });
     let server = server.serve("127.0.0.1:0", |_| Echo).expect("a server");
     *slot.lock().expect("no panic") = Some(server.handle());
-    let (mut reading, _) = halfway(&server);
+    let (mut reading, _) = partial_request(&server);
     let mut established = Client::open(server.local_addr());
     let mut ending = Client::open_with(server.local_addr(), "/end", "");
     for client in [&mut established, &mut ending] {
@@ -387,35 +378,40 @@ fn r_12_a_hook_shuts_its_server_down() {
     slot.lock().expect("no panic").take();
 }
 
-/// The worker is awake as it is asked, and has looked for this turn: it looks once more before it sleeps.
+/// The worker calls `on_close` after it has checked for commands. It checks again before it polls.
 #[test]
-fn r_12_a_handler_shuts_its_server_down_as_it_is_told_an_end() {
-    struct Ender(Arc<Mutex<Option<ServerHandle>>>, crossbeam_channel::Sender<Peer>);
-    impl Handler for Ender {
+fn r_12_on_close_can_shut_down_its_server() {
+    struct ShutsDown(Arc<Mutex<Option<ServerHandle>>>, crossbeam_channel::Sender<Peer>);
+    impl Handler for ShutsDown {
         fn on_open(&mut self, socket: &mut Socket<'_>) {
-            self.1.send(socket.peer()).expect("somebody listens");
+            self.1.send(socket.peer()).expect("the test receives");
         }
         fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {}
         fn on_close(&mut self, _: &mut Socket<'_>, _: &CloseReason) {
             let handle = self.0.lock().expect("no panic").clone().expect("a server");
-            assert_eq!(handle.shutdown(DEADLINE), ShutdownReport::default(), "it does not wait for itself");
+            assert_eq!(
+                handle.shutdown(DEADLINE),
+                ShutdownReport::default(),
+                "a shutdown from the worker does not wait"
+            );
         }
     }
-    let _alone = alone();
+    let _guard = serialize_test();
     let slot: Arc<Mutex<Option<ServerHandle>>> = Arc::default();
     let (sender, peers) = crossbeam_channel::unbounded();
-    let ends = slot.clone();
-    let server = one_worker().serve("127.0.0.1:0", move |_| Ender(ends.clone(), sender.clone())).expect("a server");
+    let handles = slot.clone();
+    let server =
+        one_worker().serve("127.0.0.1:0", move |_| ShutsDown(handles.clone(), sender.clone())).expect("a server");
     *slot.lock().expect("no panic") = Some(server.handle());
     let mut aborted = Client::open(server.local_addr());
-    let peer = peers.recv_timeout(DEADLINE).expect("it opened");
-    let mut bystander = Client::open(server.local_addr());
-    peers.recv_timeout(DEADLINE).expect("it opened");
+    let peer = peers.recv_timeout(DEADLINE).expect("a connection");
+    let mut other = Client::open(server.local_addr());
+    peers.recv_timeout(DEADLINE).expect("a connection");
     peer.abort();
     aborted.wait_for_end();
-    assert_eq!(bystander.expect_frame().close_code(), 1001);
-    bystander.send(&close(1001));
-    assert_eq!(bystander.frame(), None);
+    assert_eq!(other.expect_frame().close_code(), 1001);
+    other.send(&close(1001));
+    assert_eq!(other.frame(), None);
     server.join();
     slot.lock().expect("no panic").take();
 }

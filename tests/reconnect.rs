@@ -1,4 +1,4 @@
-//! `ReconnectingClient`: what the application sees when connections come and go.
+//! `ReconnectingClient`: states, queued messages and the end, over several connections.
 
 mod common;
 
@@ -17,42 +17,43 @@ use threadbare::{
     SendTimeoutError, Server, TrySendError,
 };
 
-/// A port that is this test's alone, whether a server listens on it or not.
+/// A port that only this test uses, whether a server listens on it or not.
 struct Port {
     addr: SocketAddr,
-    /// Bound and not listening: connections are refused, and nobody else is given the port.
-    _holder: socket2::Socket,
+    /// Bound but not listening: connections are refused, and the kernel gives the port to no other socket.
+    _bound: socket2::Socket,
 }
 
 impl Port {
     fn new() -> Port {
-        let holder = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-        holder.set_reuse_address(true).expect("a socket");
-        holder.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
-        let addr = holder.local_addr().expect("an address").as_socket().expect("of IP");
-        Port { addr, _holder: holder }
+        let bound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        bound.set_reuse_address(true).expect("a socket");
+        bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        let addr = bound.local_addr().expect("an address").as_socket().expect("of IP");
+        Port { addr, _bound: bound }
     }
 
     fn url(&self) -> String {
         format!("ws://{}/", self.addr)
     }
 
-    /// A server that says what happens.
+    /// Starts a server whose events the test receives.
     fn serve(&self) -> Server {
         Server::builder().workers(1).bind(self.addr).expect("a server")
     }
 
-    /// A client that is quick to come back.
+    /// Starts a client of this port.
     fn client(&self, reconnect: Reconnect) -> ReconnectingClient {
         Client::builder().no_proxy().reconnect(&self.url(), reconnect).expect("a client")
     }
 }
 
+/// Delays of at most 50 ms.
 fn quick() -> Reconnect {
     Reconnect::new().initial_delay(Duration::from_millis(5)).max_delay(Duration::from_millis(50))
 }
 
-/// The first delay is half an hour at least.
+/// A first delay of at least half an hour.
 fn slow() -> Reconnect {
     Reconnect::new().initial_delay(HOUR).max_delay(HOUR).jitter(Jitter::Equal)
 }
@@ -63,18 +64,18 @@ fn is_waiting(state: &ConnectionState) -> bool {
     matches!(state, ConnectionState::Waiting { .. })
 }
 
-fn await_connected(client: &ReconnectingClient) {
+fn wait_connected(client: &ReconnectingClient) {
     client.wait_state(DEADLINE, ConnectionState::is_connected).expect("connected");
 }
 
-fn await_end(client: &ReconnectingClient) -> Ended {
+fn wait_closed(client: &ReconnectingClient) -> Ended {
     match client.wait_state(DEADLINE, ConnectionState::is_closed) {
         Ok(ConnectionState::Closed(ended)) => ended,
         other => panic!("{other:?}"),
     }
 }
 
-/// The next connection's peer.
+/// Receives events until a connection opens.
 fn opened(server: &Server) -> Peer {
     loop {
         if let Event::Open(peer, _) = server.recv_timeout(DEADLINE).expect("a connection") {
@@ -83,7 +84,7 @@ fn opened(server: &Server) -> Peer {
     }
 }
 
-/// The next message's text.
+/// Receives events until a message, and returns its text.
 fn received(server: &Server) -> String {
     loop {
         if let Event::Message(_, message) = server.recv_timeout(DEADLINE).expect("a message") {
@@ -92,15 +93,15 @@ fn received(server: &Server) -> String {
     }
 }
 
-/// A listener whose answers there are none of, and a URL for it.
-fn silence() -> (TcpListener, String) {
+/// A listener that sends no response, and its URL.
+fn silent_listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("ws://{}/", listener.local_addr().expect("an address"));
     (listener, url)
 }
 
 #[test]
-fn a_server_that_restarts_is_found_again_and_nothing_queued_is_lost() {
+fn a_restarted_server_receives_every_queued_message() {
     let port = Port::new();
     let server = port.serve();
     let subscribe = |session: &threadbare::Session<'_>| {
@@ -108,13 +109,13 @@ fn a_server_that_restarts_is_found_again_and_nothing_queued_is_lost() {
     };
     let client = port.client(quick().on_connect(subscribe));
     assert_eq!(received(&server), "subscribe 1");
-    await_connected(&client);
+    wait_connected(&client);
     client.send("before").expect("sent");
     assert_eq!(received(&server), "before");
     let queued: Vec<String> = (0..100).map(|n| format!("queued {n}")).collect();
     for round in 2..5 {
         server.handle().shutdown(DEADLINE);
-        client.wait_state(DEADLINE, |state| !state.is_connected()).expect("the end is noticed");
+        client.wait_state(DEADLINE, |state| !state.is_connected()).expect("disconnected");
         for message in &queued {
             client.send(message.as_str()).expect("queued");
         }
@@ -124,29 +125,26 @@ fn a_server_that_restarts_is_found_again_and_nothing_queued_is_lost() {
         for message in &queued {
             assert_eq!(&received(&server), message);
         }
-        await_connected(&client);
+        wait_connected(&client);
         client.send("after").expect("sent");
         let Event::Message(peer, message) = server.recv_timeout(DEADLINE).expect("a message") else { panic!() };
         assert_eq!(message.as_text(), Some("after"));
         peer.send(format!("welcome {round}")).expect("sent");
-        assert_eq!(
-            client.recv_timeout(DEADLINE).expect("through reconnects"),
-            Message::from(format!("welcome {round}"))
-        );
+        assert_eq!(client.recv_timeout(DEADLINE).expect("received"), Message::from(format!("welcome {round}")));
         server.handle().shutdown(DEADLINE);
     }
 }
 
 #[test]
-fn a_watcher_sees_the_states_in_order() {
+fn state_changes_are_received_in_order() {
     let port = Port::new();
-    let (tell, told) = crossbeam_channel::bounded::<()>(0);
-    // Not before somebody watches.
-    let hold = move |builder, _| told.recv().map_or(builder, |()| unreachable!("nothing is sent"));
+    // The first attempt waits until `state_changes` was called.
+    let (subscribed, wait) = crossbeam_channel::bounded::<()>(0);
+    let hold = move |builder, _| wait.recv().map_or(builder, |()| unreachable!("nothing is sent"));
     let server = port.serve();
     let client = port.client(quick().stable_after(Duration::ZERO).before_attempt(hold));
     let changes = client.state_changes();
-    drop(tell);
+    drop(subscribed);
     let next = || changes.as_channel().recv_timeout(DEADLINE).expect("a change");
     let connected = || {
         assert!(matches!(next(), ConnectionState::Connecting { attempt: 1 }));
@@ -157,7 +155,7 @@ fn a_watcher_sees_the_states_in_order() {
     for code in [CloseCode::GOING_AWAY, CloseCode::SERVICE_RESTART, CloseCode(4242)] {
         let peer = if code == CloseCode::GOING_AWAY { peer.clone() } else { opened(&server) };
         peer.close(code, "for now").expect("open");
-        let ConnectionState::Waiting { attempt: 1, why, .. } = next() else { panic!("no wait") };
+        let ConnectionState::Waiting { attempt: 1, why, .. } = next() else { panic!("not waiting") };
         let Outage::Closed(reason) = &*why else { panic!("{why:?}") };
         assert_eq!((reason.code, reason.cause), (code, CloseCause::Peer));
         connected();
@@ -165,18 +163,18 @@ fn a_watcher_sees_the_states_in_order() {
     drop(client);
     let Ok(ConnectionState::Closed(Ended::ByApplication(Some(reason)))) = changes.as_channel().recv_timeout(DEADLINE)
     else {
-        panic!("no end")
+        panic!("not closed")
     };
     assert_eq!((reason.code, reason.cause), (CloseCode::NORMAL_CLOSURE, CloseCause::Local));
-    assert!(changes.as_channel().recv_timeout(DEADLINE).is_err(), "nothing follows");
+    assert!(changes.as_channel().recv_timeout(DEADLINE).is_err(), "no state after the end");
 }
 
 #[test]
-fn a_full_outbox_hands_back_times_out_or_waits() {
+fn a_full_outbox_returns_the_message_times_out_or_blocks() {
     let port = Port::new();
     let client = port.client(quick().max_outbox_size(100));
     let long = "x".repeat(200);
-    client.send(long.as_str()).expect("a message of any size is taken below the mark");
+    client.send(long.as_str()).expect("a message of any size is queued below the limit");
     assert_eq!(client.try_send("no").map_err(TrySendError::into_inner), Err(Message::from("no")));
     assert!(matches!(client.try_send("no"), Err(TrySendError::Full(_))));
     assert!(matches!(client.send_timeout("no", Duration::from_millis(5)), Err(SendTimeoutError::Timeout(_))));
@@ -197,38 +195,39 @@ fn a_full_outbox_hands_back_times_out_or_waits() {
 }
 
 #[test]
-fn closing_wakes_senders_and_leaves_what_is_queued_to_be_taken() {
+fn close_wakes_blocked_senders_and_keeps_queued_messages() {
     let port = Port::new();
     let client = port.client(slow().max_outbox_size(1));
     client.send("kept").expect("queued");
     let sender = client.sender();
     let blocked = thread::spawn(move || sender.send("back"));
     client.close(CloseCode::NORMAL_CLOSURE, "").expect("open");
-    let Err(SendError::Disconnected(message)) = blocked.join().expect("no panic") else { panic!("sent?") };
+    let Err(SendError::Disconnected(message)) = blocked.join().expect("no panic") else { panic!("sent") };
     assert_eq!(message, Message::from("back"));
     assert_eq!(client.take_queued(), [Message::from("kept")]);
     assert!(client.close(CloseCode::NORMAL_CLOSURE, "").is_err() && client.queued_bytes() == 0);
 }
 
 #[test]
-fn a_refusal_that_stands_is_the_end_and_hands_over_the_answer() {
-    let reject = |_: &_| Err(Reject::new(401).header("X-Why", "no badge").expect("a header").text("show your badge"));
+fn a_permanent_refusal_ends_the_client_with_its_response() {
+    let reject =
+        |_: &_| Err(Reject::new(401).header("X-Why", "no password").expect("a header").text("a password is required"));
     let server = Server::builder().workers(1).on_request(reject).bind("127.0.0.1:0").expect("a server");
     let url = format!("ws://{}/", server.local_addr());
     let client = Client::builder().reconnect(&url, quick()).expect("a client");
-    let Ended::Final(outage) = await_end(&client) else { panic!("{}", client.state()) };
+    let Ended::Final(outage) = wait_closed(&client) else { panic!("{}", client.state()) };
     let Outage::Connect(ConnectError::Handshake(HandshakeError::Refused(refusal))) = &*outage else {
         panic!("{outage}")
     };
-    assert_eq!((refusal.status(), refusal.head().header("X-Why")), (401, Some("no badge")));
-    assert_eq!(refusal.body(), b"show your badge");
+    assert_eq!((refusal.status(), refusal.head().header("X-Why")), (401, Some("no password")));
+    assert_eq!(refusal.body(), b"a password is required");
     assert!(matches!(client.recv(), Err(Ended::Final(_))));
     assert!(matches!(client.try_recv(), Err(ReceiveError::Closed(Ended::Final(_)))));
     assert!(matches!(client.send("late"), Err(SendError::Disconnected(_))));
 }
 
 #[test]
-fn a_server_that_asks_to_wait_is_left_alone_and_each_attempt_has_its_own_header() {
+fn retry_after_delays_the_next_attempt_and_each_attempt_has_its_own_header() {
     let calls = AtomicU32::new(0);
     let decide = move |request: &threadbare::Request| {
         let call = calls.fetch_add(1, Ordering::SeqCst) + 1;
@@ -244,20 +243,22 @@ fn a_server_that_asks_to_wait_is_left_alone_and_each_attempt_has_its_own_header(
     let token =
         |builder: threadbare::ClientBuilder, attempt| builder.header("Authorization", &format!("token {attempt}"));
     let client = Client::builder().reconnect(&url, quick().before_attempt(token)).expect("a client");
-    let Ok(ConnectionState::Waiting { why, .. }) = client.wait_state(DEADLINE, is_waiting) else { panic!("no wait") };
+    let Ok(ConnectionState::Waiting { why, .. }) = client.wait_state(DEADLINE, is_waiting) else {
+        panic!("not waiting")
+    };
     assert_eq!(why.retry_after(), Some(Duration::from_secs(1)));
-    await_connected(&client);
+    wait_connected(&client);
     assert!(start.elapsed() >= Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
 #[test]
-fn closing_breaks_off_a_wait() {
+fn close_cancels_the_wait_between_attempts() {
     let port = Port::new();
     let token = Arc::new(());
     let held = token.clone();
     let client = port.client(slow().on_connect(move |_| assert!(Arc::strong_count(&held) > 0)));
     let Ok(ConnectionState::Waiting { attempt: 2, until, why }) = client.wait_state(DEADLINE, is_waiting) else {
-        panic!("no wait")
+        panic!("not waiting")
     };
     assert!(until > Instant::now() + HOUR / 4 && matches!(&*why, Outage::Connect(ConnectError::Io(_))), "{why}");
     let receiver = thread::scope(|scope| {
@@ -266,13 +267,13 @@ fn closing_breaks_off_a_wait() {
         receiver.join().expect("no panic")
     });
     assert!(matches!(receiver, Err(Ended::ByApplication(None))));
-    assert!(matches!(await_end(&client), Ended::ByApplication(None)));
-    eventually("its thread ends", || Arc::strong_count(&token) == 1);
+    assert!(matches!(wait_closed(&client), Ended::ByApplication(None)));
+    eventually("the client's thread ends", || Arc::strong_count(&token) == 1);
 }
 
 #[test]
-fn closing_breaks_off_a_handshake() {
-    let (listener, url) = silence();
+fn dropping_the_client_cancels_an_opening_handshake() {
+    let (listener, url) = silent_listener();
     let config = Config::default().handshake_timeout(HOUR);
     let token = Arc::new(());
     let held = token.clone();
@@ -281,14 +282,14 @@ fn closing_breaks_off_a_handshake() {
     let (mut stream, _) = listener.accept().expect("a client");
     drop(client);
     stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
-    stream.read_to_end(&mut Vec::new()).expect("the client hangs up");
-    eventually("its thread ends", || Arc::strong_count(&token) == 1);
+    stream.read_to_end(&mut Vec::new()).expect("the client closes its socket");
+    eventually("the client's thread ends", || Arc::strong_count(&token) == 1);
 }
 
-/// The kernel completes no handshake while a listener's queue is full.
+/// The kernel completes no TCP handshake while the listener's queue is full.
 #[cfg(target_os = "linux")]
 #[test]
-fn closing_breaks_off_a_tcp_connection() {
+fn close_cancels_a_tcp_handshake() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
     socket.listen(0).expect("a listener");
@@ -307,35 +308,35 @@ fn closing_breaks_off_a_tcp_connection() {
             .is_err()
     );
     client.close(CloseCode::GOING_AWAY, "").expect("open");
-    assert!(matches!(await_end(&client), Ended::ByApplication(None)));
-    eventually("its thread ends", || Arc::strong_count(&token) == 1);
+    assert!(matches!(wait_closed(&client), Ended::ByApplication(None)));
+    eventually("the client's thread ends", || Arc::strong_count(&token) == 1);
 }
 
 #[test]
-fn dropping_closes_the_connection_and_ends_the_thread() {
+fn dropping_the_client_closes_the_connection_and_ends_the_thread() {
     let port = Port::new();
     let server = port.serve();
     let token = Arc::new(());
     let held = token.clone();
     let client = port.client(quick().on_connect(move |_| assert!(Arc::strong_count(&held) > 0)));
-    await_connected(&client);
+    wait_connected(&client);
     let sender = client.sender();
     sender.send("last").expect("sent");
     drop(client);
     assert_eq!(received(&server), "last");
-    let Event::Close(_, reason) = server.recv_timeout(DEADLINE).expect("an end") else { panic!() };
+    let Event::Close(_, reason) = server.recv_timeout(DEADLINE).expect("an end") else { panic!("not closed") };
     assert_eq!((reason.code, reason.cause), (CloseCode::NORMAL_CLOSURE, CloseCause::Peer));
     assert!(matches!(sender.send("late"), Err(SendError::Disconnected(_))));
-    eventually("its thread ends", || Arc::strong_count(&token) == 1);
+    eventually("the client's thread ends", || Arc::strong_count(&token) == 1);
 }
 
 #[test]
-fn finishing_sends_all_that_was_given_and_waits_for_the_end() {
+fn finish_sends_every_queued_message_and_waits_for_the_end() {
     let port = Port::new();
     let client = port.client(quick());
     (0..1000).for_each(|n| client.send(n.to_string()).expect("queued"));
     assert!(matches!(client.finish(Duration::from_millis(5)), Err(ReceiveError::Timeout) | Ok(_)));
-    assert_eq!(client.take_queued().len(), 1000, "nobody was there");
+    assert_eq!(client.take_queued().len(), 1000, "no server was there");
     let server = port.serve();
     let client = port.client(quick());
     (0..1000).for_each(|n| client.send(n.to_string()).expect("sent"));
@@ -345,8 +346,8 @@ fn finishing_sends_all_that_was_given_and_waits_for_the_end() {
 }
 
 #[test]
-fn a_silent_server_is_given_up_and_tried_again() {
-    let (listener, url) = silence();
+fn a_server_that_does_not_answer_pings_is_reconnected_to() {
+    let (listener, url) = silent_listener();
     let interval = Duration::from_millis(100);
     let config = Config::default().ping_interval(interval).pong_timeout(interval);
     let client = Client::builder().config(config).reconnect(&url, quick()).expect("a client");
@@ -364,52 +365,52 @@ fn a_silent_server_is_given_up_and_tried_again() {
 }
 
 #[test]
-fn the_servers_code_decides_unless_the_application_does() {
+fn the_close_code_or_retry_if_decides_whether_to_reconnect() {
     let port = Port::new();
     let server = port.serve();
     let client = port.client(quick());
     opened(&server).close(CloseCode::NORMAL_CLOSURE, "done").expect("open");
-    let Ended::Final(outage) = await_end(&client) else { panic!("{}", client.state()) };
+    let Ended::Final(outage) = wait_closed(&client) else { panic!("{}", client.state()) };
     assert!(matches!(&*outage, Outage::Closed(reason) if reason.reason == "done"), "{outage}");
     assert!(matches!(client.recv(), Err(Ended::Final(_))));
-    let mended = |outage: &Outage| !matches!(outage, Outage::Closed(reason) if reason.code == CloseCode(4001));
-    let client = port.client(quick().retry_if(mended));
+    let retry_if = |outage: &Outage| !matches!(outage, Outage::Closed(reason) if reason.code == CloseCode(4001));
+    let client = port.client(quick().retry_if(retry_if));
     opened(&server).close(CloseCode::NORMAL_CLOSURE, "done").expect("open");
     opened(&server).close(CloseCode(4001), "gone").expect("open");
-    assert!(matches!(await_end(&client), Ended::Final(_)));
+    assert!(matches!(wait_closed(&client), Ended::Final(_)));
 }
 
 #[test]
-fn attempts_and_time_can_be_bounded() {
+fn max_attempts_and_give_up_after_end_the_client() {
     let port = Port::new();
     let client = port.client(quick().max_attempts(3));
-    let Ended::GaveUp { attempts: 3, last } = await_end(&client) else { panic!("{}", client.state()) };
+    let Ended::GaveUp { attempts: 3, last } = wait_closed(&client) else { panic!("{}", client.state()) };
     assert!(matches!(&*last, Outage::Connect(ConnectError::Io(_))), "{last}");
     let limit = Duration::from_millis(100);
     let start = Instant::now();
     let client = port.client(quick().give_up_after(limit));
-    assert!(matches!(await_end(&client), Ended::GaveUp { .. }) && start.elapsed() >= limit);
-    // A server that drops everybody is no success.
+    assert!(matches!(wait_closed(&client), Ended::GaveUp { .. }) && start.elapsed() >= limit);
+    // A connection that is reset at once does not count as a success.
     let server = port.serve();
-    let dropping = thread::spawn(move || {
+    let resetting = thread::spawn(move || {
         for event in server.iter().take_while(|event| !matches!(event, Event::Message(..))) {
             if let Event::Open(peer, _) = event {
                 peer.abort();
             }
         }
     });
-    assert!(matches!(await_end(&port.client(quick().max_attempts(3))), Ended::GaveUp { attempts: 3, .. }));
+    assert!(matches!(wait_closed(&port.client(quick().max_attempts(3))), Ended::GaveUp { attempts: 3, .. }));
     Client::connect(&port.url()).expect("connected").send("stop").ok();
-    drop(dropping);
+    drop(resetting);
 }
 
 #[test]
-fn several_senders_keep_each_its_order_through_lost_connections() {
+fn messages_of_each_thread_stay_in_order_across_lost_connections() {
     const SENDERS: usize = 4;
     const COUNT: u32 = 20_000;
     let port = Port::new();
     let server = port.serve();
-    // Senders that can not run far ahead of the server.
+    // The senders cannot run far ahead of the server.
     let config = Config::default().max_write_buffer_size(1_000);
     let client = Client::builder().config(config).reconnect(&port.url(), quick().max_outbox_size(1_000));
     let client = client.expect("a client");
@@ -440,7 +441,7 @@ fn several_senders_keep_each_its_order_through_lost_connections() {
     }
     senders.into_iter().for_each(|thread| thread.join().expect("no panic"));
     assert!(losses > 0, "no connection was lost");
-    // From here on no connection is lost by the server, but one may be on its way down: sent until it arrives.
+    // The last connection that the server has reset may lose messages: more are sent until one arrives.
     client.wait_state(DEADLINE, ConnectionState::is_connected).expect("connected");
     let mut end = COUNT;
     'arrived: loop {
@@ -455,12 +456,12 @@ fn several_senders_keep_each_its_order_through_lost_connections() {
                 }
             }
         }
-        assert!(end < COUNT + 300, "nothing arrives any more");
+        assert!(end < COUNT + 300, "no message arrives");
     }
 }
 
 #[test]
-fn clients_share_a_pool_through_a_restart() {
+fn clients_of_a_pool_reconnect_after_a_restart() {
     let port = Port::new();
     let pool = ClientPool::new(1, Config::default()).expect("a pool");
     let clients: Vec<_> =
@@ -468,7 +469,7 @@ fn clients_share_a_pool_through_a_restart() {
     for _ in 0..2 {
         let server = port.serve();
         for (n, client) in clients.iter().enumerate() {
-            await_connected(client);
+            wait_connected(client);
             client.send(n.to_string()).expect("sent");
         }
         let mut numbers: Vec<usize> = clients.iter().map(|_| received(&server).parse().expect("a number")).collect();
@@ -476,13 +477,13 @@ fn clients_share_a_pool_through_a_restart() {
         assert_eq!(numbers, (0..20).collect::<Vec<_>>());
         server.handle().shutdown(DEADLINE);
         for client in &clients {
-            client.wait_state(DEADLINE, |state| !state.is_connected()).expect("the end is noticed");
+            client.wait_state(DEADLINE, |state| !state.is_connected()).expect("disconnected");
         }
     }
 }
 
 #[test]
-fn one_select_waits_for_messages_and_states() {
+fn select_receives_events_and_state_changes() {
     let port = Port::new();
     let server = port.serve();
     let client = port.client(quick());
@@ -504,7 +505,7 @@ fn one_select_waits_for_messages_and_states() {
                 }
             },
             recv(changes.as_channel()) -> state => connected += usize::from(state.expect("a state").is_connected()),
-            default(DEADLINE) => panic!("nothing came"),
+            default(DEADLINE) => panic!("no event"),
         }
     }
     assert_eq!((opens, closes, text.as_deref()), (2, 1, Some("hello")));
@@ -512,40 +513,40 @@ fn one_select_waits_for_messages_and_states() {
 }
 
 #[test]
-fn a_hook_may_send_through_the_client_and_is_never_kept_waiting() {
+fn a_send_of_on_connect_through_a_full_outbox_does_not_block() {
     let port = Port::new();
     let cell: Arc<OnceLock<threadbare::ReconnectingSender>> = Arc::default();
-    let (tell, told) = crossbeam_channel::unbounded();
+    let (sender, refused) = crossbeam_channel::unbounded();
     let hook = {
         let cell = cell.clone();
         move |session: &threadbare::Session<'_>| {
             session.send("first").expect("sent");
             let full = cell.get().map(|sender| sender.send("no room"));
-            tell.send(matches!(full, Some(Err(SendError::Full(_))))).expect("somebody listens");
+            sender.send(matches!(full, Some(Err(SendError::Full(_))))).expect("the test receives");
         }
     };
     let client = port.client(quick().max_outbox_size(1).on_connect(hook));
     cell.set(client.sender()).expect("once");
     client.send("second").expect("queued");
     let server = port.serve();
-    assert_eq!(told.recv_timeout(DEADLINE), Ok(true));
+    assert_eq!(refused.recv_timeout(DEADLINE), Ok(true));
     assert_eq!((received(&server), received(&server)), ("first".into(), "second".into()));
 }
 
 #[test]
-fn a_hook_that_panics_ends_its_client_and_its_connection() {
+fn a_panic_in_on_connect_ends_the_client_and_closes_with_1011() {
     let port = Port::new();
     let server = port.serve();
     let client = port.client(quick().on_connect(|_| panic!("on purpose")));
-    assert!(matches!(await_end(&client), Ended::Panicked));
+    assert!(matches!(wait_closed(&client), Ended::Panicked));
     assert!(matches!(client.recv(), Err(Ended::Panicked)));
     opened(&server);
-    let Event::Close(_, reason) = server.recv_timeout(DEADLINE).expect("an end") else { panic!() };
+    let Event::Close(_, reason) = server.recv_timeout(DEADLINE).expect("an end") else { panic!("not closed") };
     assert_eq!(reason.code, CloseCode::INTERNAL_ERROR);
 }
 
 #[test]
-fn what_can_not_work_is_refused_at_once() {
+fn invalid_settings_are_refused_at_once() {
     let start = |url: &str, reconnect| Client::builder().reconnect(url, reconnect).expect_err("refused").to_string();
     assert!(start("gopher://localhost/", quick()).contains("gopher"));
     let refused = |reconnect| start("ws://127.0.0.1/", reconnect);
@@ -557,7 +558,7 @@ fn what_can_not_work_is_refused_at_once() {
 }
 
 #[test]
-fn it_is_for_any_thread() {
+fn clients_and_senders_are_send_and_sync() {
     fn shared<T: Send + Sync>() {}
     shared::<ReconnectingClient>();
     shared::<threadbare::ReconnectingSender>();

@@ -1,4 +1,4 @@
-//! How servers end: in order, under load, from anywhere, and when nobody listens any more.
+//! The end of a server: a graceful shutdown, by any thread, under load; and receivers or servers that are dropped.
 
 mod common;
 
@@ -6,108 +6,90 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::app::{App, BOTH_WAYS, Way, echo, panic_quietly};
-use common::{Client, DEADLINE, Frame, binary, close, eventually, request, text};
+use common::app::{App, echo, panic_quietly};
+use common::servers::Mode;
+use common::{
+    Client, DEADLINE, Frame, binary, close, eventually, open_with_peer, request, serialize_test, server_threads, text,
+};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
     CloseCode, Config, Event, Handler, Message, MessageRef, Peer, SendError, Server, ServerHandle, Socket,
 };
 
-/// One test at a time counts threads and descriptors.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn server_threads() -> usize {
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0 };
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.starts_with("ws-")).count()
-}
-
-/// A thread that was joined is listed until the kernel has put it away.
+/// The system may list a thread that was joined for a moment.
 fn wait_for_end_of_threads(of: &str) {
-    eventually(&format!("the end of the threads of {of}"), || server_threads() == 0);
+    eventually(&format!("the threads of {of} end"), || server_threads().is_empty());
 }
 
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-/// The client's part of a close with this code, from the close frame on.
-fn say_goodbye(client: &mut Client, code: u16) {
+/// Receives a close frame with this code, answers it, and receives FIN.
+fn answer_close(client: &mut Client, code: u16) {
     assert_eq!(client.expect_frame().close_code(), code);
     client.send(&close(code));
-    assert_eq!(client.frame(), None, "FIN, before the client closes");
+    assert_eq!(client.frame(), None, "the server sends FIN first");
 }
 
-/// The answer to another opening handshake; 0 if nobody listens.
-fn status_of_another(addr: SocketAddr) -> u16 {
-    let Ok(stream) = TcpStream::connect(addr) else { return 0 };
-    let mut client = Client::over(stream);
+/// The status of the response to a further opening handshake; `None` if the connection is refused.
+fn handshake_status(addr: SocketAddr) -> Option<u16> {
+    let stream = TcpStream::connect(addr).ok()?;
+    let mut client = Client::from_stream(stream);
     client.send(request("/", "").as_bytes());
-    client.status()
-}
-
-/// Opens a connection whose events nobody takes.
-fn join(server: &Server) -> (Client, Peer) {
-    let client = Client::open(server.local_addr());
-    match server.recv_timeout(DEADLINE) {
-        Ok(Event::Open(peer, _)) => (client, peer),
-        other => panic!("{other:?}"),
-    }
+    Some(client.status())
 }
 
 #[test]
-fn r_06_nobody_receives_any_more() {
-    let _alone = alone();
+fn r_06_dropping_every_receiver_closes_connections_with_1001() {
+    let _guard = serialize_test();
     let mut server = Server::builder().workers(2).bind("127.0.0.1:0").expect("a server");
-    let mut joined: Vec<_> = (0..10).map(|_| join(&server)).collect();
+    let mut connections: Vec<_> = (0..10).map(|_| open_with_peer(&server)).collect();
     let events = server.take_events();
     let clones = events.clone();
     drop(events);
     // A clone still receives.
-    joined[0].0.send(&text("heard"));
+    connections[0].0.send(&text("hello"));
     assert!(matches!(clones[0].recv_timeout(DEADLINE), Ok(Event::Message(..))));
-    for (_, peer) in &joined {
-        peer.send("last words").expect("it is open");
+    for (_, peer) in &connections {
+        peer.send("before").expect("the connection is open");
     }
     drop(clones);
-    for (client, peer) in &mut joined {
-        assert_eq!(client.expect_frame(), Frame::text("last words"));
-        say_goodbye(client, 1001);
-        eventually("its end", || !peer.is_open());
+    for (client, peer) in &mut connections {
+        assert_eq!(client.expect_frame(), Frame::text("before"));
+        answer_close(client, 1001);
+        eventually("the connection is closed", || !peer.is_open());
         let message = Message::Text("gone".into());
         assert_eq!(peer.send(message.clone()), Err(SendError::Disconnected(message)));
     }
-    drop(joined);
-    assert_eq!(status_of_another(server.local_addr()), 503);
-    eventually("the end of all connections", || server.handle().connections() == 0);
+    drop(connections);
+    assert_eq!(handshake_status(server.local_addr()), Some(503));
+    eventually("all connections are removed", || server.handle().connections() == 0);
     let report = server.shutdown(DEADLINE);
-    assert_eq!((report.clean, report.forced), (0, 0), "they were gone before");
+    assert_eq!((report.clean, report.forced), (0, 0), "the connections were closed before the shutdown");
 }
 
 #[test]
-fn r_06_nobody_ever_receives() {
-    let _alone = alone();
+fn r_06_a_server_without_receivers_answers_503() {
+    let _guard = serialize_test();
     let mut server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
     drop(server.take_events());
     for _ in 0..3 {
-        assert_eq!(status_of_another(server.local_addr()), 503);
+        assert_eq!(handshake_status(server.local_addr()), Some(503));
     }
 }
 
-/// Events wait, and the clients are held up, as the receiver goes.
+/// Events wait and reading is paused when the receiver is dropped.
 #[test]
-fn r_06_nobody_receives_what_waits() {
-    let _alone = alone();
+fn r_06_dropping_a_receiver_with_waiting_events_closes_with_1001() {
+    let _guard = serialize_test();
     let config = Config::default().max_event_buffer_size(10_000).close_timeout(DEADLINE);
     let mut server = Server::builder().workers(1).config(config).bind("127.0.0.1:0").expect("a server");
-    let mut clients: Vec<_> = (0..4).map(|_| join(&server).0).collect();
+    let mut clients: Vec<_> = (0..4).map(|_| open_with_peer(&server).0).collect();
     let writers: Vec<_> = clients.iter().map(|client| flood(client, 20 << 20)).collect();
     // Until the limit is met.
     let events = server.take_events();
@@ -116,14 +98,14 @@ fn r_06_nobody_receives_what_waits() {
     drop(events);
     for (client, writer) in clients.iter_mut().zip(writers) {
         assert_eq!(client.expect_frame().close_code(), 1001);
-        // What it still had to say was read and thrown away.
+        // The server reads and discards the rest.
         writer.join().expect("the writer").expect("no reset");
         client.send(&close(1001));
         assert_eq!(client.frame(), None);
     }
 }
 
-/// Writes that many bytes of messages from another thread.
+/// Starts a thread that writes this many bytes of messages.
 fn flood(client: &Client, bytes: usize) -> thread::JoinHandle<std::io::Result<()>> {
     let mut stream = client.stream.try_clone().expect("a socket");
     thread::spawn(move || {
@@ -139,16 +121,16 @@ fn paused(peer: &Peer) -> bool {
     before > 0 && peer.stats().bytes_received == before
 }
 
-/// A close from another thread, while reading is held up by an application that does not take its events.
+/// Reading is paused because the application does not receive. The server reads and discards the rest.
 #[test]
-fn p_13_a_close_is_answered_though_reading_was_held_up() {
-    let _alone = alone();
+fn p_13_a_close_completes_though_reading_was_paused() {
+    let _guard = serialize_test();
     let config = Config::default().max_event_buffer_size(10_000).close_timeout(DEADLINE);
     let server = Server::builder().workers(1).config(config).bind("127.0.0.1:0").expect("a server");
-    let (mut client, peer) = join(&server);
+    let (mut client, peer) = open_with_peer(&server);
     let writer = flood(&client, 20 << 20);
     eventually("a pause", || paused(&peer));
-    peer.close(CloseCode(4000), "enough").expect("it is open");
+    peer.close(CloseCode(4000), "enough").expect("the connection is open");
     assert_eq!(client.expect_frame().close_code(), 4000);
     writer.join().expect("the writer").expect("no reset");
     client.send(&close(4000));
@@ -156,12 +138,12 @@ fn p_13_a_close_is_answered_though_reading_was_held_up() {
 }
 
 #[test]
-fn r_06_one_of_two_receivers_goes() {
-    let _alone = alone();
+fn r_06_dropping_one_of_two_receivers_closes_its_connections_only() {
+    let _guard = serialize_test();
     let mut server = Server::builder().workers(2).channels(2).bind("127.0.0.1:0").expect("a server");
     let mut events = server.take_events();
     let (kept, dropped) = (events.remove(0), events.remove(0));
-    // Channels are given out round about.
+    // Connections are assigned to the channels in turn.
     let mut clients: Vec<_> = (0..8).map(|_| Client::open(server.local_addr())).collect();
     let mut peers: Vec<Peer> = Vec::new();
     while peers.len() < 4 {
@@ -174,13 +156,13 @@ fn r_06_one_of_two_receivers_goes() {
     let kept_addrs: HashSet<SocketAddr> = peers.iter().map(Peer::addr).collect();
     for client in &mut clients {
         if kept_addrs.contains(&client.stream.local_addr().expect("an address")) {
-            client.send(&text("still here"));
+            client.send(&text("hello"));
             assert!(matches!(kept.recv_timeout(DEADLINE), Ok(Event::Message(..))));
         } else {
-            say_goodbye(client, 1001);
+            answer_close(client, 1001);
         }
     }
-    // New ones all go to who is left.
+    // New connections are all assigned to the other receiver.
     for _ in 0..4 {
         let _client = Client::open(server.local_addr());
         loop {
@@ -194,15 +176,15 @@ fn r_06_one_of_two_receivers_goes() {
 }
 
 #[test]
-fn r_06_the_server_is_dropped_in_each_state() {
-    let _alone = alone();
-    for way in BOTH_WAYS {
-        // Nothing has happened.
-        App::start(way, Server::builder().workers(2), echo).finish();
-        // Connections are idle, under way, and closing.
-        let server = match way {
-            Way::Handler => Server::builder().workers(2).serve("127.0.0.1:0", |_| Echo).expect("a server"),
-            Way::Channel => Server::builder().workers(2).bind("127.0.0.1:0").expect("a server"),
+fn r_06_dropping_the_server_ends_connections_in_every_state() {
+    let _guard = serialize_test();
+    for mode in Mode::ALL {
+        // A server without connections.
+        App::start(mode, Server::builder().workers(2), echo).finish();
+        // Connections that are idle, in a frame, in the handshake, and closing.
+        let server = match mode {
+            Mode::Handler => Server::builder().workers(2).serve("127.0.0.1:0", |_| Echo).expect("a server"),
+            Mode::Channel => Server::builder().workers(2).bind("127.0.0.1:0").expect("a server"),
         };
         let addr = server.local_addr();
         let mut idle = Client::open(addr);
@@ -213,13 +195,13 @@ fn r_06_the_server_is_dropped_in_each_state() {
         let mut silent = Client::tcp(addr);
         let mut closing = Client::open(addr);
         closing.send(&close(1000));
-        if way == Way::Handler {
+        if mode == Mode::Handler {
             closing.expect_close(1000);
         }
-        let goodbyes = thread::spawn(move || {
-            say_goodbye(&mut idle, 1001);
+        let clients = thread::spawn(move || {
+            answer_close(&mut idle, 1001);
             assert_eq!(half.expect_frame().close_code(), 1001);
-            // Its message is completed, and thrown away.
+            // The server discards the message, which is completed after its close frame.
             half.send(&[&text("half a frame")[8..], &close(1001)].concat());
             assert_eq!(half.frame(), None);
             assert_eq!(opening.status(), 503);
@@ -227,8 +209,8 @@ fn r_06_the_server_is_dropped_in_each_state() {
             closing.wait_for_end();
         });
         drop(server);
-        goodbyes.join().expect("the clients");
-        assert_eq!(status_of_another(addr), 0, "nobody listens");
+        clients.join().expect("the clients");
+        assert_eq!(handshake_status(addr), None, "the listener is closed");
         wait_for_end_of_threads("a server");
     }
 }
@@ -241,10 +223,9 @@ impl Handler for Echo {
     }
 }
 
-/// Dropped by the thread that receives, in the midst of the events.
 #[test]
-fn r_06_the_server_is_dropped_over_an_event() {
-    let _alone = alone();
+fn r_06_the_receiving_thread_can_drop_its_server() {
+    let _guard = serialize_test();
     let server = Server::builder().workers(2).bind("127.0.0.1:0").expect("a server");
     let mut clients: Vec<_> = (0..4).map(|_| Client::open(server.local_addr())).collect();
     for client in &mut clients {
@@ -261,25 +242,28 @@ fn r_06_the_server_is_dropped_over_an_event() {
         drop(server);
     });
     for client in &mut clients {
-        say_goodbye(client, 1001);
+        answer_close(client, 1001);
     }
     application.join().expect("no panic");
 }
 
-/// A client that streams, is echoed, and takes its leave when it is told to: how many answers it had, what else it was
-/// sent, and whether it was told 1001.
+/// What a client of [`stream`] received.
 struct Streamed {
+    /// The number of its messages that were echoed.
     echoed: usize,
+    /// The other messages.
     pushed: Vec<Vec<u8>>,
-    told: bool,
+    /// Whether it received a close frame with 1001.
+    closed: bool,
 }
 
+/// Sends messages and receives their echoes until the server closes the connection.
 fn stream(mut client: Client, running: &AtomicUsize) -> Streamed {
-    let mut streamed = Streamed { echoed: 0, pushed: Vec::new(), told: false };
+    let mut streamed = Streamed { echoed: 0, pushed: Vec::new(), closed: false };
     let mut sent = 0;
     running.fetch_add(1, Ordering::SeqCst);
     loop {
-        // Up to eight are on their way.
+        // At most eight messages are not yet echoed.
         while sent < streamed.echoed + 8 {
             if client.stream.write_all(&text(&sent.to_string())).is_err() {
                 break;
@@ -291,9 +275,9 @@ fn stream(mut client: Client, running: &AtomicUsize) -> Streamed {
             Some(frame) => match frame.opcode {
                 Opcode::Close => {
                     assert_eq!(frame.close_code(), 1001);
-                    streamed.told = true;
+                    streamed.closed = true;
                     client.send(&close(1001));
-                    assert_eq!(client.frame(), None, "nothing follows");
+                    assert_eq!(client.frame(), None, "FIN after the close frame");
                     return streamed;
                 }
                 Opcode::Binary => streamed.pushed.push(frame.payload),
@@ -307,14 +291,14 @@ fn stream(mut client: Client, running: &AtomicUsize) -> Streamed {
 }
 
 #[test]
-fn r_11_a_shutdown_under_load() {
+fn r_11_a_shutdown_under_load_delivers_sent_messages_and_closes_cleanly() {
     const CLIENTS: usize = 40;
     const TIMEOUT: Duration = Duration::from_secs(10);
-    let _alone = alone();
-    for way in BOTH_WAYS {
+    let _guard = serialize_test();
+    for mode in Mode::ALL {
         let descriptors_before = descriptors();
         wait_for_end_of_threads("a server");
-        let app = App::start(way, Server::builder().workers(2), echo);
+        let app = App::start(mode, Server::builder().workers(2), echo);
         let running = Arc::new(AtomicUsize::new(0));
         let mut peers = Vec::new();
         let clients: Vec<_> = (0..CLIENTS)
@@ -325,68 +309,66 @@ fn r_11_a_shutdown_under_load() {
                 thread::spawn(move || stream(client, &running))
             })
             .collect();
-        // What is taken before the shutdown is delivered.
-        eventually("all clients streaming", || running.load(Ordering::SeqCst) == CLIENTS);
+        eventually("all clients are streaming", || running.load(Ordering::SeqCst) == CLIENTS);
         let mut pushed = 0_u32;
-        eventually("echoes for all", || peers.iter().all(|(_, peer)| peer.stats().messages_sent > 20));
+        eventually("all clients receive echoes", || peers.iter().all(|(_, peer)| peer.stats().messages_sent > 20));
+        // All of these must arrive, as they are sent before the shutdown.
         while pushed < 100 {
             for (_, peer) in &peers {
-                peer.send(pushed.to_be_bytes().to_vec()).expect("it is open");
+                peer.send(pushed.to_be_bytes().to_vec()).expect("the connection is open");
             }
             pushed += 1;
         }
         let start = Instant::now();
         let report = app.handle().shutdown(TIMEOUT);
         let took = start.elapsed();
-        assert_eq!(report.clean + report.forced, CLIENTS, "{way:?}: {report}");
+        assert_eq!(report.clean + report.forced, CLIENTS, "{mode:?}: {report}");
         assert!(took < TIMEOUT + Duration::from_secs(2), "{took:?}");
         for client in clients {
             let streamed = client.join().expect("a client");
             let numbers: Vec<_> = (0..pushed).map(|number| number.to_be_bytes().to_vec()).collect();
-            assert!(streamed.pushed == numbers, "{way:?}: {} of {pushed} arrived", streamed.pushed.len());
-            assert!(streamed.told && streamed.echoed > 0);
+            assert!(streamed.pushed == numbers, "{mode:?}: {} of {pushed} messages arrived", streamed.pushed.len());
+            assert!(streamed.closed && streamed.echoed > 0);
         }
-        assert_eq!(report.clean, CLIENTS, "{way:?}: each took its leave");
-        assert_eq!(status_of_another(app.addr), 0, "nobody listens");
-        assert_eq!(app.handle().shutdown(TIMEOUT), report, "the same end");
+        assert_eq!(report.clean, CLIENTS, "{mode:?}: every client answered the close");
+        assert_eq!(handshake_status(app.addr), None, "the listener is closed");
+        assert_eq!(app.handle().shutdown(TIMEOUT), report, "both return the same report");
         app.finish();
         drop(peers);
         wait_for_end_of_threads("a server");
-        eventually("all descriptors closed", || descriptors() == descriptors_before);
+        eventually("all descriptors are closed", || descriptors() == descriptors_before);
     }
 }
 
-/// Clients that never answer are cut off at the deadline, and counted.
 #[test]
-fn r_11_who_does_not_answer_is_reset_at_the_deadline() {
+fn r_11_a_client_that_does_not_answer_is_reset_at_the_deadline() {
     const TIMEOUT: Duration = Duration::from_millis(300);
-    let _alone = alone();
-    for way in BOTH_WAYS {
-        let app = App::start(way, Server::builder().workers(2), echo);
-        let mut polite = Client::open(app.addr);
-        let mut rude = Client::open(app.addr);
+    let _guard = serialize_test();
+    for mode in Mode::ALL {
+        let app = App::start(mode, Server::builder().workers(2), echo);
+        let mut answering = Client::open(app.addr);
+        let mut silent = Client::open(app.addr);
         app.opened();
         app.opened();
-        let polite = thread::spawn(move || say_goodbye(&mut polite, 1001));
+        let answering = thread::spawn(move || answer_close(&mut answering, 1001));
         let start = Instant::now();
         let report = app.handle().shutdown(TIMEOUT);
         assert!((TIMEOUT..DEADLINE).contains(&start.elapsed()), "{:?}", start.elapsed());
-        assert_eq!((report.clean, report.forced), (1, 1), "{way:?}");
-        polite.join().expect("the polite client");
-        assert_eq!(rude.expect_frame().close_code(), 1001);
-        assert!(rude.try_fill().is_err(), "a reset");
+        assert_eq!((report.clean, report.forced), (1, 1), "{mode:?}");
+        answering.join().expect("the answering client");
+        assert_eq!(silent.expect_frame().close_code(), 1001);
+        assert!(silent.try_read().is_err(), "a reset");
         app.finish();
     }
 }
 
-/// The last words to everyone, and to each, come before the close frame.
 #[test]
-fn r_11_what_was_sent_before_is_delivered() {
+fn r_11_messages_and_broadcasts_before_a_shutdown_are_delivered() {
     const CLIENTS: usize = 20;
-    let _alone = alone();
-    for way in BOTH_WAYS {
+    let _guard = serialize_test();
+    for mode in Mode::ALL {
         for _ in 0..20 {
-            let app = App::start(way, Server::builder().workers(2), echo);
+            let app = App::start(mode, Server::builder().workers(2), echo);
             let clients: Vec<_> = (0..CLIENTS).map(|_| Client::open(app.addr)).collect();
             let peers: Vec<_> = clients.iter().map(|_| app.opened()).collect();
             let readers: Vec<_> = clients
@@ -394,17 +376,17 @@ fn r_11_what_was_sent_before_is_delivered() {
                 .map(|mut client| {
                     thread::spawn(move || {
                         let messages = [client.expect_frame(), client.expect_frame()];
-                        assert_eq!(messages, [Frame::text("to you"), Frame::text("to all")], "{way:?}");
-                        say_goodbye(&mut client, 1001);
+                        assert_eq!(messages, [Frame::text("to you"), Frame::text("to all")], "{mode:?}");
+                        answer_close(&mut client, 1001);
                     })
                 })
                 .collect();
             for peer in &peers {
-                peer.send("to you").expect("it is open");
+                peer.send("to you").expect("the connection is open");
             }
             app.handle().broadcast("to all");
             let report = app.handle().shutdown(DEADLINE);
-            assert_eq!((report.clean, report.forced), (CLIENTS, 0), "{way:?}");
+            assert_eq!((report.clean, report.forced), (CLIENTS, 0), "{mode:?}");
             for reader in readers {
                 reader.join().expect("a client");
             }
@@ -413,43 +395,42 @@ fn r_11_what_was_sent_before_is_delivered() {
     }
 }
 
-/// What is queued for a slow client goes out before its close frame, as long as there is time.
 #[test]
-fn r_11_what_is_queued_is_drained() {
-    let _alone = alone();
-    for way in BOTH_WAYS {
-        let app = App::start(way, Server::builder().workers(1), echo);
-        let mut client = Client::narrow(app.addr);
+fn r_11_messages_queued_for_a_slow_client_are_sent_before_the_close_frame() {
+    let _guard = serialize_test();
+    for mode in Mode::ALL {
+        let app = App::start(mode, Server::builder().workers(1), echo);
+        let mut client = Client::open_with_small_buffer(app.addr);
         let peer = app.opened();
         let mut sent = 0_u8;
         while peer.queued_bytes() == 0 {
-            peer.send(vec![sent; 500_000]).expect("it is open");
+            peer.send(vec![sent; 500_000]).expect("the connection is open");
             sent += 1;
-            eventually("the worker's turn", || peer.stats().messages_sent == u64::from(sent));
+            eventually("the worker has written or queued it", || peer.stats().messages_sent == u64::from(sent));
         }
         let reader = thread::spawn(move || {
             for number in 0..sent {
                 assert!(client.expect_frame() == Frame::binary(&vec![number; 500_000]));
             }
-            say_goodbye(&mut client, 1001);
+            answer_close(&mut client, 1001);
         });
         let report = app.handle().shutdown(DEADLINE);
-        assert_eq!((report.clean, report.forced), (1, 0), "{way:?}");
+        assert_eq!((report.clean, report.forced), (1, 0), "{mode:?}");
         reader.join().expect("the reader");
         app.finish();
     }
 }
 
-/// A handler that shuts its server down, or panics, when it is told to.
-struct Fuse(Arc<Mutex<Option<ServerHandle>>>);
+/// An echo handler that first shuts down its server, or panics, if the message says so.
+struct ShutsDown(Arc<Mutex<Option<ServerHandle>>>);
 
-impl Handler for Fuse {
+impl Handler for ShutsDown {
     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
         let handle = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (message.as_text(), handle) {
             (Some("shut down"), Some(handle)) => {
                 let report = handle.shutdown(SHORT);
-                assert_eq!(report, threadbare::ShutdownReport::default(), "it does not wait for itself");
+                assert_eq!(report, threadbare::ShutdownReport::default(), "a shutdown from the worker does not wait");
                 handle.join();
             }
             (Some("panic"), _) => panic_quietly(),
@@ -462,26 +443,26 @@ impl Handler for Fuse {
 const SHORT: Duration = Duration::from_millis(100);
 
 #[test]
-fn r_12_shutdowns_that_race() {
-    let _alone = alone();
+fn r_12_concurrent_shutdowns_end_the_server_once() {
+    let _guard = serialize_test();
     for round in 0..50 {
         let slot = Arc::new(Mutex::new(None));
         let make = {
             let slot = slot.clone();
-            move |_: &_| Fuse(slot.clone())
+            move |_: &_| ShutsDown(slot.clone())
         };
         let server = Server::builder().workers(2).serve("127.0.0.1:0", make).expect("a server");
         let (addr, handle) = (server.local_addr(), server.handle());
         *slot.lock().expect("no panic") = Some(handle.clone());
         let mut client = Client::open(addr);
         let stop = Arc::new(AtomicBool::new(false));
-        // Connections come all the while.
+        // Clients connect until the end.
         let connecting = thread::spawn({
             let stop = stop.clone();
             move || {
                 while !stop.load(Ordering::SeqCst) {
                     let Ok(stream) = TcpStream::connect(addr) else { return };
-                    let mut client = Client::over(stream);
+                    let mut client = Client::from_stream(stream);
                     if client.stream.write_all(&[request("/", "").as_bytes(), &text("hello")].concat()).is_ok() {
                         drop(client.stream.shutdown(std::net::Shutdown::Write));
                         client.wait_for_end();
@@ -491,14 +472,14 @@ fn r_12_shutdowns_that_race() {
         });
         let start = Instant::now();
         if round % 5 < 2 {
-            // So that nothing has to be forced, and every report is of the whole.
+            // No connection has to be forced, and so every report counts all connections.
             client.stream.shutdown(std::net::Shutdown::Both).expect("a socket");
         }
         match round % 5 {
             0 => {
                 let first = handle.shutdown(DEADLINE);
-                assert_eq!(handle.shutdown(SHORT), first, "once more");
-                assert_eq!(server.shutdown(Duration::ZERO), first, "and again");
+                assert_eq!(handle.shutdown(SHORT), first, "the same report");
+                assert_eq!(server.shutdown(Duration::ZERO), first, "the same report again");
             }
             1 => {
                 let threads: Vec<_> = (0..4)
@@ -509,7 +490,7 @@ fn r_12_shutdowns_that_race() {
                     .collect();
                 let mut reports: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
                 reports.dedup();
-                assert_eq!(reports.len(), 1, "all see the same end: {reports:?}");
+                assert_eq!(reports.len(), 1, "all return the same report: {reports:?}");
             }
             2 => {
                 client.send(&text("shut down"));
@@ -524,7 +505,7 @@ fn r_12_shutdowns_that_race() {
                 handle.shutdown(SHORT);
             }
             _ => {
-                // From a callback, from a thread, and by the drop, all at once.
+                // By a callback, a thread and the drop of the server at once.
                 client.send(&text("shut down"));
                 let thread = thread::spawn(move || handle.shutdown(SHORT));
                 drop(server);
@@ -539,11 +520,10 @@ fn r_12_shutdowns_that_race() {
     }
 }
 
-/// every kind of callback may start the end.
 #[test]
-fn r_12_a_shutdown_from_each_callback() {
-    struct Ender(&'static str, Arc<Mutex<Option<ServerHandle>>>);
-    impl Ender {
+fn r_12_every_callback_can_shut_down_its_server() {
+    struct ShutsDownIn(&'static str, Arc<Mutex<Option<ServerHandle>>>);
+    impl ShutsDownIn {
         fn at(&self, place: &str) {
             if self.0 == place
                 && let Some(handle) = &*self.1.lock().unwrap_or_else(PoisonError::into_inner)
@@ -552,7 +532,7 @@ fn r_12_a_shutdown_from_each_callback() {
             }
         }
     }
-    impl Handler for Ender {
+    impl Handler for ShutsDownIn {
         fn on_open(&mut self, _: &mut Socket<'_>) {
             self.at("open");
         }
@@ -564,24 +544,24 @@ fn r_12_a_shutdown_from_each_callback() {
             self.at("close");
         }
     }
-    impl Drop for Ender {
+    impl Drop for ShutsDownIn {
         fn drop(&mut self) {
             self.at("drop");
         }
     }
-    let _alone = alone();
+    let _guard = serialize_test();
     for place in ["request", "make", "open", "ping", "close", "drop"] {
         let slot: Arc<Mutex<Option<ServerHandle>>> = Arc::default();
         let (hook, maker) = (slot.clone(), slot.clone());
         let server = Server::builder()
             .workers(1)
             .on_request(move |_| {
-                Ender("request", hook.clone()).at(place);
+                ShutsDownIn("request", hook.clone()).at(place);
                 Ok(threadbare::Accept::new())
             })
             .serve("127.0.0.1:0", move |_| {
-                Ender("make", maker.clone()).at(place);
-                Ender(place, maker.clone())
+                ShutsDownIn("make", maker.clone()).at(place);
+                ShutsDownIn(place, maker.clone())
             })
             .expect("a server");
         *slot.lock().expect("no panic") = Some(server.handle());
@@ -590,16 +570,16 @@ fn r_12_a_shutdown_from_each_callback() {
         client.wait_for_end();
         drop(client);
         server.join();
-        wait_for_end_of_threads(&format!("a server that its callback '{place}' ended"));
+        wait_for_end_of_threads(&format!("a server that was shut down in '{place}'"));
         slot.lock().expect("no panic").take();
     }
 }
 
-/// the port is free as soon as the server has ended, though the server closed first and so keeps the TIME_WAITs.
+/// The server closes its sockets first, so that they are in TIME_WAIT at its end.
 #[test]
-fn r_13_the_same_port_again_at_once() {
-    let _alone = alone();
-    // On an address of its own no other test takes the port meanwhile.
+fn r_13_the_port_can_be_bound_again_at_once() {
+    let _guard = serialize_test();
+    // No other test binds a port of this address.
     let host = if cfg!(target_os = "linux") { "127.0.0.13:0" } else { "127.0.0.1:0" };
     let mut addr: SocketAddr = host.parse().expect("an address");
     for round in 0..20 {
@@ -612,11 +592,11 @@ fn r_13_the_same_port_again_at_once() {
                 thread::spawn(move || stream(client, &running))
             })
             .collect();
-        eventually("all clients streaming", || running.load(Ordering::SeqCst) == 5);
+        eventually("all clients are streaming", || running.load(Ordering::SeqCst) == 5);
         let report = server.shutdown(DEADLINE);
         assert_eq!((report.clean, report.forced), (5, 0), "round {round}");
         for client in clients {
-            assert!(client.join().expect("a client").told);
+            assert!(client.join().expect("a client").closed);
         }
     }
 }

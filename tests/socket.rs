@@ -1,4 +1,4 @@
-//! `WebSocket<S>`: one connection on the caller's own thread, over TCP, a Unix socket, or a pipe in memory.
+//! `WebSocket<S>`: one connection on the caller's thread, over TCP, a Unix socket, or any other stream.
 #![cfg(unix)]
 
 mod common;
@@ -20,7 +20,7 @@ fn echo<S: Read + Write>(mut socket: WebSocket<S>) -> Result<WebSocket<S>, Socke
     Ok(socket)
 }
 
-/// Serves one connection, and tells how it ended.
+/// Starts a thread that echoes on one connection, and returns how that ended.
 fn serve_one() -> (std::net::SocketAddr, thread::JoinHandle<Result<WebSocket<TcpStream>, SocketError>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
@@ -29,7 +29,7 @@ fn serve_one() -> (std::net::SocketAddr, thread::JoinHandle<Result<WebSocket<Tcp
 }
 
 #[test]
-fn messages_of_every_size_come_back_in_order() {
+fn messages_of_every_size_are_echoed_in_order() {
     let (addr, server) = serve_one();
     let mut client = Client::open(addr);
     for size in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20] {
@@ -45,7 +45,7 @@ fn messages_of_every_size_come_back_in_order() {
     client.send(&common::close(4321));
     assert_eq!(client.expect_frame().close_code(), 4321);
     let socket = server.join().expect("no panic").expect("a clean end");
-    let reason = socket.close_reason().cloned().expect("it ended");
+    let reason = socket.close_reason().cloned().expect("a close");
     assert_eq!((reason.code, reason.is_clean()), (CloseCode(4321), true));
     drop(socket);
     assert_eq!(client.frame(), None);
@@ -63,7 +63,7 @@ fn pings_between_fragments_are_answered_at_once() {
 }
 
 #[test]
-fn bytes_behind_the_head_are_the_first_frames() {
+fn bytes_after_the_head_are_decoded_as_frames() {
     let (addr, _server) = serve_one();
     let mut client = Client::tcp(addr);
     client.send(&[common::request("/", "").into_bytes(), text("early")].concat());
@@ -72,7 +72,7 @@ fn bytes_behind_the_head_are_the_first_frames() {
 }
 
 #[test]
-fn a_violation_is_told_to_both_sides() {
+fn a_violation_is_reported_to_both_ends() {
     let (addr, server) = serve_one();
     let mut client = Client::open(addr);
     client.send(&text("before"));
@@ -84,7 +84,7 @@ fn a_violation_is_told_to_both_sides() {
 }
 
 #[test]
-fn a_handshake_can_be_refused() {
+fn accept_with_can_refuse_a_handshake() {
     let (mut ours, theirs) = UnixStream::pair().expect("a pair");
     let server = thread::spawn(move || {
         WebSocket::accept_with(theirs, &Config::default(), |request| match request.path() {
@@ -100,7 +100,7 @@ fn a_handshake_can_be_refused() {
 }
 
 #[test]
-fn both_roles_talk_over_a_unix_socket_until_one_closes() {
+fn both_roles_exchange_messages_over_a_unix_socket_until_one_closes() {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let server =
         thread::spawn(move || echo(WebSocket::from_established(theirs, Role::Server, Vec::new(), &Config::default())));
@@ -113,12 +113,12 @@ fn both_roles_talk_over_a_unix_socket_until_one_closes() {
     client.close(CloseCode::NORMAL_CLOSURE, "done").expect("sent");
     assert!(client.recv().expect("a clean end").is_none());
     assert!(matches!(client.send("late"), Err(SocketError::Closed)));
-    let reason = server.join().expect("no panic").expect("a clean end").close_reason().cloned().expect("it ended");
+    let reason = server.join().expect("no panic").expect("a clean end").close_reason().cloned().expect("a close");
     assert_eq!((reason.code, reason.reason.as_str()), (CloseCode::NORMAL_CLOSURE, "done"));
 }
 
 #[test]
-fn client_and_server_shake_hands_over_tcp() {
+fn a_client_and_a_server_complete_the_handshakes_over_tcp() {
     let (addr, server) = serve_one();
     let stream = TcpStream::connect(addr).expect("connected");
     let mut client = WebSocket::connect(&format!("ws://{addr}/echo"), stream).expect("accepted");
@@ -130,7 +130,7 @@ fn client_and_server_shake_hands_over_tcp() {
 }
 
 #[test]
-fn a_timeout_of_the_stream_is_told_and_the_call_can_be_repeated() {
+fn recv_can_be_repeated_after_a_timeout_of_the_stream() {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     ours.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");
     let mut client = WebSocket::from_established(ours, Role::Client, Vec::new(), &Config::default());
@@ -140,20 +140,20 @@ fn a_timeout_of_the_stream_is_told_and_the_call_can_be_repeated() {
     assert_eq!(client.recv().expect("received"), Some(Message::from("now")));
 }
 
-/// A pipe in memory that takes and gives one byte at a time.
-struct Trickle {
+/// A stream in memory that reads and writes one byte at a time.
+struct OneByteStream {
     input: io::Cursor<Vec<u8>>,
     output: Vec<u8>,
 }
 
-impl Read for Trickle {
+impl Read for OneByteStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let size = buffer.len().min(1);
         self.input.read(&mut buffer[..size])
     }
 }
 
-impl Write for Trickle {
+impl Write for OneByteStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.output.extend_from_slice(&bytes[..1]);
         Ok(1)
@@ -165,12 +165,13 @@ impl Write for Trickle {
 }
 
 #[test]
-fn any_stream_will_do_even_one_that_trickles() {
+fn a_stream_may_read_and_write_one_byte_at_a_time() {
     let mut bytes = common::request("/", "").into_bytes();
     bytes.extend(text("Hello"));
     bytes.extend(common::ping(b"p"));
     bytes.extend(common::close(1000));
-    let socket = WebSocket::accept(Trickle { input: io::Cursor::new(bytes), output: Vec::new() }).expect("accepted");
+    let socket =
+        WebSocket::accept(OneByteStream { input: io::Cursor::new(bytes), output: Vec::new() }).expect("accepted");
     let output = echo(socket).expect("a clean end").into_inner().output;
     let frames = output.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
     assert_eq!(&output[frames..], b"\x81\x05Hello\x8a\x01p\x88\x02\x03\xe8");

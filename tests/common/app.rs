@@ -1,4 +1,4 @@
-//! One application for both ways in: a handler per connection, and events through a channel.
+//! An application that is the same in both modes: with a handler per connection, and with events through a channel.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,21 +14,13 @@ use threadbare::{
 };
 
 use super::DEADLINE;
+use super::servers::{Mode, worker_count};
 
-/// Deadlines are kept to a tick of the workers' wheels, so that one may be this much early.
+/// The tick of the workers' timer wheels. A timeout may end this much too early.
 pub const TICK: Duration = Duration::from_millis(32);
 
-/// How a server reaches its application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    Handler,
-    Channel,
-}
-
-pub const BOTH_WAYS: [Way; 2] = [Way::Handler, Way::Channel];
-
-/// What a [`Socket`] and a [`Peer`] can both do.
-pub trait Link {
+/// What a [`Socket`] and a [`Peer`] have in common.
+pub trait Connection {
     fn send(&mut self, message: MessageRef<'_>) -> bool;
     fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), ControlError>;
     fn ping(&mut self, payload: &[u8]) -> Result<(), ControlError>;
@@ -36,7 +28,7 @@ pub trait Link {
     fn peer(&mut self) -> Peer;
 }
 
-impl Link for Socket<'_> {
+impl Connection for Socket<'_> {
     fn send(&mut self, message: MessageRef<'_>) -> bool {
         Socket::send(self, message)
     }
@@ -58,7 +50,7 @@ impl Link for Socket<'_> {
     }
 }
 
-impl Link for Peer {
+impl Connection for Peer {
     fn send(&mut self, message: MessageRef<'_>) -> bool {
         Peer::send(self, message).is_ok()
     }
@@ -80,188 +72,190 @@ impl Link for Peer {
     }
 }
 
-/// Sends back what came.
-pub fn echo(link: &mut dyn Link, message: MessageRef<'_>) {
-    link.send(message);
+/// Sends the message back.
+pub fn echo(connection: &mut dyn Connection, message: MessageRef<'_>) {
+    connection.send(message);
 }
 
-/// What the application was told.
+/// An event, as the application received it.
 #[derive(Clone, Debug)]
-pub enum Seen {
+pub enum AppEvent {
     Open(Peer),
     Message(PeerId, Message),
     Close(PeerId, CloseReason),
 }
 
-type Respond = dyn Fn(&mut dyn Link, MessageRef<'_>) + Send + Sync;
+type OnMessage = dyn Fn(&mut dyn Connection, MessageRef<'_>) + Send + Sync;
 
-/// A server whose application notes what it is told.
+/// A server whose application records the events that it receives.
 pub struct App {
     pub addr: SocketAddr,
-    pub way: Way,
     server: Server,
-    seen: Receiver<Seen>,
-    history: RefCell<Vec<Seen>>,
+    events: Receiver<AppEvent>,
+    history: RefCell<Vec<AppEvent>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl App {
-    /// An application that sends back what it receives.
-    pub fn echo(way: Way) -> App {
-        App::start(way, Server::builder().workers(super::servers::workers()), echo)
+    /// An application that sends every message back.
+    pub fn echo(mode: Mode) -> App {
+        App::start(mode, Server::builder().workers(worker_count()), echo)
     }
 
-    /// An application that does with messages what `respond` does.
+    /// An application that calls `on_message` for every message.
     pub fn start(
-        way: Way,
+        mode: Mode,
         builder: ServerBuilder,
-        respond: impl Fn(&mut dyn Link, MessageRef<'_>) + Send + Sync + 'static,
+        on_message: impl Fn(&mut dyn Connection, MessageRef<'_>) + Send + Sync + 'static,
     ) -> App {
-        let respond: Arc<Respond> = Arc::new(respond);
-        let (log, seen) = crossbeam_channel::unbounded();
-        let (server, thread) = match way {
-            Way::Handler => {
-                let make = move |_: &_| Noting { log: log.clone(), respond: respond.clone() };
+        let on_message: Arc<OnMessage> = Arc::new(on_message);
+        let (log, recorded) = crossbeam_channel::unbounded();
+        let (server, thread) = match mode {
+            Mode::Handler => {
+                let make = move |_: &_| Recorder { log: log.clone(), on_message: on_message.clone() };
                 (builder.serve("127.0.0.1:0", make).expect("a server"), None)
             }
-            Way::Channel => {
+            Mode::Channel => {
                 let mut server = builder.bind("127.0.0.1:0").expect("a server");
                 let events = server.take_events().remove(0);
                 let thread = std::thread::spawn(move || {
                     for event in &events {
-                        note(event, &log, &*respond);
+                        record(event, &log, &*on_message);
                     }
                 });
                 (server, Some(thread))
             }
         };
-        App { addr: server.local_addr(), way, server, seen, history: RefCell::default(), thread }
+        App { addr: server.local_addr(), server, events: recorded, history: RefCell::default(), thread }
     }
 
     pub fn handle(&self) -> ServerHandle {
         self.server.handle()
     }
 
-    /// What the application is told next.
-    pub fn next(&self) -> Seen {
-        let seen = self.seen.recv_timeout(DEADLINE).expect("the application is told something");
-        self.history.borrow_mut().push(seen.clone());
-        seen
+    /// Waits for the application's next event.
+    pub fn next(&self) -> AppEvent {
+        let event = self.events.recv_timeout(DEADLINE).expect("an event");
+        self.history.borrow_mut().push(event.clone());
+        event
     }
 
-    /// The connection that opens next.
+    /// Waits until the application was told of an open connection.
     pub fn opened(&self) -> Peer {
         loop {
-            if let Seen::Open(peer) = self.next() {
+            if let AppEvent::Open(peer) = self.next() {
                 return peer;
             }
         }
     }
 
-    /// Why the next connection ends.
+    /// Waits until the application was told of a closed connection.
     pub fn closed(&self) -> CloseReason {
         loop {
-            if let Seen::Close(_, reason) = self.next() {
+            if let AppEvent::Close(_, reason) = self.next() {
                 return reason;
             }
         }
     }
 
-    /// Asserts that the next connection ends so.
-    pub fn expect_end(&self, code: u16, cause: CloseCause) {
+    /// Asserts how the next connection was closed.
+    pub fn expect_closed(&self, code: u16, cause: CloseCause) {
         let reason = self.closed();
         assert_eq!((reason.code.0, reason.cause), (code, cause), "{reason}");
     }
 
-    /// Shuts down; asserts that each connection opened first and ended last, once; everything that was told.
-    pub fn finish(mut self) -> Vec<Seen> {
+    /// Shuts down and returns all events. Asserts that the first event of each connection is `Open` and the last one
+    /// `Close`, and that neither comes twice.
+    pub fn finish(mut self) -> Vec<AppEvent> {
         self.server.shutdown(Duration::from_millis(100));
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("the application");
+            thread.join().expect("the application does not panic");
         }
         let mut history = self.history.take();
-        history.extend(self.seen.iter());
-        let mut ended = HashMap::new();
-        for seen in &history {
-            match seen {
-                Seen::Open(peer) => assert_eq!(ended.insert(peer.id(), false), None, "opened twice"),
-                Seen::Message(id, message) => assert_eq!(ended.get(id), Some(&false), "{message:?} out of place"),
-                Seen::Close(id, reason) => assert_eq!(ended.insert(*id, true), Some(false), "{reason} out of place"),
+        history.extend(self.events.iter());
+        let mut closed = HashMap::new();
+        for event in &history {
+            match event {
+                AppEvent::Open(peer) => assert_eq!(closed.insert(peer.id(), false), None, "opened twice"),
+                AppEvent::Message(id, message) => assert_eq!(closed.get(id), Some(&false), "{message:?} out of order"),
+                AppEvent::Close(id, reason) => {
+                    assert_eq!(closed.insert(*id, true), Some(false), "{reason} out of order");
+                }
             }
         }
-        assert!(ended.values().all(|ended| *ended), "{}: a connection never ended", ended.len());
+        assert!(closed.values().all(|closed| *closed), "a connection was not closed: {closed:?}");
         history
     }
 }
 
-/// The texts of the messages that were told.
-pub fn texts(history: &[Seen]) -> Vec<&str> {
+/// The texts of the messages among the events.
+pub fn texts(history: &[AppEvent]) -> Vec<&str> {
     history
         .iter()
-        .filter_map(|seen| if let Seen::Message(_, message) = seen { message.as_text() } else { None })
+        .filter_map(|event| if let AppEvent::Message(_, message) = event { message.as_text() } else { None })
         .collect()
 }
 
-fn note(event: Event, log: &Sender<Seen>, respond: &Respond) {
-    // A test that has seen enough hangs up.
-    let tell = |seen| drop(log.send(seen));
+fn record(event: Event, log: &Sender<AppEvent>, on_message: &OnMessage) {
+    // The test may have dropped the receiver.
+    let log = |event| drop(log.send(event));
     match event {
-        Event::Open(peer, _) => tell(Seen::Open(peer)),
+        Event::Open(peer, _) => log(AppEvent::Open(peer)),
         Event::Message(mut peer, message) => {
-            respond(&mut peer, MessageRef::from(&message));
-            tell(Seen::Message(peer.id(), message));
+            on_message(&mut peer, MessageRef::from(&message));
+            log(AppEvent::Message(peer.id(), message));
         }
-        Event::Close(peer, reason) => tell(Seen::Close(peer.id(), reason)),
+        Event::Close(peer, reason) => log(AppEvent::Close(peer.id(), reason)),
         _ => {}
     }
 }
 
-struct Noting {
-    log: Sender<Seen>,
-    respond: Arc<Respond>,
+struct Recorder {
+    log: Sender<AppEvent>,
+    on_message: Arc<OnMessage>,
 }
 
-impl Handler for Noting {
+impl Handler for Recorder {
     fn on_open(&mut self, socket: &mut Socket<'_>) {
-        drop(self.log.send(Seen::Open(socket.peer())));
+        drop(self.log.send(AppEvent::Open(socket.peer())));
     }
 
     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
-        (self.respond)(socket, message);
-        drop(self.log.send(Seen::Message(socket.id(), message.into_owned())));
+        (self.on_message)(socket, message);
+        drop(self.log.send(AppEvent::Message(socket.id(), message.into_owned())));
     }
 
     fn on_close(&mut self, socket: &mut Socket<'_>, reason: &CloseReason) {
-        drop(self.log.send(Seen::Close(socket.id(), reason.clone())));
+        drop(self.log.send(AppEvent::Close(socket.id(), reason.clone())));
     }
 }
 
-/// A panic without a word on standard error, where it would only disturb.
+/// Panics without a message on standard error.
 pub fn panic_quietly() -> ! {
     std::panic::resume_unwind(Box::new("on purpose"))
 }
 
-/// Sends to a peer that does not read until its queue stays full; how many messages of `size` bytes were taken. The
-/// server must have one worker, and `other` be another connection of it.
-pub fn fill(peer: &Peer, size: usize, other: (&Peer, &mut super::Client)) -> usize {
-    let (witness, client) = other;
+/// Sends messages of `size` bytes to a client that does not read, until the queue stays full, and returns how many were
+/// queued. The server must have one worker; `other` is another connection of that worker, with its client.
+pub fn fill_send_queue(peer: &Peer, size: usize, other: (&Peer, &mut super::Client)) -> usize {
+    let (other, client) = other;
     let mut count = 0;
-    let mut full = 0;
-    while full < 2 {
+    let mut refused = 0;
+    while refused < 2 {
         match peer.try_send(vec![count as u8; size]) {
             Ok(()) => {
                 count += 1;
-                full = 0;
+                refused = 0;
             }
             Err(threadbare::TrySendError::Full(message)) => {
-                assert_eq!(message, Message::Binary(vec![count as u8; size]), "handed back as it was");
-                full += 1;
+                assert_eq!(message, Message::Binary(vec![count as u8; size]), "the same message is returned");
+                refused += 1;
             }
             Err(error) => panic!("{error}"),
         }
-        // The worker has seen what was sent before when this arrives.
-        witness.send("seen").expect("it is open");
-        assert_eq!(client.expect_frame(), super::Frame::text("seen"));
+        // When this message arrives, the worker has written what it could of the messages before it.
+        other.send("written").expect("the connection is open");
+        assert_eq!(client.expect_frame(), super::Frame::text("written"));
     }
     count
 }

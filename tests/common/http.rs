@@ -1,39 +1,39 @@
-//! HTTP responses as a client must see them: whole, and followed by FIN, not by RST.
+//! HTTP requests, and responses that must arrive complete and be followed by FIN, not by RST.
 
 use std::net::{Shutdown, SocketAddr};
 
 use super::Client;
 
-/// A response that ended its connection.
+/// A response after which the server closed the connection.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     pub status: u16,
     pub head: String,
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    /// Reads everything that came before the end of the stream as exactly one response.
-    pub fn parse(bytes: &[u8]) -> Answer {
+impl HttpResponse {
+    /// Parses everything that was received on a connection as exactly one response.
+    pub fn parse(bytes: &[u8]) -> HttpResponse {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
-        let end = end.unwrap_or_else(|| panic!("no whole head: {:?}", bytes.escape_ascii().to_string())) + 4;
+        let end = end.unwrap_or_else(|| panic!("no complete head: {:?}", bytes.escape_ascii().to_string())) + 4;
         let head = String::from_utf8(bytes[..end].to_vec()).expect("a head in UTF-8");
         assert!(head.starts_with("HTTP/1.1 "), "{head}");
         let status = head[9..12].parse().expect("a status");
-        Answer { status, head, body: bytes[end..].to_vec() }
+        HttpResponse { status, head, body: bytes[end..].to_vec() }
     }
 
     /// The values of all header lines of this name.
-    pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+    pub fn header_values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// The value of the only header line of this name.
+    /// The value of the header line of this name; panics if there are two.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self.all(name);
+        let mut values = self.header_values(name);
         let value = values.next();
-        assert_eq!(values.next(), None, "{name} comes twice: {}", self.head);
+        assert_eq!(values.next(), None, "{name} is repeated: {}", self.head);
         value
     }
 
@@ -41,96 +41,98 @@ impl Answer {
         std::str::from_utf8(&self.body).expect("a body in UTF-8")
     }
 
+    /// Asserts `Connection: close`, and a body as long as `Content-Length` says; no body in a response to `HEAD`.
     pub fn assert_complete(&self, with_body: bool) {
-        assert!(self.all("Connection").any(|option| option == "close"), "{}", self.head);
+        assert!(self.header_values("Connection").any(|option| option == "close"), "{}", self.head);
         let length: usize = self.header("Content-Length").expect("a length").parse().expect("a number");
         assert_eq!(self.body.len(), if with_body { length } else { 0 }, "{}", self.head);
     }
 }
 
 impl Client {
-    /// The response that ends this connection: complete, then FIN.
-    pub fn answer(&mut self) -> Answer {
-        let answer = Answer::parse(&self.rest());
-        answer.assert_complete(true);
-        answer
+    /// Receives a complete response, followed by FIN.
+    pub fn response(&mut self) -> HttpResponse {
+        let response = HttpResponse::parse(&self.read_to_end());
+        response.assert_complete(true);
+        response
     }
 
-    /// As [`answer`](Client::answer), to a `HEAD` request.
-    pub fn answer_to_head(&mut self) -> Answer {
-        let answer = Answer::parse(&self.rest());
-        answer.assert_complete(false);
-        answer
+    /// As [`response`](Client::response), to a `HEAD` request.
+    pub fn response_to_head(&mut self) -> HttpResponse {
+        let response = HttpResponse::parse(&self.read_to_end());
+        response.assert_complete(false);
+        response
     }
 
     /// Sends FIN.
-    pub fn half_close(&self) {
+    pub fn shutdown_write(&self) {
         self.stream.shutdown(Shutdown::Write).expect("a socket");
     }
 }
 
-/// Sends `bytes` in one write, and reads the response that ends the connection.
-pub fn ask(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> Answer {
+/// Sends `bytes` in one write on a new connection, and receives the response.
+pub fn send_request(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> HttpResponse {
     let mut client = Client::tcp(addr);
     client.send(bytes.as_ref());
-    client.answer()
+    client.response()
 }
 
-/// As [`ask`], with a write for each byte.
-pub fn ask_bytewise(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> Answer {
+/// As [`send_request`], with one write for each byte.
+pub fn send_request_bytewise(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> HttpResponse {
     let mut client = Client::tcp(addr);
     for byte in bytes.as_ref() {
         client.send(&[*byte]);
     }
-    client.answer()
+    client.response()
 }
 
-/// An opening handshake of which any line can be another.
+/// The request of an opening handshake, whose lines a test can change.
 #[derive(Clone)]
-pub struct Upgrade {
-    pub line: String,
-    pub fields: Vec<(&'static str, String)>,
+pub struct UpgradeRequest {
+    pub request_line: String,
+    pub headers: Vec<(&'static str, String)>,
 }
 
-impl Upgrade {
-    pub fn new() -> Upgrade {
-        let fields = [
+impl UpgradeRequest {
+    pub fn new() -> UpgradeRequest {
+        let headers = [
             ("Host", "localhost"),
             ("Upgrade", "websocket"),
             ("Connection", "Upgrade"),
             ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
             ("Sec-WebSocket-Version", "13"),
         ];
-        Upgrade {
-            line: "GET / HTTP/1.1".into(),
-            fields: fields.into_iter().map(|(name, value)| (name, value.into())).collect(),
+        UpgradeRequest {
+            request_line: "GET / HTTP/1.1".into(),
+            headers: headers.into_iter().map(|(name, value)| (name, value.into())).collect(),
         }
     }
 
-    /// Another request line.
-    pub fn line(mut self, line: impl Into<String>) -> Upgrade {
-        self.line = line.into();
+    /// Replaces the request line.
+    pub fn request_line(mut self, line: impl Into<String>) -> UpgradeRequest {
+        self.request_line = line.into();
         self
     }
 
-    /// One more header line.
-    pub fn and(mut self, name: &'static str, value: impl Into<String>) -> Upgrade {
-        self.fields.push((name, value.into()));
+    /// Appends a header line.
+    pub fn add(mut self, name: &'static str, value: impl Into<String>) -> UpgradeRequest {
+        self.headers.push((name, value.into()));
         self
     }
 
-    pub fn without(mut self, name: &str) -> Upgrade {
-        self.fields.retain(|(known, _)| *known != name);
+    /// Removes the header lines of this name.
+    pub fn remove(mut self, name: &str) -> UpgradeRequest {
+        self.headers.retain(|(known, _)| *known != name);
         self
     }
 
-    /// Another value for a header line.
-    pub fn with(self, name: &'static str, value: impl Into<String>) -> Upgrade {
-        self.without(name).and(name, value)
+    /// Replaces the header lines of this name by one.
+    pub fn replace(self, name: &'static str, value: impl Into<String>) -> UpgradeRequest {
+        self.remove(name).add(name, value)
     }
 
     pub fn head(&self) -> String {
-        let fields: String = self.fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        format!("{}\r\n{fields}\r\n", self.line)
+        let headers: String = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        format!("{}\r\n{headers}\r\n", self.request_line)
     }
 }

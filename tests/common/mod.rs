@@ -1,29 +1,32 @@
-//! A WebSocket client that says exactly what it is told, and waits with a deadline for what it expects.
-#![allow(dead_code, unreachable_pub, missing_docs)] // each test uses its part
+//! A WebSocket client that sends exactly the bytes of the test, and receives with a deadline; and what several tests need.
+#![allow(dead_code, unreachable_pub, missing_docs)] // each test uses a part of it
 
 pub mod app;
-#[cfg(target_os = "linux")]
-pub mod child;
-pub mod crowd;
+pub mod client_group;
 pub mod http;
 #[cfg(target_os = "linux")]
 pub mod memory;
+#[cfg(target_os = "linux")]
+pub mod server_process;
 pub mod servers;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use threadbare::protocol::frame::{FrameHeader, Opcode};
 use threadbare::protocol::handshake::accept_key;
 use threadbare::protocol::mask;
+use threadbare::{Event, Peer, Server};
 
-/// Long enough for a busy machine; nothing waits this long when all is well.
+/// The timeout of every wait. A passing test never waits this long, not even on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+/// The masking key of all frames.
 pub const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// A frame as a server sent it.
+/// An unmasked frame, as a server sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub fin: bool,
@@ -45,14 +48,14 @@ impl Frame {
         Frame { fin: true, rsv: 0, opcode: Opcode::Pong, payload: bytes.to_vec() }
     }
 
-    /// The code of a close frame; 1005 if it has none.
+    /// The status code of a close frame; 1005 if it has none.
     pub fn close_code(&self) -> u16 {
         assert_eq!(self.opcode, Opcode::Close, "{self:?}");
         self.payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code))
     }
 }
 
-/// The request that opens a connection.
+/// The request of an opening handshake.
 pub fn request(path: &str, headers: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -60,9 +63,9 @@ pub fn request(path: &str, headers: &str) -> String {
     )
 }
 
-/// Takes a client's connection and completes its handshake, as a server that then does nothing; `behind` goes out with the
-/// answer.
-pub fn accept(listener: &TcpListener, behind: &[u8]) -> TcpStream {
+/// Accepts a connection and completes its opening handshake, for a server that the test plays itself. `frames` is sent in
+/// the same write as the response.
+pub fn accept(listener: &TcpListener, frames: &[u8]) -> TcpStream {
     let (mut stream, _) = listener.accept().expect("a client");
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
@@ -77,11 +80,11 @@ pub fn accept(listener: &TcpListener, behind: &[u8]) -> TcpStream {
          Sec-WebSocket-Accept: {}\r\n\r\n",
         accept_key(key)
     );
-    stream.write_all(&[head.as_bytes(), behind].concat()).expect("written");
+    stream.write_all(&[head.as_bytes(), frames].concat()).expect("written");
     stream
 }
 
-/// A masked frame, as a client sends it.
+/// The bytes of a masked frame, as a client sends it.
 pub fn masked(fin: bool, rsv: u8, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     FrameHeader { fin, rsv, opcode, mask: Some(KEY), payload_len: payload.len() as u64 }.encode(&mut out);
@@ -107,20 +110,20 @@ pub fn close(code: u16) -> Vec<u8> {
     masked(true, 0, Opcode::Close, &code.to_be_bytes())
 }
 
-/// A TCP connection to a server under test.
+/// A client, which is no more than a TCP connection and a buffer of received bytes.
 pub struct Client {
     pub stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Client {
-    /// Connects without a handshake.
+    /// Connects without an opening handshake.
     pub fn tcp(addr: SocketAddr) -> Client {
-        Client::over(TcpStream::connect(addr).expect("connects"))
+        Client::from_stream(TcpStream::connect(addr).expect("connects"))
     }
 
-    /// A client on a socket that is connected already.
-    pub fn over(stream: TcpStream) -> Client {
+    /// A client on a connected socket.
+    pub fn from_stream(stream: TcpStream) -> Client {
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
         stream.set_write_timeout(Some(DEADLINE)).expect("a socket");
@@ -132,53 +135,53 @@ impl Client {
         Client::open_with(addr, "/", "")
     }
 
-    /// Connects with a path and further header lines, each ending in CRLF.
+    /// As [`open`](Client::open), with a path and further header lines, each of which ends in CRLF.
     pub fn open_with(addr: SocketAddr, path: &str, headers: &str) -> Client {
         let mut client = Client::tcp(addr);
-        client.shake_hands(path, headers);
+        client.opening_handshake(path, headers);
         client
     }
 
-    /// Opens a connection whose kernel takes little that is not read.
-    pub fn narrow(addr: SocketAddr) -> Client {
+    /// As [`open`](Client::open), with a small receive buffer: the kernel accepts little that the test does not read.
+    pub fn open_with_small_buffer(addr: SocketAddr) -> Client {
         let socket =
             socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(128 << 10).expect("a socket");
         socket.connect(&addr.into()).expect("connects");
-        let mut client = Client::over(socket.into());
-        client.shake_hands("/", "");
+        let mut client = Client::from_stream(socket.into());
+        client.opening_handshake("/", "");
         client
     }
 
-    fn shake_hands(&mut self, path: &str, headers: &str) {
+    fn opening_handshake(&mut self, path: &str, headers: &str) {
         self.send(request(path, headers).as_bytes());
         let head = self.head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("the server takes it");
+        self.stream.write_all(bytes).expect("the server reads it");
     }
 
-    /// The next response head, with its empty line.
+    /// Receives a response head, with its empty line.
     pub fn head(&mut self) -> String {
         loop {
             if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 let head = self.buffer.drain(..end + 4).collect();
                 return String::from_utf8(head).expect("a head in ASCII");
             }
-            assert!(self.fill() > 0, "the connection ended inside a head: {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(self.read() > 0, "the connection ended inside a head: {:?}", String::from_utf8_lossy(&self.buffer));
         }
     }
 
-    /// The status of the next response, whose body is read to its end.
+    /// Receives a response and the end of the stream, and returns the status.
     pub fn status(&mut self) -> u16 {
         let head = self.head();
-        self.rest();
+        self.read_to_end();
         head[9..12].parse().expect("a status")
     }
 
-    /// The next frame; `None` at the end of the stream.
+    /// Receives a frame; `None` at the end of the stream.
     pub fn frame(&mut self) -> Option<Frame> {
         loop {
             if let Some((header, size)) = FrameHeader::parse(&self.buffer).expect("a valid frame") {
@@ -190,59 +193,86 @@ impl Client {
                     return Some(Frame { fin: header.fin, rsv: header.rsv, opcode: header.opcode, payload });
                 }
             }
-            if self.fill() == 0 {
+            if self.read() == 0 {
                 assert!(self.buffer.is_empty(), "the connection ended inside a frame");
                 return None;
             }
         }
     }
 
-    /// The next frame, which there must be.
+    /// Receives a frame; panics at the end of the stream.
     pub fn expect_frame(&mut self) -> Frame {
         self.frame().expect("a frame")
     }
 
-    /// Asserts that a close frame with this code comes next, and then the end of the stream.
+    /// Asserts that a close frame with this code is received, and then the end of the stream.
     pub fn expect_close(&mut self, code: u16) {
         assert_eq!(self.expect_frame().close_code(), code);
         assert_eq!(self.frame(), None, "nothing follows a close frame");
     }
 
-    /// Everything up to the end of the stream.
-    pub fn rest(&mut self) -> Vec<u8> {
-        while self.fill() > 0 {}
+    /// Receives everything up to the end of the stream.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        while self.read() > 0 {}
         std::mem::take(&mut self.buffer)
     }
 
-    /// Reads once; 0 at the end. Panics at the deadline and on a reset.
-    pub fn fill(&mut self) -> usize {
-        self.try_fill().expect("no reset, and within the deadline")
+    /// Reads once into the buffer; 0 at the end of the stream. Panics at the deadline and on a reset.
+    pub fn read(&mut self) -> usize {
+        self.try_read().expect("no reset, and within the deadline")
     }
 
-    /// Reads once; 0 at the end.
-    pub fn try_fill(&mut self) -> io::Result<usize> {
+    /// Reads once into the buffer; 0 at the end of the stream.
+    pub fn try_read(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 16384];
         let size = self.stream.read(&mut chunk)?;
         self.buffer.extend_from_slice(&chunk[..size]);
         Ok(size)
     }
 
-    /// Sends RST instead of FIN when dropped.
+    /// Closes the socket with RST instead of FIN.
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket");
     }
 
-    /// Waits until the server ends the connection, with FIN or RST.
+    /// Waits until the server closes the connection, with FIN or RST.
     pub fn wait_for_end(&mut self) {
-        while self.try_fill().is_ok_and(|size| size > 0) {}
+        while self.try_read().is_ok_and(|size| size > 0) {}
     }
 }
 
-/// Polls until `condition` holds; for what no event tells, such as a count in another thread.
+/// Polls until `condition` holds: for what no event reports, such as a count that another thread updates.
 pub fn eventually(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < DEADLINE, "{what} did not come to hold");
+        assert!(start.elapsed() < DEADLINE, "timed out: {what}");
         std::thread::yield_now();
     }
+}
+
+/// Opens a connection to a server whose events the test receives itself.
+pub fn open_with_peer(server: &Server) -> (Client, Peer) {
+    let client = Client::open(server.local_addr());
+    match server.recv_timeout(DEADLINE) {
+        Ok(Event::Open(peer, _)) => (client, peer),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Serializes the tests that hold the guard: those that count what the whole process has, such as threads, file
+/// descriptors or memory.
+pub fn serialize_test() -> MutexGuard<'static, ()> {
+    static RUNNING: Mutex<()> = Mutex::new(());
+    // A test that failed does not keep the others from running.
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The names of the library's threads in this process, sorted; none where the system does not list threads. A thread has
+/// its name once it runs.
+pub fn server_threads() -> Vec<String> {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    let mut names: Vec<_> = names.map(|name| name.trim().to_owned()).filter(|name| name.starts_with("ws-")).collect();
+    names.sort();
+    names
 }

@@ -1,4 +1,4 @@
-//! Servers under test.
+//! Echo servers.
 
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
@@ -19,38 +19,44 @@ impl Handler for Echo {
 }
 
 /// How events reach the application.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
+    /// A handler on the worker's thread.
     Handler,
+    /// A channel to a thread of the application.
     Channel,
 }
 
+impl Mode {
+    pub const ALL: [Mode; 2] = [Mode::Handler, Mode::Channel];
+}
+
 /// An echo server that runs until it is dropped.
-pub struct Running {
+pub struct EchoServer {
     pub addr: SocketAddr,
     pub handle: ServerHandle,
     server: Option<Server>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// How many workers a server under test has where the test does not say: as many as the environment does, for the
-/// same must hold with one, which has no reactor beside it.
-pub fn workers() -> usize {
+/// The number of workers of a server, unless the test sets it. `THREADBARE_TEST_WORKERS=1` runs the same tests with one
+/// worker, which accepts connections itself, without a reactor thread.
+pub fn worker_count() -> usize {
     std::env::var("THREADBARE_TEST_WORKERS").map_or(2, |count| count.parse().expect("a number"))
 }
 
 /// Starts an echo server with handlers.
-pub fn echo(builder: ServerBuilder) -> Running {
-    echo_in(Mode::Handler, builder)
+pub fn echo_server(builder: ServerBuilder) -> EchoServer {
+    echo_server_in(Mode::Handler, builder)
 }
 
 /// Starts an echo server.
-pub fn echo_in(mode: Mode, builder: ServerBuilder) -> Running {
-    let builder = builder.workers(workers());
+pub fn echo_server_in(mode: Mode, builder: ServerBuilder) -> EchoServer {
+    let builder = builder.workers(worker_count());
     match mode {
         Mode::Handler => {
             let server = builder.serve("127.0.0.1:0", |_| Echo).expect("a server");
-            Running { addr: server.local_addr(), handle: server.handle(), server: Some(server), thread: None }
+            EchoServer { addr: server.local_addr(), handle: server.handle(), server: Some(server), thread: None }
         }
         Mode::Channel => {
             let server = builder.bind("127.0.0.1:0").expect("a server");
@@ -62,16 +68,16 @@ pub fn echo_in(mode: Mode, builder: ServerBuilder) -> Running {
                     }
                 }
             });
-            Running { addr, handle, server: None, thread: Some(thread) }
+            EchoServer { addr, handle, server: None, thread: Some(thread) }
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for EchoServer {
     fn drop(&mut self) {
         drop(self.server.take());
         self.handle.shutdown(Duration::from_secs(1));
-        // A test that fails must not wait for what will not come.
+        // A test that failed may have left the thread blocked.
         if let Some(thread) = self.thread.take()
             && !std::thread::panicking()
         {
@@ -80,42 +86,43 @@ impl Drop for Running {
     }
 }
 
-/// Keeps the server from accepting anything: its thread is held in a hook until this is dropped.
-pub struct Gate {
+/// Blocks the thread that accepts, in the server's request hook, until it is unblocked or this is dropped.
+pub struct AcceptBlocker {
     entered: Receiver<()>,
     release: Sender<()>,
 }
 
-/// Starts an echo server with a gate, which stands open if the test fails; `decide` has the requests of the others.
-pub fn gated(
+/// Starts an echo server whose accepting thread can be blocked. Requests of other clients go to `decide`.
+pub fn with_accept_blocker(
     mode: Mode,
     builder: ServerBuilder,
     decide: impl Fn(&Request) -> Result<Accept, Reject> + Send + 'static,
-) -> (Running, Gate) {
+) -> (EchoServer, AcceptBlocker) {
     let (enter, entered) = crossbeam_channel::bounded(1);
     let (release, released) = crossbeam_channel::bounded(1);
     let hook = move |request: &Request| {
-        if request.path() != "/gate" {
+        if request.path() != "/block" {
             return decide(request);
         }
-        enter.send(()).expect("somebody waits");
+        enter.send(()).expect("the test waits for the hook");
+        // An error says that the test has ended.
         let _: Result<(), _> = released.recv();
         Ok(Accept::new())
     };
-    (echo_in(mode, builder.on_request(hook)), Gate { entered, release })
+    (echo_server_in(mode, builder.on_request(hook)), AcceptBlocker { entered, release })
 }
 
-impl Gate {
-    /// Returns when the server is held; the client who holds it.
-    pub fn hold(&self, addr: SocketAddr) -> Client {
+impl AcceptBlocker {
+    /// Blocks the accepting thread, and returns the client whose request blocks it.
+    pub fn block(&self, addr: SocketAddr) -> Client {
         let mut client = Client::tcp(addr);
-        client.send(request("/gate", "").as_bytes());
+        client.send(request("/block", "").as_bytes());
         self.entered.recv_timeout(DEADLINE).expect("the hook is called");
         client
     }
 
-    /// Lets the server go on.
-    pub fn open(&self) {
-        self.release.send(()).expect("the hook waits");
+    /// Lets the accepting thread continue.
+    pub fn unblock(&self) {
+        self.release.send(()).expect("the hook is blocked");
     }
 }
