@@ -192,21 +192,22 @@ fn an_iterator_dropped_midway_wakes_a_waiting_receiver() {
             assert_eq!(number_of(message), 0);
         }
         let (ready, waits) = crossbeam_channel::bounded(1);
+        let (woken, is_woken) = crossbeam_channel::bounded(1);
         let waiter = thread::spawn({
             let events = events.clone();
             move || {
                 ready.send(()).expect("a receiver");
-                let start = Instant::now();
-                events.recv_timeout(DEADLINE).expect("the rest of the batch");
-                start.elapsed()
+                events.recv_timeout(DEADLINE * 2).expect("the rest of the batch");
+                woken.send(()).expect("a receiver");
             }
         });
         waits.recv().expect("the waiter");
         // The other thread has time to begin to wait. No event is available: the iterator holds the batch.
         assert_eq!(events.recv_timeout(Duration::from_millis(5)).err(), Some(RecvTimeoutError::Timeout));
         drop(iter);
-        let waited = waiter.join().expect("the waiter");
-        assert!(waited < DEADLINE / 2, "woken after {waited:?}");
+        // A waiter that is not woken finds the event at its deadline, which is later.
+        is_woken.recv_timeout(DEADLINE).expect("the waiter is woken");
+        waiter.join().expect("the waiter");
     }
 }
 
@@ -354,7 +355,9 @@ fn r_08_every_message_wakes_an_idle_application() {
 /// An application may wait for the effect of its answer before it consumes the rest of the batch, or never consume it.
 #[test]
 fn r_08_an_answer_is_sent_before_its_batch_is_consumed() {
-    let server = Server::builder().workers(2).bind("127.0.0.1:0").expect("a server");
+    // No ping wakes the workers during the test.
+    let config = Config::default().ping_interval(None);
+    let server = Server::builder().workers(2).config(config).bind("127.0.0.1:0").expect("a server");
     let (mut client, peer) = open_with_peer(&server);
     // The connection of the other worker.
     let (mut other_client, other) = open_with_peer(&server);
@@ -372,10 +375,8 @@ fn r_08_an_answer_is_sent_before_its_batch_is_consumed() {
             assert!(matches!(&event, Some(Event::Message(_, message)) if number_of(message) == number), "{event:?}");
             peer.send(*answer).expect("the connection is open");
             other.send(*answer).expect("the connection is open");
-            let sent = Instant::now();
             assert_eq!(client.expect_frame(), Frame::text(answer));
             assert_eq!(other_client.expect_frame(), Frame::text(answer));
-            assert!(sent.elapsed() < DEADLINE / 6, "round {round}: only after {:?}", sent.elapsed());
         }
         match round % 3 {
             0 => (3..10).for_each(|_| drop(server.recv_timeout(DEADLINE))),

@@ -37,11 +37,9 @@ fn t_12_clients_wait_without_file_descriptors_and_are_accepted_later() {
     assert!(cpu < took.mul_f64(0.3), "{cpu:?} of CPU time in {took:?} of waiting");
 
     // No event reports that a descriptor is free, and no new client connects.
-    let since = Instant::now();
     let disconnected = group.disconnect(is_accepted);
     assert!(disconnected < 64, "{disconnected} connections with 64 descriptors");
     group.wait_for("clients that are accepted", disconnected + 40, is_accepted);
-    assert!(since.elapsed() < Duration::from_secs(15), "they waited for {:?} more", since.elapsed());
 
     // Every client is accepted in the end, except those that were dropped: at most one each second.
     let deadline = Instant::now() + DEADLINE;

@@ -498,14 +498,19 @@ fn p_17_invalid_control_frames_are_errors_and_are_not_sent() {
 fn p_18_answers_are_sent_before_the_close_frame() {
     for mode in Mode::ALL {
         for end in [close(1000), b"\xff\xff".to_vec(), masked(true, 0, Opcode::Text, b"\xff")] {
-            let app = App::start(mode, Server::builder().workers(1), |connection, message| {
-                std::thread::sleep(Duration::from_millis(10)); // the work
-                connection.send(message);
-            });
-            let mut client = Client::open(app.addr);
             let numbers: Vec<String> = (0..5).map(|number| number.to_string()).collect();
             let mut bytes: Vec<u8> = numbers.iter().flat_map(|number| text(number)).collect();
             bytes.extend_from_slice(&end);
+            let size = bytes.len() as u64;
+            let app = App::start(mode, Server::builder().workers(1), move |connection, message| {
+                // A handler is called by the thread that reads, which has then read everything that was sent at once.
+                if mode == Mode::Channel {
+                    let peer = connection.peer();
+                    common::eventually("the server reads the end", || peer.stats().bytes_received == size);
+                }
+                connection.send(message);
+            });
+            let mut client = Client::open(app.addr);
             client.send(&bytes);
             for number in &numbers {
                 assert_eq!(client.expect_frame(), Frame::text(number), "{mode:?}");
@@ -525,8 +530,8 @@ fn p_18_the_close_frame_waits_500_ms_for_an_application_that_does_not_receive() 
     let start = Instant::now();
     for (end, code) in [(close(4000), 4000), (b"\xff\xff".to_vec(), 1002)] {
         let mut client = Client::open(server.local_addr());
-        client.send(&[text("not received"), end].concat());
         let sent = Instant::now();
+        client.send(&[text("not received"), end].concat());
         client.expect_close(code);
         assert!(sent.elapsed() >= Duration::from_millis(500) - TICK, "{:?}", sent.elapsed());
     }

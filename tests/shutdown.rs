@@ -89,12 +89,11 @@ fn r_06_dropping_a_receiver_with_waiting_events_closes_with_1001() {
     let _guard = serialize_test();
     let config = Config::default().max_event_buffer_size(10_000).close_timeout(DEADLINE);
     let mut server = Server::builder().workers(1).config(config).bind("127.0.0.1:0").expect("a server");
-    let mut clients: Vec<_> = (0..4).map(|_| open_with_peer(&server).0).collect();
+    let (mut clients, peers): (Vec<_>, Vec<_>) = (0..4).map(|_| open_with_peer(&server)).unzip();
     let writers: Vec<_> = clients.iter().map(|client| flood(client, 20 << 20)).collect();
-    // Until the limit is met.
     let events = server.take_events();
-    let Ok(Event::Message(peer, _)) = events[0].recv_timeout(DEADLINE) else { panic!("a message") };
-    eventually("a pause", || paused(&peer));
+    // The first message to wait reaches the limit.
+    eventually("reading is paused", || peers.iter().any(|peer| peer.stats().messages_received > 0));
     drop(events);
     for (client, writer) in clients.iter_mut().zip(writers) {
         assert_eq!(client.expect_frame().close_code(), 1001);
@@ -114,13 +113,6 @@ fn flood(client: &Client, bytes: usize) -> thread::JoinHandle<std::io::Result<()
     })
 }
 
-/// Whether nothing was received for a while.
-fn paused(peer: &Peer) -> bool {
-    let before = peer.stats().bytes_received;
-    thread::park_timeout(Duration::from_millis(50));
-    before > 0 && peer.stats().bytes_received == before
-}
-
 /// Reading is paused because the application does not receive. The server reads and discards the rest.
 #[test]
 fn p_13_a_close_completes_though_reading_was_paused() {
@@ -129,7 +121,8 @@ fn p_13_a_close_completes_though_reading_was_paused() {
     let server = Server::builder().workers(1).config(config).bind("127.0.0.1:0").expect("a server");
     let (mut client, peer) = open_with_peer(&server);
     let writer = flood(&client, 20 << 20);
-    eventually("a pause", || paused(&peer));
+    // The first message to wait reaches the limit.
+    eventually("reading is paused", || peer.stats().messages_received > 0);
     peer.close(CloseCode(4000), "enough").expect("the connection is open");
     assert_eq!(client.expect_frame().close_code(), 4000);
     writer.join().expect("the writer").expect("no reset");
@@ -293,7 +286,6 @@ fn stream(mut client: Client, running: &AtomicUsize) -> Streamed {
 #[test]
 fn r_11_a_shutdown_under_load_delivers_sent_messages_and_closes_cleanly() {
     const CLIENTS: usize = 40;
-    const TIMEOUT: Duration = Duration::from_secs(10);
     let _guard = serialize_test();
     for mode in Mode::ALL {
         let descriptors_before = descriptors();
@@ -319,20 +311,16 @@ fn r_11_a_shutdown_under_load_delivers_sent_messages_and_closes_cleanly() {
             }
             pushed += 1;
         }
-        let start = Instant::now();
-        let report = app.handle().shutdown(TIMEOUT);
-        let took = start.elapsed();
-        assert_eq!(report.clean + report.forced, CLIENTS, "{mode:?}: {report}");
-        assert!(took < TIMEOUT + Duration::from_secs(2), "{took:?}");
+        let report = app.handle().shutdown(DEADLINE);
+        assert_eq!((report.clean, report.forced), (CLIENTS, 0), "{mode:?}");
         for client in clients {
             let streamed = client.join().expect("a client");
             let numbers: Vec<_> = (0..pushed).map(|number| number.to_be_bytes().to_vec()).collect();
             assert!(streamed.pushed == numbers, "{mode:?}: {} of {pushed} messages arrived", streamed.pushed.len());
             assert!(streamed.closed && streamed.echoed > 0);
         }
-        assert_eq!(report.clean, CLIENTS, "{mode:?}: every client answered the close");
         assert_eq!(handshake_status(app.addr), None, "the listener is closed");
-        assert_eq!(app.handle().shutdown(TIMEOUT), report, "both return the same report");
+        assert_eq!(app.handle().shutdown(DEADLINE), report, "both return the same report");
         app.finish();
         drop(peers);
         wait_for_end_of_threads("a server");
@@ -342,7 +330,8 @@ fn r_11_a_shutdown_under_load_delivers_sent_messages_and_closes_cleanly() {
 
 #[test]
 fn r_11_a_client_that_does_not_answer_is_reset_at_the_deadline() {
-    const TIMEOUT: Duration = Duration::from_millis(300);
+    // Long enough for the client that answers, on a busy machine.
+    const TIMEOUT: Duration = Duration::from_secs(1);
     let _guard = serialize_test();
     for mode in Mode::ALL {
         let app = App::start(mode, Server::builder().workers(2), echo);
