@@ -14,6 +14,7 @@ use common::app::{App, echo};
 use common::servers::Mode;
 use common::{Client, DEADLINE, Frame, binary, close, eventually, ping, serialize_test};
 use socket2::SockRef;
+use threadbare::protocol::frame::Opcode;
 use threadbare::{Config, Event, Events, Handler, MessageRef, Peer, Server, ServerHandle, Socket};
 
 /// The resident memory in bytes; 0 where the system has no `/proc`.
@@ -74,7 +75,15 @@ fn r_05_a_stalled_application_thread_loses_no_message() {
                     written.fetch_add(1, Ordering::SeqCst);
                 }
                 client.send(&close(1000));
-                client.expect_close(1000);
+                // One of the connections is pinged while it is not read.
+                let mut frame = client.expect_frame();
+                let pinged = frame.opcode == Opcode::Ping;
+                if pinged {
+                    frame = client.expect_frame();
+                }
+                assert_eq!(frame.close_code(), 1000);
+                assert_eq!(client.frame(), None);
+                pinged
             })
         })
         .collect();
@@ -125,10 +134,8 @@ fn r_05_a_stalled_application_thread_loses_no_message() {
         }
     }
     assert_eq!(next, [MESSAGES; CLIENTS / 2], "no message is lost");
-    for (sender, flood) in floods.into_iter().enumerate() {
-        let outcome = flood.join();
-        assert!(sender == 0 || outcome.is_ok(), "sender {sender}");
-    }
+    let pinged = floods.into_iter().map(|flood| flood.join().expect("a sender")).filter(|pinged| *pinged);
+    assert_eq!(pinged.count(), 1, "one connection was pinged");
     drop(server);
     application.join().expect("the application");
 }
@@ -174,12 +181,7 @@ fn r_05_every_message_arrives_in_order_at_any_event_buffer_size() {
             .collect();
         let mut next = [0; 8];
         let mut ended = 0;
-        let mut taken = 0;
         while ended < 8 {
-            taken += 1;
-            if taken % 97 == 0 {
-                thread::yield_now();
-            }
             match server.recv_timeout(DEADLINE).expect("an event") {
                 Event::Message(_, message) => {
                     let (sender, number) = parse(message.as_bytes());
@@ -216,12 +218,12 @@ fn t_03_output_for_a_peer_that_does_not_read_is_bounded() {
         });
         // The socket buffers fill, then the send queue. Above its high-water mark the server stops reading.
         eventually("the send queue is above its high-water mark", || peer.queued_bytes() >= 256 << 10);
-        let highest = peer.queued_bytes();
-        let growth = resident().saturating_sub(before);
-        assert!(highest < (256 << 10) + 2 * MIB, "{highest} bytes are queued");
-        // The test's own history holds every message once, and its writer one at a time.
-        assert!(growth < (MESSAGES + 10) * MIB, "{} KiB more memory", growth >> 10);
         for number in 0..MESSAGES {
+            let queued = peer.queued_bytes();
+            assert!(queued < (256 << 10) + 2 * MIB, "{queued} bytes are queued");
+            // The test's own history holds every message once, and its writer one at a time.
+            let growth = resident().saturating_sub(before);
+            assert!(growth < (number + 20) * MIB, "{} KiB more memory at message {number}", growth >> 10);
             assert!(client.expect_frame() == Frame::binary(&vec![number as u8; MIB]), "{mode:?}: message {number}");
         }
         writer.join().expect("the writer");
@@ -251,17 +253,18 @@ fn t_05_pongs_for_a_flood_of_pings_are_bounded() {
             }
         });
         eventually("the send queue is above its high-water mark", || peer.queued_bytes() >= 64 << 10);
-        assert!(peer.queued_bytes() < 128 << 10, "{:?}", peer.stats());
-        let growth = resident().saturating_sub(before);
-        assert!(growth < 4 * MIB, "{} KiB for pongs", growth >> 10);
         // RFC 6455 5.5.3: pongs to all but the latest ping may be omitted. They may not be reordered.
         let mut last = None;
         while last != Some(PINGS - 1) {
+            let queued = peer.queued_bytes();
+            assert!(queued < 128 << 10, "{queued} bytes are queued");
             let payload = client.expect_frame().payload;
             let number = payload.first_chunk().map(|number| u32::from_be_bytes(*number)).expect("a number");
             assert!(last.is_none_or(|last| last < number), "{number} after {last:?}");
             last = Some(number);
         }
+        let growth = resident().saturating_sub(before);
+        assert!(growth < 4 * MIB, "{} KiB for pongs", growth >> 10);
         writer.join().expect("the writer");
         drop(client);
         app.finish();

@@ -87,6 +87,9 @@ fn blocking_sockets_negotiate_compression() {
         socket.send(&message).expect("sent");
         assert!(socket.recv().expect("received") == Some(message));
     }
+    let payload: usize = messages().iter().map(Message::len).sum();
+    let stats = socket.stats();
+    assert!(stats.bytes_sent < payload as u64 / 10 && stats.bytes_received < payload as u64 / 10, "{stats:?}");
     socket.close(threadbare::CloseCode::NORMAL_CLOSURE, "").expect("sent");
     assert!(socket.recv().expect("an end").is_none());
     server.join().expect("the server");

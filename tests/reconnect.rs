@@ -256,7 +256,7 @@ fn close_cancels_the_wait_between_attempts() {
     let port = Port::new();
     let token = Arc::new(());
     let held = token.clone();
-    let client = port.client(slow().on_connect(move |_| assert!(Arc::strong_count(&held) > 0)));
+    let client = port.client(slow().on_connect(move |_| drop(held.clone())));
     let Ok(ConnectionState::Waiting { attempt: 2, until, why }) = client.wait_state(DEADLINE, is_waiting) else {
         panic!("not waiting")
     };
@@ -277,7 +277,7 @@ fn dropping_the_client_cancels_an_opening_handshake() {
     let config = Config::default().handshake_timeout(HOUR);
     let token = Arc::new(());
     let held = token.clone();
-    let hook = quick().on_connect(move |_| assert!(Arc::strong_count(&held) > 0));
+    let hook = quick().on_connect(move |_| drop(held.clone()));
     let client = Client::builder().timeout(HOUR).config(config).reconnect(&url, hook).expect("a client");
     let (mut stream, _) = listener.accept().expect("a client");
     drop(client);
@@ -299,7 +299,7 @@ fn close_cancels_a_tcp_handshake() {
     assert!(queued.len() < 64, "the queue does not fill");
     let token = Arc::new(());
     let held = token.clone();
-    let hook = quick().on_connect(move |_| assert!(Arc::strong_count(&held) > 0));
+    let hook = quick().on_connect(move |_| drop(held.clone()));
     let builder = Client::builder().timeout(HOUR).connect_timeout(HOUR);
     let client = builder.reconnect(&format!("ws://{addr}/"), hook).expect("a client");
     assert!(
@@ -318,7 +318,7 @@ fn dropping_the_client_closes_the_connection_and_ends_the_thread() {
     let server = port.serve();
     let token = Arc::new(());
     let held = token.clone();
-    let client = port.client(quick().on_connect(move |_| assert!(Arc::strong_count(&held) > 0)));
+    let client = port.client(quick().on_connect(move |_| drop(held.clone())));
     wait_connected(&client);
     let sender = client.sender();
     sender.send("last").expect("sent");
@@ -335,7 +335,9 @@ fn finish_sends_every_queued_message_and_waits_for_the_end() {
     let port = Port::new();
     let client = port.client(quick());
     (0..1000).for_each(|n| client.send(n.to_string()).expect("queued"));
-    assert!(matches!(client.finish(Duration::from_millis(5)), Err(ReceiveError::Timeout) | Ok(_)));
+    // The time may or may not be enough to end the client.
+    let _ = client.finish(Duration::from_millis(5));
+    wait_closed(&client);
     assert_eq!(client.take_queued().len(), 1000, "no server was there");
     let server = port.serve();
     let client = port.client(quick());
@@ -509,7 +511,6 @@ fn select_receives_events_and_state_changes() {
         }
     }
     assert_eq!((opens, closes, text.as_deref()), (2, 1, Some("hello")));
-    assert_eq!(client.iter().take(0).count(), 0);
 }
 
 #[test]
