@@ -1,9 +1,9 @@
-//! A block of 64 KiB of masked text frames through each engine. Items are messages.
+//! Each engine echoes a block of 64 KiB of masked text frames. Items are messages.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, bench};
 use threadbare_engines::{
-    Block, Blocking, Channel, Echo, Fastwebsockets, Handler, Tungstenite, TungsteniteSend, ready,
+    Block, Blocking, Channel, Echo, Fastwebsockets, Handler, Tungstenite, TungsteniteSend, warmed_up,
 };
 
 const PAYLOADS: [usize; 5] = [16, 32, 125, 1024, 16384];
@@ -15,29 +15,29 @@ fn main() {
 #[bench(types = [Handler, Blocking, Tungstenite, TungsteniteSend, Fastwebsockets], args = PAYLOADS)]
 fn echo<E: Echo>(bencher: Bencher<'_, '_>, payload: usize) {
     let block = Block::of_64_kib(payload);
-    let mut engine = ready::<E>(&block);
+    let mut engine = warmed_up::<E>(&block);
     bencher
         .counter(ItemsCount::new(block.messages))
         .counter(BytesCount::new(block.messages * payload))
         .bench_local(|| engine.echo());
 }
 
-/// From the worker's buffer to owned messages in the application's hands, on one thread.
+/// From the worker's buffer to owned messages that the application has taken, on one thread.
 #[bench(args = [1, 8, 64])]
-fn hand_over(bencher: Bencher<'_, '_>, batch: usize) {
+fn deliver(bencher: Bencher<'_, '_>, batch: usize) {
     let block = Block::of_messages(batch, 32);
     let mut channel = Channel::new(&block);
-    bencher.counter(ItemsCount::new(batch)).bench_local(|| channel.hand_over());
+    bencher.counter(ItemsCount::new(batch)).bench_local(|| channel.deliver());
 }
 
-/// The same to another thread, which sleeps when there is nothing: 4,096 messages in batches.
+/// The same to another thread, which sleeps while the channel is empty: 4,096 messages in batches.
 #[bench(args = [1, 8, 64])]
-fn hand_over_across(bencher: Bencher<'_, '_>, batch: usize) {
+fn deliver_to_thread(bencher: Bencher<'_, '_>, batch: usize) {
     const MESSAGES: usize = 4096;
     let block = Block::of_messages(batch, 32);
     let mut channel = Channel::new(&block);
     let events = channel.events();
-    let (done, ends) = std::sync::mpsc::channel();
+    let (done, finished) = std::sync::mpsc::channel();
     let application = std::thread::spawn(move || {
         let mut messages = 0;
         for event in &events {
@@ -52,9 +52,9 @@ fn hand_over_across(bencher: Bencher<'_, '_>, batch: usize) {
         for _ in 0..MESSAGES / batch {
             channel.serve();
         }
-        ends.recv().expect("the application's thread");
+        finished.recv().expect("the application's thread");
     });
-    // The receiver sees the end when the worker goes.
+    // Dropping the worker ends the receiver's loop.
     drop(channel);
     application.join().expect("every message arrived");
 }

@@ -1,22 +1,22 @@
-//! Instructions of each engine for one block, counted by Callgrind. `.ci/instructions` runs this and compares.
+//! Counts the instructions of each engine for one block, with Callgrind. `.ci/instructions` runs this and compares.
 #![allow(missing_docs, reason = "the macros make public items")]
 
 use std::hint::black_box;
 
 use gungraun::{LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use threadbare_engines::{
-    Block, Blocking, Channel, Echo, Fastwebsockets, Handler, Tungstenite, TungsteniteSend, ready,
+    Block, Blocking, Channel, Echo, Fastwebsockets, Handler, Tungstenite, TungsteniteSend, warmed_up,
 };
 
 fn engine<E: Echo>(payload: usize) -> E {
-    ready(&Block::of_64_kib(payload))
+    warmed_up(&Block::of_64_kib(payload))
 }
 
 fn channel(batch: usize) -> Channel {
     Channel::new(&Block::of_messages(batch, 32))
 }
 
-// What is returned is dropped outside of the measurement.
+// A returned value is dropped outside the measurement.
 
 #[library_benchmark]
 #[bench::of_16(args = (16), setup = engine::<Handler>)]
@@ -45,7 +45,7 @@ fn threadbare_blocking(mut engine: Blocking) -> Blocking {
 #[bench::batch_of_8(args = (8), setup = channel)]
 #[bench::batch_of_64(args = (64), setup = channel)]
 fn threadbare_channel(mut channel: Channel) -> Channel {
-    black_box(&mut channel).hand_over();
+    black_box(&mut channel).deliver();
     channel
 }
 
@@ -89,7 +89,7 @@ library_benchmark_group!(
 );
 
 main!(
-    // The C library picks its memcpy by the processor; the plain one is there on all of them.
+    // The C library chooses a memcpy by the processor. With these settings it is the same one everywhere.
     config = LibraryBenchmarkConfig::default()
         .env("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX_Fast_Unaligned_Load,-AVX2,-AVX512F,-AVX512VL,-ERMS,-FSRM"),
     library_benchmark_groups = engines

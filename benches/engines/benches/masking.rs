@@ -1,4 +1,4 @@
-//! Unmasking: threadbare's function beside the byte loop and the peers', each called by its address.
+//! Unmasking: the function of threadbare, a byte loop, and the functions of other libraries, each called through a pointer.
 
 use std::fmt;
 use std::hint::black_box;
@@ -11,7 +11,7 @@ type Mask = fn(&mut [u8], [u8; 4]);
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// Distances from a boundary of 64 bytes: a payload lies 6, 8 or 14 bytes behind its frame's beginning, wherever that is.
+/// The offsets from a boundary of 64 bytes: a payload begins 6, 8 or 14 bytes after its frame, which may begin anywhere.
 const OFFSETS: usize = 16;
 
 const SIZES: [usize; 10] = [4, 8, 16, 32, 64, 125, 1 << 10, 16 << 10, 64 << 10, 1 << 20];
@@ -31,7 +31,7 @@ fn main() {
     divan::main();
 }
 
-/// Bytes with room for every offset behind a boundary of 64.
+/// Bytes with room for every offset from a boundary of 64.
 struct Buffer {
     bytes: Vec<u8>,
     boundary: usize,
@@ -53,7 +53,7 @@ impl Buffer {
     }
 }
 
-/// A size at every offset in turn: the time is of 16 calls.
+/// Measures a size at every offset. The time is of 16 calls.
 macro_rules! at_every_offset {
     ($name:ident, $mask:expr) => {
         #[bench(args = SIZES)]
@@ -70,8 +70,8 @@ macro_rules! at_every_offset {
     };
 }
 
-/// Short payloads lie apart: a call would otherwise wait for the bytes that the one before it wrote, and its time be that
-/// of the wait. With long ones that is nothing, and all together would not fit the cache.
+/// Short payloads are in different buffers. Otherwise a call would wait for the bytes that the previous one wrote, and the
+/// wait would be measured. For long payloads the wait is short, and 16 of them would not fit in the cache.
 fn buffers_for(size: usize) -> usize {
     if size <= 1 << 10 { OFFSETS } else { 1 }
 }
@@ -81,7 +81,7 @@ at_every_offset!(naive, mask_naive);
 at_every_offset!(tungstenite, mask_tungstenite);
 at_every_offset!(fastwebsockets, mask_fastwebsockets);
 
-/// Each offset by itself, with `--include-ignored`: the time is of 16 calls.
+/// Measures each offset separately, with `--include-ignored`. The time is of 16 calls.
 mod by_offset {
     use super::{Bencher, mask_fastwebsockets, mask_tungstenite};
     use super::{BytesCount, KEY, Mask, OFFSETS, SIZES, bench, black_box, buffer, fmt};

@@ -1,33 +1,33 @@
-//! What comes in, and what is to come out.
+//! The frames that an engine receives, and those that it must write.
 
 use threadbare::protocol::frame::{self, Opcode};
 
 /// Masked text frames, as a client sends them.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// The frames.
+    /// The frames as bytes.
     pub frames: Vec<u8>,
-    /// How many there are.
+    /// The number of frames.
     pub messages: usize,
     /// What a server that echoes them writes.
-    pub answer: Vec<u8>,
+    pub reply: Vec<u8>,
 }
 
 impl Block {
-    /// Whole frames of `payload` bytes each, until there are 64 KiB.
+    /// Whole frames with `payload` bytes each, at least 64 KiB together.
     #[must_use]
     pub fn of_64_kib(payload: usize) -> Block {
-        let mut block = Block { frames: Vec::new(), messages: 0, answer: Vec::new() };
+        let mut block = Block { frames: Vec::new(), messages: 0, reply: Vec::new() };
         while block.frames.len() < 64 << 10 {
             block.push(payload);
         }
         block
     }
 
-    /// `messages` whole frames of `payload` bytes each.
+    /// `messages` whole frames with `payload` bytes each.
     #[must_use]
     pub fn of_messages(messages: usize, payload: usize) -> Block {
-        let mut block = Block { frames: Vec::new(), messages: 0, answer: Vec::new() };
+        let mut block = Block { frames: Vec::new(), messages: 0, reply: Vec::new() };
         for _ in 0..messages {
             block.push(payload);
         }
@@ -39,7 +39,7 @@ impl Block {
         let text: Vec<u8> = (0..payload).map(|n| b' ' + ((n as u32 ^ seed) % 95) as u8).collect();
         let key = (seed | 0x0101_0101).to_be_bytes();
         frame::encode(&mut self.frames, Opcode::Text, &text, Some(key));
-        frame::encode(&mut self.answer, Opcode::Text, &text, None);
+        frame::encode(&mut self.reply, Opcode::Text, &text, None);
         self.messages += 1;
     }
 }

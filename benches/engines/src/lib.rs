@@ -1,11 +1,15 @@
-//! One job for every engine: a block of masked text frames comes in, every message is echoed.
+//! One task for every engine: receive a block of masked text frames, and echo every message.
 //!
-//! The bytes come from memory and go to memory, so what is measured is the engines' own work. Each is used as its
-//! documentation shows, with its defaults, and each is given the same block at once, as one large read would.
+//! ```sh
+//! RUSTFLAGS="--cfg threadbare_bench" cargo bench --manifest-path benches/engines/Cargo.toml
+//! ```
 //!
-//! Bias: the job is threadbare's favourite, many small messages at once; who receives one message at a time measures
-//! the kernel and little else. tungstenite is measured both as its documentation echoes (`send`) and as it is fastest
-//! (`write`, one `flush` at the end).
+//! The bytes come from memory and go to memory, so only the engines' own work is measured. Each engine is used as its
+//! documentation shows, with its defaults, and each receives the whole block at once, as from one large read.
+//!
+//! Bias: many small messages at once are what threadbare is best at. For a server that receives one message at a time, the
+//! kernel's time is much larger than the engine's. tungstenite is measured as its documentation echoes (`send`), and as it is
+//! fastest (`write`, and one `flush` at the end).
 
 #[cfg(not(threadbare_bench))]
 compile_error!(
@@ -13,37 +17,37 @@ compile_error!(
 );
 
 mod block;
+mod library;
 mod masks;
 mod memory;
-mod others;
-mod ours;
+mod peers;
 
 pub use block::Block;
+pub use library::{Blocking, Channel, Handler};
 pub use masks::{fastwebsockets as mask_fastwebsockets, naive as mask_naive, tungstenite as mask_tungstenite};
-pub use others::{Fastwebsockets, Tungstenite, TungsteniteSend};
-pub use ours::{Blocking, Channel, Handler};
+pub use peers::{Fastwebsockets, Tungstenite, TungsteniteSend};
 
 /// An engine with one connection.
 pub trait Echo {
-    /// A connection on which `block` comes in.
+    /// A connection that receives `block`.
     fn new(block: &Block) -> Self;
 
-    /// Receives the block, and echoes it.
+    /// Receives the block and echoes every message.
     fn echo(&mut self);
 
-    /// What was written for the last block.
+    /// Returns what was written for the last block.
     fn written(&mut self) -> Vec<u8>;
 }
 
-/// An engine that has shown that it echoes the block, and whose buffers have grown to what they need.
+/// Returns an engine that has echoed the block some times, so that its buffers have the size that they need.
 ///
 /// # Panics
-/// It does not echo it.
-pub fn ready<E: Echo>(block: &Block) -> E {
+/// The engine does not echo the block.
+pub fn warmed_up<E: Echo>(block: &Block) -> E {
     let mut engine = E::new(block);
     for _ in 0..3 {
         engine.echo();
-        assert!(engine.written() == block.answer, "{} gives a wrong answer", std::any::type_name::<E>());
+        assert!(engine.written() == block.reply, "{} writes a wrong reply", std::any::type_name::<E>());
     }
     engine
 }

@@ -1,4 +1,4 @@
-//! Unmasking as others do it.
+//! Unmasking functions to compare with.
 
 /// Byte by byte.
 pub fn naive(payload: &mut [u8], key: [u8; 4]) {
@@ -7,18 +7,18 @@ pub fn naive(payload: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// fastwebsockets' own function, which is public.
+/// The function of fastwebsockets, which is public.
 pub fn fastwebsockets(payload: &mut [u8], key: [u8; 4]) {
     ::fastwebsockets::unmask(payload, key);
 }
 
-/// tungstenite's function, which is not: `apply_mask_fast32` of `src/protocol/frame/mask.rs` in tungstenite 0.30.0
-/// (<https://github.com/snapview/tungstenite-rs>), by its authors, licensed MIT OR Apache-2.0, which in turn took it from
-/// the crate ws. The code is theirs, word for word; only comments are new.
+/// The function of tungstenite, which is not public: a copy of `apply_mask_fast32` in `src/protocol/frame/mask.rs` of
+/// tungstenite 0.30.0 (<https://github.com/snapview/tungstenite-rs>), by its authors, licensed MIT OR Apache-2.0. They took it
+/// from the crate ws. Only the comments are new.
 pub fn tungstenite(buf: &mut [u8], mask: [u8; 4]) {
     let mask_u32 = u32::from_ne_bytes(mask);
 
-    // SAFETY: every four bytes are a u32.
+    // SAFETY: any four bytes are a valid u32.
     let (prefix, words, suffix) = unsafe { buf.align_to_mut::<u32>() };
     apply_mask_fallback(prefix, mask);
     let head = prefix.len() & 3;

@@ -1,4 +1,4 @@
-//! The stream in memory, for engines that do not let their stream be reached.
+//! A stream in memory with two owners, for engines that do not give access to their stream.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 use threadbare::bench_harness::MemoryStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream that is kept in two places.
+/// A stream in memory with several owners.
 #[derive(Clone)]
-pub(crate) struct Shared(pub(crate) Rc<RefCell<MemoryStream>>);
+pub(crate) struct SharedStream(pub(crate) Rc<RefCell<MemoryStream>>);
 
-impl Shared {
-    pub(crate) fn new(arriving: &[u8]) -> Shared {
-        Shared(Rc::new(RefCell::new(MemoryStream::new(arriving))))
+impl SharedStream {
+    pub(crate) fn new(arriving: &[u8]) -> SharedStream {
+        SharedStream(Rc::new(RefCell::new(MemoryStream::new(arriving))))
     }
 
     pub(crate) fn rewind(&self) {
@@ -27,13 +27,13 @@ impl Shared {
     }
 }
 
-impl Read for Shared {
+impl Read for SharedStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.borrow_mut().read(buffer)
     }
 }
 
-impl Write for Shared {
+impl Write for SharedStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.borrow_mut().write(bytes)
     }
@@ -47,9 +47,9 @@ impl Write for Shared {
     }
 }
 
-impl AsyncRead for Shared {
+impl AsyncRead for SharedStream {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // As much as there is room for, without zeroing it first, as a socket would.
+        // Like a socket: as much as fits, into memory that was not zeroed.
         let mut memory = self.0.borrow_mut();
         let waiting = memory.waiting();
         let size = waiting.len().min(buffer.remaining());
@@ -59,7 +59,7 @@ impl AsyncRead for Shared {
     }
 }
 
-impl AsyncWrite for Shared {
+impl AsyncWrite for SharedStream {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(self.0.borrow_mut().write(bytes))
     }

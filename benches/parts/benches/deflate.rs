@@ -1,4 +1,4 @@
-//! permessage-deflate: messages of a chat in JSON, compressed by a server and inflated by its client, or the other way.
+//! permessage-deflate: JSON messages of a chat, compressed by one endpoint and inflated by the other.
 
 use divan::counter::BytesCount;
 use divan::{Bencher, bench, black_box};
@@ -16,7 +16,7 @@ enum Takeover {
     Without,
 }
 
-/// The level, whether messages refer to those before, and the bytes of a message.
+/// The level, whether there is context takeover, and the size of a message in bytes.
 const CASES: [(u8, Takeover, usize); 8] = [
     (1, Takeover::Without, 128),
     (1, Takeover::Without, 4096),
@@ -42,14 +42,14 @@ fn main() {
     divan::main();
 }
 
-/// Objects that differ in some of their values.
+/// JSON objects that differ in some values.
 fn messages(size: usize) -> Vec<Vec<u8>> {
     let message = |serial: usize| {
         let mut text = String::new();
         for line in serial.. {
-            let (user, mark) = (line % 17, line.wrapping_mul(0x9E37_79B9) % 100_000);
+            let (user, number) = (line % 17, line.wrapping_mul(0x9E37_79B9) % 100_000);
             text += &format!(
-                r#"{{"type":"message","room":"lobby","user":"user{user}","id":{mark},"text":"hello {mark}"}},"#
+                r#"{{"type":"message","room":"lobby","user":"user{user}","id":{number},"text":"hello {number}"}},"#
             );
             if text.len() >= size {
                 break;
@@ -70,11 +70,10 @@ fn params(level: u8, takeover: Takeover) -> DeflateParams {
         .client_no_context_takeover(without);
     let head = format!("GET / HTTP/1.1\r\nHost: h\r\nSec-WebSocket-Extensions: {}\r\n\r\n", config.offer());
     let request = Request::parse(head.as_bytes(), ([127, 0, 0, 1], 9).into()).expect("a request");
-    config.accept(request.extensions()).expect("what it offers itself").0
+    config.accept(request.extensions()).expect("its own offer").0
 }
 
-/// Both ends of a connection. The client's parameters are the server's with the directions changed; as both are asked
-/// for the same they are equal.
+/// Both ends of a connection. Both directions have the same parameters, so both ends do.
 fn pair(level: u8, takeover: Takeover) -> (Connection, Connection) {
     let end = |role| Connection::new(role, 1 << 20).with_deflate(params(level, takeover));
     (end(Role::Server), end(Role::Client))
@@ -83,7 +82,7 @@ fn pair(level: u8, takeover: Takeover) -> (Connection, Connection) {
 fn compress(server: &mut Connection, codec: &mut Codec, messages: &[Vec<u8>], frames: &mut Vec<u8>) {
     frames.clear();
     for message in messages {
-        let deflated = server.compress(message, Compression::Auto, codec).expect("it pays");
+        let deflated = server.compress(message, Compression::Auto, codec).expect("compression pays");
         frame::encode_compressed(frames, Opcode::Text, deflated, None);
     }
 }
@@ -101,7 +100,7 @@ fn inflate(client: &mut Connection, codec: &mut Codec, frames: &mut [u8]) -> Vec
     messages
 }
 
-/// 64 messages.
+/// Compresses 64 messages.
 #[bench(args = CASES)]
 fn compress_64(bencher: Bencher<'_, '_>, (level, takeover, size): (u8, Takeover, usize)) {
     let messages = messages(size);
@@ -112,8 +111,7 @@ fn compress_64(bencher: Bencher<'_, '_>, (level, takeover, size): (u8, Takeover,
     });
 }
 
-/// The same 64 messages. Those that refer to ones before are inflated by a new client each time, whose making is not
-/// measured.
+/// Inflates the same 64 messages. With context takeover that needs a new client each time, whose creation is not measured.
 #[bench(args = CASES)]
 fn inflate_64(bencher: Bencher<'_, '_>, (level, takeover, size): (u8, Takeover, usize)) {
     let messages = messages(size);

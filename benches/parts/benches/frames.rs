@@ -1,4 +1,4 @@
-//! Frame headers, parsed and encoded, and whole frames. The time is of one frame.
+//! Parses and encodes frame headers and whole frames. The time is of one frame.
 
 use divan::counter::BytesCount;
 use divan::{Bencher, bench, black_box};
@@ -85,8 +85,8 @@ fn encode_masked_frame(bencher: Bencher<'_, '_>, payload: usize) {
     });
 }
 
-/// A text message that lies whole in the input: parsed, unmasked, validated. A key of zeros leaves it as it was for the
-/// next time, at the same cost.
+/// Receives a text message in one frame: parses, unmasks and validates it. A masking key of zeros costs the same, and leaves
+/// the input unchanged for the next time.
 #[bench(args = PAYLOADS)]
 fn receive(bencher: Bencher<'_, '_>, payload: usize) {
     let mut frame = Vec::new();

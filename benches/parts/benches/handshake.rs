@@ -1,4 +1,4 @@
-//! The server's side of the opening handshake: the head of a browser's request in, the 101 out.
+//! The server's side of the opening handshake: from the head of a request to the 101 response.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -8,11 +8,11 @@ use threadbare::protocol::handshake::Accept;
 use threadbare::protocol::handshake::server::{self, Parsed};
 use threadbare::protocol::http::{HeadLimits, HeadScanner, Request};
 
-/// The example of RFC 6455 1.2, without what it has to spare.
+/// The required headers of the example in RFC 6455 1.2.
 const SHORT: &[u8] = b"GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
-/// What Chrome sends, with two cookies.
+/// The request of Chrome, with two cookies.
 const BROWSER: &[u8] = b"GET /chat?room=lobby HTTP/1.1\r\nHost: server.example.com\r\nConnection: Upgrade\r\n\
     Pragma: no-cache\r\nCache-Control: no-cache\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n\
@@ -28,9 +28,12 @@ fn main() {
     for head in [SHORT, BROWSER] {
         let mut scanner = HeadScanner::new(HeadLimits::default());
         assert_eq!(scanner.scan(head), Ok(Some(head.len())));
-        let answer = String::from_utf8(answer(&parse(head))).expect("ASCII");
-        // RFC 6455 1.3 has the answer to this key.
-        assert!(answer.starts_with("HTTP/1.1 101 ") && answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{answer}");
+        let response = String::from_utf8(response(&parse(head))).expect("ASCII");
+        // RFC 6455 1.3 has the accept value for this key.
+        assert!(
+            response.starts_with("HTTP/1.1 101 ") && response.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
+            "{response}"
+        );
     }
     divan::main();
 }
@@ -42,7 +45,7 @@ fn parse(head: &[u8]) -> Request {
     }
 }
 
-fn answer(request: &Request) -> Vec<u8> {
+fn response(request: &Request) -> Vec<u8> {
     server::respond(request, &Accept::new()).expect("a handshake")
 }
 
@@ -51,7 +54,7 @@ fn named(name: &str) -> &'static [u8] {
 }
 
 #[bench(args = ["short", "browser"])]
-fn find_the_end(bencher: Bencher<'_, '_>, name: &str) {
+fn find_end_of_head(bencher: Bencher<'_, '_>, name: &str) {
     let head = named(name);
     bencher.counter(BytesCount::new(head.len())).bench_local(|| {
         let mut scanner = HeadScanner::new(HeadLimits::default());
@@ -68,5 +71,5 @@ fn parse_and_check(bencher: Bencher<'_, '_>, name: &str) {
 #[bench(args = ["short", "browser"])]
 fn respond(bencher: Bencher<'_, '_>, name: &str) {
     let request = parse(named(name));
-    bencher.bench_local(|| answer(black_box(&request)));
+    bencher.bench_local(|| response(black_box(&request)));
 }

@@ -1,4 +1,4 @@
-//! Validation of text: whole, and as it arrives in pieces.
+//! Validates text: whole messages, and messages that arrive in pieces.
 
 use divan::counter::BytesCount;
 use divan::{Bencher, bench, black_box};
@@ -6,19 +6,18 @@ use threadbare::protocol::utf8::Validator;
 
 const SIZES: [usize; 5] = [32, 125, 1 << 10, 16 << 10, 64 << 10];
 
-/// How far behind its frame's beginning a short masked payload lies; the validation of the standard library is quicker
-/// where text is aligned.
+/// The header length of a short masked frame. The standard library validates aligned text faster, so payloads begin here.
 const HEADER: usize = 6;
 
-/// What arrives at once over Ethernet.
+/// The payload of a TCP segment over Ethernet.
 const PIECE: usize = 1448;
 
 #[derive(Clone, Copy, Debug)]
 enum Script {
     Ascii,
-    /// Mostly ASCII, as German or French is.
+    /// Mostly ASCII, like German or French.
     Mixed,
-    /// Three bytes a character.
+    /// Three bytes for each character.
     Chinese,
 }
 
@@ -40,12 +39,12 @@ fn main() {
         assert!(whole(&text) && in_pieces(&text, PIECE) && in_pieces(&text, 7), "{script:?} of {size} bytes is valid");
         let mut wrong = text;
         wrong[size - 3] = 0xff;
-        assert!(!whole(&wrong) && !in_pieces(&wrong, PIECE) && !in_pieces(&wrong, 7), "FF is nowhere valid");
+        assert!(!whole(&wrong) && !in_pieces(&wrong, PIECE) && !in_pieces(&wrong, 7), "FF is never valid");
     }
     divan::main();
 }
 
-/// Exactly `size` bytes: a character that does not fit gives way to spaces.
+/// Exactly `size` bytes, filled up with spaces where a character does not fit.
 fn text(script: Script, size: usize) -> Vec<u8> {
     let pattern = match script {
         Script::Ascii => "Small messages are what a server has most of. ",
@@ -64,12 +63,12 @@ fn text(script: Script, size: usize) -> Vec<u8> {
     text
 }
 
-/// As a message that lies whole in the input is checked.
+/// Validates a message that is whole in the input.
 fn whole(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok()
 }
 
-/// As a message that spans reads or fragments is checked.
+/// Validates a message that arrives in pieces, by reads or by fragments.
 fn in_pieces(text: &[u8], piece: usize) -> bool {
     let mut validator = Validator::default();
     text.chunks(piece).all(|piece| validator.feed(piece).is_ok()) && validator.finish().is_ok()

@@ -1,4 +1,4 @@
-//! Building what is measured.
+//! Builds the measured programs with Cargo.
 
 use std::collections::HashMap;
 use std::env;
@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-/// Programs by their names.
+/// Programs by name.
 pub type Built = HashMap<String, PathBuf>;
 
-/// A command of cargo's for a package, to which the rest is to be added.
+/// Returns the Cargo command `name` for a package. The caller adds the other arguments.
 #[must_use]
 pub fn command(name: &str, package: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -19,11 +19,11 @@ pub fn command(name: &str, package: &Path) -> Command {
     command
 }
 
-/// Answers the programs that could be built, which are not all of them if cargo says that it failed.
+/// Builds `what` of a package, and returns the programs that were built. If Cargo fails, some are missing.
 ///
 /// # Errors
 ///
-/// Cargo can not be run, or says what is not understood.
+/// Cargo cannot be run, or its output is not understood.
 pub fn build(package: &Path, what: &[&str]) -> Result<Built, Box<dyn Error>> {
     eprintln!("building {} in {}", what.join(" "), package.display());
     let mut command = command("build", package);
@@ -42,7 +42,7 @@ pub fn build(package: &Path, what: &[&str]) -> Result<Built, Box<dyn Error>> {
     Ok(built)
 }
 
-/// Of cargo's messages, what is of interest here.
+/// The relevant fields of a message from Cargo.
 #[derive(Deserialize)]
 struct Artifact {
     target: Option<Target>,

@@ -1,4 +1,4 @@
-//! Messages for permessage-deflate (RFC 7692): JSON as an application might send it, compressed beforehand.
+//! Messages for permessage-deflate (RFC 7692): JSON such as an application might send, compressed in advance.
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
@@ -7,15 +7,15 @@ use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 
-/// What the generator offers. Without context takeover a message is compressed by itself, so that it is always the same.
+/// The load generator's offer. Without context takeover a message is compressed independently, so it is always the same.
 pub const OFFER: &str = "permessage-deflate; client_no_context_takeover; server_no_context_takeover";
 
 /// RFC 7692 7.2.1: what the sender removes from the end of a flushed block, and the receiver appends.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// Whether an answer to [`OFFER`] agrees to all of it, and to nothing else.
+/// Whether a response to [`OFFER`] accepts all of it, and nothing else.
 #[must_use]
-pub fn is_agreed(answer: &str) -> bool {
+pub fn is_accepted(answer: &str) -> bool {
     let mut given: Vec<_> = answer.split(';').map(str::trim).collect();
     let mut wanted: Vec<_> = OFFER.split(';').map(str::trim).collect();
     given.sort_unstable();
@@ -42,7 +42,7 @@ const WORDS: [&str; 16] = [
     "approved",
 ];
 
-/// Exactly `size` bytes of JSON, of which 200 is the least; the same text for the same `number`.
+/// Exactly `size` bytes of JSON, at least 200. The same `number` gives the same text.
 #[must_use]
 pub fn json(number: u32, size: usize) -> String {
     let mut random = Random::new(number);
@@ -88,11 +88,11 @@ impl Random {
     }
 }
 
-/// The payload of a compressed message.
+/// Compresses `text` as the payload of a message.
 ///
 /// # Errors
 ///
-/// None that a buffer in memory could have.
+/// None, as the output is in memory.
 pub fn compress(text: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(text)?;
@@ -100,18 +100,18 @@ pub fn compress(text: &[u8]) -> io::Result<Vec<u8>> {
     let mut payload = encoder.get_ref().clone();
     match payload.strip_suffix(&TAIL).map(<[u8]>::len) {
         Some(len) => payload.truncate(len),
-        None => return Err(io::Error::other("a flushed block without its tail")),
+        None => return Err(io::Error::other("a flushed block has no tail")),
     }
     Ok(payload)
 }
 
-/// The message of a compressed payload; at most `size` bytes and one of it, however long it is.
+/// Decompresses the payload of a message. Returns at most `size + 1` bytes, however long the message is.
 ///
 /// # Errors
 ///
 /// It is not compressed data.
 pub fn inflate(payload: &[u8], size: usize) -> io::Result<Vec<u8>> {
-    // An empty final block behind the tail, without which the decoder waits for more.
+    // The decoder waits for more unless an empty final block follows the tail.
     let stream = payload.chain(&TAIL[..]).chain(&[3, 0][..]);
     let mut message = Vec::with_capacity(size);
     DeflateDecoder::new(stream).take(size as u64 + 1).read_to_end(&mut message)?;
@@ -136,17 +136,17 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_long_is_not_taken_for_the_right_one() {
+    fn a_message_that_is_too_long_is_noticed() {
         let payload = compress(&[b'a'; 1000]).expect("it can be compressed");
         assert_eq!(inflate(&payload, 10).expect("it can be inflated").len(), 11);
     }
 
     #[test]
-    fn only_the_whole_offer_is_an_agreement() {
-        assert!(is_agreed(OFFER));
-        assert!(is_agreed("permessage-deflate; server_no_context_takeover;client_no_context_takeover"));
-        assert!(!is_agreed("permessage-deflate; server_no_context_takeover"));
-        assert!(!is_agreed(&format!("{OFFER}; server_max_window_bits=10")));
-        assert!(!is_agreed(""));
+    fn only_a_response_with_the_whole_offer_is_accepted() {
+        assert!(is_accepted(OFFER));
+        assert!(is_accepted("permessage-deflate; server_no_context_takeover;client_no_context_takeover"));
+        assert!(!is_accepted("permessage-deflate; server_no_context_takeover"));
+        assert!(!is_accepted(&format!("{OFFER}; server_max_window_bits=10")));
+        assert!(!is_accepted(""));
     }
 }

@@ -1,58 +1,58 @@
-//! Messages as they travel: encoded once, then written from the same few bytes again and again.
+//! Frames that are encoded once and then written from the same buffer again and again.
 //!
-//! Every payload is the same text with a period of 64 bytes. Masking keeps that period, so that a message of any size can
-//! be written, and an answer of any size be checked, against a buffer that stays in the cache.
+//! Every payload is one text with a period of 64 bytes, and masking keeps the period. So a small buffer, which stays in the
+//! cache, is enough to write a message of any size and to check a reply of any size.
 
-/// Of the payload's text, and a multiple of the masking key's four bytes.
+/// The period of the payload, a multiple of the masking key's four bytes.
 const PERIOD: usize = 64;
 
 const TEXT: &[u8; PERIOD] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-";
 
-/// Messages up to this size are kept whole.
-const WHOLE: usize = 64 << 10;
+/// Frames up to this size are kept whole.
+const MAX_WHOLE: usize = 64 << 10;
 
-/// Of a larger one, so much of the payload is kept.
-const CHUNK: usize = 256 << 10;
+/// How much of the payload is kept of a larger frame.
+const KEPT: usize = 256 << 10;
 
-/// Of a compressed message, which has no period, the payload is kept whole.
-pub const MOST_COMPRESSED: usize = WHOLE - 16;
+/// The largest compressed payload. It has no period, so it is kept whole.
+pub const MAX_COMPRESSED: usize = MAX_WHOLE - 16;
 
-/// RFC 7692 6: this bit says that a message is compressed.
+/// RFC 7692 6: the bit RSV1 says that the message is compressed.
 const RSV1: u8 = 0x40;
 
-/// What kind of message the payload is sent as.
+/// The kind of message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
     Text = 1,
     Binary = 2,
 }
 
-/// An endless row of one and the same frame.
+/// An endless sequence of one frame.
 pub struct Frames {
-    /// From [`front`](Frames::front) on.
     bytes: Vec<u8>,
-    front: usize,
+    /// Where in `bytes` the first frame begins.
+    start: usize,
     frame_len: usize,
     header_len: usize,
 }
 
 impl Frames {
-    /// As a client sends them; `burst` is how many are usually written at once.
+    /// Masked frames, as a client sends them; `burst` is how many are usually written at once.
     #[must_use]
     pub fn from_client(opcode: Opcode, size: usize, key: [u8; 4], burst: usize) -> Frames {
         Frames::new(opcode, size, Some(key), burst)
     }
 
-    /// As a server sends them.
+    /// Unmasked frames, as a server sends them.
     #[must_use]
     pub fn from_server(opcode: Opcode, size: usize, burst: usize) -> Frames {
         Frames::new(opcode, size, None, burst)
     }
 
-    /// Of a compressed message (RFC 7692 6); `None` if it is longer than [`MOST_COMPRESSED`].
+    /// Frames of a compressed message (RFC 7692 6); `None` if it is longer than [`MAX_COMPRESSED`].
     #[must_use]
     pub fn compressed(opcode: Opcode, payload: &[u8], key: Option<[u8; 4]>, burst: usize) -> Option<Frames> {
-        let fits = payload.len() <= MOST_COMPRESSED;
+        let fits = payload.len() <= MAX_COMPRESSED;
         fits.then(|| Frames::of(RSV1 | opcode as u8, payload.iter().copied(), payload.len(), key, burst))
     }
 
@@ -65,39 +65,39 @@ impl Frames {
         let header_len = frame.len();
         let frame_len = header_len + size;
         let key = key.unwrap_or_default();
-        let kept = if frame_len <= WHOLE { size } else { CHUNK };
+        let kept = if frame_len <= MAX_WHOLE { size } else { KEPT };
         frame.extend(payload.take(kept).zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
-        let bytes = if frame_len <= WHOLE { frame.repeat(burst.max(1)) } else { frame };
-        Frames { bytes, front: 0, frame_len, header_len }
+        let bytes = if frame_len <= MAX_WHOLE { frame.repeat(burst.max(1)) } else { frame };
+        Frames { bytes, start: 0, frame_len, header_len }
     }
 
-    /// The same frames, [placed].
+    /// The same frames in a buffer that is [placed] within a page.
     #[must_use]
     pub fn placed(mut self) -> Frames {
-        let (mut bytes, front) = placed(self.bytes.len());
-        bytes[front..].copy_from_slice(&self.bytes);
-        (self.bytes, self.front) = (bytes, front);
+        let (mut bytes, start) = placed(self.bytes.len());
+        bytes[start..].copy_from_slice(&self.bytes);
+        (self.bytes, self.start) = (bytes, start);
         self
     }
 
-    /// The size of one frame, header included, in bytes.
+    /// The size of one frame in bytes, with its header.
     #[must_use]
     pub fn frame_len(&self) -> usize {
         self.frame_len
     }
 
-    /// The same without the header.
+    /// The size of one payload in bytes.
     #[must_use]
     pub fn payload_len(&self) -> usize {
         self.frame_len - self.header_len
     }
 
-    /// What comes at `offset` (less than [`frame_len`](Frames::frame_len)) into a frame: at most `most` bytes, and at
+    /// Returns the bytes from `offset` on, which is less than [`frame_len`](Frames::frame_len): at most `most` of them, and at
     /// least one if `most` is not 0.
     #[must_use]
     pub fn piece(&self, offset: usize, most: usize) -> &[u8] {
-        let bytes = &self.bytes[self.front..];
-        if self.frame_len <= WHOLE {
+        let bytes = &self.bytes[self.start..];
+        if self.frame_len <= MAX_WHOLE {
             let end = bytes.len().min(offset + most);
             return &bytes[offset..end];
         }
@@ -111,31 +111,31 @@ impl Frames {
     }
 }
 
-/// A buffer of `size` bytes and where it begins in the memory that is answered: where a page is three quarters over, far from
-/// where the kernel's pieces of a stream begin, to and from which some processors copy slower if the addresses lie alike
-/// (see `src/transport/buffer.rs` of the library).
+/// Returns memory, and where in it a buffer of `size` bytes begins: at three quarters of a page. Some processors copy slowly
+/// between addresses with similar offsets in their pages, and the kernel's buffers begin elsewhere (see
+/// `src/transport/buffer.rs` of the library).
 #[must_use]
 pub fn placed(size: usize) -> (Vec<u8>, usize) {
     const PAGE: usize = 4096;
     let mut bytes = vec![0; PAGE + size];
-    let front = (PAGE / 4 * 3).wrapping_sub(bytes.as_ptr().addr()) % PAGE;
-    bytes.truncate(front + size);
-    (bytes, front)
+    let start = (PAGE / 4 * 3).wrapping_sub(bytes.as_ptr().addr()) % PAGE;
+    bytes.truncate(start + size);
+    (bytes, start)
 }
 
-/// A compressed message that came whole and in one frame: how long its frame is, and its payload, unmasked. `None` if more
-/// must be read.
+/// Parses a compressed message in one frame. Returns the length of the frame, and the payload, unmasked; `None` if the frame
+/// is not complete.
 ///
 /// # Errors
 ///
-/// It is another kind of frame.
+/// It is a frame of another kind.
 pub fn parse_compressed(opcode: Opcode, bytes: &[u8]) -> Result<Option<(usize, Vec<u8>)>, String> {
     let [first, second, ref rest @ ..] = *bytes else { return Ok(None) };
     if first & RSV1 == 0 {
         return Err("the message is not compressed".to_owned());
     }
     if first != 0x80 | RSV1 | opcode as u8 {
-        return Err(format!("a frame that begins with {first:#04x} is not a whole message of its kind"));
+        return Err(format!("a frame that begins with {first:#04x} is not a complete message of the expected kind"));
     }
     let (size, mut rest) = match (second & 0x7f, rest) {
         (126, [high, low, rest @ ..]) => (usize::from(u16::from_be_bytes([*high, *low])), rest),
@@ -153,7 +153,7 @@ pub fn parse_compressed(opcode: Opcode, bytes: &[u8]) -> Result<Option<(usize, V
     Ok(Some((bytes.len() - rest.len() + size, payload)))
 }
 
-/// RFC 6455 5.2, with FIN; `first` is the opcode, and RSV1 where it is set.
+/// A frame header with FIN (RFC 6455 5.2); `first` is the opcode, with RSV1 if it is set.
 fn header(first: u8, size: usize, key: Option<[u8; 4]>) -> Vec<u8> {
     let mask = if key.is_some() { 0x80 } else { 0 };
     let mut header = vec![0x80 | first];
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_the_same_in_whatever_pieces_it_is_read() {
+    fn a_frame_read_in_pieces_is_the_same_frame() {
         for size in [0, 1, 32, 125, 126, 128, 1024, 65_535, 65_536, 300_001, 1 << 20] {
             let frames = Frames::from_client(Opcode::Binary, size, [1, 2, 3, 4], 3);
             let whole = read(&frames, 0, usize::MAX);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_have_the_shortest_length() {
+    fn headers_use_the_shortest_length() {
         assert_eq!(header(1, 125, None), [0x81, 125]);
         assert_eq!(header(1, 126, None), [0x81, 126, 0, 126]);
         assert_eq!(header(2, 65_536, None), [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
@@ -208,10 +208,10 @@ mod tests {
     }
 
     #[test]
-    fn compressed_messages_are_read_when_they_are_whole() {
+    fn compressed_messages_are_parsed_once_complete() {
         for (size, key) in [(3, None), (125, Some([1, 2, 3, 4])), (126, None), (400, Some([5, 6, 7, 8]))] {
             let payload: Vec<u8> = (0..size).map(|at| (at * 7) as u8).collect();
-            let frames = Frames::compressed(Opcode::Text, &payload, key, 2).expect("it is short");
+            let frames = Frames::compressed(Opcode::Text, &payload, key, 2).expect("it fits");
             let bytes = frames.piece(0, usize::MAX - 1);
             assert_eq!(bytes.len(), 2 * frames.frame_len());
             let parsed = parse_compressed(Opcode::Text, bytes);

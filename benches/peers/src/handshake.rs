@@ -1,14 +1,14 @@
-//! The opening handshake with one fixed key, so that the floor need not compute its answer.
+//! The opening handshake with a fixed `Sec-WebSocket-Key`, so that the floor need not compute `Sec-WebSocket-Accept`.
 
 use crate::deflated;
 
-/// RFC 6455 1.3, from whose example the key is.
+/// `Sec-WebSocket-Accept` for the key of the example in RFC 6455 1.3.
 pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// The end of a head.
 pub const END: &[u8] = b"\r\n\r\n";
 
-/// What a client asks.
+/// A client's request.
 pub struct Request {
     text: String,
     deflate: bool,
@@ -20,7 +20,7 @@ impl Request {
         Request { text: request(host, ""), deflate: false }
     }
 
-    /// Offers permessage-deflate, and insists on it.
+    /// A request that offers permessage-deflate, and fails if the server declines.
     #[must_use]
     pub fn with_deflate(host: &str) -> Request {
         let extensions = format!("Sec-WebSocket-Extensions: {}\r\n", deflated::OFFER);
@@ -32,11 +32,11 @@ impl Request {
         self.text.as_bytes()
     }
 
-    /// Whether a complete response head accepts the request.
+    /// Checks that a complete response head accepts the request.
     ///
     /// # Errors
     ///
-    /// What it says instead.
+    /// It does not; the text says why.
     pub fn check(&self, head: &[u8]) -> Result<(), String> {
         let text = String::from_utf8_lossy(head);
         let first = text.lines().next().unwrap_or_default();
@@ -50,9 +50,9 @@ impl Request {
         let mut extensions = extensions.filter(|(name, _)| name.eq_ignore_ascii_case("Sec-WebSocket-Extensions"));
         match (extensions.next(), self.deflate) {
             (None, false) => Ok(()),
-            (Some((_, value)), true) if deflated::is_agreed(value.trim()) => Ok(()),
-            (None, true) => Err("the server does not agree to permessage-deflate".to_owned()),
-            (Some((_, value)), _) => Err(format!("the server answers with the extension {:?}", value.trim())),
+            (Some((_, value)), true) if deflated::is_accepted(value.trim()) => Ok(()),
+            (None, true) => Err("the server does not accept permessage-deflate".to_owned()),
+            (Some((_, value)), _) => Err(format!("the server responds with the extension {:?}", value.trim())),
         }
     }
 }
@@ -64,7 +64,7 @@ fn request(host: &str, extensions: &str) -> String {
     )
 }
 
-/// What the floor answers.
+/// The floor's response.
 #[must_use]
 pub fn response(deflate: bool) -> String {
     let extensions = if deflate { format!("Sec-WebSocket-Extensions: {}\r\n", deflated::OFFER) } else { String::new() };
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_agreed_on_is_refused() {
+    fn a_response_that_does_not_match_the_request_is_an_error() {
         let (plain, deflate) = (Request::new("h"), Request::with_deflate("h"));
         assert_eq!(plain.check(response(false).as_bytes()), Ok(()));
         assert_eq!(deflate.check(response(true).as_bytes()), Ok(()));

@@ -1,16 +1,16 @@
-//! threadbare measured against other WebSocket servers: what the load generator, the raw floor and the comparison share.
+//! Compares threadbare with other WebSocket servers: what the load generator, the floor and the comparison share.
 
+pub mod background;
 pub mod cargo;
 pub mod deflated;
 pub mod frames;
 pub mod handshake;
 pub mod machine;
-mod middle;
-pub mod others;
+mod median;
 pub mod priority;
 pub mod process;
 pub mod program;
 pub mod report;
 pub mod scenario;
 
-pub use middle::{median, median_of_some};
+pub use median::{median, median_of_some};

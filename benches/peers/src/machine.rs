@@ -1,4 +1,4 @@
-//! Where it was measured.
+//! The machine that measures.
 
 use std::fmt;
 use std::fs;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::priority;
 
-/// A load average above this means that the cores are not ours alone.
+/// A load average above this means that other programs use the cores.
 const BUSY: f64 = 1.0;
 
 #[derive(Serialize, Deserialize)]
@@ -15,15 +15,14 @@ pub struct Machine {
     pub cpu: String,
     pub cores: usize,
     pub kernel: String,
-    /// Of the minute before the first round: whether anybody else was at work.
+    /// The load average of the minute before the first round.
     pub load_average: f64,
-    /// Whether what is started by `ahead` goes before what else there is.
-    #[serde(default)]
-    pub ahead: bool,
+    /// Whether servers and load generators ran with raised priority.
+    pub priority_raised: bool,
 }
 
 impl Machine {
-    /// As it is now; says so if others are at work.
+    /// Reads the properties of this machine. Warns if other programs use its cores.
     #[must_use]
     pub fn look() -> Machine {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -35,10 +34,10 @@ impl Machine {
             cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             kernel: kernel.trim().to_owned(),
             load_average: load.split_whitespace().next().and_then(|minute| minute.parse().ok()).unwrap_or(f64::NAN),
-            ahead: priority::may_go_ahead(),
+            priority_raised: priority::may_raise(),
         };
         if machine.is_busy() {
-            eprintln!("OTHERS ARE AT WORK HERE: the load average is {}; expect noise", machine.load_average);
+            eprintln!("OTHER PROGRAMS ARE RUNNING: the load average is {}; expect noise", machine.load_average);
         }
         machine
     }
@@ -53,7 +52,7 @@ impl Machine {
     pub fn heading(&self, commands: &[String]) -> String {
         let mut text = format!("{self}\n\nTo measure again:\n\n```sh\n{}\n```\n\n", commands.join("\n"));
         if self.is_busy() {
-            text += &format!("**Others were at work (load average {}): noisy.**\n\n", self.load_average);
+            text += &format!("**Other programs were running (load average {}): noisy.**\n\n", self.load_average);
         }
         text
     }

@@ -1,4 +1,4 @@
-//! What a process costs, seen from outside: its CPU clock, its memory, its threads.
+//! The resources of a process: its CPU time, its memory and its threads.
 
 use std::fs;
 use std::io;
@@ -18,25 +18,26 @@ pub struct Process {
     clock: ClockId,
 }
 
-/// What a process has cost so far.
+/// The CPU time that a process has used so far.
 #[derive(Clone, Copy)]
 pub struct Cost {
-    /// CPU time of all its threads, those that have ended included, by the clock with nanoseconds.
+    /// CPU time of all its threads, including those that have ended, in nanoseconds.
     pub cpu: Duration,
-    /// The part of it in user space and the part in the kernel, in the scheduler's ticks.
+    /// CPU time in user space, in ticks.
     pub user_ticks: u64,
+    /// CPU time in the kernel, in ticks.
     pub system_ticks: u64,
 }
 
-/// A process with more threads than this is not asked how often they slept: it takes some microseconds for each.
-const MOST_ASKED: usize = 64;
+/// The sleeps of a process with more threads than this are not counted: reading takes some microseconds a thread.
+const MAX_THREADS_READ: usize = 64;
 
-/// What a process holds.
+/// The memory and the threads of a process.
 #[derive(Clone, Copy)]
 pub struct Memory {
-    /// `RssAnon`, in bytes: heap and stacks, without what files are mapped.
+    /// `RssAnon` in bytes: heap and stacks, without mapped files.
     pub anonymous: u64,
-    /// `VmRSS`, in bytes.
+    /// `VmRSS` in bytes.
     pub resident: u64,
     pub threads: u64,
 }
@@ -44,7 +45,7 @@ pub struct Memory {
 impl Process {
     /// # Errors
     ///
-    /// There is no such process, or it is another user's.
+    /// There is no such process, or it belongs to another user.
     pub fn new(pid: u32) -> io::Result<Process> {
         let pid = i32::try_from(pid).map_err(io::Error::other)?;
         Ok(Process { pid, clock: clock_getcpuclockid(Pid::from_raw(pid))? })
@@ -65,14 +66,14 @@ impl Process {
         }
     }
 
-    /// How often its threads have gone to sleep so far; `None` if they are too many to ask.
+    /// How often its threads have gone to sleep so far; `None` if it has too many threads.
     ///
     /// # Errors
     ///
-    /// The process is gone, or one of its threads just now.
+    /// The process is gone, or one of its threads ended meanwhile.
     pub fn sleeps(&self) -> io::Result<Option<u64>> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid))?.collect::<io::Result<Vec<_>>>()?;
-        if tasks.len() > MOST_ASKED {
+        if tasks.len() > MAX_THREADS_READ {
             return Ok(None);
         }
         let mut sleeps = 0;
@@ -96,51 +97,51 @@ impl Process {
     }
 }
 
-/// How often a thread went to sleep; `task` is its directory in `/proc`.
+/// How often a thread has gone to sleep; `task` is its directory in `/proc`.
 ///
 /// # Errors
 ///
-/// The thread is gone, or the kernel does not tell.
+/// The thread is gone, or the kernel does not count that.
 pub fn sleeps_of(task: &Path) -> io::Result<u64> {
     let status = fs::read_to_string(task.join("status"))?;
     let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     let count = count.and_then(|count| count.trim().parse().ok());
-    count.ok_or_else(|| io::Error::other("a thread does not tell how often it slept"))
+    count.ok_or_else(|| io::Error::other("the status of a thread has no voluntary_ctxt_switches"))
 }
 
-/// Keeps this thread, and what it starts from now on, on these cores.
+/// Pins this thread, and what it starts from now on, to these cores.
 ///
 /// # Errors
 ///
-/// There is no such core, or it is not this process's to use.
+/// There is no such core, or this process may not use it.
 pub fn pin(cores: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     for &core in cores {
         set.set(core)?;
     }
     sched_setaffinity(Pid::from_raw(0), &set)?;
-    // The kernel leaves out in silence what is not there, as long as one of them is.
+    // The kernel ignores a core that does not exist, as long as another one does.
     let kept = sched_getaffinity(Pid::from_raw(0))?;
     match cores.iter().find(|core| !kept.is_set(**core).unwrap_or(false)) {
-        Some(core) => Err(io::Error::other(format!("core {core} is not there, or not ours to use"))),
+        Some(core) => Err(io::Error::other(format!("core {core} does not exist, or this process may not use it"))),
         None => Ok(()),
     }
 }
 
-/// A command line's list of cores, such as `0` or `0,1`.
+/// Parses a list of cores, such as `0` or `0,1`.
 ///
 /// # Errors
 ///
-/// It is no list of numbers.
+/// It is not a list of numbers.
 pub fn cores(text: &str) -> Result<Vec<usize>, ParseIntError> {
     text.split(',').map(str::parse).collect()
 }
 
-/// Lets this process, and what it starts, open as many descriptors as it is allowed to; answers how many that is.
+/// Raises the limit of open descriptors, for this process and what it starts, to the hard limit. Returns that limit.
 ///
 /// # Errors
 ///
-/// The system refuses.
+/// A system call fails.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;

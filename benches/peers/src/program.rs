@@ -1,12 +1,12 @@
-//! What every program here does with its command line and its errors.
+//! What all programs here share: the command line, and errors.
 
 use std::env;
 use std::error::Error;
 use std::fmt::Display;
 use std::process::ExitCode;
 
-/// Does what the command line asks for, or prints `usage`: where it asks for that, and with status 2 where it can not be
-/// read.
+/// Parses the command line and runs `work`. Prints `usage` if the command line asks for it, and ends with status 2 if it
+/// cannot be parsed.
 pub fn run<O, E: Display>(
     usage: &str,
     parse: impl FnOnce(lexopt::Parser) -> Result<Option<O>, E>,

@@ -1,4 +1,4 @@
-//! What one run of one scenario found; one line of JSON.
+//! The measurement of one run of a scenario: one line of JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,34 +17,33 @@ pub enum Outcome {
     Memory(Memory),
 }
 
-/// Of a run that sent messages, or opened connections: those are the messages then.
+/// The measurement of a run that sent messages. In `connect`, an opened connection counts as a message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Load {
-    /// How long was measured.
+    /// How long it measured.
     pub seconds: f64,
-    /// Complete messages that came back in that time.
+    /// Complete replies that were received in that time.
     pub messages: u64,
     pub messages_per_second: f64,
-    /// From when a message was sent, or was to be sent, until its answer was there.
+    /// From when a message was sent, or in an open loop was due, until its reply had arrived.
     pub latency_us: Latency,
-    /// The 99th percentile of each turn by itself: what stopped the server in one of them is in that one alone.
-    #[serde(default)]
-    pub p99_by_turn_us: Vec<f64>,
-    /// CPU time of the server's whole process for each message.
+    /// The 99th percentile of each slice. An interruption of the server affects one of them only.
+    pub p99_by_slice_us: Vec<f64>,
+    /// CPU time of the server process for each message.
     pub cpu_ns_per_message: f64,
-    /// The part of it spent in user space, from 0 to 1; from ticks of 10 ms.
+    /// The share of it in user space, from 0 to 1; counted in ticks of 10 ms.
     pub user_share: f64,
-    /// How much of one core the server used; near 1 it was what limits the throughput.
+    /// How many cores the server used. Near 1, the server limits the throughput.
     pub server_cores: f64,
     /// `VmRSS` of the server at the end, in bytes.
     pub resident: u64,
     pub threads: u64,
-    /// How often a thread of the server went to sleep, for each message; unknown with very many threads.
+    /// How often a thread of the server went to sleep, for each message; unknown if it has very many threads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sleeps_per_message: Option<f64>,
-    /// Of an echo: payload bytes of an answer on the wire, the mean over the connections.
+    /// In an echo, the payload bytes of a reply on the wire, the mean over the connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answer_bytes: Option<f64>,
+    pub reply_bytes: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,8 +55,8 @@ pub struct Latency {
 }
 
 impl Load {
-    /// What several generators found that measured one server at the same time: each saw all of the server's cost, and
-    /// its own messages alone. `None` if there are none.
+    /// Combines what several generators measured of one server at the same time: each saw the server's whole CPU time, but
+    /// only its own messages. `None` if there are none.
     #[must_use]
     pub fn of_all(loads: &[Load]) -> Option<Load> {
         let first = loads.first()?;
@@ -72,36 +71,36 @@ impl Load {
             seconds: mean(|load| load.seconds),
             messages,
             messages_per_second,
-            // Of whose connections were served worse.
+            // Those of the generator that was served worst.
             latency_us: Latency {
                 p50: most(|load| load.latency_us.p50),
                 p99: most(|load| load.latency_us.p99),
                 p999: most(|load| load.latency_us.p999),
                 max: most(|load| load.latency_us.max),
             },
-            p99_by_turn_us: loads.iter().flat_map(|load| load.p99_by_turn_us.iter().copied()).collect(),
+            p99_by_slice_us: loads.iter().flat_map(|load| load.p99_by_slice_us.iter().copied()).collect(),
             cpu_ns_per_message: server_cores / messages_per_second * 1e9,
             user_share: mean(|load| load.user_share),
             server_cores,
             resident: loads.iter().map(|load| load.resident).max()?,
             threads: loads.iter().map(|load| load.threads).max()?,
             sleeps_per_message: sleeps.map(|sleeps| sleeps / loads.len() as f64 / messages as f64),
-            answer_bytes: first.answer_bytes,
+            reply_bytes: first.reply_bytes,
         })
     }
 }
 
-/// Of connections that do nothing: the growth of the server divided by their number.
+/// The memory of idle connections: the growth of the server, divided by their number.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Memory {
     /// After the opening handshake.
     pub fresh: PerConnection,
-    /// After one message there and back.
+    /// After one echo.
     pub after_echo: PerConnection,
     pub threads: u64,
 }
 
-/// Bytes of one connection.
+/// Bytes for each connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PerConnection {
     pub anonymous: f64,
@@ -118,25 +117,25 @@ mod tests {
             messages,
             messages_per_second: messages as f64 / 2.0,
             latency_us: Latency { p50: 1.0, p99, p999: p99, max: p99 },
-            p99_by_turn_us: vec![p99],
+            p99_by_slice_us: vec![p99],
             cpu_ns_per_message: 1e9 / messages as f64,
             user_share: 0.5,
             server_cores: 0.5,
             resident: 1,
             threads: 2,
             sleeps_per_message: Some(sleeps / messages as f64),
-            answer_bytes: None,
+            reply_bytes: None,
         }
     }
 
     #[test]
-    fn the_servers_cost_is_that_of_all_messages() {
+    fn combined_loads_divide_the_cpu_time_among_all_messages() {
         // A second of CPU time and 120 sleeps, for 1,000 messages and 3,000.
         let all = Load::of_all(&[load(1000, 120.0, 7.0), load(3000, 120.0, 5.0)]).unwrap();
         assert_eq!((all.messages, all.messages_per_second), (4000, 2000.0));
         assert!((all.cpu_ns_per_message - 250_000.0).abs() < 1e-6, "{all:?}");
         assert!((all.sleeps_per_message.unwrap() - 0.03).abs() < 1e-9, "{all:?}");
-        assert_eq!((all.latency_us.p99, all.p99_by_turn_us), (7.0, vec![7.0, 5.0]));
+        assert_eq!((all.latency_us.p99, all.p99_by_slice_us), (7.0, vec![7.0, 5.0]));
         assert!(Load::of_all(&[]).is_none());
     }
 }

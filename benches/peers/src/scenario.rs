@@ -1,31 +1,31 @@
-//! What is measured, by name. In a name, a number without a unit counts connections.
+//! The scenarios by name. In a name, a number without a unit is a number of connections.
 
 use crate::frames::Opcode;
 
-/// One row of the table.
+/// What is sent, and over how many connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub name: &'static str,
     pub kind: Kind,
     pub connections: usize,
-    /// Of a message's payload, in bytes.
+    /// The size of a payload in bytes.
     pub size: usize,
     pub opcode: Opcode,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Each connection has so many messages under way, and sends the next when an answer comes.
+    /// Each connection keeps `in_flight` messages in flight: it sends the next when a reply arrives.
     Echo { in_flight: usize },
-    /// The same with JSON text and permessage-deflate, every message compressed by itself.
+    /// The same with JSON text and permessage-deflate, without context takeover.
     Deflate { in_flight: usize },
-    /// So many messages a second over all connections together, whatever the server makes of them.
+    /// `rate` messages a second over all connections together, whether or not the server keeps up.
     OpenLoop { rate: u64 },
-    /// One connection publishes, with so many messages under way; all others, and itself, receive.
+    /// One connection publishes, with `in_flight` messages in flight; all connections receive.
     FanOut { in_flight: usize },
-    /// Connect, open, drop; so many connections at a time.
+    /// Connect, opening handshake, drop; as many at a time as there are connections.
     Connect,
-    /// Connections that do nothing.
+    /// Idle connections.
     Idle,
 }
 
@@ -67,9 +67,11 @@ pub const ALL: [Scenario; 18] = [
 ];
 
 impl Scenario {
+    /// Finds a scenario by its name.
+    ///
     /// # Errors
     ///
-    /// None has that name.
+    /// There is none of that name; the text lists all.
     pub fn named(name: &str) -> Result<Scenario, String> {
         ALL.into_iter().find(|scenario| scenario.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
             let names: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
@@ -77,7 +79,7 @@ impl Scenario {
         })
     }
 
-    /// How many messages one write usually carries.
+    /// How many messages are usually written at once.
     #[must_use]
     pub fn burst(&self) -> usize {
         match self.kind {
@@ -86,7 +88,7 @@ impl Scenario {
         }
     }
 
-    /// In words, for the table.
+    /// A description for the report.
     #[must_use]
     pub fn title(&self) -> String {
         let connections = match self.connections {
@@ -117,7 +119,7 @@ impl Scenario {
     }
 }
 
-/// Below a million.
+/// Formats a number below a million.
 fn thousands(count: usize) -> String {
     match count {
         count if count < 1_000 => count.to_string(),

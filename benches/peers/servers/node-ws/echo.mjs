@@ -1,4 +1,4 @@
-// Echo, or fan-out, with Node's `ws`, as its own examples do it.
+// Echo, or broadcast, with Node's `ws`, as its own examples do it.
 //
 //     node echo.mjs HOST:PORT [--broadcast] [--deflate [--level N]]
 
@@ -15,14 +15,14 @@ const { values, positionals } = parseArgs({
 });
 const address = new URL(`ws://${positionals[0]}`);
 
-// Everything is compressed, each message by itself if the client asks for that; how hard is zlib's default.
+// Every message is compressed, without context takeover if the client asks for that. The level is zlib's default.
 const perMessageDeflate = values.deflate
   ? { threshold: 0, zlibDeflateOptions: values.level ? { level: Number(values.level) } : {} }
   : false;
 
 const server = new WebSocketServer({ host: address.hostname, port: Number(address.port), perMessageDeflate });
 server.on('connection', (socket) => {
-  socket.on('error', () => {}); // a client that has gone
+  socket.on('error', () => {}); // the client has gone
   socket.on('message', (data, binary) => {
     for (const client of values.broadcast ? server.clients : [socket]) {
       if (client.readyState === WebSocket.OPEN) client.send(data, { binary });

@@ -1,9 +1,10 @@
-//! The least that a server can do: for each readiness one read and one write of the right size, and no frame looked at.
+//! The floor: the least work that a server can do. For each readiness event it does one read and one write of the right
+//! size, and it parses no frame.
 //!
-//! It knows beforehand what comes and what is to be sent back; no WebSocket server can be cheaper on the same system
-//! calls, but for where its buffers lie: with `--placed` they do where this library's does. It accepts as servers do,
-//! until an attempt finds nobody. Only the opening handshake is answered as it is asked; and with permessage-deflate each
-//! connection's first message is looked at, whose compressed bytes are then sent back as they are.
+//! It knows in advance what it receives and what it replies. No WebSocket server can be cheaper with the same system calls,
+//! except by where its buffers are: with `--placed` they are where this library's are. Like other servers it accepts until
+//! there is no connection left. It waits for the complete opening handshake. With permessage-deflate it also parses each
+//! connection's first message, whose compressed bytes it then sends back.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
@@ -21,21 +22,21 @@ use peers::program;
 use peers::scenario::{Kind, Scenario};
 
 const USAGE: &str = "\
-Answers the load generator with as little work as possible.
+Serves the load generator with as little work as possible.
 
 Usage: floor ADDR --scenario NAME [--threads N] [--placed]
 
   ADDR             where to listen
-  --scenario NAME  which the load generator will run
-  --placed         its buffers begin far into a page, not wherever memory is given out
-  --threads N      threads that answer (default 1); the first accepts as well, and deals the connections out
-  --help           this text
+  --scenario NAME  the scenario that the load generator will run
+  --placed         buffers begin at three quarters of a page, not where the allocator puts them
+  --threads N      threads that serve (default 1); the first one also accepts, and distributes the connections
+  --help           print this text
 ";
 
 const LISTENER: Token = Token(usize::MAX);
-const ARRIVALS: Token = Token(usize::MAX - 1);
+const HANDED_OVER: Token = Token(usize::MAX - 1);
 
-/// What is received is received into this much, and forgotten.
+/// The size of the receive buffer, whose contents are ignored.
 const BUFFER: usize = 256 << 10;
 
 fn main() -> ExitCode {
@@ -63,8 +64,8 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     }
     let (Some(addr), Some(scenario)) = (addr, scenario) else { return Err("ADDR and --scenario are needed".into()) };
     match (threads, scenario.kind) {
-        (0, _) => Err("--threads 0 answers nobody".into()),
-        (2.., Kind::FanOut { .. }) => Err("a fan-out has one thread, which has all connections".into()),
+        (0, _) => Err("--threads: at least 1".into()),
+        (2.., Kind::FanOut { .. }) => Err("a fan-out needs one thread that has all connections".into()),
         _ => Ok(Some(Options { addr, scenario, threads, placed })),
     }
 }
@@ -74,12 +75,12 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(options.addr.parse()?)?;
     let mut others = Vec::new();
     for _ in 1..options.threads {
-        let (sender, arrivals) = mpsc::channel();
+        let (sender, connections) = mpsc::channel();
         let poll = Poll::new()?;
-        others.push(Other { waker: Waker::new(poll.registry(), ARRIVALS)?, sender });
+        others.push(OtherThread { waker: Waker::new(poll.registry(), HANDED_OVER)?, sender });
         let (scenario, placed) = (options.scenario, options.placed);
         thread::spawn(move || {
-            if let Err(error) = Floor::new(poll, scenario, placed, Source::Dealt(arrivals)).run() {
+            if let Err(error) = Floor::new(poll, scenario, placed, Source::HandedOver(connections)).run() {
                 eprintln!("error: {error}");
                 process::exit(1);
             }
@@ -89,24 +90,24 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     Floor::new(Poll::new()?, options.scenario, options.placed, source).run()
 }
 
-/// A thread that connections are dealt out to.
-struct Other {
+/// A thread that accepted connections are handed over to.
+struct OtherThread {
     sender: Sender<TcpStream>,
     waker: Waker,
 }
 
 /// Where a thread's connections come from.
 enum Source {
-    Accepted { listener: TcpListener, others: Vec<Other>, accepted: usize },
-    Dealt(Receiver<TcpStream>),
+    Accepted { listener: TcpListener, others: Vec<OtherThread>, accepted: usize },
+    HandedOver(Receiver<TcpStream>),
 }
 
 impl Source {
-    /// The next connection of this thread; those of others are on their way to them.
+    /// Returns the next connection of this thread. Hands those of other threads over.
     fn next(&mut self) -> io::Result<Option<TcpStream>> {
         let (listener, others, accepted) = match self {
             Source::Accepted { listener, others, accepted } => (listener, others, accepted),
-            Source::Dealt(arrivals) => return Ok(arrivals.try_recv().ok()),
+            Source::HandedOver(connections) => return Ok(connections.try_recv().ok()),
         };
         loop {
             let stream = match listener.accept() {
@@ -134,28 +135,29 @@ struct Floor {
     free: Vec<usize>,
     scenario: Scenario,
     placed: bool,
-    /// Unless each connection has its own.
-    answers: Option<Rc<Frames>>,
+    /// `None` if each connection has its own.
+    replies: Option<Rc<Frames>>,
     response: String,
 }
 
 struct Connection {
     stream: TcpStream,
     open: bool,
-    /// With permessage-deflate known from the first message only.
-    answers: Option<Rc<Frames>>,
+    /// With permessage-deflate, known once the first message is received.
+    replies: Option<Rc<Frames>>,
     received: u64,
-    /// Bytes to be written, and where in the answer they begin.
-    owed: usize,
+    /// How many bytes are still to be written.
+    unsent: usize,
+    /// Where in the reply they begin.
     offset: usize,
 }
 
 impl Floor {
     fn new(poll: Poll, scenario: Scenario, placed: bool, source: Source) -> Floor {
         let deflate = matches!(scenario.kind, Kind::Deflate { .. });
-        let answers = || {
-            let answers = Frames::from_server(scenario.opcode, scenario.size, scenario.burst());
-            Rc::new(if placed { answers.placed() } else { answers })
+        let replies = || {
+            let replies = Frames::from_server(scenario.opcode, scenario.size, scenario.burst());
+            Rc::new(if placed { replies.placed() } else { replies })
         };
         Floor {
             poll,
@@ -164,7 +166,7 @@ impl Floor {
             free: Vec::new(),
             scenario,
             placed,
-            answers: (!deflate).then(answers),
+            replies: (!deflate).then(replies),
             response: handshake::response(deflate),
         }
     }
@@ -180,8 +182,8 @@ impl Floor {
             self.poll.poll(&mut events, None)?;
             for event in &events {
                 match event.token() {
-                    LISTENER | ARRIVALS => self.arrive()?,
-                    // An error is a client's that has gone.
+                    LISTENER | HANDED_OVER => self.accept_new()?,
+                    // An error means that the client has gone.
                     Token(index) => {
                         if self.ready(index, buffer).is_err() {
                             self.connections[index] = None;
@@ -193,14 +195,14 @@ impl Floor {
         }
     }
 
-    fn arrive(&mut self) -> io::Result<()> {
+    fn accept_new(&mut self) -> io::Result<()> {
         while let Some(mut stream) = self.source.next()? {
             let index = self.free.pop().unwrap_or(self.connections.len());
             self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
             let connection =
-                Connection { stream, open: false, answers: self.answers.clone(), received: 0, owed: 0, offset: 0 };
+                Connection { stream, open: false, replies: self.replies.clone(), received: 0, unsent: 0, offset: 0 };
             match self.connections.get_mut(index) {
-                Some(place) => *place = Some(connection),
+                Some(slot) => *slot = Some(connection),
                 None => self.connections.push(Some(connection)),
             }
         }
@@ -210,7 +212,7 @@ impl Floor {
     fn ready(&mut self, index: usize, buffer: &mut [u8]) -> io::Result<()> {
         let Some(connection) = &mut self.connections[index] else { return Ok(()) };
         if !connection.open {
-            return connection.answer_handshake(buffer, &self.response);
+            return connection.accept_handshake(buffer, &self.response);
         }
         loop {
             let read = match connection.stream.read(buffer) {
@@ -219,11 +221,11 @@ impl Floor {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return connection.flush(),
                 Err(error) => return Err(error),
             };
-            let owed = connection.received(&buffer[..read], &self.scenario)?;
+            let unsent = connection.received(&buffer[..read], &self.scenario)?;
             if let Kind::FanOut { .. } = self.scenario.kind {
-                return self.publish(owed);
+                return self.publish(unsent);
             }
-            connection.owed += owed;
+            connection.unsent += unsent;
             connection.flush()?;
             if read < buffer.len() {
                 return Ok(());
@@ -231,30 +233,30 @@ impl Floor {
         }
     }
 
-    /// The audience of a fan-out is the load generator's: if one fails, so will the run.
-    fn publish(&mut self, owed: usize) -> io::Result<()> {
+    /// All receivers belong to the load generator: if one fails, the run fails anyway.
+    fn publish(&mut self, unsent: usize) -> io::Result<()> {
         for connection in self.connections.iter_mut().flatten().filter(|connection| connection.open) {
-            connection.owed += owed;
+            connection.unsent += unsent;
             connection.flush()?;
         }
         Ok(())
     }
 }
 
-/// The answers of a connection whose first message this is: the same compressed bytes.
-fn same_payload(read: &[u8], scenario: &Scenario) -> io::Result<Frames> {
+/// The replies on a connection whose first message was read: the same compressed bytes.
+fn replies_to(read: &[u8], scenario: &Scenario) -> io::Result<Frames> {
     let parsed = frames::parse_compressed(scenario.opcode, read).map_err(io::Error::other)?;
     let frames = parsed.and_then(|(_, payload)| Frames::compressed(scenario.opcode, &payload, None, scenario.burst()));
-    frames.ok_or_else(|| io::Error::other("the load generator's first message comes in one piece"))
+    frames.ok_or_else(|| io::Error::other("the load generator's first message arrives in one piece"))
 }
 
-/// How many bytes of answers belong to so many bytes of messages: all but each frame's masking key.
-fn owed_after(received: u64, frame_len: u64) -> u64 {
+/// How many bytes of replies belong to `received` bytes of messages: all except the masking keys.
+fn reply_bytes(received: u64, frame_len: u64) -> u64 {
     received / frame_len * (frame_len - 4) + (received % frame_len).saturating_sub(4)
 }
 
 impl Connection {
-    fn answer_handshake(&mut self, buffer: &mut [u8], response: &str) -> io::Result<()> {
+    fn accept_handshake(&mut self, buffer: &mut [u8], response: &str) -> io::Result<()> {
         let read = match self.stream.read(buffer) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(read) => read,
@@ -262,32 +264,32 @@ impl Connection {
             Err(error) => return Err(error),
         };
         if !buffer[..read].ends_with(handshake::END) {
-            return Err(io::Error::other("the load generator's head comes in one piece"));
+            return Err(io::Error::other("the load generator's request arrives in one piece"));
         }
         self.open = true;
         self.stream.write_all(response.as_bytes())
     }
 
-    /// Answers how many bytes are owed for what was read.
+    /// Returns how many bytes of replies belong to what was read.
     fn received(&mut self, read: &[u8], scenario: &Scenario) -> io::Result<usize> {
-        let answers = match &self.answers {
-            Some(answers) => answers,
-            None => self.answers.insert(Rc::new(same_payload(read, scenario)?)),
+        let replies = match &self.replies {
+            Some(replies) => replies,
+            None => self.replies.insert(Rc::new(replies_to(read, scenario)?)),
         };
-        // Of a client's frame: as long as the answer, and its masking key.
-        let frame_len = answers.frame_len() as u64 + 4;
-        let answered = owed_after(self.received, frame_len);
+        // A client's frame is longer than the reply by the masking key.
+        let frame_len = replies.frame_len() as u64 + 4;
+        let before = reply_bytes(self.received, frame_len);
         self.received += read.len() as u64;
-        Ok((owed_after(self.received, frame_len) - answered) as usize)
+        Ok((reply_bytes(self.received, frame_len) - before) as usize)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let Some(answers) = &self.answers else { return Ok(()) };
-        while self.owed > 0 {
-            match self.stream.write(answers.piece(self.offset, self.owed)) {
+        let Some(replies) = &self.replies else { return Ok(()) };
+        while self.unsent > 0 {
+            match self.stream.write(replies.piece(self.offset, self.unsent)) {
                 Ok(written) => {
-                    self.owed -= written;
-                    self.offset = (self.offset + written) % answers.frame_len();
+                    self.unsent -= written;
+                    self.offset = (self.offset + written) % replies.frame_len();
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),

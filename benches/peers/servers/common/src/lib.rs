@@ -1,4 +1,4 @@
-//! What the peers share: their command line and, for those that need one, their runtime.
+//! What the measured servers share: the command line and, for some, the tokio runtime.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -7,9 +7,9 @@ use lexopt::prelude::*;
 #[cfg(feature = "tokio")]
 use tokio::sync::broadcast::{self, Sender};
 
-/// So many messages a connection may be behind before it misses some.
+/// The capacity of a broadcast channel. A connection that is further behind misses messages.
 #[cfg(feature = "tokio")]
-const BEHIND: usize = 1024;
+const CAPACITY: usize = 1024;
 
 const USAGE: &str = "\
 A WebSocket server to be measured.
@@ -17,19 +17,19 @@ A WebSocket server to be measured.
 Usage: SERVER ADDR [OPTIONS]
 
   ADDR         where to listen
-  --mode MODE  echo (default); broadcast, or another that this server names when it is given a wrong one
-  --workers N  threads of the runtime, where there is one (default 1)
-  --help       this text
+  --mode MODE  echo (default), broadcast, or another one; an unknown mode lists those of this server
+  --workers N  the number of the runtime's threads, if the server has a runtime (default 1)
+  --help       print this text
 ";
 
-/// What the command line asks for.
+/// The command line.
 pub struct Options {
     pub addr: String,
     pub mode: String,
     pub workers: usize,
 }
 
-/// Reads the command line and serves.
+/// Parses the command line and runs the server.
 pub fn main(serve: impl FnOnce(Options) -> Result<(), Box<dyn Error>>) -> ExitCode {
     let options = match parse(lexopt::Parser::from_env()) {
         Ok(Some(options)) => options,
@@ -67,25 +67,25 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
 }
 
 impl Options {
-    /// What the messages of a server that broadcasts go through; `None` if it is to echo.
+    /// The channel through which a server broadcasts; `None` in mode `echo`.
     ///
     /// # Errors
     ///
-    /// It is to do something else.
+    /// The mode is another one.
     #[cfg(feature = "tokio")]
     pub fn everyone<T: Clone>(&self) -> Result<Option<Sender<T>>, Box<dyn Error>> {
         match self.mode.as_str() {
             "echo" => Ok(None),
-            "broadcast" => Ok(Some(broadcast::channel(BEHIND).0)),
+            "broadcast" => Ok(Some(broadcast::channel(CAPACITY).0)),
             _ => Err(self.no_such_mode("echo and broadcast")),
         }
     }
 
-    /// Runs a server in tokio's runtime; one worker is the thread that calls.
+    /// Runs a server in tokio's runtime. One worker is the calling thread.
     ///
     /// # Errors
     ///
-    /// The runtime can not be built, or the server fails.
+    /// The runtime cannot be built, or the server fails.
     #[cfg(feature = "tokio")]
     pub fn block_on(&self, serve: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
         let mut builder = match self.workers {
@@ -95,9 +95,9 @@ impl Options {
         builder.worker_threads(self.workers.max(1)).enable_all().build()?.block_on(serve)
     }
 
-    /// For a mode that the server does not have.
+    /// The error for an unknown mode.
     #[must_use]
     pub fn no_such_mode(&self, modes: &str) -> Box<dyn Error> {
-        format!("--mode {}: this server has {modes}", self.mode).into()
+        format!("--mode {}: this server knows {modes}", self.mode).into()
     }
 }

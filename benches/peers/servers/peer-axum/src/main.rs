@@ -55,7 +55,7 @@ async fn publish(socket: WebSocket, everyone: Sender<Message>) {
     });
     while let Some(Ok(message)) = read.next().await {
         if matches!(message, Message::Text(_) | Message::Binary(_)) {
-            // An error says that nobody is there.
+            // An error means that there is no receiver.
             let _ = everyone.send(message);
         }
     }

@@ -1,4 +1,4 @@
-//! fastwebsockets behind hyper, as its examples are: an echo, and a broadcast through tokio's broadcast channel.
+//! fastwebsockets behind hyper, as its examples use it: an echo, and a broadcast through tokio's broadcast channel.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -15,7 +15,7 @@ use peer_common::Options;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::Sender;
 
-/// A message's kind, and what is in it.
+/// The opcode and the payload of a message.
 type Published = (OpCode, Bytes);
 
 fn main() -> ExitCode {
@@ -79,12 +79,12 @@ async fn publish(upgraded: upgrade::UpgradeFut, everyone: Sender<Published>) -> 
             }
         }
     });
-    // As in its example: pings and close frames, which the load generator does not send, stay unanswered.
+    // As in its example, pings and close frames get no reply. The load generator sends none.
     let mut unanswered = |_| async { Ok::<_, WebSocketError>(()) };
     while let Ok(frame) = read.read_frame(&mut unanswered).await {
         match frame.opcode {
             OpCode::Close => break,
-            // An error says that nobody is there.
+            // An error means that there is no receiver.
             OpCode::Text | OpCode::Binary => {
                 drop(everyone.send((frame.opcode, Bytes::copy_from_slice(&frame.payload))))
             }

@@ -20,7 +20,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         _ => return Err(options.no_such_mode("echo and broadcast")),
     };
     let listener = TcpListener::bind(&options.addr)?;
-    // It has no setting for this, but on Linux what it accepts inherits it.
+    // The crate has no setting for this. On Linux, accepted sockets inherit it from the listener.
     SockRef::from(&listener).set_tcp_nodelay(true)?;
     let events = simple_websockets::launch_from_listener(listener).map_err(|error| format!("{error:?}"))?;
     let mut clients: HashMap<u64, Responder> = HashMap::new();
@@ -28,7 +28,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         match events.poll_event() {
             Event::Connect(id, responder) => drop(clients.insert(id, responder)),
             Event::Disconnect(id) => drop(clients.remove(&id)),
-            // Sending answers false to a client that has gone.
+            // `send` returns false if the client has gone.
             Event::Message(_, message) if broadcast => {
                 for client in clients.values() {
                     client.send(message.clone());

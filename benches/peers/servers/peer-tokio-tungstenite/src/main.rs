@@ -22,7 +22,7 @@ async fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     for id in 0.. {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        // An error is a client's that has gone.
+        // An error means that the client has gone.
         match options.mode.as_str() {
             "echo" => drop(tokio::spawn(echo(stream))),
             "forward" => drop(tokio::spawn(forward(stream))),
@@ -51,7 +51,7 @@ async fn forward(stream: TcpStream) -> Result<(), WebSocketError> {
 
 type Everyone = Arc<Mutex<HashMap<u64, UnboundedSender<Message>>>>;
 
-/// As its chat server does: a queue for each connection, forwarded into its sink.
+/// As its chat server does it: a queue for each connection is forwarded into the connection's sink.
 async fn broadcast(stream: TcpStream, id: u64, everyone: Everyone) -> Result<(), WebSocketError> {
     let (write, read) = accept_async(stream).await?.split();
     let (sender, mut receiver) = unbounded_channel();
@@ -59,7 +59,7 @@ async fn broadcast(stream: TcpStream, id: u64, everyone: Everyone) -> Result<(),
     let publish = read.try_for_each(|message| {
         if message.is_text() || message.is_binary() {
             for sender in everyone.lock().unwrap_or_else(PoisonError::into_inner).values() {
-                // An error is a connection's that is about to go.
+                // An error means that the connection is about to close.
                 let _ = sender.send(message.clone());
             }
         }

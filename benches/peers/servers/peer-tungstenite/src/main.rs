@@ -12,11 +12,11 @@ use peer_common::Options;
 use tungstenite::WebSocket;
 use tungstenite::protocol::Role;
 
-/// All connections, to be written to.
+/// The write halves of all connections.
 type Everyone = Arc<Mutex<HashMap<u64, WebSocket<Shared>>>>;
 
-/// A socket that one thread reads from while others write: a second descriptor for that would be one too many where
-/// there are 10,000.
+/// A socket that one thread reads from while others write. A second descriptor for each of 10,000 connections would exceed
+/// the limit.
 #[derive(Clone)]
 struct Shared(Arc<TcpStream>);
 
@@ -50,7 +50,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         let stream = stream?;
         stream.set_nodelay(true)?;
         let everyone = everyone.clone();
-        // An error is a client's that has gone.
+        // An error means that the client has gone.
         thread::Builder::new().spawn(move || match everyone {
             None => drop(echo(stream)),
             Some(everyone) => {
@@ -81,7 +81,7 @@ fn publish(stream: TcpStream, id: u64, everyone: &Everyone) -> Result<(), Box<dy
         let message = read.read()?;
         if message.is_text() || message.is_binary() {
             for socket in everyone.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
-                // An error is a connection's that is about to go.
+                // An error means that the connection is about to close.
                 let _ = socket.send(message.clone());
             }
         }

@@ -1,4 +1,4 @@
-//! ws-rs, with room for the connections, and frames as large as the messages that it echoes.
+//! ws-rs, with a limit of 20,000 connections, and without splitting the echoed messages into fragments.
 #![expect(clippy::result_large_err, reason = "ws::Error is as large as it is")]
 
 use std::error::Error;

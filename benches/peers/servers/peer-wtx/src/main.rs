@@ -10,7 +10,7 @@ use tokio::sync::broadcast::Sender;
 use wtx::collection::Vector;
 use wtx::web_socket::{Frame, OpCode, WebSocketAcceptor, WebSocketPayloadOrigin};
 
-/// A message's kind, and what is in it.
+/// The opcode and the payload of a message.
 type Published = (OpCode, Arc<[u8]>);
 
 fn main() -> ExitCode {
@@ -50,7 +50,7 @@ async fn publish(stream: TcpStream, everyone: Sender<Published>) -> wtx::Result<
     let (mut reader, mut writer) = (parts.reader, parts.writer);
     let mut receiver = everyone.subscribe();
     let deliver = tokio::spawn(async move {
-        // It may change what it writes.
+        // `write_frame` may change the payload, so each connection copies it.
         let mut payload = Vec::new();
         while let Ok((opcode, published)) = receiver.recv().await {
             payload.clear();
@@ -63,7 +63,7 @@ async fn publish(stream: TcpStream, everyone: Sender<Published>) -> wtx::Result<
     let mut buffer = Vector::new();
     while let Ok(frame) = reader.read_frame(&mut buffer, WebSocketPayloadOrigin::Adaptive).await {
         match frame.op_code() {
-            // An error says that nobody is there.
+            // An error means that there is no receiver.
             OpCode::Text | OpCode::Binary => drop(everyone.send((frame.op_code(), Arc::from(&**frame.payload())))),
             OpCode::Close => break,
             _ => {}

@@ -1,4 +1,4 @@
-//! Measures servers against each other and against the raw floor, in interleaved rounds.
+//! Compares servers with each other and with the floor.
 
 mod options;
 mod plot;
@@ -34,7 +34,7 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     let programs = servers::build(options)?;
     let mut results = measure(options, &programs)?;
     if let Some(earlier) = earlier {
-        results.complete_with(earlier)?;
+        results.merge_earlier(earlier)?;
     }
 
     let tables = if options.scaling { scaling::tables(&results) } else { table::all(&results) };
@@ -52,10 +52,10 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
         plot::sweep(&results, &options.out.join(format!("{}-latency.svg", options.name)))?;
     }
     println!("written to {}", options.out.display());
-    results.complete().map_err(Into::into)
+    results.check_complete().map_err(Into::into)
 }
 
-/// The JSON that an earlier run wrote on this machine; the repository has none.
+/// Reads the JSON that an earlier run wrote on this machine. The repository has none.
 fn read(path: &Path) -> Result<Results, Box<dyn Error>> {
     let read = || -> Result<Results, Box<dyn Error>> {
         let mut json: serde_json::Value = serde_json::from_slice(&fs::read(path)?)?;
@@ -64,27 +64,34 @@ fn read(path: &Path) -> Result<Results, Box<dyn Error>> {
     read().map_err(|error| format!("--update needs the JSON of an earlier run: {}: {error}", path.display()).into())
 }
 
-/// Every server once per scenario and round; who goes first changes from round to round.
+/// Measures every server once for each scenario and round. The server that starts changes from round to round.
 fn measure(options: &Options, programs: &Programs) -> Result<Results, Box<dyn Error>> {
     let machine = Machine::look();
     let mut runs: Vec<Run> = Vec::new();
     for number in 1..=options.rounds {
         for scenario in &options.scenarios {
             eprintln!("round {number}/{}  {}", options.rounds, scenario.name);
-            let able = programs.servers.iter().filter_map(|server| Some((server, server.command(scenario)?)));
-            let (servers, commands): (Vec<_>, Vec<_>) = able.unzip();
-            // Where it is never quiet, half as much again is taken and not more.
-            let again: usize = runs.iter().map(|run| run.attempts - 1).sum();
-            let most = if again > runs.len() / 2 { 1 } else { options.attempts };
-            let round = Round { options, loadgen: &programs.loadgen, ahead: &programs.ahead, scenario, first: number };
-            let (attempts, Attempt { reports, others }) = round::quietest(most, || round.run(&commands))?;
+            let supporting = programs.servers.iter().filter_map(|server| Some((server, server.command(scenario)?)));
+            let (servers, commands): (Vec<_>, Vec<_>) = supporting.unzip();
+            // On a machine that is never quiet, at most half of the runs are repeated.
+            let repeated: usize = runs.iter().map(|run| run.attempts - 1).sum();
+            let attempts_allowed = if repeated > runs.len() / 2 { 1 } else { options.attempts };
+            let round = Round {
+                options,
+                loadgen: &programs.loadgen,
+                raise_priority: &programs.raise_priority,
+                scenario,
+                first: number,
+            };
+            let (attempts, Attempt { reports, background }) =
+                round::quietest(attempts_allowed, || round.run(&commands))?;
             for (server, report) in servers.into_iter().zip(reports) {
                 match &report {
-                    Ok(report) => eprintln!("    {:26} {}", server.name, table::headline(&report.outcome)),
+                    Ok(report) => eprintln!("    {:26} {}", server.name, table::summary(&report.outcome)),
                     Err(error) => eprintln!("    {:26} FAILED: {error}", server.name),
                 }
                 let (server, scenario) = (server.name.clone(), scenario.name.to_owned());
-                runs.push(Run { round: number, server, scenario, attempts, others, report });
+                runs.push(Run { round: number, server, scenario, attempts, background, report });
             }
         }
     }

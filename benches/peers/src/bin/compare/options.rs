@@ -10,54 +10,54 @@ use peers::scenario::{self, Scenario};
 use crate::servers;
 
 pub(crate) const USAGE: &str = "\
-Measures WebSocket servers against each other and against the raw floor.
+Compares WebSocket servers with each other and with the floor, a bare epoll loop.
 
 Usage: compare [OPTIONS]
 
   --short                 a few servers and scenarios in under three minutes
-  --scaling               floor and threadbare with one thread and with two, all on cores 0 and 1: some echoes and
-                          open-loop-1000, for what a message costs and not for how many there are
-  --only a,b              these scenarios alone, such as echo-32B,echo-32B-pipelined. --list names them
-  --servers a,b           these servers alone; the floor is always measured. --list names them
-  --command 'NAME=CMD'    one more server for all scenarios but the next two lines', such as 'mine=./echo {addr}'.
-                          {addr}, {host} and {port} are replaced; split at blanks, run without a shell
+  --scaling               the floor and threadbare with one thread and with two, all on cores 0 and 1, in some echoes
+                          and open-loop-1000: compares the cost of a message, not the throughput
+  --only a,b              these scenarios only, such as echo-32B,echo-32B-pipelined. --list prints their names
+  --servers a,b           these servers only, and the floor. --list prints their names
+  --command 'NAME=CMD'    add a server for all scenarios except those of the next two options, such as
+                          'mine=./echo {addr}'. {addr}, {host} and {port} are replaced. CMD is split at blanks and run
+                          without a shell
   --broadcast-command 'NAME=CMD'
                           the same for the fan-outs
   --deflate-command 'NAME=CMD'
-                          and for the deflated echoes
-  --rounds N              how often everything is measured (default 5)
-  --attempts N            how often at most a scenario's round is taken until nothing else runs meanwhile (default 3; 1
-                          with --short)
+                          the same for the compressed echoes
+  --rounds N              how often everything is measured (default 5; 3 with --short)
+  --attempts N            how often a round of a scenario is measured at most, until no other program disturbs it
+                          (default 3; 1 with --short)
   --seconds S             how long each server is measured in a round (default 1; 0.8 with --short)
-  --turns N               in how many turns, between which the others have theirs (default 5; 4 with --short); one with
-                          messages of 1 MiB and more
-  --warm-up S             how long before the first turn (default 0.3); before each other turn 0.2 at most
-  --examples-dir DIR      the library's examples, built with --release (default: build them)
+  --slices N              the number of slices of that time, which alternate with those of the other servers (default
+                          5; 4 with --short); always one for messages of 1 MiB and more
+  --warm-up S             how long to send before the first slice (default 0.3); before the others at most 0.2
+  --examples-dir DIR      where the library's examples are, built with --release (default: build them)
   --deflate-examples-dir DIR
-                          the same with --features deflate
-  --server-core N,...     the cores of the server (default 0; 0,1 with --scaling)
-  --generator-core N,...  and of the generator (default 1; 0,1 with --scaling)
-  --out DIR               where results go (default benches/results)
-  --name NAME             what they are called (default peers; short with --short, scaling with --scaling)
-  --update                keeps what an earlier run on this machine, whose NAME.json is in DIR, found of other
-                          scenarios
-  --list                  the names of servers and scenarios
-  --help                  this text
+                          the same, built with --features deflate
+  --server-core N,...     the cores of the servers (default 0; 0,1 with --scaling)
+  --generator-core N,...  the cores of the load generators (default 1; 0,1 with --scaling)
+  --out DIR               where to write the results (default benches/results)
+  --name NAME             the name of the results (default peers; short with --short, scaling with --scaling)
+  --update                keep other scenarios from an earlier run on this machine, whose NAME.json is in DIR
+  --list                  print the names of servers and scenarios
+  --help                  print this text
 ";
 
 pub(crate) struct Options {
-    /// Whether two workers are held against one.
+    /// Whether two workers are compared with one.
     pub(crate) scaling: bool,
     pub(crate) scenarios: Vec<Scenario>,
-    /// Those known by name.
+    /// The servers known by name.
     pub(crate) servers: Vec<String>,
-    /// Those given as a command line.
-    pub(crate) commands: Vec<Given>,
+    /// The servers given as command lines.
+    pub(crate) commands: Vec<CustomServer>,
     pub(crate) rounds: usize,
-    /// How often a scenario's round is taken for the machine to be quiet.
+    /// How often a round of a scenario is measured at most, until the machine is quiet.
     pub(crate) attempts: usize,
     pub(crate) seconds: f64,
-    pub(crate) turns: usize,
+    pub(crate) slices: usize,
     pub(crate) warm_up: f64,
     pub(crate) examples_dir: Option<PathBuf>,
     pub(crate) deflate_examples_dir: Option<PathBuf>,
@@ -65,12 +65,12 @@ pub(crate) struct Options {
     pub(crate) generator_core: Vec<usize>,
     pub(crate) out: PathBuf,
     pub(crate) name: String,
-    /// Whether what was measured before of other scenarios is kept.
+    /// Whether to keep other scenarios of an earlier run.
     pub(crate) update: bool,
 }
 
-/// A server that is not one of ours.
-pub(crate) struct Given {
+/// A server given as a command line.
+pub(crate) struct CustomServer {
     pub(crate) name: String,
     pub(crate) purpose: Purpose,
     pub(crate) command: Vec<String>,
@@ -91,12 +91,12 @@ const SCALING_SCENARIOS: &str = "echo-32B,echo-32B-pipelined,echo-1KiB,echo-64Ki
 const SCALING_SERVERS: &str = "floor-2,threadbare,threadbare-2";
 
 impl Options {
-    /// `None` to `--help` and `--list`, which prints.
+    /// `None` for `--help`, and for `--list`, which it prints.
     pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Box<dyn Error>> {
         let out = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results"));
         let (mut short, mut scaling, mut update) = (false, false, false);
         let (mut only, mut servers, mut commands) = (None, None, Vec::new());
-        let (mut rounds, mut attempts, mut seconds, mut turns, mut warm_up) = (None, None, None, None, None);
+        let (mut rounds, mut attempts, mut seconds, mut slices, mut warm_up) = (None, None, None, None, None);
         let mut name = None;
         let (mut examples_dir, mut deflate_examples_dir) = (None, None);
         let (mut server_core, mut generator_core, mut out) = (None, None, out);
@@ -113,7 +113,7 @@ impl Options {
                 Long("rounds") => rounds = Some(parser.value()?.parse()?),
                 Long("attempts") => attempts = Some(parser.value()?.parse()?),
                 Long("seconds") => seconds = Some(parser.value()?.parse()?),
-                Long("turns") => turns = Some(parser.value()?.parse()?),
+                Long("slices") => slices = Some(parser.value()?.parse()?),
                 Long("warm-up") => warm_up = Some(parser.value()?.parse()?),
                 Long("examples-dir") => examples_dir = Some(PathBuf::from(parser.value()?)),
                 Long("deflate-examples-dir") => deflate_examples_dir = Some(PathBuf::from(parser.value()?)),
@@ -130,7 +130,7 @@ impl Options {
             }
         }
         if short && scaling {
-            return Err("--short and --scaling: not both".into());
+            return Err("--short and --scaling exclude each other".into());
         }
         let preset = |if_short: &str, if_scaling: &str| match (short, scaling) {
             (true, _) => Some(if_short.to_owned()),
@@ -145,14 +145,14 @@ impl Options {
         let servers = servers.or_else(|| preset(SHORT_SERVERS, SCALING_SERVERS));
         let servers = match servers {
             Some(names) => names.split(',').map(str::to_owned).collect(),
-            // On the one core that a server gets, a second worker could only be in the way.
+            // On one core, a second worker could only slow a server down.
             None => servers::names_by_default().map(str::to_owned).collect(),
         };
         let rounds = rounds.unwrap_or(if short { 3 } else { 5 });
         let attempts = attempts.unwrap_or(if short { 1 } else { 3 });
-        let turns = turns.unwrap_or(if short { 4 } else { 5 });
-        if rounds == 0 || attempts == 0 || turns == 0 {
-            return Err("--rounds, --attempts and --turns: at least 1".into());
+        let slices = slices.unwrap_or(if short { 4 } else { 5 });
+        if rounds == 0 || attempts == 0 || slices == 0 {
+            return Err("--rounds, --attempts and --slices: at least 1".into());
         }
         let both = || vec![0, 1];
         Ok(Some(Options {
@@ -163,7 +163,7 @@ impl Options {
             rounds,
             attempts,
             seconds: seconds.unwrap_or(if short { 0.8 } else { 1.0 }),
-            turns,
+            slices,
             warm_up: warm_up.unwrap_or(0.3),
             examples_dir,
             deflate_examples_dir,
@@ -176,13 +176,13 @@ impl Options {
     }
 }
 
-fn given(text: &str, purpose: Purpose) -> Result<Given, String> {
+fn given(text: &str, purpose: Purpose) -> Result<CustomServer, String> {
     let (name, command) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=COMMAND"))?;
     let command: Vec<_> = command.split_whitespace().map(str::to_owned).collect();
     if name.is_empty() || !command.iter().any(|word| word.contains("{addr}") || word.contains("{port}")) {
-        return Err(format!("{text:?}: NAME=COMMAND with {{addr}} or {{port}} in it is needed"));
+        return Err(format!("{text:?} is not NAME=COMMAND with {{addr}} or {{port}} in the command"));
     }
-    Ok(Given { name: name.to_owned(), purpose, command })
+    Ok(CustomServer { name: name.to_owned(), purpose, command })
 }
 
 fn list() {

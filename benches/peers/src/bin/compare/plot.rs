@@ -1,4 +1,4 @@
-//! The results as SVG: a panel of bars for each scenario, without a background and in colours that show on any.
+//! Plots as SVG: a panel of bars for each scenario. The background is transparent, and the colours suit any background.
 
 use std::error::Error;
 use std::path::Path;
@@ -11,7 +11,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::results::Results;
 
-/// Which scenarios are shown, as far as they were measured, and in which order.
+/// The scenarios that are shown if they were measured, in this order.
 const COST: [&str; 4] = ["echo-32B", "echo-32B-pipelined", "echo-128B-pipelined", "fan-out-1000-pipelined"];
 const SWEEP: [&str; 4] = ["open-loop-1", "open-loop-10", "open-loop-1000", "open-loop-10000"];
 
@@ -27,20 +27,20 @@ const HEAD: i32 = 94;
 const TITLE: i32 = 740;
 const ROW: i32 = 20;
 
-/// A panel: its heading, a line each, and a value for each server.
+/// A panel: its heading in three lines, and a value for each server.
 struct Panel {
     heading: [String; 3],
     values: Vec<Option<f64>>,
 }
 
-/// CPU time for each message relative to the floor.
+/// Plots CPU time for each message, relative to the floor.
 pub(crate) fn cost(results: &Results, path: &Path) -> Result<(), Box<dyn Error>> {
     let title = "Server CPU time per message, relative to a bare epoll loop (1.0; logarithmic; shorter is better)";
     let panels = panels(results, &COST, |server, scenario| results.cell(server, scenario)?.ratio);
     draw(path, title, &results.servers, &panels, |ratio| format!("{ratio:.1}"), |_| 1.0)
 }
 
-/// Latencies at one rate over more and more connections.
+/// Plots latencies at one rate over different numbers of connections.
 pub(crate) fn sweep(results: &Results, path: &Path) -> Result<(), Box<dyn Error>> {
     let title = "p99 latency at 20,000 messages/s (logarithmic; shorter is better)";
     let panels = panels(results, &SWEEP, |server, scenario| {
@@ -68,7 +68,7 @@ fn panels(results: &Results, names: &[&str], value: impl Fn(&str, &str) -> Optio
     measured.filter_map(panel).collect()
 }
 
-/// Nothing if there is no panel. `base` is where the bars begin, given the least value.
+/// Draws the panels, if there are any. `base` returns where the bars begin, given the least value.
 fn draw(
     path: &Path,
     title: &str,

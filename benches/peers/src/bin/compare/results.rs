@@ -1,4 +1,4 @@
-//! What all rounds found, and what is made of it.
+//! The measurements of all rounds, and the figures that are derived from them.
 
 use peers::machine::Machine;
 use peers::report::{Load, Outcome, Report};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::servers::FLOOR;
 
-/// A cell whose rounds are further apart, relative to their median, is marked.
+/// A cell is marked if its rounds differ by more than this, relative to their median.
 const NOISY: f64 = 0.25;
 
 #[derive(Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub(crate) struct Results {
     /// The commands that measured this, the earlier ones of an update first.
     pub(crate) commands: Vec<String>,
     pub(crate) servers: Vec<String>,
-    /// Asked for, and not there.
+    /// Servers that were asked for and could not be started.
     pub(crate) missing: Vec<String>,
     pub(crate) scenarios: Vec<String>,
     pub(crate) runs: Vec<Run>,
@@ -28,38 +28,38 @@ pub(crate) struct Run {
     pub(crate) round: usize,
     pub(crate) server: String,
     pub(crate) scenario: String,
-    /// How often its round was taken, for the machine to be quiet; this is the quietest.
+    /// How often its round was measured until the machine was quiet; this is the quietest attempt.
     pub(crate) attempts: usize,
-    /// What others had of a core meanwhile.
-    pub(crate) others: f64,
+    /// The share of a core that other programs used meanwhile.
+    pub(crate) background: f64,
     pub(crate) report: Result<Report, String>,
 }
 
-/// A server in a scenario, over all rounds.
+/// The figure of a server in a scenario, over all rounds.
 #[derive(Serialize)]
 pub(crate) struct Cell {
     pub(crate) server: String,
     pub(crate) scenario: String,
-    /// The scenario's figure: nanoseconds of CPU time for a message, or bytes for a connection.
+    /// The median over the rounds: nanoseconds of CPU time for a message, or bytes for a connection.
     pub(crate) median: f64,
-    /// Median over the rounds of its ratio to the floor in the same round.
+    /// The median over the rounds of the ratio to the floor in the same round.
     pub(crate) ratio: Option<f64>,
     pub(crate) noisy: bool,
-    /// Rounds that failed, of how many.
+    /// The number of rounds that failed.
     pub(crate) failed: usize,
     pub(crate) rounds: usize,
 }
 
 impl Results {
-    /// Takes over what earlier results have of scenarios that these have not, on the same kind of machine.
-    pub(crate) fn complete_with(&mut self, earlier: Results) -> Result<(), String> {
+    /// Adds scenarios from earlier results on the same kind of machine, unless they were measured again.
+    pub(crate) fn merge_earlier(&mut self, earlier: Results) -> Result<(), String> {
         let (here, there) = (&self.machine, &earlier.machine);
         if (&here.cpu, here.cores, &here.kernel) != (&there.cpu, there.cores, &there.kernel) {
             return Err(format!("the earlier results are of another machine: {there}; this one is {here}"));
         }
         let is_new = |scenario: &String| self.scenarios.contains(scenario);
         let runs: Vec<Run> = earlier.runs.into_iter().filter(|run| !is_new(&run.scenario)).collect();
-        // In the order of the table.
+        // In the order of the report.
         let known = scenario::ALL.iter().map(|scenario| scenario.name.to_owned());
         let scenarios = known.filter(|name| is_new(name) || earlier.scenarios.contains(name)).collect();
         self.runs.extend(runs);
@@ -71,7 +71,7 @@ impl Results {
         Ok(())
     }
 
-    /// `None` where the server was not measured; its `median` is not a number if all rounds failed.
+    /// `None` if the server was not measured. The `median` is NaN if all rounds failed.
     pub(crate) fn cell(&self, server: &str, scenario: &str) -> Option<Cell> {
         let runs: Vec<&Run> = self.of(server, scenario).collect();
         if runs.is_empty() {
@@ -95,7 +95,7 @@ impl Results {
         })
     }
 
-    /// What the scenario's figure is relative to another server's, in each round that has both.
+    /// The ratio to another server, in each round that has both.
     pub(crate) fn ratios(&self, server: &str, to: &str, scenario: &str) -> Vec<f64> {
         let ratio = |run: &Run| {
             let other = self.of(to, scenario).find(|other| other.round == run.round)?;
@@ -104,8 +104,8 @@ impl Results {
         self.of(server, scenario).filter_map(ratio).filter(|ratio| ratio.is_finite()).collect()
     }
 
-    /// An error that says what could not be measured.
-    pub(crate) fn complete(&self) -> Result<(), String> {
+    /// Returns an error that says what could not be measured.
+    pub(crate) fn check_complete(&self) -> Result<(), String> {
         let failed = self.runs.iter().filter(|run| run.report.is_err()).count();
         match (self.missing.is_empty(), failed) {
             (true, 0) => Ok(()),
@@ -114,21 +114,21 @@ impl Results {
         }
     }
 
-    /// Every cell that was measured.
+    /// All cells that were measured.
     pub(crate) fn cells(&self) -> Vec<Cell> {
         let cells = |server| self.scenarios.iter().filter_map(move |scenario| self.cell(server, scenario));
         self.servers.iter().flat_map(|server| cells(server)).collect()
     }
 
-    /// Median over the rounds of something in the reports of a run that sent messages.
+    /// The median over the rounds of a field of their reports.
     pub(crate) fn load(&self, server: &str, scenario: &str, field: impl Fn(&Load) -> f64) -> Option<f64> {
         let values: Vec<f64> = self.loads(server, scenario).map(field).collect();
         median_of_some(&values)
     }
 
-    /// Median over all turns of all rounds of their 99th percentiles, in microseconds.
-    pub(crate) fn turn_p99(&self, server: &str, scenario: &str) -> Option<f64> {
-        let values: Vec<f64> = self.loads(server, scenario).flat_map(|load| &load.p99_by_turn_us).copied().collect();
+    /// The median of the 99th percentiles of all slices of all rounds, in microseconds.
+    pub(crate) fn slice_p99(&self, server: &str, scenario: &str) -> Option<f64> {
+        let values: Vec<f64> = self.loads(server, scenario).flat_map(|load| &load.p99_by_slice_us).copied().collect();
         median_of_some(&values)
     }
 
@@ -144,7 +144,7 @@ impl Results {
     }
 }
 
-/// Those names that are not there.
+/// Adds the names that are not in the list.
 fn add(names: &mut Vec<String>, more: Vec<String>) {
     for name in more {
         if !names.contains(&name) {
@@ -172,14 +172,14 @@ mod tests {
             cores: 2,
             kernel: kernel.to_owned(),
             load_average: 0.0,
-            ahead: true,
+            priority_raised: true,
         };
         let run = |scenario: &&str| Run {
             round: 1,
             server: server.to_owned(),
             scenario: (*scenario).to_owned(),
             attempts: 1,
-            others: 0.0,
+            background: 0.0,
             report: Err(why.to_owned()),
         };
         Results {
@@ -193,10 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn scenarios_that_were_measured_anew_take_the_place_of_earlier_ones() {
+    fn scenarios_measured_again_replace_earlier_ones() {
         let mut latest = results("6.1", "floor", &["echo-32B-10000"], "late");
         latest
-            .complete_with(results("6.1", "wtx", &["echo-32B", "echo-32B-10000", "open-loop-1000"], "early"))
+            .merge_earlier(results("6.1", "wtx", &["echo-32B", "echo-32B-10000", "open-loop-1000"], "early"))
             .unwrap();
         assert_eq!(latest.scenarios, ["echo-32B", "echo-32B-10000", "open-loop-1000"]);
         assert_eq!(latest.servers, ["floor", "wtx"]);
@@ -205,6 +205,6 @@ mod tests {
             latest.runs.iter().map(|run| (run.scenario.as_str(), run.report.as_ref().unwrap_err().as_str())).collect();
         runs.sort_unstable();
         assert_eq!(runs, [("echo-32B", "early"), ("echo-32B-10000", "late"), ("open-loop-1000", "early")]);
-        assert!(latest.complete_with(results("6.2", "wtx", &["echo-32B"], "elsewhere")).is_err());
+        assert!(latest.merge_earlier(results("6.2", "wtx", &["echo-32B"], "elsewhere")).is_err());
     }
 }

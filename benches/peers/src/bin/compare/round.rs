@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peers::others::Others;
+use peers::background::Background;
 use peers::process;
 use peers::report::{Load, Outcome, Report};
 use peers::scenario::{Kind, Scenario};
@@ -16,105 +16,104 @@ use peers::scenario::{Kind, Scenario};
 use crate::options::Options;
 use crate::servers::CommandLine;
 
-/// So long may a server take until it listens.
+/// A server must listen within this time.
 const START: Duration = Duration::from_secs(10);
 
-/// Others may have so much of a core before a run counts as disturbed. A server waits for them for up to a tick of the
-/// scheduler, some milliseconds, and of its messages it takes one in a hundred to move the 99th percentile.
+/// A run counts as disturbed if other programs used more than this share of a core. A server waits for them for up to a tick
+/// of the scheduler, some milliseconds, and one late message in a hundred changes the 99th percentile.
 pub(crate) const DISTURBED: f64 = 0.02;
 
-/// What a round of a scenario found, and how quiet the machine was.
+/// One measurement of a scenario with all servers.
 pub(crate) struct Attempt {
-    /// Of each server, in their order.
+    /// The report of each server, in their order.
     pub(crate) reports: Vec<Result<Report, String>>,
-    /// What others than the servers and the generators had of a core meanwhile, the host of a virtual machine among them.
-    pub(crate) others: f64,
+    /// The share of a core that other programs, and the host of a virtual machine, used meanwhile.
+    pub(crate) background: f64,
 }
 
 impl Attempt {
-    /// Whether another might be quieter; what fails is not tried again.
-    fn is_to_be_repeated(&self) -> bool {
-        is_disturbed(self.others) && self.reports.iter().all(Result::is_ok)
+    /// Whether to measure again. A run that failed is not repeated.
+    fn should_repeat(&self) -> bool {
+        is_disturbed(self.background) && self.reports.iter().all(Result::is_ok)
     }
 }
 
-/// Whether what others had of a core was too much.
-pub(crate) fn is_disturbed(others: f64) -> bool {
-    others > DISTURBED
+/// Whether other programs used too much of a core.
+pub(crate) fn is_disturbed(background: f64) -> bool {
+    background > DISTURBED
 }
 
-/// The first attempt that nobody disturbs or in which something fails, or else the least disturbed of `most`; and how many
-/// there were.
+/// Measures until an attempt is undisturbed or fails, but at most `most` times. Returns the number of attempts, and that
+/// attempt or the least disturbed one.
 pub(crate) fn quietest<E>(most: usize, mut attempt: impl FnMut() -> Result<Attempt, E>) -> Result<(usize, Attempt), E> {
     let mut taken = 1;
     let mut quietest = attempt()?;
-    while taken < most && quietest.is_to_be_repeated() {
-        eprintln!("again, for others had {:.1} %", quietest.others * 100.0);
+    while taken < most && quietest.should_repeat() {
+        eprintln!("repeated, because other programs used {:.1} % of a core", quietest.background * 100.0);
         taken += 1;
         let latest = attempt()?;
-        if latest.others < quietest.others || latest.reports.iter().any(Result::is_err) {
+        if latest.background < quietest.background || latest.reports.iter().any(Result::is_err) {
             quietest = latest;
         }
     }
     Ok((taken, quietest))
 }
 
-/// A scenario that is measured once with each server.
+/// Measures a scenario once with each server.
 pub(crate) struct Round<'a> {
     pub(crate) options: &'a Options,
     pub(crate) loadgen: &'a Path,
-    pub(crate) ahead: &'a Path,
+    pub(crate) raise_priority: &'a Path,
     pub(crate) scenario: &'a Scenario,
-    /// Which server goes first, modulo how many there are.
+    /// The server that starts, modulo the number of servers.
     pub(crate) first: usize,
 }
 
 impl Round<'_> {
     pub(crate) fn run(&self, servers: &[&CommandLine]) -> Result<Attempt, Box<dyn Error>> {
         match self.scenario.kind {
-            Kind::Idle => Ok(self.one_by_one(servers)),
-            _ => self.in_turns(servers),
+            Kind::Idle => Ok(self.sequential(servers)),
+            _ => self.interleaved(servers),
         }
     }
 
-    /// All are there all the time, and have one short turn after the other: what changes about the machine from one second
-    /// to the next changes for all.
-    fn in_turns(&self, servers: &[&CommandLine]) -> Result<Attempt, Box<dyn Error>> {
-        let open = |line: &&CommandLine| Measured::open(self, line);
-        let mut measured: Vec<Result<Measured, Box<dyn Error>>> = servers.iter().map(open).collect();
-        let processes = measured.iter().flatten().flat_map(Measured::processes);
-        let others = Others::but(&processes.chain([std::process::id()]).collect::<Vec<_>>())?;
-        for turn in 0..self.turns() {
+    /// All servers run all the time, and short slices of them alternate. So a change of the machine's speed affects all.
+    fn interleaved(&self, servers: &[&CommandLine]) -> Result<Attempt, Box<dyn Error>> {
+        let open = |line: &&CommandLine| LoadedServer::open(self, line);
+        let mut measured: Vec<Result<LoadedServer, Box<dyn Error>>> = servers.iter().map(open).collect();
+        let processes = measured.iter().flatten().flat_map(LoadedServer::processes);
+        let background = Background::sample(&processes.chain([std::process::id()]).collect::<Vec<_>>())?;
+        for slice in 0..self.slices() {
             for place in 0..servers.len() {
-                let next = &mut measured[(self.first + turn + place) % servers.len()];
-                if let Err(error) = next.as_mut().map_or(Ok(()), Measured::turn) {
+                let next = &mut measured[(self.first + slice + place) % servers.len()];
+                if let Err(error) = next.as_mut().map_or(Ok(()), LoadedServer::run_slice) {
                     *next = Err(error);
                 }
             }
         }
-        let others = others.share_since()?;
-        let report = |measured: Result<Measured, Box<dyn Error>>| measured?.report();
+        let background = background.share_since()?;
+        let report = |measured: Result<LoadedServer, Box<dyn Error>>| measured?.report();
         let reports = measured.into_iter().map(|measured| report(measured).map_err(|error| error.to_string()));
-        Ok(Attempt { reports: reports.collect(), others })
+        Ok(Attempt { reports: reports.collect(), background })
     }
 
-    /// Servers give the memory of large messages back when they have nothing to do, and do not need it back with each turn.
-    fn turns(&self) -> usize {
-        if self.scenario.size >= 1 << 20 { 1 } else { self.options.turns }
+    /// An idle server frees the memory of large messages. With one slice it allocates that memory only once.
+    fn slices(&self) -> usize {
+        if self.scenario.size >= 1 << 20 { 1 } else { self.options.slices }
     }
 
-    /// What a server holds is seen from how it grows, once. Nothing is timed, so nobody is in the way.
-    fn one_by_one(&self, servers: &[&CommandLine]) -> Attempt {
+    /// One server after the other, once. Memory is measured, so other programs do not disturb.
+    fn sequential(&self, servers: &[&CommandLine]) -> Attempt {
         let report = |line: &CommandLine| -> Result<Report, Box<dyn Error>> {
-            let server = Running::start(self, line)?;
+            let server = ServerProcess::start(self, line)?;
             report(self.generator(&server, &self.options.generator_core)?.output()?)
         };
         let reports = servers.iter().map(|line| report(line).map_err(|error| error.to_string()));
-        Attempt { reports: reports.collect(), others: 0.0 }
+        Attempt { reports: reports.collect(), background: 0.0 }
     }
 
-    /// Where load generators run, which share the connections. Two threads of a server can only be kept as busy as one by
-    /// as many generators; in an open loop they are not to be.
+    /// The cores of each load generator; the generators share the connections. In a closed loop, two threads of a server are as
+    /// busy as one only if there are two generators.
     fn generator_cores(&self) -> Vec<&[usize]> {
         let cores = &self.options.generator_core;
         match self.scenario.kind {
@@ -123,16 +122,16 @@ impl Round<'_> {
         }
     }
 
-    /// A load generator for a server, to be started on these cores.
-    fn generator(&self, server: &Running, cores: &[usize]) -> Result<Command, Box<dyn Error>> {
+    /// The command of a load generator on these cores.
+    fn generator(&self, server: &ServerProcess, cores: &[usize]) -> Result<Command, Box<dyn Error>> {
         process::pin(cores)?;
-        let mut command = Command::new(self.ahead);
+        let mut command = Command::new(self.raise_priority);
         command
             .arg(self.loadgen)
             .arg(server.addr.to_string())
             .args(["--scenario", self.scenario.name])
             .args(["--pid", &server.child.id().to_string()])
-            .args(["--seconds", &(self.options.seconds / self.turns() as f64).to_string()])
+            .args(["--seconds", &(self.options.seconds / self.slices() as f64).to_string()])
             .args(["--warm-up", &self.options.warm_up.to_string()]);
         Ok(command)
     }
@@ -146,32 +145,32 @@ fn report(output: Output) -> Result<Report, Box<dyn Error>> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// A server and its load generators, whose connections are open.
-struct Measured {
+/// A server with open connections to its load generators.
+struct LoadedServer {
     generators: Vec<Generator>,
-    server: Running,
+    server: ServerProcess,
 }
 
-impl Measured {
-    fn open(round: &Round<'_>, line: &CommandLine) -> Result<Measured, Box<dyn Error>> {
-        let server = Running::start(round, line)?;
+impl LoadedServer {
+    fn open(round: &Round<'_>, line: &CommandLine) -> Result<LoadedServer, Box<dyn Error>> {
+        let server = ServerProcess::start(round, line)?;
         let places = round.generator_cores();
         let connections = (round.scenario.connections / places.len()).to_string();
         let generator = |cores: &[usize]| {
-            Generator::open(round.generator(&server, cores)?.args(["--connections", &connections, "--turns"]))
+            Generator::open(round.generator(&server, cores)?.args(["--connections", &connections, "--slices"]))
         };
         let generators = places.into_iter().map(generator).collect::<Result<_, _>>()?;
-        Ok(Measured { generators, server })
+        Ok(LoadedServer { generators, server })
     }
 
     fn processes(&self) -> impl Iterator<Item = u32> {
         self.generators.iter().map(|generator| generator.child.id()).chain([self.server.child.id()])
     }
 
-    /// All generators at the same time.
-    fn turn(&mut self) -> Result<(), Box<dyn Error>> {
-        self.generators.iter_mut().try_for_each(Generator::tell)?;
-        self.generators.iter_mut().try_for_each(Generator::answer)
+    /// Runs a slice of all generators at the same time.
+    fn run_slice(&mut self) -> Result<(), Box<dyn Error>> {
+        self.generators.iter_mut().try_for_each(Generator::start_slice)?;
+        self.generators.iter_mut().try_for_each(Generator::wait_for_line)
     }
 
     fn report(mut self) -> Result<Report, Box<dyn Error>> {
@@ -179,7 +178,9 @@ impl Measured {
         let mut scenario = String::new();
         for generator in &mut self.generators {
             let report = report(generator.end()?)?;
-            let Outcome::Load(load) = report.outcome else { return Err("it measured no messages".into()) };
+            let Outcome::Load(load) = report.outcome else {
+                return Err("the load generator measured no messages".into());
+            };
             loads.push(load);
             connections += report.connections;
             scenario = report.scenario;
@@ -189,39 +190,39 @@ impl Measured {
     }
 }
 
-/// A load generator, which ends with this.
+/// A load generator. Dropping this ends it.
 struct Generator {
     child: Child,
-    answers: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
 }
 
 impl Generator {
-    /// Once its connections are open.
+    /// Starts it, and waits until its connections are open.
     fn open(command: &mut Command) -> Result<Generator, Box<dyn Error>> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let answers = BufReader::new(child.stdout.take().ok_or("its output is not there")?);
-        let mut generator = Generator { child, answers };
-        generator.answer()?;
+        let output = BufReader::new(child.stdout.take().ok_or("the load generator has no output")?);
+        let mut generator = Generator { child, output };
+        generator.wait_for_line()?;
         Ok(generator)
     }
 
-    /// Lets it take a turn.
-    fn tell(&mut self) -> Result<(), Box<dyn Error>> {
-        Ok(self.child.stdin.as_mut().ok_or("its input is not there")?.write_all(b"\n")?)
+    fn start_slice(&mut self) -> Result<(), Box<dyn Error>> {
+        Ok(self.child.stdin.as_mut().ok_or("the load generator has no input")?.write_all(b"\n")?)
     }
 
-    fn answer(&mut self) -> Result<(), Box<dyn Error>> {
-        match self.answers.read_line(&mut String::new())? {
-            0 => Err(report(self.end()?).err().unwrap_or_else(|| "the load generator ended by itself".into())),
+    /// Waits for the empty line that says that the connections are open, or that the slice is over.
+    fn wait_for_line(&mut self) -> Result<(), Box<dyn Error>> {
+        match self.output.read_line(&mut String::new())? {
+            0 => Err(report(self.end()?).err().unwrap_or_else(|| "the load generator ended too early".into())),
             _ => Ok(()),
         }
     }
 
-    /// With its input at its end, the generator reports and ends.
+    /// Closes its input, upon which it reports and ends.
     fn end(&mut self) -> io::Result<Output> {
         drop(self.child.stdin.take());
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        self.answers.read_to_end(&mut stdout)?;
+        self.output.read_to_end(&mut stdout)?;
         if let Some(mut errors) = self.child.stderr.take() {
             errors.read_to_end(&mut stderr)?;
         }
@@ -231,20 +232,20 @@ impl Generator {
 
 impl Drop for Generator {
     fn drop(&mut self) {
-        // It can only fail where the generator has ended by itself, as it mostly has.
+        // An error means that the generator has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A server's process, which ends with this.
-struct Running {
+/// The process of a server. Dropping this ends it.
+struct ServerProcess {
     child: Child,
     addr: SocketAddr,
 }
 
-impl Running {
-    fn start(round: &Round<'_>, line: &CommandLine) -> Result<Running, Box<dyn Error>> {
+impl ServerProcess {
+    fn start(round: &Round<'_>, line: &CommandLine) -> Result<ServerProcess, Box<dyn Error>> {
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let replace = |word: &String| {
             let (host, port) = (addr.ip().to_string(), addr.port().to_string());
@@ -253,11 +254,15 @@ impl Running {
         };
         let words: Vec<String> = line.iter().map(replace).collect();
         let [program, arguments @ ..] = words.as_slice() else { return Err("an empty command".into()) };
-        // What is started inherits the cores.
+        // The process inherits the cores.
         process::pin(&round.options.server_core)?;
-        let child =
-            Command::new(round.ahead).arg(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        let mut running = Running { child: child.map_err(|error| format!("{program}: {error}"))?, addr };
+        let child = Command::new(round.raise_priority)
+            .arg(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        let mut running = ServerProcess { child: child.map_err(|error| format!("{program}: {error}"))?, addr };
         let start = Instant::now();
         while TcpStream::connect(addr).is_err() {
             if let Some(status) = running.child.try_wait()? {
@@ -272,9 +277,9 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // It can only fail where the server has ended by itself.
+        // An error means that the server has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -286,32 +291,33 @@ mod tests {
 
     use super::{Attempt, quietest};
 
-    /// What comes of attempts with these shares of others; in one that is negative a server fails.
-    fn taken(most: usize, others: &[f64]) -> (usize, f64) {
-        let mut others = others.iter().copied();
+    /// Runs attempts with these background shares; if one is negative, a server fails. Returns the number of attempts, and the
+    /// share of the one that counts.
+    fn attempts(most: usize, shares: &[f64]) -> (usize, f64) {
+        let mut shares = shares.iter().copied();
         let attempt = || {
-            let others = others.next().ok_or("no attempt more than these")?;
+            let share = shares.next().ok_or("no attempt is left")?;
             let none = || PerConnection { anonymous: 0.0, resident: 0.0 };
             let outcome = Outcome::Memory(Memory { fresh: none(), after_echo: none(), threads: 1 });
             let report = Report { scenario: "idle-memory".to_owned(), connections: 1, outcome };
-            let second = if others < 0.0 { Err("failed".to_owned()) } else { Ok(report.clone()) };
-            Ok::<_, &str>(Attempt { reports: vec![Ok(report), second], others: others.abs() })
+            let second = if share < 0.0 { Err("failed".to_owned()) } else { Ok(report.clone()) };
+            Ok::<_, &str>(Attempt { reports: vec![Ok(report), second], background: share.abs() })
         };
         let (taken, quietest) = quietest(most, attempt).unwrap();
-        (taken, quietest.others)
+        (taken, quietest.background)
     }
 
     #[test]
-    fn a_round_is_taken_again_until_the_machine_is_quiet() {
-        assert_eq!(taken(3, &[0.01]), (1, 0.01));
-        assert_eq!(taken(3, &[0.05, 0.01]), (2, 0.01));
-        assert_eq!(taken(3, &[0.05, 0.03, 0.04]), (3, 0.03));
-        assert_eq!(taken(1, &[0.05]), (1, 0.05));
+    fn a_round_is_repeated_until_the_machine_is_quiet() {
+        assert_eq!(attempts(3, &[0.01]), (1, 0.01));
+        assert_eq!(attempts(3, &[0.05, 0.01]), (2, 0.01));
+        assert_eq!(attempts(3, &[0.05, 0.03, 0.04]), (3, 0.03));
+        assert_eq!(attempts(1, &[0.05]), (1, 0.05));
     }
 
     #[test]
-    fn what_fails_stands() {
-        assert_eq!(taken(3, &[-0.05]), (1, 0.05));
-        assert_eq!(taken(3, &[0.05, -0.06]), (2, 0.06));
+    fn a_failed_round_is_not_repeated() {
+        assert_eq!(attempts(3, &[-0.05]), (1, 0.05));
+        assert_eq!(attempts(3, &[0.05, -0.06]), (2, 0.06));
     }
 }

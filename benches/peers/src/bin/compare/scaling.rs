@@ -1,4 +1,4 @@
-//! Two threads on two cores held against one, the floor's and this library's: whether a message costs the same.
+//! Compares two threads with one, of the floor and of this library: whether a message costs the same CPU time.
 
 use std::fmt::Write;
 
@@ -9,13 +9,13 @@ use crate::results::Results;
 use crate::servers::TWO_TO_ONE;
 use crate::table;
 
-/// Of a message's CPU time with two threads to that with one, over the rounds.
+/// The ratio of the CPU time for a message with two threads to that with one.
 #[derive(Serialize)]
 pub(crate) struct Ratio {
     /// The server with one thread.
     pub(crate) server: String,
     pub(crate) scenario: String,
-    /// Absent if no round has both.
+    /// The median over the rounds; absent if no round has both.
     pub(crate) median: Option<f64>,
     pub(crate) rounds: Vec<f64>,
 }
@@ -32,13 +32,13 @@ pub(crate) fn ratios(results: &Results) -> Vec<Ratio> {
 
 pub(crate) fn tables(results: &Results) -> String {
     let mut text = table::heading(results);
-    text += "Server CPU time for each message, of all its threads, and its ratio to the raw floor. Server and load generators,\n";
+    text += "CPU time of all threads of the server for each message, and its ratio to the floor. The server and the load generators\n";
     text +=
-        "one on each core in a closed loop, share the same cores: these are costs, and say nothing about throughput.\n";
+        "(in a closed loop, one on each core) share the cores, so these are costs and say nothing about throughput.\n";
     text += "`~`: the rounds are more than 25 % apart; `!n`: n rounds failed.\n\n";
     text += &table::table(results, &results.scenarios, |server, scenario| table::cost(results, server, scenario));
 
-    text += "\nTwo threads against one in the same round: the median, the least and the most.\n\n";
+    text += "\nThe ratio of two threads to one in the same round: the median, the least and the greatest.\n\n";
     text += "| server | scenario | two to one |\n|---|---|---|\n";
     for Ratio { server, scenario, median, rounds } in ratios(results) {
         let _ = match median {
@@ -49,11 +49,11 @@ pub(crate) fn tables(results: &Results) -> String {
             }
         };
     }
-    text += "\nHow many cores the server used, beside generators that never sleep.\n\n";
+    text += "\nHow many cores the server used. The generators never sleep.\n\n";
     text += &table::table(results, &results.scenarios, |server, scenario| {
         Some(format!("{:.2}", results.load(server, scenario, |load| load.server_cores)?))
     });
-    text += "\nHow often one of the server's threads went to sleep, for each 1,000 messages.\n\n";
+    text += "\nHow often a thread of the server went to sleep, for each 1,000 messages.\n\n";
     text += &table::table(results, &results.scenarios, |server, scenario| {
         let sleeps = results.load(server, scenario, |load| load.sleeps_per_message.unwrap_or(f64::NAN))?;
         sleeps.is_finite().then(|| format!("{:.2}", sleeps * 1e3))

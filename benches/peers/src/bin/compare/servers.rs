@@ -1,4 +1,4 @@
-//! The servers by name: what must be built for each, and how it is started.
+//! The servers by name: what to build for each, and how to start it.
 
 use std::env;
 use std::error::Error;
@@ -11,10 +11,10 @@ use peers::scenario::{Kind, Scenario};
 
 use crate::options::{Options, Purpose};
 
-/// How a server is started: a program and its arguments, in which `{addr}` and the like are to be replaced.
+/// A program and its arguments, in which `{addr}` and the like are to be replaced.
 pub(crate) type CommandLine = Vec<String>;
 
-/// One that can be started.
+/// A server that can be started.
 pub(crate) struct Server {
     pub(crate) name: String,
     echo: Option<CommandLine>,
@@ -23,7 +23,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `None` where it does not do what the scenario asks for.
+    /// `None` if the server does not support the scenario.
     pub(crate) fn command(&self, scenario: &Scenario) -> Option<&CommandLine> {
         match scenario.kind {
             Kind::FanOut { .. } => self.broadcast.as_ref(),
@@ -33,8 +33,8 @@ impl Server {
     }
 }
 
-/// What is built by this command.
-struct Known {
+/// A server that this program can build.
+struct KnownServer {
     name: &'static str,
     origin: Origin,
     echo: &'static str,
@@ -42,14 +42,14 @@ struct Known {
     deflate: &'static str,
 }
 
-/// Where the programs come from.
+/// Where a server's program comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     /// This package.
     Here,
     /// The library's examples.
     Example,
-    /// The packages of this workspace.
+    /// Another package of this workspace.
     Peer,
     /// A program for Node.
     Node,
@@ -57,7 +57,7 @@ enum Origin {
 
 pub(crate) const FLOOR: &str = "floor";
 
-/// The floor with its buffers where this library's is, which matters to large messages alone.
+/// The floor with its buffers placed like this library's. That makes a difference for large messages only.
 const PLACED_FLOOR: &str = "floor-placed";
 
 const TWO_FLOORS: &str = "floor-2";
@@ -65,97 +65,112 @@ const TWO_FLOORS: &str = "floor-2";
 const ONE_WORKER: &str = "threadbare";
 const TWO_WORKERS: &str = "threadbare-2";
 
-/// Servers with two threads, which need as many cores, and the same with one.
+/// Servers with two threads, which need two cores, and the same servers with one.
 pub(crate) const TWO_TO_ONE: [(&str, &str); 2] = [(TWO_FLOORS, FLOOR), (TWO_WORKERS, ONE_WORKER)];
 
 const EXAMPLES: [&str; 3] = ["echo", "broadcast", "thread_per_connection"];
 
-/// `echo` once more, built with permessage-deflate.
+/// `echo`, built with permessage-deflate.
 const DEFLATE_EXAMPLE: &str = "echo-deflate";
 
-/// The program for Node, and where it is.
+/// The program for Node.
 const NODE_WS: &str = "node-ws/echo.mjs";
 const NODE_WS_DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/node-ws");
 
-/// What a server does not do has no line.
-const NOTHING: Known = Known { name: "", origin: Origin::Peer, echo: "", broadcast: "", deflate: "" };
+/// A server that supports nothing: an empty command line stands for that.
+const NOTHING: KnownServer = KnownServer { name: "", origin: Origin::Peer, echo: "", broadcast: "", deflate: "" };
 
-/// One worker each but for those of [`TWO_TO_ONE`]; the first word is the program. The load generator understands no pings,
-/// and whose turn it is not may be silent for long: nobody sends them.
-const KNOWN: [Known; 17] = [
-    Known {
+/// Each has one worker, except those of [`TWO_TO_ONE`]. The first word is the program. No server may send pings: the load
+/// generator does not answer them, and a connection may be silent for a long time between two slices.
+const KNOWN: [KnownServer; 17] = [
+    KnownServer {
         name: FLOOR,
         origin: Origin::Here,
         echo: "floor {addr} --scenario {scenario}",
         broadcast: "floor {addr} --scenario {scenario}",
         deflate: "floor {addr} --scenario {scenario}",
     },
-    Known { name: TWO_FLOORS, origin: Origin::Here, echo: "floor {addr} --scenario {scenario} --threads 2", ..NOTHING },
-    Known {
+    KnownServer {
+        name: TWO_FLOORS,
+        origin: Origin::Here,
+        echo: "floor {addr} --scenario {scenario} --threads 2",
+        ..NOTHING
+    },
+    KnownServer {
         name: PLACED_FLOOR,
         origin: Origin::Here,
         echo: "floor {addr} --scenario {scenario} --placed",
         broadcast: "floor {addr} --scenario {scenario} --placed",
         ..NOTHING
     },
-    Known {
+    KnownServer {
         name: ONE_WORKER,
         origin: Origin::Example,
         echo: "echo {addr} --workers 1 --max-message 16777216 --idle-timeout 600",
         broadcast: "broadcast {addr} --workers 1 --idle-timeout 600",
         deflate: "echo-deflate {addr} --workers 1 --deflate",
     },
-    Known {
+    KnownServer {
         name: "threadbare-channel",
         origin: Origin::Example,
         echo: "echo {addr} --workers 1 --max-message 16777216 --idle-timeout 600 --channel",
         broadcast: "broadcast {addr} --workers 1 --idle-timeout 600 --channel",
         deflate: "echo-deflate {addr} --workers 1 --deflate --channel",
     },
-    Known {
+    KnownServer {
         name: TWO_WORKERS,
         origin: Origin::Example,
         echo: "echo {addr} --workers 2 --max-message 16777216 --idle-timeout 600",
         ..NOTHING
     },
-    Known { name: "threadbare-threads", origin: Origin::Example, echo: "thread_per_connection {addr}", ..NOTHING },
-    Known {
+    KnownServer {
+        name: "threadbare-threads",
+        origin: Origin::Example,
+        echo: "thread_per_connection {addr}",
+        ..NOTHING
+    },
+    KnownServer {
         name: "tokio-tungstenite",
         echo: "peer-tokio-tungstenite {addr}",
         broadcast: "peer-tokio-tungstenite {addr} --mode broadcast",
         ..NOTHING
     },
-    Known { name: "tokio-tungstenite-forward", echo: "peer-tokio-tungstenite {addr} --mode forward", ..NOTHING },
-    Known {
+    KnownServer { name: "tokio-tungstenite-forward", echo: "peer-tokio-tungstenite {addr} --mode forward", ..NOTHING },
+    KnownServer {
         name: "fastwebsockets",
         echo: "peer-fastwebsockets {addr}",
         broadcast: "peer-fastwebsockets {addr} --mode broadcast",
         ..NOTHING
     },
-    Known { name: "wtx", echo: "peer-wtx {addr}", broadcast: "peer-wtx {addr} --mode broadcast", ..NOTHING },
-    Known { name: "axum", echo: "peer-axum {addr}", broadcast: "peer-axum {addr} --mode broadcast", ..NOTHING },
-    Known {
+    KnownServer { name: "wtx", echo: "peer-wtx {addr}", broadcast: "peer-wtx {addr} --mode broadcast", ..NOTHING },
+    KnownServer { name: "axum", echo: "peer-axum {addr}", broadcast: "peer-axum {addr} --mode broadcast", ..NOTHING },
+    KnownServer {
         name: "tungstenite-threads",
         echo: "peer-tungstenite {addr}",
         broadcast: "peer-tungstenite {addr} --mode broadcast",
         ..NOTHING
     },
-    Known {
+    KnownServer {
         name: "simple-websockets",
         echo: "peer-simple-websockets {addr}",
         broadcast: "peer-simple-websockets {addr} --mode broadcast",
         ..NOTHING
     },
-    Known { name: "ws-rs", echo: "peer-ws-rs {addr}", broadcast: "peer-ws-rs {addr} --mode broadcast", ..NOTHING },
-    Known {
+    KnownServer {
+        name: "ws-rs",
+        echo: "peer-ws-rs {addr}",
+        broadcast: "peer-ws-rs {addr} --mode broadcast",
+        ..NOTHING
+    },
+    KnownServer {
         name: "node-ws",
         origin: Origin::Node,
         echo: "node node-ws/echo.mjs {addr}",
         broadcast: "node node-ws/echo.mjs {addr} --broadcast",
         deflate: "node node-ws/echo.mjs {addr} --deflate",
     },
-    // As hard as threadbare does unless told otherwise.
-    Known {
+    // With threadbare's default level.
+    KnownServer {
         name: "node-ws-level-1",
         origin: Origin::Node,
         deflate: "node node-ws/echo.mjs {addr} --deflate --level 1",
@@ -167,31 +182,31 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     KNOWN.iter().map(|known| known.name)
 }
 
-/// Those that are measured unless others are asked for: one core is enough for each, and no two do the same.
+/// The servers that are measured by default. One core is enough for each.
 pub(crate) fn names_by_default() -> impl Iterator<Item = &'static str> {
     names().filter(|name| *name != PLACED_FLOOR && TWO_TO_ONE.iter().all(|(two, _)| two != name))
 }
 
-/// What is measured with, and what is measured.
+/// The programs that were built.
 pub(crate) struct Programs {
     pub(crate) loadgen: PathBuf,
-    /// What starts the others.
-    pub(crate) ahead: PathBuf,
+    /// Starts the others with raised priority.
+    pub(crate) raise_priority: PathBuf,
     pub(crate) servers: Vec<Server>,
-    /// Names of those that can not be started.
+    /// The names of servers that cannot be started.
     pub(crate) missing: Vec<String>,
 }
 
-/// Builds what is asked for and answers what could be built; says loudly what could not.
+/// Builds the servers that `options` asks for. Prints which ones cannot be built.
 pub(crate) fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
     if let Some(name) = options.servers.iter().find(|name| !names().any(|known| known == *name)) {
         let known: Vec<_> = names().collect();
         return Err(format!("there is no server {name:?}; there are {}", known.join(", ")).into());
     }
-    let wanted = |known: &&Known| known.name == FLOOR || options.servers.iter().any(|name| name == known.name);
-    let wanted: Vec<&Known> = KNOWN.iter().filter(wanted).collect();
+    let wanted = |known: &&KnownServer| known.name == FLOOR || options.servers.iter().any(|name| name == known.name);
+    let wanted: Vec<&KnownServer> = KNOWN.iter().filter(wanted).collect();
 
-    // All peers or none: what is built for one would be built again, with other features, for another.
+    // Peers are built together: separate builds would build their shared dependencies again, with other features.
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let peers = wanted.iter().any(|known| known.origin == Origin::Peer);
     let own = if peers { ["--workspace", "--keep-going"] } else { ["--package", "peers"] };
@@ -210,7 +225,7 @@ pub(crate) fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
     let (mut servers, mut missing) = (Vec::new(), Vec::new());
     for known in wanted {
         let line = |words: &str| command_line(&programs, words);
-        // Compression is built only if it is measured.
+        // The build with compression exists only if a scenario needs it.
         let lines = [known.echo, known.broadcast, if deflate { known.deflate } else { "" }];
         match lines.map(line) {
             [Ok(echo), Ok(broadcast), Ok(deflate)] => {
@@ -233,12 +248,12 @@ pub(crate) fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
             Purpose::Deflate => servers[at].deflate = Some(given.command.clone()),
         }
     }
-    let loadgen = programs.remove("loadgen").ok_or("the load generator could not be built")?;
-    let ahead = programs.remove("ahead").ok_or("what goes ahead could not be built")?;
-    Ok(Programs { loadgen, ahead, servers, missing })
+    let loadgen = programs.remove("loadgen").ok_or("the load generator cannot be built")?;
+    let raise_priority = programs.remove("raise_priority").ok_or("raise_priority cannot be built")?;
+    Ok(Programs { loadgen, raise_priority, servers, missing })
 }
 
-/// `None` for a server that does not do it; an error if its program, or what runs it, is missing.
+/// `None` if the server does not support it; an error if its program, or Node, is missing.
 fn command_line(programs: &Built, words: &str) -> Result<Option<CommandLine>, String> {
     let mut line: CommandLine = words.split_whitespace().map(str::to_owned).collect();
     let own = usize::from(line.first().is_some_and(|word| word == "node")) + 1;
@@ -251,8 +266,8 @@ fn command_line(programs: &Built, words: &str) -> Result<Option<CommandLine>, St
     Ok((!line.is_empty()).then_some(line))
 }
 
-/// The library's examples; `echo` twice if it is wanted with compression, in another directory so that neither replaces
-/// the other.
+/// Builds the library's examples. With `deflate`, `echo` is built a second time, in another directory so that neither build
+/// replaces the other.
 fn examples(options: &Options, library: &Path, deflate: bool) -> Result<Built, Box<dyn Error>> {
     let mut built = match &options.examples_dir {
         Some(dir) => EXAMPLES.map(|name| (name.to_owned(), dir.join(name))).into(),
@@ -274,11 +289,11 @@ fn examples(options: &Options, library: &Path, deflate: bool) -> Result<Built, B
     Ok(built)
 }
 
-/// Node, and the program with the packages that it needs, which are fetched unless they are there.
+/// Finds Node, and installs the packages that its program needs.
 fn node() -> Result<Built, Box<dyn Error>> {
     let path = env::var_os("PATH").unwrap_or_default();
     let find = |name: &str| env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
-    let node = find("node").ok_or("it is not installed")?;
+    let node = find("node").ok_or("node is not installed")?;
     let dir = Path::new(NODE_WS_DIR);
     let version = |lock: &str| -> Option<String> {
         let lock: serde_json::Value = serde_json::from_slice(&fs::read(dir.join(lock)).ok()?).ok()?;

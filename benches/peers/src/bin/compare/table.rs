@@ -8,16 +8,16 @@ use peers::scenario::{Kind, Scenario};
 use crate::results::Results;
 use crate::round::{DISTURBED, is_disturbed};
 
-/// All tables, with what each scenario is.
+/// The whole report.
 pub(crate) fn all(results: &Results) -> String {
     let mut text = heading(results);
-    text += "Server CPU time for each message (`idle-memory`: anonymous memory for each connection, once each had an echo), and its ratio to the raw floor.\n";
-    text += "`~`: the rounds are more than 25 % apart; `!n`: n rounds failed; `-`: the server does not do that.\n\n";
+    text += "Server CPU time for each message (`idle-memory`: anonymous memory for each connection, after one echo), and its ratio to the floor.\n";
+    text += "`~`: the rounds are more than 25 % apart; `!n`: n rounds failed; `-`: the server does not support it.\n\n";
     text += &table(results, &results.scenarios, |server, scenario| cost(results, server, scenario));
 
     let loaded = scenarios(results, |kind| !matches!(kind, Kind::OpenLoop { .. } | Kind::Idle));
     if !loaded.is_empty() {
-        text += "\nMessages each second; for `connect` connections. In parentheses how much of its core the server used.\n\n";
+        text += "\nMessages a second (`connect`: connections), and in parentheses how much of its core the server used.\n\n";
         text += &table(results, &loaded, |server, scenario| {
             let rate = results.load(server, scenario, |load| load.messages_per_second)?;
             let cores = results.load(server, scenario, |load| load.server_cores)?;
@@ -26,27 +26,28 @@ pub(crate) fn all(results: &Results) -> String {
     }
     let deflate = scenarios(results, |kind| matches!(kind, Kind::Deflate { .. }));
     if !deflate.is_empty() {
-        text += "\nWhat a compressed answer is long, in bytes; the floor's is as the generator compressed it.\n\n";
+        text +=
+            "\nThe length of a compressed reply in bytes. The floor replies with what the generator compressed.\n\n";
         text += &table(results, &deflate, |server, scenario| {
-            let bytes = results.load(server, scenario, |load| load.answer_bytes.unwrap_or(f64::NAN))?;
+            let bytes = results.load(server, scenario, |load| load.reply_bytes.unwrap_or(f64::NAN))?;
             Some(format!("{bytes:.0}"))
         });
     }
     let open = scenarios(results, |kind| matches!(kind, Kind::OpenLoop { .. }));
     if !open.is_empty() {
-        text += "\nLatency from when a message was due, in microseconds: p50 / p99 / p99.9, medians of the rounds; in parentheses the median of the p99 of every single turn.\n\n";
+        text += "\nLatency from when a message was due, in microseconds: p50 / p99 / p99.9, medians of the rounds; in parentheses the median of the p99 of each slice.\n\n";
         text += &table(results, &open, |server, scenario| {
             let p50 = results.load(server, scenario, |load| load.latency_us.p50)?;
             let p99 = results.load(server, scenario, |load| load.latency_us.p99)?;
             let p999 = results.load(server, scenario, |load| load.latency_us.p999)?;
-            let by_turn = results.turn_p99(server, scenario).map_or_else(String::new, |p99| format!(" ({p99:.0})"));
-            Some(format!("{p50:.0} / {p99:.0} / {p999:.0}{by_turn}"))
+            let by_slice = results.slice_p99(server, scenario).map_or_else(String::new, |p99| format!(" ({p99:.0})"));
+            Some(format!("{p50:.0} / {p99:.0} / {p999:.0}{by_slice}"))
         });
     }
     text + &titles(results)
 }
 
-/// What each scenario is.
+/// A description of each scenario.
 pub(crate) fn titles(results: &Results) -> String {
     let mut text = "\n".to_owned();
     for scenario in results.scenarios.iter().filter_map(|name| Scenario::named(name).ok()) {
@@ -55,20 +56,20 @@ pub(crate) fn titles(results: &Results) -> String {
     text
 }
 
-/// Where it was measured, and what was not.
+/// The first lines: the machine, and what could not be measured.
 pub(crate) fn heading(results: &Results) -> String {
     let mut text = results.machine.heading(&results.commands);
     if !results.missing.is_empty() {
         let _ = writeln!(text, "**NOT MEASURED, because missing: {}.**\n", results.missing.join(", "));
     }
-    if !results.machine.ahead {
-        text += "**Servers waited for their turn with everything else that ran, for going ahead takes root.**\n\n";
+    if !results.machine.priority_raised {
+        text += "**Servers and load generators ran with the usual priority: raising it requires root.**\n\n";
     }
     let again = results.runs.iter().filter(|run| run.attempts > 1).count();
-    let disturbed = results.runs.iter().filter(|run| is_disturbed(run.others)).count();
+    let disturbed = results.runs.iter().filter(|run| is_disturbed(run.background)).count();
     let _ = writeln!(
         text,
-        "Of {} runs {again} were taken again because others, or the host of this machine, had more than {} % of a core meanwhile; {disturbed} remained disturbed.\n",
+        "Of {} runs {again} were repeated because other programs, or the host of this machine, used more than {} % of a core; {disturbed} remained disturbed.\n",
         results.runs.len(),
         DISTURBED * 100.0
     );
@@ -104,8 +105,8 @@ pub(crate) fn cost(results: &Results, server: &str, scenario: &str) -> Option<St
     Some(format!("{noisy}{value}{ratio}{failed}"))
 }
 
-/// A run in a line, to show that it goes on.
-pub(crate) fn headline(outcome: &Outcome) -> String {
+/// A run in one line, to show progress.
+pub(crate) fn summary(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Load(load) => format!(
             "{:>9} a message, {:>6}/s, p99 {:.0} us",

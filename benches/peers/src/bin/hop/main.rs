@@ -1,4 +1,4 @@
-//! How long a message takes that another thread sends to an idle connection, beside the least that it could take.
+//! Measures a send from another thread: how long a message to an idle connection takes, compared with a bare thread.
 
 mod measure;
 mod options;
@@ -16,13 +16,13 @@ use serde::Serialize;
 
 use measure::{Clock, Figures};
 use options::Options;
-use route::{Route, Way};
+use route::{Method, Route};
 
 fn main() -> ExitCode {
     program::run(options::USAGE, Options::parse, hop)
 }
 
-/// Which threads run where; the sender is always on the one core.
+/// The cores of the worker and the client. The sender always runs on the first core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Placement {
@@ -42,16 +42,18 @@ impl Placement {
         }
     }
 
-    /// In words, for the table.
+    /// A description for the report.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Placement::Single => "One core for sender, worker and client",
-            Placement::Either => "The sender on one core, worker and client on whichever of two the system chooses",
+            Placement::Either => {
+                "The sender on one core, worker and client on whichever of two cores the scheduler chooses"
+            }
             Placement::Other => "The sender on one core, worker and client on the other",
         }
     }
 
-    /// Of all but the sender.
+    /// The cores of all threads except the sender.
     fn cores(self, options: &Options) -> Vec<usize> {
         match self {
             Placement::Single => vec![options.core],
@@ -61,17 +63,17 @@ impl Placement {
     }
 }
 
-/// What all rounds found.
+/// The measurements of all rounds.
 #[derive(Serialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) commands: Vec<String>,
     pub(crate) rounds: usize,
-    /// In each round, by each way.
+    /// The number of sends in each round by each method.
     pub(crate) sends: usize,
     pub(crate) size: usize,
     pub(crate) pause: Duration,
-    /// What reading the sender's CPU clock takes, which was subtracted.
+    /// The CPU time of reading the sender's CPU clock, which was subtracted.
     pub(crate) clock_ns: f64,
     pub(crate) runs: Vec<Run>,
 }
@@ -80,7 +82,7 @@ pub(crate) struct Results {
 pub(crate) struct Run {
     pub(crate) round: usize,
     pub(crate) placement: Placement,
-    pub(crate) way: Way,
+    pub(crate) method: Method,
     pub(crate) figures: Result<Figures, String>,
 }
 
@@ -103,29 +105,29 @@ fn hop(options: &Options) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// All placements at once, so that they share their rounds; what is not being measured sleeps.
+/// Measures all placements in the same rounds. Threads that are not measured sleep.
 fn measure_all(options: &Options) -> Result<Results, Box<dyn Error>> {
     let machine = Machine::look();
-    // Threads stay where they were started, so the sender moves to its own core last.
-    let routes =
-        Placement::ALL.map(|placement| Way::ALL.map(|way| start(way, &placement.cores(options), options.size)));
+    // A thread inherits the cores of the one that starts it, so the sender moves to its own core last.
+    let routes = Placement::ALL
+        .map(|placement| Method::ALL.map(|method| start(method, &placement.cores(options), options.size)));
     process::pin(&[options.core])?;
     let clock = Clock::new()?;
 
     let mut runs = Vec::new();
     for round in 1..=options.rounds {
         for (placement, routes) in Placement::ALL.into_iter().zip(&routes) {
-            for place in 0..Way::ALL.len() {
-                let index = (place + round) % Way::ALL.len();
-                let way = Way::ALL[index];
-                eprint!("round {round}/{}  {:16}  {:24}", options.rounds, placement.name(), way.name());
-                let route = routes[index].as_ref().map_err(|error| format!("it could not be set up: {error}"));
+            for place in 0..Method::ALL.len() {
+                let index = (place + round) % Method::ALL.len();
+                let method = Method::ALL[index];
+                eprint!("round {round}/{}  {:16}  {:24}", options.rounds, placement.name(), method.name());
+                let route = routes[index].as_ref().map_err(|error| format!("it cannot be set up: {error}"));
                 let figures = route.and_then(|route| measure::run(route, options, &clock));
                 match &figures {
                     Ok(figures) => eprintln!("{:6.1} us, p99 {:.1} us", figures.p50_us, figures.p99_us),
                     Err(error) => eprintln!("FAILED: {error}"),
                 }
-                runs.push(Run { round, placement, way, figures });
+                runs.push(Run { round, placement, method, figures });
             }
         }
     }
@@ -141,7 +143,7 @@ fn measure_all(options: &Options) -> Result<Results, Box<dyn Error>> {
     })
 }
 
-fn start(way: Way, cores: &[usize], size: usize) -> Result<Route, String> {
+fn start(method: Method, cores: &[usize], size: usize) -> Result<Route, String> {
     process::pin(cores).map_err(|error| error.to_string())?;
-    Route::start(way, size).map_err(|error| error.to_string())
+    Route::start(method, size).map_err(|error| error.to_string())
 }

@@ -1,4 +1,4 @@
-//! One way, for one round.
+//! Measures one method in one round.
 
 use std::fs;
 use std::io;
@@ -10,32 +10,33 @@ use peers::process;
 use serde::Serialize;
 
 use crate::options::Options;
-use crate::route::{CLIENT, PATIENCE, Route};
+use crate::route::{CLIENT, Route, TIMEOUT};
 
-/// Sends before those that count.
+/// The number of sends before the measurement.
 const WARM_UP: usize = 50;
 
-/// Besides the sends whose latency is taken, one for so many of them has the sender's CPU time taken: reading that clock
-/// takes long enough to be seen in the latency on one core.
-const PER_COST: usize = 4;
+/// After this many sends whose latency is measured, the sender's CPU time is measured in another one. Reading the CPU clock
+/// takes so long that it would change the latency on one core.
+const SENDS_PER_COST: usize = 4;
 
-/// So many of the sends, at least, must have found the threads asleep that they have to wake.
+/// At least this share of the sends must have found the threads asleep that they wake.
 const ASLEEP: f64 = 0.95;
 
 #[derive(Clone, Serialize)]
 pub(crate) struct Figures {
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
-    /// CPU time of the sending thread in one send, the median.
+    /// The median CPU time of the sending thread in one send.
     pub(crate) sender_us: f64,
-    /// How often the client, and the thread that writes, went to sleep for each send.
+    /// How often the client went to sleep, for each send.
     pub(crate) client_sleeps: f64,
+    /// How often the thread that writes went to sleep, for each send.
     pub(crate) writer_sleeps: f64,
 }
 
 /// The calling thread's CPU time.
 pub(crate) struct Clock {
-    /// What reading it takes.
+    /// The CPU time of reading it.
     pub(crate) own_ns: f64,
 }
 
@@ -56,22 +57,22 @@ impl Clock {
 }
 
 pub(crate) fn run(route: &Route, options: &Options, clock: &Clock) -> Result<Figures, String> {
-    let told = |error: io::Error| error.to_string();
+    let to_text = |error: io::Error| error.to_string();
     for _ in 0..WARM_UP {
         send(route, options.pause)?;
     }
-    let before = Sleeps::so_far().map_err(told)?;
+    let before = Sleeps::so_far().map_err(to_text)?;
     let (mut latencies, mut costs) = (Vec::with_capacity(options.sends), Vec::new());
     while latencies.len() < options.sends {
         latencies.push(send(route, options.pause)?);
-        if latencies.len() % PER_COST == 0 {
+        if latencies.len() % SENDS_PER_COST == 0 {
             costs.push(cost(route, options.pause)?);
         }
     }
     if costs.is_empty() {
         costs.push(cost(route, options.pause)?);
     }
-    let after = Sleeps::so_far().map_err(told)?;
+    let after = Sleeps::so_far().map_err(to_text)?;
     let sends = (latencies.len() + costs.len()) as f64;
     let figures = Figures {
         p50_us: quantile(&mut latencies, 0.5).as_nanos() as f64 / 1e3,
@@ -83,13 +84,13 @@ pub(crate) fn run(route: &Route, options: &Options, clock: &Clock) -> Result<Fig
     if figures.client_sleeps < ASLEEP {
         return Err(format!("the client slept only {:.2} times a send", figures.client_sleeps));
     }
-    if route.way.hands_over() && figures.writer_sleeps < ASLEEP {
+    if route.method.uses_another_thread() && figures.writer_sleeps < ASLEEP {
         return Err(format!("the thread that writes slept only {:.2} times a send", figures.writer_sleeps));
     }
     Ok(figures)
 }
 
-/// Sends one message to sleeping threads and waits until it is there and all sleep again; answers its latency.
+/// Sends one message to sleeping threads, and waits until it has arrived and all threads sleep again. Returns its latency.
 fn send(route: &Route, pause: Duration) -> Result<Duration, String> {
     let ready = route.ready();
     let start = Instant::now();
@@ -97,29 +98,29 @@ fn send(route: &Route, pause: Duration) -> Result<Duration, String> {
     Ok(arrival(route, pause)?.saturating_duration_since(start))
 }
 
-/// The same; answers what it cost the sender, the clock included.
+/// Sends likewise. Returns the sender's CPU time, with that of reading the clock.
 fn cost(route: &Route, pause: Duration) -> Result<Duration, String> {
-    let told = |error: io::Error| error.to_string();
+    let to_text = |error: io::Error| error.to_string();
     let ready = route.ready();
-    let start = Clock::now().map_err(told)?;
+    let start = Clock::now().map_err(to_text)?;
     ready.send()?;
-    let end = Clock::now().map_err(told)?;
+    let end = Clock::now().map_err(to_text)?;
     arrival(route, pause)?;
     Ok(end - start)
 }
 
-/// It sleeps first and asks then, so that the client need not wake the sender.
+/// Returns when the message arrived. It sleeps before it asks, so that the client need not wake the sender.
 fn arrival(route: &Route, pause: Duration) -> Result<Instant, String> {
     thread::sleep(pause);
     if let Some(at) = route.arrival(Duration::ZERO)? {
         return Ok(at);
     }
-    let late = route.arrival(PATIENCE)?.ok_or_else(|| format!("nothing came within {PATIENCE:?}"))?;
+    let late = route.arrival(TIMEOUT)?.ok_or_else(|| format!("nothing arrived within {TIMEOUT:?}"))?;
     thread::sleep(pause);
     Ok(late)
 }
 
-/// How often the threads of this process have gone to sleep, without the sender.
+/// How often the threads of this process, except the sender, have gone to sleep.
 struct Sleeps {
     clients: u64,
     writers: u64,

@@ -11,14 +11,14 @@ Measures how long a message takes that another thread sends to an idle connectio
 Usage: hop [OPTIONS]
 
   --rounds N      how often everything is measured (default 5)
-  --sends N       messages in each round by each way (default 2000)
+  --sends N       messages in each round by each method (default 2000)
   --pause US      microseconds of sleep between two messages (default 200)
-  --size BYTES    of a message, at most 125 (default 32)
-  --core N        the sender's, and of all in one placement (default 0)
-  --other-core N  of worker and client where they have another (default 1)
-  --out DIR       where results go (default benches/results)
-  --name NAME     what they are called (default hop)
-  --help          this text
+  --size BYTES    the size of a message, at most 125 (default 32)
+  --core N        the core of the sender (default 0)
+  --other-core N  the second core of worker and client (default 1)
+  --out DIR       where to write the results (default benches/results)
+  --name NAME     the name of the results (default hop)
+  --help          print this text
 ";
 
 pub(crate) struct Options {
@@ -33,7 +33,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// `None` to `--help`.
+    /// `None` for `--help`.
     pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
         let mut options = Options {
             rounds: 5,

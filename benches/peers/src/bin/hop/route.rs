@@ -1,4 +1,4 @@
-//! The ways from one thread to the client of a connection that another thread serves.
+//! The methods of sending to a connection from another thread.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,104 +15,105 @@ use peers::handshake::{self, Request};
 use serde::Serialize;
 use threadbare::{Config, Event, Handler, Message, MessageRef, Peer, Server, ServerBuilder, Socket};
 
-/// What the threads of the clients are called, by which they are told from those of the servers.
+/// The name of the clients' threads, which distinguishes them from those of the servers.
 pub(crate) const CLIENT: &str = "hop-client";
 
-/// Nothing takes longer, unless something is wrong.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// An error is reported if something takes longer.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Way {
+pub(crate) enum Method {
     WakeAndWrite,
     DirectWrite,
     PeerSend,
     PeerSendChannel,
 }
 
-impl Way {
-    pub(crate) const ALL: [Way; 4] = [Way::WakeAndWrite, Way::DirectWrite, Way::PeerSend, Way::PeerSendChannel];
+impl Method {
+    pub(crate) const ALL: [Method; 4] =
+        [Method::WakeAndWrite, Method::DirectWrite, Method::PeerSend, Method::PeerSendChannel];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Way::WakeAndWrite => "wake-up + write",
-            Way::DirectWrite => "direct write",
-            Way::PeerSend => "Peer::send",
-            Way::PeerSendChannel => "Peer::send, channel mode",
+            Method::WakeAndWrite => "wake-up + write",
+            Method::DirectWrite => "direct write",
+            Method::PeerSend => "Peer::send",
+            Method::PeerSendChannel => "Peer::send, channel mode",
         }
     }
 
-    /// Whether another thread writes than the one that sends.
-    pub(crate) fn hands_over(self) -> bool {
-        self != Way::DirectWrite
+    /// Whether another thread than the sender writes to the socket.
+    pub(crate) fn uses_another_thread(self) -> bool {
+        self != Method::DirectWrite
     }
 }
 
-/// One connection, its client, and how to send to it.
+/// One connection, its client, and the method of sending to it.
 pub(crate) struct Route {
-    pub(crate) way: Way,
+    pub(crate) method: Method,
     end: End,
     text: String,
     arrivals: Receiver<Result<Instant, String>>,
 }
 
-/// Where a message is handed in.
+/// What the sender holds of the connection.
 enum End {
-    Bare(Bare),
+    Bare(BareThread),
     Stream { stream: TcpStream, frame: Vec<u8> },
-    // The server lives as long as it is sent to.
+    // The server lives as long as its peer.
     Peer { peer: Peer, _server: Server },
 }
 
-/// A message on its way out: whatever can be made ready before the clock runs.
+/// A message that is prepared before the clock starts.
 pub(crate) struct Ready<'a> {
     route: &'a Route,
     message: Message,
 }
 
 impl Route {
-    /// What it starts runs on the cores of the calling thread.
-    pub(crate) fn start(way: Way, size: usize) -> Result<Route, Box<dyn Error>> {
+    /// Starts a connection whose threads run on the cores of the calling thread.
+    pub(crate) fn start(method: Method, size: usize) -> Result<Route, Box<dyn Error>> {
         let frame = Frames::from_server(Opcode::Text, size, 1);
         let frame = frame.piece(0, frame.frame_len()).to_vec();
         let text = String::from_utf8(frame[frame.len() - size..].to_vec())?;
-        let (end, client) = match way {
-            Way::WakeAndWrite => {
+        let (end, client) = match method {
+            Method::WakeAndWrite => {
                 let (client, stream) = pair()?;
-                (End::Bare(Bare::start(stream, frame.clone())?), client)
+                (End::Bare(BareThread::start(stream, frame.clone())?), client)
             }
-            Way::DirectWrite => {
+            Method::DirectWrite => {
                 let (client, stream) = pair()?;
                 (End::Stream { stream, frame: frame.clone() }, client)
             }
-            Way::PeerSend => {
+            Method::PeerSend => {
                 let (found, peers) = mpsc::channel();
-                let make = move |_: &_| Keeper(found.clone());
+                let make = move |_: &_| SendPeer(found.clone());
                 let server = builder().serve((Ipv4Addr::LOCALHOST, 0), make)?;
                 let client = open(&server)?;
-                (End::Peer { peer: peers.recv_timeout(PATIENCE)?, _server: server }, client)
+                (End::Peer { peer: peers.recv_timeout(TIMEOUT)?, _server: server }, client)
             }
-            Way::PeerSendChannel => {
+            Method::PeerSendChannel => {
                 let server = builder().bind((Ipv4Addr::LOCALHOST, 0))?;
                 let client = open(&server)?;
-                let Event::Open(peer, _) = server.recv_timeout(PATIENCE)? else {
-                    return Err("the first event is not that the connection is open".into());
+                let Event::Open(peer, _) = server.recv_timeout(TIMEOUT)? else {
+                    return Err("the first event is not Event::Open".into());
                 };
                 (End::Peer { peer, _server: server }, client)
             }
         };
         let (arrived, arrivals) = mpsc::channel();
         thread::Builder::new().name(CLIENT.to_owned()).spawn(move || receive(client, &frame, &arrived))?;
-        Ok(Route { way, end, text, arrivals })
+        Ok(Route { method, end, text, arrivals })
     }
 
     pub(crate) fn ready(&self) -> Ready<'_> {
         Ready { route: self, message: Message::Text(self.text.clone()) }
     }
 
-    /// When the message was there in full, if it is by now.
-    pub(crate) fn arrival(&self, patience: Duration) -> Result<Option<Instant>, String> {
-        match self.arrivals.recv_timeout(patience) {
+    /// When the message had arrived completely; `None` if it does not within `timeout`.
+    pub(crate) fn arrival(&self, timeout: Duration) -> Result<Option<Instant>, String> {
+        match self.arrivals.recv_timeout(timeout) {
             Ok(arrival) => arrival.map(Some),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err("the client has ended".to_owned()),
@@ -130,27 +131,27 @@ impl Ready<'_> {
     }
 }
 
-/// Hands its connection out.
-struct Keeper(Sender<Peer>);
+/// Sends the peer of its connection.
+struct SendPeer(Sender<Peer>);
 
-impl Handler for Keeper {
+impl Handler for SendPeer {
     fn on_open(&mut self, socket: &mut Socket<'_>) {
-        // Nobody waits for it any more if the route could not be set up.
+        // An error means that the route could not be set up.
         let _ = self.0.send(socket.peer());
     }
 
     fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {}
 }
 
-/// The least that handing over takes: a thread in an epoll, an eventfd to wake it, one write.
-struct Bare {
+/// The least work of a send through another thread: a thread in epoll, an eventfd to wake it, one write.
+struct BareThread {
     waker: Waker,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Bare {
-    fn start(stream: TcpStream, frame: Vec<u8>) -> io::Result<Bare> {
+impl BareThread {
+    fn start(stream: TcpStream, frame: Vec<u8>) -> io::Result<BareThread> {
         let mut poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), Token(0))?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -170,14 +171,14 @@ impl Bare {
             }
         };
         let thread = thread::Builder::new().name("hop-bare".to_owned()).spawn(work)?;
-        Ok(Bare { waker, stop, thread: Some(thread) })
+        Ok(BareThread { waker, stop, thread: Some(thread) })
     }
 }
 
-impl Drop for Bare {
+impl Drop for BareThread {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // It has ended by itself if it can not be woken.
+        // If it cannot be woken, it has ended.
         if self.waker.wake().is_ok() {
             let _ = self.thread.take().map(JoinHandle::join);
         }
@@ -191,7 +192,7 @@ fn write_at_once(mut stream: &TcpStream, frame: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Both ends of a connection over loopback: the client's and the server's.
+/// Both ends of a connection over loopback: the client's end, then the server's.
 fn pair() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let client = TcpStream::connect(listener.local_addr()?)?;
@@ -200,12 +201,12 @@ fn pair() -> io::Result<(TcpStream, TcpStream)> {
     Ok((client, server))
 }
 
-/// One worker, and no pings: the client reads what was sent and nothing else.
+/// One worker and no pings, because the client expects only what is sent.
 fn builder() -> ServerBuilder {
     Server::builder().workers(1).config(Config::default().ping_interval(None))
 }
 
-/// A client's socket after the opening handshake.
+/// Returns a client's socket after the opening handshake.
 fn open(server: &Server) -> io::Result<TcpStream> {
     let addr = server.local_addr();
     let mut client = TcpStream::connect(addr)?;
@@ -213,7 +214,7 @@ fn open(server: &Server) -> io::Result<TcpStream> {
     client.write_all(request.as_bytes())?;
     let mut head = Vec::new();
     let mut byte = [0];
-    // Byte by byte, so that no frame is read with it.
+    // Byte by byte, so that no frame is read with the head.
     while !head.ends_with(handshake::END) {
         client.read_exact(&mut byte)?;
         head.push(byte[0]);
@@ -222,7 +223,7 @@ fn open(server: &Server) -> io::Result<TcpStream> {
     Ok(client)
 }
 
-/// The client: blocks until a frame is there, notes the time, and looks whether it is the right one.
+/// The client: blocks until a frame has arrived, takes the time, and checks the frame.
 fn receive(mut client: TcpStream, frame: &[u8], arrived: &Sender<Result<Instant, String>>) {
     let mut buffer = vec![0; frame.len()];
     loop {
@@ -230,8 +231,8 @@ fn receive(mut client: TcpStream, frame: &[u8], arrived: &Sender<Result<Instant,
             Ok(()) => Ok(Instant::now()),
             Err(error) => Err(error.to_string()),
         };
-        let arrival =
-            arrival.and_then(|at| if buffer == frame { Ok(at) } else { Err("not the frame that was sent".into()) });
+        let arrival = arrival
+            .and_then(|at| if buffer == frame { Ok(at) } else { Err("another frame arrived than was sent".into()) });
         let over = arrival.is_err();
         if arrived.send(arrival).is_err() || over {
             return;

@@ -1,4 +1,4 @@
-//! Connections that are opened and dropped, a fixed number at a time.
+//! Opens connections and drops them, a fixed number at a time.
 
 use std::error::Error;
 use std::io;
@@ -11,7 +11,7 @@ use peers::handshake::Request;
 use crate::Run;
 use crate::dial::Dial;
 use crate::meter::Meter;
-use crate::turns::Traffic;
+use crate::slices::Traffic;
 
 pub(crate) struct Connect<'a> {
     poll: Poll,
@@ -24,7 +24,7 @@ impl<'a> Connect<'a> {
         Ok(Connect { poll: Poll::new()?, run, request: Rc::new(Request::new(&run.addr.to_string())) })
     }
 
-    /// Starts a connection, and answers since when.
+    /// Starts a connection. Returns it with the time of the start.
     fn start(&self, index: usize) -> io::Result<Option<(Dial, Instant)>> {
         let dial = Dial::start(&self.poll, Token(index), index, self.run.addr, &self.request)?;
         Ok(Some((dial, Instant::now())))
@@ -32,14 +32,14 @@ impl<'a> Connect<'a> {
 }
 
 impl Traffic for Connect<'_> {
-    fn turn(&mut self, meter: &mut Meter) -> Result<(), Box<dyn Error>> {
-        meter.begin();
-        let mut under_way = self.run.scenario.connections;
-        let mut dials = (0..under_way).map(|index| self.start(index)).collect::<Result<Vec<_>, _>>()?;
+    fn run_slice(&mut self, meter: &mut Meter) -> Result<(), Box<dyn Error>> {
+        meter.start_slice();
+        let mut outstanding = self.run.scenario.connections;
+        let mut dials = (0..outstanding).map(|index| self.start(index)).collect::<Result<Vec<_>, _>>()?;
         let mut events = Events::with_capacity(1024);
         loop {
-            let goes_on = meter.goes_on(Instant::now())?;
-            if !goes_on && under_way == 0 {
+            let is_running = meter.is_running(Instant::now())?;
+            if !is_running && outstanding == 0 {
                 return Ok(());
             }
             self.poll.poll(&mut events, Some(Duration::ZERO))?;
@@ -49,10 +49,10 @@ impl Traffic for Connect<'_> {
                 if dial.advance()? {
                     meter.record(*started, Instant::now(), 1);
                     dials[index] = None;
-                    if goes_on {
+                    if is_running {
                         dials[index] = self.start(index)?;
                     } else {
-                        under_way -= 1;
+                        outstanding -= 1;
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! An open connection that sends one frame over and over and counts what comes back.
+//! An open connection that sends one frame again and again and counts the replies.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
@@ -8,26 +8,27 @@ use mio::net::TcpStream;
 use peers::frames::Frames;
 use peers::handshake::Request;
 
-use crate::answers::Answers;
+use crate::replies::Replies;
 use crate::{Run, dial};
 
-/// How many masking keys there are; a connection keeps its own.
+/// The number of different masking keys. A connection uses one key for all of its frames.
 const KEYS: u32 = 64;
 
-/// Into which everything is read.
+/// The size of the buffer that all connections read into.
 pub(crate) const BUFFER: usize = 512 << 10;
 
 pub(crate) struct Connection {
     stream: TcpStream,
     outgoing: Rc<Frames>,
-    answers: Answers,
-    /// Bytes that are still to be written, and where in the frame they begin.
-    owed: usize,
+    replies: Replies,
+    /// How many bytes are still to be written.
+    unsent: usize,
+    /// Where in the frame they begin.
     offset: usize,
 }
 
 impl Connection {
-    /// Opens a scenario's connections, and `extra` ones.
+    /// Opens the scenario's connections, and `extra` more.
     pub(crate) fn open(poll: &mut Poll, run: &Run, extra: usize) -> io::Result<Vec<Connection>> {
         let scenario = &run.scenario;
         let (opcode, size, burst) = (scenario.opcode, scenario.size, scenario.burst());
@@ -36,30 +37,30 @@ impl Connection {
         let request = Request::new(&run.addr.to_string());
         let streams = dial::open_all(poll, run.addr, request, scenario.connections + extra)?;
         let ends = streams.into_iter().zip(outgoing.iter().cycle());
-        Ok(ends.map(|(stream, outgoing)| Connection::new(stream, outgoing, Answers::same(&incoming))).collect())
+        Ok(ends.map(|(stream, outgoing)| Connection::new(stream, outgoing, Replies::same(&incoming))).collect())
     }
 
-    pub(crate) fn new(stream: TcpStream, outgoing: &Rc<Frames>, answers: Answers) -> Connection {
-        Connection { stream, outgoing: Rc::clone(outgoing), answers, owed: 0, offset: 0 }
+    pub(crate) fn new(stream: TcpStream, outgoing: &Rc<Frames>, replies: Replies) -> Connection {
+        Connection { stream, outgoing: Rc::clone(outgoing), replies, unsent: 0, offset: 0 }
     }
 
-    /// How long each of its answers is, without its header.
-    pub(crate) fn answer_len(&self) -> usize {
-        self.answers.payload_len()
+    /// The payload length of a reply.
+    pub(crate) fn reply_len(&self) -> usize {
+        self.replies.payload_len()
     }
 
-    /// Sends so many more messages, as far as the socket takes them.
+    /// Sends `messages` more messages, as far as the socket accepts them.
     pub(crate) fn send(&mut self, messages: usize) -> io::Result<()> {
-        self.owed += messages * self.outgoing.frame_len();
+        self.unsent += messages * self.outgoing.frame_len();
         self.flush()
     }
 
-    /// Sends what is owed, as far as the socket takes it.
+    /// Sends what is unsent, as far as the socket accepts it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        while self.owed > 0 {
-            match self.stream.write(self.outgoing.piece(self.offset, self.owed)) {
+        while self.unsent > 0 {
+            match self.stream.write(self.outgoing.piece(self.offset, self.unsent)) {
                 Ok(written) => {
-                    self.owed -= written;
+                    self.unsent -= written;
                     self.offset = (self.offset + written) % self.outgoing.frame_len();
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -69,14 +70,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads all there is; answers how many messages were completed by it.
+    /// Reads until the socket is empty. Returns how many replies were completed.
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut complete = 0;
         loop {
             match self.stream.read(buffer) {
                 Ok(0) => return Err(io::Error::other("the server closed a connection")),
                 Ok(read) => {
-                    complete += self.answers.receive(&buffer[..read])?;
+                    complete += self.replies.receive(&buffer[..read])?;
                     if read < buffer.len() {
                         break;
                     }
@@ -89,7 +90,7 @@ impl Connection {
     }
 }
 
-/// Masking keys, as many as there are.
+/// The masking keys.
 pub(crate) fn keys() -> impl Iterator<Item = [u8; 4]> {
     (0..KEYS).map(|key| key.wrapping_mul(0x9e37_79b9).wrapping_add(0x5bd1_e995).to_be_bytes())
 }

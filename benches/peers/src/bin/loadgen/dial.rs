@@ -10,15 +10,15 @@ use mio::{Events, Interest, Poll, Token};
 use peers::handshake::{self, Request};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::PATIENCE;
+use crate::TIMEOUT;
 
-/// How many opening handshakes are under way at a time.
-const WINDOW: usize = 128;
+/// At most this many opening handshakes are in progress at a time.
+const MAX_HANDSHAKES: usize = 128;
 
-/// How many connections one source address makes; the system's range of ports has 28,232 by default.
-const PER_SOURCE: usize = 20_000;
+/// At most this many connections are made from one source address. By default Linux has 28,232 ports for them.
+const MAX_PER_ADDRESS: usize = 20_000;
 
-/// A connection whose opening handshake is under way.
+/// A connection whose opening handshake is in progress.
 pub(crate) struct Dial {
     stream: TcpStream,
     request: Rc<Request>,
@@ -27,7 +27,7 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    /// Starts the `index`th connection; `token` is what `poll` will say.
+    /// Starts the `index`th connection. `poll` reports it with `token`.
     pub(crate) fn start(
         poll: &Poll,
         token: Token,
@@ -38,9 +38,9 @@ impl Dial {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
-        // A reset when it is dropped: thousands of ports in TIME_WAIT would be missing in the next run.
+        // Send RST when dropped: ports in TIME_WAIT would be missing in the next run.
         SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
-        if let (source @ 1.., true) = (index / PER_SOURCE, addr.ip().is_loopback() && addr.is_ipv4()) {
+        if let (source @ 1.., true) = (index / MAX_PER_ADDRESS, addr.ip().is_loopback() && addr.is_ipv4()) {
             let last = u8::try_from(source + 1).map_err(io::Error::other)?;
             socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into())?;
         }
@@ -53,7 +53,7 @@ impl Dial {
         Ok(Dial { stream, request: Rc::clone(request), sent: 0, response: Vec::new() })
     }
 
-    /// Goes on as far as the socket lets it; answers whether the connection is open.
+    /// Continues as far as the socket allows. Returns whether the handshake is complete.
     pub(crate) fn advance(&mut self) -> io::Result<bool> {
         while self.sent < self.request.as_bytes().len() {
             match self.stream.write(&self.request.as_bytes()[self.sent..]) {
@@ -67,7 +67,7 @@ impl Dial {
         let mut chunk = [0; 2048];
         loop {
             match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(io::Error::other("the server closed the connection before it was open")),
+                Ok(0) => return Err(io::Error::other("the server closed the connection during the handshake")),
                 Ok(read) => self.response.extend_from_slice(&chunk[..read]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
@@ -79,13 +79,13 @@ impl Dial {
         }
     }
 
-    /// The open connection, still registered.
+    /// Returns the open connection, still registered.
     pub(crate) fn into_stream(self) -> TcpStream {
         self.stream
     }
 }
 
-/// Opens `count` connections; each has its place in the answer as its token.
+/// Opens `count` connections. A connection's token is its index in the result.
 pub(crate) fn open_all(
     poll: &mut Poll,
     addr: SocketAddr,
@@ -96,14 +96,14 @@ pub(crate) fn open_all(
     let mut dials: Vec<Option<Dial>> = Vec::with_capacity(count);
     let mut streams: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();
     let mut open = 0;
-    let mut events = Events::with_capacity(WINDOW);
+    let mut events = Events::with_capacity(MAX_HANDSHAKES);
     let mut last_progress = Instant::now();
     while open < count {
-        while dials.len() < count && dials.len() - open < WINDOW {
+        while dials.len() < count && dials.len() - open < MAX_HANDSHAKES {
             let index = dials.len();
             dials.push(Some(Dial::start(poll, Token(index), index, addr, &request)?));
         }
-        poll.poll(&mut events, Some(PATIENCE))?;
+        poll.poll(&mut events, Some(TIMEOUT))?;
         for event in &events {
             let Token(index) = event.token();
             let Some(dial) = &mut dials[index] else { continue };
@@ -113,8 +113,8 @@ pub(crate) fn open_all(
                 last_progress = Instant::now();
             }
         }
-        if last_progress.elapsed() > PATIENCE {
-            let text = format!("no connection was opened for {PATIENCE:?}; {open} of {count} are open");
+        if last_progress.elapsed() > TIMEOUT {
+            let text = format!("no handshake was completed for {TIMEOUT:?}; {open} of {count} are open");
             return Err(io::Error::new(ErrorKind::TimedOut, text));
         }
     }

@@ -1,4 +1,4 @@
-//! A closed loop: each connection sends a message for each that came back.
+//! A closed loop: for each reply that it receives, a connection sends a message.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -11,20 +11,21 @@ use crate::Run;
 use crate::connection::{BUFFER, Connection};
 use crate::deflate;
 use crate::meter::Meter;
-use crate::turns::Traffic;
+use crate::slices::Traffic;
 
 pub(crate) struct Echo {
     poll: Poll,
     in_flight: usize,
     connections: Vec<Connection>,
-    /// Of each connection, oldest first.
+    /// For each connection, oldest first.
     sent: Vec<VecDeque<Sent>>,
     buffer: Vec<u8>,
 }
 
-/// Messages that were sent together and are not all back yet.
+/// Messages that were sent at the same time and do not all have a reply yet.
 struct Sent {
     at: Instant,
+    /// How many have no reply.
     count: usize,
 }
 
@@ -41,17 +42,17 @@ impl Echo {
 }
 
 impl Traffic for Echo {
-    fn turn(&mut self, meter: &mut Meter) -> Result<(), Box<dyn Error>> {
-        meter.begin();
-        let mut under_way = self.connections.len() * self.in_flight;
+    fn run_slice(&mut self, meter: &mut Meter) -> Result<(), Box<dyn Error>> {
+        meter.start_slice();
+        let mut outstanding = self.connections.len() * self.in_flight;
         for (connection, sent) in self.connections.iter_mut().zip(&mut self.sent) {
             sent.push_back(Sent { at: Instant::now(), count: self.in_flight });
             connection.send(self.in_flight)?;
         }
         let mut events = Events::with_capacity(1024);
         loop {
-            let goes_on = meter.goes_on(Instant::now())?;
-            if !goes_on && under_way == 0 {
+            let is_running = meter.is_running(Instant::now())?;
+            if !is_running && outstanding == 0 {
                 return Ok(());
             }
             self.poll.poll(&mut events, Some(Duration::ZERO))?;
@@ -60,9 +61,9 @@ impl Traffic for Echo {
                 let connection = &mut self.connections[index];
                 let messages = connection.receive(&mut self.buffer)?;
                 let now = Instant::now();
-                account(&mut self.sent[index], messages, now, meter);
-                if !goes_on {
-                    under_way -= messages;
+                record_replies(&mut self.sent[index], messages, now, meter);
+                if !is_running {
+                    outstanding -= messages;
                 } else if messages > 0 {
                     self.sent[index].push_back(Sent { at: now, count: messages });
                     connection.send(messages)?;
@@ -72,14 +73,14 @@ impl Traffic for Echo {
         }
     }
 
-    fn answer_bytes(&self) -> Option<f64> {
-        let sum: usize = self.connections.iter().map(Connection::answer_len).sum();
+    fn reply_bytes(&self) -> Option<f64> {
+        let sum: usize = self.connections.iter().map(Connection::reply_len).sum();
         Some(sum as f64 / self.connections.len() as f64)
     }
 }
 
-/// Notes `messages` answers to the oldest of what was sent.
-fn account(sent: &mut VecDeque<Sent>, mut messages: usize, now: Instant, meter: &mut Meter) {
+/// Records `messages` replies to the oldest messages.
+fn record_replies(sent: &mut VecDeque<Sent>, mut messages: usize, now: Instant, meter: &mut Meter) {
     while let Some(oldest) = sent.front_mut().filter(|_| messages > 0) {
         let count = oldest.count.min(messages);
         meter.record(oldest.at, now, count);

@@ -1,4 +1,4 @@
-//! One publishes, all receive: the next message is published when all have had one.
+//! One connection publishes and all receive. The next message is published once all have received one.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -8,16 +8,16 @@ use mio::{Events, Poll, Token};
 use crate::Run;
 use crate::connection::{BUFFER, Connection};
 use crate::meter::Meter;
-use crate::turns::Traffic;
+use crate::slices::Traffic;
 
 pub(crate) struct FanOut {
     poll: Poll,
-    /// The first is the publisher, who gets its messages as well.
+    /// The first is the publisher, which receives its own messages too.
     connections: Vec<Connection>,
-    /// By the message's number modulo how many are in flight.
+    /// Indexed by the message's number modulo the number of messages in flight.
     published: Vec<Published>,
-    /// How many messages each connection has had.
-    had: Vec<usize>,
+    /// How many messages each connection has received.
+    received: Vec<usize>,
     buffer: Vec<u8>,
 }
 
@@ -25,32 +25,32 @@ pub(crate) struct FanOut {
 #[derive(Clone, Copy)]
 struct Published {
     at: Instant,
-    /// How many have not had it yet.
-    missing: usize,
+    /// How many connections have not received it yet.
+    remaining: usize,
 }
 
 impl FanOut {
     pub(crate) fn open(run: &Run, in_flight: usize) -> Result<FanOut, Box<dyn Error>> {
         let mut poll = Poll::new()?;
         let connections = Connection::open(&mut poll, run, 1)?;
-        let had = vec![0; connections.len()];
-        let published = vec![Published { at: Instant::now(), missing: 0 }; in_flight];
-        Ok(FanOut { poll, connections, published, had, buffer: vec![0; BUFFER] })
+        let received = vec![0; connections.len()];
+        let published = vec![Published { at: Instant::now(), remaining: 0 }; in_flight];
+        Ok(FanOut { poll, connections, published, received, buffer: vec![0; BUFFER] })
     }
 }
 
 impl Traffic for FanOut {
-    fn turn(&mut self, meter: &mut Meter) -> Result<(), Box<dyn Error>> {
-        meter.begin();
+    fn run_slice(&mut self, meter: &mut Meter) -> Result<(), Box<dyn Error>> {
+        meter.start_slice();
         let in_flight = self.published.len();
-        let audience = self.connections.len();
-        self.published.fill(Published { at: Instant::now(), missing: audience });
-        let mut under_way = in_flight;
+        let receivers = self.connections.len();
+        self.published.fill(Published { at: Instant::now(), remaining: receivers });
+        let mut outstanding = in_flight;
         self.connections[0].send(in_flight)?;
         let mut events = Events::with_capacity(1024);
         loop {
-            let goes_on = meter.goes_on(Instant::now())?;
-            if !goes_on && under_way == 0 {
+            let is_running = meter.is_running(Instant::now())?;
+            if !is_running && outstanding == 0 {
                 return Ok(());
             }
             self.poll.poll(&mut events, Some(Duration::ZERO))?;
@@ -59,20 +59,20 @@ impl Traffic for FanOut {
                 let messages = self.connections[index].receive(&mut self.buffer)?;
                 let now = Instant::now();
                 let mut complete = 0;
-                for number in self.had[index]..self.had[index] + messages {
+                for number in self.received[index]..self.received[index] + messages {
                     let message = &mut self.published[number % in_flight];
                     meter.record(message.at, now, 1);
-                    message.missing -= 1;
-                    if message.missing == 0 {
-                        *message = Published { at: now, missing: audience };
+                    message.remaining -= 1;
+                    if message.remaining == 0 {
+                        *message = Published { at: now, remaining: receivers };
                         complete += 1;
                     }
                 }
-                self.had[index] += messages;
-                if goes_on {
+                self.received[index] += messages;
+                if is_running {
                     self.connections[0].send(complete)?;
                 } else {
-                    under_way -= complete;
+                    outstanding -= complete;
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What a connection costs that does nothing.
+//! The memory of an idle connection.
 
 use std::error::Error;
 use std::io;
@@ -10,19 +10,19 @@ use peers::process::{self, Process};
 use peers::report::{Memory, Outcome, PerConnection};
 
 use crate::connection::{BUFFER, Connection};
-use crate::{PATIENCE, Run};
+use crate::{Run, TIMEOUT};
 
-/// The server's memory is read when it has used no more than [`QUIET`] of CPU time in this one.
-const SETTLE: Duration = Duration::from_millis(100);
+/// The server's memory is read once the server has used at most [`QUIET`] of CPU time in an interval of this length.
+const INTERVAL: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_millis(1);
 
 pub(crate) fn run(run: &Run) -> Result<Outcome, Box<dyn Error>> {
     let mut poll = Poll::new()?;
-    let before = settled(&run.server)?;
+    let before = memory_when_quiet(&run.server)?;
     let mut connections = Connection::open(&mut poll, run, 0)?;
-    let fresh = settled(&run.server)?;
+    let fresh = memory_when_quiet(&run.server)?;
     echo_once(&mut poll, &mut connections)?;
-    let after_echo = settled(&run.server)?;
+    let after_echo = memory_when_quiet(&run.server)?;
     let growth = |now: u64, before: u64| (now as f64 - before as f64) / connections.len() as f64;
     let per_connection = |now: process::Memory| PerConnection {
         anonymous: growth(now.anonymous, before.anonymous),
@@ -35,18 +35,18 @@ pub(crate) fn run(run: &Run) -> Result<Outcome, Box<dyn Error>> {
     }))
 }
 
-fn settled(server: &Process) -> io::Result<process::Memory> {
+fn memory_when_quiet(server: &Process) -> io::Result<process::Memory> {
     let start = Instant::now();
     let mut cpu = server.cost()?.cpu;
-    while start.elapsed() < PATIENCE {
-        thread::sleep(SETTLE);
+    while start.elapsed() < TIMEOUT {
+        thread::sleep(INTERVAL);
         let now = server.cost()?.cpu;
         if now - cpu <= QUIET {
             return server.memory();
         }
         cpu = now;
     }
-    Err(io::Error::new(io::ErrorKind::TimedOut, format!("the server is still busy after {PATIENCE:?}")))
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("the server is still busy after {TIMEOUT:?}")))
 }
 
 fn echo_once(poll: &mut Poll, connections: &mut [Connection]) -> io::Result<()> {
@@ -55,16 +55,16 @@ fn echo_once(poll: &mut Poll, connections: &mut [Connection]) -> io::Result<()> 
     }
     let mut buffer = vec![0; BUFFER];
     let mut events = Events::with_capacity(1024);
-    let mut answers = 0;
-    while answers < connections.len() {
-        poll.poll(&mut events, Some(PATIENCE))?;
+    let mut replies = 0;
+    while replies < connections.len() {
+        poll.poll(&mut events, Some(TIMEOUT))?;
         if events.is_empty() {
-            let text = format!("{answers} of {} connections had an answer", connections.len());
+            let text = format!("{replies} of {} connections received a reply", connections.len());
             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
         }
         for event in &events {
             let Token(index) = event.token();
-            answers += connections[index].receive(&mut buffer)?;
+            replies += connections[index].receive(&mut buffer)?;
             connections[index].flush()?;
         }
     }

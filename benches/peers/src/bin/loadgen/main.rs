@@ -1,9 +1,8 @@
-//! Loads a WebSocket server with one scenario and prints what it found as one line of JSON.
+//! Loads a WebSocket server with one scenario, and prints the measurement as one line of JSON.
 //!
-//! One thread, frames that are encoded beforehand, and no wait for readiness: while it measures it asks the kernel again
-//! and again, so that the server is not charged for waking it.
+//! It is one thread, and its frames are encoded in advance. While it measures it polls without ever sleeping, so that the
+//! server spends no time on waking it.
 
-mod answers;
 mod connect;
 mod connection;
 mod deflate;
@@ -13,7 +12,8 @@ mod fanout;
 mod idle;
 mod meter;
 mod open_loop;
-mod turns;
+mod replies;
+mod slices;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -37,29 +37,29 @@ Usage: loadgen ADDR --pid PID --scenario NAME [OPTIONS]
 
   ADDR             the server's address, such as 127.0.0.1:8080
   --pid PID        the server's process, whose CPU time and memory are read
-  --scenario NAME  what to send, such as echo-32B; a wrong name lists all of them
+  --scenario NAME  what to send, such as echo-32B; an unknown name lists all of them
   --seconds S      how long to measure (default 1.5)
-  --warm-up S      how long to run before that (default 0.3)
-  --turns          do so for each line on standard input, and report what all turns found at its end; an empty line
-                   says that the connections are open, and that a turn is over. From the second turn on the warm-up
-                   takes no more than 0.2 s
+  --warm-up S      how long to send before that (default 0.3)
+  --slices         measure one slice of time for each line on standard input, and report on all slices at its end. An
+                   empty line on standard output says that the connections are open, and then that a slice is over.
+                   From the second slice on, the warm-up is at most 0.2 s
   --core N,...     the cores to run on (default: any)
   --connections N, --size BYTES, --in-flight N, --rate PER_SECOND
-                   instead of the scenario's own
+                   override what the scenario says
   --help           this text
 ";
 
-/// No answer for so long is an error.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// An error is reported if no reply arrives for this long.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the command line asks for.
+/// The command line.
 pub(crate) struct Run {
     pub(crate) addr: SocketAddr,
     pub(crate) server: Process,
     pub(crate) scenario: Scenario,
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
-    pub(crate) turns: bool,
+    pub(crate) slices: bool,
 }
 
 fn main() -> ExitCode {
@@ -77,10 +77,10 @@ fn measure(run: &Run) -> Result<Report, Box<dyn Error>> {
         return Err(format!("{connections} connections need more than the {limit} descriptors allowed").into());
     }
     let load = match run.scenario.kind {
-        Kind::Echo { in_flight } | Kind::Deflate { in_flight } => turns::take(run, Echo::open(run, in_flight)?),
-        Kind::OpenLoop { rate } => turns::take(run, OpenLoop::open(run, rate)?),
-        Kind::FanOut { in_flight } => turns::take(run, FanOut::open(run, in_flight)?),
-        Kind::Connect => turns::take(run, Connect::new(run)?),
+        Kind::Echo { in_flight } | Kind::Deflate { in_flight } => slices::run(run, Echo::open(run, in_flight)?),
+        Kind::OpenLoop { rate } => slices::run(run, OpenLoop::open(run, rate)?),
+        Kind::FanOut { in_flight } => slices::run(run, FanOut::open(run, in_flight)?),
+        Kind::Connect => slices::run(run, Connect::new(run)?),
         Kind::Idle => return Ok(report(run, idle::run(run)?)),
     };
     Ok(report(run, Outcome::Load(load?)))
@@ -93,14 +93,14 @@ fn report(run: &Run, outcome: Outcome) -> Report {
 fn parse(mut parser: lexopt::Parser) -> Result<Option<Run>, Box<dyn Error>> {
     let (mut addr, mut pid, mut scenario) = (None, None, None);
     let (mut warm_up, mut measured) = (Duration::from_millis(300), Duration::from_millis(1500));
-    let (mut connections, mut size, mut in_flight, mut rate, mut turns) = (None, None, None, None, false);
+    let (mut connections, mut size, mut in_flight, mut rate, mut slices) = (None, None, None, None, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("pid") => pid = Some(parser.value()?.parse()?),
             Long("scenario") => scenario = Some(parser.value()?.parse_with(Scenario::named)?),
             Long("seconds") => measured = parser.value()?.parse_with(seconds)?,
             Long("warm-up") => warm_up = parser.value()?.parse_with(seconds)?,
-            Long("turns") => turns = true,
+            Long("slices") => slices = true,
             Long("core") => process::pin(&parser.value()?.parse_with(process::cores)?)?,
             Long("connections") => connections = Some(parser.value()?.parse()?),
             Long("size") => size = Some(parser.value()?.parse()?),
@@ -129,12 +129,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Run>, Box<dyn Error>> {
     if matches!(scenario.kind, Kind::Deflate { .. }) && scenario.size < 200 {
         return Err("--size: at least 200 for a JSON text".into());
     }
-    if turns && matches!(scenario.kind, Kind::Idle) {
-        return Err(format!("--turns: {} has but one", scenario.name).into());
+    if slices && matches!(scenario.kind, Kind::Idle) {
+        return Err(format!("--slices: {} has only one", scenario.name).into());
     }
     let addr = addr.ok_or("the server's address is missing")?;
     let server = Process::new(pid.ok_or("--pid is missing")?)?;
-    Ok(Some(Run { addr, server, scenario, warm_up, measured, turns }))
+    Ok(Some(Run { addr, server, scenario, warm_up, measured, slices }))
 }
 
 fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {

@@ -1,7 +1,7 @@
-//! An open loop: messages are due at a fixed rate, whatever the server makes of them.
+//! An open loop: messages are due at a fixed rate, whether or not the server keeps up.
 //!
-//! A latency counts from when its message was due, so that a server that stalls is not spared the messages that could
-//! not be sent meanwhile ("coordinated omission").
+//! A latency counts from when the message was due, not from when it was sent. So a server that stalls is charged for the
+//! messages that could not be sent meanwhile (no "coordinated omission").
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -12,15 +12,15 @@ use mio::{Events, Poll, Token};
 use crate::Run;
 use crate::connection::{BUFFER, Connection};
 use crate::meter::Meter;
-use crate::turns::Traffic;
+use crate::slices::Traffic;
 
 pub(crate) struct OpenLoop {
     poll: Poll,
     rate: u64,
     connections: Vec<Connection>,
-    /// Of each connection: when the messages were due that are under way.
+    /// For each connection, when the messages in flight were due.
     due: Vec<VecDeque<Instant>>,
-    /// Whose turn it is.
+    /// The connection that sends next.
     next: usize,
     buffer: Vec<u8>,
 }
@@ -35,23 +35,23 @@ impl OpenLoop {
 }
 
 impl Traffic for OpenLoop {
-    fn turn(&mut self, meter: &mut Meter) -> Result<(), Box<dyn Error>> {
-        meter.begin();
+    fn run_slice(&mut self, meter: &mut Meter) -> Result<(), Box<dyn Error>> {
+        meter.start_slice();
         let mut events = Events::with_capacity(1024);
         let start = Instant::now();
         let mut next_due = start;
-        let (mut sent, mut under_way) = (0_u64, 0_usize);
+        let (mut sent, mut outstanding) = (0_u64, 0_usize);
         loop {
             let now = Instant::now();
-            let goes_on = meter.goes_on(now)?;
-            if !goes_on && under_way == 0 {
+            let is_running = meter.is_running(now)?;
+            if !is_running && outstanding == 0 {
                 return Ok(());
             }
-            if goes_on && now >= next_due {
+            if is_running && now >= next_due {
                 self.due[self.next].push_back(next_due);
                 self.connections[self.next].send(1)?;
                 self.next = (self.next + 1) % self.connections.len();
-                under_way += 1;
+                outstanding += 1;
                 sent += 1;
                 next_due = start + Duration::from_nanos(sent * 1_000_000_000 / self.rate);
             }
@@ -59,7 +59,7 @@ impl Traffic for OpenLoop {
             for event in &events {
                 let Token(index) = event.token();
                 let messages = self.connections[index].receive(&mut self.buffer)?;
-                under_way -= messages;
+                outstanding -= messages;
                 let now = Instant::now();
                 for due in self.due[index].drain(..messages) {
                     meter.record(due, now, 1);

@@ -1,4 +1,4 @@
-//! How large each echo server is: its program, its crates, and the time of a clean build.
+//! Measures each echo server's size: its program, its crates, and the time of a clean build.
 
 mod tree;
 
@@ -17,27 +17,28 @@ use peers::program;
 use serde::Serialize;
 
 const USAGE: &str = "\
-Tells the size of each echo server, how many crates it has, and how long a clean build takes.
+Measures the size of each echo server, counts its crates, and times a clean build.
 
 Usage: sizes [OPTIONS]
 
-  --servers a,b  these servers alone, of threadbare tokio-tungstenite fastwebsockets wtx axum
+  --servers a,b  these servers only, of threadbare tokio-tungstenite fastwebsockets wtx axum
                  tungstenite-threads simple-websockets ws-rs
-  --scratch DIR  where to build; what is there must be nothing (default: one of its own for temporary files)
-  --out DIR      where results go (default benches/results)
-  --name NAME    what they are called (default sizes)
-  --help         this text
+  --scratch DIR  where to build; it must not exist (default: a new directory for temporary files)
+  --out DIR      where to write the results (default benches/results)
+  --name NAME    the name of the results (default sizes)
+  --help         print this text
 ";
 
-/// This workspace, and the library with its examples.
+/// This workspace.
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
+/// The library with its examples.
 const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 struct Server {
     name: &'static str,
-    /// In this workspace; the first is an example of the library's.
+    /// The package in this workspace; the first server is an example of the library.
     package: &'static str,
-    /// The crate by which it speaks WebSocket.
+    /// The WebSocket crate that it uses.
     crate_name: &'static str,
 }
 
@@ -64,12 +65,12 @@ struct Options {
 #[derive(Serialize)]
 struct Size {
     stripped_bytes: u64,
-    /// In the tree of its normal dependencies, itself included.
+    /// The crates in its tree of normal dependencies, with itself.
     crates: usize,
-    /// Of them, those in the tree of the library, itself included.
+    /// Those of them in the tree of the WebSocket library, with the library.
     crates_alone: usize,
     build_seconds: f64,
-    /// Where what is built with it is more than it links.
+    /// The time for the library alone, if more is built than is linked.
     seconds_alone: Option<f64>,
 }
 
@@ -105,7 +106,7 @@ fn named(names: &str) -> Result<Vec<&'static Server>, String> {
 fn sizes(options: &Options) -> Result<(), Box<dyn Error>> {
     let machine = Machine::look();
     if options.scratch.exists() {
-        return Err(format!("{} is there already", options.scratch.display()).into());
+        return Err(format!("{} exists already", options.scratch.display()).into());
     }
     for package in [HERE, LIBRARY] {
         let status = cargo::command("fetch", Path::new(package)).args(["--locked", "--quiet"]).status()?;
@@ -116,7 +117,7 @@ fn sizes(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut rows = Vec::new();
     for server in &options.servers {
         let size = size(server, &options.scratch).map_err(|error| error.to_string());
-        // It may not have come to be.
+        // An error means that it does not exist.
         let _ = fs::remove_dir_all(&options.scratch);
         if let Err(error) = &size {
             eprintln!("NOT MEASURED: {}: {error}", server.name);
@@ -140,7 +141,7 @@ fn size(server: &Server, scratch: &Path) -> Result<Size, Box<dyn Error>> {
     let (package, what) = if ours { (LIBRARY, ["--example", "echo"]) } else { (HERE, ["--package", server.package]) };
     let program = what[1];
     let (seconds, program) = clean_build(Path::new(package), &what, program, scratch)?;
-    let stripped_bytes = fs::metadata(program.ok_or("it could not be built")?)?.len();
+    let stripped_bytes = fs::metadata(program.ok_or("it cannot be built")?)?.len();
     let (crates, crates_alone) = if ours {
         let sources = tree::sources_of_example(&scratch.join("release/examples/echo.d"))?;
         tree::of_example(Path::new(package), &sources)?
@@ -152,14 +153,14 @@ fn size(server: &Server, scratch: &Path) -> Result<Size, Box<dyn Error>> {
         fs::remove_dir_all(scratch)?;
         let (seconds, _) = clean_build(Path::new(package), &["--lib"], "", scratch)?;
         if !scratch.join("release/libthreadbare.rlib").exists() {
-            return Err("the library could not be built".into());
+            return Err("the library cannot be built".into());
         }
         seconds_alone = Some(seconds);
     }
     Ok(Size { stripped_bytes, crates, crates_alone, build_seconds: seconds, seconds_alone })
 }
 
-/// Answers how long it took, and the program if it was built.
+/// Returns the time of a clean build, and the program if it was built.
 fn clean_build(
     package: &Path,
     what: &[&str],
@@ -176,9 +177,9 @@ fn clean_build(
 
 fn table(machine: &Machine, rows: &[(&str, Result<Size, String>)]) -> String {
     let mut text = machine.heading(&[program::command_line("sizes")]);
-    text += "Each echo server's stripped program, the crates in its tree and in that of the library alone (each with itself), and\n";
-    text += "the time of a clean build, sources already fetched. threadbare's is its example, with which cargo builds all of the\n";
-    text += "library's dev-dependencies; the crates are those that it links.\n\n";
+    text += "The stripped program of each echo server; the crates in its tree, and in the tree of its WebSocket library, each with\n";
+    text += "itself; and the time of a clean build, with the sources already downloaded. threadbare's server is its example. Cargo\n";
+    text += "builds all dev-dependencies of the library with it; only the crates that it links are counted.\n\n";
     text += "| server | stripped, bytes | crates | the library's alone | clean build, s |\n|---|---|---|---|---|\n";
     for (name, size) in rows {
         let _ = match size {

@@ -1,4 +1,4 @@
-//! The crates that a program is made of, from `cargo tree`.
+//! Counts the crates of a program, with `cargo tree`.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -7,18 +7,18 @@ use std::path::Path;
 
 use peers::cargo;
 
-/// A crate, and how deep in the tree it is.
+/// The depth of a crate in the tree, and the crate.
 type Node = (usize, String);
 
-/// How many crates a package of this workspace has, and how many its library.
+/// Counts the crates of a package of this workspace, and those of its WebSocket library.
 pub(crate) fn of_package(package: &Path, name: &str, library: &str) -> Result<(usize, usize), Box<dyn Error>> {
     let nodes = read(package, &["-p", name, "-e", "normal"])?;
     let alone = branch(&nodes, library).ok_or_else(|| format!("{name} does not depend on {library}"))?;
     Ok((count(nodes.iter()), count(alone.iter())))
 }
 
-/// The same of an example: the library's crates, and the dev-dependencies that its sources name with theirs. The others are built
-/// with it and left out by the linker.
+/// Counts the crates of an example: those of the library, and the dev-dependencies that the example's sources name, with
+/// theirs. Cargo builds the other dev-dependencies too, but the linker leaves them out.
 pub(crate) fn of_example(package: &Path, sources: &str) -> Result<(usize, usize), Box<dyn Error>> {
     let alone = read(package, &["-e", "normal"])?;
     let nodes = read(package, &["-e", "normal,dev"])?;
@@ -30,7 +30,7 @@ pub(crate) fn of_example(package: &Path, sources: &str) -> Result<(usize, usize)
     Ok((count(alone.iter().chain(branches)), count(alone.iter())))
 }
 
-/// An example's own sources, which the compiler has listed.
+/// Reads the sources of an example, which the compiler has listed in `dep_info`.
 pub(crate) fn sources_of_example(dep_info: &Path) -> Result<String, Box<dyn Error>> {
     let list = fs::read_to_string(dep_info)?;
     let mut text = String::new();
@@ -50,7 +50,7 @@ fn read(package: &Path, arguments: &[&str]) -> Result<Vec<Node>, Box<dyn Error>>
     if !output.status.success() {
         return Err(format!("cargo tree {}: {}", arguments.join(" "), output.status).into());
     }
-    parse(&String::from_utf8(output.stdout)?).ok_or_else(|| "cargo tree says what is not understood".into())
+    parse(&String::from_utf8(output.stdout)?).ok_or_else(|| "the output of cargo tree is not understood".into())
 }
 
 fn parse(text: &str) -> Option<Vec<Node>> {
@@ -61,14 +61,14 @@ fn parse(text: &str) -> Option<Vec<Node>> {
     text.lines().filter(|line| !line.is_empty()).map(node).collect()
 }
 
-/// The first node of that name, and all below it.
+/// The first node of this name, and all nodes below it.
 fn branch<'a>(nodes: &'a [Node], name: &str) -> Option<&'a [Node]> {
     let start = nodes.iter().position(|(_, line)| crate_name(line) == name)?;
     let below = nodes[start + 1..].iter().take_while(|(depth, _)| *depth > nodes[start].0).count();
     Some(&nodes[start..=start + below])
 }
 
-/// Of a line such as `mio v1.0.0`.
+/// The name in a line such as `mio v1.0.0`.
 fn crate_name(line: &str) -> &str {
     line.split_whitespace().next().unwrap_or_default()
 }

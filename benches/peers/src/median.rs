@@ -1,6 +1,6 @@
-//! The middle of what several rounds found.
+//! The median.
 
-/// Not a number if there are none.
+/// Returns NaN if there are no values.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
@@ -13,7 +13,7 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// As [`median`]; `None` of nothing.
+/// Like [`median`], but returns `None` if there are no values.
 #[must_use]
 pub fn median_of_some(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| median(values))
@@ -24,7 +24,7 @@ mod tests {
     use super::median;
 
     #[test]
-    fn the_median_is_the_middle() {
+    fn the_median_is_the_middle_value_or_the_mean_of_two() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median(&[]).is_nan());

@@ -1,4 +1,4 @@
-//! The peers.
+//! The engines of other libraries.
 
 use std::future::Future;
 use std::pin::pin;
@@ -9,10 +9,10 @@ use threadbare::bench_harness::MemoryStream;
 use tungstenite::WebSocket;
 use tungstenite::protocol::Role;
 
-use crate::memory::Shared;
+use crate::memory::SharedStream;
 use crate::{Block, Echo};
 
-/// tungstenite, told to write everything at the end.
+/// tungstenite, with one `flush` at the end.
 pub struct Tungstenite {
     socket: WebSocket<MemoryStream>,
     messages: usize,
@@ -38,7 +38,7 @@ impl Echo for Tungstenite {
     }
 }
 
-/// tungstenite, as its documentation echoes.
+/// tungstenite as its documentation echoes: with `send`.
 pub struct TungsteniteSend(Tungstenite);
 
 impl Echo for TungsteniteSend {
@@ -60,16 +60,16 @@ impl Echo for TungsteniteSend {
     }
 }
 
-/// fastwebsockets, as its documentation echoes. Its futures never wait, so that there is nothing of a runtime in it.
+/// fastwebsockets as its documentation echoes. Its futures never wait here, so no runtime is involved.
 pub struct Fastwebsockets {
-    socket: FragmentCollector<Shared>,
-    stream: Shared,
+    socket: FragmentCollector<SharedStream>,
+    stream: SharedStream,
     messages: usize,
 }
 
 impl Echo for Fastwebsockets {
     fn new(block: &Block) -> Fastwebsockets {
-        let stream = Shared::new(&block.frames);
+        let stream = SharedStream::new(&block.frames);
         let socket = FastWebSocket::after_handshake(stream.clone(), fastwebsockets::Role::Server);
         Fastwebsockets { socket: FragmentCollector::new(socket), stream, messages: block.messages }
     }
@@ -77,7 +77,7 @@ impl Echo for Fastwebsockets {
     fn echo(&mut self) {
         self.stream.rewind();
         let (socket, messages) = (&mut self.socket, self.messages);
-        at_once(async move {
+        poll_once(async move {
             for _ in 0..messages {
                 let frame = socket.read_frame().await.expect("a message");
                 assert!(matches!(frame.opcode, OpCode::Text | OpCode::Binary));
@@ -91,9 +91,10 @@ impl Echo for Fastwebsockets {
     }
 }
 
-fn at_once<F: Future>(future: F) -> F::Output {
+/// Runs a future that never waits.
+fn poll_once<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("memory never lets wait"),
+        Poll::Pending => panic!("a stream in memory is always ready"),
     }
 }

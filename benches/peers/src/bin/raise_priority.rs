@@ -1,4 +1,4 @@
-//! Runs a program in its own place, ahead of whatever else runs on its cores.
+//! Replaces itself by a program that has the highest priority on its cores.
 
 use std::error::Error;
 use std::io;
@@ -8,16 +8,16 @@ use std::process::{Command, ExitCode};
 use peers::{priority, program};
 
 const USAGE: &str = "\
-Runs a program ahead of what else runs on the same cores; without the right to, as everybody else.
+Runs a program with raised priority; with the usual one if raising it is not permitted.
 
-Usage: ahead PROGRAM [ARGUMENT...]
+Usage: raise_priority PROGRAM [ARGUMENT...]
 ";
 
 fn main() -> ExitCode {
     program::run(USAGE, parse, |words| {
-        let [name, arguments @ ..] = words.as_slice() else { return Err("which program?".into()) };
-        priority::end_with_the_parent()?;
-        match priority::go_ahead() {
+        let [name, arguments @ ..] = words.as_slice() else { return Err("PROGRAM is missing".into()) };
+        priority::end_with_parent()?;
+        match priority::raise() {
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error.into()),
             _ => {}
         }
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// All words are the program's but `--help` before them.
+/// All arguments belong to the program, except a `--help` before it.
 fn parse(mut parser: lexopt::Parser) -> Result<Option<Vec<String>>, Box<dyn Error>> {
     let words: Vec<String> = parser
         .raw_args()?

@@ -1,4 +1,4 @@
-//! The load generator against the floor: every kind of scenario, small, and an answer that is wrong.
+//! Runs the load generator against the floor: every kind of scenario, and wrong replies.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -61,7 +61,7 @@ fn report(output: &Output) -> Report {
 }
 
 #[test]
-fn two_threads_share_the_connections() {
+fn a_floor_with_two_threads_serves_all_connections() {
     let output = Floor::start_with("echo-128B-pipelined", &["--threads", "2"])
         .load("echo-128B-pipelined", &["--connections", "5"]);
     let Outcome::Load(load) = report(&output).outcome else { panic!("an echo sends messages") };
@@ -69,7 +69,7 @@ fn two_threads_share_the_connections() {
 }
 
 #[test]
-fn buffers_at_another_place_answer_the_same() {
+fn a_floor_with_placed_buffers_sends_the_same_replies() {
     for (scenario, connections) in [("echo-32B-pipelined", "3"), ("echo-64KiB", "2"), ("echo-16MiB", "1")] {
         let output = Floor::start_with(scenario, &["--placed"]).load(scenario, &["--connections", connections]);
         let Outcome::Load(load) = report(&output).outcome else { panic!("{scenario} sends messages") };
@@ -97,7 +97,7 @@ fn every_kind_of_scenario_runs() {
 }
 
 #[test]
-fn turns_are_taken_when_told() {
+fn a_slice_is_measured_for_each_line_of_input() {
     for (scenario, connections) in [
         ("echo-32B-pipelined", 3),
         ("echo-64KiB", 2),
@@ -108,53 +108,55 @@ fn turns_are_taken_when_told() {
     ] {
         let floor = Floor::start(scenario);
         let mut generator = floor.generator(scenario);
-        generator.args(["--turns", "--connections", &connections.to_string()]);
+        generator.args(["--slices", "--connections", &connections.to_string()]);
         let mut generator = generator.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
-        let mut told = generator.stdin.take().expect("its input");
+        let mut input = generator.stdin.take().expect("its input");
         let mut lines = BufReader::new(generator.stdout.take().expect("its output")).lines();
         let mut line = move || lines.next().expect("one more line").expect("text");
         assert_eq!(line(), "", "{scenario}: its connections are open");
-        for turn in 0..3 {
-            told.write_all(b"\n").expect("it listens");
-            assert_eq!(line(), "", "{scenario}: turn {turn} is over");
+        for slice in 0..3 {
+            input.write_all(b"\n").expect("it listens");
+            assert_eq!(line(), "", "{scenario}: slice {slice} is over");
         }
-        drop(told);
+        drop(input);
         let report: Report = serde_json::from_str(&line()).expect("a report");
         let Outcome::Load(load) = report.outcome else { panic!("{scenario} sends messages") };
         assert!(load.messages > 0 && load.seconds >= 0.15, "{scenario}: {load:?}");
-        let (least, most) = (load.p99_by_turn_us.iter().copied().fold(f64::MAX, f64::min), load.latency_us.max);
-        assert!(load.p99_by_turn_us.len() == 3 && 0.0 < least && least <= most, "{scenario}: {load:?}");
+        let (least, most) = (load.p99_by_slice_us.iter().copied().fold(f64::MAX, f64::min), load.latency_us.max);
+        assert!(load.p99_by_slice_us.len() == 3 && 0.0 < least && least <= most, "{scenario}: {load:?}");
         assert!(generator.wait().expect("it ends").success(), "{scenario}");
     }
 }
 
 #[test]
-fn a_program_goes_ahead_where_it_may() {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_ahead")).args(["sh", "-c", "nice; exit 3"]).output().expect("it runs");
-    let expected = if priority::may_go_ahead() { "-20" } else { "0" };
+fn a_program_runs_with_raised_priority_where_permitted() {
+    let output = Command::new(env!("CARGO_BIN_EXE_raise_priority"))
+        .args(["sh", "-c", "nice; exit 3"])
+        .output()
+        .expect("it runs");
+    let expected = if priority::may_raise() { "-20" } else { "0" };
     assert_eq!((String::from_utf8_lossy(&output.stdout).trim(), output.status.code()), (expected, Some(3)));
 }
 
 #[test]
-fn idle_connections_are_weighed() {
+fn the_memory_of_idle_connections_is_measured() {
     let report = report(&Floor::start("idle-memory").load("idle-memory", &["--connections", "500"]));
     let Outcome::Memory(memory) = report.outcome else { panic!("this scenario measures memory") };
     assert_eq!(memory.threads, 1);
 }
 
 #[test]
-fn a_wrong_answer_is_told() {
+fn a_wrong_reply_is_reported() {
     let output = Floor::start("echo-1KiB").load("echo-32B", &["--connections", "1", "--size", "1025"]);
     assert!(!output.status.success());
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains("of the first answer"), "{error}");
+    assert!(error.contains("of the first reply"), "{error}");
 }
 
 #[test]
-fn compression_that_was_not_agreed_on_is_told() {
+fn compression_that_was_not_negotiated_is_reported() {
     let output = Floor::start("echo-32B").load("deflate-1KiB", &["--connections", "1"]);
     assert!(!output.status.success());
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains("does not agree to permessage-deflate"), "{error}");
+    assert!(error.contains("does not accept permessage-deflate"), "{error}");
 }

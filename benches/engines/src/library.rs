@@ -1,17 +1,17 @@
-//! threadbare, in its three ways.
+//! The engines of this library.
 
 use threadbare::bench_harness::{ChannelEngine, HandlerEngine};
 use threadbare::{Config, Event, Events, MessageRef, Role, Socket, WebSocket};
 
-use crate::memory::Shared;
+use crate::memory::SharedStream;
 use crate::{Block, Echo};
 
-/// A handler on a worker: the path of `Server::serve`.
-pub struct Handler(HandlerEngine<Echoes>);
+/// A handler on a worker's thread: the code of `Server::serve`.
+pub struct Handler(HandlerEngine<EchoHandler>);
 
-struct Echoes;
+struct EchoHandler;
 
-impl threadbare::Handler for Echoes {
+impl threadbare::Handler for EchoHandler {
     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
         socket.send(message);
     }
@@ -19,7 +19,7 @@ impl threadbare::Handler for Echoes {
 
 impl Echo for Handler {
     fn new(block: &Block) -> Handler {
-        Handler(HandlerEngine::new(&block.frames, Echoes).expect("a poll"))
+        Handler(HandlerEngine::new(&block.frames, EchoHandler).expect("a poll"))
     }
 
     fn echo(&mut self) {
@@ -31,15 +31,15 @@ impl Echo for Handler {
     }
 }
 
-/// A blocking socket: the path of `WebSocket<S>`, whose messages are owned.
+/// A blocking socket, `WebSocket<S>`, whose messages are owned.
 pub struct Blocking {
-    socket: WebSocket<Shared>,
+    socket: WebSocket<SharedStream>,
     messages: usize,
 }
 
 impl Echo for Blocking {
     fn new(block: &Block) -> Blocking {
-        let stream = Shared::new(&block.frames);
+        let stream = SharedStream::new(&block.frames);
         let socket = WebSocket::from_established(stream, Role::Server, Vec::new(), &Config::default());
         Blocking { socket, messages: block.messages }
     }
@@ -58,39 +58,38 @@ impl Echo for Blocking {
     }
 }
 
-/// The hand-over to an application's thread: a worker that receives, and the events that it hands over. Nothing is
-/// echoed, for the answers' way is another one.
+/// Delivery through a channel: a worker that receives, and the events that the application takes. Nothing is echoed.
 pub struct Channel {
     engine: ChannelEngine,
     events: Events,
 }
 
 impl Channel {
-    /// A connection on which `block` comes in.
+    /// A connection that receives `block`.
     #[must_use]
     pub fn new(block: &Block) -> Channel {
         let (engine, events) = ChannelEngine::new(&block.frames).expect("a poll");
         let mut channel = Channel { engine, events };
-        let Ok(Event::Open(..)) = channel.events.try_recv() else { panic!("the connection was not told") };
+        let Ok(Event::Open(..)) = channel.events.try_recv() else { panic!("the first event is not Event::Open") };
         for _ in 0..3 {
-            assert_eq!(channel.hand_over(), block.messages, "all that came in");
+            assert_eq!(channel.deliver(), block.messages, "every message is delivered");
         }
         channel
     }
 
-    /// The application's end, to be used from another thread.
+    /// The application's end of the channel, to be used from another thread.
     #[must_use]
     pub fn events(&self) -> Events {
         self.events.clone()
     }
 
-    /// Receives the block and hands it over.
+    /// Receives the block and delivers its messages to the channel.
     pub fn serve(&mut self) {
         self.engine.serve();
     }
 
-    /// Receives the block, hands it over, and takes every message of it: how many they were.
-    pub fn hand_over(&mut self) -> usize {
+    /// Receives the block, and takes every message from the channel. Returns their number.
+    pub fn deliver(&mut self) -> usize {
         self.serve();
         self.received()
     }
