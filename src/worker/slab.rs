@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::hint::black_box;
 
 use mio::Token;
 
@@ -55,7 +54,7 @@ impl Key {
     }
 }
 
-pub(crate) fn index_of(token: Token) -> usize {
+fn index_of(token: Token) -> usize {
     token.0 & ((1 << TOKEN_BITS) - 1)
 }
 
@@ -138,11 +137,6 @@ impl<T> Slab<T> {
     pub(crate) fn key_of(&self, token: Token) -> Option<Key> {
         let key = self.key_at(index_of(token) as u32)?;
         (key.token() == token).then_some(key)
-    }
-
-    /// Looks at the place with this index, so that it is at hand.
-    pub(crate) fn fetch(&self, index: usize) {
-        black_box((self.keys.generations.get(index).copied(), self.places.get(index).map(Option::is_some)));
     }
 
     /// Takes out what `key` names; the name is never valid again.

@@ -1,7 +1,6 @@
 //! A worker: one thread that owns many connections. It waits in its poll and nowhere else.
 
 use std::any::Any;
-use std::hint::black_box;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,7 +27,6 @@ use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::event_loop::poll_timer::PollTimer;
 use crate::worker::handle::inbox::{CommandQueue, Inbox};
-use crate::worker::handle::info::PeerInfo;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::panic::panic_text;
 use crate::worker::slab::{Key, KeyMap, Slab};
@@ -46,9 +44,6 @@ const ALARM: Token = Token(WAKE.0 - 1);
 /// So many connections have a turn before the application's threads have theirs: enough that a poll and a handover cost
 /// nothing beside them, and few enough that what waits for these threads meanwhile takes little memory.
 const EVENTS: usize = 128;
-
-/// So many connections' memory is fetched together: about as many cache lines as a core can wait for at a time.
-pub(super) const FETCHED: usize = 8;
 
 /// Large buffers and compressors that nobody used for so long are given back, at the latest after twice that.
 pub(super) const TRIM_INTERVAL: Duration = Duration::from_millis(500);
@@ -182,13 +177,6 @@ impl<D: Delivery> Worker<D> {
         self.poll_task = Some(poll_task);
     }
 
-    /// Has the memory of a few connections on its way from the caches at once, rather than wait for each piece of it when
-    /// it is needed: half of those waits, 0.1 us of the 12 that a message costs at 20,000 a second over 1,000 connections.
-    pub(in crate::worker) fn fetch(&self, index: usize) {
-        self.slots.fetch(index);
-        black_box(self.context.infos.get(index).map(PeerInfo::fetch));
-    }
-
     pub(in crate::worker) fn ready_event(&mut self, event: &Event, now: Instant) {
         let Some(key) = self.slots.key_of(event.token()) else { return self.ready_other(event, now) };
         let readable = event.is_readable() || event.is_read_closed() || event.is_error();
@@ -305,14 +293,9 @@ impl<D: Delivery> Worker<D> {
     }
 
     pub(in crate::worker) fn for_each_key(&mut self, mut act: impl FnMut(&mut Worker<D>, Key)) {
-        let places = self.slots.places();
-        for first in (0..places).step_by(FETCHED) {
-            let few = first..places.min(first + FETCHED as u32);
-            few.clone().for_each(|index| self.fetch(index as usize));
-            for index in few {
-                if let Some(key) = self.slots.key_at(index) {
-                    act(self, key);
-                }
+        for index in 0..self.slots.places() {
+            if let Some(key) = self.slots.key_at(index) {
+                act(self, key);
             }
         }
     }

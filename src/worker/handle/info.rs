@@ -17,11 +17,6 @@ impl PeerInfo {
         PeerInfo { counters: Counters::default(), addr: addr.into() }
     }
 
-    /// Looks at what every turn counts in, so that it is at hand.
-    pub(crate) fn fetch(&self) -> u64 {
-        self.counters.bytes_received.value()
-    }
-
     pub(crate) fn addr(&self) -> SocketAddr {
         (&self.addr).into()
     }
