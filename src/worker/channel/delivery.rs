@@ -56,7 +56,7 @@ impl Delivery for ChannelDelivery {
 
     fn open(&mut self, connection: &mut ChannelSlot, socket: &mut Socket<'_>, request: Request) {
         if self.receiver_dropped(connection) {
-            socket.conn.start_close(socket.context, Some(&CloseFrame::going_away()));
+            socket.active.start_close(Some(&CloseFrame::going_away()));
         } else {
             self.of(connection).push(&mut connection.place, socket, 0, EventKind::Open(request));
         }

@@ -61,7 +61,7 @@ impl EventSender {
         if place.serial != self.serial {
             place.serial = self.serial;
             place.peer = self.block.peers.len() as u32;
-            self.block.origin = socket.context.inbox.identity();
+            self.block.origin = socket.active.context.inbox.identity();
             self.block.peers.push(socket.peer());
         }
         self.block.cost += EVENT_COST + cost;
@@ -92,7 +92,7 @@ impl EventSender {
                 let end = self.block.bytes.len() as u32;
                 return self.push(place, socket, bytes.len(), EventKind::Binary { start, end });
             }
-            Incoming::Borrowed(message) => socket.context.output.pool.copy(message),
+            Incoming::Borrowed(message) => socket.active.context.output.pool.copy(message),
             Incoming::Assembled(message) => message,
         };
         // It moves rather than be copied, with all the memory of its buffer.

@@ -15,48 +15,38 @@ use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::{Key, KeyMap};
 use crate::worker::timer_wheel::Tick;
 
-/// What the connections of a worker share, and what a turn leaves for its end.
+/// What the connections of a worker share.
 #[derive(Debug)]
 pub(crate) struct WorkerContext {
     pub(crate) config: Arc<Config>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) handle: Arc<WorkerHandle>,
-    /// The inboxes of all workers, this one's at its place.
+    /// The inboxes of all workers, this one's at its own index.
     pub(crate) siblings: Arc<[Arc<Inbox>]>,
     pub(crate) output: Output,
-    /// Whether answers wait in the output for those of the connections that are ready as well.
-    pub(crate) gathers: bool,
-    /// Those that do.
-    pub(crate) held: Vec<(Key, Range<usize>)>,
+    pub(crate) group: WriteGroup,
     /// For the compressed messages of all connections.
     pub(crate) codec: Codec,
     pub(crate) epoch: Instant,
-    /// The time of this turn, in ticks of the wheel.
+    /// The time of this iteration of the event loop, in ticks of the timer wheel.
     pub(crate) tick: Tick,
-    /// Frames for every connection, sent at the turn's end.
+    /// Frames for every connection, sent at the end of the iteration.
     pub(crate) broadcasts: Vec<SharedFrame>,
-    /// The ledgers of connections without a handle, each at its connection's index.
+    /// What is on record about connections without a handle, each at its connection's index.
     pub(crate) infos: Vec<PeerInfo>,
     /// The subprotocols of connections without a handle that agreed on one, by index.
     pub(crate) subprotocols: KeyMap<u32, Arc<String>>,
-    /// The connection at hand.
-    pub(crate) key: Key,
-    /// What its handle shows of the bytes that wait for its socket.
-    pub(crate) shown_backlog: usize,
-    /// Its messages in this turn, which go to the ledger with the turn's end: other threads read that, and each write takes
-    /// it from their caches.
-    pub(crate) counts: MessageCounts,
     /// Close frames that wait for the application's answers to earlier messages.
     pub(crate) pending_close_frames: KeyMap<Key, Option<CloseFrame>>,
-    /// The connection at hand has another deadline than before.
-    pub(crate) touched_deadline: bool,
 }
 
-/// Messages of a turn.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct MessageCounts {
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
+/// Connections that are read one after the other before any of them is written to.
+#[derive(Debug, Default)]
+pub(crate) struct WriteGroup {
+    /// Another connection is to be read before the next write.
+    pub(crate) is_open: bool,
+    /// The connections whose output waits for the end of the group, and where in [`Output`] it lies.
+    pub(crate) held: Vec<(Key, Range<usize>)>,
 }
 
 impl WorkerContext {

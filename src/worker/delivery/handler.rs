@@ -69,9 +69,9 @@ impl<H: Handler> Delivery for HandlerDelivery<H> {
         match message {
             Incoming::Borrowed(message) => handler.on_message(socket, message),
             Incoming::Assembled(message) => {
-                socket.context.output.lend_assembled(&message);
+                socket.active.context.output.lend_assembled(&message);
                 handler.on_message(socket, message.as_message());
-                socket.context.output.take_back(message);
+                socket.active.context.output.take_back(message);
             }
         }
     }

@@ -5,8 +5,7 @@ use crate::protocol::close::{CloseCode, CloseFrame, InvalidClose};
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::MAX_CONTROL_PAYLOAD;
 use crate::protocol::message::MessageRef;
-use crate::worker::connection::conn::Conn;
-use crate::worker::connection::context::WorkerContext;
+use crate::worker::connection::active::ActiveConn;
 use crate::worker::handle::peer::{Peer, PeerId};
 use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::stats::Stats;
@@ -17,8 +16,7 @@ use crate::worker::handle::stats::Stats;
 /// few connections that are ready at the same time were read as well, or after 0.1 ms of that.
 #[derive(Debug)]
 pub struct Socket<'a> {
-    pub(crate) conn: &'a mut Conn,
-    pub(crate) context: &'a mut WorkerContext,
+    pub(crate) active: ActiveConn<'a>,
 }
 
 impl Socket<'_> {
@@ -30,7 +28,7 @@ impl Socket<'_> {
     /// more than 125 bytes, a code that must not be sent).
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> bool {
-        self.conn.send(self.context, message.into(), Compression::Auto)
+        self.active.send(message.into(), Compression::Auto)
     }
 
     /// Sends a message as [`send`](Socket::send) does, compressed as `compression` says: with [`Compression::Never`] it
@@ -44,19 +42,19 @@ impl Socket<'_> {
     /// ```
     #[inline]
     pub fn send_with<'m>(&mut self, message: impl Into<MessageRef<'m>>, compression: Compression) -> bool {
-        self.conn.send(self.context, message.into(), compression)
+        self.active.send(message.into(), compression)
     }
 
     /// Sends a message that was encoded before; `false` if the connection is closing.
     pub fn send_prepared(&mut self, prepared: &Prepared) -> bool {
-        self.conn.send_shared(self.context, &prepared.frame)
+        self.active.send_shared(&prepared.frame)
     }
 
     /// Sends a message to every connection of the server, this one included, at the end of the worker's turn. It is
     /// encoded once, and compressed once for all connections that agreed on the same. Where a connection's queue is full,
     /// the server's [`SlowConsumer`](crate::SlowConsumer) policy decides.
     pub fn broadcast<'m>(&mut self, message: impl Into<MessageRef<'m>>) {
-        self.context.broadcast(Prepared::new(message).frame);
+        self.active.context.broadcast(Prepared::new(message).frame);
     }
 
     /// Sends a ping; the answer comes to [`Handler::on_pong`].
@@ -76,46 +74,46 @@ impl Socket<'_> {
     /// A code that may not be sent, a reason of more than 123 bytes, or a connection that is closing already.
     pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
         let frame = CloseFrame::new(code, reason).map_err(|error: InvalidClose| ControlError::InvalidClose(error))?;
-        if self.conn.start_close(self.context, Some(&frame)) { Ok(()) } else { Err(ControlError::Disconnected) }
+        if self.active.start_close(Some(&frame)) { Ok(()) } else { Err(ControlError::Disconnected) }
     }
 
     /// Drops the TCP connection without a closing handshake, at the end of the callback.
     pub fn abort(&mut self) {
-        self.context.inbox.send(crate::worker::handle::inbox::Command::Abort { to: self.context.key });
+        self.active.context.inbox.send(crate::worker::handle::inbox::Command::Abort { to: self.active.state.key });
     }
 
     /// A handle that other threads can send through. It costs memory from its first use on.
     pub fn peer(&mut self) -> Peer {
-        self.conn.peer(self.context)
+        self.active.peer()
     }
 
     /// Names the connection.
     #[must_use]
     pub fn id(&self) -> PeerId {
-        PeerId::new(self.context.handle.index, self.context.key)
+        PeerId::new(self.active.context.handle.index, self.active.state.key)
     }
 
     /// The peer's address.
     #[must_use]
     pub fn addr(&self) -> std::net::SocketAddr {
-        self.conn.info(self.context).addr()
+        self.active.info().addr()
     }
 
     /// The subprotocol that was agreed on.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.conn.subprotocol(self.context)
+        self.active.subprotocol()
     }
 
     /// What has gone through the connection.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.conn.stats(self.context)
+        self.active.stats()
     }
 
     /// Bytes that wait to be written.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.conn.queued(self.context)
+        self.active.queued()
     }
 }

@@ -4,11 +4,11 @@ use std::io;
 
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
 use crate::protocol::{ProtocolError, Role};
-use crate::worker::connection::conn::{ANSWER_TIMEOUT, Phase};
+use crate::worker::connection::conn::Phase;
+use crate::worker::connection::deadline::Deadline;
 use crate::worker::connection::flags::Flag;
 use crate::worker::delivery::delivery::{CloseTiming, Delivery};
 use crate::worker::event_loop::drive::Driver;
-use crate::worker::timer_wheel::TimerWheel;
 
 impl<D: Delivery> Driver<'_, D> {
     /// The peer's close frame arrived.
@@ -41,8 +41,8 @@ impl<D: Delivery> Driver<'_, D> {
         let timing = self.notify_application(reason);
         self.conn.flags.set(Flag::Clean, clean);
         if timing == CloseTiming::AfterAnswers && self.conn.endpoint.connection.can_send() {
-            self.context.pending_close_frames.insert(self.context.key, answer);
-            self.conn.enter(Phase::AwaitingAnswers, self.context);
+            self.context.pending_close_frames.insert(self.state.key, answer);
+            self.active().enter(Phase::AwaitingAnswers);
         } else {
             self.send_close_frame(answer);
         }
@@ -50,22 +50,22 @@ impl<D: Delivery> Driver<'_, D> {
 
     /// Sends the close frame that is due, if none was sent before, and nothing after it.
     fn send_close_frame(&mut self, answer: Option<CloseFrame>) {
-        self.conn.close(self.context, answer.as_ref());
+        self.active().push_close(answer.as_ref());
         self.conn.closed_to_sends();
-        self.conn.enter(Phase::Flushing, self.context);
+        self.active().enter(Phase::Flushing);
     }
 
     /// The application has seen the end, and its answers to what came before are out or queued.
     pub(crate) fn close_seen(&mut self) {
         if self.conn.phase == Phase::AwaitingAnswers {
-            let answer = self.context.pending_close_frames.remove(&self.context.key).flatten();
+            let answer = self.context.pending_close_frames.remove(&self.state.key).flatten();
             self.send_close_frame(answer);
         }
     }
 
     /// Tells the application why the connection ends.
     fn notify_application(&mut self, reason: CloseReason) -> CloseTiming {
-        self.conn.enter(Phase::Flushing, self.context);
+        self.active().enter(Phase::Flushing);
         let (delivery, app, mut socket) = self.parts();
         match app {
             Some(app) => delivery.close(app, &mut socket, reason),
@@ -81,7 +81,7 @@ impl<D: Delivery> Driver<'_, D> {
             Phase::Open | Phase::Closing => {
                 self.end_abnormally("the peer closed TCP without a close frame", CloseCause::Lost)
             }
-            Phase::Lingering => self.conn.enter(Phase::Closed, self.context),
+            Phase::Lingering => self.active().enter(Phase::Closed),
             // What is queued can still go out.
             Phase::AwaitingAnswers | Phase::Flushing | Phase::Closed => self.finish(),
         }
@@ -102,7 +102,7 @@ impl<D: Delivery> Driver<'_, D> {
             self.notify_application(CloseReason::abnormal(why, cause));
         }
         self.context.output.clear();
-        self.conn.enter(Phase::Closed, self.context);
+        self.active().enter(Phase::Closed);
     }
 
     /// When everything is said and out: the end of TCP (RFC 6455 7.1.1).
@@ -117,67 +117,62 @@ impl<D: Delivery> Driver<'_, D> {
         let nothing_in_flight = clean && !self.conn.readable && !trailing && !client_waits;
         let done = self.conn.flags.contains(Flag::ReadClosed) || nothing_in_flight;
         if done || (!client_waits && self.conn.endpoint.stream.shutdown_write().is_err()) {
-            self.conn.enter(Phase::Closed, self.context);
+            self.active().enter(Phase::Closed);
         } else {
             // Otherwise what is in flight is read out first: the kernel answers data to a closed socket with RST, which
             // would take the close frame from the peer.
             self.conn.readable = true;
-            self.again = true;
-            self.conn.enter(Phase::Lingering, self.context);
+            self.state.again = true;
+            self.active().enter(Phase::Lingering);
         }
     }
 
-    /// Something is to be done because of the time.
-    pub(crate) fn deadline(&mut self) {
-        let now = self.context.tick;
-        let config = self.context.config.clone();
-        let passed = |since: u32, wait| now >= since.saturating_add(TimerWheel::ticks(wait));
-        self.context.touched_deadline = true;
-        match self.conn.phase {
-            Phase::Open => {
-                if config.max_lifetime.is_some_and(|lifetime| passed(self.conn.opened, lifetime)) {
-                    let frame = CloseFrame { code: CloseCode::GOING_AWAY, reason: "lifetime is over".into() };
-                    self.conn.start_close(self.context, Some(&frame));
-                } else if self.conn.flags.contains(Flag::AboveHighWater)
-                    && passed(self.conn.since, config.write_timeout)
-                {
-                    // The system reports room only when there is much of it; a slow reader may have made some.
-                    self.drain();
-                    // What waited for the output goes on, as after an event.
-                    self.again = true;
-                    if self.conn.flags.contains(Flag::AboveHighWater) && passed(self.conn.since, config.write_timeout) {
-                        self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
-                    }
-                } else if self.conn.waiting {
-                    // Nothing is read, so nothing can be heard: the silence is ours.
-                    self.conn.heard = now;
-                    self.conn.flags.remove(Flag::PingOutstanding);
-                } else if let Some(interval) = config.ping_interval {
-                    let grace = interval.saturating_add(config.pong_timeout);
-                    let pinged = self.conn.flags.contains(Flag::PingOutstanding);
-                    if pinged && passed(self.conn.heard, grace) {
-                        self.conn.endpoint.stream.reset_on_drop();
-                        self.end_abnormally("no answer to a ping", CloseCause::TimedOut);
-                    } else if !pinged && passed(self.conn.heard, interval) {
-                        self.conn.send_keepalive_ping(self.context);
-                    }
-                }
-                self.flush(&mut []);
-            }
-            Phase::AwaitingAnswers => {
-                if passed(self.conn.since, ANSWER_TIMEOUT) {
-                    self.close_seen();
-                    self.flush(&mut []);
-                }
-            }
-            Phase::Closing | Phase::Flushing | Phase::Lingering => {
-                if passed(self.conn.since, config.close_timeout) {
-                    self.conn.endpoint.stream.reset_on_drop();
-                    self.end_abnormally("no answer to our close frame", CloseCause::TimedOut);
-                }
-            }
-            Phase::Closed => {}
+    /// Acts on the connection's earliest deadline, if it has passed: activity puts a deadline off without telling the
+    /// timer wheel.
+    pub(crate) fn expire_deadline(&mut self) {
+        self.state.deadline_changed = true;
+        let next = self.conn.next_deadline(&self.context.config);
+        if let Some((_, deadline)) = next.filter(|(at, _)| *at <= self.context.tick) {
+            self.expire(deadline);
         }
+    }
+
+    fn expire(&mut self, deadline: Deadline) {
+        match deadline {
+            Deadline::Lifetime => {
+                let frame = CloseFrame { code: CloseCode::GOING_AWAY, reason: "lifetime is over".into() };
+                self.active().start_close(Some(&frame));
+            }
+            Deadline::Write => self.expire_write(),
+            Deadline::Ping | Deadline::Pong if self.conn.waiting => {
+                // Nothing is read, so nothing can be heard: the silence is ours.
+                self.conn.heard = self.context.tick;
+                self.conn.flags.remove(Flag::PingOutstanding);
+            }
+            Deadline::Ping => self.active().send_keepalive_ping(),
+            Deadline::Pong => return self.time_out("no answer to a ping"),
+            Deadline::Answers => self.close_seen(),
+            Deadline::Close => return self.time_out("no answer to our close frame"),
+        }
+        self.flush(&mut []);
+    }
+
+    /// The output has been above the high-water mark for too long, unless the socket takes some of it now.
+    fn expire_write(&mut self) {
+        // The system reports room only when there is much of it; a slow reader may have made some.
+        self.drain();
+        // Reading that waited for the output goes on, as after an event.
+        self.state.again = true;
+        let next = self.conn.next_deadline(&self.context.config);
+        if next.is_some_and(|(at, deadline)| deadline == Deadline::Write && at <= self.context.tick) {
+            self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
+        }
+    }
+
+    /// The peer is silent: resets the connection.
+    fn time_out(&mut self, why: &str) {
+        self.conn.endpoint.stream.reset_on_drop();
+        self.end_abnormally(why, CloseCause::TimedOut);
     }
 
     /// The handler panicked: 1011, and it is not called again.

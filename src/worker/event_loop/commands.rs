@@ -7,6 +7,7 @@ use crate::protocol::mask;
 use crate::worker::connection::context::WorkerContext;
 use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::by_connection::{CommandChain, CommandsByConnection, END};
+use crate::worker::event_loop::direct::Frames;
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
 use crate::worker::handle::inbox::{Command, CommandQueue};
@@ -88,19 +89,10 @@ impl<D: Delivery> Worker<D> {
         let Command::Frames { start, end, count, .. } = *command else {
             return self.execute_in_drive(to, command, bytes);
         };
-        let frames = &bytes[start..end];
-        match self.try_write_frames(to, frames, count as usize) {
-            Some(Ok([])) => {
-                if let Some(peer) = self.slots.get_mut(to).and_then(|slot| slot.conn.peer.as_ref()) {
-                    peer.shared.publish(frames.len(), 0, 0);
-                }
-            }
-            Some(rest) => self.drive(to, |driver, _| {
-                driver.posted += frames.len();
-                driver.context.counts.sent += if rest.is_ok() { u64::from(count) } else { 0 };
-                driver.send_rest(rest);
-            }),
-            None => self.execute_in_drive(to, command, bytes),
+        let (messages, posted) = (u64::from(count), end - start);
+        let frames = Frames { bytes: &bytes[start..end], messages, posted, compressible: true };
+        if !self.try_write_direct(to, frames) {
+            self.execute_in_drive(to, command, bytes);
         }
     }
 
@@ -123,7 +115,7 @@ impl<D: Delivery> Worker<D> {
                 self.send_broadcasts();
                 self.for_each(|driver| {
                     if driver.app.as_ref().is_some_and(|app| driver.delivery.receiver_dropped(app)) {
-                        driver.conn.start_close(driver.context, Some(&CloseFrame::going_away()));
+                        driver.active().start_close(Some(&CloseFrame::going_away()));
                         driver.flush(&mut []);
                     }
                 });
@@ -139,17 +131,17 @@ impl<D: Delivery> Driver<'_, D> {
     fn execute(&mut self, command: &mut Command, bytes: &[u8]) {
         match command {
             Command::Frames { start, end, count, .. } => {
-                self.posted += *end - *start;
+                self.state.posted += *end - *start;
                 if self.conn.can_send() {
-                    self.context.counts.sent += u64::from(*count);
+                    self.state.counts.sent += u64::from(*count);
                     self.push_frames(&bytes[*start..*end]);
                 }
             }
             Command::Large { start, end, payload, .. } => {
                 let payload = payload.take();
-                self.posted += *end - *start + payload.as_slice().len();
+                self.state.posted += *end - *start + payload.as_slice().len();
                 if self.conn.can_send() {
-                    self.context.counts.sent += 1;
+                    self.state.counts.sent += 1;
                     let header = &bytes[*start..*end];
                     if !self.compress(header, Some(payload.as_slice())) {
                         self.context.output.cork().extend_from_slice(header);
@@ -159,16 +151,16 @@ impl<D: Delivery> Driver<'_, D> {
             }
             Command::Uncompressed { start, end, payload, .. } => {
                 let payload = payload.take();
-                self.posted += *end - *start + payload.as_slice().len();
+                self.state.posted += *end - *start + payload.as_slice().len();
                 if self.conn.can_send() {
-                    self.context.counts.sent += 1;
+                    self.state.counts.sent += 1;
                     self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
                     self.context.output.push_chunk(payload);
                 }
             }
             Command::SendShared { frame, .. } => {
-                self.posted += frame.plain().len();
-                self.conn.send_shared(self.context, frame);
+                self.state.posted += frame.plain().len();
+                self.active().send_shared(frame);
             }
             Command::Control { start, end, .. } => {
                 if self.conn.can_send() {
@@ -176,7 +168,7 @@ impl<D: Delivery> Driver<'_, D> {
                 }
             }
             Command::Close { frame, .. } => {
-                self.conn.start_close(self.context, frame.as_deref());
+                self.active().start_close(frame.as_deref());
             }
             Command::Abort { .. } => {
                 self.conn.endpoint.stream.reset_on_drop();

@@ -1,7 +1,5 @@
 //! One connection's turn: read, decode, deliver, write.
 
-use std::io;
-
 use mio::{Interest, Registry};
 
 use crate::protocol::Received;
@@ -9,11 +7,13 @@ use crate::protocol::deflate::Compression;
 use crate::protocol::message::MessageRef;
 use crate::transport::buffer::Input;
 use crate::transport::endpoint::ReadOutcome;
+use crate::worker::connection::active::{ActiveConn, DriveState};
 use crate::worker::connection::conn::{Conn, Phase};
 use crate::worker::connection::context::WorkerContext;
 use crate::worker::connection::flags::Flag;
 use crate::worker::delivery::delivery::{Delivery, Incoming};
 use crate::worker::delivery::socket::Socket;
+use crate::worker::handle::info::PeerInfo;
 
 /// The most that a connection reads in one turn, in fillings of the worker's buffer; then the others have theirs.
 const MAX_READS: usize = 2;
@@ -31,18 +31,16 @@ pub(crate) struct Slot<C> {
     pub(crate) app: Option<C>,
 }
 
-/// A connection in the hands of its worker.
+/// Drives one connection: reads, decodes, delivers, writes, and keeps its deadlines. Made by
+/// [`Worker::drive`](crate::worker::event_loop::worker::Worker::drive) alone, which begins and ends the drive.
 pub(crate) struct Driver<'a, D: Delivery> {
     pub(crate) conn: &'a mut Conn,
     pub(crate) app: &'a mut Option<D::Connection>,
     pub(crate) delivery: &'a mut D,
     pub(crate) context: &'a mut WorkerContext,
-    /// Of the worker's poll.
+    pub(crate) state: DriveState,
+    /// The worker's poll.
     pub(crate) registry: &'a Registry,
-    /// Bytes that came from the inbox in this turn.
-    pub(crate) posted: usize,
-    /// The connection has more to do, though no event may tell.
-    pub(crate) again: bool,
 }
 
 impl<D: Delivery> Driver<'_, D> {
@@ -65,7 +63,7 @@ impl<D: Delivery> Driver<'_, D> {
                 if !done {
                     self.conn.endpoint.keep_carry(carry);
                     // The output may have stood above its mark only until it was written.
-                    if self.again || self.conn.phase == Phase::Closed || self.must_wait() {
+                    if self.state.again || self.conn.phase == Phase::Closed || self.must_wait() {
                         return;
                     }
                     continue;
@@ -75,12 +73,12 @@ impl<D: Delivery> Driver<'_, D> {
                 return;
             }
             if reads == MAX_READS {
-                self.again = true;
+                self.state.again = true;
                 return;
             }
             reads += 1;
             self.read(input);
-            if self.again {
+            if self.state.again {
                 return;
             }
         }
@@ -92,13 +90,13 @@ impl<D: Delivery> Driver<'_, D> {
             ReadOutcome::Bytes { size, drained, direct } => {
                 // A socket that was emptied reports again when more comes, except for an end that it has reported.
                 self.conn.readable = !drained || self.conn.flags.contains(Flag::HangupReported);
-                self.conn.info(self.context).counters.bytes_received.add(size as u64);
+                self.info().counters.bytes_received.add(size as u64);
                 self.conn.heard = self.context.tick;
                 let failed = direct > 0 && !self.advance_message(direct);
                 let done = failed || self.decode(input);
                 if self.conn.flags.remove(Flag::PingOutstanding) {
                     // The next deadline is the next ping's, which is earlier than the end of this one's grace.
-                    self.context.touched_deadline = true;
+                    self.state.deadline_changed = true;
                 }
                 if !done {
                     self.conn.endpoint.keep_carry(Box::new(input.take_rest()));
@@ -155,7 +153,7 @@ impl<D: Delivery> Driver<'_, D> {
                 return false;
             }
             if frames == MAX_FRAMES {
-                self.again = true;
+                self.state.again = true;
                 return false;
             }
             frames += 1;
@@ -225,7 +223,7 @@ impl<D: Delivery> Driver<'_, D> {
     #[inline(always)]
     fn is_held_up(&mut self, room: usize) -> bool {
         (D::ANSWERS && self.context.output.len() >= room)
-            || self.app.as_mut().is_some_and(|app| !self.delivery.has_room(app, self.context.key))
+            || self.app.as_mut().is_some_and(|app| !self.delivery.has_room(app, self.state.key))
     }
 
     fn dispatch(&mut self, received: Received<'_>) {
@@ -235,7 +233,7 @@ impl<D: Delivery> Driver<'_, D> {
             Received::Assembled(message) => self.deliver(Incoming::Assembled(message)),
             Received::Ping(payload) => self.ping(&payload),
             Received::Pong(payload) => {
-                self.conn.record_round_trip(self.context, &payload);
+                self.active().record_round_trip(&payload);
                 let (delivery, app, mut socket) = self.parts();
                 if let Some(app) = app {
                     delivery.pong(app, &mut socket, &payload);
@@ -256,7 +254,7 @@ impl<D: Delivery> Driver<'_, D> {
 
     #[inline(always)]
     fn deliver_message(&mut self, message: Incoming<'_>) {
-        self.context.counts.received += 1;
+        self.state.counts.received += 1;
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {
             delivery.message(app, &mut socket, message);
@@ -269,10 +267,10 @@ impl<D: Delivery> Driver<'_, D> {
         }
         // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". 5.5.3 lets the
         // latest stand for all while the others could not be answered: they must not fill the memory.
-        if self.conn.endpoint.backlog() > 0 && self.conn.is_above_mark(self.context) {
+        if self.conn.endpoint.backlog() > 0 && self.active().is_above_high_water() {
             self.conn.endpoint.keep_ping(payload);
         } else {
-            self.conn.send(self.context, MessageRef::Pong(payload), Compression::Never);
+            self.active().send(MessageRef::Pong(payload), Compression::Never);
         }
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {
@@ -284,7 +282,7 @@ impl<D: Delivery> Driver<'_, D> {
     pub(crate) fn flush(&mut self, input: &mut [u8]) {
         if self.context.output.len() > 0 {
             match self.conn.endpoint.flush(&mut self.context.output, input) {
-                Ok(written) => self.conn.info(self.context).counters.bytes_sent.add(written as u64),
+                Ok(written) => self.info().counters.bytes_sent.add(written as u64),
                 Err(error) => self.io_failed(&error),
             }
             if self.conn.flags.contains(Flag::AboveHighWater) || !self.conn.endpoint.is_clear() {
@@ -294,18 +292,6 @@ impl<D: Delivery> Driver<'_, D> {
         self.finish();
     }
 
-    /// Goes on where the socket did not take all of some frames, or failed.
-    #[cold]
-    pub(crate) fn send_rest(&mut self, rest: io::Result<&[u8]>) {
-        match rest {
-            Ok(rest) => {
-                self.context.output.cork().extend_from_slice(rest);
-                self.flush(&mut []);
-            }
-            Err(error) => self.io_failed(&error),
-        }
-    }
-
     /// The socket reported room.
     pub(crate) fn drain(&mut self) {
         if self.conn.endpoint.backlog() == 0 {
@@ -313,7 +299,7 @@ impl<D: Delivery> Driver<'_, D> {
         }
         match self.conn.endpoint.drain(&mut self.context.output.pool) {
             Ok(written) => {
-                self.conn.info(self.context).counters.bytes_sent.add(written as u64);
+                self.info().counters.bytes_sent.add(written as u64);
                 if written > 0 {
                     // Whoever takes bytes is alive.
                     self.conn.heard = self.context.tick;
@@ -325,10 +311,10 @@ impl<D: Delivery> Driver<'_, D> {
             Err(error) => return self.io_failed(&error),
         }
         self.note_backlog();
-        if !self.conn.is_above_mark(self.context)
+        if !self.active().is_above_high_water()
             && let Some(payload) = self.conn.endpoint.take_ping()
         {
-            self.conn.send(self.context, MessageRef::Pong(&payload), Compression::Never);
+            self.active().send(MessageRef::Pong(&payload), Compression::Never);
         }
         self.flush(&mut []);
     }
@@ -343,21 +329,35 @@ impl<D: Delivery> Driver<'_, D> {
         if above != self.conn.flags.contains(Flag::AboveHighWater) && self.conn.phase == Phase::Open {
             self.conn.flags.set(Flag::AboveHighWater, above);
             self.conn.since = self.context.tick;
-            self.context.touched_deadline = true;
+            self.state.deadline_changed = true;
         }
     }
 
     #[cold]
     fn await_room(&mut self) {
         self.conn.flags.insert(Flag::WritableRegistered);
-        let (token, interests) = (self.context.key.token(), Interest::READABLE | Interest::WRITABLE);
+        let (token, interests) = (self.state.key.token(), Interest::READABLE | Interest::WRITABLE);
         // Room that came in between is reported as well.
         if let Err(error) = self.registry.reregister(&mut self.conn.endpoint.stream, token, interests) {
             self.io_failed(&error);
         }
     }
 
+    /// The connection without the application's part.
+    #[inline(always)]
+    pub(crate) fn active(&mut self) -> ActiveConn<'_> {
+        ActiveConn { conn: self.conn, context: self.context, state: &mut self.state }
+    }
+
+    /// What is on record about the connection.
+    pub(crate) fn info(&self) -> &PeerInfo {
+        self.conn.info(self.context, self.state.key)
+    }
+
+    /// What a callback of the application needs.
+    #[inline(always)]
     pub(super) fn parts(&mut self) -> (&mut D, Option<&mut D::Connection>, Socket<'_>) {
-        (self.delivery, self.app.as_mut(), Socket { conn: self.conn, context: self.context })
+        let active = ActiveConn { conn: self.conn, context: self.context, state: &mut self.state };
+        (self.delivery, self.app.as_mut(), Socket { active })
     }
 }

@@ -4,6 +4,7 @@ mod broadcast;
 mod by_connection;
 mod closing;
 mod commands;
+mod direct;
 pub(crate) mod drive;
 pub(crate) mod new_connection;
 pub(crate) mod poll_task;

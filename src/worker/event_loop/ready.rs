@@ -6,6 +6,7 @@ use mio::Events;
 
 use crate::worker::connection::conn::Phase;
 use crate::worker::delivery::delivery::Delivery;
+use crate::worker::event_loop::direct::Frames;
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
 
@@ -26,15 +27,15 @@ impl<D: Delivery> Worker<D> {
         let mut began = now;
         while let Some(first) = events.next() {
             // An answer waits only if another connection is to be read.
-            self.context.gathers = events.peek().is_some();
+            self.context.group.is_open = events.peek().is_some();
             self.ready_event(first, now);
             for event in events.by_ref().take(GROUP_SIZE - 1) {
-                if !self.context.held.is_empty() && began.elapsed() >= MAX_WAIT {
+                if !self.context.group.held.is_empty() && began.elapsed() >= MAX_WAIT {
                     self.flush_group();
                 }
                 self.ready_event(event, now);
             }
-            self.context.gathers = false;
+            self.context.group.is_open = false;
             self.flush_group();
             if events.peek().is_some() {
                 began = Instant::now();
@@ -45,41 +46,43 @@ impl<D: Delivery> Worker<D> {
     /// Writes the answers that wait.
     #[inline]
     fn flush_group(&mut self) {
-        if !self.context.held.is_empty() {
+        if !self.context.group.held.is_empty() {
             self.flush_group_slow();
         }
     }
 
     #[inline(never)]
     fn flush_group_slow(&mut self) {
-        let mut held = std::mem::take(&mut self.context.held);
+        let mut held = std::mem::take(&mut self.context.group.held);
         let cork = self.context.output.take_held();
         for (key, range) in held.drain(..) {
-            let frames = &cork[range];
-            self.context.key = key;
-            let rest = self.slots.get_mut(key).and_then(|slot| slot.conn.try_write_direct(&self.context, frames));
-            // Nothing can happen to a connection meanwhile; if something did, they go behind what is there.
-            let rest = rest.unwrap_or(Ok(frames));
-            if !matches!(rest, Ok([])) {
-                self.drive(key, |driver, _| driver.send_rest(rest));
+            let bytes = &cork[range];
+            // The drive that produced them has counted their messages.
+            let frames = Frames { bytes, messages: 0, posted: 0, compressible: false };
+            if !self.try_write_direct(key, frames) {
+                // Nothing happens to a connection meanwhile; if something did, they go behind what is there.
+                self.drive(key, |driver, _| {
+                    driver.context.output.cork().extend_from_slice(bytes);
+                    driver.flush(&mut []);
+                });
             }
         }
-        self.context.held = held;
+        self.context.group.held = held;
         self.context.output.give_back(cork);
     }
 }
 
 impl<D: Delivery> Driver<'_, D> {
-    /// Leaves what the turn produced to its group's end; `false` if it is to be written now, for there is much of it, or
-    /// more to do on this connection.
+    /// Leaves the output of this drive to the end of the group; `false` if it is to be written now, because it is large or
+    /// there is more to do on this connection.
     #[inline]
     pub(super) fn hold(&mut self) -> bool {
         let (conn, context) = (&self.conn, &mut *self.context);
-        if !context.gathers || conn.readable || conn.phase != Phase::Open || !conn.endpoint.is_clear() {
+        if !context.group.is_open || conn.readable || conn.phase != Phase::Open || !conn.endpoint.is_clear() {
             return false;
         }
         let Some(range) = context.output.hold() else { return false };
-        context.held.push((context.key, range));
+        context.group.held.push((self.state.key, range));
         true
     }
 }

@@ -64,10 +64,10 @@ impl<D: Delivery> Worker<D> {
             }
             let shutting_down = self.shutdown.is_some();
             self.drive(key, |driver, input| {
-                driver.context.touched_deadline = true;
+                driver.state.deadline_changed = true;
                 driver.open(opening);
                 if shutting_down {
-                    driver.conn.start_close(driver.context, Some(&CloseFrame::going_away()));
+                    driver.active().start_close(Some(&CloseFrame::going_away()));
                     driver.flush(&mut []);
                 }
                 driver.advance(input);

@@ -82,7 +82,7 @@ impl<D: Delivery> Worker<D> {
         self.timers.expire_until(self.context.tick, &mut expired);
         for index in expired.drain(..) {
             if let Some(key) = self.slots.key_at(index) {
-                self.drive(key, |driver, _| driver.deadline());
+                self.drive(key, |driver, _| driver.expire_deadline());
             }
         }
         self.expired = expired;
@@ -154,7 +154,7 @@ impl<D: Delivery> Worker<D> {
         self.shutdown = Some(deadline);
         self.register_new();
         self.for_each(|driver| {
-            driver.conn.start_close(driver.context, Some(&CloseFrame::going_away()));
+            driver.active().start_close(Some(&CloseFrame::going_away()));
             driver.flush(&mut []);
         });
     }

@@ -16,8 +16,9 @@ use crate::protocol::Role;
 use crate::protocol::deflate::Codec;
 use crate::transport::buffer::Input;
 use crate::transport::output::Output;
+use crate::worker::connection::active::DriveState;
 use crate::worker::connection::conn::Phase;
-use crate::worker::connection::context::{MessageCounts, WorkerContext};
+use crate::worker::connection::context::{WorkerContext, WriteGroup};
 use crate::worker::connection::flags::Flag;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::delivery::delivery::Delivery;
@@ -123,19 +124,14 @@ impl<D: Delivery> Worker<D> {
             inbox: seat.inbox,
             siblings,
             output: Output::default(),
-            gathers: false,
-            held: Vec::new(),
+            group: WriteGroup::default(),
             codec: Codec::new(),
             epoch: now,
             tick: 0,
             broadcasts: Vec::new(),
             infos: Vec::new(),
             subprotocols: KeyMap::default(),
-            key: Key { index: u32::MAX, generation: 0 },
-            shown_backlog: 0,
-            counts: MessageCounts::default(),
             pending_close_frames: KeyMap::default(),
-            touched_deadline: false,
         };
         Worker {
             poll: seat.poll,
@@ -225,21 +221,20 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// Lets `act` work on a connection, contains a panic of the application in it, and clears up behind it.
+    /// Drives a connection: lets `act` work on it, contains a panic of the application, and records what follows.
     pub(in crate::worker) fn drive(&mut self, key: Key, act: impl FnOnce(&mut Driver<'_, D>, &mut Input)) {
         let Some(Slot { conn, app }) = self.slots.get_mut(key) else { return };
         let (delivery, context) = (&mut self.delivery, &mut self.context);
-        context.key = key;
-        context.shown_backlog = conn.endpoint.backlog();
-        let registry = self.poll.registry();
-        let mut driver = Driver { conn, app, delivery, context, registry, posted: 0, again: false };
+        let (state, registry) = (DriveState::new(key, conn), self.poll.registry());
+        let mut driver = Driver { conn, app, delivery, context, state, registry };
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut driver, &mut self.input)));
         if let Err(panic) = acted {
             contain(&mut driver, &*panic);
         }
-        driver.conn.end_iteration(driver.context, driver.posted);
-        // A connection that closes reads on, whoever is behind: the peer's close frame is to be found.
-        let again = driver.again || (driver.conn.waiting && driver.conn.phase != Phase::Open);
+        driver.active().end_drive();
+        let DriveState { again, deadline_changed, .. } = driver.state;
+        // A connection that closes is read even where it would have to wait: the peer's close frame is to be found.
+        let again = again || (driver.conn.waiting && driver.conn.phase != Phase::Open);
         driver.conn.waiting &= driver.conn.phase == Phase::Open;
         if let Some(app) = app {
             delivery.served(app);
@@ -253,9 +248,9 @@ impl<D: Delivery> Worker<D> {
         if conn.endpoint.connection.begins_to_keep() {
             self.trimmable.push(key);
         }
-        if std::mem::take(&mut self.context.touched_deadline) {
-            match conn.deadline(&self.context) {
-                Some(at) => self.timers.schedule(key.index, at),
+        if deadline_changed {
+            match conn.next_deadline(&self.context.config) {
+                Some((at, _)) => self.timers.schedule(key.index, at),
                 None => self.timers.cancel(key.index),
             }
         }
@@ -264,10 +259,9 @@ impl<D: Delivery> Worker<D> {
     /// Frees what a connection held; dropping its socket closes it.
     #[inline(never)]
     pub(in crate::worker) fn remove(&mut self, key: Key) {
-        self.context.touched_deadline = false;
         self.timers.cancel(key.index);
         let Some(Slot { conn, app }) = self.slots.remove(key) else { return };
-        let addr = conn.info(&self.context).addr();
+        let addr = conn.info(&self.context, key).addr();
         drop(self.context.take_info(key.index));
         if !self.context.pending_close_frames.is_empty() {
             self.context.pending_close_frames.remove(&key);
@@ -304,11 +298,11 @@ impl<D: Delivery> Worker<D> {
 /// Ends a connection whose application panicked.
 #[cold]
 fn contain<D: Delivery>(driver: &mut Driver<'_, D>, panic: &(dyn Any + Send)) {
-    log::error!("{}: a callback panicked: {}", driver.conn.info(driver.context).addr(), panic_text(panic));
+    log::error!("{}: a callback panicked: {}", driver.info().addr(), panic_text(panic));
     let app = driver.app.take();
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(app)));
     if let Err(panic) = dropped.and_then(|()| catch_unwind(AssertUnwindSafe(|| driver.panicked()))) {
-        log::error!("{}: and again: {}", driver.conn.info(driver.context).addr(), panic_text(&*panic));
+        log::error!("{}: and again: {}", driver.info().addr(), panic_text(&*panic));
         driver.panicked();
     }
 }

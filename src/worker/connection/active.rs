@@ -1,0 +1,216 @@
+//! One connection while its worker drives it: what the driver and the handler's [`Socket`] both work on.
+//!
+//! [`Socket`]: crate::worker::delivery::socket::Socket
+
+use crate::protocol::close::CloseFrame;
+use crate::protocol::deflate::Compression;
+use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
+use crate::protocol::message::MessageRef;
+use crate::transport::shared_frame::SharedFrame;
+use crate::worker::connection::conn::{Conn, Phase};
+use crate::worker::connection::context::WorkerContext;
+use crate::worker::connection::flags::Flag;
+use crate::worker::handle::info::PeerInfo;
+use crate::worker::handle::peer::Peer;
+use crate::worker::handle::shared::PeerShared;
+use crate::worker::handle::stats::Stats;
+use crate::worker::slab::Key;
+
+/// What one drive of a connection collects, and [`end_drive`](ActiveConn::end_drive) acts on.
+#[derive(Debug)]
+pub(crate) struct DriveState {
+    /// Names the connection.
+    pub(crate) key: Key,
+    /// The backlog that the connection's handle shows until the end of the drive.
+    shown_backlog: usize,
+    /// The messages of this drive. The counters that they are added to are read by other threads, and each write to
+    /// them takes their cache line from those.
+    pub(crate) counts: MessageCounts,
+    /// Bytes of this drive that came from the inbox.
+    pub(crate) posted: usize,
+    /// The connection has more to do, though the poll may not report it.
+    pub(crate) again: bool,
+    /// The connection's next deadline may be another one than before.
+    pub(crate) deadline_changed: bool,
+}
+
+/// The number of messages that one drive received and sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MessageCounts {
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+}
+
+impl DriveState {
+    /// Begins a drive of the connection that `key` names.
+    #[inline]
+    pub(crate) fn new(key: Key, conn: &Conn) -> DriveState {
+        DriveState {
+            key,
+            shown_backlog: conn.endpoint.backlog(),
+            counts: MessageCounts::default(),
+            posted: 0,
+            again: false,
+            deadline_changed: false,
+        }
+    }
+}
+
+/// A connection, the worker's context, and the drive that is under way.
+#[derive(Debug)]
+pub(crate) struct ActiveConn<'a> {
+    pub(crate) conn: &'a mut Conn,
+    pub(crate) context: &'a mut WorkerContext,
+    pub(crate) state: &'a mut DriveState,
+}
+
+impl ActiveConn<'_> {
+    /// What is on record about the connection.
+    #[inline]
+    pub(crate) fn info(&self) -> &PeerInfo {
+        self.conn.info(self.context, self.state.key)
+    }
+
+    /// The subprotocol that was agreed on.
+    pub(crate) fn subprotocol(&self) -> Option<&str> {
+        match &self.conn.peer {
+            Some(peer) => peer.subprotocol(),
+            None => self.context.subprotocols.get(&self.state.key.index).map(|name| name.as_str()),
+        }
+    }
+
+    /// Bytes that wait to be written, those of this drive included.
+    pub(crate) fn queued(&self) -> usize {
+        self.conn.endpoint.backlog() + self.context.output.len()
+    }
+
+    /// Whether the output is above the high-water mark, so that reading waits.
+    pub(crate) fn is_above_high_water(&self) -> bool {
+        self.queued() >= self.context.config.max_write_buffer_size
+    }
+
+    /// Queues a data message or control frame; `false` if it can not be sent.
+    #[inline(always)]
+    pub(crate) fn send(&mut self, message: MessageRef<'_>, compression: Compression) -> bool {
+        let (opcode, payload) = match message {
+            MessageRef::Text(text) => (Opcode::Text, text.as_bytes()),
+            MessageRef::Binary(bytes) => (Opcode::Binary, bytes),
+            control => return self.send_control(control),
+        };
+        if !self.conn.can_send() {
+            return false;
+        }
+        self.state.counts.sent += 1;
+        self.push(opcode, payload, compression);
+        true
+    }
+
+    /// Not inlined: most messages do without it.
+    #[inline(never)]
+    fn send_control(&mut self, message: MessageRef<'_>) -> bool {
+        let payload = match message {
+            // RFC 6455 5.5: control frames carry at most 125 bytes.
+            MessageRef::Ping(bytes) | MessageRef::Pong(bytes) if bytes.len() <= MAX_CONTROL_PAYLOAD => bytes,
+            MessageRef::Close(frame) => {
+                let valid = frame.is_none_or(|frame| CloseFrame::new(frame.code, frame.reason.as_str()).is_ok());
+                return valid && self.start_close(frame);
+            }
+            _ => return false,
+        };
+        if !self.conn.can_send() {
+            return false;
+        }
+        self.push(message.opcode(), payload, Compression::Never);
+        true
+    }
+
+    #[inline(always)]
+    fn push(&mut self, opcode: Opcode, payload: &[u8], compression: Compression) {
+        let WorkerContext { output, codec, .. } = &mut *self.context;
+        self.conn.endpoint.push(output, codec, opcode, payload, compression);
+    }
+
+    /// Queues a message that other connections send as well; `false` if it can not be sent.
+    #[inline]
+    pub(crate) fn send_shared(&mut self, frame: &SharedFrame) -> bool {
+        if !self.conn.can_send() {
+            return false;
+        }
+        self.state.counts.sent += 1;
+        let WorkerContext { output, codec, .. } = &mut *self.context;
+        self.conn.endpoint.push_shared(output, codec, frame);
+        true
+    }
+
+    /// Starts the closing handshake; `false` if it has begun.
+    pub(crate) fn start_close(&mut self, frame: Option<&CloseFrame>) -> bool {
+        if self.conn.phase != Phase::Open || !self.push_close(frame) {
+            return false;
+        }
+        self.conn.closed_to_sends();
+        self.enter(Phase::Closing);
+        true
+    }
+
+    /// Queues a close frame; `false` if one was sent before.
+    pub(crate) fn push_close(&mut self, frame: Option<&CloseFrame>) -> bool {
+        self.conn.endpoint.close(&mut self.context.output, frame)
+    }
+
+    /// Enters the next phase.
+    pub(crate) fn enter(&mut self, phase: Phase) {
+        self.conn.phase = phase;
+        self.conn.since = self.context.tick;
+        self.state.deadline_changed = true;
+    }
+
+    /// Queues a ping of our own. Its payload is the time, which the pong brings back.
+    pub(crate) fn send_keepalive_ping(&mut self) {
+        let sent = self.context.micros().to_be_bytes();
+        self.context.output.push_frame(self.conn.endpoint.connection.role(), Opcode::Ping, &sent);
+        self.conn.flags.insert(Flag::PingOutstanding);
+    }
+
+    /// Takes the time out of a pong that answers [`send_keepalive_ping`](ActiveConn::send_keepalive_ping).
+    pub(crate) fn record_round_trip(&mut self, payload: &[u8]) {
+        if let Ok(sent) = <[u8; 8]>::try_from(payload)
+            && let Some(round_trip) = self.context.micros().checked_sub(u64::from_be_bytes(sent))
+            && self.conn.flags.contains(Flag::PingOutstanding)
+        {
+            self.info().counters.set_round_trip(round_trip);
+        }
+    }
+
+    /// The handle, made when it is first asked for.
+    pub(crate) fn peer(&mut self) -> Peer {
+        let (context, state) = (&mut *self.context, &*self.state);
+        let peer = self.conn.peer.get_or_insert_with(|| {
+            let record = context.take_info(state.key.index);
+            let (handle, connection) = (context.handle.clone(), &self.conn.endpoint.connection);
+            Peer::new(PeerShared::new(handle, state.key, connection, record, state.shown_backlog))
+        });
+        peer.clone()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let deflate = self.conn.endpoint.connection.deflate_stats();
+        let mut stats = self.info().counters.stats(self.queued(), deflate);
+        stats.messages_received += self.state.counts.received;
+        stats.messages_sent += self.state.counts.sent;
+        stats
+    }
+
+    /// Ends the drive: adds its messages to the counters, and has the handle show what is queued.
+    #[inline]
+    pub(crate) fn end_drive(&mut self) {
+        let MessageCounts { received, sent } = self.state.counts;
+        if received > 0 || sent > 0 {
+            let counters = &self.info().counters;
+            counters.messages_received.add(received);
+            counters.messages_sent.add(sent);
+        }
+        let Some(peer) = &self.conn.peer else { return };
+        peer.shared.publish_deflate(&self.conn.endpoint.connection);
+        peer.shared.publish(self.state.posted, self.state.shown_backlog, self.conn.endpoint.backlog());
+    }
+}

@@ -1,0 +1,68 @@
+//! Writes to a connection without a drive, where nothing but whole frames is to be done for it.
+
+use std::io;
+
+use crate::worker::delivery::delivery::Delivery;
+use crate::worker::event_loop::drive::Driver;
+use crate::worker::event_loop::worker::Worker;
+use crate::worker::slab::Key;
+
+/// Whole frames for one connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frames<'a> {
+    pub(super) bytes: &'a [u8],
+    /// The messages among them that are not counted yet.
+    pub(super) messages: u64,
+    /// The bytes among them that came from the inbox.
+    pub(super) posted: usize,
+    /// The frames may be sent compressed instead, where that was negotiated.
+    pub(super) compressible: bool,
+}
+
+impl<D: Delivery> Worker<D> {
+    /// Writes frames to a connection that nothing else waits at, and drives it only if its socket does not take all of
+    /// them. Returns `false`, and has done nothing, if the frames are to be sent in a drive.
+    ///
+    /// The application has no part in this, so none of its panics are to be contained.
+    #[inline]
+    pub(super) fn try_write_direct(&mut self, key: Key, frames: Frames<'_>) -> bool {
+        // A connection that has ended takes nothing.
+        let Some(slot) = self.slots.get_mut(key) else { return true };
+        let conn = &mut slot.conn;
+        if !conn.can_send() || (frames.compressible && conn.endpoint.connection.compresses()) {
+            return false;
+        }
+        let Some(result) = conn.endpoint.try_write_direct(frames.bytes) else { return false };
+        let counters = &conn.info(&self.context, key).counters;
+        match result {
+            Ok(size) if size == frames.bytes.len() => {
+                counters.bytes_sent.add(size as u64);
+                if frames.messages > 0 {
+                    counters.messages_sent.add(frames.messages);
+                }
+                if let Some(peer) = &conn.peer {
+                    peer.shared.publish(frames.posted, 0, 0);
+                }
+            }
+            result => self.drive(key, |driver, _| driver.finish_direct(frames, result)),
+        }
+        true
+    }
+}
+
+impl<D: Delivery> Driver<'_, D> {
+    /// Goes on after [`try_write_direct`](Worker::try_write_direct) where the socket took only some of the frames.
+    #[cold]
+    fn finish_direct(&mut self, frames: Frames<'_>, result: io::Result<usize>) {
+        self.state.posted += frames.posted;
+        match result {
+            Ok(size) => {
+                self.info().counters.bytes_sent.add(size as u64);
+                self.state.counts.sent += frames.messages;
+                self.context.output.cork().extend_from_slice(&frames.bytes[size..]);
+                self.flush(&mut []);
+            }
+            Err(error) => self.io_failed(&error),
+        }
+    }
+}
