@@ -6,27 +6,11 @@ use crate::transport::stream::Stream;
 use crate::worker::connection::context::WorkerContext;
 use crate::worker::connection::deadline::{Deadline, Timers};
 use crate::worker::connection::flags::Flags;
+use crate::worker::connection::phase::Phase;
 use crate::worker::handle::info::PeerInfo;
 use crate::worker::handle::peer::Peer;
 use crate::worker::slab::Key;
 use crate::worker::timer_wheel::Tick;
-
-/// How far the closing of a connection has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Messages flow.
-    Open,
-    /// Our close frame is out or queued; the peer's is awaited.
-    Closing,
-    /// The application was told of the connection's end; our close frame waits for its answers to earlier messages.
-    AwaitingAnswers,
-    /// Our close frame is out or queued, and nothing follows it: once it is out, the write side is shut down.
-    Flushing,
-    /// FIN is sent; what still arrives is discarded until the peer closes.
-    Lingering,
-    /// To be removed at the end of the drive.
-    Closed,
-}
 
 /// One connection, without the application's part.
 #[derive(Debug)]

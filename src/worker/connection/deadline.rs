@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::worker::connection::conn::Phase;
 use crate::worker::connection::flags::{Flag, Flags};
+use crate::worker::connection::phase::Phase;
 use crate::worker::timer_wheel::{Tick, TimerWheel};
 
 /// A close frame waits at most 500 ms for the application's answers to the messages before it. Longer delays the close

@@ -5,3 +5,4 @@ pub(crate) mod conn;
 pub(crate) mod context;
 pub(crate) mod deadline;
 pub(crate) mod flags;
+pub(crate) mod phase;

@@ -4,9 +4,9 @@ use std::io;
 
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
 use crate::protocol::{ProtocolError, Role};
-use crate::worker::connection::conn::Phase;
 use crate::worker::connection::deadline::Deadline;
 use crate::worker::connection::flags::Flag;
+use crate::worker::connection::phase::Phase;
 use crate::worker::delivery::delivery::{CloseTiming, Delivery};
 use crate::worker::event_loop::drive::Driver;
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mio::Events;
 
-use crate::worker::connection::conn::Phase;
+use crate::worker::connection::phase::Phase;
 use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::direct::Frames;
 use crate::worker::event_loop::drive::Driver;
