@@ -34,10 +34,8 @@ impl ClientSlot {
 }
 
 /// Sends each connection's events to its client.
-#[derive(Debug, Default)]
-pub(super) struct ClientDelivery {
-    channels: OwnChannelDelivery,
-}
+#[derive(Debug)]
+pub(super) struct ClientDelivery;
 
 impl Delivery for ClientDelivery {
     type Connection = ClientSlot;
@@ -48,7 +46,7 @@ impl Delivery for ClientDelivery {
     const ANSWERS: bool = false;
 
     fn open(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, request: Request) {
-        self.channels.open(&mut slot.own, socket, request);
+        OwnChannelDelivery.open(&mut slot.own, socket, request);
         if let Some(watcher) = &slot.watcher {
             // Whoever no longer watches has no use for it.
             let _ = watcher.send(Notice::Open(socket.peer()));
@@ -57,34 +55,34 @@ impl Delivery for ClientDelivery {
 
     #[inline]
     fn message(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, message: Incoming<'_>) {
-        self.channels.message(&mut slot.own, socket, message);
+        OwnChannelDelivery.message(&mut slot.own, socket, message);
     }
 
     fn ping(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, payload: &[u8]) {
-        self.channels.ping(&mut slot.own, socket, payload);
+        OwnChannelDelivery.ping(&mut slot.own, socket, payload);
     }
 
     fn pong(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, payload: &[u8]) {
-        self.channels.pong(&mut slot.own, socket, payload);
+        OwnChannelDelivery.pong(&mut slot.own, socket, payload);
     }
 
     fn close(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, reason: CloseReason) -> CloseTiming {
         if slot.watcher.is_some() {
             slot.ended = Some(reason.clone());
         }
-        self.channels.close(&mut slot.own, socket, reason)
+        OwnChannelDelivery.close(&mut slot.own, socket, reason)
     }
 
     fn has_room(&mut self, slot: &mut ClientSlot, key: Key) -> bool {
-        self.channels.has_room(&mut slot.own, key)
+        OwnChannelDelivery.has_room(&mut slot.own, key)
     }
 
     fn resume(&mut self, ready: &mut Vec<Key>) {
-        self.channels.resume(ready);
+        OwnChannelDelivery.resume(ready);
     }
 
     fn served(&mut self, slot: &mut ClientSlot) {
-        self.channels.served(&mut slot.own);
+        OwnChannelDelivery.served(&mut slot.own);
         if let (Some(reason), Some(watcher)) = (slot.ended.take(), &slot.watcher) {
             // As above.
             let _ = watcher.send(Notice::Ended(reason));
@@ -92,10 +90,10 @@ impl Delivery for ClientDelivery {
     }
 
     fn end_iteration(&mut self) {
-        self.channels.end_iteration();
+        OwnChannelDelivery.end_iteration();
     }
 
     fn receiver_dropped(&self, slot: &ClientSlot) -> bool {
-        self.channels.receiver_dropped(&slot.own)
+        OwnChannelDelivery.receiver_dropped(&slot.own)
     }
 }

@@ -93,15 +93,8 @@ impl Pool {
         for (index, seat) in seats.into_iter().enumerate() {
             let (to_worker, new_connections) = crossbeam_channel::unbounded();
             let (siblings, config, connection_limit) = (inboxes.clone(), config.clone(), connection_limit.clone());
-            let worker = Worker::new(
-                seat,
-                index as u16,
-                siblings,
-                config,
-                ClientDelivery::default(),
-                new_connections,
-                connection_limit,
-            );
+            let worker =
+                Worker::new(seat, index as u16, siblings, config, ClientDelivery, new_connections, connection_limit);
             std::thread::Builder::new().name(format!("ws-client-{index}")).spawn(move || worker.run())?;
             pool.to_workers.push(to_worker);
         }
@@ -110,7 +103,7 @@ impl Pool {
 
     /// A channel for the events of clients of this pool, and its end that the workers fill.
     pub(super) fn channel(&self) -> (EventRoute, Events) {
-        let state = Arc::new(ChannelState::new(self.config.max_event_buffer_size));
+        let state = Arc::new(ChannelState::for_one_connection(self.config.max_event_buffer_size));
         // Set once, here.
         let _ = state.workers.set(self.inboxes.clone());
         let (sender, receiver) = crossbeam_channel::unbounded();

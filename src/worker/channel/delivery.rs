@@ -107,11 +107,8 @@ impl Delivery for ChannelDelivery {
 }
 
 /// Sends each connection's events to a channel of its own.
-#[derive(Debug, Default)]
-pub(crate) struct OwnChannelDelivery {
-    /// Connections whose owner is behind.
-    waiting: Vec<Key>,
-}
+#[derive(Debug)]
+pub(crate) struct OwnChannelDelivery;
 
 /// A connection's own channel.
 #[derive(Debug)]
@@ -135,7 +132,11 @@ impl Delivery for OwnChannelDelivery {
     const ANSWERS: bool = false;
 
     fn open(&mut self, connection: &mut OwnChannel, socket: &mut Socket<'_>, request: Request) {
-        connection.events.push(&mut connection.place, socket, 0, EventKind::Open(request));
+        if connection.events.set_owner(socket) {
+            socket.active.start_close(Some(&CloseFrame::going_away()));
+        } else {
+            connection.events.push(&mut connection.place, socket, 0, EventKind::Open(request));
+        }
     }
 
     fn message(&mut self, connection: &mut OwnChannel, socket: &mut Socket<'_>, message: Incoming<'_>) {
@@ -150,17 +151,12 @@ impl Delivery for OwnChannelDelivery {
         connection.events.close(&mut connection.place, socket, reason)
     }
 
-    fn has_room(&mut self, connection: &mut OwnChannel, key: Key) -> bool {
-        let room = connection.events.has_room(&mut connection.place, key);
-        if !room && !self.waiting.contains(&key) {
-            self.waiting.push(key);
-        }
-        room
+    fn has_room(&mut self, connection: &mut OwnChannel, _: Key) -> bool {
+        connection.events.finds_room()
     }
 
-    fn resume(&mut self, ready: &mut Vec<Key>) {
-        // Each looks again whether it has room; there are few.
-        ready.append(&mut self.waiting);
+    fn resume(&mut self, _: &mut Vec<Key>) {
+        // The receiver sends `Command::Resume` to the one connection that it made room for.
     }
 
     fn served(&mut self, connection: &mut OwnChannel) {

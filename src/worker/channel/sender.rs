@@ -136,7 +136,7 @@ impl EventSender {
     }
 
     /// Whether there is room; if not, the application was asked to tell when there is.
-    fn finds_room(&self) -> bool {
+    pub(super) fn finds_room(&self) -> bool {
         if !self.is_full() {
             return true;
         }
@@ -163,6 +163,11 @@ impl EventSender {
             self.round = self.round.wrapping_add(1).max(1);
             ready.append(&mut self.waiting);
         }
+    }
+
+    /// Gives the channel to the connection of `socket`. Returns whether nobody receives any more.
+    pub(super) fn set_owner(&self, socket: &Socket<'_>) -> bool {
+        self.state.set_owner(&socket.active.context.inbox, socket.active.state.key)
     }
 
     /// Whether answers may wait in the inbox for the end of a batch.

@@ -1,13 +1,14 @@
 //! What the two ends of a channel of events share: who waits, what is outstanding, and blocks that serve again.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::worker::channel::block::{Block, has_several};
 use crate::worker::channel::waiters::Waiters;
 use crate::worker::handle::inbox::{Command, Inbox};
+use crate::worker::slab::Key;
 
 const SPARE_BLOCKS: usize = 16;
 const MAX_SPARE_SIZE: usize = 512 << 10;
@@ -25,12 +26,18 @@ pub(crate) struct ChannelState {
     /// Nobody receives any more.
     pub(crate) receiver_dropped: AtomicBool,
     pub(crate) workers: OnceLock<Arc<[Arc<Inbox>]>>,
+    /// The connection that has the channel to itself, if one is to have it.
+    owner: Option<Mutex<Option<Owner>>>,
     pub(crate) waiters: Waiters,
     /// Blocks on their way back.
     pub(crate) spare: (Sender<Box<Block>>, Receiver<Box<Block>>),
 }
 
+/// A connection, and the inbox of its worker.
+type Owner = (Arc<Inbox>, Key);
+
 impl ChannelState {
+    /// For a channel that several connections share.
     pub(crate) fn new(limit: usize) -> ChannelState {
         ChannelState {
             outstanding: AtomicUsize::new(0),
@@ -39,9 +46,24 @@ impl ChannelState {
             stalled: AtomicBool::new(false),
             receiver_dropped: AtomicBool::new(false),
             workers: OnceLock::new(),
+            owner: None,
             waiters: Waiters::default(),
             spare: crossbeam_channel::bounded(SPARE_BLOCKS),
         }
+    }
+
+    /// For a channel that one connection after the other has to itself.
+    pub(crate) fn for_one_connection(limit: usize) -> ChannelState {
+        ChannelState { owner: Some(Mutex::default()), ..ChannelState::new(limit) }
+    }
+
+    /// Gives the channel to a connection, which is told from now on what the receiver does. Returns whether nobody
+    /// receives any more: the receiver sets the flag before it looks for the owner, so one of the two sees the other.
+    pub(super) fn set_owner(&self, inbox: &Arc<Inbox>, key: Key) -> bool {
+        if let Some(owner) = &self.owner {
+            *owner.lock().unwrap_or_else(PoisonError::into_inner) = Some((inbox.clone(), key));
+        }
+        self.receiver_dropped.load(Ordering::SeqCst)
     }
 
     /// The application is done with a block.
@@ -64,7 +86,7 @@ impl ChannelState {
         }
         let left = self.outstanding.fetch_sub(cost, Ordering::SeqCst).saturating_sub(cost);
         if left < self.limit.div_ceil(2) && self.stalled.swap(false, Ordering::SeqCst) {
-            self.tell_workers(|| Command::Resume);
+            self.tell(|to| Command::Resume { to });
         }
     }
 
@@ -72,9 +94,21 @@ impl ChannelState {
         self.workers.get().into_iter().flat_map(|workers| workers.iter())
     }
 
-    pub(crate) fn tell_workers(&self, command: impl Fn() -> Command) {
-        for inbox in self.inboxes() {
-            inbox.send(command());
+    /// Sends a command to the connection that has the channel to itself, or to all workers.
+    pub(crate) fn tell(&self, command: impl Fn(Option<Key>) -> Command) {
+        match &self.owner {
+            Some(owner) => {
+                let owner = owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                // One that opens later looks by itself.
+                if let Some((inbox, key)) = owner {
+                    inbox.send(command(Some(key)));
+                }
+            }
+            None => {
+                for inbox in self.inboxes() {
+                    inbox.send(command(None));
+                }
+            }
         }
     }
 }

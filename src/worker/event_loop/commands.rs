@@ -111,11 +111,10 @@ impl<D: Delivery> Worker<D> {
                 self.send_broadcasts();
                 self.begin_shutdown(*deadline);
             }
-            Command::ReceiverDropped => {
+            Command::ReceiverDropped { .. } => {
                 self.send_broadcasts();
                 self.for_each(|driver| {
-                    if driver.app.as_ref().is_some_and(|app| driver.delivery.receiver_dropped(app)) {
-                        driver.active().start_close(Some(&CloseFrame::going_away()));
+                    if driver.close_if_receiver_dropped() {
                         driver.flush(&mut []);
                     }
                 });
@@ -175,8 +174,19 @@ impl<D: Delivery> Driver<'_, D> {
                 self.end_abnormally("aborted", CloseCause::Aborted);
             }
             Command::CloseSeen { .. } => self.close_seen(),
-            Command::Broadcast(_) | Command::Resume | Command::ReceiverDropped | Command::Shutdown(_) => {}
+            Command::Resume { .. } => self.state.again = true,
+            Command::ReceiverDropped { .. } => {
+                self.close_if_receiver_dropped();
+            }
+            Command::Broadcast(_) | Command::Shutdown(_) => {}
         }
+    }
+
+    /// Starts the closing handshake if nobody receives the connection's events; `false` if somebody does, or if it has
+    /// begun.
+    fn close_if_receiver_dropped(&mut self) -> bool {
+        self.app.as_ref().is_some_and(|app| self.delivery.receiver_dropped(app))
+            && self.active().start_close(Some(&CloseFrame::going_away()))
     }
 }
 
@@ -230,6 +240,7 @@ fn target(command: &Command) -> Option<Key> {
         | Command::Close { to, .. }
         | Command::Abort { to }
         | Command::CloseSeen { to } => Some(*to),
-        Command::Broadcast(_) | Command::Resume | Command::ReceiverDropped | Command::Shutdown(_) => None,
+        Command::Resume { to } | Command::ReceiverDropped { to } => *to,
+        Command::Broadcast(_) | Command::Shutdown(_) => None,
     }
 }

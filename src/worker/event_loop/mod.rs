@@ -12,4 +12,6 @@ mod poll_timer;
 mod ready;
 mod register;
 mod run;
+#[cfg(test)]
+mod tests;
 pub(crate) mod worker;

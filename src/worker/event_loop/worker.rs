@@ -87,6 +87,9 @@ pub(crate) struct Worker<D: Delivery> {
     pub(in crate::worker) poll_task: Option<Box<dyn PollTask>>,
     /// When the guest is to have a turn, if nothing happens before.
     pub(in crate::worker) poll_task_due: Option<Instant>,
+    /// How many drives there were.
+    #[cfg(test)]
+    pub(in crate::worker) drives: usize,
 }
 
 /// What a worker is made of before its siblings are known.
@@ -155,6 +158,8 @@ impl<D: Delivery> Worker<D> {
             trimmable: Vec::new(),
             poll_task: None,
             poll_task_due: None,
+            #[cfg(test)]
+            drives: 0,
         }
     }
 
@@ -224,6 +229,10 @@ impl<D: Delivery> Worker<D> {
     /// Drives a connection: lets `act` work on it, contains a panic of the application, and records what follows.
     pub(in crate::worker) fn drive(&mut self, key: Key, act: impl FnOnce(&mut Driver<'_, D>, &mut Input)) {
         let Some(Slot { conn, app }) = self.slots.get_mut(key) else { return };
+        #[cfg(test)]
+        {
+            self.drives += 1;
+        }
         let (delivery, context) = (&mut self.delivery, &mut self.context);
         let (state, registry) = (DriveState::new(key, conn), self.poll.registry());
         let mut driver = Driver { conn, app, delivery, context, state, registry };

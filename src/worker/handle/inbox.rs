@@ -36,10 +36,10 @@ pub(crate) enum Command {
     CloseSeen { to: Key },
     /// Send a frame to every connection.
     Broadcast(SharedFrame),
-    /// The application took events; reading may go on.
-    Resume,
-    /// Nobody listens to the events of a shard any more.
-    ReceiverDropped,
+    /// The application took events; reading may go on: on one connection, or on all that wait.
+    Resume { to: Option<Key> },
+    /// Nobody receives the events of a connection any more, or those of a channel that several connections share.
+    ReceiverDropped { to: Option<Key> },
     /// Close every connection with 1001 and end, at the latest at the deadline.
     Shutdown(Instant),
 }
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_queue_that_is_done_holds_little() {
         let mut queue = CommandQueue { bytes: vec![0; MAX_KEPT_BYTES + 1], ..CommandQueue::default() };
-        queue.commands.push(Command::Resume);
+        queue.commands.push(Command::Resume { to: None });
         queue.recycle();
         assert_eq!((queue.commands.len(), queue.bytes.len(), queue.bytes.capacity()), (0, 0, 0));
         queue.bytes.extend_from_slice(&[0; 1000]);
@@ -247,7 +247,7 @@ mod tests {
             move || {
                 for number in 0..100_000 {
                     if number % 3 == 0 {
-                        assert!(inbox.send(Command::Resume));
+                        assert!(inbox.send(Command::Resume { to: None }));
                     } else {
                         door.send(number).expect("a worker");
                         inbox.notify();
@@ -272,6 +272,6 @@ mod tests {
         }
         sender.join().expect("the sender");
         inbox.close();
-        assert!(!inbox.send(Command::Resume));
+        assert!(!inbox.send(Command::Resume { to: None }));
     }
 }

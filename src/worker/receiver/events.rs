@@ -35,7 +35,7 @@ struct End {
 impl Drop for End {
     fn drop(&mut self) {
         self.state.receiver_dropped.store(true, Ordering::SeqCst);
-        self.state.tell_workers(|| Command::ReceiverDropped);
+        self.state.tell(|to| Command::ReceiverDropped { to });
     }
 }
 

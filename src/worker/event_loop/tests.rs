@@ -1,0 +1,163 @@
+//! A worker without its thread: how many drives an event costs, however many connections there are.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpListener;
+
+use crate::config::Config;
+use crate::protocol::Role;
+use crate::protocol::deflate::NegotiatedExtension;
+use crate::protocol::frame::{self, Opcode};
+use crate::protocol::http::Request;
+use crate::transport::stream::Stream;
+use crate::worker::channel::delivery::{OwnChannel, OwnChannelDelivery};
+use crate::worker::channel::event::Event;
+use crate::worker::channel::sender::EventSender;
+use crate::worker::channel::state::ChannelState;
+use crate::worker::connection_limit::ConnectionLimit;
+use crate::worker::event_loop::new_connection::NewConnection;
+use crate::worker::event_loop::worker::{Worker, WorkerParts};
+use crate::worker::receiver::events::Events;
+
+/// More than the few that a search through all of them would not be noticed with, and fewer than a process may open.
+const CONNECTIONS: usize = 200;
+
+/// What the channel of each connection takes: one event of its opening, and a message.
+const LIMIT: usize = 200;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A worker whose connections have a channel each, as a client's do; with their receivers, and their peers' sockets.
+struct Clients {
+    worker: Worker<OwnChannelDelivery>,
+    receivers: Vec<Events>,
+    peers: Vec<TcpStream>,
+}
+
+fn clients() -> Clients {
+    let parts = WorkerParts::new(Role::Client).expect("a poll");
+    let inboxes: Arc<[_]> = [parts.inbox.clone()].into();
+    let (to_worker, new_connections) = crossbeam_channel::unbounded();
+    let (config, limit) = (Arc::new(Config::default()), Arc::new(ConnectionLimit::new(usize::MAX, None)));
+    let worker = Worker::new(parts, 0, inboxes.clone(), config, OwnChannelDelivery, new_connections, limit);
+    let mut clients = Clients { worker, receivers: Vec::new(), peers: Vec::new() };
+    let listener = TcpListener::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    for _ in 0..CONNECTIONS {
+        clients.peers.push(TcpStream::connect(addr).expect("connected"));
+        let (stream, addr) = eventually(|| listener.accept().ok());
+        let state = Arc::new(ChannelState::for_one_connection(LIMIT));
+        state.workers.set(inboxes.clone()).expect("set once");
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", addr).expect("a request");
+        clients.receivers.push(Events::new(receiver, state.clone()));
+        let new_connection = NewConnection {
+            stream: Stream::Tcp(stream),
+            watched: None,
+            readable: false,
+            end_reported: false,
+            addr,
+            subprotocol: None,
+            agreement: NegotiatedExtension::default(),
+            leftover: Vec::new(),
+            app: (OwnChannel::new(EventSender::new(sender, state)), request),
+        };
+        to_worker.send(new_connection).expect("a worker");
+    }
+    clients.worker.register_new();
+    clients
+}
+
+fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(Instant::now() < end, "it does not come");
+        std::thread::yield_now();
+    }
+}
+
+impl Clients {
+    /// Has every connection read until all of them wait for room.
+    fn read_until_full(&mut self) {
+        for index in 0..CONNECTIONS as u32 {
+            let key = self.worker.slots.key_at(index).expect("a connection");
+            eventually(|| {
+                self.worker.drive(key, |driver, input| {
+                    driver.conn.readable = true;
+                    driver.advance(input);
+                });
+                self.worker.slots.get_mut(key)?.conn.waiting.then_some(())
+            });
+        }
+    }
+
+    /// How many drives `act` costs.
+    fn drives(&mut self, act: impl FnOnce(&mut Clients)) -> usize {
+        let before = self.worker.drives;
+        act(self);
+        self.worker.drives - before
+    }
+}
+
+#[test]
+fn a_dropped_receiver_drives_its_own_connection_alone() {
+    let mut clients = clients();
+    for left in (CONNECTIONS - 3..CONNECTIONS).rev() {
+        clients.receivers.pop();
+        assert_eq!(clients.drives(|clients| clients.worker.drain_inbox()), 1, "{left} are left");
+    }
+    let rest = clients.receivers.len();
+    clients.receivers.clear();
+    assert_eq!(clients.drives(|clients| clients.worker.drain_inbox()), rest);
+    // Each of them was closed, and so is not driven to be closed again.
+    let closing = clients.drives(|clients| clients.worker.for_each(|driver| assert!(!driver.conn.can_send())));
+    assert_eq!(closing, CONNECTIONS);
+}
+
+#[test]
+fn a_receiver_that_is_dropped_before_its_connection_opens_closes_it() {
+    let mut clients = clients();
+    let sender = crossbeam_channel::unbounded().0;
+    let state = Arc::new(ChannelState::for_one_connection(LIMIT));
+    drop(Events::new(crossbeam_channel::unbounded().1, state.clone()));
+    let key = clients.worker.slots.key_at(0).expect("a connection");
+    let request =
+        Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "127.0.0.1:1".parse().expect("an address"));
+    clients.worker.drive(key, |driver, _| {
+        *driver.app = Some(OwnChannel::new(EventSender::new(sender, state)));
+        driver.open(request.expect("a request"));
+        assert!(!driver.conn.can_send());
+    });
+}
+
+#[test]
+fn a_receiver_that_makes_room_resumes_its_own_connection_alone() {
+    let mut clients = clients();
+    // Two messages to each connection: the second has to wait for room in the channel.
+    let mut messages = Vec::new();
+    for text in ["first", "second"] {
+        frame::encode(&mut messages, Opcode::Text, &[text.as_bytes(), &[b'.'; LIMIT]].concat(), None);
+    }
+    for peer in &mut clients.peers {
+        peer.write_all(&messages).expect("written");
+    }
+    clients.read_until_full();
+    assert_eq!(clients.drives(|clients| clients.worker.drive_ready_list()), 0, "none of them has room");
+    let mut received = 0;
+    eventually(|| {
+        // A batch gives its room back when the receiver looks for the next one.
+        received += usize::from(matches!(clients.receivers[7].try_recv(), Ok(Event::Message(..))));
+        let drives = clients.drives(|clients| {
+            clients.worker.drain_inbox();
+            clients.worker.drive_ready_list();
+        });
+        assert!(drives <= 2, "{drives} drives for the room at one connection");
+        (received == 2).then_some(())
+    });
+}
