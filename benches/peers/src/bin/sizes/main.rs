@@ -36,7 +36,7 @@ const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 struct Server {
     name: &'static str,
-    /// The package in this workspace; the first server is an example of the library.
+    /// The package in this workspace; for the first server, that of the library's examples.
     package: &'static str,
     /// The WebSocket crate that it uses.
     crate_name: &'static str,
@@ -45,7 +45,7 @@ struct Server {
 const OURS: &str = "threadbare";
 
 const SERVERS: [Server; 8] = [
-    Server { name: OURS, package: "threadbare", crate_name: "threadbare" },
+    Server { name: OURS, package: "threadbare-examples", crate_name: "threadbare" },
     Server { name: "tokio-tungstenite", package: "peer-tokio-tungstenite", crate_name: "tokio-tungstenite" },
     Server { name: "fastwebsockets", package: "peer-fastwebsockets", crate_name: "fastwebsockets" },
     Server { name: "wtx", package: "peer-wtx", crate_name: "wtx" },
@@ -138,20 +138,22 @@ fn sizes(options: &Options) -> Result<(), Box<dyn Error>> {
 
 fn size(server: &Server, scratch: &Path) -> Result<Size, Box<dyn Error>> {
     let ours = server.name == OURS;
-    let (package, what) = if ours { (LIBRARY, ["--example", "echo"]) } else { (HERE, ["--package", server.package]) };
-    let program = what[1];
-    let (seconds, program) = clean_build(Path::new(package), &what, program, scratch)?;
+    let (workspace, program) = if ours { (LIBRARY, "echo") } else { (HERE, server.package) };
+    let target = if ours { ["--example", program] } else { ["--bin", program] };
+    let workspace = Path::new(workspace);
+    let (seconds, program) =
+        clean_build(workspace, &[&["--package", server.package], &target[..]].concat(), program, scratch)?;
     let stripped_bytes = fs::metadata(program.ok_or("it cannot be built")?)?.len();
     let (crates, crates_alone) = if ours {
         let sources = tree::sources_of_example(&scratch.join("release/examples/echo.d"))?;
-        tree::of_example(Path::new(package), &sources)?
+        tree::of_example(workspace, server.package, server.crate_name, &sources)?
     } else {
-        tree::of_package(Path::new(package), server.package, server.crate_name)?
+        tree::of_package(workspace, server.package, server.crate_name)?
     };
     let mut seconds_alone = None;
     if ours {
         fs::remove_dir_all(scratch)?;
-        let (seconds, _) = clean_build(Path::new(package), &["--lib"], "", scratch)?;
+        let (seconds, _) = clean_build(workspace, &["--package", server.crate_name, "--lib"], "", scratch)?;
         if !scratch.join("release/libthreadbare.rlib").exists() {
             return Err("the library cannot be built".into());
         }
@@ -179,7 +181,7 @@ fn table(machine: &Machine, rows: &[(&str, Result<Size, String>)]) -> String {
     let mut text = machine.heading(&[program::command_line("sizes")]);
     text += "The stripped program of each echo server; the crates in its tree, and in the tree of its WebSocket library, each with\n";
     text += "itself; and the time of a clean build, with the sources already downloaded. threadbare's server is its example. Cargo\n";
-    text += "builds all dev-dependencies of the library with it; only the crates that it links are counted.\n\n";
+    text += "builds the dependencies of all examples with it; only the crates that it links are counted.\n\n";
     text += "| server | stripped, bytes | crates | the library's alone | clean build, s |\n|---|---|---|---|---|\n";
     for (name, size) in rows {
         let _ = match size {

@@ -17,17 +17,21 @@ pub(crate) fn of_package(package: &Path, name: &str, library: &str) -> Result<(u
     Ok((count(nodes.iter()), count(alone.iter())))
 }
 
-/// Counts the crates of an example: those of the library, and the dev-dependencies that the example's sources name, with
-/// theirs. Cargo builds the other dev-dependencies too, but the linker leaves them out.
-pub(crate) fn of_example(package: &Path, sources: &str) -> Result<(usize, usize), Box<dyn Error>> {
-    let alone = read(package, &["-e", "normal"])?;
-    let nodes = read(package, &["-e", "normal,dev"])?;
-    let named = |node: &Node| sources.contains(&format!("{}::", crate_name(&node.1).replace('-', "_")));
-    let is_normal = |node: &Node| alone.contains(node);
-    let direct = nodes.iter().filter(|(depth, _)| *depth == 1);
-    let linked = direct.filter(|node| is_normal(node) || named(node));
-    let branches = linked.filter_map(|node| branch(&nodes, crate_name(&node.1))).flatten();
-    Ok((count(alone.iter().chain(branches)), count(alone.iter())))
+/// Counts the crates of an example in a package of examples, and those of the library. Of the package's dependencies only
+/// those count that the example's sources name. Cargo builds the others too, but the linker leaves them out.
+pub(crate) fn of_example(
+    workspace: &Path,
+    name: &str,
+    library: &str,
+    sources: &str,
+) -> Result<(usize, usize), Box<dyn Error>> {
+    let nodes = read(workspace, &["-p", name, "-e", "normal"])?;
+    let (itself, dependencies) = nodes.split_first().ok_or_else(|| format!("there is no package {name}"))?;
+    let is_linked =
+        |node: &&Node| node.0 == 1 && sources.contains(&format!("{}::", crate_name(&node.1).replace('-', "_")));
+    let linked = dependencies.iter().filter(is_linked).filter_map(|node| branch(&nodes, crate_name(&node.1))).flatten();
+    let alone = branch(&nodes, library).ok_or_else(|| format!("{name} does not depend on {library}"))?;
+    Ok((count(linked.chain([itself])), count(alone.iter())))
 }
 
 /// Reads the sources of an example, which the compiler has listed in `dep_info`.
