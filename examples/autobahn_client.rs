@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 fn all_cases(url: &str, agent: &str, run: fn(&str) -> Result<(), Box<dyn Error>>) -> Result<u32, Box<dyn Error>> {
     let url = url.trim_end_matches('/');
     let count: u32 = match Client::connect(&format!("{url}/getCaseCount"))?.recv()? {
-        Message::Text(count) => count.parse()?,
+        Some(Message::Text(count)) => count.parse()?,
         other => return Err(format!("a count was expected, and came {other:?}").into()),
     };
     for case in 1..=count {
@@ -57,7 +57,7 @@ fn all_cases(url: &str, agent: &str, run: fn(&str) -> Result<(), Box<dyn Error>>
         }
     }
     let report = Client::connect(&format!("{url}/updateReports?agent={agent}"))?;
-    while report.recv().is_ok() {}
+    while let Ok(Some(_)) = report.recv() {}
     Ok(count)
 }
 
@@ -70,7 +70,7 @@ fn config() -> Config {
 
 fn with_client(url: &str) -> Result<(), Box<dyn Error>> {
     let client = Client::builder().config(config()).connect(url)?;
-    while let Ok(message) = client.recv() {
+    while let Ok(Some(message)) = client.recv() {
         client.send(message)?;
     }
     // The server notes how a case ended when its TCP connection does; the report is not to be asked for before.

@@ -83,7 +83,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     std::thread::scope(|scope| {
         // Both ways at once: what comes is printed while the next line is typed.
         let printer = scope.spawn(|| {
-            for message in client.iter() {
+            while let Ok(Some(message)) = client.recv() {
                 print(&message)?;
             }
             std::io::Result::Ok(())

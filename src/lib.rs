@@ -77,8 +77,8 @@ mod transport;
 mod worker;
 
 pub use client::{
-    Client, ClientBuilder, ClientPool, ConnectError, ConnectionState, Ended, Jitter, Outage, Phase, ReceiveError,
-    Reconnect, ReconnectingClient, ReconnectingSender, Session, StateChanges,
+    Client, ClientBuilder, ClientError, ClientIter, ClientPool, ConnectError, ConnectionState, Ended, Jitter, Outage,
+    Phase, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender, Session, StateChanges,
 };
 pub use config::{Config, ConfigError, SlowConsumer};
 pub use error::{
@@ -94,7 +94,7 @@ pub use protocol::http::{ExtensionOffer, HeaderError, Reject, Request, Response,
 pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::{ProtocolError, Role};
 pub use server::{Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
-pub use socket::{SocketError, WebSocket};
+pub use socket::{SocketError, WebSocket, WebSocketIter};
 #[cfg(threadbare_bench)]
 #[doc(hidden)]
 pub use worker::bench_harness;

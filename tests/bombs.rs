@@ -17,7 +17,7 @@ use threadbare::protocol::frame::{FrameHeader, Opcode, RSV1};
 use threadbare::protocol::handshake::accept_key;
 use threadbare::protocol::mask;
 use threadbare::{
-    Accept, Client, ClientRequest, CloseCause, Config, DeflateConfig, Message, ReceiveError, Role, Server,
+    Accept, Client, ClientError, ClientRequest, CloseCause, Config, DeflateConfig, Message, Role, Server,
     ServerBuilder, SocketError, Url, WebSocket,
 };
 
@@ -290,8 +290,8 @@ fn receive(end: End, limit: u64, bytes: Vec<u8>) -> (Option<Vec<u8>>, u16) {
             let server = thread::spawn(move || spawn_peer(Role::Server, listener.accept().expect("a client").0, bytes));
             let client = Client::builder().config(config(limit)).connect(&url).expect("connected");
             let message = match client.recv_timeout(DEADLINE) {
-                Ok(message) => Some(message.into_bytes()),
-                Err(ReceiveError::Closed(reason)) => {
+                Ok(message) => message.map(Message::into_bytes),
+                Err(ClientError::Failed(reason)) => {
                     assert_eq!((reason.code.0, reason.cause), (1009, CloseCause::Failed), "{reason}");
                     None
                 }

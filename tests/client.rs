@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use common::app::TICK;
 use common::{DEADLINE, accept};
 use threadbare::{
-    Accept, Client, ClientPool, CloseCause, CloseCode, Config, ConnectError, Event, Handler, Message, MessageRef,
-    Phase, ReceiveError, Reject, SendTimeoutError, Server, Socket, TrySendError,
+    Accept, Client, ClientError, ClientPool, CloseCause, CloseCode, Config, ConnectError, Event, Handler, Message,
+    MessageRef, Phase, Reject, SendTimeoutError, Server, Socket, TrySendError,
 };
 
 struct Echo;
@@ -60,13 +60,13 @@ fn messages_of_every_size_are_echoed() {
     for size in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20, 16 << 20] {
         let message = Message::Binary((0..size).map(|n| (n % 251) as u8).collect());
         client.send(message.clone()).expect("sent");
-        assert!(client.recv_timeout(DEADLINE).expect("received") == message, "{size} bytes");
+        assert!(client.recv_timeout(DEADLINE).expect("received") == Some(message), "{size} bytes");
     }
-    assert_eq!(client.try_recv(), Err(ReceiveError::Empty));
-    assert_eq!(client.recv_timeout(Duration::from_millis(5)), Err(ReceiveError::Timeout));
+    assert_eq!(client.try_recv(), Err(ClientError::Empty));
+    assert_eq!(client.recv_timeout(Duration::from_millis(5)), Err(ClientError::Timeout));
     let reason = client.finish(DEADLINE).expect("in time");
     assert_eq!((reason.code, reason.cause), (CloseCode::NORMAL_CLOSURE, CloseCause::Local));
-    assert!(client.send("late").is_err() && client.recv().is_err());
+    assert!(client.send("late").is_err() && client.recv() == Ok(None));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_sender_thread_and_a_receiver_thread_share_one_client() {
     });
     let mut messages = client.iter();
     for n in 0..COUNT {
-        assert_eq!(messages.next(), Some(Message::Binary(n.to_be_bytes().to_vec())));
+        assert_eq!(messages.next(), Some(Ok(Message::Binary(n.to_be_bytes().to_vec()))));
     }
     sender.join().expect("the sender");
 }
@@ -95,11 +95,11 @@ fn clients_share_a_pool_that_outlives_its_handle() {
         client.send(n.to_string()).expect("sent");
     }
     for (n, client) in clients.iter().enumerate() {
-        assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from(n.to_string())));
+        assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from(n.to_string()))));
     }
     drop(pool);
     clients[7].send("hello").expect("sent");
-    assert_eq!(clients[7].recv_timeout(DEADLINE), Ok(Message::from("hello")));
+    assert_eq!(clients[7].recv_timeout(DEADLINE), Ok(Some(Message::from("hello"))));
     drop(clients);
     common::eventually("all connections are removed", || server.handle().connections() == 0);
 }
@@ -110,14 +110,15 @@ fn a_close_by_the_server_is_received_after_the_messages_before_it() {
     let client = Client::connect(&url(server.local_addr())).expect("connected");
     client.send("first").expect("sent");
     client.send("close me").expect("sent");
-    assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from("first")));
-    let Err(ReceiveError::Closed(reason)) = client.recv_timeout(DEADLINE) else { panic!("not closed") };
+    assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from("first"))));
+    assert_eq!(client.recv_timeout(DEADLINE), Ok(None));
+    let reason = client.close_reason().expect("closed");
     assert_eq!(
         (reason.code, reason.reason.as_str(), reason.cause),
         (CloseCode(4001), "as requested", CloseCause::Peer)
     );
-    assert_eq!(client.close_reason(), Some(&reason));
-    assert_eq!(client.recv(), Err(reason));
+    assert_eq!((client.recv(), client.try_recv(), client.recv_timeout(DEADLINE)), (Ok(None), Ok(None), Ok(None)));
+    assert_eq!(client.iter().count(), 0);
     common::eventually("the connection is removed", || server.handle().connections() == 0);
 }
 
@@ -132,10 +133,14 @@ fn a_server_that_does_not_answer_pings_is_timed_out() {
     let client = Client::builder().config(config).connect(&url(addr)).expect("connected");
     let _stream = silent.join().expect("the server");
     // H-01: the bytes after the 101 are the first message.
-    assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from("early")));
-    let Err(ReceiveError::Closed(reason)) = client.recv_timeout(DEADLINE) else { panic!("not closed") };
+    assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from("early"))));
+    let Err(ClientError::Failed(reason)) = client.recv_timeout(DEADLINE) else { panic!("not closed") };
     assert_eq!((reason.code, reason.cause), (CloseCode::ABNORMAL_CLOSURE, CloseCause::TimedOut));
     assert!(start.elapsed() >= 2 * interval - TICK, "{:?}", start.elapsed());
+    let failed = ClientError::Failed(reason);
+    assert_eq!(client.recv(), Err(failed.clone()));
+    assert_eq!(client.try_recv(), Err(failed.clone()));
+    assert_eq!(client.iter().collect::<Vec<_>>(), [Err(failed)]);
 }
 
 #[test]
@@ -220,7 +225,7 @@ fn redirects_are_followed_up_to_max_redirects() {
     let from = url(redirecting.local_addr());
     let client = Client::builder().max_redirects(1).connect(&from).expect("connected");
     client.send("hello").expect("sent");
-    assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from("hello")));
+    assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from("hello"))));
     assert!(Client::connect(&from).is_err(), "by default no redirect is followed");
     let circular = Server::builder()
         .workers(1)
@@ -242,7 +247,7 @@ fn clients_connect_through_http_and_socks5_proxies() {
         let client = Client::builder().proxy(&format!("{scheme}://{proxy}")).connect(&url(server.local_addr()));
         let client = client.unwrap_or_else(|error| panic!("{scheme}: {error}"));
         client.send(scheme).expect("sent");
-        assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from(scheme)));
+        assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from(scheme))));
     }
 }
 
@@ -372,7 +377,7 @@ fn the_proxy_of_the_environment_is_used_unless_no_proxy_is_set() {
     if let Ok(target) = std::env::var(TARGET) {
         let client = Client::connect(&target).expect("through the proxy");
         client.send("through").expect("sent");
-        assert_eq!(client.recv_timeout(DEADLINE), Ok(Message::from("through")));
+        assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from("through"))));
         Client::builder().no_proxy().connect(&target).expect("directly");
         // The proxy serves one connection only.
         assert!(Client::builder().timeout(Duration::from_secs(1)).connect(&target).is_err());
@@ -427,6 +432,6 @@ fn send_deadline_fails_at_its_deadline() {
     let error = client.send_deadline("no room", deadline).expect_err("a full queue");
     assert!(matches!(&error, SendTimeoutError::Timeout(message) if message.as_text() == Some("no room")), "{error}");
     assert!(Instant::now() >= deadline && matches!(client.try_send("no"), Err(TrySendError::Full(_))));
-    assert_eq!(client.recv_deadline(deadline), Err(ReceiveError::Timeout));
+    assert_eq!(client.recv_deadline(deadline), Err(ClientError::Timeout));
     client.abort();
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use common::{DEADLINE, accept, eventually};
 use crossbeam_channel::Receiver;
 use threadbare::{
-    Accept, Client, ClientPool, CloseCause, CloseCode, Config, ConnectError, ConnectionState, Ended, Event,
-    HandshakeError, Jitter, Message, Outage, Peer, ReceiveError, Reconnect, ReconnectingClient, Reject, SendError,
+    Accept, Client, ClientError, ClientPool, CloseCause, CloseCode, Config, ConnectError, ConnectionState, Ended,
+    Event, HandshakeError, Jitter, Message, Outage, Peer, Reconnect, ReconnectingClient, Reject, SendError,
     SendTimeoutError, Server, TrySendError,
 };
 
@@ -130,7 +130,7 @@ fn a_restarted_server_receives_every_queued_message() {
         let Event::Message(peer, message) = server.recv_timeout(DEADLINE).expect("a message") else { panic!() };
         assert_eq!(message.as_text(), Some("after"));
         peer.send(format!("welcome {round}")).expect("sent");
-        assert_eq!(client.recv_timeout(DEADLINE).expect("received"), Message::from(format!("welcome {round}")));
+        assert_eq!(client.recv_timeout(DEADLINE).expect("received"), Some(Message::from(format!("welcome {round}"))));
         server.handle().shutdown(DEADLINE);
     }
 }
@@ -221,8 +221,9 @@ fn a_permanent_refusal_ends_the_client_with_its_response() {
     };
     assert_eq!((refusal.status(), refusal.head().header("X-Why")), (401, Some("no password")));
     assert_eq!(refusal.body(), b"a password is required");
-    assert!(matches!(client.recv(), Err(Ended::Final(_))));
-    assert!(matches!(client.try_recv(), Err(ReceiveError::Closed(Ended::Final(_)))));
+    assert!(matches!(client.recv(), Err(ClientError::Failed(Ended::Final(_)))));
+    assert!(matches!(client.try_recv(), Err(ClientError::Failed(Ended::Final(_)))));
+    assert!(client.iter().map(|message| message.is_err()).eq([true]));
     assert!(matches!(client.send("late"), Err(SendError::Disconnected(_))));
 }
 
@@ -266,7 +267,7 @@ fn close_cancels_the_wait_between_attempts() {
         client.close(CloseCode::NORMAL_CLOSURE, "").expect("open");
         receiver.join().expect("no panic")
     });
-    assert!(matches!(receiver, Err(Ended::ByApplication(None))));
+    assert!(matches!(receiver, Ok(None)));
     assert!(matches!(wait_closed(&client), Ended::ByApplication(None)));
     eventually("the client's thread ends", || Arc::strong_count(&token) == 1);
 }
@@ -363,7 +364,7 @@ fn a_server_that_does_not_answer_pings_is_reconnected_to() {
     assert_eq!((reason.code, reason.cause), (CloseCode::ABNORMAL_CLOSURE, CloseCause::TimedOut));
     let mut stream = accept(&listener, b"");
     stream.write_all(b"\x81\x05again").expect("written");
-    assert_eq!(client.recv_timeout(DEADLINE).expect("received"), Message::from("again"));
+    assert_eq!(client.recv_timeout(DEADLINE).expect("received"), Some(Message::from("again")));
 }
 
 #[test]
@@ -374,7 +375,8 @@ fn the_close_code_or_retry_if_decides_whether_to_reconnect() {
     opened(&server).close(CloseCode::NORMAL_CLOSURE, "done").expect("open");
     let Ended::Final(outage) = wait_closed(&client) else { panic!("{}", client.state()) };
     assert!(matches!(&*outage, Outage::Closed(reason) if reason.reason == "done"), "{outage}");
-    assert!(matches!(client.recv(), Err(Ended::Final(_))));
+    assert!(matches!(client.recv(), Ok(None)), "closed in order");
+    assert_eq!(client.iter().count(), 0);
     let retry_if = |outage: &Outage| !matches!(outage, Outage::Closed(reason) if reason.code == CloseCode(4001));
     let client = port.client(quick().retry_if(retry_if));
     opened(&server).close(CloseCode::NORMAL_CLOSURE, "done").expect("open");
@@ -540,7 +542,7 @@ fn a_panic_in_on_connect_ends_the_client_and_closes_with_1011() {
     let server = port.serve();
     let client = port.client(quick().on_connect(|_| panic!("on purpose")));
     assert!(matches!(wait_closed(&client), Ended::Panicked));
-    assert!(matches!(client.recv(), Err(Ended::Panicked)));
+    assert!(matches!(client.recv(), Err(ClientError::Failed(Ended::Panicked))));
     opened(&server);
     let Event::Close(_, reason) = server.recv_timeout(DEADLINE).expect("an end") else { panic!("not closed") };
     assert_eq!(reason.code, CloseCode::INTERNAL_ERROR);

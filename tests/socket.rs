@@ -112,6 +112,7 @@ fn both_roles_exchange_messages_over_a_unix_socket_until_one_closes() {
     }
     client.close(CloseCode::NORMAL_CLOSURE, "done").expect("sent");
     assert!(client.recv().expect("a clean end").is_none());
+    assert_eq!(client.iter().count(), 0);
     assert!(matches!(client.send("late"), Err(SocketError::Closed)));
     let reason = server.join().expect("no panic").expect("a clean end").close_reason().cloned().expect("a close");
     assert_eq!((reason.code, reason.reason.as_str()), (CloseCode::NORMAL_CLOSURE, "done"));
@@ -126,6 +127,7 @@ fn a_client_and_a_server_complete_the_handshakes_over_tcp() {
     assert_eq!(client.recv().expect("received"), Some(Message::from("Hello")));
     client.close(CloseCode::GOING_AWAY, "").expect("sent");
     assert!(client.recv().expect("a clean end").is_none());
+    assert_eq!(client.iter().count(), 0);
     server.join().expect("no panic").expect("a clean end");
 }
 
@@ -175,4 +177,16 @@ fn a_stream_may_read_and_write_one_byte_at_a_time() {
     let output = echo(socket).expect("a clean end").into_inner().output;
     let frames = output.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
     assert_eq!(&output[frames..], b"\x81\x05Hello\x8a\x01p\x88\x02\x03\xe8");
+}
+
+#[test]
+fn a_failure_is_not_taken_for_a_close_by_the_next_recv() {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let mut client = WebSocket::from_established(ours, Role::Client, Vec::new(), &Config::default());
+    let mut server = WebSocket::from_established(theirs, Role::Server, Vec::new(), &Config::default());
+    server.send("last").expect("sent");
+    drop(server);
+    let received: Vec<_> = client.iter().collect();
+    assert!(matches!(&received[..], [Ok(Message::Text(_)), Err(SocketError::Io(_))]), "{received:?}");
+    assert!(matches!(client.recv(), Err(SocketError::Closed)));
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::client::builder::ClientBuilder;
-use crate::client::error::{ConnectError, ReceiveError};
+use crate::client::error::{ClientError, ConnectError};
 use crate::client::pool::Pool;
 use crate::error::{ControlError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
@@ -114,65 +114,83 @@ impl Client {
         self.peer.clone()
     }
 
-    /// Waits for the next message. Several threads may wait; each message goes to one of them.
+    /// Waits for the next message; `None` once the closing handshake is complete and every message was received. Several
+    /// threads may wait; each message goes to one of them.
+    ///
+    /// ```no_run
+    /// # let client = threadbare::Client::connect("ws://127.0.0.1:8080/")?;
+    /// while let Some(message) = client.recv()? {
+    ///     println!("{message}");
+    /// }
+    /// println!("closed: {:?}", client.close_reason());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// The connection has ended and every message was received: why it ended.
+    /// The connection ended without a completed closing handshake, and every message was received:
+    /// [`Failed`](ClientError::Failed) says why.
     #[doc(alias = "read")]
-    pub fn recv(&self) -> Result<Message, CloseReason> {
+    pub fn recv(&self) -> Result<Option<Message>, ClientError> {
         loop {
-            if let Some(message) = self.sort(self.events.recv().ok())? {
-                return Ok(message);
+            match self.events.recv() {
+                Ok(Event::Open(..)) => {}
+                event => return self.message(event.ok()),
             }
         }
     }
 
-    /// The next message, if there is one now.
+    /// Returns the next message without waiting; `None` as [`recv`](Client::recv).
     ///
     /// # Errors
-    /// There is none now, or the connection has ended.
-    pub fn try_recv(&self) -> Result<Message, ReceiveError> {
+    /// As [`recv`](Client::recv); [`Empty`](ClientError::Empty) if no message has arrived.
+    pub fn try_recv(&self) -> Result<Option<Message>, ClientError> {
         loop {
-            let event = match self.events.try_recv() {
-                Err(TryRecvError::Empty) => return Err(ReceiveError::Empty),
-                other => other.ok(),
-            };
-            if let Some(message) = self.sort(event)? {
-                return Ok(message);
+            match self.events.try_recv() {
+                Ok(Event::Open(..)) => {}
+                Err(TryRecvError::Empty) => return Err(ClientError::Empty),
+                event => return self.message(event.ok()),
             }
         }
     }
 
-    /// Waits for the next message, up to `timeout`.
+    /// Waits for the next message, up to `timeout`; `None` as [`recv`](Client::recv).
     ///
     /// # Errors
-    /// The time is over, or the connection has ended.
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, ReceiveError> {
+    /// As [`recv`](Client::recv); [`Timeout`](ClientError::Timeout) if no message arrived in time.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>, ClientError> {
         match Instant::now().checked_add(timeout) {
             Some(deadline) => self.recv_deadline(deadline),
-            None => Ok(self.recv()?),
+            None => self.recv(),
         }
     }
 
-    /// Waits for the next message, until `deadline`.
+    /// Waits for the next message, until `deadline`; `None` as [`recv`](Client::recv).
     ///
     /// # Errors
-    /// The time is over, or the connection has ended.
-    pub fn recv_deadline(&self, deadline: Instant) -> Result<Message, ReceiveError> {
+    /// As [`recv_timeout`](Client::recv_timeout).
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<Option<Message>, ClientError> {
         loop {
-            let event = match self.events.recv_deadline(deadline) {
-                Err(RecvTimeoutError::Timeout) => return Err(ReceiveError::Timeout),
-                other => other.ok(),
-            };
-            if let Some(message) = self.sort(event)? {
-                return Ok(message);
+            match self.events.recv_deadline(deadline) {
+                Ok(Event::Open(..)) => {}
+                Err(RecvTimeoutError::Timeout) => return Err(ClientError::Timeout),
+                event => return self.message(event.ok()),
             }
         }
     }
 
-    /// The messages as they come, until the connection ends.
-    pub fn iter(&self) -> impl Iterator<Item = Message> + '_ {
-        std::iter::from_fn(|| self.recv().ok())
+    /// The messages as they come: what [`recv`](Client::recv) returns, one after the other. It ends after a completed
+    /// closing handshake, or after the error that says why there was none.
+    ///
+    /// ```no_run
+    /// # let client = threadbare::Client::connect("ws://127.0.0.1:8080/")?;
+    /// for message in &client {
+    ///     println!("{}", message?);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn iter(&self) -> ClientIter<'_> {
+        ClientIter { client: Some(self) }
     }
 
     /// The events behind [`recv`](Client::recv): their [`as_channel`](Events::as_channel) can be waited for in a
@@ -204,26 +222,26 @@ impl Client {
     ///
     /// # Errors
     /// The time is over: the worker goes on closing, within [`close_timeout`](crate::Config::close_timeout).
-    pub fn finish(&self, timeout: Duration) -> Result<CloseReason, ReceiveError> {
+    pub fn finish(&self, timeout: Duration) -> Result<CloseReason, ClientError> {
         let deadline = Instant::now().checked_add(timeout);
         // Whoever has closed it already waits for the same end.
         let _ = self.close(CloseCode::NORMAL_CLOSURE, "");
         loop {
             let received = match deadline {
                 Some(deadline) => self.recv_deadline(deadline),
-                None => self.recv().map_err(ReceiveError::Closed),
+                None => self.recv(),
             };
             match received {
-                Ok(_) => {}
-                Err(ReceiveError::Closed(reason)) => {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(ClientError::Failed(_)) => {
                     // The end of the channel is that of the socket.
                     let ended = match deadline {
                         Some(deadline) => self.events.recv_deadline(deadline).err(),
                         None => self.events.recv().err().map(Into::into),
                     };
                     return match ended {
-                        Some(RecvTimeoutError::Timeout) => Err(ReceiveError::Timeout),
-                        _ => Ok(reason),
+                        Some(RecvTimeoutError::Timeout) => Err(ClientError::Timeout),
+                        _ => Ok(self.reason()),
                     };
                 }
                 Err(error) => return Err(error),
@@ -266,20 +284,54 @@ impl Client {
         self.peer.stats()
     }
 
-    /// The message of an event; `None` for an event that is none, an error at the end.
-    fn sort(&self, event: Option<Event>) -> Result<Option<Message>, CloseReason> {
+    /// What an event means to who receives; `None` is the end of the channel.
+    fn message(&self, event: Option<Event>) -> Result<Option<Message>, ClientError> {
         match event {
-            Some(Event::Message(_, message)) => Ok(Some(message)),
-            Some(Event::Open(..)) => Ok(None),
-            Some(Event::Close(_, reason)) => {
-                // Another thread can not have set it: there is one such event.
-                let _ = self.ended.set(reason.clone());
-                Err(reason)
-            }
-            None => Err(self.ended.get().cloned().unwrap_or_else(|| {
-                CloseReason::abnormal("the connection's end went to another receiver", CloseCause::Lost)
-            })),
+            Some(Event::Message(_, message)) => return Ok(Some(message)),
+            // Another thread can not have set it: there is one such event.
+            Some(Event::Close(_, reason)) => drop(self.ended.set(reason)),
+            _ => {}
         }
+        let reason = self.reason();
+        if reason.is_clean() { Ok(None) } else { Err(ClientError::Failed(reason)) }
+    }
+
+    /// Why the connection ended, asked when it has.
+    fn reason(&self) -> CloseReason {
+        self.ended
+            .get()
+            .cloned()
+            .unwrap_or_else(|| CloseReason::abnormal("the connection's end went to another receiver", CloseCause::Lost))
+    }
+}
+
+/// The messages of a [`Client`] as they come; made by [`Client::iter`].
+#[derive(Clone, Debug)]
+pub struct ClientIter<'a> {
+    /// `None` behind the end.
+    client: Option<&'a Client>,
+}
+
+impl Iterator for ClientIter<'_> {
+    type Item = Result<Message, ClientError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let received = self.client?.recv();
+        if !matches!(received, Ok(Some(_))) {
+            self.client = None;
+        }
+        received.transpose()
+    }
+}
+
+impl std::iter::FusedIterator for ClientIter<'_> {}
+
+impl<'a> IntoIterator for &'a Client {
+    type Item = Result<Message, ClientError>;
+    type IntoIter = ClientIter<'a>;
+
+    fn into_iter(self) -> ClientIter<'a> {
+        self.iter()
     }
 }
 

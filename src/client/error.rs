@@ -106,32 +106,36 @@ macro_rules! from {
 from!(UrlError => Url, HeaderError => Header, ConfigError => Config, io::Error => Io, ProxyError => Proxy,
     HandshakeError => Handshake, RedirectError => Redirect);
 
-/// A client has no message to give. `E` tells the end: of the connection, or of a reconnecting client.
+/// A client has no message to give, and has not been closed in order. `E` says how it ended: a [`CloseReason`] for a
+/// [`Client`](crate::Client), [`Ended`](crate::Ended) for a [`ReconnectingClient`](crate::ReconnectingClient).
+///
+/// A completed closing handshake is not an error: then `recv` returns `Ok(None)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ReceiveError<E = CloseReason> {
-    /// There is none now.
+pub enum ClientError<E = CloseReason> {
+    /// `try_recv` found no message.
     Empty,
-    /// There was none within the time given.
+    /// No message came before the deadline.
     Timeout,
-    /// The connection has ended, for this reason.
-    Closed(E),
+    /// The connection ended without a completed closing handshake.
+    Failed(E),
 }
 
-impl<E> From<E> for ReceiveError<E> {
-    fn from(reason: E) -> ReceiveError<E> {
-        ReceiveError::Closed(reason)
+impl<E> fmt::Display for ClientError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ClientError::Empty => "no message has arrived",
+            ClientError::Timeout => "no message arrived before the deadline",
+            ClientError::Failed(_) => "the connection was not closed in order",
+        })
     }
 }
 
-impl<E: fmt::Display> fmt::Display for ReceiveError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl<E: std::error::Error + 'static> std::error::Error for ClientError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ReceiveError::Empty => f.write_str("no message now"),
-            ReceiveError::Timeout => f.write_str("no message within the time given"),
-            ReceiveError::Closed(reason) => write!(f, "the connection has ended: {reason}"),
+            ClientError::Failed(reason) => Some(reason),
+            _ => None,
         }
     }
 }
-
-impl<E: fmt::Debug + fmt::Display> std::error::Error for ReceiveError<E> {}

@@ -9,9 +9,10 @@ mod pool;
 mod reconnect;
 
 pub use builder::ClientBuilder;
-pub use client::Client;
-pub use error::{ConnectError, Phase, ReceiveError};
+pub use client::{Client, ClientIter};
+pub use error::{ClientError, ConnectError, Phase};
 pub use pool::ClientPool;
 pub use reconnect::{
-    ConnectionState, Ended, Jitter, Outage, Reconnect, ReconnectingClient, ReconnectingSender, Session, StateChanges,
+    ConnectionState, Ended, Jitter, Outage, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender,
+    Session, StateChanges,
 };

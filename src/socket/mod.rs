@@ -88,12 +88,12 @@ impl<S: Read + Write> WebSocket<S> {
     ///
     /// # Errors
     /// The stream fails, times out (call again to go on waiting), or ends without a closing handshake; or the peer breaks
-    /// the protocol or a limit, and was told so.
+    /// the protocol or a limit, and was told so. After a failure every call returns [`Closed`](SocketError::Closed).
     #[doc(alias = "read")]
     pub fn recv(&mut self) -> Result<Option<Message>, SocketError> {
         loop {
-            if self.ended.is_some() {
-                return Ok(None);
+            if let Some(reason) = &self.ended {
+                return if reason.is_clean() { Ok(None) } else { Err(SocketError::Closed) };
             }
             let received = if self.input.is_empty() {
                 self.flush()?;
@@ -116,6 +116,22 @@ impl<S: Read + Write> WebSocket<S> {
                 Step::Closed(frame) => self.peer_closed(frame)?,
             }
         }
+    }
+
+    /// The messages as they come: what [`recv`](WebSocket::recv) returns, one after the other. It ends after a completed
+    /// closing handshake, or after an error; where that was [`Timeout`](SocketError::Timeout), another call goes on.
+    ///
+    /// ```no_run
+    /// # let stream = std::net::TcpStream::connect("127.0.0.1:8080")?;
+    /// let mut socket = threadbare::WebSocket::connect("ws://127.0.0.1:8080/feed", stream)?;
+    /// for message in &mut socket {
+    ///     println!("{}", message?);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn iter(&mut self) -> WebSocketIter<'_, S> {
+        WebSocketIter { socket: Some(self) }
     }
 
     /// Sends a message. It goes out at once, unless more received messages wait to be handed out by
@@ -301,6 +317,36 @@ impl<S: fmt::Debug> fmt::Debug for WebSocket<S> {
             .field("stream", &self.endpoint.stream)
             .field("state", &self.endpoint.connection.state())
             .finish_non_exhaustive()
+    }
+}
+
+/// The messages of a [`WebSocket`] as they come; made by [`WebSocket::iter`].
+#[derive(Debug)]
+pub struct WebSocketIter<'a, S> {
+    /// `None` behind the end.
+    socket: Option<&'a mut WebSocket<S>>,
+}
+
+impl<S: Read + Write> Iterator for WebSocketIter<'_, S> {
+    type Item = Result<Message, SocketError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let received = self.socket.as_mut()?.recv();
+        if !matches!(received, Ok(Some(_))) {
+            self.socket = None;
+        }
+        received.transpose()
+    }
+}
+
+impl<S: Read + Write> std::iter::FusedIterator for WebSocketIter<'_, S> {}
+
+impl<'a, S: Read + Write> IntoIterator for &'a mut WebSocket<S> {
+    type Item = Result<Message, SocketError>;
+    type IntoIter = WebSocketIter<'a, S>;
+
+    fn into_iter(self) -> WebSocketIter<'a, S> {
+        self.iter()
     }
 }
 

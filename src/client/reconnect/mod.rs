@@ -22,7 +22,7 @@ pub use state::{ConnectionState, StateChanges};
 use supervisor::Supervisor;
 
 use crate::client::builder::ClientBuilder;
-use crate::client::error::{ConnectError, ReceiveError};
+use crate::client::error::{ClientError, ConnectError};
 use crate::client::pool::Pool;
 use crate::error::{ControlError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use crate::protocol::close::CloseCode;
@@ -63,8 +63,8 @@ use crate::worker::receiver::events::Events;
 /// if client.wait_state(Duration::from_secs(5), ConnectionState::is_connected).is_err() {
 ///     println!("not yet: {}", client.state());
 /// }
-/// for message in client.iter() {
-///     println!("{message:?}"); // through however many connections
+/// for message in &client {
+///     println!("{:?}", message?); // through however many connections
 /// }
 /// println!("{}", client.state());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -148,65 +148,73 @@ impl ReconnectingClient {
         self.sender.clone()
     }
 
-    /// Waits for the next message, through reconnects. Several threads may wait; each message goes to one of them.
+    /// Waits for the next message, through reconnects; `None` once the client was closed in order and every message was
+    /// received. Several threads may wait; each message goes to one of them.
+    ///
+    /// In order means that [`close`](ReconnectingClient::close) was called, or that the server completed a closing
+    /// handshake after which there is no reconnect; [`Ended::is_clean`] has the details and
+    /// [`state`](ReconnectingClient::state) the reason. The end is reported when the TCP connection is closed, within
+    /// [`close_timeout`](crate::Config::close_timeout).
     ///
     /// # Errors
-    /// The client has ended and every message was received: why it ended. After a last connection that is told when its
-    /// TCP connection is closed, within [`close_timeout`](crate::Config::close_timeout).
-    pub fn recv(&self) -> Result<Message, Ended> {
+    /// The client ended in another way, and every message was received: [`Failed`](ClientError::Failed) says why.
+    #[doc(alias = "read")]
+    pub fn recv(&self) -> Result<Option<Message>, ClientError<Ended>> {
         loop {
             match self.events.recv() {
-                Ok(Event::Message(_, message)) => return Ok(message),
+                Ok(Event::Message(_, message)) => return Ok(Some(message)),
                 Ok(_) => {}
-                Err(_) => return Err(self.ended()),
+                Err(_) => return self.end(),
             }
         }
     }
 
-    /// The next message, if there is one now.
+    /// Returns the next message without waiting; `None` as [`recv`](ReconnectingClient::recv).
     ///
     /// # Errors
-    /// There is none now, or the client has ended.
-    pub fn try_recv(&self) -> Result<Message, ReceiveError<Ended>> {
+    /// As [`recv`](ReconnectingClient::recv); [`Empty`](ClientError::Empty) if no message has arrived.
+    pub fn try_recv(&self) -> Result<Option<Message>, ClientError<Ended>> {
         loop {
             match self.events.try_recv() {
-                Ok(Event::Message(_, message)) => return Ok(message),
+                Ok(Event::Message(_, message)) => return Ok(Some(message)),
                 Ok(_) => {}
-                Err(TryRecvError::Empty) => return Err(ReceiveError::Empty),
-                Err(TryRecvError::Disconnected) => return Err(self.ended().into()),
+                Err(TryRecvError::Empty) => return Err(ClientError::Empty),
+                Err(TryRecvError::Disconnected) => return self.end(),
             }
         }
     }
 
-    /// Waits for the next message, up to `timeout`.
+    /// Waits for the next message, up to `timeout`; `None` as [`recv`](ReconnectingClient::recv).
     ///
     /// # Errors
-    /// The time is over, or the client has ended.
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, ReceiveError<Ended>> {
+    /// As [`recv`](ReconnectingClient::recv); [`Timeout`](ClientError::Timeout) if no message arrived in time.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>, ClientError<Ended>> {
         match Instant::now().checked_add(timeout) {
             Some(deadline) => self.recv_deadline(deadline),
-            None => Ok(self.recv()?),
+            None => self.recv(),
         }
     }
 
-    /// Waits for the next message, until `deadline`.
+    /// Waits for the next message, until `deadline`; `None` as [`recv`](ReconnectingClient::recv).
     ///
     /// # Errors
-    /// The time is over, or the client has ended.
-    pub fn recv_deadline(&self, deadline: Instant) -> Result<Message, ReceiveError<Ended>> {
+    /// As [`recv_timeout`](ReconnectingClient::recv_timeout).
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<Option<Message>, ClientError<Ended>> {
         loop {
             match self.events.recv_deadline(deadline) {
-                Ok(Event::Message(_, message)) => return Ok(message),
+                Ok(Event::Message(_, message)) => return Ok(Some(message)),
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => return Err(ReceiveError::Timeout),
-                Err(RecvTimeoutError::Disconnected) => return Err(self.ended().into()),
+                Err(RecvTimeoutError::Timeout) => return Err(ClientError::Timeout),
+                Err(RecvTimeoutError::Disconnected) => return self.end(),
             }
         }
     }
 
-    /// The messages as they come, until the client ends.
-    pub fn iter(&self) -> impl Iterator<Item = Message> + '_ {
-        std::iter::from_fn(|| self.recv().ok())
+    /// The messages as they come, through reconnects: what [`recv`](ReconnectingClient::recv) returns, one after the
+    /// other. It ends when the client was closed in order, or after the error that says how it ended.
+    #[must_use]
+    pub fn iter(&self) -> ReconnectingClientIter<'_> {
+        ReconnectingClientIter { client: Some(self) }
     }
 
     /// The events behind [`recv`](ReconnectingClient::recv), of one connection after the other: each begins with
@@ -287,7 +295,7 @@ impl ReconnectingClient {
     /// # Errors
     /// The time is over: it goes on closing, within [`close_timeout`](crate::Config::close_timeout).
     /// [`take_queued`](ReconnectingClient::take_queued) has what could not be sent.
-    pub fn finish(&self, timeout: Duration) -> Result<Ended, ReceiveError<Ended>> {
+    pub fn finish(&self, timeout: Duration) -> Result<Ended, ClientError<Ended>> {
         let deadline = Instant::now().checked_add(timeout);
         self.sender.shared.wait_empty(deadline);
         // Whoever has closed it already waits for the same end.
@@ -295,14 +303,21 @@ impl ReconnectingClient {
         loop {
             let received = match deadline {
                 Some(deadline) => self.recv_deadline(deadline),
-                None => self.recv().map_err(ReceiveError::Closed),
+                None => self.recv(),
             };
             match received {
-                Ok(_) => {}
-                Err(ReceiveError::Closed(ended)) => return Ok(ended),
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(self.ended()),
+                Err(ClientError::Failed(ended)) => return Ok(ended),
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// What a receiver is told behind the last message.
+    fn end(&self) -> Result<Option<Message>, ClientError<Ended>> {
+        let ended = self.ended();
+        if ended.is_clean() { Ok(None) } else { Err(ClientError::Failed(ended)) }
     }
 
     /// Why it ended; asked when its channel of events has.
@@ -312,6 +327,36 @@ impl ReconnectingClient {
             // Not reached: the state is set first.
             _ => Ended::ByApplication(None),
         }
+    }
+}
+
+/// The messages of a [`ReconnectingClient`] as they come; made by [`ReconnectingClient::iter`].
+#[derive(Clone, Debug)]
+pub struct ReconnectingClientIter<'a> {
+    /// `None` behind the end.
+    client: Option<&'a ReconnectingClient>,
+}
+
+impl Iterator for ReconnectingClientIter<'_> {
+    type Item = Result<Message, ClientError<Ended>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let received = self.client?.recv();
+        if !matches!(received, Ok(Some(_))) {
+            self.client = None;
+        }
+        received.transpose()
+    }
+}
+
+impl std::iter::FusedIterator for ReconnectingClientIter<'_> {}
+
+impl<'a> IntoIterator for &'a ReconnectingClient {
+    type Item = Result<Message, ClientError<Ended>>;
+    type IntoIter = ReconnectingClientIter<'a>;
+
+    fn into_iter(self) -> ReconnectingClientIter<'a> {
+        self.iter()
     }
 }
 

@@ -145,6 +145,19 @@ pub enum Ended {
     Panicked,
 }
 
+impl Ended {
+    /// Whether the client was closed in order: by the application or by the server, with a completed closing handshake
+    /// if there was a connection.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        match self {
+            Ended::ByApplication(reason) => reason.as_ref().is_none_or(CloseReason::is_clean),
+            Ended::Final(outage) => matches!(&**outage, Outage::Closed(reason) if reason.is_clean()),
+            Ended::GaveUp { .. } | Ended::Panicked => false,
+        }
+    }
+}
+
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

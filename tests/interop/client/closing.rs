@@ -1,6 +1,6 @@
 //! The closing handshake, from either side, and what each side is told.
 
-use threadbare::{Client, CloseCause, CloseCode, CloseReason, ReceiveError};
+use threadbare::{Client, ClientError, CloseCause, CloseCode, CloseReason};
 
 use crate::report::{Failure, Report, expect};
 use crate::target::{PATIENCE, Target, comes_back, says, shown};
@@ -44,14 +44,15 @@ fn by_server(target: &Target, code: u16, reason: &str) -> Result<(), Failure> {
     let ended = end(&client)?;
     expect(ended == CloseReason::new(CloseCode(code), reason, CloseCause::Peer), || format!("closed with {ended:?}"))?;
     // What reason an answer has is up to the one who answers.
-    let told = target.connect(&format!("/end?token={token}"))?.recv_timeout(PATIENCE)?;
+    let told = target.connect(&format!("/end?token={token}"))?.recv_timeout(PATIENCE)?.ok_or("closed")?;
     expect(told.as_bytes().starts_with(format!("{code} ").as_bytes()), || format!("answered: {}", shown(&told)))
 }
 
 fn end(client: &Client) -> Result<CloseReason, Failure> {
     match client.recv_timeout(PATIENCE) {
-        Err(ReceiveError::Closed(reason)) => Ok(reason),
-        Ok(message) => Err(format!("instead of the end came {}", shown(&message)).into()),
+        Err(ClientError::Failed(reason)) => Ok(reason),
+        Ok(None) => Ok(client.close_reason().cloned().ok_or("the close has no reason")?),
+        Ok(Some(message)) => Err(format!("instead of the end came {}", shown(&message)).into()),
         Err(error) => Err(error.into()),
     }
 }

@@ -87,7 +87,7 @@ fn receive(client: &Client, numbered: &Numbered) -> Result<Received, Failure> {
     let mut own = Tally::new(numbered, 's');
     let (mut turns, mut last) = (0, b'c');
     loop {
-        let message = client.recv_timeout(PATIENCE)?;
+        let message = client.recv_timeout(PATIENCE)?.ok_or("closed")?;
         let sender = message.as_bytes().first().copied().unwrap_or_default();
         turns += usize::from(sender != last);
         last = sender;

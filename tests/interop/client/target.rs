@@ -63,7 +63,7 @@ impl Target {
 /// Sends a message and compares what comes back, kind and bytes.
 pub(crate) fn comes_back(client: &Client, message: Message) -> Result<(), Failure> {
     client.send_timeout(message.clone(), PATIENCE)?;
-    let answer = client.recv_timeout(PATIENCE)?;
+    let answer = client.recv_timeout(PATIENCE)?.ok_or("closed")?;
     expect(answer == message, || format!("sent {}, and back came {}", shown(&message), shown(&answer)))
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn finish(client: &Client) -> Result<(), Failure> {
 
 /// The next message, which has to be this text.
 pub(crate) fn says(client: &Client, wanted: &str) -> Result<(), Failure> {
-    let message = client.recv_timeout(PATIENCE)?;
+    let message = client.recv_timeout(PATIENCE)?.ok_or("closed")?;
     expect(message == Message::from(wanted), || format!("wanted {wanted:?}, and {} came", shown(&message)))
 }
 
