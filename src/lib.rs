@@ -90,7 +90,7 @@ pub use protocol::deflate::{Compression, DeflateStats};
 pub use protocol::deflate::{DeflateConfig, DeflateParams};
 pub use protocol::handshake::client::{ClientRequest, HandshakeError, RedirectError, Refusal, Url, UrlError};
 pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
-pub use protocol::http::{ExtensionOffer, HeaderError, Reject, Request, Response, ResponseHead};
+pub use protocol::http::{ExtensionOffer, HeaderError, Request, Response, ResponseHead};
 pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::{ProtocolError, Role};
 pub use server::{Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};

@@ -12,7 +12,7 @@ use common::app::TICK;
 use common::{DEADLINE, accept};
 use threadbare::{
     Accept, Client, ClientError, ClientPool, CloseCause, CloseCode, Config, ConnectError, Event, Handler, Message,
-    MessageRef, Phase, Reject, SendTimeoutError, Server, Socket, TrySendError,
+    MessageRef, Phase, Response, SendTimeoutError, Server, Socket, TrySendError,
 };
 
 struct Echo;
@@ -158,9 +158,7 @@ fn h_05_responses_other_than_a_valid_101_are_errors() {
 fn a_refusal_has_status_headers_and_body() {
     let server = Server::builder()
         .workers(1)
-        .on_request(|_| {
-            Err(Reject::new(401).header("X-Why", "no password").expect("a header").text("a password is required"))
-        })
+        .on_request(|_| Err(Response::new(401).header("X-Why", "no password").text("a password is required")))
         .bind("127.0.0.1:0")
         .expect("a server");
     let error = Client::connect(&url(server.local_addr())).expect_err("refused");
@@ -178,7 +176,7 @@ fn headers_and_subprotocols_reach_the_server() {
                 (request.path(), request.query(), request.header("X-Token")),
                 ("/chat", Some("room=1"), Some("7"))
             );
-            Ok(Accept::new().subprotocol("superchat").header("X-Hello", "you").expect("a header"))
+            Ok(Accept::new().subprotocol("superchat").header("X-Hello", "you"))
         })
         .bind("127.0.0.1:0")
         .expect("a server");
@@ -219,7 +217,7 @@ fn redirects_are_followed_up_to_max_redirects() {
     let addr = server.local_addr();
     let redirecting = Server::builder()
         .workers(1)
-        .on_request(move |_| Err(Reject::new(307).header("Location", &format!("ws://{addr}/")).expect("a header")))
+        .on_request(move |_| Err(Response::new(307).header("Location", &format!("ws://{addr}/"))))
         .bind("127.0.0.1:0")
         .expect("a server");
     let from = url(redirecting.local_addr());
@@ -231,7 +229,7 @@ fn redirects_are_followed_up_to_max_redirects() {
         .workers(1)
         .on_request(|request| {
             let here = format!("ws://{}/", request.host().expect("a host"));
-            Err(Reject::new(302).header("Location", &here).expect("a header"))
+            Err(Response::new(302).header("Location", &here))
         })
         .bind("127.0.0.1:0")
         .expect("a server");
@@ -354,7 +352,7 @@ fn h_05_a_redirect_to_another_origin_has_a_new_key_and_no_credentials() {
     let addr = target.local_addr();
     let redirecting = Server::builder().workers(1).on_request(move |request| {
         record(request);
-        Err(Reject::new(308).header("Location", &format!("ws://{addr}/")).expect("a header"))
+        Err(Response::new(308).header("Location", &format!("ws://{addr}/")))
     });
     let redirecting = redirecting.bind("127.0.0.1:0").expect("a server");
     Client::builder()
@@ -407,7 +405,7 @@ fn sends_that_block_at_the_same_time_all_complete() {
     let client = Client::builder().config(config).connect(&url(server.local_addr())).expect("connected");
     thread::scope(|scope| {
         for _ in 0..SENDERS {
-            let sender = client.sender();
+            let sender = client.peer();
             scope.spawn(move || (0..COUNT).for_each(|_| sender.send("a message").expect("room in the end")));
         }
         let mut left = SENDERS * COUNT;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use common::http::{UpgradeRequest, send_request, send_request_bytewise};
 use common::servers::{Mode, echo_server, echo_server_in};
 use common::{Client, DEADLINE, Frame};
-use threadbare::{Accept, HeaderError, OriginPolicy, Pending, Reject, Response, Server};
+use threadbare::{Accept, HeaderError, OriginPolicy, Pending, Response, Server};
 
 /// The answer to the key of [`UpgradeRequest`] (RFC 6455 1.3).
 const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -195,12 +195,12 @@ fn h_03_builders_refuse_invalid_and_reserved_headers() {
         ("sec-websocket-extensions", "permessage-deflate"),
         ("Sec-WebSocket-Version", "13"),
     ] {
-        assert!(Accept::new().header(name, value).is_err(), "{name:?}: {value:?}");
-        assert!(Reject::new(403).header(name, value).is_err(), "{name:?}: {value:?}");
+        assert!(Accept::new().header(name, value).check().is_err(), "{name:?}: {value:?}");
+        assert!(Response::new(403).header(name, value).check().is_err(), "{name:?}: {value:?}");
     }
-    assert_eq!(Accept::new().header("X", "a\r\nb"), Err(HeaderError::InvalidValue("X".into())));
-    assert_eq!(Reject::new(403).header("a b", "c"), Err(HeaderError::InvalidName("a b".into())));
-    assert_eq!(Response::new(200).header("upgrade", "c"), Err(HeaderError::Reserved("upgrade".into())));
+    assert_eq!(Accept::new().header("X", "a\r\nb").check(), Err(HeaderError::InvalidValue("X".into())));
+    assert_eq!(Response::new(403).header("a b", "c").check(), Err(HeaderError::InvalidName("a b".into())));
+    assert_eq!(Response::new(200).header("upgrade", "c").check(), Err(HeaderError::Reserved("upgrade".into())));
 }
 
 #[test]
@@ -210,9 +210,11 @@ fn h_03_a_28_bytes_of_the_client_cannot_inject_response_headers() {
         "/subprotocol" => Ok(Accept::new().subprotocol("chat\r\nX-Injected: 1")),
         "/header" => {
             let value = request.query().unwrap_or_default().replace("%0d", "\r").replace("%0a", "\n");
-            Accept::new().header("X-Query", &value).map_err(|error| Reject::new(400).text(&error.to_string()))
+            let accept = Accept::new().header("X-Query", &value);
+            accept.check().map_err(|error| Response::new(400).text(&error.to_string()))?;
+            Ok(accept)
         }
-        _ => Reject::new(302).header("Location", request.target()).map_or_else(|_| Err(Reject::new(400)), Err),
+        _ => Err(Response::new(302).header("Location", request.target())),
     }));
     let response = send_request(
         server.addr,

@@ -9,7 +9,7 @@ use common::app::panic_quietly;
 use common::http::{UpgradeRequest, send_request};
 use common::servers::{Echo, Mode, echo_server, with_accept_blocker};
 use common::{Client, DEADLINE, Frame, eventually};
-use threadbare::{Accept, Config, Event, Peer, Pending, Reject, Request, Response, Server, ServerBuilder};
+use threadbare::{Accept, Config, Event, Peer, Pending, Request, Response, Server, ServerBuilder};
 
 /// The answer to the key of [`UpgradeRequest`] (RFC 6455 1.3).
 const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -142,11 +142,10 @@ fn selecting_a_subprotocol_that_was_not_offered_is_answered_500() {
 
 #[test]
 fn the_request_hook_adds_headers_to_the_101() {
-    let server = echo_server(Server::builder().on_request(|_| {
-        let accept =
-            Accept::new().header("Set-Cookie", "a=1; HttpOnly").and_then(|accept| accept.header("Set-Cookie", "b=2"));
-        accept.map_err(|_| Reject::new(500))
-    }));
+    let server = echo_server(
+        Server::builder()
+            .on_request(|_| Ok(Accept::new().header("Set-Cookie", "a=1; HttpOnly").header("Set-Cookie", "b=2"))),
+    );
     let head = expect_accepted(server.addr, &UpgradeRequest::new());
     assert!(head.contains("\r\nSet-Cookie: a=1; HttpOnly\r\nSet-Cookie: b=2\r\n"), "{head}");
 }
@@ -155,12 +154,10 @@ fn the_request_hook_adds_headers_to_the_101() {
 fn the_request_hook_rejects_with_status_headers_and_body() {
     let server = echo_server(Server::builder().on_request(|request| {
         Err(match request.path() {
-            "/secret" => {
-                Reject::new(401).header("WWW-Authenticate", "Bearer").unwrap_or_else(|_| Reject::new(500)).text("no\n")
-            }
-            "/switch" => Reject::new(101),
-            "/binary" => Reject::new(418).body(vec![0, 255, 13, 10]),
-            _ => Reject::new(404),
+            "/secret" => Response::new(401).header("WWW-Authenticate", "Bearer").text("no\n"),
+            "/switch" => Response::new(101),
+            "/binary" => Response::new(418).body(vec![0, 255, 13, 10]),
+            _ => Response::new(404),
         })
     }));
     let asked = |path: &str| {
@@ -201,11 +198,11 @@ fn a_deferred_handshake_is_decided_from_another_thread() {
     let mut rejected = Client::tcp(server.addr);
     rejected.send(UpgradeRequest::new().head().as_bytes());
     let (_, other) = pendings.recv_timeout(DEADLINE).expect("the hook is called");
-    other.reject(Reject::new(401).text("no\n"));
+    other.reject(Response::new(401).text("no\n"));
     let response = rejected.response();
     assert_eq!((response.status, response.text()), (401, "no\n"));
 
-    pending.accept(Accept::new().subprotocol("chat").header("X-By", "a thread").expect("a header"));
+    pending.accept(Accept::new().subprotocol("chat").header("X-By", "a thread"));
     let head = accepted.head();
     assert!(head.contains(ACCEPT) && head.contains("\r\nSec-WebSocket-Protocol: chat\r\nX-By: a thread\r\n"), "{head}");
     accepted.send(&common::text("one"));
@@ -244,7 +241,7 @@ fn a_late_decision_does_not_apply_to_another_handshake() {
     gone.send(UpgradeRequest::new().head().as_bytes());
     let (_, first) = pendings.recv_timeout(DEADLINE).expect("the hook is called");
     drop(gone);
-    first.reject(Reject::new(403));
+    first.reject(Response::new(403));
     eventually("the first connection is removed", || server.handle.connections() == 0);
 
     // The next handshake uses the slot of the one that ended at its deadline.
@@ -259,7 +256,7 @@ fn a_late_decision_does_not_apply_to_another_handshake() {
     next.send(UpgradeRequest::new().head().as_bytes());
     let (_, pending) = pendings.recv_timeout(DEADLINE).expect("the hook is called");
     stale.accept(Accept::new());
-    pending.reject(Reject::new(403));
+    pending.reject(Response::new(403));
     let status = next.response().status;
     assert!(status == 403 || status == 503, "never 101: {status}"); // 503 on a machine that is very busy
 }
@@ -277,7 +274,7 @@ fn clients_that_disconnect_before_the_decision_are_removed() {
             } else {
                 drop(client)
             }
-            if accept { pending.accept(Accept::new()) } else { pending.reject(Reject::new(403)) }
+            if accept { pending.accept(Accept::new()) } else { pending.reject(Response::new(403)) }
         }
     }
     eventually("all connections are removed", || server.handle.connections() == 0);
@@ -409,7 +406,7 @@ fn r_02_a_client_that_disconnects_during_its_handshake_is_removed_at_once() {
 fn r_02_a_refused_client_that_has_sent_fin_is_removed_at_once() {
     let long = Config::default().handshake_timeout(DEADLINE * 10).close_timeout(DEADLINE * 10);
     let (server, blocker) =
-        with_accept_blocker(Mode::Handler, Server::builder().config(long), |_| Err(Reject::new(404)));
+        with_accept_blocker(Mode::Handler, Server::builder().config(long), |_| Err(Response::new(404)));
     for (status, head) in [
         (404, UpgradeRequest::new().head()),
         (403, UpgradeRequest::new().add("Origin", "null").head()),

@@ -13,7 +13,7 @@ use common::{DEADLINE, accept, eventually};
 use crossbeam_channel::Receiver;
 use threadbare::{
     Accept, Client, ClientError, ClientPool, CloseCause, CloseCode, Config, ConnectError, ConnectionState, Ended,
-    Event, HandshakeError, Jitter, Message, Outage, Peer, Reconnect, ReconnectingClient, Reject, SendError,
+    Event, HandshakeError, Jitter, Message, Outage, Peer, Reconnect, ReconnectingClient, Response, SendError,
     SendTimeoutError, Server, TrySendError,
 };
 
@@ -210,8 +210,7 @@ fn close_wakes_blocked_senders_and_keeps_queued_messages() {
 
 #[test]
 fn a_permanent_refusal_ends_the_client_with_its_response() {
-    let reject =
-        |_: &_| Err(Reject::new(401).header("X-Why", "no password").expect("a header").text("a password is required"));
+    let reject = |_: &_| Err(Response::new(401).header("X-Why", "no password").text("a password is required"));
     let server = Server::builder().workers(1).on_request(reject).bind("127.0.0.1:0").expect("a server");
     let url = format!("ws://{}/", server.local_addr());
     let client = Client::builder().reconnect(&url, quick()).expect("a client");
@@ -236,7 +235,7 @@ fn retry_after_delays_the_next_attempt_and_each_attempt_has_its_own_header() {
         if call > 2 {
             return Ok(Accept::new());
         }
-        Err(Reject::new(if call == 1 { 503 } else { 429 }).header("Retry-After", "1").expect("a header"))
+        Err(Response::new(if call == 1 { 503 } else { 429 }).header("Retry-After", "1"))
     };
     let server = Server::builder().workers(1).on_request(decide).bind("127.0.0.1:0").expect("a server");
     let url = format!("ws://{}/", server.local_addr());

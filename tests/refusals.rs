@@ -8,7 +8,7 @@ use std::time::Instant;
 use common::http::{HttpResponse, UpgradeRequest, send_request, send_request_bytewise};
 use common::servers::{EchoServer, echo_server};
 use common::{Client, Frame, eventually};
-use threadbare::{Accept, Config, Reject, Server};
+use threadbare::{Accept, Config, Response, Server};
 
 /// Larger than any head may be, and less than what the server reads and discards after a refusal.
 const LARGE: usize = 70 << 10;
@@ -298,7 +298,7 @@ fn a_04_lists_are_parsed_in_linear_time() {
 fn a_rejection_by_the_application_is_sent_as_given() {
     let server = echo_server(Server::builder().on_request(|request| match request.path() {
         "/chat" => Ok(Accept::new()),
-        _ => Err(Reject::new(404).text("no such route\n")),
+        _ => Err(Response::new(404).text("no such route\n")),
     }));
     let response = expect_refused(&server, 404, UpgradeRequest::new().head());
     assert_eq!(response.text(), "no such route\n");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{Client, Frame, masked, text};
 use threadbare::protocol::frame::Opcode;
-use threadbare::{Accept, CloseCode, Config, Message, Reject, Role, SocketError, WebSocket};
+use threadbare::{Accept, CloseCode, Config, Message, Response, Role, SocketError, WebSocket};
 
 fn echo<S: Read + Write>(mut socket: WebSocket<S>) -> Result<WebSocket<S>, SocketError> {
     while let Some(message) = socket.recv()? {
@@ -89,7 +89,7 @@ fn accept_with_can_refuse_a_handshake() {
     let server = thread::spawn(move || {
         WebSocket::accept_with(theirs, &Config::default(), |request| match request.path() {
             "/chat" => Ok(Accept::new()),
-            _ => Err(Reject::new(404)),
+            _ => Err(Response::new(404)),
         })
     });
     ours.write_all(common::request("/other", "").as_bytes()).expect("written");

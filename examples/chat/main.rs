@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use lexopt::prelude::*;
 use rooms::Rooms;
-use threadbare::{Accept, Config, Event, Reject, Request, Server, SlowConsumer};
+use threadbare::{Accept, Config, Event, Request, Response, Server, SlowConsumer};
 
 mod rooms;
 
@@ -43,7 +43,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         .max_message_size(MAX_MESSAGE_SIZE)
         // One thread writes to everyone: it must not wait for the one with the bad line.
         .slow_consumer(SlowConsumer::Disconnect);
-    let page = common::page::serve(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"))?;
+    let page = common::page::serve(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"));
 
     // No `origins`: by default only a page of this very host may connect.
     let mut builder = Server::builder().config(config).http(page).on_request(only_chat);
@@ -70,10 +70,10 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
 }
 
 /// The WebSocket is at `/ws` and nowhere else.
-fn only_chat(request: &Request) -> Result<Accept, Reject> {
+fn only_chat(request: &Request) -> Result<Accept, Response> {
     match request.path() {
         "/ws" => Ok(Accept::new()),
-        _ => Err(Reject::new(404).text("the chat is at /ws\n")),
+        _ => Err(Response::new(404).text("the chat is at /ws\n")),
     }
 }
 

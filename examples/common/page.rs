@@ -1,31 +1,31 @@
 //! A web page in three files, for the examples that have one.
 
-use threadbare::{HeaderError, Request, Response};
+use threadbare::{Request, Response};
 
 /// Nothing is loaded from elsewhere, and nobody may put the page into a frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Answers plain HTTP: the page at `/` with its style and script, 404 elsewhere.
-pub fn serve(html: &str, css: &str, js: &str) -> Result<impl Fn(&Request) -> Response + use<>, HeaderError> {
-    let html = file("text/html", html)?;
-    let css = file("text/css", css)?;
-    let js = file("text/javascript", js)?;
-    Ok(move |request: &Request| match request.path() {
+pub fn serve(html: &str, css: &str, js: &str) -> impl Fn(&Request) -> Response + use<> {
+    let html = file("text/html", html);
+    let css = file("text/css", css);
+    let js = file("text/javascript", js);
+    move |request: &Request| match request.path() {
         "/" => html.clone(),
         "/page.css" => css.clone(),
         "/page.js" => js.clone(),
         _ => Response::new(404).text("not found\n"),
-    })
+    }
 }
 
 /// One file, with what keeps a browser from being talked into more than it says.
-fn file(content_type: &str, body: &str) -> Result<Response, HeaderError> {
-    Ok(Response::new(200)
-        .header("Content-Type", &format!("{content_type}; charset=utf-8"))?
-        .header("Content-Security-Policy", CONTENT_SECURITY_POLICY)?
-        .header("X-Content-Type-Options", "nosniff")?
-        .header("Referrer-Policy", "no-referrer")?
-        .header("Cache-Control", "no-cache")?
-        .body(body))
+fn file(content_type: &str, body: &str) -> Response {
+    Response::new(200)
+        .header("Content-Type", &format!("{content_type}; charset=utf-8"))
+        .header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        .header("X-Content-Type-Options", "nosniff")
+        .header("Referrer-Policy", "no-referrer")
+        .header("Cache-Control", "no-cache")
+        .body(body)
 }

@@ -51,7 +51,7 @@ impl ClientBuilder {
         }
     }
 
-    /// Adds a header to the request, such as `Authorization`.
+    /// Adds a header to the request, such as `Authorization`. One that can not be sent is an error when the client connects.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> ClientBuilder {
         self.headers.push((name.to_owned(), value.to_owned()));

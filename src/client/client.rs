@@ -110,7 +110,7 @@ impl Client {
 
     /// A handle that other threads can keep and send through, longer than the client if need be.
     #[must_use]
-    pub fn sender(&self) -> Peer {
+    pub fn peer(&self) -> Peer {
         self.peer.clone()
     }
 

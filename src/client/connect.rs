@@ -60,11 +60,12 @@ impl ClientBuilder {
     pub(super) fn request(&self, url: &str) -> Result<ClientRequest, ConnectError> {
         let mut request = ClientRequest::new(Url::parse(url)?);
         for (name, value) in &self.headers {
-            request = request.header(name, value)?;
+            request = request.header(name, value);
         }
         for name in &self.subprotocols {
-            request = request.subprotocol(name)?;
+            request = request.subprotocol(name);
         }
+        request.check()?;
         Ok(request)
     }
 
@@ -88,7 +89,7 @@ impl ClientBuilder {
     ) -> Result<Agreed, ConnectError> {
         let deadline = Instant::now().checked_add(self.timeout).unwrap_or_else(far_away);
         if let Some(offer) = pool.config.deflate.offer() {
-            request = request.extensions(&offer)?;
+            request = request.extensions(&offer);
         }
         let connector = Connector { builder: self, handshake_timeout: pool.config.handshake_timeout, deadline, cancel };
         let established = connector.open(request)?;
@@ -152,7 +153,7 @@ impl Connector<'_> {
         let mut deadline_stream = DeadlineStream::new(&mut stream, self.until(self.handshake_timeout), self.cancel)?;
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
-        let sent = request.encode(nonce);
+        let sent = request.encode(nonce)?;
         deadline_stream.write_all(&sent).map_err(|error| timeout_or(error, Phase::Handshake, ConnectError::Io))?;
         let agreed = read_response(&mut deadline_stream, request, nonce, &mut received)?;
         drop(deadline_stream);

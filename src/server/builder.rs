@@ -7,7 +7,7 @@ use std::thread;
 use crate::config::{Config, ConfigError};
 use crate::protocol::handshake::server::upgrade_required;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy};
-use crate::protocol::http::{Reject, Request, Response};
+use crate::protocol::http::{Request, Response};
 use crate::server::reactor::handshake::Decide;
 use crate::server::reactor::pending::Pending;
 
@@ -93,18 +93,18 @@ impl ServerBuilder {
     /// 500.
     ///
     /// ```no_run
-    /// use threadbare::{Accept, Reject, Server};
+    /// use threadbare::{Accept, Response, Server};
     ///
     /// let server = Server::builder()
     ///     .on_request(|request| match request.path() {
     ///         "/chat" => Ok(Accept::new().subprotocol("chat")),
-    ///         _ => Err(Reject::new(404)),
+    ///         _ => Err(Response::new(404)),
     ///     })
     ///     .bind("127.0.0.1:0")?;
     /// # Ok::<(), threadbare::BuildError>(())
     /// ```
     #[must_use]
-    pub fn on_request(mut self, hook: impl Fn(&Request) -> Result<Accept, Reject> + Send + 'static) -> ServerBuilder {
+    pub fn on_request(mut self, hook: impl Fn(&Request) -> Result<Accept, Response> + Send + 'static) -> ServerBuilder {
         self.decide = Decide::Now(Box::new(hook));
         self
     }

@@ -5,7 +5,7 @@ use std::{fmt, io};
 use crate::error::ControlError;
 use crate::protocol::ProtocolError;
 use crate::protocol::handshake::client::{HandshakeError, UrlError};
-use crate::protocol::http::Response;
+use crate::protocol::http::{HeaderError, Response};
 
 /// Why a [`WebSocket`](crate::WebSocket) did not do what it was asked.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub enum SocketError {
     Refused(Box<Response>),
     /// The URL is wrong.
     Url(UrlError),
+    /// A header, subprotocol or origin of the request can not be sent.
+    Header(HeaderError),
     /// The server's answer does not open the connection.
     Handshake(HandshakeError),
     /// The connection is closed or closing.
@@ -37,6 +39,7 @@ impl fmt::Display for SocketError {
             SocketError::Protocol(error) => write!(f, "the peer broke the protocol: {error}"),
             SocketError::Refused(response) => write!(f, "the handshake was refused with {}", response.status()),
             SocketError::Url(error) => error.fmt(f),
+            SocketError::Header(error) => error.fmt(f),
             SocketError::Handshake(error) => error.fmt(f),
             SocketError::Closed => f.write_str("the connection is closed or closing"),
             SocketError::Invalid(error) => error.fmt(f),
@@ -64,6 +67,12 @@ impl From<io::Error> for SocketError {
 impl From<UrlError> for SocketError {
     fn from(error: UrlError) -> SocketError {
         SocketError::Url(error)
+    }
+}
+
+impl From<HeaderError> for SocketError {
+    fn from(error: HeaderError) -> SocketError {
+        SocketError::Header(error)
     }
 }
 

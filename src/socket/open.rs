@@ -8,7 +8,7 @@ use crate::protocol::Role;
 use crate::protocol::handshake::client::{ClientRequest, HandshakeError, Url};
 use crate::protocol::handshake::server::Parsed;
 use crate::protocol::handshake::{Accept, client, server};
-use crate::protocol::http::{HeadLimits, HeadScanner, Reject, Request, Response, ResponseReader};
+use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, ResponseReader};
 use crate::socket::{SocketError, WebSocket};
 use crate::transport::stream::attempt::{Io, attempt};
 
@@ -31,7 +31,7 @@ impl<S: Read + Write> WebSocket<S> {
     pub fn accept_with(
         mut stream: S,
         config: &Config,
-        decide: impl FnOnce(&Request) -> Result<Accept, Reject>,
+        decide: impl FnOnce(&Request) -> Result<Accept, Response>,
     ) -> Result<WebSocket<S>, SocketError> {
         let limits = HeadLimits {
             max_head_size: config.max_head_size,
@@ -78,11 +78,11 @@ impl<S: Read + Write> WebSocket<S> {
         config: &Config,
     ) -> Result<WebSocket<S>, SocketError> {
         if let Some(offer) = config.deflate.offer() {
-            request = request.extensions(&offer).map_err(|error| io::Error::other(error.to_string()))?;
+            request = request.extensions(&offer);
         }
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
-        write_all(&mut stream, &request.encode(nonce))?;
+        write_all(&mut stream, &request.encode(nonce)?)?;
         let limits = HeadLimits {
             max_head_size: config.max_head_size,
             max_headers: config.max_headers,

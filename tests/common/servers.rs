@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use threadbare::{Accept, Event, Handler, MessageRef, Reject, Request, Server, ServerBuilder, ServerHandle, Socket};
+use threadbare::{Accept, Event, Handler, MessageRef, Request, Response, Server, ServerBuilder, ServerHandle, Socket};
 
 use super::{Client, DEADLINE, request};
 
@@ -96,7 +96,7 @@ pub struct AcceptBlocker {
 pub fn with_accept_blocker(
     mode: Mode,
     builder: ServerBuilder,
-    decide: impl Fn(&Request) -> Result<Accept, Reject> + Send + 'static,
+    decide: impl Fn(&Request) -> Result<Accept, Response> + Send + 'static,
 ) -> (EchoServer, AcceptBlocker) {
     let (enter, entered) = crossbeam_channel::bounded(1);
     let (release, released) = crossbeam_channel::bounded(1);

@@ -7,13 +7,10 @@ use crate::protocol::http::{HeaderError, HeaderFields};
 /// The acceptance of an opening handshake, with what the application adds to the answer.
 ///
 /// ```
-/// # fn main() -> Result<(), threadbare::HeaderError> {
 /// use threadbare::Accept;
 ///
-/// let accept = Accept::new().subprotocol("chat").header("Set-Cookie", "id=42; HttpOnly")?;
-/// # assert_eq!(accept.chosen_subprotocol(), Some("chat"));
-/// # Ok(())
-/// # }
+/// let accept = Accept::new().subprotocol("chat").header("Set-Cookie", "id=42; HttpOnly");
+/// assert_eq!(accept.chosen_subprotocol(), Some("chat"));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
@@ -34,10 +31,26 @@ impl Accept {
         self
     }
 
-    /// Adds a header. Names that the library sets itself and whatever would break the head are refused.
-    pub fn header(mut self, name: &str, value: &str) -> Result<Accept, HeaderError> {
-        self.fields.add(name, value)?;
-        Ok(self)
+    /// Adds a header. A name that the library sets itself, and whatever would break the head, is an error, which
+    /// [`check`](Accept::check) returns; the handshake is then answered with 500.
+    pub fn header(mut self, name: &str, value: &str) -> Accept {
+        self.fields.push(name, value);
+        self
+    }
+
+    /// Checks the headers that were added, for names and values that come from elsewhere.
+    ///
+    /// # Errors
+    /// The first header that can not be sent.
+    ///
+    /// ```
+    /// use threadbare::Accept;
+    ///
+    /// assert!(Accept::new().header("X-User", "anna").check().is_ok());
+    /// assert!(Accept::new().header("X-User", "anna\r\nX-Admin: yes").check().is_err());
+    /// ```
+    pub fn check(&self) -> Result<(), HeaderError> {
+        self.fields.check()
     }
 
     /// The subprotocol that was chosen.
@@ -58,6 +71,8 @@ pub enum AcceptError {
     SubprotocolNotOffered(String),
     /// The request is no opening handshake: it has no `Sec-WebSocket-Key`.
     NotAHandshake,
+    /// A header can not be sent.
+    Header(HeaderError),
 }
 
 impl fmt::Display for AcceptError {
@@ -67,8 +82,16 @@ impl fmt::Display for AcceptError {
                 write!(f, "the subprotocol {name:?} is not among those that the client offers")
             }
             AcceptError::NotAHandshake => f.write_str("the request is no opening handshake"),
+            AcceptError::Header(_) => f.write_str("a header of the answer can not be sent"),
         }
     }
 }
 
-impl core::error::Error for AcceptError {}
+impl core::error::Error for AcceptError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            AcceptError::Header(error) => Some(error),
+            AcceptError::SubprotocolNotOffered(_) | AcceptError::NotAHandshake => None,
+        }
+    }
+}

@@ -7,7 +7,7 @@
 //!
 //! let request = ClientRequest::new(Url::parse("ws://server.example.com/chat")?);
 //! let nonce = *b"the sample nonce"; // a random one for each connection
-//! let sent = request.encode(nonce);
+//! let sent = request.encode(nonce)?;
 //! assert!(sent.starts_with(b"GET /chat HTTP/1.1\r\nHost: server.example.com\r\n"));
 //!
 //! let received = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -129,6 +129,7 @@ pub fn respond(request: &Request, accept: &Accept) -> Result<Vec<u8>, AcceptErro
 /// The 101 that opens the connection with `extensions`, a value of `Sec-WebSocket-Extensions` (RFC 6455 9.1).
 pub fn respond_with(request: &Request, accept: &Accept, extensions: Option<&str>) -> Result<Vec<u8>, AcceptError> {
     let key = request.header("Sec-WebSocket-Key").ok_or(AcceptError::NotAHandshake)?;
+    accept.check().map_err(AcceptError::Header)?;
     let mut head = Vec::with_capacity(USUAL_ANSWER_SIZE);
     head.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",

@@ -36,12 +36,32 @@ impl fmt::Display for HeaderError {
 
 impl core::error::Error for HeaderError {}
 
-/// Names and values that can be written as they are.
+/// Names and values that can be written as they are, and what was the matter with the first that can not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct HeaderFields(Vec<(String, String)>);
+pub(crate) struct HeaderFields {
+    fields: Vec<(String, String)>,
+    error: Option<HeaderError>,
+}
 
 impl HeaderFields {
-    pub(crate) fn add(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
+    /// Adds a header, or notes why it can not be added.
+    pub(crate) fn push(&mut self, name: &str, value: &str) {
+        if let Err(error) = self.add(name, value) {
+            self.note(error);
+        }
+    }
+
+    /// Notes that something can not be sent; the first such error is kept.
+    pub(crate) fn note(&mut self, error: HeaderError) {
+        self.error.get_or_insert(error);
+    }
+
+    /// The first error, if there was one.
+    pub(crate) fn check(&self) -> Result<(), HeaderError> {
+        self.error.clone().map_or(Ok(()), Err)
+    }
+
+    fn add(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
         if !is_token(name.as_bytes()) {
             return Err(HeaderError::InvalidName(name.to_owned()));
         }
@@ -51,31 +71,31 @@ impl HeaderFields {
         if is_reserved(name) {
             return Err(HeaderError::Reserved(name.to_owned()));
         }
-        self.0.push((name.to_owned(), value.to_owned()));
+        self.fields.push((name.to_owned(), value.to_owned()));
         Ok(())
     }
 
     /// In the place of earlier values. The caller vouches for name and value.
     pub(super) fn set_trusted(&mut self, name: &'static str, value: &'static str) {
-        self.0.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
-        self.0.push((name.to_owned(), value.to_owned()));
+        self.fields.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.fields.push((name.to_owned(), value.to_owned()));
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
-        self.0.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+        self.fields.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
     }
 
     /// Takes out the headers that have one of these names.
     pub(crate) fn remove(&mut self, names: &[&str]) {
-        self.0.retain(|(known, _)| !names.iter().any(|name| known.eq_ignore_ascii_case(name)));
+        self.fields.retain(|(known, _)| !names.iter().any(|name| known.eq_ignore_ascii_case(name)));
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     pub(crate) fn encode_into(&self, head: &mut Vec<u8>) {
-        for (name, value) in &self.0 {
+        for (name, value) in &self.fields {
             push_field(head, name, value);
         }
     }

@@ -4,20 +4,17 @@ use super::fields::{HeaderError, HeaderFields, push_field};
 use super::scanner::HeadError;
 
 /// A complete HTTP response, after which the connection is closed: an answer to a request that is no upgrade, or a
-/// refusal of the opening handshake (then also known as [`Reject`]).
+/// refusal of the opening handshake.
 ///
 /// `Connection` and `Content-Length` are added by the library; a 426 also gets the `Upgrade` and
 /// `Sec-WebSocket-Version` it needs.
 ///
 /// ```
-/// # fn main() -> Result<(), threadbare::HeaderError> {
 /// use threadbare::Response;
 ///
 /// let page = Response::new(200).html("<h1>Hello</h1>");
-/// let teapot = Response::new(418).header("X-Pot", "short and stout")?.text("I am a teapot");
-/// # assert_eq!((page.status(), teapot.status()), (200, 418));
-/// # Ok(())
-/// # }
+/// let teapot = Response::new(418).header("X-Pot", "short and stout").text("I am a teapot");
+/// assert_eq!((page.status(), teapot.status()), (200, 418));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
@@ -26,9 +23,6 @@ pub struct Response {
     fields: HeaderFields,
     body: Vec<u8>,
 }
-
-/// A [`Response`] that refuses an opening handshake: `Reject::new(404)`.
-pub type Reject = Response;
 
 impl Response {
     /// A response with this status code and no body.
@@ -40,10 +34,26 @@ impl Response {
         Response { status, fields: HeaderFields::default(), body: Vec::new() }
     }
 
-    /// Adds a header. Names that the library sets itself and whatever would break the head are refused.
-    pub fn header(mut self, name: &str, value: &str) -> Result<Response, HeaderError> {
-        self.fields.add(name, value)?;
-        Ok(self)
+    /// Adds a header. A name that the library sets itself, and whatever would break the head, is an error, which
+    /// [`check`](Response::check) returns; the response is then sent as a 500 without a body.
+    pub fn header(mut self, name: &str, value: &str) -> Response {
+        self.fields.push(name, value);
+        self
+    }
+
+    /// Checks the headers that were added, for names and values that come from elsewhere.
+    ///
+    /// # Errors
+    /// The first header that can not be sent.
+    ///
+    /// ```
+    /// use threadbare::Response;
+    ///
+    /// let location = "/next\r\nX-Injected: 1";
+    /// assert!(Response::new(302).header("Location", location).check().is_err());
+    /// ```
+    pub fn check(&self) -> Result<(), HeaderError> {
+        self.fields.check()
     }
 
     /// Sets the body, and no `Content-Type`.
@@ -71,6 +81,9 @@ impl Response {
 
     /// The bytes to send: head and body.
     pub fn encode(&self) -> Vec<u8> {
+        if self.check().is_err() {
+            return Response::new(500).encode();
+        }
         let mut bytes = self.encode_head();
         if self.may_have_content() {
             bytes.extend_from_slice(&self.body);
@@ -81,6 +94,9 @@ impl Response {
     /// The bytes that answer a `HEAD` request: the head of [`encode`](Response::encode), with the same
     /// `Content-Length`, and no body.
     pub fn encode_head(&self) -> Vec<u8> {
+        if self.check().is_err() {
+            return Response::new(500).encode_head();
+        }
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status)).into_bytes();
         push_field(&mut head, "Connection", "close");
         if self.status == 426 {
@@ -202,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_response_is_complete() {
-        let response = Response::new(404).header("X-A", "b c").unwrap().text("no such room\n");
+        let response = Response::new(404).header("X-A", "b c").text("no such room\n");
         assert_eq!(
             encoded(&response),
             "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 13\r\nX-A: b c\r\n\
@@ -232,9 +248,9 @@ mod tests {
     #[test]
     fn h_02_a_refusal_is_never_a_101() {
         for status in [0, 99, 100, 101, 199, 600, u16::MAX] {
-            assert_eq!(Reject::new(status).status(), 500);
+            assert_eq!(Response::new(status).status(), 500);
         }
-        assert_eq!(Reject::new(200).status(), 200);
+        assert_eq!(Response::new(200).status(), 200);
     }
 
     #[test]
@@ -245,10 +261,18 @@ mod tests {
     }
 
     #[test]
+    fn a_response_with_an_invalid_header_is_a_500() {
+        let response = Response::new(302).header("Location", "/a\r\nX-Injected: 1").header("X", "y").text("moved");
+        assert_eq!(response.check(), Err(HeaderError::InvalidValue("Location".into())));
+        assert_eq!(response.encode(), Response::new(500).encode());
+        assert_eq!(response.encode_head(), Response::new(500).encode_head());
+    }
+
+    #[test]
     fn text_replaces_the_content_type() {
-        let text = encoded(&Response::new(200).header("content-type", "a/b").unwrap().text("x"));
+        let text = encoded(&Response::new(200).header("content-type", "a/b").text("x"));
         assert!(!text.contains("a/b"));
-        let text = encoded(&Response::new(200).header("Content-Type", "a/b").unwrap().body("x"));
+        let text = encoded(&Response::new(200).header("Content-Type", "a/b").body("x"));
         assert!(text.contains("Content-Type: a/b\r\n"));
     }
 
@@ -264,7 +288,8 @@ mod tests {
                 ("Content-Length".to_owned(), body.len().to_string()),
             ];
             for (name, value) in given {
-                if let Ok(with) = response.clone().header(&name, &value) {
+                let with = response.clone().header(&name, &value);
+                if with.check().is_ok() {
                     response = with;
                     expected.push((name, value));
                 }

@@ -258,6 +258,9 @@ impl<C> Handshake<C> {
     }
 
     fn respond(&mut self, response: &Response) {
+        if let Err(error) = response.check() {
+            log::error!("{}: a response is answered with 500: {error}", self.addr);
+        }
         // RFC 9110 9.3.2: the answer to HEAD has no body, though it says how long that would be.
         let bytes = if self.wants_body { response.encode() } else { response.encode_head() };
         self.answer(bytes, None);

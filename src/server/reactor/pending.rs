@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::protocol::handshake::Accept;
-use crate::protocol::http::{Reject, Response};
+use crate::protocol::http::Response;
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle};
 use crate::worker::slab::Key;
 
@@ -11,13 +11,13 @@ use crate::worker::slab::Key;
 /// [`handshake_timeout`](crate::Config::handshake_timeout) of the accept. Dropped without one, it is answered 500.
 ///
 /// ```no_run
-/// use threadbare::{Accept, Event, Reject, Server};
+/// use threadbare::{Accept, Event, Response, Server};
 ///
 /// let server = Server::builder()
 ///     .on_request_deferred(|request, pending| {
 ///         std::thread::spawn(move || match request.cookie("session") {
 ///             Some("a session that the database knows") => pending.accept(Accept::new()),
-///             _ => pending.reject(Reject::new(401)),
+///             _ => pending.reject(Response::new(401)),
 ///         });
 ///     })
 ///     .bind("127.0.0.1:0")?;
@@ -40,7 +40,7 @@ impl Pending {
     }
 
     /// Rejects it with a response.
-    pub fn reject(mut self, reject: Reject) {
+    pub fn reject(mut self, reject: Response) {
         self.decide(Err(reject));
     }
 

@@ -18,9 +18,9 @@ use crate::protocol::http::{
 /// use threadbare::protocol::handshake::client::{ClientRequest, Url};
 ///
 /// let request = ClientRequest::new(Url::parse("wss://example.com/chat")?)
-///     .subprotocol("chat.v2")?
-///     .header("Cookie", "id=42")?;
-/// # let _ = request;
+///     .subprotocol("chat.v2")
+///     .header("Cookie", "id=42");
+/// assert!(request.check().is_ok());
 /// # Ok(())
 /// # }
 /// ```
@@ -41,55 +41,66 @@ impl ClientRequest {
     }
 
     /// Sets `Origin`, the site that the program acts for. Browsers send it, programs seldom have to.
-    pub fn origin(mut self, origin: &str) -> Result<ClientRequest, HeaderError> {
-        if !is_field_value(origin.as_bytes()) {
-            return Err(HeaderError::InvalidValue("Origin".to_owned()));
+    pub fn origin(mut self, origin: &str) -> ClientRequest {
+        if is_field_value(origin.as_bytes()) {
+            self.origin = Some(origin.to_owned());
+        } else {
+            self.fields.note(HeaderError::InvalidValue("Origin".to_owned()));
         }
-        self.origin = Some(origin.to_owned());
-        Ok(self)
+        self
     }
 
     /// Offers a subprotocol, after those offered already: the one that the client likes best comes first.
-    pub fn subprotocol(mut self, name: &str) -> Result<ClientRequest, HeaderError> {
+    pub fn subprotocol(mut self, name: &str) -> ClientRequest {
         // RFC 6455 4.1, item 10: "MUST be non-empty strings with [...] U+0021 to U+007E not including separator
         // characters [...] and MUST all be unique strings."
         if !is_token(name.as_bytes()) {
-            return Err(HeaderError::InvalidSubprotocol(name.to_owned()));
+            self.fields.note(HeaderError::InvalidSubprotocol(name.to_owned()));
+        } else if self.subprotocols.iter().any(|known| known == name) {
+            self.fields.note(HeaderError::DuplicateSubprotocol(name.to_owned()));
+        } else {
+            self.subprotocols.push(name.to_owned());
         }
-        if self.subprotocols.iter().any(|known| known == name) {
-            return Err(HeaderError::DuplicateSubprotocol(name.to_owned()));
-        }
-        self.subprotocols.push(name.to_owned());
-        Ok(self)
+        self
     }
 
     /// Sets the value of `Sec-WebSocket-Extensions`, such as `permessage-deflate; client_max_window_bits`.
-    pub fn extensions(mut self, offers: &str) -> Result<ClientRequest, HeaderError> {
+    pub fn extensions(mut self, offers: &str) -> ClientRequest {
         let count = extension_offers(offers.as_bytes())
             .try_fold(0_usize, |count, offer| offer.map(|_| count.saturating_add(1)));
         match count {
             // RFC 6455 9.1: at least one extension.
-            Ok(0) | Err(MalformedList) => Err(HeaderError::InvalidValue("Sec-WebSocket-Extensions".to_owned())),
-            Ok(_) => {
-                self.extensions = Some(offers.trim_ascii().to_owned());
-                Ok(self)
+            Ok(0) | Err(MalformedList) => {
+                self.fields.note(HeaderError::InvalidValue("Sec-WebSocket-Extensions".to_owned()));
             }
+            Ok(_) => self.extensions = Some(offers.trim_ascii().to_owned()),
         }
+        self
     }
 
-    /// Adds a header. Names that the library sets itself and whatever would break the head are refused.
+    /// Adds a header. A name that the library sets itself, and whatever would break the head, is an error, which
+    /// [`check`](ClientRequest::check) and connecting return.
     ///
     /// `Authorization` takes the place of the URL's user and password. `Authorization`, `Proxy-Authorization` and
     /// `Cookie` do not follow a redirect to another origin.
-    pub fn header(mut self, name: &str, value: &str) -> Result<ClientRequest, HeaderError> {
+    pub fn header(mut self, name: &str, value: &str) -> ClientRequest {
         if name.eq_ignore_ascii_case("Origin") {
             return self.origin(value); // RFC 6454 7.3: not more than one
         }
         if name.eq_ignore_ascii_case("Host") {
-            return Err(HeaderError::Reserved(name.to_owned())); // RFC 9112 3.2: the URL's
+            self.fields.note(HeaderError::Reserved(name.to_owned())); // RFC 9112 3.2: the URL's
+        } else {
+            self.fields.push(name, value);
         }
-        self.fields.add(name, value)?;
-        Ok(self)
+        self
+    }
+
+    /// Checks what was added: headers, subprotocols, extensions, the origin.
+    ///
+    /// # Errors
+    /// The first of them that can not be sent.
+    pub fn check(&self) -> Result<(), HeaderError> {
+        self.fields.check()
     }
 
     /// The URL that the request is for.
@@ -115,10 +126,13 @@ impl ClientRequest {
 
     /// The bytes to send.
     ///
+    /// # Errors
+    /// As [`check`](ClientRequest::check).
+    ///
     /// `nonce` has to be from a good source of randomness and new for each connection, redirects included (RFC 6455
     /// 4.1, item 7).
-    #[must_use]
-    pub fn encode(&self, nonce: [u8; 16]) -> Vec<u8> {
+    pub fn encode(&self, nonce: [u8; 16]) -> Result<Vec<u8>, HeaderError> {
+        self.check()?;
         // A URL's target is visible ASCII: it can neither end the line nor the word.
         let mut head = format!("GET {} HTTP/1.1\r\n", self.url.target()).into_bytes();
         push_field(&mut head, "Host", &self.url.authority());
@@ -143,7 +157,7 @@ impl ClientRequest {
         }
         self.fields.encode_into(&mut head);
         head.extend_from_slice(b"\r\n");
-        head
+        Ok(head)
     }
 
     /// Whether an extension of this name is offered.

@@ -16,8 +16,8 @@ fn request(url: &str) -> ClientRequest {
 
 /// A request with two subprotocols and an extension.
 fn offering() -> ClientRequest {
-    let request = request("ws://h/").subprotocol("chat").unwrap().subprotocol("superchat").unwrap();
-    request.extensions("permessage-deflate; client_max_window_bits, x-two").unwrap()
+    let request = request("ws://h/").subprotocol("chat").subprotocol("superchat");
+    request.extensions("permessage-deflate; client_max_window_bits, x-two")
 }
 
 fn parsed(head: &[u8]) -> Request {
@@ -25,7 +25,7 @@ fn parsed(head: &[u8]) -> Request {
 }
 
 fn lines(request: &ClientRequest) -> Vec<(String, String)> {
-    let head = parsed(&request.encode(NONCE));
+    let head = parsed(&request.encode(NONCE).unwrap());
     let line = |(name, value): (&str, &[u8])| (name.to_owned(), String::from_utf8(value.to_vec()).unwrap());
     head.headers().map(line).collect()
 }
@@ -48,10 +48,10 @@ fn check_changed(from: &str, to: &str) -> Result<Agreed, HandshakeError> {
 
 #[test]
 fn the_rfcs_request_is_sent() {
-    let request = request("ws://server.example.com/chat").origin("http://example.com").unwrap();
-    let request = request.subprotocol("chat").unwrap().subprotocol("superchat").unwrap();
+    let request = request("ws://server.example.com/chat").origin("http://example.com");
+    let request = request.subprotocol("chat").subprotocol("superchat");
     assert_eq!(
-        String::from_utf8(request.encode(NONCE)).unwrap(),
+        String::from_utf8(request.encode(NONCE).unwrap()).unwrap(),
         "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Protocol: chat, superchat\r\nOrigin: http://example.com\r\n\r\n"
@@ -70,20 +70,20 @@ fn the_host_has_its_port_if_it_is_not_the_default() {
         ("ws://[::1]:9", "[::1]:9"),
         ("ws://u:p@H:9", "h:9"),
     ] {
-        assert_eq!(parsed(&request(url).encode(NONCE)).host(), Some(host), "{url}");
+        assert_eq!(parsed(&request(url).encode(NONCE).unwrap()).host(), Some(host), "{url}");
     }
 }
 
 #[test]
 fn user_and_password_become_authorization() {
     let authorization = |request: &ClientRequest| {
-        let head = parsed(&request.encode(NONCE));
+        let head = parsed(&request.encode(NONCE).unwrap());
         assert_eq!(head.target(), "/p");
         head.header_values("Authorization").map(str::to_owned).collect::<Vec<_>>()
     };
     let url = "ws://Aladdin:open%20sesame@h/p";
     assert_eq!(authorization(&request(url)), ["Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="]); // RFC 7617 2
-    assert_eq!(authorization(&request(url).header("authorization", "Bearer x").unwrap()), ["Bearer x"]);
+    assert_eq!(authorization(&request(url).header("authorization", "Bearer x")), ["Bearer x"]);
     assert!(authorization(&request("ws://h/p")).is_empty());
 }
 
@@ -91,19 +91,23 @@ fn user_and_password_become_authorization() {
 fn h_03_a_28_header_injection_is_refused() {
     let new = || request("ws://h/");
     for value in ["a\r\nX: y", "a\nb", "a\r", "\0", "\x7f", " a", "a\t"] {
-        assert_eq!(new().header("X", value).unwrap_err(), HeaderError::InvalidValue("X".into()), "{value:?}");
-        assert_eq!(new().origin(value).unwrap_err(), HeaderError::InvalidValue("Origin".into()), "{value:?}");
-        assert_eq!(new().header("Origin", value).unwrap_err(), HeaderError::InvalidValue("Origin".into()));
+        assert_eq!(new().header("X", value).check().unwrap_err(), HeaderError::InvalidValue("X".into()), "{value:?}");
+        assert_eq!(new().origin(value).check().unwrap_err(), HeaderError::InvalidValue("Origin".into()), "{value:?}");
+        assert_eq!(new().header("Origin", value).check().unwrap_err(), HeaderError::InvalidValue("Origin".into()));
     }
     for name in ["", "a b", "a:", "a\r\nb", "caf\u{e9}", "a\0"] {
-        assert_eq!(new().header(name, "v").unwrap_err(), HeaderError::InvalidName(name.into()), "{name:?}");
+        assert_eq!(new().header(name, "v").check().unwrap_err(), HeaderError::InvalidName(name.into()), "{name:?}");
     }
     for name in ["", "a\r\nX: y", "a b", "a,b", "caf\u{e9}", "\"a\"", "a;b"] {
-        assert_eq!(new().subprotocol(name).unwrap_err(), HeaderError::InvalidSubprotocol(name.into()), "{name:?}");
+        assert_eq!(
+            new().subprotocol(name).check().unwrap_err(),
+            HeaderError::InvalidSubprotocol(name.into()),
+            "{name:?}"
+        );
     }
     for offers in ["", ",", "a\r\nX: y", "a b", "a;", "caf\u{e9}", "a;b=\"c d\"", "a\0"] {
         let error = HeaderError::InvalidValue("Sec-WebSocket-Extensions".into());
-        assert_eq!(new().extensions(offers).unwrap_err(), error, "{offers:?}");
+        assert_eq!(new().extensions(offers).check().unwrap_err(), error, "{offers:?}");
     }
     let reserved = [
         "host",
@@ -118,33 +122,33 @@ fn h_03_a_28_header_injection_is_refused() {
         "Sec-WebSocket-X",
     ];
     for name in reserved {
-        assert_eq!(new().header(name, "v").unwrap_err(), HeaderError::Reserved(name.into()), "{name:?}");
+        assert_eq!(new().header(name, "v").check().unwrap_err(), HeaderError::Reserved(name.into()), "{name:?}");
     }
 }
 
 #[test]
 fn a_subprotocol_is_offered_once() {
-    let error = request("ws://h/").subprotocol("a").unwrap().subprotocol("a").unwrap_err();
+    let error = request("ws://h/").subprotocol("a").subprotocol("a").check().unwrap_err();
     assert_eq!(error, HeaderError::DuplicateSubprotocol("a".into()));
-    assert!(request("ws://h/").subprotocol("a").unwrap().subprotocol("A").is_ok());
+    assert!(request("ws://h/").subprotocol("a").subprotocol("A").check().is_ok());
 }
 
 #[test]
 fn debug_does_not_tell_secrets() {
-    let request = request("ws://user:hidden@h/p").header("COOKIE", "hidden").unwrap();
-    let request = request.header("Authorization", "hidden").unwrap().header("X-Shown", "shown").unwrap();
+    let request = request("ws://user:hidden@h/p").header("COOKIE", "hidden");
+    let request = request.header("Authorization", "hidden").header("X-Shown", "shown");
     let text = format!("{request:?}");
     assert!(text.contains("shown") && text.contains("ws://h/p") && !text.contains("hidden"), "{text}");
 }
 
 #[test]
 fn h_05_credentials_do_not_follow_to_another_origin() {
-    let first = request("ws://u:p@a/x").header("Cookie", "c=1").unwrap().header("X-Kept", "k").unwrap();
-    let first = first.header("authorization", "Bearer x").unwrap().header("Proxy-Authorization", "y").unwrap();
-    let first = first.subprotocol("chat").unwrap();
+    let first = request("ws://u:p@a/x").header("Cookie", "c=1").header("X-Kept", "k");
+    let first = first.header("authorization", "Bearer x").header("Proxy-Authorization", "y");
+    let first = first.subprotocol("chat");
     for (location, kept) in [("/y", true), ("http://a/y", true), ("//b/y", false), ("https://a/y", false)] {
         let next = first.redirected(redirect(first.url(), 302, location).unwrap());
-        let head = parsed(&next.encode(NONCE));
+        let head = parsed(&next.encode(NONCE).unwrap());
         assert_eq!((head.target(), head.header("X-Kept")), ("/y", Some("k")));
         assert_eq!(head.host(), Some(next.url().host()));
         assert_eq!(head.subprotocols().collect::<Vec<_>>(), ["chat"]);
@@ -155,7 +159,7 @@ fn h_05_credentials_do_not_follow_to_another_origin() {
     let from_url = request("ws://u:p@a/x");
     for (location, kept) in [("/y", true), ("ws://a/y", true), ("ws://a:81/y", false), ("//b", false)] {
         let next = from_url.redirected(redirect(from_url.url(), 302, location).unwrap());
-        assert_eq!(parsed(&next.encode(NONCE)).header("Authorization").is_some(), kept, "{location}");
+        assert_eq!(parsed(&next.encode(NONCE).unwrap()).header("Authorization").is_some(), kept, "{location}");
     }
 }
 
@@ -167,7 +171,7 @@ fn the_right_answer_is_accepted() {
 
     // In wide use.
     let nonce = [0xc7, 0x72, 0x49, 0x1c, 0xc6, 0xc3, 0x2f, 0x51, 0x33, 0x2e, 0x48, 0x7d, 0x18, 0x18, 0x57, 0x0f];
-    let sent = request("ws://h/").encode(nonce);
+    let sent = request("ws://h/").encode(nonce).unwrap();
     assert_eq!(parsed(&sent).header("Sec-WebSocket-Key"), Some("x3JJHMbDL1EzLkh9GBhXDw=="));
     let head = format!("{SWITCH}Sec-WebSocket-Accept: HSmrc0sMlYUkAGmm5OPpG2HaGWk=\r\n\r\n");
     assert!(verify(ResponseHead::parse(head.as_bytes()).unwrap(), &request("ws://h/"), nonce).is_ok());
@@ -342,9 +346,9 @@ fn errors_are_small_and_clear() {
 
 #[test]
 fn both_sides_of_this_library_agree() {
-    let request = offering().origin("http://h").unwrap();
+    let request = offering().origin("http://h");
     let Ok(Parsed::Upgrade(seen)) =
-        server::parse(&request.encode(NONCE), ([127, 0, 0, 1], 9).into(), &HeadLimits::default())
+        server::parse(&request.encode(NONCE).unwrap(), ([127, 0, 0, 1], 9).into(), &HeadLimits::default())
     else {
         panic!("the server takes it for an opening handshake");
     };
@@ -410,7 +414,8 @@ proptest! {
         ].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let mut offered = Vec::new();
         for name in subprotocols {
-            if let Ok(with) = request.clone().subprotocol(&name) {
+            let with = request.clone().subprotocol(&name);
+        if with.check().is_ok() {
                 request = with;
                 offered.push(name);
             }
@@ -418,21 +423,24 @@ proptest! {
         if !offered.is_empty() {
             expected.push(("Sec-WebSocket-Protocol".into(), offered.join(", ")));
         }
-        if let Ok(with) = request.clone().extensions(&offers) {
+        let with = request.clone().extensions(&offers);
+        if with.check().is_ok() {
             request = with;
             expected.push(("Sec-WebSocket-Extensions".into(), offers.trim_ascii().to_owned()));
         }
-        if let Ok(with) = request.clone().origin(&origin) {
+        let with = request.clone().origin(&origin);
+        if with.check().is_ok() {
             request = with;
             expected.push(("Origin".into(), origin));
         }
         for (name, value) in given {
-            if let Ok(with) = request.clone().header(&name, &value) {
+            let with = request.clone().header(&name, &value);
+        if with.check().is_ok() {
                 request = with;
                 expected.push((name, value));
             }
         }
-        let head = parsed(&request.encode(NONCE));
+        let head = parsed(&request.encode(NONCE).unwrap());
         prop_assert_eq!(head.target(), format!("/{path}"));
         prop_assert_eq!(lines(&request), expected);
     }

@@ -279,12 +279,19 @@ fn h_03_a_subprotocol_that_was_not_offered_is_an_error() {
 
 #[test]
 fn h_03_header_injection_is_refused() {
-    assert_eq!(Accept::new().header("X", "a\r\nY: b"), Err(HeaderError::InvalidValue("X".into())));
-    assert_eq!(Accept::new().header("X\r\nY", "b"), Err(HeaderError::InvalidName("X\r\nY".into())));
+    assert_eq!(Accept::new().header("X", "a\r\nY: b").check(), Err(HeaderError::InvalidValue("X".into())));
+    assert_eq!(Accept::new().header("X\r\nY", "b").check(), Err(HeaderError::InvalidName("X\r\nY".into())));
     assert_eq!(
-        Accept::new().header("sec-websocket-extensions", "b"),
+        Accept::new().header("sec-websocket-extensions", "b").check(),
         Err(HeaderError::Reserved("sec-websocket-extensions".into()))
     );
+}
+
+#[test]
+fn an_invalid_header_is_an_error_when_the_handshake_is_answered() {
+    let accept = Accept::new().header("X", "a\r\nY: b").header("Z", "z");
+    let invalid = AcceptError::Header(HeaderError::InvalidValue("X".into()));
+    assert_eq!(respond(&upgrade(&handshake("")), &accept), Err(invalid));
 }
 
 #[test]
@@ -383,7 +390,8 @@ proptest! {
             ("Sec-WebSocket-Protocol", "chat"),
         ].map(|(name, value)| (name.into(), value.into())).to_vec();
         for (name, value) in given {
-            if let Ok(with) = accept.clone().header(&name, &value) {
+            let with = accept.clone().header(&name, &value);
+            if with.check().is_ok() {
                 accept = with;
                 expected.push((name, value));
             }
