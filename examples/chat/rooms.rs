@@ -149,7 +149,7 @@ impl Room {
 
 /// Sends one message to many; it is encoded once for all of them.
 fn publish<'a>(peers: impl IntoIterator<Item = &'a Peer>, message: &Value) {
-    let message = Prepared::new(&message.to_string());
+    let message = Prepared::new(message.to_string());
     for peer in peers {
         // Its `Close` event is on the way, and the rest is done there.
         if let Err(error) = peer.send_prepared(&message) {

@@ -14,6 +14,7 @@ use crate::protocol::http::ResponseHead;
 use crate::protocol::message::{CowMessage, Message};
 use crate::worker::channel::event::Event;
 use crate::worker::handle::peer::Peer;
+use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::stats::Stats;
 use crate::worker::receiver::events::Events;
 
@@ -56,7 +57,7 @@ impl Client {
         ClientBuilder::new()
     }
 
-    /// Sends a message, waiting while the connection's output stands above its mark; see [`Peer::send`].
+    /// Sends a message, waiting while the connection's queue is above the high-water mark; see [`Peer::send`].
     ///
     /// # Errors
     /// The message comes back if the connection is closed or closing, or if it is a control frame that may not be sent.
@@ -96,7 +97,7 @@ impl Client {
         self.peer.send_timeout(message, timeout)
     }
 
-    /// Sends a message, waiting until `deadline` for room; see [`Peer::send_timeout`].
+    /// Sends a message, waiting until `deadline` for room; see [`Peer::send_deadline`].
     ///
     /// # Errors
     /// The message comes back.
@@ -105,7 +106,39 @@ impl Client {
         message: impl Into<CowMessage<'a>>,
         deadline: Instant,
     ) -> Result<(), SendTimeoutError<Message>> {
-        self.peer.send_timeout(message, deadline.saturating_duration_since(Instant::now()))
+        self.peer.send_deadline(message, deadline)
+    }
+
+    /// Sends a message that was encoded before; see [`Peer::send_prepared`](Peer::send_prepared).
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); there is no message to hand back.
+    pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
+        self.peer.send_prepared(prepared)
+    }
+
+    /// Sends a message that was encoded before, if there is room.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send); there is no message to hand back.
+    pub fn try_send_prepared(&self, prepared: &Prepared) -> Result<(), TrySendError<()>> {
+        self.peer.try_send_prepared(prepared)
+    }
+
+    /// Sends a message that was encoded before, waiting up to `timeout` for room.
+    ///
+    /// # Errors
+    /// As [`send_timeout`](Self::send_timeout); there is no message to hand back.
+    pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
+        self.peer.send_prepared_timeout(prepared, timeout)
+    }
+
+    /// Sends a message that was encoded before, waiting until `deadline` for room.
+    ///
+    /// # Errors
+    /// As [`send_deadline`](Self::send_deadline); there is no message to hand back.
+    pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
+        self.peer.send_prepared_deadline(prepared, deadline)
     }
 
     /// A handle that other threads can keep and send through, longer than the client if need be.

@@ -10,6 +10,7 @@ use crate::protocol::error::ProtocolError;
 use crate::protocol::frame::{FrameHeader, Opcode, RSV1};
 use crate::protocol::mask::MaskingKey;
 use crate::protocol::message::{Assembled, MessageRef};
+use crate::protocol::outgoing::{Last, Outgoing};
 use crate::protocol::{frame, mask, utf8};
 
 /// Which end of the connection this is: a client masks what it sends, a server does not (RFC 6455 5.1).
@@ -76,7 +77,7 @@ pub enum Received<'a> {
 #[derive(Debug)]
 pub struct Connection {
     role: Role,
-    close_sent: bool,
+    outgoing: Outgoing,
     close_received: bool,
     failed: bool,
     max_message_size: u64,
@@ -113,7 +114,7 @@ impl Connection {
     pub fn new(role: Role, max_message_size: u64) -> Connection {
         Connection {
             role,
-            close_sent: false,
+            outgoing: Outgoing::default(),
             close_received: false,
             failed: false,
             max_message_size,
@@ -131,7 +132,7 @@ impl Connection {
     /// Where the connection stands.
     #[must_use]
     pub fn state(&self) -> State {
-        match (self.close_sent, self.close_received) {
+        match (self.close_sent(), self.close_received) {
             _ if self.failed => State::Closed,
             (false, false) => State::Open,
             (true, true) => State::Closed,
@@ -142,7 +143,7 @@ impl Connection {
     /// Whether our close frame is out.
     #[must_use]
     pub fn close_sent(&self) -> bool {
-        self.close_sent
+        self.outgoing == Outgoing::CloseSent
     }
 
     /// Whether the peer's close frame is in.
@@ -411,20 +412,29 @@ impl Connection {
         received
     }
 
-    /// Whether messages and pings may still be sent: RFC 6455 5.5.1 forbids frames after a close frame.
+    /// Whether a message may be sent: RFC 6455 5.5.1 forbids frames after a close frame.
+    #[inline]
     #[must_use]
     pub fn can_send(&self) -> bool {
-        !self.close_sent
+        self.outgoing.permits_message()
+    }
+
+    /// Whether a ping, pong or close frame may be sent.
+    #[inline]
+    #[must_use]
+    pub fn can_send_control(&self) -> bool {
+        self.outgoing.permits(Opcode::Ping)
     }
 
     /// Appends a frame with `payload` to `out`. A client gives a fresh key for every frame, a server none.
     ///
     /// Nothing is appended after a close frame; `false` tells.
     pub fn send(&mut self, opcode: Opcode, payload: &[u8], key: Option<MaskingKey>, out: &mut Vec<u8>) -> bool {
-        if self.close_sent {
+        if !self.outgoing.permits(opcode) {
             return false;
         }
         frame::encode(out, opcode, payload, key);
+        self.outgoing = self.outgoing.after(opcode, Last::Yes);
         true
     }
 
@@ -432,16 +442,11 @@ impl Connection {
     ///
     /// `false` tells that one was sent before.
     pub fn close(&mut self, close: Option<&CloseFrame>, key: Option<MaskingKey>, out: &mut Vec<u8>) -> bool {
-        if self.close_sent {
-            return false;
-        }
         let mut payload = Vec::new();
         if let Some(close) = close {
             close.encode(&mut payload);
         }
-        frame::encode(out, Opcode::Close, &payload, key);
-        self.close_sent = true;
-        true
+        self.send(Opcode::Close, &payload, key, out)
     }
 
     /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7): appends a close frame, and whatever arrives from now on is

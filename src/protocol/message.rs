@@ -1,6 +1,8 @@
 //! Messages, owned and borrowed.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::protocol::close::CloseFrame;
 use crate::protocol::opcode::Opcode;
@@ -200,22 +202,35 @@ impl<'a> From<&'a Vec<u8>> for MessageRef<'a> {
     }
 }
 
-/// A message that is borrowed where that is enough and owned where it must be: what can be sent, without a copy before it
-/// is known whether one is needed.
+/// What can be sent: a message that is borrowed, owned, or shared with others. Nothing is copied before it is known whether
+/// a copy is needed.
+///
+/// Every `send` of this library takes whatever converts into it: `&str`, `String`, `&[u8]`, `Vec<u8>`, `[u8; N]`, `Cow`,
+/// `Arc<str>`, `Arc<[u8]>`, [`Message`] and [`MessageRef`], and references to them. A large payload that is owned or shared
+/// is not copied on its way out.
 ///
 /// ```
+/// use std::sync::Arc;
 /// use threadbare::{CowMessage, Message};
 ///
 /// let borrowed = CowMessage::from("good morning");
 /// assert_eq!(borrowed.as_message().as_text(), Some("good morning"));
 /// assert_eq!(borrowed.into_message(), Message::from("good morning"));
+///
+/// let picture: Arc<[u8]> = Arc::from([0xFF, 0xD8]);
+/// assert_eq!(CowMessage::from(&picture).as_message().as_bytes(), [0xFF, 0xD8]);
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum CowMessage<'a> {
     /// A message that lies in the application's memory, or in the batch that it came with.
     Borrowed(MessageRef<'a>),
     /// A message in memory of its own.
     Owned(Message),
+    /// Text in memory that others share.
+    SharedText(Arc<str>),
+    /// Bytes in memory that others share.
+    SharedBinary(Arc<[u8]>),
 }
 
 impl CowMessage<'_> {
@@ -226,70 +241,71 @@ impl CowMessage<'_> {
         match self {
             CowMessage::Borrowed(message) => *message,
             CowMessage::Owned(message) => message.into(),
+            CowMessage::SharedText(text) => MessageRef::Text(text),
+            CowMessage::SharedBinary(bytes) => MessageRef::Binary(bytes),
         }
     }
 
-    /// The message, owned: a copy only if it was borrowed.
+    /// The message, owned: a copy only if it was borrowed or shared.
     #[must_use]
     pub fn into_message(self) -> Message {
         match self {
             CowMessage::Borrowed(message) => message.into_owned(),
             CowMessage::Owned(message) => message,
+            CowMessage::SharedText(text) => Message::Text(text.as_ref().to_owned()),
+            CowMessage::SharedBinary(bytes) => Message::Binary(bytes.to_vec()),
         }
     }
 }
 
-impl<'a> From<MessageRef<'a>> for CowMessage<'a> {
-    fn from(message: MessageRef<'a>) -> CowMessage<'a> {
-        CowMessage::Borrowed(message)
-    }
+/// Conversions into a [`CowMessage`]: from `$from`, by `$convert`.
+macro_rules! into_cow_message {
+    ($($from:ty, $value:ident => $convert:expr;)*) => {
+        $(impl<'a> From<$from> for CowMessage<'a> {
+            #[inline]
+            fn from($value: $from) -> CowMessage<'a> {
+                $convert
+            }
+        })*
+    };
 }
 
-impl<'a> From<&'a Message> for CowMessage<'a> {
-    fn from(message: &'a Message) -> CowMessage<'a> {
-        CowMessage::Borrowed(message.into())
-    }
+into_cow_message! {
+    MessageRef<'a>, message => CowMessage::Borrowed(message);
+    Message, message => CowMessage::Owned(message);
+    &'a Message, message => CowMessage::Borrowed(message.into());
+    &'a str, text => CowMessage::Borrowed(MessageRef::Text(text));
+    String, text => CowMessage::Owned(Message::Text(text));
+    &'a String, text => CowMessage::Borrowed(MessageRef::Text(text));
+    &'a [u8], bytes => CowMessage::Borrowed(MessageRef::Binary(bytes));
+    Vec<u8>, bytes => CowMessage::Owned(Message::Binary(bytes));
+    &'a Vec<u8>, bytes => CowMessage::Borrowed(MessageRef::Binary(bytes));
+    Arc<str>, text => CowMessage::SharedText(text);
+    &Arc<str>, text => CowMessage::SharedText(text.clone());
+    Arc<[u8]>, bytes => CowMessage::SharedBinary(bytes);
+    &Arc<[u8]>, bytes => CowMessage::SharedBinary(bytes.clone());
+    Cow<'a, str>, text => match text {
+        Cow::Borrowed(text) => text.into(),
+        Cow::Owned(text) => text.into(),
+    };
+    &'a Cow<'_, str>, text => CowMessage::Borrowed(MessageRef::Text(text));
+    Cow<'a, [u8]>, bytes => match bytes {
+        Cow::Borrowed(bytes) => bytes.into(),
+        Cow::Owned(bytes) => bytes.into(),
+    };
+    &'a Cow<'_, [u8]>, bytes => CowMessage::Borrowed(MessageRef::Binary(bytes));
+    &'a CowMessage<'_>, message => CowMessage::Borrowed(message.as_message());
 }
 
-impl<'a> From<&'a str> for CowMessage<'a> {
-    fn from(text: &'a str) -> CowMessage<'a> {
-        CowMessage::Borrowed(MessageRef::Text(text))
-    }
-}
-
-impl<'a> From<&'a String> for CowMessage<'a> {
-    fn from(text: &'a String) -> CowMessage<'a> {
-        CowMessage::Borrowed(MessageRef::Text(text))
-    }
-}
-
-impl<'a> From<&'a [u8]> for CowMessage<'a> {
-    fn from(bytes: &'a [u8]) -> CowMessage<'a> {
+impl<'a, const N: usize> From<&'a [u8; N]> for CowMessage<'a> {
+    fn from(bytes: &'a [u8; N]) -> CowMessage<'a> {
         CowMessage::Borrowed(MessageRef::Binary(bytes))
     }
 }
 
-impl<'a> From<&'a Vec<u8>> for CowMessage<'a> {
-    fn from(bytes: &'a Vec<u8>) -> CowMessage<'a> {
-        CowMessage::Borrowed(MessageRef::Binary(bytes))
-    }
-}
-
-impl From<Message> for CowMessage<'_> {
-    fn from(message: Message) -> Self {
-        CowMessage::Owned(message)
-    }
-}
-
-impl From<String> for CowMessage<'_> {
-    fn from(text: String) -> Self {
-        CowMessage::Owned(Message::Text(text))
-    }
-}
-
-impl From<Vec<u8>> for CowMessage<'_> {
-    fn from(bytes: Vec<u8>) -> Self {
-        CowMessage::Owned(Message::Binary(bytes))
+impl<const N: usize> From<[u8; N]> for CowMessage<'_> {
+    fn from(bytes: [u8; N]) -> Self {
+        CowMessage::Owned(Message::Binary(bytes.to_vec()))
     }
 }
 

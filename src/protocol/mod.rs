@@ -16,6 +16,7 @@ pub mod http;
 pub mod mask;
 pub mod message;
 mod opcode;
+mod outgoing;
 pub mod utf8;
 
 pub use connection::{Connection, Received, Role, State};

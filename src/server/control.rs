@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::protocol::message::MessageRef;
+use crate::protocol::message::CowMessage;
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle};
 use crate::server::threads::ThreadSet;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::worker::CloseCounts;
-use crate::worker::handle::inbox::{Command, Inbox};
 use crate::worker::handle::prepared::Prepared;
+use crate::worker::handle::publisher::Publisher;
 use crate::worker::thread::may_block;
 
 /// How a server ended.
@@ -39,7 +39,7 @@ pub struct ServerHandle {
 pub(super) struct Control {
     pub(super) addr: SocketAddr,
     pub(super) reactor: ReactorHandle,
-    pub(super) inboxes: Arc<[Arc<Inbox>]>,
+    pub(super) publisher: Publisher,
     pub(super) connection_limit: Arc<ConnectionLimit>,
     pub(super) threads: Arc<ThreadSet>,
 }
@@ -63,15 +63,13 @@ impl ServerHandle {
     /// Sends a message to every connection. It is encoded once, and each worker is told once. The call never waits:
     /// where a connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides whether it
     /// is left out or closed.
-    pub fn broadcast<'m>(&self, message: impl Into<MessageRef<'m>>) {
+    pub fn broadcast<'m>(&self, message: impl Into<CowMessage<'m>>) {
         self.broadcast_prepared(&Prepared::new(message));
     }
 
     /// Sends a message that was encoded before to every connection, as [`broadcast`](ServerHandle::broadcast) does.
     pub fn broadcast_prepared(&self, prepared: &Prepared) {
-        for inbox in &*self.control.inboxes {
-            inbox.send(Command::Broadcast(prepared.frame.clone()));
-        }
+        self.control.publisher.broadcast(&prepared.frame);
     }
 
     /// Stops the server: no more connections are accepted, handshakes under way are answered 503, every connection is

@@ -23,6 +23,7 @@ use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::delivery::delivery::Delivery;
 use crate::worker::delivery::handler::{Handler, HandlerDelivery};
 use crate::worker::event_loop::worker::{CloseCounts, NewApp, Worker, WorkerParts};
+use crate::worker::handle::publisher::Publisher;
 use crate::worker::receiver::events::Events;
 
 impl ServerBuilder {
@@ -53,7 +54,7 @@ impl ServerBuilder {
         let server = self.start(addr, events, admit, delivery)?;
         for state in states {
             // Set once, here.
-            let _ = state.workers.set(server.handle.control.inboxes.clone());
+            let _ = state.workers.set(server.handle.control.publisher.inboxes());
         }
         Ok(server)
     }
@@ -139,7 +140,8 @@ impl ServerBuilder {
         let (reactor, reactor_thread) =
             place_reactor(reactor_parts, &mut workers).map_err(BuildError::io("no poll"))?;
         let threads = Arc::new(ThreadSet::default());
-        let control = Control { addr, reactor, inboxes, connection_limit, threads: threads.clone() };
+        let control =
+            Control { addr, reactor, publisher: Publisher::new(inboxes), connection_limit, threads: threads.clone() };
         let server = Server { events, handle: ServerHandle { control: Arc::new(control) } };
         // From here on a failure drops the server, which stops the threads that were started.
         for (index, worker) in workers.into_iter().enumerate() {

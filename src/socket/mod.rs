@@ -15,7 +15,7 @@ use crate::error::ControlError;
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
 use crate::protocol::deflate::{Codec, Compression, NegotiatedExtension};
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
-use crate::protocol::message::{Message, MessageRef};
+use crate::protocol::message::{CowMessage, Message, MessageRef};
 use crate::protocol::{Connection, ProtocolError, Received, Role};
 use crate::transport::buffer::Input;
 use crate::transport::endpoint::{Endpoint, ReadOutcome};
@@ -140,7 +140,7 @@ impl<S: Read + Write> WebSocket<S> {
     ///
     /// # Errors
     /// The stream fails, the connection is closed, or a control frame may not be sent.
-    pub fn send<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> Result<(), SocketError> {
+    pub fn send<'m>(&mut self, message: impl Into<CowMessage<'m>>) -> Result<(), SocketError> {
         self.send_with(message, Compression::Auto)
     }
 
@@ -151,10 +151,11 @@ impl<S: Read + Write> WebSocket<S> {
     /// As [`send`](WebSocket::send).
     pub fn send_with<'m>(
         &mut self,
-        message: impl Into<MessageRef<'m>>,
+        message: impl Into<CowMessage<'m>>,
         compression: Compression,
     ) -> Result<(), SocketError> {
         let message = message.into();
+        let message = message.as_message();
         match message {
             MessageRef::Ping(payload) | MessageRef::Pong(payload) if payload.len() > MAX_CONTROL_PAYLOAD => {
                 return Err(SocketError::Invalid(ControlError::TooLong { size: payload.len() }));

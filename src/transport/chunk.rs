@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::protocol::message::CowMessage;
 use crate::transport::buffer::BufferPool;
 
 /// Bytes on their way out, owned or shared with other connections.
@@ -70,6 +71,21 @@ impl Chunk {
                 true
             }
             _ => false,
+        }
+    }
+}
+
+impl From<CowMessage<'_>> for Chunk {
+    /// The payload: moved if it is owned, shared if it is shared, else copied.
+    fn from(message: CowMessage<'_>) -> Chunk {
+        match message {
+            CowMessage::SharedText(text) => Chunk::shared(text.into()),
+            CowMessage::SharedBinary(bytes) => Chunk::shared(bytes),
+            other => {
+                let bytes = other.into_message().into_bytes();
+                let end = bytes.len();
+                Chunk::owned(bytes, 0, end)
+            }
         }
     }
 }

@@ -3,11 +3,12 @@
 
 use std::io::{self, IoSliceMut, Read, Write};
 
-use crate::protocol::Connection;
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::{Codec, Compression};
-use crate::protocol::frame::Opcode;
+use crate::protocol::frame::{FrameHeader, Opcode};
+use crate::protocol::{Connection, Role};
 use crate::transport::buffer::{BufferPool, Input};
+use crate::transport::chunk::Chunk;
 use crate::transport::output::{Output, outcome};
 use crate::transport::pending::Pending;
 use crate::transport::shared_frame::SharedFrame;
@@ -165,6 +166,24 @@ impl<S: Read + Write> Endpoint<S> {
             return output.push_compressed(role, opcode, deflated);
         }
         output.push_frame(role, opcode, payload);
+    }
+
+    /// Queues a frame whose payload need not be copied, as [`push`](Endpoint::push) does.
+    pub(crate) fn push_chunk(
+        &mut self,
+        output: &mut Output,
+        codec: &mut Codec,
+        opcode: Opcode,
+        payload: Chunk,
+        compression: Compression,
+    ) {
+        // What is compressed or masked is a copy anyway.
+        if self.connection.role() == Role::Client || self.connection.compresses() {
+            self.push(output, codec, opcode, payload.as_slice(), compression);
+            return payload.recycle(&mut output.pool);
+        }
+        FrameHeader::new(opcode, payload.as_slice().len() as u64, None).encode(output.cork());
+        output.push_chunk(payload);
     }
 
     /// Queues a server's frame that other connections send as well.

@@ -27,9 +27,10 @@ use crate::client::pool::Pool;
 use crate::error::{ControlError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use crate::protocol::close::CloseCode;
 use crate::protocol::handshake::client::Url;
-use crate::protocol::message::Message;
+use crate::protocol::message::{CowMessage, Message};
 use crate::worker::channel::event::Event;
 use crate::worker::handle::peer::Peer;
+use crate::worker::handle::prepared::Prepared;
 use crate::worker::receiver::events::Events;
 
 /// A client that connects by itself, and again whenever its connection is lost; made by [`ClientBuilder::reconnect`].
@@ -106,7 +107,7 @@ impl ReconnectingClient {
     ///
     /// # Errors
     /// The message comes back: the client is closed, or there is no room and the call may not wait.
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError<Message>> {
+    pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
         self.sender.send(message)
     }
 
@@ -114,7 +115,7 @@ impl ReconnectingClient {
     ///
     /// # Errors
     /// The message comes back.
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError<Message>> {
+    pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
         self.sender.try_send(message)
     }
 
@@ -122,9 +123,9 @@ impl ReconnectingClient {
     ///
     /// # Errors
     /// The message comes back.
-    pub fn send_timeout(
+    pub fn send_timeout<'a>(
         &self,
-        message: impl Into<Message>,
+        message: impl Into<CowMessage<'a>>,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<Message>> {
         self.sender.send_timeout(message, timeout)
@@ -134,12 +135,44 @@ impl ReconnectingClient {
     ///
     /// # Errors
     /// The message comes back.
-    pub fn send_deadline(
+    pub fn send_deadline<'a>(
         &self,
-        message: impl Into<Message>,
+        message: impl Into<CowMessage<'a>>,
         deadline: Instant,
     ) -> Result<(), SendTimeoutError<Message>> {
         self.sender.send_deadline(message, deadline)
+    }
+
+    /// Sends a message that was encoded before; see [`ReconnectingSender::send_prepared`](ReconnectingSender::send_prepared).
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); there is no message to hand back.
+    pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
+        self.sender.send_prepared(prepared)
+    }
+
+    /// Sends a message that was encoded before, if there is room.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send); there is no message to hand back.
+    pub fn try_send_prepared(&self, prepared: &Prepared) -> Result<(), TrySendError<()>> {
+        self.sender.try_send_prepared(prepared)
+    }
+
+    /// Sends a message that was encoded before, waiting up to `timeout` for room.
+    ///
+    /// # Errors
+    /// As [`send_timeout`](Self::send_timeout); there is no message to hand back.
+    pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
+        self.sender.send_prepared_timeout(prepared, timeout)
+    }
+
+    /// Sends a message that was encoded before, waiting until `deadline` for room.
+    ///
+    /// # Errors
+    /// As [`send_deadline`](Self::send_deadline); there is no message to hand back.
+    pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
+        self.sender.send_prepared_deadline(prepared, deadline)
     }
 
     /// A handle that other threads can keep and send through.

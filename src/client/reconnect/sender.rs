@@ -8,8 +8,9 @@ use crate::client::reconnect::state::{ConnectionState, StateChanges};
 use crate::config::SlowConsumer;
 use crate::error::{ControlError, SendError, SendRefusal, SendTimeoutError, TrySendError};
 use crate::protocol::close::{CloseCode, CloseFrame};
-use crate::protocol::message::Message;
+use crate::protocol::message::{CowMessage, Message};
 use crate::worker::handle::peer::Peer;
+use crate::worker::handle::prepared::Prepared;
 
 /// A handle to a [`ReconnectingClient`](crate::ReconnectingClient) that other threads can keep and send through; cheap
 /// to clone. When the client is dropped, nothing can be sent any more.
@@ -39,41 +40,74 @@ impl ReconnectingSender {
     /// # Errors
     /// The message comes back: the client is closed, or there is no room and the call may not wait. A ping or pong comes
     /// back if there is no connection, or if it is longer than 125 bytes.
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError<Message>> {
-        Ok(self.push(message.into(), Patience::Policy)?)
+    pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
+        Ok(self.push(message.into().into_message(), Patience::Policy)?)
     }
 
     /// Sends or queues a message if there is room now.
     ///
     /// # Errors
     /// The message comes back.
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError<Message>> {
+    pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
         let now = Patience::Until(Some(Instant::now()));
-        Ok(self.push(message.into(), now)?)
+        Ok(self.push(message.into().into_message(), now)?)
     }
 
     /// Sends or queues a message, waiting up to `timeout` for room.
     ///
     /// # Errors
     /// The message comes back.
-    pub fn send_timeout(
+    pub fn send_timeout<'a>(
         &self,
-        message: impl Into<Message>,
+        message: impl Into<CowMessage<'a>>,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<Message>> {
-        self.push_until(message.into(), Instant::now().checked_add(timeout))
+        self.push_until(message.into().into_message(), Instant::now().checked_add(timeout))
     }
 
     /// Sends or queues a message, waiting until `deadline` for room.
     ///
     /// # Errors
     /// The message comes back.
-    pub fn send_deadline(
+    pub fn send_deadline<'a>(
         &self,
-        message: impl Into<Message>,
+        message: impl Into<CowMessage<'a>>,
         deadline: Instant,
     ) -> Result<(), SendTimeoutError<Message>> {
-        self.push_until(message.into(), Some(deadline))
+        self.push_until(message.into().into_message(), Some(deadline))
+    }
+
+    /// Sends or queues a message that was encoded before, as [`send`](ReconnectingSender::send) does. A client masks each
+    /// frame with a key of its own, so nothing is saved by the encoding.
+    ///
+    /// # Errors
+    /// As [`send`](ReconnectingSender::send); there is no message to hand back.
+    pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
+        Ok(self.push_prepared(prepared, Patience::Policy)?)
+    }
+
+    /// Sends or queues a message that was encoded before, if there is room now.
+    ///
+    /// # Errors
+    /// As [`try_send`](ReconnectingSender::try_send); there is no message to hand back.
+    pub fn try_send_prepared(&self, prepared: &Prepared) -> Result<(), TrySendError<()>> {
+        Ok(self.push_prepared(prepared, Patience::Until(Some(Instant::now())))?)
+    }
+
+    /// Sends or queues a message that was encoded before, waiting up to `timeout` for room.
+    ///
+    /// # Errors
+    /// As [`send_timeout`](ReconnectingSender::send_timeout); there is no message to hand back.
+    pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
+        Ok(self.push_prepared(prepared, Patience::Until(Instant::now().checked_add(timeout)))?)
+    }
+
+    /// Sends or queues a message that was encoded before, waiting until `deadline` for room.
+    ///
+    /// # Errors
+    /// As [`send_deadline`](ReconnectingSender::send_deadline); there is no message to hand back.
+    pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
+        Ok(self.push_prepared(prepared, Patience::Until(Some(deadline)))?)
     }
 
     /// Ends the client for good: the present connection is closed behind what was sent before; there will be no other.
@@ -119,6 +153,10 @@ impl ReconnectingSender {
 
     fn push_until(&self, message: Message, deadline: Option<Instant>) -> Result<(), SendTimeoutError<Message>> {
         Ok(self.push(message, Patience::Until(deadline))?)
+    }
+
+    fn push_prepared(&self, prepared: &Prepared, patience: Patience) -> Result<(), ((), SendRefusal)> {
+        self.push(prepared.to_message(), patience).map_err(|(_, refusal)| ((), refusal))
     }
 
     fn push(&self, mut message: Message, patience: Patience) -> Result<(), (Message, SendRefusal)> {
@@ -183,9 +221,11 @@ fn give(peer: &Peer, message: Message, patience: Patience) -> Result<(), (Messag
             SendError::Invalid(message) => (message, SendRefusal::Invalid),
         }),
         Patience::Until(deadline) => {
-            let now = Instant::now();
-            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
-            peer.send_timeout(message, left).map_err(|error| match error {
+            let sent = match deadline {
+                Some(deadline) => peer.send_deadline(message, deadline),
+                None => peer.send_timeout(message, Duration::MAX),
+            };
+            sent.map_err(|error| match error {
                 SendTimeoutError::Timeout(message) => (message, SendRefusal::Full),
                 SendTimeoutError::Disconnected(message) => (message, SendRefusal::Disconnected),
                 SendTimeoutError::Invalid(message) => (message, SendRefusal::Invalid),

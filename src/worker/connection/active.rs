@@ -5,7 +5,8 @@
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
-use crate::protocol::message::MessageRef;
+use crate::protocol::message::{CowMessage, MessageRef};
+use crate::transport::chunk::Chunk;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::connection::conn::Conn;
 use crate::worker::connection::context::WorkerContext;
@@ -90,6 +91,28 @@ impl ActiveConn<'_> {
         self.queued() >= self.context.config.max_write_buffer_size
     }
 
+    /// Queues what the application sends; `false` if it can not be sent. A large payload that is not borrowed is not
+    /// copied.
+    #[inline(always)]
+    pub(crate) fn send_message(&mut self, message: CowMessage<'_>, compression: Compression) -> bool {
+        match message {
+            CowMessage::Borrowed(message) => self.send(message, compression),
+            other => self.send_owned(other, compression),
+        }
+    }
+
+    #[inline(never)]
+    fn send_owned(&mut self, message: CowMessage<'_>, compression: Compression) -> bool {
+        let opcode = message.as_message().opcode();
+        if opcode.is_control() || !self.conn.can_send() {
+            return self.send(message.as_message(), compression);
+        }
+        self.state.counts.sent += 1;
+        let WorkerContext { output, codec, .. } = &mut *self.context;
+        self.conn.endpoint.push_chunk(output, codec, opcode, Chunk::from(message), compression);
+        true
+    }
+
     /// Queues a data message or control frame; `false` if it can not be sent.
     #[inline(always)]
     pub(crate) fn send(&mut self, message: MessageRef<'_>, compression: Compression) -> bool {
@@ -118,7 +141,7 @@ impl ActiveConn<'_> {
             }
             _ => return false,
         };
-        if !self.conn.can_send() {
+        if !self.conn.can_send_control() {
             return false;
         }
         self.push(message.opcode(), payload, Compression::Never);
@@ -168,7 +191,9 @@ impl ActiveConn<'_> {
     /// Queues a ping of our own. Its payload is the time, which the pong brings back.
     pub(crate) fn send_keepalive_ping(&mut self) {
         let sent = self.context.micros().to_be_bytes();
-        self.context.output.push_frame(self.conn.endpoint.connection.role(), Opcode::Ping, &sent);
+        if self.conn.can_send_control() {
+            self.push(Opcode::Ping, &sent, Compression::Never);
+        }
         self.conn.flags.insert(Flag::PingOutstanding);
     }
 

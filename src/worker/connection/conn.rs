@@ -46,6 +46,11 @@ impl Conn {
         matches!(self.phase, Phase::Open | Phase::AwaitingAnswers) && self.endpoint.connection.can_send()
     }
 
+    /// Whether control frames still go out. They may come between the fragments of a message.
+    pub(crate) fn can_send_control(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::AwaitingAnswers) && self.endpoint.connection.can_send_control()
+    }
+
     /// Tells every holder of the handle that nothing more is sent.
     pub(crate) fn closed_to_sends(&self) {
         if let Some(peer) = &self.peer {

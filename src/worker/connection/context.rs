@@ -9,8 +9,9 @@ use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::Codec;
 use crate::transport::output::Output;
 use crate::transport::shared_frame::SharedFrame;
-use crate::worker::handle::inbox::{Command, Inbox};
+use crate::worker::handle::inbox::Inbox;
 use crate::worker::handle::info::PeerInfo;
+use crate::worker::handle::publisher::Publisher;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::{Key, KeyMap};
 use crate::worker::timer_wheel::Tick;
@@ -22,7 +23,7 @@ pub(crate) struct WorkerContext {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) handle: Arc<WorkerHandle>,
     /// The inboxes of all workers, this one's at its own index.
-    pub(crate) siblings: Arc<[Arc<Inbox>]>,
+    pub(crate) publisher: Publisher,
     pub(crate) output: Output,
     pub(crate) group: WriteGroup,
     /// For the compressed messages of all connections.
@@ -75,11 +76,7 @@ impl WorkerContext {
 
     /// Sends a frame to every connection of every worker.
     pub(crate) fn broadcast(&mut self, frame: SharedFrame) {
-        for (index, sibling) in self.siblings.iter().enumerate() {
-            if index != usize::from(self.handle.index) {
-                sibling.send(Command::Broadcast(frame.clone()));
-            }
-        }
+        self.publisher.broadcast_to_others(self.handle.index, &frame);
         self.broadcasts.push(frame);
     }
 }

@@ -4,7 +4,7 @@ use crate::error::ControlError;
 use crate::protocol::close::{CloseCode, CloseFrame, InvalidClose};
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::MAX_CONTROL_PAYLOAD;
-use crate::protocol::message::MessageRef;
+use crate::protocol::message::{CowMessage, MessageRef};
 use crate::worker::connection::active::ActiveConn;
 use crate::worker::handle::peer::{Peer, PeerId};
 use crate::worker::handle::prepared::Prepared;
@@ -27,8 +27,8 @@ impl Socket<'_> {
     /// `false` tells that nothing was sent, because the connection is closing or a control frame is invalid (a ping of
     /// more than 125 bytes, a code that must not be sent).
     #[inline]
-    pub fn send<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> bool {
-        self.active.send(message.into(), Compression::Auto)
+    pub fn send<'m>(&mut self, message: impl Into<CowMessage<'m>>) -> bool {
+        self.active.send_message(message.into(), Compression::Auto)
     }
 
     /// Sends a message as [`send`](Socket::send) does, compressed as `compression` says: with [`Compression::Never`] it
@@ -41,8 +41,8 @@ impl Socket<'_> {
     /// }
     /// ```
     #[inline]
-    pub fn send_with<'m>(&mut self, message: impl Into<MessageRef<'m>>, compression: Compression) -> bool {
-        self.active.send(message.into(), compression)
+    pub fn send_with<'m>(&mut self, message: impl Into<CowMessage<'m>>, compression: Compression) -> bool {
+        self.active.send_message(message.into(), compression)
     }
 
     /// Sends a message that was encoded before; `false` if the connection is closing.
@@ -53,7 +53,7 @@ impl Socket<'_> {
     /// Sends a message to every connection of the server, this one included, at the end of the worker's turn. It is
     /// encoded once, and compressed once for all connections that agreed on the same. Where a connection's queue is full,
     /// the server's [`SlowConsumer`](crate::SlowConsumer) policy decides.
-    pub fn broadcast<'m>(&mut self, message: impl Into<MessageRef<'m>>) {
+    pub fn broadcast<'m>(&mut self, message: impl Into<CowMessage<'m>>) {
         self.active.context.broadcast(Prepared::new(message).frame);
     }
 

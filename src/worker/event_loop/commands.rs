@@ -4,6 +4,7 @@ use crate::protocol::close::{CloseCause, CloseFrame};
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::FrameHeader;
 use crate::protocol::mask;
+use crate::transport::chunk::Chunk;
 use crate::worker::connection::context::WorkerContext;
 use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::by_connection::{CommandChain, CommandsByConnection, END};
@@ -86,17 +87,18 @@ impl<D: Delivery> Worker<D> {
 
     /// Carries out the only command for a connection. Most are answers, and leave from where they lie.
     fn execute_single(&mut self, to: Key, command: &mut Command, bytes: &[u8]) {
-        let Command::Frames { start, end, count, .. } = *command else {
-            return self.execute_in_drive(to, command, bytes);
+        let Command::Send { start, end, payload: None, messages, .. } = *command else {
+            return self.drive_for(to, command, bytes);
         };
-        let (messages, posted) = (u64::from(count), end - start);
+        let (messages, posted) = (u64::from(messages), end - start);
         let frames = Frames { bytes: &bytes[start..end], messages, posted, compressible: true };
         if !self.try_write_direct(to, frames) {
-            self.execute_in_drive(to, command, bytes);
+            self.drive_for(to, command, bytes);
         }
     }
 
-    fn execute_in_drive(&mut self, to: Key, command: &mut Command, bytes: &[u8]) {
+    /// Drives a connection for one command.
+    fn drive_for(&mut self, to: Key, command: &mut Command, bytes: &[u8]) {
         self.drive(to, |driver, _| {
             driver.execute(command, bytes);
             driver.flush(&mut []);
@@ -129,40 +131,24 @@ impl<D: Delivery> Driver<'_, D> {
     /// Carries out one command for this connection.
     fn execute(&mut self, command: &mut Command, bytes: &[u8]) {
         match command {
-            Command::Frames { start, end, count, .. } => {
-                self.state.posted += *end - *start;
+            Command::Send { start, end, payload, compression, messages, .. } => {
+                let frames = &bytes[*start..*end];
+                let payload = payload.as_mut().map(|payload| payload.take());
+                self.state.posted += frames.len() + payload.as_ref().map_or(0, |payload| payload.as_slice().len());
                 if self.conn.can_send() {
-                    self.state.counts.sent += u64::from(*count);
-                    self.push_frames(&bytes[*start..*end]);
-                }
-            }
-            Command::Large { start, end, payload, .. } => {
-                let payload = payload.take();
-                self.state.posted += *end - *start + payload.as_slice().len();
-                if self.conn.can_send() {
-                    self.state.counts.sent += 1;
-                    let header = &bytes[*start..*end];
-                    if !self.compress(header, Some(payload.as_slice())) {
-                        self.context.output.cork().extend_from_slice(header);
-                        self.context.output.push_chunk(payload);
+                    self.state.counts.sent += u64::from(*messages);
+                    match payload {
+                        None => self.push_frames(frames),
+                        Some(payload) => self.push_with_payload(frames, payload, *compression),
                     }
-                }
-            }
-            Command::Uncompressed { start, end, payload, .. } => {
-                let payload = payload.take();
-                self.state.posted += *end - *start + payload.as_slice().len();
-                if self.conn.can_send() {
-                    self.state.counts.sent += 1;
-                    self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
-                    self.context.output.push_chunk(payload);
                 }
             }
             Command::SendShared { frame, .. } => {
                 self.state.posted += frame.plain().len();
                 self.active().send_shared(frame);
             }
-            Command::Control { start, end, .. } => {
-                if self.conn.can_send() {
+            Command::SendControl { start, end, .. } => {
+                if self.conn.can_send_control() {
                     self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
                 }
             }
@@ -214,6 +200,14 @@ impl<D: Delivery> Driver<'_, D> {
         true
     }
 
+    /// Sends a frame that another thread encoded, whose payload lies apart from its header.
+    fn push_with_payload(&mut self, header: &[u8], payload: Chunk, compression: Compression) {
+        if compression == Compression::Never || !self.compress(header, Some(payload.as_slice())) {
+            self.context.output.cork().extend_from_slice(header);
+            self.context.output.push_chunk(payload);
+        }
+    }
+
     /// Sends frames that another thread encoded, one behind the other.
     fn push_frames(&mut self, mut frames: &[u8]) {
         if !self.conn.endpoint.connection.compresses() {
@@ -232,11 +226,9 @@ impl<D: Delivery> Driver<'_, D> {
 /// The connection that a command is for.
 fn target(command: &Command) -> Option<Key> {
     match command {
-        Command::Frames { to, .. }
-        | Command::Large { to, .. }
-        | Command::Uncompressed { to, .. }
+        Command::Send { to, .. }
         | Command::SendShared { to, .. }
-        | Command::Control { to, .. }
+        | Command::SendControl { to, .. }
         | Command::Close { to, .. }
         | Command::Abort { to }
         | Command::CloseSeen { to } => Some(*to),

@@ -28,6 +28,7 @@ use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::event_loop::poll_timer::PollTimer;
 use crate::worker::handle::inbox::{CommandQueue, Inbox};
+use crate::worker::handle::publisher::Publisher;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::panic::panic_text;
 use crate::worker::slab::{Key, KeyMap, Slab};
@@ -125,7 +126,7 @@ impl<D: Delivery> Worker<D> {
             handle: Arc::new(WorkerHandle::new(seat.inbox.clone(), config.clone(), index, seat.role)),
             config,
             inbox: seat.inbox,
-            siblings,
+            publisher: Publisher::new(siblings),
             output: Output::default(),
             group: WriteGroup::default(),
             codec: Codec::new(),

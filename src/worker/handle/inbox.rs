@@ -8,6 +8,7 @@ use mio::Waker;
 
 use crate::protocol::Role;
 use crate::protocol::close::CloseFrame;
+use crate::protocol::deflate::Compression;
 use crate::protocol::mask::MaskingKey;
 use crate::transport::chunk::Chunk;
 use crate::transport::masking_keys::MaskingKeys;
@@ -18,16 +19,13 @@ use crate::worker::slab::Key;
 /// What is asked of a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Send the messages whose frames lie at `start..end` of the queue's bytes, as many as `count`.
-    Frames { to: Key, start: usize, end: usize, count: u32 },
-    /// Send the message whose header lies at `start..end` of the queue's bytes and whose payload is in `payload`.
-    Large { to: Key, start: usize, end: usize, payload: Box<Chunk> },
-    /// The same, as it is, though compression was negotiated.
-    Uncompressed { to: Key, start: usize, end: usize, payload: Box<Chunk> },
+    /// Send data frames that lie at `start..end` of the queue's bytes, as many as `messages`. With a `payload` it is one
+    /// frame, whose header lies there.
+    Send { to: Key, start: usize, end: usize, payload: Option<Box<Chunk>>, compression: Compression, messages: u32 },
     /// Send a frame that others send as well.
     SendShared { to: Key, frame: SharedFrame },
     /// Send a control frame, which no limit stops.
-    Control { to: Key, start: usize, end: usize },
+    SendControl { to: Key, start: usize, end: usize },
     /// Start the closing handshake.
     Close { to: Key, frame: Option<Box<CloseFrame>> },
     /// Drop the connection.
@@ -73,15 +71,25 @@ impl CommandQueue {
         }
     }
 
-    /// Has the frame sent that was appended from `start` on; with those before it, if they are for the same connection.
+    /// Has a small message sent whose frame was appended from `start` on; with those before it, if they are for the same
+    /// connection.
     pub(crate) fn note_frame(&mut self, to: Key, start: usize) {
         let now = self.bytes.len();
         match self.commands.last_mut() {
-            Some(Command::Frames { to: same, end, count, .. }) if *same == to && *end == start => {
+            Some(Command::Send { to: same, end, payload: None, compression: Compression::Auto, messages, .. })
+                if *same == to && *end == start =>
+            {
                 *end = now;
-                *count += 1;
+                *messages += 1;
             }
-            _ => self.commands.push(Command::Frames { to, start, end: now, count: 1 }),
+            _ => self.commands.push(Command::Send {
+                to,
+                start,
+                end: now,
+                payload: None,
+                compression: Compression::Auto,
+                messages: 1,
+            }),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
-use crate::protocol::message::{Message, MessageRef};
+use crate::protocol::message::{CowMessage, Message, MessageRef};
 use crate::transport::shared_frame::SharedFrame;
 
 /// A message encoded once, to be sent to many peers without encoding or copying it again.
@@ -28,7 +28,7 @@ pub struct Prepared {
 impl Prepared {
     /// Encodes a message. A ping or pong is cut to 125 bytes; a close can not be prepared and becomes an empty pong.
     #[must_use]
-    pub fn new<'a>(message: impl Into<MessageRef<'a>>) -> Prepared {
+    pub fn new<'a>(message: impl Into<CowMessage<'a>>) -> Prepared {
         Prepared::with(message, Compression::Auto)
     }
 
@@ -40,8 +40,9 @@ impl Prepared {
     /// let picture = Prepared::with(&[0xFF, 0xD8][..], Compression::Never);
     /// ```
     #[must_use]
-    pub fn with<'a>(message: impl Into<MessageRef<'a>>, compression: Compression) -> Prepared {
+    pub fn with<'a>(message: impl Into<CowMessage<'a>>, compression: Compression) -> Prepared {
         let message = message.into();
+        let message = message.as_message();
         let (opcode, payload) = match message {
             MessageRef::Text(_) | MessageRef::Binary(_) => (message.opcode(), message.as_bytes()),
             MessageRef::Ping(payload) | MessageRef::Pong(payload) => {
@@ -52,13 +53,15 @@ impl Prepared {
         Prepared { frame: SharedFrame::new(opcode, payload, compression) }
     }
 
-    /// The data message that was prepared.
-    pub(crate) fn to_message(&self) -> Option<Message> {
-        let (opcode, payload) = self.frame.message()?;
+    /// The message that was prepared.
+    pub(crate) fn to_message(&self) -> Message {
+        let (opcode, payload) = self.frame.message().unwrap_or((Opcode::Binary, &[]));
         match opcode {
-            Opcode::Text => String::from_utf8(payload.to_vec()).ok().map(Message::Text),
-            Opcode::Binary => Some(Message::Binary(payload.to_vec())),
-            _ => None,
+            // Text was a `str` before it was encoded.
+            Opcode::Text => Message::Text(String::from_utf8_lossy(payload).into_owned()),
+            Opcode::Ping => Message::Ping(payload.to_vec()),
+            Opcode::Pong => Message::Pong(payload.to_vec()),
+            Opcode::Binary | Opcode::Continuation | Opcode::Close => Message::Binary(payload.to_vec()),
         }
     }
 }

@@ -1,0 +1,83 @@
+//! What an endpoint may send next, given what it has sent.
+
+use crate::protocol::opcode::Opcode;
+
+/// The state of the sending direction. Every frame that goes out is asked of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Outgoing {
+    /// The next data frame begins a message.
+    #[default]
+    BetweenMessages,
+    /// Fragments of a message were sent, and its last one was not. RFC 6455 5.4: "The fragments of one message MUST NOT be
+    /// interleaved between the fragments of another message"; control frames may come in between.
+    InMessage,
+    /// The close frame was sent. RFC 6455 5.5.1: "The application MUST NOT send any more data frames after sending a Close
+    /// frame."
+    CloseSent,
+}
+
+impl Outgoing {
+    /// Whether a frame with this opcode may be sent.
+    #[inline]
+    pub(crate) fn permits(self, opcode: Opcode) -> bool {
+        match self {
+            Outgoing::BetweenMessages => opcode != Opcode::Continuation,
+            Outgoing::InMessage => opcode == Opcode::Continuation || opcode.is_control(),
+            Outgoing::CloseSent => false,
+        }
+    }
+
+    /// Whether a whole message may be sent.
+    #[inline]
+    pub(crate) fn permits_message(self) -> bool {
+        self == Outgoing::BetweenMessages
+    }
+
+    /// The state after a frame that was permitted. `last` tells whether FIN was set.
+    pub(crate) fn after(self, opcode: Opcode, last: Last) -> Outgoing {
+        match (opcode, last) {
+            (Opcode::Close, _) => Outgoing::CloseSent,
+            (Opcode::Ping | Opcode::Pong, _) => self,
+            (Opcode::Text | Opcode::Binary | Opcode::Continuation, Last::Yes) => Outgoing::BetweenMessages,
+            (Opcode::Text | Opcode::Binary | Opcode::Continuation, Last::No) => Outgoing::InMessage,
+        }
+    }
+}
+
+/// Whether a frame is the last fragment of its message: FIN (RFC 6455 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// FIN is set.
+    Yes,
+    /// More fragments follow.
+    #[cfg_attr(not(test), expect(dead_code, reason = "every message is sent whole so far"))]
+    No,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Opcode; 6] =
+        [Opcode::Continuation, Opcode::Text, Opcode::Binary, Opcode::Close, Opcode::Ping, Opcode::Pong];
+
+    fn permitted(state: Outgoing) -> Vec<Opcode> {
+        ALL.into_iter().filter(|opcode| state.permits(*opcode)).collect()
+    }
+
+    #[test]
+    fn fragments_are_not_interleaved_and_nothing_follows_a_close_frame() {
+        let start = Outgoing::default();
+        assert_eq!(permitted(start), [Opcode::Text, Opcode::Binary, Opcode::Close, Opcode::Ping, Opcode::Pong]);
+        assert_eq!(start.after(Opcode::Text, Last::Yes), start);
+        let within = start.after(Opcode::Binary, Last::No);
+        assert_eq!(permitted(within), [Opcode::Continuation, Opcode::Close, Opcode::Ping, Opcode::Pong]);
+        assert!(start.permits_message() && !within.permits_message());
+        assert_eq!(within.after(Opcode::Ping, Last::Yes), within);
+        assert_eq!(within.after(Opcode::Continuation, Last::No), within);
+        assert_eq!(within.after(Opcode::Continuation, Last::Yes), start);
+        for state in [start, within] {
+            assert_eq!(permitted(state.after(Opcode::Close, Last::Yes)), []);
+        }
+    }
+}

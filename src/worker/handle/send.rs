@@ -1,0 +1,355 @@
+//! Sending from any thread: the one way that a message takes to the worker, and what happens where there is no room.
+
+use std::time::{Duration, Instant};
+
+use crate::config::SlowConsumer;
+use crate::error::{ControlError, SendError, SendRefusal, SendTimeoutError, TrySendError};
+use crate::protocol::close::CloseCode;
+use crate::protocol::deflate::Compression;
+use crate::protocol::frame::{self, FrameHeader, MAX_CONTROL_PAYLOAD, Opcode};
+use crate::protocol::message::{CowMessage, Message, MessageRef};
+use crate::protocol::{Role, mask};
+use crate::transport::chunk::Chunk;
+use crate::worker::handle::inbox::Command;
+use crate::worker::handle::peer::Peer;
+use crate::worker::handle::prepared::Prepared;
+use crate::worker::thread::may_block;
+
+/// Payloads of at most 16 KiB are copied into the worker's queue; larger ones are moved there. A copy of this size costs
+/// less than an allocation that one thread makes and another frees.
+const MAX_COPIED_SIZE: usize = 16 << 10;
+
+/// How long a send waits for room in the connection's queue. A worker's thread never waits.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    /// As the [`SlowConsumer`] policy says.
+    Policy,
+    /// Not at all.
+    Never,
+    /// Until then; `None` is as long as it takes.
+    Until(Option<Instant>),
+}
+
+impl Wait {
+    /// A timeout beyond what an `Instant` can hold waits as long as it takes.
+    fn timeout(timeout: Duration) -> Wait {
+        Wait::Until(Instant::now().checked_add(timeout))
+    }
+}
+
+/// What becomes of a message that the connection may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    /// It is sent.
+    Send,
+    /// The policy drops it, and it is counted.
+    Drop,
+}
+
+impl Peer {
+    /// Sends a message. Where the connection's queue is above the high-water mark, the [`SlowConsumer`] policy says what
+    /// happens: by default the call waits for room. For a bound on that, see [`send_timeout`](Peer::send_timeout).
+    ///
+    /// A short message is copied to the worker, and so is best lent. A large one moves if it is given, and is shared if it
+    /// is an `Arc`.
+    ///
+    /// # Errors
+    /// The message comes back if the connection is closed or closing; if the queue is full and the policy is
+    /// [`Refuse`](SlowConsumer::Refuse), or the calling thread is a worker of a server, which must never wait; or if it
+    /// is a control frame that may not be sent.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// fn greet(peer: &threadbare::Peer, picture: &Arc<[u8]>) -> Result<(), Box<dyn std::error::Error>> {
+    ///     peer.send("hello")?;
+    ///     peer.send(format!("you are {}", peer.id()))?;
+    ///     peer.send(picture)?; // shared, not copied
+    ///     Ok(())
+    /// }
+    /// ```
+    #[inline]
+    pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
+        self.send_with(message, Compression::Auto)
+    }
+
+    /// Sends a message as [`send`](Peer::send) does, compressed as `compression` says: with [`Compression::Never`] it
+    /// leaves as it is even where permessage-deflate was negotiated.
+    ///
+    /// # Errors
+    /// As [`send`](Peer::send).
+    #[inline]
+    pub fn send_with<'a>(
+        &self,
+        message: impl Into<CowMessage<'a>>,
+        compression: Compression,
+    ) -> Result<(), SendError<Message>> {
+        Ok(self.offer(message.into(), Wait::Policy, compression)?)
+    }
+
+    /// Sends a message if the connection's queue is below the high-water mark.
+    ///
+    /// # Errors
+    /// The message comes back if the queue is full, the connection is closed or closing, or the message is a control
+    /// frame that may not be sent.
+    pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
+        Ok(self.offer(message.into(), Wait::Never, Compression::Auto)?)
+    }
+
+    /// Sends a message, waiting up to `timeout` for room in the connection's queue, whatever the policy. On a worker's
+    /// thread it does not wait.
+    ///
+    /// # Errors
+    /// As [`try_send`](Peer::try_send), with `Timeout` where the queue stayed full.
+    pub fn send_timeout<'a>(
+        &self,
+        message: impl Into<CowMessage<'a>>,
+        timeout: Duration,
+    ) -> Result<(), SendTimeoutError<Message>> {
+        Ok(self.offer(message.into(), Wait::timeout(timeout), Compression::Auto)?)
+    }
+
+    /// Sends a message, waiting until `deadline` for room in the connection's queue, whatever the policy. On a worker's
+    /// thread it does not wait.
+    ///
+    /// # Errors
+    /// As [`send_timeout`](Peer::send_timeout).
+    pub fn send_deadline<'a>(
+        &self,
+        message: impl Into<CowMessage<'a>>,
+        deadline: Instant,
+    ) -> Result<(), SendTimeoutError<Message>> {
+        Ok(self.offer(message.into(), Wait::Until(Some(deadline)), Compression::Auto)?)
+    }
+
+    /// Sends a message that was encoded before. A full queue is treated as by [`send`](Peer::send).
+    ///
+    /// # Errors
+    /// As [`send`](Peer::send); there is no message to hand back.
+    pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
+        Ok(self.offer_prepared(prepared, Wait::Policy)?)
+    }
+
+    /// Sends a message that was encoded before, if the connection's queue is below the high-water mark.
+    ///
+    /// # Errors
+    /// As [`try_send`](Peer::try_send); there is no message to hand back.
+    pub fn try_send_prepared(&self, prepared: &Prepared) -> Result<(), TrySendError<()>> {
+        Ok(self.offer_prepared(prepared, Wait::Never)?)
+    }
+
+    /// Sends a message that was encoded before, waiting up to `timeout` for room in the connection's queue, whatever the
+    /// policy. On a worker's thread it does not wait.
+    ///
+    /// # Errors
+    /// As [`send_timeout`](Peer::send_timeout); there is no message to hand back.
+    pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
+        Ok(self.offer_prepared(prepared, Wait::timeout(timeout))?)
+    }
+
+    /// Sends a message that was encoded before, waiting until `deadline` for room in the connection's queue, whatever the
+    /// policy. On a worker's thread it does not wait.
+    ///
+    /// # Errors
+    /// As [`send_timeout`](Peer::send_timeout); there is no message to hand back.
+    pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
+        Ok(self.offer_prepared(prepared, Wait::Until(Some(deadline)))?)
+    }
+
+    /// Sends a message: in the common case as it is, else in memory of its own.
+    #[inline]
+    fn offer(
+        &self,
+        message: CowMessage<'_>,
+        wait: Wait,
+        compression: Compression,
+    ) -> Result<(), (Message, SendRefusal)> {
+        if self.send_small(message.as_message(), compression) {
+            return Ok(());
+        }
+        self.offer_any(message, wait, compression)
+    }
+
+    /// Sends a short message to a connection with room; `false` if it is another, which then was not sent.
+    #[inline]
+    fn send_small(&self, message: MessageRef<'_>, compression: Compression) -> bool {
+        let opcode = message.opcode();
+        let is_common = !opcode.is_control() && message.len() <= MAX_COPIED_SIZE && compression == Compression::Auto;
+        is_common && !self.is_full() && self.is_open() && self.post_copy(opcode, message.as_bytes())
+    }
+
+    fn offer_any(
+        &self,
+        message: CowMessage<'_>,
+        wait: Wait,
+        compression: Compression,
+    ) -> Result<(), (Message, SendRefusal)> {
+        let control = match message.as_message() {
+            MessageRef::Text(_) | MessageRef::Binary(_) => None,
+            MessageRef::Ping(payload) => Some(self.post_control(Opcode::Ping, payload)),
+            MessageRef::Pong(payload) => Some(self.post_control(Opcode::Pong, payload)),
+            MessageRef::Close(None) => Some(self.post_close(None)),
+            MessageRef::Close(Some(frame)) => Some(self.close(frame.code, &frame.reason)),
+        };
+        match control {
+            None => {}
+            Some(Ok(())) => return Ok(()),
+            Some(Err(ControlError::Disconnected)) => return Err((message.into_message(), SendRefusal::Disconnected)),
+            Some(Err(_)) => return Err((message.into_message(), SendRefusal::Invalid)),
+        }
+        match self.admit(wait) {
+            Ok(Admission::Send) => self.post_data(message, compression),
+            Ok(Admission::Drop) => Ok(()),
+            Err(refusal) => Err((message.into_message(), refusal)),
+        }
+    }
+
+    fn offer_prepared(&self, prepared: &Prepared, wait: Wait) -> Result<(), ((), SendRefusal)> {
+        match self.admit(wait) {
+            Ok(Admission::Send) => self.post_prepared(prepared),
+            Ok(Admission::Drop) => Ok(()),
+            Err(refusal) => Err(((), refusal)),
+        }
+    }
+
+    /// Decides about one message, after a wait for room where `wait` allows one.
+    fn admit(&self, wait: Wait) -> Result<Admission, SendRefusal> {
+        let policy = self.shared.worker.config.slow_consumer;
+        let has_room = !self.is_full()
+            || match wait {
+                Wait::Policy => policy == SlowConsumer::Block && self.wait_for_room(None),
+                Wait::Never => false,
+                Wait::Until(deadline) => self.wait_for_room(deadline),
+            };
+        if !self.is_open() {
+            return Err(SendRefusal::Disconnected);
+        }
+        match (wait, policy) {
+            _ if has_room => Ok(Admission::Send),
+            (Wait::Policy, SlowConsumer::Drop) => {
+                self.shared.info.counters.add_dropped(1);
+                Ok(Admission::Drop)
+            }
+            (Wait::Policy, SlowConsumer::Disconnect) => {
+                // The close frame goes out ahead of nothing that was refused here.
+                let _ = self.close(CloseCode::POLICY_VIOLATION, "reads too slowly");
+                Err(SendRefusal::Disconnected)
+            }
+            _ => Err(SendRefusal::Full),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.queued_bytes() >= self.shared.worker.config.max_write_buffer_size
+    }
+
+    /// Waits until the queue is below the high-water mark or the connection is gone; `false` at the deadline, and at once
+    /// on a worker's thread.
+    #[cold]
+    fn wait_for_room(&self, deadline: Option<Instant>) -> bool {
+        if !may_block() {
+            return false;
+        }
+        let wait_queue = self.shared.wait_queue();
+        let mut held = wait_queue.lock();
+        while self.is_full() && self.is_open() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+            // Synchronizes with `QueuedBytes::apply`: the flag and the count are one word, so a worker that makes room
+            // after the second look sees the flag.
+            self.shared.queued.set_awaited();
+            if self.is_full() && self.is_open() {
+                held = wait_queue.wait(held, left);
+            }
+        }
+        true
+    }
+
+    /// Gives the worker a data message.
+    fn post_data(&self, message: CowMessage<'_>, compression: Compression) -> Result<(), (Message, SendRefusal)> {
+        let borrowed = message.as_message();
+        if borrowed.len() > MAX_COPIED_SIZE || compression == Compression::Never {
+            return self.post_payload(message, compression);
+        }
+        if self.post_copy(borrowed.opcode(), borrowed.as_bytes()) {
+            Ok(())
+        } else {
+            Err((message.into_message(), SendRefusal::Disconnected))
+        }
+    }
+
+    /// Encodes a data message into the worker's queue; `false` if the worker has ended.
+    fn post_copy(&self, opcode: Opcode, payload: &[u8]) -> bool {
+        let (to, role) = (self.shared.key, self.shared.worker.role);
+        self.shared.worker.inbox.post(|queue| {
+            let start = queue.bytes.len();
+            match queue.key(role) {
+                None => frame::encode_short(&mut queue.bytes, opcode, payload),
+                key => frame::encode(&mut queue.bytes, opcode, payload, key),
+            }
+            // Under the lock, so that the worker can not subtract it before.
+            self.shared.queued.add_posted(queue.bytes.len() - start);
+            queue.note_frame(to, start);
+        })
+    }
+
+    /// Gives the worker a data message whose payload lies apart: it is moved there, or shared.
+    fn post_payload(&self, message: CowMessage<'_>, compression: Compression) -> Result<(), (Message, SendRefusal)> {
+        let (to, role) = (self.shared.key, self.shared.worker.role);
+        let (opcode, len) = (message.as_message().opcode(), message.as_message().len());
+        let mut message = Some(message);
+        let posted = self.shared.worker.inbox.post(|queue| {
+            let Some(message) = message.take() else { return };
+            let (start, key) = (queue.bytes.len(), queue.key(role));
+            FrameHeader::new(opcode, len as u64, key).encode(&mut queue.bytes);
+            let end = queue.bytes.len();
+            // Under the lock, so that the worker can not subtract it before.
+            self.shared.queued.add_posted(end - start + len);
+            let payload = match key {
+                None => Chunk::from(message),
+                Some(key) => {
+                    let mut bytes = message.into_message().into_bytes();
+                    mask::apply(&mut bytes, key);
+                    Chunk::owned(bytes, 0, len)
+                }
+            };
+            let payload = Some(Box::new(payload));
+            queue.commands.push(Command::Send { to, start, end, payload, compression, messages: 1 });
+        });
+        match message {
+            Some(message) if !posted => Err((message.into_message(), SendRefusal::Disconnected)),
+            _ => Ok(()),
+        }
+    }
+
+    fn post_prepared(&self, prepared: &Prepared) -> Result<(), ((), SendRefusal)> {
+        if self.shared.worker.role == Role::Client {
+            // A client's frames are masked, each with a key of its own.
+            let (message, compression) = (prepared.to_message(), prepared.frame.compression());
+            return self.offer_any(message.into(), Wait::Never, compression).map_err(|(_, refusal)| ((), refusal));
+        }
+        let (to, frame) = (self.shared.key, prepared.frame.clone());
+        let posted = self.shared.worker.inbox.post(|queue| {
+            self.shared.queued.add_posted(frame.plain().len());
+            queue.commands.push(Command::SendShared { to, frame });
+        });
+        if posted { Ok(()) } else { Err(((), SendRefusal::Disconnected)) }
+    }
+
+    /// Gives the worker a control frame, for which there is always room.
+    pub(super) fn post_control(&self, opcode: Opcode, payload: &[u8]) -> Result<(), ControlError> {
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            return Err(ControlError::TooLong { size: payload.len() });
+        }
+        let to = self.shared.key;
+        let posted = self.is_open()
+            && self.shared.worker.inbox.post(|queue| {
+                let (start, key) = (queue.bytes.len(), queue.key(self.shared.worker.role));
+                frame::encode(&mut queue.bytes, opcode, payload, key);
+                queue.commands.push(Command::SendControl { to, start, end: queue.bytes.len() });
+            });
+        if posted { Ok(()) } else { Err(ControlError::Disconnected) }
+    }
+}
