@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""The Autobahn suite against our servers and clients, with a gate that counts.
+"""Runs the Autobahn test suite against a server or a client of this library, and checks every result.
 
     run.py NAME [--cases PATTERN[,...]] [--without PATTERN[,...]] [--expect N] server COMMAND...
     run.py NAME ...                                                           client COMMAND...
 
 `server`: COMMAND is started and must print `listening on ws://IP:PORT`; Autobahn's client talks to it.
-`client`: Autobahn's server is started, and COMMAND is run with its URL and an agent's name behind.
+`client`: Autobahn's server is started, and COMMAND is run with its URL and an agent's name as first arguments.
 
-Each case must be OK, and 7.1.6, 7.13.1 and 7.13.2 INFORMATIONAL, as they are by definition; the same holds of how the
-connection was closed. A case that never connects is missing from the report and not failed in it, so the number of cases
-is a check of its own. Prints `ok NAME/...` and `FAIL NAME/... why`, and a table; exits 1 on any failure.
+Every case must be OK, except 7.1.6, 7.13.1 and 7.13.2, which are always INFORMATIONAL. The same applies to how the
+connection was closed. A case that does not connect is missing from the report, so the number of cases is a check of its
+own. Prints `ok NAME/...` and `FAIL NAME/... why`, and a summary; exits 1 if a check fails.
 
-The suite runs on CPython 2.7 alone: PYTHON2 names one, or `python2.7` or pyenv's is found. Without one nothing was
-checked, and that is a failure.
+The suite needs CPython 2.7: the one in PYTHON2, `python2.7`, or one of pyenv. If there is none, nothing is checked, and
+the script fails.
 """
 import argparse
 import collections
@@ -43,18 +43,18 @@ def find_python2():
     for python in filter(None, candidates):
         if subprocess.run([python, "-c", probe], stderr=subprocess.DEVNULL).returncode == 0:
             return python
-    sys.exit("no CPython 2.7 with ssl, which the suite needs; name one in PYTHON2. NOTHING WAS CHECKED.")
+    sys.exit("no CPython 2.7 with ssl, which the suite needs; set PYTHON2 to one. NOTHING WAS CHECKED.")
 
 
 def wstest():
-    """The suite's program, installed on first use."""
+    """Returns the path of the suite's program, and installs it on first use."""
     program = CACHE / "env" / "bin" / "wstest"
 
     def works():
         if not program.exists():
             return False
-        told = subprocess.run([program, "-a"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        return "AutobahnTestSuite " + VERSION in told.stdout
+        answer = subprocess.run([program, "-a"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return "AutobahnTestSuite " + VERSION in answer.stdout
 
     if not works():
         python2 = find_python2()
@@ -74,7 +74,7 @@ def wstest():
 
 
 def free_port():
-    # Below those that the system gives to connections: one of these may take the port before the suite listens on it.
+    # Below the system's ephemeral ports, of which a connection could take one before the suite listens on it.
     for port in random.sample(range(10_000, 32_000), 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -137,7 +137,7 @@ def run_client(program, command, specification, out, limit):
         suite.wait()
 
 
-def gate(name, report, expected):
+def check_report(name, report, expected):
     failed = 0
 
     def check(what, problem):
@@ -145,7 +145,7 @@ def gate(name, report, expected):
         failed += bool(problem)
         print("FAIL %s/%s %s" % (name, what, problem) if problem else "ok %s/%s" % (name, what))
 
-    problem = "" if len(report) == expected else "%d, expected %d: a case that never connects is missing" % (
+    problem = "" if len(report) == expected else "%d, expected %d: a case that does not connect is missing" % (
         len(report), expected)
     check("number-of-cases", problem)
     sections = collections.defaultdict(list)
@@ -189,7 +189,7 @@ def main():
     run(program, options.command, specification, out, options.limit)
     reports = json.loads((out / "index.json").read_text())
     (report,) = reports.values()
-    sys.exit(1 if gate(options.name, report, options.expect) else 0)
+    sys.exit(1 if check_report(options.name, report, options.expect) else 0)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Checks the client against servers written by other people, with and without compression.
+"""Checks the client against servers of other libraries, with and without compression.
 
     foreign_servers.py BINARY [--only NAME[/DEFLATE]] [--at-once N] [--duplex SIZE:SECONDS]...
     foreign_servers.py target/release/examples/interop_client --only ws/takeover
 
-BINARY is the example `interop_client`; servers/README.md says what the servers do.
+BINARY is the example `interop_client`. servers/README.md describes the servers.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from report import Report
 
 SERVERS = pathlib.Path(__file__).resolve().parent / "servers"
 
-# The command of each server, and how many checks there are besides those of /duplex.
-KNOWN = {
+# The command of each server, and the number of checks without those of /duplex.
+SERVER_COMMANDS = {
     "websockets-asyncio": ([sys.executable, SERVERS / "websockets_server.py"], 48),
     "websockets-sync": ([sys.executable, SERVERS / "websockets_sync_server.py"], 48),
     "aiohttp": ([sys.executable, SERVERS / "aiohttp_server.py"], 45),
@@ -30,11 +30,11 @@ KNOWN = {
 WITHOUT_FRAGMENTS = {"aiohttp"}
 DEFLATE = ["off", "alone", "takeover"]
 DUPLEX = ["64:10", "262144:4"]
-SECONDS = 240  # for one server in one mode
+TIMEOUT = 240  # seconds for one server in one mode
 
 
 class Checks:
-    """The lines of several drivers at once, whole and counted."""
+    """Prints and counts the checks of several drivers that run at once."""
 
     def __init__(self):
         self.report = Report()
@@ -49,7 +49,7 @@ class Checks:
             self.report.fail(name, why)
 
     def pass_on(self, line):
-        """Counts a driver's line and prints it; gives the name of the check that it is about, if any."""
+        """Counts and prints a line of a driver; returns the name of its check, if it is the result of one."""
         found = re.match(r"(ok|FAIL) (\S+) ?(.*)", line)
         if not found:
             with self.lock:
@@ -64,13 +64,13 @@ class Checks:
 
 def run(checks, binary, name, deflate, duplex):
     label = f"foreign/{name}/{deflate}"
-    command, expected = KNOWN[name]
+    command, expected = SERVER_COMMANDS[name]
     expected += len(duplex)
     try:
         with Server(*command, "--deflate", deflate) as server:
             seen = drive(checks, binary, server.url, label, deflate, duplex)
             if server.process.poll() is not None:
-                raise RuntimeError(f"the server has ended with {server.process.returncode}")
+                raise RuntimeError(f"the server ended with {server.process.returncode}")
         if len(seen) != expected or len(set(seen)) != expected:
             raise RuntimeError(f"{len(seen)} checks of {expected}")
         checks.ok(f"{label}/all-{expected}-checks")
@@ -79,13 +79,13 @@ def run(checks, binary, name, deflate, duplex):
 
 
 def drive(checks, binary, url, label, deflate, duplex):
-    """Runs the driver; gives the names of its checks."""
+    """Runs the driver; returns the names of its checks."""
     flags = ["--without-fragments"] if label.split("/")[1] in WITHOUT_FRAGMENTS else []
     flags += [flag for each in duplex for flag in ("--duplex", each)]
     driver = subprocess.Popen(
         [binary, url, label, "--deflate", deflate, *flags], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     )
-    watchdog = threading.Timer(SECONDS, driver.kill)
+    watchdog = threading.Timer(TIMEOUT, driver.kill)
     watchdog.start()
     try:
         seen = [name for name in map(checks.pass_on, driver.stdout) if name]
@@ -103,14 +103,14 @@ def main():
     exit_on_sigterm()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary")
-    parser.add_argument("--only", default="", help="a server, or a server and a mode, such as ws/alone")
-    parser.add_argument("--at-once", type=int, default=3, help="how many servers run at once")
+    parser.add_argument("--only", default="", help="a server, or a server and a mode: ws/alone")
+    parser.add_argument("--at-once", type=int, default=3, help="the number of servers that run at once")
     parser.add_argument("--duplex", action="append", metavar="SIZE:SECONDS", help=f"default: {' and '.join(DUPLEX)}")
     options = parser.parse_args()
     checks = Checks()
     with concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
         for deflate in DEFLATE:
-            for name in KNOWN:
+            for name in SERVER_COMMANDS:
                 if f"{name}/{deflate}/".startswith(f"{options.only}/" if options.only else ""):
                     pool.submit(run, checks, options.binary, name, deflate, options.duplex or DUPLEX)
     checks.report.exit()

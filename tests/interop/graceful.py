@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that a signal ends a server in order: 1001 to every client, then exit status 0.
+"""Checks that a signal shuts a server down gracefully: close code 1001 to every client, then exit status 0.
 
     graceful.py BINARY [FLAG ...]        graceful.py target/release/examples/echo --channel
 """
@@ -23,31 +23,31 @@ def main(binary, *flags):
         for module in [raw, *LIBRARIES]:
             with report.check(f"graceful/{label}/{number.name}-{module.Client.name}", 40):
                 with Server(binary, "127.0.0.1:0", *flags) as server:
-                    end(server, number, module)
+                    one_client(server, number, module)
         with report.check(f"graceful/{label}/{number.name}-silent-peers", 40):
             with Server(binary, "127.0.0.1:0", *flags) as server:
-                silent(server, number)
+                silent_clients(server, number)
         with report.check(f"graceful/{label}/{number.name}-no-peers", 40):
             with Server(binary, "127.0.0.1:0", *flags) as server:
                 server.signal(number)
                 expect_equal(server.wait(10), 0, "the exit status")
     with report.check(f"graceful/{label}/same-port-at-once", 60):
-        rebind(binary, flags)
+        restart_on_same_port(binary, flags)
     report.exit()
 
 
-def end(server, number, module):
-    """A client that has just used its connection is told 1001, answers, and the server ends."""
+def one_client(server, number, module):
+    """A client receives 1001 and answers, and the server exits."""
     client = module.Client(server.url)
     client.send("before")
     expect_equal(client.recv(), "before", "the echo")
     server.signal(number)
-    told(client)
+    answer_going_away(client)
     expect_equal(server.wait(10), 0, "the exit status")
 
 
-def told(client):
-    """The client receives 1001 and answers (the libraries by themselves); then TCP ends."""
+def answer_going_away(client):
+    """The client receives 1001 and answers, as most libraries do by themselves; the server then closes TCP."""
     expect_equal(client.wait_closed(), 1001, "the close code")
     if isinstance(client, raw.Client):
         client.socket.sendall(raw.frame(raw.CLOSE, b"\x03\xe9"))
@@ -57,8 +57,8 @@ def told(client):
     client.dispose()
 
 
-def silent(server, number):
-    """Peers that never answer the close, and one that never finishes its request, hold nobody up."""
+def silent_clients(server, number):
+    """The server exits though clients do not answer the close frame, and one does not complete its request."""
     clients = [raw.Client(server.url) for _ in range(20)]
     half = raw.socket.create_connection(server.address())
     half.sendall(b"GET / HTTP/1.1\r\nHost: ")
@@ -67,19 +67,19 @@ def silent(server, number):
     for client in clients:
         expect_equal(client.wait_closed(), 1001, "the close code")
     expect_equal(server.wait(10), 0, "the exit status")
-    expect(time.monotonic() - start < 10, "it took 10 s or more")
+    expect(time.monotonic() - start < 10, "the server took 10 s or more")
     half.close()
     for client in clients:
         client.dispose()
 
 
-def rebind(binary, flags):
-    """The port can be used again at once, connections of the earlier run or not."""
+def restart_on_same_port(binary, flags):
+    """The port can be bound again at once, though it has connections in TIME_WAIT."""
     with Server(binary, "127.0.0.1:0", *flags) as server:
         address = "%s:%d" % server.address()
         client = raw.Client(server.url)
         server.signal(signal.SIGTERM)
-        told(client)
+        answer_going_away(client)
         expect_equal(server.wait(10), 0, "the exit status")
     for _ in range(3):
         with Server(binary, address, *flags) as server:
@@ -88,7 +88,7 @@ def rebind(binary, flags):
             client.send("again")
             expect_equal(client.recv(), "again", "the echo")
             server.signal(signal.SIGTERM)
-            told(client)
+            answer_going_away(client)
             expect_equal(server.wait(10), 0, "the exit status")
 
 

@@ -1,6 +1,6 @@
-"""What the checks send."""
+"""The payloads and close codes that the checks send."""
 
-# Around every place where the length field or the masking changes its form (RFC 6455 5.2).
+# The sizes around each change of the form of the payload length (RFC 6455 5.2), and large ones.
 SIZES = [0, 1, 125, 126, 127, 65535, 65536, 1 << 20, 16 << 20]
 
 # The codes that may stand in a close frame (RFC 6455 7.4.1 and the IANA registry).
@@ -17,6 +17,6 @@ def text(size):
 
 
 def binary(size):
-    """`size` bytes in which a shifted, swapped or doubled piece shows."""
+    """`size` bytes in which a part that is shifted, swapped or repeated is noticed."""
     block = b"".join(n.to_bytes(3, "big") for n in range(min(size // 3 + 1, 30_011)))
     return (block * (size // len(block) + 1))[:size]

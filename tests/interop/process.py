@@ -1,4 +1,4 @@
-"""Starts an example as its users do and reads what it prints."""
+"""Starts an example and reads its output."""
 
 import os
 import queue
@@ -12,22 +12,22 @@ import time
 
 
 def raise_file_limit(wanted):
-    """Raises the limit of open files, which child processes inherit; fails if it cannot."""
+    """Raises the limit of open files, which child processes inherit; raises an error if it cannot."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         if hard != resource.RLIM_INFINITY and hard < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))  # root may
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))  # allowed for root
         else:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def exit_on_sigterm():
-    """Turns SIGTERM into an ordinary exit, so that `finally` and `with` end the servers."""
+    """Turns SIGTERM into a normal exit, so that `finally` and `with` end the servers."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
 
 
 class Server:
-    """A running example; `address` is what follows `listening on` in its first such line."""
+    """A running example, and the URLs of the lines `listening on URL` that it prints, by scheme."""
 
     def __init__(self, binary, *arguments, schemes=("ws",), seconds=10):
         self.process = subprocess.Popen(
@@ -48,7 +48,7 @@ class Server:
                     self.urls[found[2]] = found[1]
         except queue.Empty:
             self.kill()
-            raise RuntimeError(f"{binary} did not say `listening on` within {seconds} s") from None
+            raise RuntimeError(f"{binary} did not print `listening on` within {seconds} s") from None
         except BaseException:
             self.kill()
             raise
@@ -60,11 +60,11 @@ class Server:
         self.lines.put(None)
 
     def address(self, scheme="ws"):
-        """The (host, port) of one of its listening lines."""
+        """The (host, port) of the URL with this scheme."""
         return split(self.urls[scheme])
 
     def status(self):
-        """Memory in bytes and the number of threads, as the kernel counts them."""
+        """The memory in bytes and the number of threads, as the kernel counts them."""
         with open(f"/proc/{self.pid}/status") as file:
             fields = dict(line.split(":", 1) for line in file)
         return {

@@ -1,4 +1,4 @@
-"""Named checks: each prints `ok NAME` or `FAIL NAME why`, and none can hang."""
+"""Named checks with a timeout, of which each prints `ok NAME` or `FAIL NAME why`."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ import time
 
 
 class Overdue(BaseException):
-    """A check passed its deadline. Not an Exception, so that no client library swallows it."""
+    """A check timed out. Not an Exception, so that no client library catches it."""
 
 
 class Report:
@@ -27,13 +27,13 @@ class Report:
 
     @contextlib.contextmanager
     def check(self, name, seconds=30):
-        """Runs the block as one check: an exception or `seconds` gone by is its failure."""
+        """Runs the block as a check, which fails by an exception or after `seconds`."""
 
         def overdue(_signal, _frame):
             raise Overdue(f"not done after {seconds} s")
 
         before = signal.signal(signal.SIGALRM, overdue)
-        # Repeated, in case the first one is raised where it cannot be seen (a destructor).
+        # Repeats, because an exception that is raised in a destructor is ignored.
         signal.setitimer(signal.ITIMER_REAL, seconds, 2)
         start = time.monotonic()
         try:
@@ -51,7 +51,7 @@ class Report:
             print(f"   ({name}: {time.monotonic() - start:.2f} s)", flush=True)
 
     def exit(self):
-        """Ends the script: non-zero when a check failed, or when there was none at all."""
+        """Ends the script, with status 1 if a check failed or none ran."""
         if self.passed + self.failed == 0:
             print("FAIL no-check-ran nothing was checked", flush=True)
             sys.exit(1)
@@ -59,13 +59,13 @@ class Report:
 
 
 def expect(condition, why):
-    """`assert`, but not removed by `python -O` and with the reason always given."""
+    """As `assert`, but also with `python -O`."""
     if not condition:
         raise AssertionError(why)
 
 
 def expect_equal(got, wanted, what):
-    """Compares without printing megabytes when it fails."""
+    """Compares values, and shortens them in the error."""
     if got == wanted and type(got) is type(wanted):
         return
     raise AssertionError(f"{what}: got {summary(got)}, wanted {summary(wanted)}")

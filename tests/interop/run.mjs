@@ -21,14 +21,14 @@ if (!url) {
 let passed = 0;
 let failed = 0;
 
-/** Runs `body` as one named check; an exception or `seconds` gone by is its failure. */
+/** Runs `body` as a named check, which fails by an exception or after `seconds`. */
 async function check(name, seconds, body) {
   let timer;
-  const overdue = new Promise((_, reject) => {
+  const timeout = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`not done after ${seconds} s`)), seconds * 1000);
   });
   try {
-    await Promise.race([body(), overdue]);
+    await Promise.race([body(), timeout]);
     passed += 1;
     console.log(`ok ws/${name}`);
   } catch (error) {
@@ -39,7 +39,7 @@ async function check(name, seconds, body) {
   }
 }
 
-/** A connection whose messages can be awaited in order. */
+/** A connection of which messages can be awaited in order. */
 class Client {
   #messages = [];
   #waiting = [];
@@ -76,7 +76,7 @@ class Client {
     return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 
-  /** Waits for the answer and compares it, type and bytes. */
+  /** Waits for a message and compares its type and bytes. */
   async expect(wanted, what) {
     const { data, binary } = await this.recv();
     if (binary !== (typeof wanted !== 'string')) throw new Error(`${what}: binary is ${binary}`);
@@ -120,7 +120,7 @@ for (const kind of ['text', 'binary']) {
 
 const whole = Buffer.from(text(1000));
 const fragments = {
-  // The cut falls inside a character: only the whole message has to be UTF-8 (RFC 6455 5.6).
+  // The first fragment ends inside a character: only the whole message must be UTF-8 (RFC 6455 5.6).
   text: [whole.subarray(0, 2), whole.subarray(2, 500), whole.subarray(500)],
   binary: [Buffer.from([0, 255]), binary(70_000), Buffer.alloc(0)],
 };
@@ -175,22 +175,22 @@ await check('1000-connections-at-once', 120, async () => {
 });
 
 await check('200-abrupt-disconnects', 90, async () => {
-  const witness = await Client.open();
+  const other = await Client.open();
   let running = true;
   let echoes = 0;
   const echoing = (async () => {
     for (; running; echoes += 1) {
-      witness.ws.send(`witness ${echoes} é`);
-      await witness.expect(`witness ${echoes} é`, "the witness's echo");
+      other.ws.send(`other ${echoes} é`);
+      await other.expect(`other ${echoes} é`, 'the echo on the other connection');
     }
   })();
-  echoing.catch(() => {}); // reported where it is awaited
+  echoing.catch(() => {}); // the error is thrown where it is awaited
   for (let number = 0; number < 200; number += 1) {
     const client = await Client.open();
     const socket = client.ws._socket;
-    if (number % 3 === 0) client.ws.send(binary(20_000)); // its echo meets a closed socket
+    if (number % 3 === 0) client.ws.send(binary(20_000)); // its echo arrives at a closed socket
     if (number % 2) {
-      // The head of a masked frame of 1,000 bytes and a part of it, then a FIN.
+      // The header of a masked frame of 1,000 bytes and a part of its payload, then a FIN.
       socket.write(Buffer.concat([Buffer.from([0x82, 0xfe, 0x03, 0xe8, 1, 2, 3, 4]), binary(400)]));
       socket.destroySoon();
     } else {
@@ -200,8 +200,8 @@ await check('200-abrupt-disconnects', 90, async () => {
   }
   running = false;
   await echoing;
-  if (echoes < 10) throw new Error(`the witness echoed only ${echoes} times`);
-  await witness.close(1000);
+  if (echoes < 10) throw new Error(`the other connection echoed only ${echoes} times`);
+  await other.close(1000);
   const client = await Client.open();
   client.ws.send('after');
   await client.expect('after', 'the echo afterwards');

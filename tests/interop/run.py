@@ -18,8 +18,8 @@ from report import Report, expect, expect_equal
 CLIENTS = [raw, websockets_sync, websockets_asyncio, websocket_client, aiohttp_client]
 
 
-class Witness(threading.Thread):
-    """Another connection, which goes on echoing whatever happens to its neighbours."""
+class OtherConnection(threading.Thread):
+    """Echoes on a connection that other connections must not disturb."""
 
     def __init__(self, url):
         super().__init__(daemon=True)
@@ -31,9 +31,9 @@ class Witness(threading.Thread):
     def run(self):
         try:
             while not self.done.is_set():
-                message = f"witness {self.echoes} é"
+                message = f"other {self.echoes} é"
                 self.client.send(message)
-                expect_equal(self.client.recv(), message, "the witness's echo")
+                expect_equal(self.client.recv(), message, "the echo on the other connection")
                 self.echoes += 1
         except Exception as error:
             self.error = error
@@ -43,8 +43,8 @@ class Witness(threading.Thread):
         self.join(10)
         if self.error is not None:
             raise self.error
-        expect(self.echoes >= 10, f"the witness echoed only {self.echoes} times")
-        expect_equal(self.client.close(1000), 1000, "the witness's close")
+        expect(self.echoes >= 10, f"the other connection echoed only {self.echoes} times")
+        expect_equal(self.client.close(1000), 1000, "the close of the other connection")
 
 
 def echo_sizes(report, url, module):
@@ -59,7 +59,7 @@ def echo_sizes(report, url, module):
 
 
 def fragments(report, url, module):
-    # The cut falls inside a character: only the whole message has to be UTF-8 (RFC 6455 5.6).
+    # The first fragment ends inside a character: only the whole message must be UTF-8 (RFC 6455 5.6).
     whole = payloads.text(1000).encode()
     cases = {
         "text": [whole[:2], whole[2:500], whole[500:]],
@@ -100,14 +100,14 @@ def close_codes(report, url, module):
 
 def abrupt(report, url, module):
     with report.check(f"{module.Client.name}/200-abrupt-disconnects", 90):
-        witness = Witness(url)
-        witness.start()
+        other = OtherConnection(url)
+        other.start()
         for number in range(200):
             client = module.Client(url)
             if number % 3 == 0:
-                client.send(b"x" * 20_000)  # its echo meets a closed socket
+                client.send(b"x" * 20_000)  # its echo arrives at a closed socket
             client.abort(mid_frame=number % 2 == 1)
-        witness.finish()
+        other.finish()
         client = module.Client(url)
         client.send("after")
         expect_equal(client.recv(), "after", "the echo afterwards")

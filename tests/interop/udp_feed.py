@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the `udp_feed` example: a datagram goes back to its sender and out to every client.
+"""Checks the `udp_feed` example, which sends each datagram to its sender and to every client.
 
     udp_feed.py BINARY        udp_feed.py target/release/examples/udp_feed
 """
@@ -40,7 +40,7 @@ def main(binary):
         sender.bind(("127.0.0.1", 0))
         with report.check("udp_feed/clients-connect", 15):
             clients = [websockets.sync.client.connect(server.url, proxy=None, legacy=True) for _ in range(3)]
-            # A pong says that the connection has arrived where messages are published from.
+            # After a pong the connection receives broadcasts.
             for client in clients:
                 expect(client.ping().wait(5), "no pong")
         for name, datagram in DATAGRAMS.items():
@@ -59,11 +59,11 @@ def main(binary):
             for client in clients:
                 for number in range(500):
                     expect_equal(as_bytes(client.recv(timeout=5)), b"%d" % number, "the message")
-        with report.check("udp_feed/one-leaves-the-others-stay", 15):
+        with report.check("udp_feed/one-disconnects-the-others-stay-connected", 15):
             clients.pop().close()
-            sender.sendto(b"still here", server.address("udp"))
+            sender.sendto(b"after", server.address("udp"))
             for client in clients:
-                expect_equal(as_bytes(client.recv(timeout=5)), b"still here", "the message")
+                expect_equal(as_bytes(client.recv(timeout=5)), b"after", "the message")
         with report.check("udp_feed/graceful", 15):
             server.signal(signal.SIGTERM)
             expect_equal(server.wait(10), 0, "the exit status")

@@ -1,11 +1,11 @@
-//! The closing handshake, from either side, and what each side is told.
+//! The closing handshake, started by the client or the server, and the close reason that each of them receives.
 
 use threadbare::{Client, ClientError, CloseCause, CloseCode, CloseReason};
 
 use crate::report::{Failure, Report, expect};
-use crate::target::{PATIENCE, Target, comes_back, says, shown};
+use crate::target::{TIMEOUT, Target, expect_echo, expect_text, summary};
 
-/// The third is as long as a control frame lets it be.
+/// Codes and reasons. The third reason has the maximum length.
 const CLOSES: [(u16, &str); 4] = [
     (1000, ""),
     (1001, "gone"),
@@ -27,32 +27,34 @@ pub(crate) fn check(report: &mut Report, target: &Target) {
 fn by_client(target: &Target, code: u16, reason: &str) -> Result<(), Failure> {
     let token = format!("by-client-{code}");
     let client = target.connect(&format!("/echo?token={token}"))?;
-    comes_back(&client, "before".into())?;
+    expect_echo(&client, "before".into())?;
     client.close(CloseCode(code), reason)?;
-    let ended = end(&client)?;
-    // The code is that of the server's answer: the one it was sent, or as aiohttp has it always 1000.
-    let answered = ended.code.0 == code || ended.code == CloseCode::NORMAL_CLOSURE;
-    expect(answered && ended.cause == CloseCause::Local, || format!("closed with {ended:?}"))?;
-    says(&target.connect(&format!("/end?token={token}"))?, &format!("{code} {reason}"))
+    let closed = close_reason(&client)?;
+    // The server answers with the code that it received; aiohttp always with 1000.
+    let answered = closed.code.0 == code || closed.code == CloseCode::NORMAL_CLOSURE;
+    expect(answered && closed.cause == CloseCause::Local, || format!("closed with {closed:?}"))?;
+    expect_text(&target.connect(&format!("/end?token={token}"))?, &format!("{code} {reason}"))
 }
 
 fn by_server(target: &Target, code: u16, reason: &str) -> Result<(), Failure> {
     let token = format!("by-server-{code}");
     let encoded = reason.replace(' ', "+");
     let client = target.connect(&format!("/close?code={code}&reason={encoded}&token={token}"))?;
-    says(&client, "before")?;
-    let ended = end(&client)?;
-    expect(ended == CloseReason::new(CloseCode(code), reason, CloseCause::Peer), || format!("closed with {ended:?}"))?;
-    // What reason an answer has is up to the one who answers.
-    let told = target.connect(&format!("/end?token={token}"))?.recv_timeout(PATIENCE)?.ok_or("closed")?;
-    expect(told.as_bytes().starts_with(format!("{code} ").as_bytes()), || format!("answered: {}", shown(&told)))
+    expect_text(&client, "before")?;
+    let closed = close_reason(&client)?;
+    let expected = CloseReason::new(CloseCode(code), reason, CloseCause::Peer);
+    expect(closed == expected, || format!("closed with {closed:?}"))?;
+    // The answer has the same code. Its reason is not specified.
+    let answer = target.connect(&format!("/end?token={token}"))?.recv_timeout(TIMEOUT)?.ok_or("closed")?;
+    expect(answer.as_bytes().starts_with(format!("{code} ").as_bytes()), || format!("answered: {}", summary(&answer)))
 }
 
-fn end(client: &Client) -> Result<CloseReason, Failure> {
-    match client.recv_timeout(PATIENCE) {
+/// Waits for the end of the connection.
+fn close_reason(client: &Client) -> Result<CloseReason, Failure> {
+    match client.recv_timeout(TIMEOUT) {
         Err(ClientError::Failed(reason)) => Ok(reason),
         Ok(None) => Ok(client.close_reason().cloned().ok_or("the close has no reason")?),
-        Ok(Some(message)) => Err(format!("instead of the end came {}", shown(&message)).into()),
+        Ok(Some(message)) => Err(format!("received {} instead of a close", summary(&message)).into()),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,21 +1,21 @@
-//! Pings of the server, by themselves and between the fragments of its messages.
+//! Pings of the server, between messages and between the fragments of a message.
 
 use threadbare::Message;
 
 use crate::payload;
 use crate::report::Report;
-use crate::target::{Target, comes_back, finish, says};
+use crate::target::{Target, expect_echo, expect_text, finish};
 
 pub(crate) fn pings(report: &mut Report, target: &Target) {
     report.check("pings", || {
         let client = target.connect("/pings")?;
-        says(&client, "3 pongs")?;
+        expect_text(&client, "3 pongs")?;
         finish(&client)
     });
 }
 
 pub(crate) fn fragments(report: &mut Report, target: &Target) {
-    // The first cut falls inside a character: only the whole message has to be UTF-8 (RFC 6455 5.6).
+    // The first fragment ends inside a character: only the whole message must be UTF-8 (RFC 6455 5.6).
     let messages = [
         ("text", Message::Text(payload::text(70_000))),
         ("binary", Message::Binary(payload::binary(70_000))),
@@ -24,8 +24,8 @@ pub(crate) fn fragments(report: &mut Report, target: &Target) {
     for (kind, message) in messages {
         report.check(&format!("fragments-{kind}"), || {
             let client = target.connect("/fragments")?;
-            comes_back(&client, message.clone())?;
-            comes_back(&client, message)?;
+            expect_echo(&client, message.clone())?;
+            expect_echo(&client, message)?;
             finish(&client)
         });
     }

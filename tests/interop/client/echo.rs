@@ -1,10 +1,10 @@
-//! Messages of every size and kind, there and back.
+//! Echoes of messages of every size and kind.
 
 use threadbare::Message;
 
 use crate::payload::{self, SIZES};
 use crate::report::Report;
-use crate::target::{Target, comes_back, finish};
+use crate::target::{Target, expect_echo, finish};
 
 type Make = fn(usize) -> Message;
 
@@ -18,7 +18,7 @@ pub(crate) fn check(report: &mut Report, target: &Target) {
         for size in SIZES {
             report.check(&format!("echo-{kind}-{size}"), || {
                 let client = target.connect("/echo")?;
-                comes_back(&client, message(size))?;
+                expect_echo(&client, message(size))?;
                 finish(&client)
             });
         }

@@ -29,8 +29,8 @@ fn subprotocol(target: &Target) -> Result<(), Failure> {
 fn refusal(target: &Target) -> Result<(), Failure> {
     match target.connect("/refuse") {
         Err(ConnectError::Handshake(HandshakeError::Refused(refusal))) => {
-            let told = (refusal.status(), refusal.head().header("WWW-Authenticate"), refusal.body());
-            expect(told == (401, Some("Bearer"), b"no entry without a pass"), || format!("{refusal}: {told:?}"))
+            let received = (refusal.status(), refusal.head().header("WWW-Authenticate"), refusal.body());
+            expect(received == (401, Some("Bearer"), b"no entry without a pass"), || format!("{refusal}: {received:?}"))
         }
         other => Err(format!("not refused: {other:?}").into()),
     }

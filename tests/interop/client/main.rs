@@ -1,4 +1,4 @@
-//! Checks the client against a server written by other people; `tests/interop/servers/README.md` says what that does.
+//! Checks the client against a server of another library. `tests/interop/servers/README.md` describes these servers.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,15 +18,15 @@ mod report;
 mod target;
 
 const USAGE: &str = "\
-Checks the client against a server written by other people.
+Checks the client against a server of another library.
 
 usage: interop_client URL NAME --deflate off|alone|takeover [--without-fragments] [--duplex SIZE:SECONDS]...
 
-  URL                    the server's, such as ws://127.0.0.1:9001
-  NAME                   what the names of the checks begin with
-  --deflate KIND         what the server was told of permessage-deflate
-  --without-fragments    the server can not send fragments
-  --duplex SIZE:SECONDS  sends and receives messages of SIZE bytes at once, for so long
+  URL                    the URL of the server: ws://127.0.0.1:9001
+  NAME                   the first part of the names of the checks
+  --deflate KIND         the server's setting of permessage-deflate
+  --without-fragments    the server cannot send fragments
+  --duplex SIZE:SECONDS  sends and receives messages of SIZE bytes at once for SECONDS
 ";
 
 struct Options {
@@ -84,6 +84,6 @@ fn size_and_seconds(text: &str) -> Result<(usize, Duration), &'static str> {
     let parts = text.split_once(':').and_then(|(size, seconds)| Some((size.parse().ok()?, seconds.parse().ok()?)));
     match parts {
         Some((size, seconds)) if size >= numbered::HEAD => Ok((size, Duration::from_secs(seconds))),
-        _ => Err("SIZE:SECONDS, of which SIZE is at least 10"),
+        _ => Err("expected SIZE:SECONDS, with a SIZE of at least 10"),
     }
 }

@@ -1,12 +1,12 @@
-//! The messages of `/duplex`: numbered, each with a content of its own.
+//! The messages of `/duplex`, which have a number and different contents.
 
 use threadbare::Message;
 
 use crate::payload;
 use crate::report::{Failure, expect};
-use crate::target::shown;
+use crate::target::summary;
 
-/// A sender's letter and nine digits.
+/// The length of the sender's letter and nine digits.
 pub(crate) const HEAD: usize = 10;
 const STEPS: usize = 997;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -25,7 +25,7 @@ impl Numbered {
         Numbered { size, binary, text }
     }
 
-    /// The even ones are text, the odd ones binary.
+    /// Messages with even numbers are text, the others binary.
     pub(crate) fn message(&self, sender: char, number: usize) -> Message {
         let head = format!("{sender}{number:09}");
         let body = number % STEPS..number % STEPS + self.size - HEAD;
@@ -37,21 +37,21 @@ impl Numbered {
     }
 }
 
-/// Checks that the messages of one sender come in order, each once and whole.
-pub(crate) struct Tally<'a> {
+/// Checks that the messages of one sender are received in order, complete and once.
+pub(crate) struct SequenceCheck<'a> {
     numbered: &'a Numbered,
     sender: char,
     pub(crate) count: usize,
 }
 
-impl<'a> Tally<'a> {
-    pub(crate) fn new(numbered: &'a Numbered, sender: char) -> Tally<'a> {
-        Tally { numbered, sender, count: 0 }
+impl<'a> SequenceCheck<'a> {
+    pub(crate) fn new(numbered: &'a Numbered, sender: char) -> SequenceCheck<'a> {
+        SequenceCheck { numbered, sender, count: 0 }
     }
 
     pub(crate) fn check(&mut self, message: &Message) -> Result<(), Failure> {
         let wanted = self.numbered.message(self.sender, self.count);
-        expect(*message == wanted, || format!("wanted {}, and {} came", shown(&wanted), shown(message)))?;
+        expect(*message == wanted, || format!("expected {}, received {}", summary(&wanted), summary(message)))?;
         self.count += 1;
         Ok(())
     }

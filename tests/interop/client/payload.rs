@@ -1,6 +1,6 @@
-//! What is sent.
+//! The payloads that are sent.
 
-/// Around every place where the length field or the masking changes its form (RFC 6455 5.2).
+/// The sizes around each change of the form of the payload length (RFC 6455 5.2), and large ones.
 pub(crate) const SIZES: [usize; 10] = [0, 1, 125, 126, 127, 65_535, 65_536, 65_537, 1 << 20, 16 << 20];
 
 const PATTERN: &str = "aé€😀"; // one, two, three and four bytes in UTF-8
@@ -13,12 +13,12 @@ pub(crate) fn text(size: usize) -> String {
     text
 }
 
-/// Bytes in which a shifted, swapped or doubled piece shows. They compress a little.
+/// Bytes in which a part that is shifted, swapped or repeated is noticed. They compress a little.
 pub(crate) fn binary(size: usize) -> Vec<u8> {
     (0..size.div_ceil(3) as u32).flat_map(|number| number.to_be_bytes().into_iter().skip(1)).take(size).collect()
 }
 
-/// The high bytes of a xorshift generator, which do not compress. The servers have the same.
+/// The high bytes of a xorshift generator, which do not compress. The servers have the same generator.
 pub(crate) fn noise(size: usize) -> Vec<u8> {
     let mut state: u32 = 2_463_534_242;
     let next = || {

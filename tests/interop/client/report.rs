@@ -31,7 +31,7 @@ impl Report {
     }
 }
 
-/// `assert!` for a check, without the panic.
+/// As `assert!`, with an error instead of a panic.
 pub(crate) fn expect(condition: bool, otherwise: impl FnOnce() -> String) -> Result<(), Failure> {
     if condition { Ok(()) } else { Err(otherwise().into()) }
 }

@@ -6,18 +6,18 @@ use threadbare::{Client, ClientBuilder, Config, ConnectError, DeflateConfig, Mes
 
 use crate::report::{Failure, expect};
 
-/// How long anything may take. It ends a check that hangs, and is not to be met.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The timeout of every call. Only a check that fails waits this long.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 const MAX_MESSAGE: usize = 16 << 20;
 
-/// What the server was told of permessage-deflate.
+/// The server's setting of permessage-deflate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deflate {
     Off,
-    /// Each message is compressed by itself.
+    /// Without context takeover.
     Alone,
-    /// Messages refer to the ones before.
+    /// With context takeover.
     Takeover,
 }
 
@@ -27,7 +27,7 @@ impl Deflate {
             "off" => Ok(Deflate::Off),
             "alone" => Ok(Deflate::Alone),
             "takeover" => Ok(Deflate::Takeover),
-            _ => Err("off, alone or takeover"),
+            _ => Err("expected off, alone or takeover"),
         }
     }
 }
@@ -42,7 +42,7 @@ impl Target {
         Client::builder().no_proxy().config(self.config())
     }
 
-    /// The compression is what the server was told. It is offered to one without too, which then declines it.
+    /// The client offers compression in every mode. A server without compression declines it.
     pub(crate) fn config(&self) -> Config {
         let alone = self.deflate == Deflate::Alone;
         // Even the smallest messages are compressed.
@@ -60,27 +60,27 @@ impl Target {
     }
 }
 
-/// Sends a message and compares what comes back, kind and bytes.
-pub(crate) fn comes_back(client: &Client, message: Message) -> Result<(), Failure> {
-    client.send_timeout(message.clone(), PATIENCE)?;
-    let answer = client.recv_timeout(PATIENCE)?.ok_or("closed")?;
-    expect(answer == message, || format!("sent {}, and back came {}", shown(&message), shown(&answer)))
+/// Sends a message, and compares the type and the payload of the echo.
+pub(crate) fn expect_echo(client: &Client, message: Message) -> Result<(), Failure> {
+    client.send_timeout(message.clone(), TIMEOUT)?;
+    let answer = client.recv_timeout(TIMEOUT)?.ok_or("closed")?;
+    expect(answer == message, || format!("sent {}, received {}", summary(&message), summary(&answer)))
 }
 
-/// Closes, and looks whether that was done in order.
+/// Closes the connection, and checks that the close was clean.
 pub(crate) fn finish(client: &Client) -> Result<(), Failure> {
-    let reason = client.finish(PATIENCE)?;
-    expect(reason.is_clean() && reason.code.0 == 1000, || format!("not closed in order: {reason:?}"))
+    let reason = client.finish(TIMEOUT)?;
+    expect(reason.is_clean() && reason.code.0 == 1000, || format!("not a clean close: {reason:?}"))
 }
 
-/// The next message, which has to be this text.
-pub(crate) fn says(client: &Client, wanted: &str) -> Result<(), Failure> {
-    let message = client.recv_timeout(PATIENCE)?.ok_or("closed")?;
-    expect(message == Message::from(wanted), || format!("wanted {wanted:?}, and {} came", shown(&message)))
+/// Receives a message, which must be this text.
+pub(crate) fn expect_text(client: &Client, wanted: &str) -> Result<(), Failure> {
+    let message = client.recv_timeout(TIMEOUT)?.ok_or("closed")?;
+    expect(message == Message::from(wanted), || format!("expected {wanted:?}, received {}", summary(&message)))
 }
 
-/// A message for people: not megabytes.
-pub(crate) fn shown(message: &Message) -> String {
+/// The length and the beginning of a message, for an error.
+pub(crate) fn summary(message: &Message) -> String {
     let start: String = format!("{message:?}").chars().take(60).collect();
     format!("{} bytes, {start}", message.len())
 }

@@ -1,4 +1,4 @@
-"""The `aiohttp` package's WebSocket client, driven step by step."""
+"""A client with the `aiohttp` package, whose event loop runs during each call."""
 
 import asyncio
 
@@ -35,7 +35,7 @@ class Client:
                 raise ConnectionError(f"wanted a message, got {message}")
 
     def send_fragments(self, parts, text, ping):
-        # Its writer always sets FIN, so the fragments are written to its transport ready-made.
+        # The package always sets FIN, so the frames are written to its transport.
         transport = self.ws._response.connection.transport
         transport.write(raw.frame(raw.TEXT if text else raw.BINARY, parts[0], fin=False))
         self._run(self.ws.ping(ping))

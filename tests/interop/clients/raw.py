@@ -1,4 +1,4 @@
-"""A client on a bare socket: it can say what the libraries refuse to say."""
+"""A client on a socket, which can send what the libraries refuse to send."""
 
 import base64
 import hashlib
@@ -12,13 +12,12 @@ from process import split
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-
 RSV1 = 0x40
 DEFLATE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 
 
 def frame(opcode, payload=b"", fin=True, rsv=0):
-    """A client's frame: masked (RFC 6455 5.3)."""
+    """The bytes of a masked frame (RFC 6455 5.3)."""
     head = bytes([opcode | rsv | (0x80 if fin else 0)])
     size = len(payload)
     if size < 126:
@@ -38,17 +37,17 @@ def masked(payload, key):
 
 
 def half_a_frame():
-    """The beginning of a frame whose end never comes."""
+    """The first bytes of a frame, of which the rest is not sent."""
     return frame(BINARY, b"x" * 1000)[:500]
 
 
 def reset(sock):
-    """Makes the coming close a RST instead of a FIN."""
+    """Makes the next close of the socket send RST instead of FIN."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def deflated(payload):
-    """A message's payload, compressed by itself (RFC 7692 7.2.1)."""
+    """Compresses the payload of a message without context takeover (RFC 7692 7.2.1)."""
     compressor = zlib.compressobj(wbits=-15)
     out = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
     assert out.endswith(b"\0\0\xff\xff")
@@ -56,7 +55,7 @@ def deflated(payload):
 
 
 def inflated(payload):
-    """What a compressed message of its own stands for (RFC 7692 7.2.2)."""
+    """Inflates a message that was compressed without context takeover (RFC 7692 7.2.2)."""
     decompressor = zlib.decompressobj(wbits=-15)
     return decompressor.decompress(payload + b"\0\0\xff\xff") + decompressor.flush()
 
@@ -143,19 +142,19 @@ class Client:
             self.socket.sendall(frame(BINARY, data))
 
     def send_deflated(self, text):
-        """Sends a text compressed."""
+        """Sends a compressed text message."""
         self.socket.sendall(frame(TEXT, deflated(text.encode()), rsv=RSV1))
 
     def recv_deflated(self):
-        """The next frame, which must be a whole text and compressed."""
+        """Receives a frame, which must be an unfragmented and compressed text message."""
         opcode, fin, payload = self.recv_frame()
         if (opcode, fin, self.compressed) != (TEXT, True, True):
             raise ConnectionError(f"not a compressed text: opcode {opcode}, FIN {fin}, RSV1 {self.compressed}")
         return inflated(payload).decode()
 
     def send_fragments(self, parts, text, ping):
-        """Sends `parts` as the fragments of one message; between the first and the second a ping,
-        whose pong must come back before the message is complete."""
+        """Sends `parts` as the fragments of one message, with a ping after the first. Its pong must be
+        received before the message is complete."""
         opcode = TEXT if text else BINARY
         self.socket.sendall(frame(opcode, parts[0], fin=False))
         self.socket.sendall(frame(PING, ping))
@@ -166,8 +165,8 @@ class Client:
             self.socket.sendall(frame(0, part, fin=number == len(parts)))
 
     def close(self, code, reason=""):
-        """Closes with `code`; gives the code of the answer. The server must end the TCP connection
-        first (RFC 6455 7.1.1), and with a FIN."""
+        """Closes with `code`; returns the code of the answer. The server must close TCP first, with FIN
+        (RFC 6455 7.1.1)."""
         self.socket.sendall(frame(CLOSE, struct.pack("!H", code) + reason.encode()))
         while True:
             opcode, _, payload = self.recv_frame()
@@ -179,14 +178,14 @@ class Client:
         return struct.unpack("!H", payload[:2])[0] if payload else None
 
     def wait_closed(self):
-        """Waits for the server's close frame, without answering; gives its code."""
+        """Waits for a close frame, without answering; returns its code."""
         while True:
             opcode, _, payload = self.recv_frame()
             if opcode == CLOSE:
                 return struct.unpack("!H", payload[:2])[0] if payload else None
 
     def abort(self, mid_frame):
-        """Leaves without a closing handshake: a RST, or a FIN in the middle of a frame."""
+        """Ends the connection without a closing handshake: by RST, or by FIN in the middle of a frame."""
         if mid_frame:
             self.socket.sendall(half_a_frame())
         else:

@@ -1,4 +1,4 @@
-"""The `websocket-client` package."""
+"""A client with the `websocket-client` package."""
 
 import struct
 
@@ -12,7 +12,7 @@ class Client:
     name = "websocket-client"
 
     def __init__(self, url, large=False):
-        # Its UTF-8 check is written in Python and slow for 16 MiB. The answer is compared anyway.
+        # The package's UTF-8 check is slow for 16 MiB. The check compares the whole message in any case.
         self.ws = websocket.create_connection(url, timeout=20, skip_utf8_validation=large, http_no_proxy=["*"])
 
     def send(self, data):

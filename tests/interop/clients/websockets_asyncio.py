@@ -1,4 +1,4 @@
-"""The `websockets` package, its asyncio half, driven step by step."""
+"""A client with the asyncio API of the `websockets` package, whose event loop runs during each call."""
 
 import asyncio
 
@@ -67,11 +67,11 @@ class Client:
 
 
 async def at_once(url, count):
-    """Opens `count` connections, uses each while all are open, and closes each in order."""
-    gate = asyncio.Semaphore(250)  # opening handshakes under way at one time
+    """Opens `count` connections, sends on each while all are open, and closes them."""
+    handshakes = asyncio.Semaphore(250)  # the number of opening handshakes at one time
 
     async def open_one():
-        async with gate:
+        async with handshakes:
             return await websockets.asyncio.client.connect(url, open_timeout=30, ping_interval=None, proxy=None)
 
     clients = await asyncio.gather(*(open_one() for _ in range(count)))

@@ -1,4 +1,4 @@
-"""The `websockets` package, its threading half."""
+"""A client with the threading API of the `websockets` package."""
 
 import logging
 
@@ -7,7 +7,7 @@ import websockets.sync.client
 
 from clients import raw
 
-# Its thread complains when the socket is closed under it, which the abrupt disconnects do.
+# The package logs an error when the test closes its socket.
 logging.getLogger("websockets.client").setLevel(logging.CRITICAL + 1)
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A server with the `aiohttp` package; README.md says what it does.
+"""A server with the `aiohttp` package; see README.md.
 
-It can not send fragments, and takes the kind of compression from what the client offers.
+It cannot send fragments. It accepts the parameters of compression that the client offers.
 """
 
 import argparse
@@ -10,15 +10,15 @@ import json
 
 from aiohttp import WSMsgType, web
 from listening import listener
-from numbered import Numbered, Tally
+from numbered import Numbered, SequenceCheck
 
 PING_INTERVAL = 0.1
-PATIENCE = 60  # for a pong, which comes behind much else
+PONG_TIMEOUT = 60  # seconds; much may be queued before a pong
 ends = {}
 
 
 def end_of(token):
-    """The future of what the client says when it closes."""
+    """The future of the code and reason with which a client closes."""
     return ends.setdefault(token, asyncio.get_running_loop().create_future())
 
 
@@ -27,7 +27,7 @@ def send(ws, data):
 
 
 class Connection:
-    """The messages of a connection; pongs are counted, and the client's close is kept."""
+    """A connection, whose pongs are queued, and which stores the client's close."""
 
     def __init__(self, ws):
         self.ws = ws
@@ -50,11 +50,11 @@ class Connection:
 
     async def drain(self):
         async for message in self.messages():
-            raise ConnectionError(f"not expected: {message!r:.80}")
+            raise ConnectionError(f"unexpected message: {message!r:.80}")
 
     async def ping(self, payload):
         await self.ws.ping(payload)
-        answer = await asyncio.wait_for(self.pongs.get(), PATIENCE)
+        answer = await asyncio.wait_for(self.pongs.get(), PONG_TIMEOUT)
         if answer != payload:
             raise ConnectionError(f"a pong with {answer!r} for a ping with {payload!r}")
 
@@ -75,47 +75,47 @@ async def pings(connection, _query):
 async def close(connection, query):
     await connection.ws.send_str("before")
     await connection.ws.close(code=int(query["code"]), message=query["reason"].encode())
-    # The package keeps the code of the answer alone.
+    # The package does not report the reason of the answer.
     connection.close = f"{connection.ws.close_code} {query['reason']}"
 
 
 async def end(connection, query):
-    await connection.ws.send_str(await asyncio.wait_for(end_of(query["token"]), PATIENCE))
+    await connection.ws.send_str(await asyncio.wait_for(end_of(query["token"]), PONG_TIMEOUT))
     await connection.drain()
 
 
 async def duplex(connection, query):
     numbered = Numbered(int(query["size"]))
-    tally = Tally(numbered, "c")
-    told = {"sent": 0, "pings": 0, "pongs": 0}
+    checked = SequenceCheck(numbered, "c")
+    counts = {"sent": 0, "pings": 0, "pongs": 0}
     running = True
 
     async def flood():
         while running:
-            await send(connection.ws, numbered.message("s", told["sent"]))
-            told["sent"] += 1
-            await asyncio.sleep(0)  # a send that need not wait keeps everything else from running
+            await send(connection.ws, numbered.message("s", counts["sent"]))
+            counts["sent"] += 1
+            await asyncio.sleep(0)  # a send that does not wait does not yield to other tasks
 
     async def ping():
         while running:
-            told["pings"] += 1
-            await connection.ping(b"%d" % told["pings"])
-            told["pongs"] += 1
+            counts["pings"] += 1
+            await connection.ping(b"%d" % counts["pings"])
+            counts["pongs"] += 1
             await asyncio.sleep(PING_INTERVAL)
 
     async def finish():
         await asyncio.gather(*tasks)
-        await connection.ws.send_str(json.dumps(told | {"received": tally.count, "wrong": tally.wrong}))
+        await connection.ws.send_str(json.dumps(counts | {"received": checked.count, "wrong": checked.wrong}))
 
     tasks = [asyncio.create_task(flood()), asyncio.create_task(ping())]
     finishing = None
-    # To the very end: the last pong comes behind the client's `end`.
+    # The loop goes on after `end`, to receive the last pong.
     async for message in connection.messages():
         if message == "end":
             running = False
             finishing = asyncio.create_task(finish())
             continue
-        tally.check(message)
+        checked.check(message)
         await send(connection.ws, message)
         await asyncio.sleep(0)
     running = False

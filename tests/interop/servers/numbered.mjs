@@ -1,4 +1,4 @@
-// The messages of `/duplex`: numbered, each with a content of its own.
+// The messages of `/duplex`, which have a number and different contents.
 
 const HEAD = 10;
 const STEPS = 997;
@@ -25,7 +25,7 @@ export class Numbered {
     this.text = Buffer.from(this.binary.map((byte) => ALPHABET[byte & 63]));
   }
 
-  /** The bytes of a message; the even ones are text. */
+  /** The bytes of a message; messages with even numbers are text. */
   message(sender, number) {
     const start = number % STEPS;
     const body = (number % 2 ? this.binary : this.text).subarray(start, start + this.size - HEAD);
@@ -33,8 +33,8 @@ export class Numbered {
   }
 }
 
-/** Checks that messages come in order, each once and whole. */
-export class Tally {
+/** Checks that messages are received in order, complete and once. */
+export class SequenceCheck {
   count = 0;
   wrong = null;
 

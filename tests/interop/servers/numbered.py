@@ -1,4 +1,4 @@
-"""The messages of `/duplex`: numbered, each with a content of its own."""
+"""The messages of `/duplex`, which have a number and different contents."""
 
 HEAD = 10
 STEPS = 997
@@ -32,8 +32,8 @@ class Numbered:
         return head + self.text[start:end]
 
 
-class Tally:
-    """Checks that messages come in order, each once and whole."""
+class SequenceCheck:
+    """Checks that messages are received in order, complete and once."""
 
     def __init__(self, numbered, sender):
         self.numbered = numbered

@@ -1,10 +1,10 @@
-"""What the two servers with the `websockets` package have in common."""
+"""Options of the two servers with the `websockets` package."""
 
 from urllib.parse import urlsplit
 
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
-PATIENCE = 60  # for a pong, which comes behind much else
+PONG_TIMEOUT = 60  # seconds; much may be queued before a pong
 
 
 def subprotocol(_connection, offered):
@@ -13,9 +13,9 @@ def subprotocol(_connection, offered):
 
 OPTIONS = {
     "subprotocols": ["numbers.v2"],
-    "select_subprotocol": subprotocol,  # by itself the package refuses clients that offer none
+    "select_subprotocol": subprotocol,  # by default the package refuses clients that offer none
     "max_size": None,
-    "ping_timeout": PATIENCE,
+    "ping_timeout": PONG_TIMEOUT,
 }
 
 
@@ -23,7 +23,7 @@ def compression(deflate):
     if deflate == "off":
         return {"compression": None}
     if deflate == "takeover":
-        return {}  # the package's own settings: windows of 4 KiB, and context takeover
+        return {}  # the package's defaults: windows of 4 KiB, and context takeover
     alone = ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
     return {"compression": None, "extensions": [alone]}
 

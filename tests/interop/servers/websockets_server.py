@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A server with the `websockets` package, its asyncio half; README.md says what it does."""
+"""A server with the asyncio API of the `websockets` package; see README.md."""
 
 import argparse
 import asyncio
@@ -7,17 +7,17 @@ import json
 from urllib.parse import parse_qs, urlsplit
 
 from listening import listener
-from numbered import Numbered, Tally
+from numbered import Numbered, SequenceCheck
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
-from websockets_options import OPTIONS, PATIENCE, compression, echo_header, refusal
+from websockets_options import OPTIONS, PONG_TIMEOUT, compression, echo_header, refusal
 
 PING_INTERVAL = 0.1
 ends = {}
 
 
 def end_of(token):
-    """The future of what the client says when it closes."""
+    """The future of the code and reason with which a client closes."""
     return ends.setdefault(token, asyncio.get_running_loop().create_future())
 
 
@@ -33,7 +33,7 @@ async def fragments(ws, _query):
 
         async def pieces():
             yield whole[:2]
-            await asyncio.wait_for(await ws.ping(b"between"), PATIENCE)
+            await asyncio.wait_for(await ws.ping(b"between"), PONG_TIMEOUT)
             yield whole[2:500]
             yield b""
             yield whole[500:]
@@ -43,7 +43,7 @@ async def fragments(ws, _query):
 
 async def pings(ws, _query):
     for payload in (b"", b"ping", b"p" * 125):
-        await asyncio.wait_for(await ws.ping(payload), PATIENCE)
+        await asyncio.wait_for(await ws.ping(payload), PONG_TIMEOUT)
     await ws.send("3 pongs")
     await ws.wait_closed()
 
@@ -54,40 +54,40 @@ async def close(ws, query):
 
 
 async def end(ws, query):
-    await ws.send(await asyncio.wait_for(end_of(query["token"]), PATIENCE))
+    await ws.send(await asyncio.wait_for(end_of(query["token"]), PONG_TIMEOUT))
     await ws.wait_closed()
 
 
 async def duplex(ws, query):
     numbered = Numbered(int(query["size"]))
-    tally = Tally(numbered, "c")
-    told = {"sent": 0, "pings": 0, "pongs": 0}
+    checked = SequenceCheck(numbered, "c")
+    counts = {"sent": 0, "pings": 0, "pongs": 0}
     running = True
 
     async def flood():
         while running:
-            await ws.send(numbered.message("s", told["sent"]))
-            told["sent"] += 1
-            await asyncio.sleep(0)  # a send that need not wait keeps everything else from running
+            await ws.send(numbered.message("s", counts["sent"]))
+            counts["sent"] += 1
+            await asyncio.sleep(0)  # a send that does not wait does not yield to other tasks
 
     async def ping():
         while running:
             pong = await ws.ping()
-            told["pings"] += 1
-            await asyncio.wait_for(pong, PATIENCE)
-            told["pongs"] += 1
+            counts["pings"] += 1
+            await asyncio.wait_for(pong, PONG_TIMEOUT)
+            counts["pongs"] += 1
             await asyncio.sleep(PING_INTERVAL)
 
     tasks = [asyncio.create_task(flood()), asyncio.create_task(ping())]
     async for message in ws:
         if message == "end":
             break
-        tally.check(message)
+        checked.check(message)
         await ws.send(message)
         await asyncio.sleep(0)
     running = False
     await asyncio.gather(*tasks)
-    await ws.send(json.dumps(told | {"received": tally.count, "wrong": tally.wrong}))
+    await ws.send(json.dumps(counts | {"received": checked.count, "wrong": checked.wrong}))
     await ws.wait_closed()
 
 
@@ -100,7 +100,7 @@ async def handler(ws):
     try:
         await PATHS[url.path](ws, query)
     except ConnectionClosed:
-        pass  # the client closed in the middle of it, which `/end` tells
+        pass  # the client closed; `/end` reports it
     if url.path != "/end" and "token" in query:
         await ws.wait_closed()
         received = ws.protocol.close_rcvd

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A server with the `websockets` package, its threading half; README.md says what it does."""
+"""A server with the threading API of the `websockets` package; see README.md."""
 
 import argparse
 import collections
@@ -9,17 +9,17 @@ import threading
 from urllib.parse import parse_qs, urlsplit
 
 from listening import listener
-from numbered import Numbered, Tally
+from numbered import Numbered, SequenceCheck
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
-from websockets_options import OPTIONS, PATIENCE, compression, echo_header, refusal
+from websockets_options import OPTIONS, PONG_TIMEOUT, compression, echo_header, refusal
 
 PING_INTERVAL = 0.1
-ends = collections.defaultdict(queue.Queue)  # what clients say when they close
+ends = collections.defaultdict(queue.Queue)  # the code and reason with which clients close
 
 
 def wait_for(pong):
-    if not pong.wait(PATIENCE):
+    if not pong.wait(PONG_TIMEOUT):
         raise TimeoutError("no pong")
 
 
@@ -47,7 +47,7 @@ def pings(ws, _query):
     for payload in (b"", b"ping", b"p" * 125):
         wait_for(ws.ping(payload))
     ws.send("3 pongs")
-    ws.wait_closed(PATIENCE)
+    ws.wait_closed(PONG_TIMEOUT)
 
 
 def close(ws, query):
@@ -56,27 +56,27 @@ def close(ws, query):
 
 
 def end(ws, query):
-    ws.send(ends[query["token"]].get(timeout=PATIENCE))
-    ws.wait_closed(PATIENCE)
+    ws.send(ends[query["token"]].get(timeout=PONG_TIMEOUT))
+    ws.wait_closed(PONG_TIMEOUT)
 
 
 def duplex(ws, query):
     numbered = Numbered(int(query["size"]))
-    tally = Tally(numbered, "c")
-    told = {"sent": 0, "pings": 0, "pongs": 0}
+    checked = SequenceCheck(numbered, "c")
+    counts = {"sent": 0, "pings": 0, "pongs": 0}
     ended = threading.Event()
 
     def flood():
         while not ended.is_set():
-            ws.send(numbered.message("s", told["sent"]))
-            told["sent"] += 1
+            ws.send(numbered.message("s", counts["sent"]))
+            counts["sent"] += 1
 
     def ping():
         while not ended.wait(PING_INTERVAL):
             pong = ws.ping()
-            told["pings"] += 1
+            counts["pings"] += 1
             wait_for(pong)
-            told["pongs"] += 1
+            counts["pongs"] += 1
 
     threads = [threading.Thread(target=flood), threading.Thread(target=ping)]
     for thread in threads:
@@ -85,14 +85,14 @@ def duplex(ws, query):
         for message in ws:
             if message == "end":
                 break
-            tally.check(message)
+            checked.check(message)
             ws.send(message)
     finally:
         ended.set()
         for thread in threads:
             thread.join()
-    ws.send(json.dumps(told | {"received": tally.count, "wrong": tally.wrong}))
-    ws.wait_closed(PATIENCE)
+    ws.send(json.dumps(counts | {"received": checked.count, "wrong": checked.wrong}))
+    ws.wait_closed(PONG_TIMEOUT)
 
 
 PATHS = {"/echo": echo, "/fragments": fragments, "/pings": pings, "/close": close, "/end": end, "/duplex": duplex}
@@ -104,9 +104,9 @@ def handler(ws):
     try:
         PATHS[url.path](ws, query)
     except ConnectionClosed:
-        pass  # the client closed in the middle of it, which `/end` tells
+        pass  # the client closed; `/end` reports it
     if url.path != "/end" and "token" in query:
-        ws.wait_closed(PATIENCE)
+        ws.wait_closed(PONG_TIMEOUT)
         received = ws.protocol.close_rcvd
         ends[query["token"]].put(f"{int(received.code)} {received.reason}" if received else "none")
 

@@ -1,25 +1,25 @@
 #!/usr/bin/env node
-// A server with Node's `ws`; README.md says what it does.
+// A server with Node's `ws` package; see README.md.
 
 import { once } from 'node:events';
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { WebSocketServer } from 'ws';
 
-import { Numbered, Tally } from './numbered.mjs';
+import { Numbered, SequenceCheck } from './numbered.mjs';
 
 const PING_INTERVAL = 100;
-const PATIENCE = 60_000; // for a pong, which comes behind much else
+const PONG_TIMEOUT = 60_000; // milliseconds; much may be queued before a pong
 const HIGH_WATER = 64 << 10;
 
-/** What clients say when they close: promises, with their resolvers. */
+/** The code and reason with which clients close: promises, with their resolvers. */
 const ends = new Map();
 
 function endOf(token) {
   if (!ends.has(token)) {
     const end = {};
-    end.said = new Promise((resolve) => {
-      end.say = resolve;
+    end.received = new Promise((resolve) => {
+      end.resolve = resolve;
     });
     ends.set(token, end);
   }
@@ -28,13 +28,13 @@ function endOf(token) {
 
 /** Sends a ping and waits for its pong. */
 async function ping(ws, payload) {
-  const pong = once(ws, 'pong', { signal: AbortSignal.timeout(PATIENCE) });
+  const pong = once(ws, 'pong', { signal: AbortSignal.timeout(PONG_TIMEOUT) });
   ws.ping(payload);
   const [answer] = await pong;
   if (answer.toString() !== payload) throw new Error(`a pong with ${answer} for a ping with ${payload}`);
 }
 
-/** Gives what sends messages back, and reads no further while too many of them wait to be sent. */
+/** Returns a function that sends messages back, and pauses reading above the high-water mark. */
 function sender(ws) {
   let waiting = 0;
   return (data, binary) => {
@@ -73,35 +73,35 @@ function close(ws, query) {
 }
 
 async function end(ws, query) {
-  ws.send(await endOf(query.get('token')).said);
+  ws.send(await endOf(query.get('token')).received);
 }
 
 function duplex(ws, query) {
   const numbered = new Numbered(Number(query.get('size')));
-  const tally = new Tally(numbered, 'c');
-  const told = { sent: 0, pings: 0, pongs: 0 };
+  const checked = new SequenceCheck(numbered, 'c');
+  const counts = { sent: 0, pings: 0, pongs: 0 };
   const sendBack = sender(ws);
   const batch = Math.ceil(HIGH_WATER / numbered.size);
   let running = true;
 
   const flooding = (async () => {
     while (running) {
-      const binary = told.sent % 2 === 1;
-      const message = numbered.message('s', told.sent);
-      told.sent += 1;
-      if (told.sent % batch) {
+      const binary = counts.sent % 2 === 1;
+      const message = numbered.message('s', counts.sent);
+      counts.sent += 1;
+      if (counts.sent % batch) {
         ws.send(message, { binary });
       } else {
         await new Promise((sent) => ws.send(message, { binary }, sent));
-        await setImmediate(); // a socket that takes all at once would keep everything else from running
+        await setImmediate(); // a send that does not wait does not yield to other callbacks
       }
     }
   })();
   const pinging = (async () => {
     while (running) {
-      told.pings += 1;
-      await ping(ws, String(told.pings));
-      told.pongs += 1;
+      counts.pings += 1;
+      await ping(ws, String(counts.pings));
+      counts.pongs += 1;
       await setTimeout(PING_INTERVAL);
     }
   })();
@@ -112,10 +112,10 @@ function duplex(ws, query) {
     if (!binary && data.equals(Buffer.from('end'))) {
       running = false;
       await Promise.all([flooding, pinging]);
-      ws.send(JSON.stringify({ ...told, received: tally.count, wrong: tally.wrong }));
+      ws.send(JSON.stringify({ ...counts, received: checked.count, wrong: checked.wrong }));
       return;
     }
-    tally.check(data, binary);
+    checked.check(data, binary);
     sendBack(data, binary);
   });
 }
@@ -152,7 +152,7 @@ server.on('connection', (ws, request) => {
   const { pathname, searchParams: query } = new URL(request.url, 'ws://127.0.0.1');
   ws.on('error', (error) => console.error(`${request.url}: ${error}`));
   ws.on('close', (code, reason) => {
-    if (query.has('token') && pathname !== '/end') endOf(query.get('token')).say(`${code} ${reason}`);
+    if (query.has('token') && pathname !== '/end') endOf(query.get('token')).resolve(`${code} ${reason}`);
   });
   PATHS[pathname](ws, query);
 });
