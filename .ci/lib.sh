@@ -1,8 +1,8 @@
-# What .ci/run is made of. Sourced, not run.
+# The functions of .ci/run, which sources this file.
 
-results=$(mktemp)   # every line of the interop checks
-jobs_running=()     # process groups to end, whatever happens
-summarised=no       # the last line has been said
+results=$(mktemp)   # the output of all checks
+jobs_running=()     # process groups that are killed on exit
+summarised=no       # whether the last line was printed
 start_of_all=$SECONDS
 
 die() {
@@ -32,8 +32,8 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# Runs a command for at most `$1` seconds, in a process group of its own, so that all of it can be
-# ended; and by `wait`, which lets signals through.
+# Runs a command for at most `$1` seconds, in its own process group, so that all of its processes can
+# be killed. It is waited for by `wait`, which a signal interrupts.
 in_group() {
     local seconds=$1 status=0 group watchdog
     shift
@@ -52,13 +52,13 @@ in_group() {
     set +m
     jobs_running+=("$watchdog" "$group")
     wait "$group" || status=$?
-    # Whatever it left behind.
+    # Kills the processes that the command left running.
     kill -KILL -- "-$watchdog" "-$group" 2>/dev/null || true
     unset 'jobs_running[-1]' 'jobs_running[-1]'
     return "$status"
 }
 
-# A step without which there is no point in going on.
+# Runs a step, whose failure ends the run.
 step() {
     local name=$1 seconds=$2 start=$SECONDS status=0
     shift 2
@@ -68,7 +68,7 @@ step() {
     ((status == 0)) || die "$name (status $status)"
 }
 
-# Named checks: one that fails does not keep the others from being seen.
+# Runs a script of named checks. The run continues after a failed check.
 checks() {
     local name=$1 seconds=$2 start=$SECONDS status=0 passed failed
     shift 2
@@ -77,9 +77,9 @@ checks() {
     failed=$(number_of FAIL)
     in_group "$seconds" recorded "$@" || status=$?
     printf -- '--- %s: %d s\n' "$name" $((SECONDS - start))
-    # A script that broke down without naming a check is a failed check, as is one that checked nothing.
+    # A script that failed without a failed check, or without any check, counts as a failed check.
     if (($(number_of FAIL) == failed && (status != 0 || $(number_of ok) == passed))); then
-        record FAIL "${name//[ ,]/-}" "broke down or checked nothing (status $status)"
+        record FAIL "${name//[ ,]/-}" "failed or checked nothing (status $status)"
     fi
 }
 
@@ -91,7 +91,8 @@ record() {
     echo "$*" | tee -a "$results"
 }
 
-# The end of the output must not be lost when the group is told to end.
+# Runs a command and records its output. tee ignores SIGTERM, so that it records all output when the
+# process group is ended.
 recorded() {
     "$@" 2>&1 | (
         trap '' TERM
@@ -99,7 +100,7 @@ recorded() {
     )
 }
 
-# Starts a server; its address goes to `server_url`, its output to .cache/interop/server-NAME.*.
+# Starts a server: sets `server_url`, and writes its output to .cache/interop/server-NAME.*.
 start_server() {
     local name=$1 line
     shift
@@ -121,10 +122,10 @@ start_server() {
         sleep 0.1
     done
     cat "$server_log.err" >&2
-    die "$* did not say where it listens"
+    die "$* did not print its address"
 }
 
-# Ends it by SIGTERM, and looks whether it came through unharmed.
+# Ends the server by SIGTERM, and checks its status and that it did not panic.
 stop_server() {
     local name=$1 status=0 waited=0
     kill -TERM "$server_pid" 2>/dev/null || true
@@ -150,7 +151,7 @@ stop_server() {
     fi
 }
 
-# The last line of the output, and the status of all of it.
+# Prints the last lines of the output, and returns the status of the whole run.
 summary() {
     local passed failed
     passed=$(number_of ok)
