@@ -13,6 +13,7 @@ pub mod servers;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use threadbare::protocol::frame::{FrameHeader, Opcode};
@@ -211,6 +212,13 @@ impl Client {
         assert_eq!(self.frame(), None, "nothing follows a close frame");
     }
 
+    /// Receives a close frame with this code, answers it, and receives FIN.
+    pub fn answer_close(&mut self, code: u16) {
+        assert_eq!(self.expect_frame().close_code(), code);
+        self.send(&close(code));
+        assert_eq!(self.frame(), None, "the server sends FIN first");
+    }
+
     /// Receives everything up to the end of the stream.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         while self.read() > 0 {}
@@ -239,6 +247,22 @@ impl Client {
     pub fn wait_for_end(&mut self) {
         while self.try_read().is_ok_and(|size| size > 0) {}
     }
+}
+
+/// Starts a thread that writes messages of 10,000 bytes on the client's socket, `bytes` in all.
+pub fn flood(client: &Client, bytes: usize) -> JoinHandle<io::Result<()>> {
+    let mut stream = client.stream.try_clone().expect("a socket");
+    std::thread::spawn(move || {
+        let message = binary(&[7; 10_000]);
+        (0..bytes / message.len()).try_for_each(|_| stream.write_all(&message))
+    })
+}
+
+/// The status of the response to an opening handshake; `None` if the connection is refused.
+pub fn handshake_status(addr: SocketAddr) -> Option<u16> {
+    let mut client = Client::from_stream(TcpStream::connect(addr).ok()?);
+    client.send(request("/", "").as_bytes());
+    Some(client.status())
 }
 
 /// Polls until `condition` holds: for what no event reports, such as a count that another thread updates.
@@ -275,4 +299,9 @@ pub fn server_threads() -> Vec<String> {
     let mut names: Vec<_> = names.map(|name| name.trim().to_owned()).filter(|name| name.starts_with("ws-")).collect();
     names.sort();
     names
+}
+
+/// Waits until the library has no thread in this process. The system may list a thread that was joined for a moment.
+pub fn wait_for_end_of_threads(of: &str) {
+    eventually(&format!("the threads of {of} end"), || server_threads().is_empty());
 }
