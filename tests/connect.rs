@@ -1,0 +1,271 @@
+//! How a `Client` connects: responses, headers, timeouts, redirects and proxies.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::DEADLINE;
+use common::servers::Echo;
+use threadbare::{Accept, Client, ConnectError, Message, Phase, Response, Server};
+
+fn server() -> Server {
+    Server::builder().workers(1).serve("127.0.0.1:0", |_| Echo).expect("a server")
+}
+
+fn url(addr: SocketAddr) -> String {
+    format!("ws://{addr}/")
+}
+
+/// A server that accepts one connection and sends these bytes, without regard to the request.
+fn serve_bytes(bytes: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut head = [0; 4096];
+        let _ = stream.read(&mut head);
+        stream.write_all(bytes).expect("written");
+        // Waits until the client closes its socket.
+        let _ = stream.read(&mut head);
+    });
+    addr
+}
+
+#[test]
+fn h_05_responses_other_than_a_valid_101_are_errors() {
+    let open = |bytes| Client::connect(&url(serve_bytes(bytes))).expect_err("no connection").to_string();
+    assert!(open(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").contains("200"));
+    assert!(open(b"SSH-2.0-OpenSSH_9.2\r\n").contains("HTTP"));
+    assert!(open(b"HTTP/1.1 302 Found\r\nLocation: ws://example.com/\r\n\r\n").contains("redirects"));
+    let wrong = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                  Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    assert!(open(wrong).contains("does not answer the request's key"));
+}
+
+#[test]
+fn a_refusal_has_status_headers_and_body() {
+    let server = Server::builder()
+        .workers(1)
+        .on_request(|_| Err(Response::new(401).header("X-Why", "no password").text("a password is required")))
+        .bind("127.0.0.1:0")
+        .expect("a server");
+    let error = Client::connect(&url(server.local_addr())).expect_err("refused");
+    let ConnectError::Handshake(threadbare::HandshakeError::Refused(refusal)) = error else { panic!("{error}") };
+    assert_eq!((refusal.status(), refusal.head().header("X-Why")), (401, Some("no password")));
+    assert_eq!(refusal.body(), b"a password is required");
+}
+
+#[test]
+fn headers_and_subprotocols_reach_the_server() {
+    let server = Server::builder()
+        .workers(1)
+        .on_request(|request| {
+            assert_eq!(
+                (request.path(), request.query(), request.header("X-Token")),
+                ("/chat", Some("room=1"), Some("7"))
+            );
+            Ok(Accept::new().subprotocol("superchat").header("X-Hello", "you"))
+        })
+        .bind("127.0.0.1:0")
+        .expect("a server");
+    let client = Client::builder()
+        .header("X-Token", "7")
+        .subprotocols(["chat", "superchat"])
+        .socket_hook(|socket| socket.set_ttl(33))
+        .connect(&format!("http://{}/chat?room=1", server.local_addr()))
+        .expect("connected");
+    assert_eq!((client.subprotocol(), client.response().header("X-Hello")), (Some("superchat"), Some("you")));
+    let bad = Client::builder().header("X-Bad", "a\r\nb").connect("ws://127.0.0.1:1/").expect_err("a bad header");
+    assert!(matches!(bad, ConnectError::Header(_)), "{bad}");
+}
+
+#[test]
+fn a_connect_error_names_the_phase_or_the_cause() {
+    // The listener never accepts: the kernel connects, and no response is sent.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let timeout = Duration::from_millis(50);
+    let start = Instant::now();
+    let error = Client::builder().timeout(timeout).connect(&url(addr)).expect_err("silence");
+    assert!(matches!(error, ConnectError::Timeout(Phase::Handshake)), "{error}");
+    assert!((timeout..DEADLINE).contains(&start.elapsed()), "{:?}", start.elapsed());
+    let through = Client::builder().proxy(&format!("http://{addr}")).proxy_timeout(timeout);
+    let error = through.connect("ws://example.com/").expect_err("silence");
+    assert!(matches!(error, ConnectError::Timeout(Phase::Proxy)), "{error}");
+    drop(listener);
+    let error = Client::connect(&url(addr)).expect_err("no listener");
+    assert!(matches!(error, ConnectError::Io(_)) && error.to_string().contains(&addr.to_string()), "{error}");
+    assert!(matches!(Client::connect("wss://127.0.0.1/"), Err(ConnectError::Tls)));
+    assert!(matches!(Client::connect("gopher://127.0.0.1/"), Err(ConnectError::Url(_))));
+}
+
+#[test]
+fn redirects_are_followed_up_to_max_redirects() {
+    let server = server();
+    let addr = server.local_addr();
+    let redirecting = Server::builder()
+        .workers(1)
+        .on_request(move |_| Err(Response::new(307).header("Location", &format!("ws://{addr}/"))))
+        .bind("127.0.0.1:0")
+        .expect("a server");
+    let from = url(redirecting.local_addr());
+    let client = Client::builder().max_redirects(1).connect(&from).expect("connected");
+    client.send("hello").expect("sent");
+    assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from("hello"))));
+    assert!(Client::connect(&from).is_err(), "by default no redirect is followed");
+    let circular = Server::builder()
+        .workers(1)
+        .on_request(|request| {
+            let here = format!("ws://{}/", request.host().expect("a host"));
+            Err(Response::new(302).header("Location", &here))
+        })
+        .bind("127.0.0.1:0")
+        .expect("a server");
+    let error = Client::builder().max_redirects(3).connect(&url(circular.local_addr())).expect_err("a circle");
+    assert!(matches!(error, ConnectError::TooManyRedirects), "{error}");
+}
+
+#[test]
+fn clients_connect_through_http_and_socks5_proxies() {
+    let server = server();
+    for scheme in ["http", "socks5"] {
+        let proxy = proxy(scheme);
+        let client = Client::builder().proxy(&format!("{scheme}://{proxy}")).connect(&url(server.local_addr()));
+        let client = client.unwrap_or_else(|error| panic!("{scheme}: {error}"));
+        client.send(scheme).expect("sent");
+        assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from(scheme))));
+    }
+}
+
+/// A proxy for one connection.
+fn proxy(scheme: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        let target = if scheme == "http" {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                client.read_exact(&mut byte).expect("a request");
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).expect("ASCII");
+            client.write_all(b"HTTP/1.1 200 Go ahead\r\n\r\n").expect("written");
+            head.split(' ').nth(1).expect("a target").to_owned()
+        } else {
+            let mut greeting = [0; 2];
+            client.read_exact(&mut greeting).expect("a greeting");
+            let mut methods = vec![0; usize::from(greeting[1])];
+            client.read_exact(&mut methods).expect("methods");
+            client.write_all(&[5, 0]).expect("written");
+            let mut request = [0; 10];
+            client.read_exact(&mut request).expect("a request for an IPv4 address");
+            assert_eq!(request[..4], [5, 1, 0, 1]);
+            client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).expect("written");
+            let port = u16::from_be_bytes([request[8], request[9]]);
+            format!("{}.{}.{}.{}:{port}", request[4], request[5], request[6], request[7])
+        };
+        let server = std::net::TcpStream::connect(target).expect("the server");
+        let copies = [(client.try_clone(), server.try_clone()), (server.try_clone(), client.try_clone())]
+            .map(|(from, to)| (from.expect("a socket"), to.expect("a socket")))
+            .into_iter()
+            .map(|(mut from, mut to)| thread::spawn(move || std::io::copy(&mut from, &mut to)))
+            .collect::<Vec<_>>();
+        copies.into_iter().for_each(|copy| drop(copy.join()));
+    });
+    addr
+}
+
+/// The kernel completes no TCP handshake while the listener's queue is full.
+#[cfg(target_os = "linux")]
+#[test]
+fn connect_timeout_bounds_the_tcp_handshake() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    socket.listen(0).expect("a listener");
+    let addr = socket.local_addr().expect("an address").as_socket().expect("of IP");
+    let fill = || std::net::TcpStream::connect_timeout(&addr, Duration::from_secs(1)).ok();
+    let queued: Vec<_> = std::iter::from_fn(fill).take(64).collect();
+    assert!(queued.len() < 64, "the queue does not fill");
+    let error = Client::builder()
+        .connect_timeout(Duration::from_millis(50))
+        .connect(&url(addr))
+        .expect_err("the queue is full");
+    assert!(matches!(error, ConnectError::Timeout(Phase::Connect)), "{error}");
+}
+
+#[test]
+fn the_body_of_a_refusal_is_truncated_to_one_kibibyte() {
+    static RESPONSE: std::sync::LazyLock<Vec<u8>> =
+        std::sync::LazyLock::new(|| [b"HTTP/1.1 403 Forbidden\r\n\r\n".as_slice(), &[b'x'; 3000]].concat());
+    let error = Client::connect(&url(serve_bytes(&RESPONSE))).expect_err("refused");
+    let ConnectError::Handshake(threadbare::HandshakeError::Refused(refusal)) = error else { panic!("{error}") };
+    assert_eq!((refusal.status(), refusal.body()), (403, [b'x'; 1024].as_slice()));
+}
+
+#[test]
+fn h_05_a_redirect_to_another_origin_has_a_new_key_and_no_credentials() {
+    let (sender, requests) = crossbeam_channel::unbounded();
+    let record = move |request: &threadbare::Request| {
+        let header = |name| request.header(name).map(str::to_owned);
+        sender
+            .send([header("Sec-WebSocket-Key"), header("Authorization"), header("Cookie"), header("X-Plain")])
+            .expect("the test receives");
+    };
+    let target = Server::builder().workers(1).on_request({
+        let record = record.clone();
+        move |request| {
+            record(request);
+            Ok(Accept::new())
+        }
+    });
+    let target = target.bind("127.0.0.1:0").expect("a server");
+    let addr = target.local_addr();
+    let redirecting = Server::builder().workers(1).on_request(move |request| {
+        record(request);
+        Err(Response::new(308).header("Location", &format!("ws://{addr}/")))
+    });
+    let redirecting = redirecting.bind("127.0.0.1:0").expect("a server");
+    Client::builder()
+        .max_redirects(1)
+        .header("Authorization", "Bearer secret")
+        .header("Cookie", "session=1")
+        .header("X-Plain", "kept")
+        .connect(&url(redirecting.local_addr()))
+        .expect("connected");
+    let [first, second] = [(); 2].map(|()| requests.recv_timeout(DEADLINE).expect("a request"));
+    assert_eq!(first[1..], [Some("Bearer secret".into()), Some("session=1".into()), Some("kept".into())]);
+    assert_eq!(second[1..], [None, None, Some("kept".into())]);
+    assert_ne!(first[0], second[0]);
+}
+
+/// Runs itself in a process with the environment variables.
+#[test]
+fn the_proxy_of_the_environment_is_used_unless_no_proxy_is_set() {
+    const TARGET: &str = "THREADBARE_TEST_TARGET";
+    if let Ok(target) = std::env::var(TARGET) {
+        let client = Client::connect(&target).expect("through the proxy");
+        client.send("through").expect("sent");
+        assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from("through"))));
+        Client::builder().no_proxy().connect(&target).expect("directly");
+        // The proxy serves one connection only.
+        assert!(Client::builder().timeout(Duration::from_secs(1)).connect(&target).is_err());
+        return;
+    }
+    let server = server();
+    for (variable, scheme) in [("http_proxy", "http"), ("ALL_PROXY", "socks5")] {
+        let name = "the_proxy_of_the_environment_is_used_unless_no_proxy_is_set";
+        let mut command = std::process::Command::new(std::env::current_exe().expect("a path"));
+        for other in ["no_proxy", "ws_proxy", "http_proxy", "all_proxy"] {
+            command.env_remove(other).env_remove(other.to_uppercase());
+        }
+        command.args(["--exact", name, "--nocapture", "--test-threads=1"]);
+        command.env(TARGET, url(server.local_addr())).env(variable, format!("{scheme}://{}", proxy(scheme)));
+        let status = command.status();
+        assert!(status.expect("a process").success(), "{variable}");
+    }
+}
