@@ -20,6 +20,7 @@ use crate::protocol::{Connection, ProtocolError, Received, Role};
 use crate::transport::buffer::Input;
 use crate::transport::endpoint::{Endpoint, ReadOutcome};
 use crate::transport::output::Output;
+use crate::transport::stream::blocking::BlockingStream;
 use crate::worker::handle::stats::Stats;
 
 /// The receive buffer: enough for several small messages; large ones have their own.
@@ -49,7 +50,7 @@ const MAX_GATHERED: usize = 64 << 10;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct WebSocket<S> {
-    endpoint: Endpoint<S>,
+    endpoint: Endpoint<BlockingStream<S>>,
     input: Input,
     output: Output,
     stats: Stats,
@@ -74,7 +75,7 @@ impl<S: Read + Write> WebSocket<S> {
     ) -> WebSocket<S> {
         let connection = Connection::new(role, config.max_message_size as u64).agreed(agreement);
         WebSocket {
-            endpoint: Endpoint::new(stream, connection, Vec::new()),
+            endpoint: Endpoint::new(BlockingStream(stream), connection, Vec::new()),
             input: if leftover.is_empty() { Input::with_size(INPUT_SIZE) } else { Input::holding(leftover) },
             output: Output::default(),
             stats: Stats::default(),
@@ -224,13 +225,13 @@ impl<S: Read + Write> WebSocket<S> {
     /// The stream, to set its timeouts, for example. To read from it or write to it breaks the connection.
     #[must_use]
     pub fn get_ref(&self) -> &S {
-        &self.endpoint.stream
+        &self.endpoint.stream.0
     }
 
     /// The stream.
     #[must_use]
     pub fn into_inner(self) -> S {
-        self.endpoint.stream
+        self.endpoint.stream.0
     }
 
     fn start_close(&mut self, frame: Option<CloseFrame>) -> Result<(), SocketError> {
@@ -315,7 +316,7 @@ impl<S: Read + Write> WebSocket<S> {
 impl<S: fmt::Debug> fmt::Debug for WebSocket<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocket")
-            .field("stream", &self.endpoint.stream)
+            .field("stream", &self.endpoint.stream.0)
             .field("state", &self.endpoint.connection.state())
             .finish_non_exhaustive()
     }

@@ -1,7 +1,7 @@
 //! One connection: its stream, its state machine, and what is on its way in or out. The one engine under a worker's
 //! connections and a blocking socket.
 
-use std::io::{self, IoSliceMut, Read, Write};
+use std::io::{self, IoSliceMut};
 
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::{Codec, Compression};
@@ -13,6 +13,7 @@ use crate::transport::output::{Output, outcome};
 use crate::transport::pending::Pending;
 use crate::transport::shared_frame::SharedFrame;
 use crate::transport::stream::attempt::{Io, attempt};
+use crate::transport::stream::{ByteStream, ShutdownProgress};
 
 /// A frame that lacks at least this much is received straight into its message's buffer.
 const MIN_DIRECT_SIZE: u64 = 16 << 10;
@@ -28,12 +29,12 @@ pub(crate) struct Endpoint<S> {
 /// What one read brought.
 #[derive(Debug)]
 pub(crate) enum ReadOutcome {
-    /// So many bytes.
+    /// `size` bytes.
     Bytes {
         size: usize,
-        /// The read did not fill its buffers, so the socket is empty until it reports again.
-        drained: bool,
-        /// So many of them went into the message under way: if any did, [`Connection::advance`] is to be told.
+        /// More can be read now; otherwise the poll reports when more arrives.
+        more: bool,
+        /// How many of the bytes went into the message under way: if any did, [`Connection::advance`] is to be told.
         direct: usize,
     },
     /// Nothing now.
@@ -44,7 +45,7 @@ pub(crate) enum ReadOutcome {
     Failed(io::Error),
 }
 
-impl<S: Read + Write> Endpoint<S> {
+impl<S: ByteStream> Endpoint<S> {
     /// An endpoint with `leftover` bytes that arrived behind the opening handshake.
     pub(crate) fn new(stream: S, connection: Connection, leftover: Vec<u8>) -> Endpoint<S> {
         let mut endpoint = Endpoint { stream, connection, pending: None };
@@ -77,7 +78,8 @@ impl<S: Read + Write> Endpoint<S> {
         }
         let room = input.spare_mut();
         let offered = room.len();
-        read_outcome(attempt(|| self.stream.read(room)), input, 0, offered)
+        let io = attempt(|| self.stream.read(room));
+        self.read_outcome(io, input, 0, offered)
     }
 
     #[inline(never)]
@@ -86,7 +88,22 @@ impl<S: Read + Write> Endpoint<S> {
         let (spare, room) = (self.connection.spare_mut(), input.spare_mut());
         let (direct, offered) = (spare.len(), spare.len() + room.len());
         let io = attempt(|| self.stream.read_vectored(&mut [IoSliceMut::new(spare), IoSliceMut::new(room)]));
-        read_outcome(io, input, direct, offered)
+        self.read_outcome(io, input, direct, offered)
+    }
+
+    /// What a read brought that was offered so much room, `direct` of it in the message under way and the rest in `input`.
+    #[inline(always)]
+    fn read_outcome(&self, io: Io, input: &mut Input, direct: usize, offered: usize) -> ReadOutcome {
+        match io {
+            Io::Done(size) => {
+                let direct = direct.min(size);
+                input.fill(size - direct);
+                ReadOutcome::Bytes { size, more: self.stream.has_more(size, offered), direct }
+            }
+            Io::WouldBlock => ReadOutcome::Nothing,
+            Io::End => ReadOutcome::End,
+            Io::Failed(error) => ReadOutcome::Failed(error),
+        }
     }
 
     /// A large message moves to a buffer that has served before rather than grow step by step.
@@ -118,11 +135,17 @@ impl<S: Read + Write> Endpoint<S> {
     /// Whether nothing waits, neither to be written nor to be decoded.
     #[inline]
     pub(crate) fn is_clear(&self) -> bool {
-        self.pending.is_none()
+        self.pending.is_none() && self.stream.pending_bytes() == 0
     }
 
-    /// Writes what is queued, after the socket reported room: how many bytes went.
+    /// Writes what is queued, after the socket reported room: how many bytes the stream took.
     pub(crate) fn drain(&mut self, pool: &mut BufferPool) -> io::Result<usize> {
+        if self.stream.pending_bytes() > 0 {
+            match self.stream.flush() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                flushed => flushed?,
+            }
+        }
         let Some(pending) = &mut self.pending else { return Ok(0) };
         let (written, result) = pending.write_to(&mut self.stream, pool);
         result?;
@@ -130,9 +153,15 @@ impl<S: Read + Write> Endpoint<S> {
         Ok(written)
     }
 
-    /// Bytes that the socket did not take.
+    /// Bytes that the socket did not take, whether they wait here or in the stream's own layer.
+    #[inline]
     pub(crate) fn backlog(&self) -> usize {
-        self.pending.as_ref().map_or(0, |pending| pending.len())
+        self.pending.as_ref().map_or(0, |pending| pending.len()) + self.stream.pending_bytes()
+    }
+
+    /// Shuts the write side of the stream down. To be called again, once the backlog is gone, until it is done.
+    pub(crate) fn shutdown_write(&mut self) -> io::Result<ShutdownProgress> {
+        self.stream.shutdown_write()
     }
 
     /// Keeps the latest ping that can not be answered now (RFC 6455 5.5.3).
@@ -223,17 +252,122 @@ impl<S: Read + Write> Endpoint<S> {
     }
 }
 
-/// What a read brought that offered so much room, `direct` of it in the message under way and the rest in `input`.
-#[inline(always)]
-fn read_outcome(io: Io, input: &mut Input, direct: usize, offered: usize) -> ReadOutcome {
-    match io {
-        Io::Done(size) => {
-            let direct = direct.min(size);
-            input.fill(size - direct);
-            ReadOutcome::Bytes { size, drained: size < offered, direct }
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::protocol::Role;
+
+    /// A stream with a layer of its own, as encryption is: it reads records whole, hands them out in part, and holds back
+    /// what its socket does not take.
+    #[derive(Debug, Default)]
+    struct Layered {
+        received: Vec<u8>,
+        held: Vec<u8>,
+        /// The bytes that the socket still takes, and those that it took.
+        room: usize,
+        sent: Vec<u8>,
+    }
+
+    impl Layered {
+        /// Writes the end of the stream, once.
+        fn say_goodbye(&mut self) {
+            if !self.held.ends_with(b"bye") && !self.sent.ends_with(b"bye") {
+                self.held.extend_from_slice(b"bye");
+            }
         }
-        Io::WouldBlock => ReadOutcome::Nothing,
-        Io::End => ReadOutcome::End,
-        Io::Failed(error) => ReadOutcome::Failed(error),
+    }
+
+    impl ByteStream for Layered {
+        fn has_more(&self, _: usize, _: usize) -> bool {
+            !self.received.is_empty()
+        }
+
+        fn pending_bytes(&self) -> usize {
+            self.held.len()
+        }
+
+        fn shutdown_write(&mut self) -> io::Result<ShutdownProgress> {
+            self.say_goodbye();
+            match self.flush() {
+                Ok(()) => Ok(ShutdownProgress::Done),
+                Err(_) => Ok(ShutdownProgress::Pending),
+            }
+        }
+    }
+
+    impl Read for Layered {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            // At most two bytes, however many are offered.
+            let size = buffer.len().min(2).min(self.received.len());
+            self.received.drain(..size).zip(buffer).for_each(|(byte, place)| *place = byte);
+            if size == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(size) }
+        }
+    }
+
+    impl Write for Layered {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if !self.held.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.held.extend_from_slice(bytes);
+            let _ = self.flush();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            let size = self.room.min(self.held.len());
+            self.room -= size;
+            self.sent.extend(self.held.drain(..size));
+            if self.held.is_empty() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        }
+    }
+
+    fn endpoint(stream: Layered) -> Endpoint<Layered> {
+        Endpoint::new(stream, Connection::new(Role::Server, 1 << 20), Vec::new())
+    }
+
+    #[test]
+    fn the_stream_decides_whether_more_can_be_read() {
+        let mut endpoint = endpoint(Layered { received: vec![0; 3], ..Layered::default() });
+        let mut input = Input::with_size(100);
+        let mut reads = Vec::new();
+        while let ReadOutcome::Bytes { size, more, .. } = endpoint.read(&mut input, &mut BufferPool::default()) {
+            reads.push((size, more));
+        }
+        assert_eq!(reads, [(2, true), (1, false)]);
+    }
+
+    #[test]
+    fn bytes_that_the_stream_holds_back_count_as_backlog() {
+        let mut endpoint = endpoint(Layered { room: 1, ..Layered::default() });
+        let (mut output, mut pool) = (Output::default(), BufferPool::default());
+        for text in [b"abc", b"def"] {
+            output.cork().extend_from_slice(text);
+            endpoint.flush(&mut output, &mut []).expect("written");
+        }
+        // Two in the stream's layer, three behind them in the queue.
+        assert_eq!((endpoint.backlog(), endpoint.is_clear()), (5, false));
+        assert_eq!(endpoint.drain(&mut pool).expect("no error"), 0, "its socket has no room");
+        endpoint.stream.room = 4;
+        assert_eq!(endpoint.drain(&mut pool).expect("no error"), 3);
+        assert_eq!((endpoint.backlog(), endpoint.is_clear()), (1, false));
+        endpoint.stream.room = 4;
+        assert_eq!(endpoint.drain(&mut pool).expect("no error"), 0);
+        assert_eq!((endpoint.backlog(), endpoint.is_clear()), (0, true));
+        assert_eq!(endpoint.stream.sent, b"abcdef");
+    }
+
+    #[test]
+    fn a_shutdown_that_waits_for_the_socket_is_tried_again() {
+        let mut endpoint = endpoint(Layered { room: 1, ..Layered::default() });
+        assert_eq!(endpoint.shutdown_write().expect("no error"), ShutdownProgress::Pending);
+        assert_eq!(endpoint.backlog(), 2, "what the socket reports room for");
+        endpoint.stream.room = 2;
+        endpoint.drain(&mut BufferPool::default()).expect("no error");
+        assert_eq!(endpoint.backlog(), 0);
+        assert_eq!(endpoint.shutdown_write().expect("no error"), ShutdownProgress::Done);
+        assert_eq!(endpoint.stream.sent, b"bye");
     }
 }

@@ -97,24 +97,25 @@ mod tests {
     use crate::protocol::{Received, Role};
     use crate::transport::endpoint::Endpoint;
     use crate::transport::output::Output;
+    use crate::transport::stream::blocking::BlockingStream;
 
     /// A connection at the server that agreed to this offer, and what its peer agreed to.
-    fn pair(offer: &str, config: &DeflateConfig) -> (Endpoint<Cursor<Vec<u8>>>, Connection) {
+    fn pair(offer: &str, config: &DeflateConfig) -> (Endpoint<BlockingStream<Cursor<Vec<u8>>>>, Connection) {
         let offers = extension_offers(offer.as_bytes()).map(|offer| offer.expect("well-formed"));
         let (params, _) = config.accept(offers).expect("accepted");
         let other = DeflateParams { compress: params.decompress, decompress: params.compress, ..params };
         let server = Connection::new(Role::Server, 1 << 20).with_deflate(params);
         let client = Connection::new(Role::Client, 1 << 20).with_deflate(other);
-        (Endpoint::new(Cursor::default(), server, Vec::new()), client)
+        (Endpoint::new(BlockingStream(Cursor::default()), server, Vec::new()), client)
     }
 
     /// What is sent of a frame, and whether `codec` was used for it.
-    fn send(endpoint: &mut Endpoint<Cursor<Vec<u8>>>, frame: &SharedFrame) -> (Vec<u8>, bool) {
+    fn send(endpoint: &mut Endpoint<BlockingStream<Cursor<Vec<u8>>>>, frame: &SharedFrame) -> (Vec<u8>, bool) {
         let (mut output, mut codec) = (Output::default(), Codec::new());
         endpoint.push_shared(&mut output, &mut codec, frame);
-        endpoint.stream = Cursor::default();
+        endpoint.stream.0 = Cursor::default();
         endpoint.flush(&mut output, &mut []).expect("written");
-        (endpoint.stream.get_ref().clone(), !codec.is_empty())
+        (endpoint.stream.0.get_ref().clone(), !codec.is_empty())
     }
 
     fn received(client: &mut Connection, mut bytes: Vec<u8>) -> Vec<u8> {
@@ -134,7 +135,8 @@ mod tests {
         let text = "the same for everyone, ".repeat(100);
         let frame = SharedFrame::new(Opcode::Text, text.as_bytes(), Compression::Auto);
         let config = DeflateConfig::default();
-        let mut plain = Endpoint::new(Cursor::default(), Connection::new(Role::Server, 1 << 20), Vec::new());
+        let mut plain =
+            Endpoint::new(BlockingStream(Cursor::default()), Connection::new(Role::Server, 1 << 20), Vec::new());
         assert_eq!(send(&mut plain, &frame), (frame.plain().to_vec(), false));
         assert_eq!(compressions(&frame), 0, "nobody needs it");
         let mut worked = 0;
@@ -210,9 +212,9 @@ mod tests {
                 } else {
                     server.push(&mut output, &mut codec, Opcode::Text, text.as_bytes(), compression);
                 }
-                server.stream = Cursor::default();
+                server.stream.0 = Cursor::default();
                 server.flush(&mut output, &mut []).expect("written");
-                let bytes = server.stream.get_ref().clone();
+                let bytes = server.stream.0.get_ref().clone();
                 prop_assert_eq!(bytes[0] >> 4 & 0b111 == RSV1, auto && text.len() >= 128);
                 prop_assert_eq!(received(&mut client, bytes), text.into_bytes());
             }

@@ -10,8 +10,8 @@ use crate::protocol::deflate::{DeflateOption, NegotiatedExtension};
 use crate::protocol::handshake::server::Parsed;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy, server};
 use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response};
-use crate::transport::stream::Stream;
 use crate::transport::stream::attempt::{Io, attempt};
+use crate::transport::stream::{ByteStream, Stream};
 use crate::worker::slab::Key;
 
 /// Unread input that is thrown away behind a refusal, so that the client sees it: the kernel answers input to a closed

@@ -1,6 +1,7 @@
 //! The streams that a connection may run over.
 
 pub(crate) mod attempt;
+pub(crate) mod blocking;
 #[cfg(threadbare_bench)]
 pub(crate) mod memory;
 
@@ -11,6 +12,29 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+
+/// A stream under an endpoint. It may have a layer of its own between the endpoint and the socket, such as encryption,
+/// which holds bytes that were received and not yet read, or written and not yet sent.
+pub(crate) trait ByteStream: Read + Write {
+    /// Whether more can be read without another event, after a read took `size` of the `offered` bytes.
+    fn has_more(&self, size: usize, offered: usize) -> bool;
+
+    /// Bytes that were written and that the socket has not taken. [`flush`](Write::flush) offers them again.
+    fn pending_bytes(&self) -> usize;
+
+    /// Shuts the write side down: nothing more will be written.
+    fn shutdown_write(&mut self) -> io::Result<ShutdownProgress>;
+}
+
+/// How far the write side of a stream is shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ShutdownProgress {
+    /// It is.
+    Done,
+    /// The socket must take [`pending_bytes`](ByteStream::pending_bytes) first: to be called again once it has.
+    #[cfg_attr(not(test), expect(dead_code, reason = "plain TCP has nothing to say before its FIN"))]
+    Pending,
+}
 
 /// A non-blocking stream that a reactor or a worker owns.
 #[derive(Debug)]
@@ -23,15 +47,6 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Sends FIN: nothing more will be written.
-    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            #[cfg(threadbare_bench)]
-            Stream::Memory(_) => Ok(()),
-        }
-    }
-
     /// Makes the coming drop a reset rather than an orderly close.
     pub(crate) fn reset_on_drop(&self) {
         match self {
@@ -48,6 +63,29 @@ impl Stream {
             #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream,
         }
+    }
+}
+
+impl ByteStream for Stream {
+    /// A read that filled its buffers may have left something; one that did not has emptied the socket.
+    #[inline(always)]
+    fn has_more(&self, size: usize, offered: usize) -> bool {
+        size == offered
+    }
+
+    #[inline(always)]
+    fn pending_bytes(&self) -> usize {
+        0
+    }
+
+    /// Sends FIN.
+    fn shutdown_write(&mut self) -> io::Result<ShutdownProgress> {
+        match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write)?,
+            #[cfg(threadbare_bench)]
+            Stream::Memory(_) => {}
+        }
+        Ok(ShutdownProgress::Done)
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
 use crate::protocol::{ProtocolError, Role};
+use crate::transport::stream::ShutdownProgress;
 use crate::worker::connection::deadline::Deadline;
 use crate::worker::connection::flags::Flag;
 use crate::worker::connection::phase::Phase;
@@ -116,15 +117,23 @@ impl<D: Delivery> Driver<'_, D> {
         // Then nothing is in flight to the server, so that closing the socket sends FIN and no RST.
         let nothing_in_flight = clean && !self.conn.readable && !trailing && !client_waits;
         let done = self.conn.flags.contains(Flag::ReadClosed) || nothing_in_flight;
-        if done || (!client_waits && self.conn.endpoint.stream.shutdown_write().is_err()) {
-            self.active().enter(Phase::Closed);
-        } else {
-            // Otherwise what is in flight is read out first: the kernel answers data to a closed socket with RST, which
-            // would take the close frame from the peer.
-            self.conn.readable = true;
-            self.state.again = true;
-            self.active().enter(Phase::Lingering);
+        match self.shutdown_write(done || client_waits) {
+            // Tried again when the socket reports room.
+            Ok(ShutdownProgress::Pending) => self.note_backlog(),
+            Ok(ShutdownProgress::Done) if !done => {
+                // What is in flight is read first: the kernel answers data to a closed socket with RST, which would take
+                // the close frame from the peer.
+                self.conn.readable = true;
+                self.state.again = true;
+                self.active().enter(Phase::Lingering);
+            }
+            _ => self.active().enter(Phase::Closed),
         }
+    }
+
+    /// Shuts the write side down, unless the socket is about to be dropped or the peer is to be first.
+    fn shutdown_write(&mut self, is_needless: bool) -> io::Result<ShutdownProgress> {
+        if is_needless { Ok(ShutdownProgress::Done) } else { self.conn.endpoint.shutdown_write() }
     }
 
     /// Acts on the connection's earliest deadline, if it has passed: activity puts a deadline off without telling the

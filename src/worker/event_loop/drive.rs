@@ -88,9 +88,9 @@ impl<D: Delivery> Driver<'_, D> {
     /// One read, and what it brought.
     fn read(&mut self, input: &mut Input) {
         match self.conn.endpoint.read(input, &mut self.context.output.pool) {
-            ReadOutcome::Bytes { size, drained, direct } => {
-                // A socket that was emptied reports again when more comes, except for an end that it has reported.
-                self.conn.readable = !drained || self.conn.flags.contains(Flag::HangupReported);
+            ReadOutcome::Bytes { size, more, direct } => {
+                // A hangup is reported once: the stream is read until its end comes.
+                self.conn.readable = more || self.conn.flags.contains(Flag::HangupReported);
                 self.info().counters.bytes_received.add(size as u64);
                 self.conn.heard = self.context.tick;
                 let failed = direct > 0 && !self.advance_message(direct);
@@ -321,7 +321,7 @@ impl<D: Delivery> Driver<'_, D> {
     }
 
     /// Has the poll report room for what is queued, and keeps the time since which the output stands above its mark.
-    fn note_backlog(&mut self) {
+    pub(super) fn note_backlog(&mut self) {
         let backlog = self.conn.endpoint.backlog();
         if backlog > 0 && !self.conn.flags.contains(Flag::WritableRegistered) {
             self.await_room();
