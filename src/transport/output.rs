@@ -1,4 +1,4 @@
-//! What one readiness of one connection produces, gathered so that it leaves in one write.
+//! The output of one drive of one connection, gathered so that it leaves in one write.
 
 use std::io::{self, IoSlice, Write};
 use std::ops::Range;
@@ -8,45 +8,51 @@ use crate::protocol::frame::{FrameHeader, Opcode};
 use crate::protocol::mask::MaskingKey;
 use crate::protocol::message::Assembled;
 use crate::protocol::{Role, frame};
-use crate::transport::buffer::BufferPool;
+use crate::transport::buffer::{BufferPool, Input};
 use crate::transport::chunk::Chunk;
+use crate::transport::echo_in_place::EchoInPlace;
 use crate::transport::masking_keys::MaskingKeys;
 use crate::transport::pending::{MAX_SLICES, Pending};
 use crate::transport::stream::attempt::{Io, attempt};
 
-/// Payloads of at least this size are written from where they lie, if that place lasts until the write.
+/// A payload of at least 16 KiB is sent from where it lies, if that memory lasts until the write. A smaller one is copied,
+/// which costs less than another slice of a vectored write.
 const MIN_LENT_SIZE: usize = 16 << 10;
 
-/// Smaller chunks are cheaper to copy than to share or to queue.
+/// A shared frame of less than 1 KiB is copied, which costs less than to count its references, or to queue it apart.
 pub(crate) const MIN_SHARED_SIZE: usize = 1 << 10;
 
-/// A cork that grew beyond this is given back after the write.
+/// A cork of more than 256 KiB is given back after the write. Larger keeps more memory on each thread; smaller allocates
+/// for each large message.
 const MAX_CORK_SIZE: usize = 256 << 10;
 
-/// What is held for a connection is at most this, so that what a few of them have to say stays in a core's cache.
+/// At most 16 KiB are held for one connection, so that the output of a group stays in a core's cache.
 const MAX_HELD_SIZE: usize = 16 << 10;
 
 /// The output of a thread: filled for one connection, flushed or held, filled for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
-    /// Headers, and payloads that are cheaper to copy than to point at.
-    cork: Vec<u8>,
-    /// Where those of the connection at hand begin; before them lies what is held for others.
-    start: usize,
-    /// Where the bytes lie, in order; the cork behind `corked` comes last. Empty when the cork is all there is.
+    cork: Cork,
+    /// Everything before the cork's tail, in order. Empty when the cork is all there is.
     segments: Vec<Segment>,
-    corked: usize,
-    /// Bytes that lie outside of the cork.
+    /// Bytes of the segments that lie outside of the cork.
     apart: usize,
-    /// The addresses of the buffer being decoded, and of the message being delivered.
-    input: Range<usize>,
-    assembled: Range<usize>,
-    /// Where in the buffer being decoded the first frame begins.
-    first_frame: usize,
-    /// A header that is to be written into that buffer, in front of its payload, which is one of the segments, and where.
-    header: Option<(FrameHeader, usize)>,
+    /// The input being decoded, and the message being delivered: see [`loan`](super::loan).
+    input: Lent,
+    assembled: Lent,
+    echo: EchoInPlace,
     pub(crate) pool: BufferPool,
     keys: MaskingKeys,
+}
+
+/// Headers, and payloads that are cheaper to copy than to point at.
+#[derive(Debug, Default)]
+struct Cork {
+    bytes: Vec<u8>,
+    /// Where the bytes of the connection at hand begin; those before are held for other connections.
+    start: usize,
+    /// Where the tail begins, which is in no segment yet.
+    tail: usize,
 }
 
 #[derive(Debug)]
@@ -59,13 +65,15 @@ enum Segment {
 
 impl Output {
     /// Bytes that wait for [`flush`](Output::flush).
+    #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.apart + self.cork.len() - self.start
+        self.apart + self.cork.bytes.len() - self.cork.start
     }
 
-    /// The cork, for whoever encodes into it.
+    /// The cork, to encode into.
+    #[inline]
     pub(crate) fn cork(&mut self) -> &mut Vec<u8> {
-        &mut self.cork
+        &mut self.cork.bytes
     }
 
     /// The key for the next frame of an endpoint in this role.
@@ -81,7 +89,7 @@ impl Output {
     #[inline(always)]
     pub(crate) fn push_frame(&mut self, role: Role, opcode: Opcode, payload: &[u8]) {
         if role == Role::Server && payload.len() < MIN_LENT_SIZE {
-            return frame::encode_short(&mut self.cork, opcode, payload);
+            return frame::encode_short(&mut self.cork.bytes, opcode, payload);
         }
         self.push_any_frame(role, opcode, payload);
     }
@@ -90,79 +98,40 @@ impl Output {
     #[inline(never)]
     fn push_any_frame(&mut self, role: Role, opcode: Opcode, payload: &[u8]) {
         match self.key(role) {
-            None => {
-                let header = FrameHeader::new(opcode, payload.len() as u64, None);
-                if !self.push_behind_own_header(header, payload) {
-                    header.encode(&mut self.cork);
-                    self.push_payload(payload);
-                }
+            None => self.push_unmasked(FrameHeader::new(opcode, payload.len() as u64, None), payload),
+            // A masked payload is a copy.
+            key => frame::encode(&mut self.cork.bytes, opcode, payload, key),
+        }
+    }
+
+    /// Appends a frame with a payload of at least [`MIN_LENT_SIZE`], without a copy of it where it is lent.
+    fn push_unmasked(&mut self, header: FrameHeader, payload: &[u8]) {
+        if let Some(range) = self.input.position(payload) {
+            if let Some(start) = self.echo.place(header, &range) {
+                return self.push_segment(Segment::Input(start..range.end));
             }
-            // What is masked is a copy.
-            key => frame::encode(&mut self.cork, opcode, payload, key),
+            header.encode(&mut self.cork.bytes);
+            self.push_segment(Segment::Input(range));
+        } else if let Some(range) = self.assembled.position(payload) {
+            header.encode(&mut self.cork.bytes);
+            self.push_segment(Segment::Assembled(range));
+        } else {
+            header.encode(&mut self.cork.bytes);
+            self.cork.bytes.extend_from_slice(payload);
         }
     }
 
     /// Appends a whole frame whose payload is compressed.
     pub(crate) fn push_compressed(&mut self, role: Role, opcode: Opcode, payload: &[u8]) {
         let key = self.key(role);
-        frame::encode_compressed(&mut self.cork, opcode, payload, key);
-    }
-
-    /// Says that `input` stays as it is until the flush, so that large payloads in it need no copy, until
-    /// [`end_loan`](Output::end_loan). Its first frame begins at `first_frame`.
-    pub(crate) fn lend_input(&mut self, input: &[u8], first_frame: usize) {
-        self.input = addresses(input);
-        self.first_frame = first_frame;
-    }
-
-    /// Says that nothing more is pushed from what was lent: others may soon have that memory.
-    pub(crate) fn end_loan(&mut self) {
-        self.input = 0..0;
-    }
-
-    /// Says that `message` comes to [`take_back`](Output::settle), so that it can be moved rather than copied.
-    pub(crate) fn lend_assembled(&mut self, message: &Assembled) {
-        self.assembled = addresses(message.as_bytes());
-    }
-
-    /// Appends a server's frame whose payload is that of the first frame in the input. Its header takes the place of the
-    /// received one's, which is decoded and longer, so that one piece leaves; `false` if it is another payload.
-    fn push_behind_own_header(&mut self, header: FrameHeader, payload: &[u8]) -> bool {
-        if self.header.is_some() {
-            return false;
-        }
-        // What a client sends is masked (RFC 6455 5.1) and its length has the shortest form (5.2): at this distance no
-        // other payload of this length can lie.
-        let received = FrameHeader { mask: Some([0; 4]), ..header };
-        let start = self.first_frame + received.size();
-        match within(&addresses(payload), &self.input) {
-            Some(range) if range.start == start => {
-                let front = start - header.size();
-                self.header = Some((header, front));
-                self.push_segment(Segment::Input(front..range.end));
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Appends payload of at least [`MIN_LENT_SIZE`] behind its header, which is in the cork.
-    fn push_payload(&mut self, payload: &[u8]) {
-        let place = addresses(payload);
-        if let Some(range) = within(&place, &self.input) {
-            self.push_segment(Segment::Input(range));
-        } else if let Some(range) = within(&place, &self.assembled) {
-            self.push_segment(Segment::Assembled(range));
-        } else {
-            self.cork.extend_from_slice(payload);
-        }
+        frame::encode_compressed(&mut self.cork.bytes, opcode, payload, key);
     }
 
     /// Appends a frame that other connections send as well.
     #[inline]
     pub(crate) fn push_shared(&mut self, frame: &Arc<[u8]>) {
         if frame.len() < MIN_SHARED_SIZE {
-            self.cork.extend_from_slice(frame);
+            self.cork.bytes.extend_from_slice(frame);
         } else {
             self.push_segment(Segment::Chunk(Chunk::shared(frame.clone())));
         }
@@ -171,7 +140,7 @@ impl Output {
     /// Appends bytes that are owned.
     pub(crate) fn push_chunk(&mut self, chunk: Chunk) {
         if chunk.as_slice().len() < MIN_LENT_SIZE {
-            self.cork.extend_from_slice(chunk.as_slice());
+            self.cork.bytes.extend_from_slice(chunk.as_slice());
             chunk.recycle(&mut self.pool);
         } else {
             self.push_segment(Segment::Chunk(chunk));
@@ -179,7 +148,7 @@ impl Output {
     }
 
     fn push_segment(&mut self, segment: Segment) {
-        self.cork_tail();
+        self.push_tail();
         self.apart += match &segment {
             Segment::Cork(_) => 0,
             Segment::Input(range) | Segment::Assembled(range) => range.len(),
@@ -188,9 +157,37 @@ impl Output {
         self.segments.push(segment);
     }
 
-    /// Takes over a message that was lent: what is sent of it is moved into the output, or its buffer is kept.
-    pub(crate) fn take_back(&mut self, message: Assembled) {
-        self.assembled = 0..0;
+    /// Makes the cork's tail a segment.
+    fn push_tail(&mut self) {
+        let end = self.cork.bytes.len();
+        if self.cork.tail < end {
+            self.segments.push(Segment::Cork(self.cork.tail..end));
+            self.cork.tail = end;
+        }
+    }
+
+    /// See [`InputLoan`](super::loan::InputLoan).
+    #[inline(always)]
+    pub(super) fn begin_input_loan(&mut self, input: &Input) {
+        self.input = Lent::new(input.as_slice());
+        self.echo.begin(input.start());
+    }
+
+    /// See [`InputLoan`](super::loan::InputLoan).
+    #[inline(always)]
+    pub(super) fn end_input_loan(&mut self) {
+        self.input = Lent::default();
+    }
+
+    /// See [`AssembledLoan`](super::loan::AssembledLoan).
+    pub(super) fn begin_assembled_loan(&mut self, message: &Assembled) {
+        self.assembled = Lent::new(message.as_bytes());
+    }
+
+    /// Takes over a message that was lent: moves what is sent of it into the output, or keeps its buffer. See
+    /// [`AssembledLoan`](super::loan::AssembledLoan).
+    pub(super) fn end_assembled_loan(&mut self, message: Assembled) {
+        self.assembled = Lent::default();
         let mut uses = self.segments.iter_mut().filter(|segment| matches!(segment, Segment::Assembled(_)));
         let (Some(first), second) = (uses.next(), uses.next()) else {
             return self.pool.give(message.into_buffer());
@@ -215,8 +212,8 @@ impl Output {
         }
     }
 
-    /// Writes everything, in one call if the socket takes it; what it does not take goes to `pending`, behind what is
-    /// there. `input` is what was lent. Tells how many bytes went to the socket.
+    /// Writes everything, in one call if the stream takes it; what it does not take is appended to `pending`. `input` is
+    /// what was lent. Returns how many bytes the stream took.
     pub(crate) fn flush(
         &mut self,
         stream: &mut impl Write,
@@ -224,11 +221,11 @@ impl Output {
         input: &mut [u8],
     ) -> io::Result<usize> {
         if !self.segments.is_empty() {
-            self.place_header(input);
+            self.echo.write_header(input, &mut self.cork.bytes);
         }
         let mut written = 0;
         let mut result = Ok(());
-        // A connection with bytes in its outbox has a full socket: it reports when there is room.
+        // A connection with pending bytes has a full socket: the poll reports when there is room.
         if pending.as_ref().is_none_or(|pending| pending.len() == 0) && self.len() > 0 {
             (written, result) = self.write(stream, input);
         }
@@ -239,44 +236,32 @@ impl Output {
         result.map(|()| written)
     }
 
-    /// Writes the header that has its place in the input.
-    #[inline(never)]
-    fn place_header(&mut self, input: &mut [u8]) {
-        if let Some((header, start)) = self.header.take() {
-            let end = self.cork.len();
-            header.encode(&mut self.cork);
-            input[start..][..header.size()].copy_from_slice(&self.cork[end..]);
-            self.cork.truncate(end);
-        }
-    }
-
-    /// Holds what was gathered until [`take_held`](Output::take_held): where it lies then. `None` if there is nothing or
-    /// much, or some of it lies elsewhere.
+    /// Holds the output of this connection until [`take_held`](Output::take_held), and returns where in that it lies.
+    /// `None` if there is nothing or much, or if some of it lies elsewhere.
     #[inline]
     pub(crate) fn hold(&mut self) -> Option<Range<usize>> {
-        let held = self.start..self.cork.len();
+        let held = self.cork.start..self.cork.bytes.len();
         if !self.segments.is_empty() || !(1..=MAX_HELD_SIZE).contains(&held.len()) {
             return None;
         }
-        (self.start, self.corked) = (held.end, held.end);
+        (self.cork.start, self.cork.tail) = (held.end, held.end);
         Some(held)
     }
 
-    /// Takes what is held, between two connections, to be [given back](Output::give_back) when it is written.
+    /// Takes what is held, between two connections. It is to be [given back](Output::give_back) once it is written.
     pub(crate) fn take_held(&mut self) -> Vec<u8> {
-        (self.start, self.corked) = (0, 0);
-        std::mem::take(&mut self.cork)
+        std::mem::take(&mut self.cork).bytes
     }
 
     /// Takes the memory of what was held.
     pub(crate) fn give_back(&mut self, held: Vec<u8>) {
-        self.cork = held;
+        self.cork.bytes = held;
         self.clear();
     }
 
     fn write(&mut self, stream: &mut impl Write, input: &[u8]) -> (usize, io::Result<()>) {
         if self.segments.is_empty() {
-            return outcome(attempt(|| stream.write(&self.cork[self.start..])), 0);
+            return outcome(attempt(|| stream.write(&self.cork.bytes[self.cork.start..])), 0);
         }
         self.write_segments(stream, input)
     }
@@ -284,16 +269,16 @@ impl Output {
     #[inline(never)]
     fn write_segments(&mut self, stream: &mut impl Write, input: &[u8]) -> (usize, io::Result<()>) {
         let mut written = 0;
-        self.cork_tail();
+        self.push_tail();
         if let [segment] = &self.segments[..] {
-            let bytes = bytes_of(segment, &self.cork, input);
+            let bytes = bytes_of(segment, &self.cork.bytes, input);
             return outcome(attempt(|| stream.write(bytes)), 0);
         }
         for group in self.segments.chunks(MAX_SLICES) {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut offered = 0;
             for (slice, segment) in slices.iter_mut().zip(group) {
-                let bytes = bytes_of(segment, &self.cork, input);
+                let bytes = bytes_of(segment, &self.cork.bytes, input);
                 offered += bytes.len();
                 *slice = IoSlice::new(bytes);
             }
@@ -307,12 +292,12 @@ impl Output {
         (written, Ok(()))
     }
 
-    /// Moves everything behind the first `written` bytes to the outbox.
+    /// Moves everything behind the first `written` bytes to `pending`.
     #[inline(never)]
     fn keep_rest(&mut self, mut written: usize, pending: &mut Pending, input: &[u8]) {
-        self.cork_tail();
+        self.push_tail();
         for segment in self.segments.drain(..) {
-            let len = bytes_of(&segment, &self.cork, input).len();
+            let len = bytes_of(&segment, &self.cork.bytes, input).len();
             let skipped = written.min(len);
             written -= skipped;
             if skipped == len {
@@ -322,35 +307,30 @@ impl Output {
                 continue;
             }
             match segment {
-                // In a queue that is long already a small chunk would cost more than its bytes.
+                // A small chunk would cost more memory in the queue than a copy of its bytes.
                 Segment::Chunk(mut chunk) if len >= MIN_SHARED_SIZE => {
                     chunk.advance(skipped);
                     pending.push(chunk);
                 }
-                other => pending.push_bytes(&bytes_of(&other, &self.cork, input)[skipped..]),
+                other => pending.push_bytes(&bytes_of(&other, &self.cork.bytes, input)[skipped..]),
             }
         }
     }
 
-    fn cork_tail(&mut self) {
-        if self.corked < self.cork.len() {
-            self.segments.push(Segment::Cork(self.corked..self.cork.len()));
-            self.corked = self.cork.len();
-        }
-    }
-
-    /// Forgets what was not flushed, and what was lent: the connection it was for is gone.
+    /// Forgets what was not flushed, and what was lent.
     #[inline]
     pub(crate) fn clear(&mut self) {
         if !self.segments.is_empty() {
             self.clear_segments();
         }
-        self.cork.truncate(self.start);
-        if self.start == 0 && self.cork.capacity() > MAX_CORK_SIZE {
-            self.cork.shrink_to(MAX_CORK_SIZE);
+        let Cork { bytes, start, tail } = &mut self.cork;
+        bytes.truncate(*start);
+        if *start == 0 && bytes.capacity() > MAX_CORK_SIZE {
+            bytes.shrink_to(MAX_CORK_SIZE);
         }
-        (self.corked, self.apart) = (self.start, 0);
-        (self.input, self.assembled) = (0..0, 0..0);
+        *tail = *start;
+        self.apart = 0;
+        (self.input, self.assembled) = (Lent::default(), Lent::default());
     }
 
     #[inline(never)]
@@ -360,7 +340,7 @@ impl Output {
                 chunk.recycle(&mut self.pool);
             }
         }
-        self.header = None;
+        self.echo.clear();
     }
 }
 
@@ -368,7 +348,7 @@ fn bytes_of<'a>(segment: &'a Segment, cork: &'a [u8], input: &'a [u8]) -> &'a [u
     match segment {
         Segment::Cork(range) => &cork[range.clone()],
         Segment::Input(range) => &input[range.clone()],
-        // Settled before any flush.
+        // The loan of a message ends before the flush, and makes this a chunk.
         Segment::Assembled(_) => &[],
         Segment::Chunk(chunk) => chunk.as_slice(),
     }
@@ -383,19 +363,29 @@ pub(crate) fn outcome(io: Io, before: usize) -> (usize, io::Result<()>) {
     }
 }
 
-fn addresses(bytes: &[u8]) -> Range<usize> {
-    let start = bytes.as_ptr().addr();
-    start..start + bytes.len()
-}
+/// The addresses of memory that is lent: how a payload is recognised that is sent from there.
+#[derive(Debug, Default)]
+struct Lent(Range<usize>);
 
-/// `inner` as a range of `outer`, if it lies inside.
-fn within(inner: &Range<usize>, outer: &Range<usize>) -> Option<Range<usize>> {
-    (outer.start <= inner.start && inner.end <= outer.end).then(|| inner.start - outer.start..inner.end - outer.start)
+impl Lent {
+    #[inline(always)]
+    fn new(bytes: &[u8]) -> Lent {
+        let start = bytes.as_ptr().addr();
+        Lent(start..start + bytes.len())
+    }
+
+    /// Which part of the lent memory `bytes` is, if it is one.
+    fn position(&self, bytes: &[u8]) -> Option<Range<usize>> {
+        let Lent(inner) = Lent::new(bytes);
+        let is_inside = self.0.start <= inner.start && inner.end <= self.0.end;
+        is_inside.then(|| inner.start - self.0.start..inner.end - self.0.start)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::loan::{AssembledLoan, HoldsOutput, InputLoan};
 
     /// A stream that takes at most `room` bytes a call and `total` in all.
     struct Narrow {
@@ -418,19 +408,28 @@ mod tests {
         }
     }
 
-    fn fill(output: &mut Output, input: &[u8], message: Assembled) -> Vec<u8> {
+    impl HoldsOutput for Output {
+        fn output(&mut self) -> &mut Output {
+            self
+        }
+    }
+
+    fn send(output: &mut Output, expected: &mut Vec<u8>, payload: &[u8]) {
+        output.push_frame(Role::Server, Opcode::Binary, payload);
+        frame::encode(expected, Opcode::Binary, payload, None);
+    }
+
+    fn fill(output: &mut Output, input: &Input, message: Assembled) -> Vec<u8> {
         let mut expected = Vec::new();
-        output.lend_input(input, 0);
-        output.cork().extend_from_slice(b"one");
-        output.push_payload(&input[5..20_000]);
-        output.cork().extend_from_slice(b"two");
-        output.lend_assembled(&message);
-        output.push_payload(message.as_message().as_bytes());
-        expected.extend_from_slice(b"one");
-        expected.extend_from_slice(&input[5..20_000]);
-        expected.extend_from_slice(b"two");
-        expected.extend_from_slice(message.as_message().as_bytes());
-        output.take_back(message);
+        let mut lent = InputLoan::new(output, input);
+        send(&mut lent, &mut expected, b"one");
+        send(&mut lent, &mut expected, &input.as_slice()[5..20_000]);
+        send(&mut lent, &mut expected, b"two");
+        drop(lent);
+        let mut lent = AssembledLoan::new(output, message);
+        let (owner, message) = lent.parts();
+        send(owner, &mut expected, message.as_bytes());
+        drop(lent);
         output.push_shared(&vec![9; 30_000].into());
         output.push_shared(&vec![8; 30].into());
         expected.extend_from_slice(&[9; 30_000]);
@@ -441,8 +440,8 @@ mod tests {
 
     #[test]
     fn whole_frames_reach_the_peer_wherever_the_socket_fills() {
-        let mut input: Vec<u8> = (0..65_536_u32).map(|n| (n / 7) as u8).collect();
-        let reversed: Vec<u8> = input.iter().rev().copied().collect();
+        let mut input = Input::holding((0..65_536_u32).map(|n| (n / 7) as u8).collect());
+        let reversed: Vec<u8> = input.as_slice().iter().rev().copied().collect();
         let message = || Assembled { buffer: reversed.clone(), filled: 40_000, is_text: false };
         let mut probe = Output::default();
         let len = fill(&mut probe, &input, message()).len();
@@ -451,11 +450,11 @@ mod tests {
             let expected = fill(&mut output, &input, message());
             let mut stream = Narrow { got: Vec::new(), room: 10_000, total, writes: 0 };
             let mut pending = None;
-            output.flush(&mut stream, &mut pending, &mut input).expect("no error");
+            output.flush(&mut stream, &mut pending, input.as_mut_slice()).expect("no error");
             assert_eq!(output.len(), 0);
             output.cork().extend_from_slice(b"later");
             stream.total = usize::MAX;
-            output.flush(&mut stream, &mut pending, &mut input).expect("no error");
+            output.flush(&mut stream, &mut pending, input.as_mut_slice()).expect("no error");
             while let Some(waiting) = pending.as_mut().filter(|waiting| waiting.len() > 0) {
                 waiting.write_to(&mut stream, &mut output.pool).1.expect("no error");
             }
@@ -464,24 +463,26 @@ mod tests {
         }
     }
 
-    /// A frame whose payload has `size` bytes lies `before` bytes into the input, and pieces of it are sent back, of
-    /// which the socket takes `total` bytes at first: how many writes that took.
+    /// A frame whose payload has `size` bytes lies `before` bytes into the input, and pieces of it are sent back, of which
+    /// the socket takes `total` bytes at first: how many writes that took.
     fn writes(before: usize, size: usize, pieces: &[(Opcode, Range<usize>)], total: usize) -> usize {
         let payload: Vec<u8> = (0..size).map(|n| (n / 3) as u8).collect();
-        let mut input = vec![0xEE; before];
-        frame::encode(&mut input, Opcode::Binary, &payload, Some([0; 4]));
-        let payload_start = input.len() - size;
+        let mut bytes = vec![0xEE; before];
+        frame::encode(&mut bytes, Opcode::Binary, &payload, Some([0; 4]));
+        let payload_start = bytes.len() - size;
+        let mut input = Input::holding(bytes);
+        input.consume(before);
         let (mut output, mut expected) = (Output::default(), Vec::new());
-        output.lend_input(&input, before);
+        let mut lent = InputLoan::new(&mut output, &input);
         for (opcode, piece) in pieces {
-            output.push_frame(Role::Server, *opcode, &input[payload_start..][piece.clone()]);
+            lent.push_frame(Role::Server, *opcode, &input.as_slice()[payload_start..][piece.clone()]);
             frame::encode(&mut expected, *opcode, &payload[piece.clone()], None);
         }
-        output.end_loan();
+        drop(lent);
         assert_eq!(output.len(), expected.len());
         let mut stream = Narrow { got: Vec::new(), room: usize::MAX, total, writes: 0 };
         let mut pending = None;
-        output.flush(&mut stream, &mut pending, &mut input).expect("no error");
+        output.flush(&mut stream, &mut pending, input.as_mut_slice()).expect("no error");
         let writes = stream.writes;
         stream.total = usize::MAX;
         while let Some(waiting) = pending.as_mut().filter(|waiting| waiting.len() > 0) {
@@ -519,19 +520,39 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_where_something_was_lent_before_is_copied() {
-        // Where a handler panics, what it was lent ends with what it sent.
-        for end in [Output::end_loan, Output::clear] {
-            let mut buffer = vec![7; 40_000];
+    fn a_payload_that_is_sent_after_its_loan_is_copied() {
+        // Where a handler panics, the output is cleared before the loan ends.
+        let clear_or_end: [fn(InputLoan<'_, Output>); 2] = [
+            |lent| drop(lent),
+            |mut lent| {
+                lent.clear();
+                std::mem::forget(lent);
+            },
+        ];
+        for end in clear_or_end {
+            let mut input = Input::holding(vec![7; 40_000]);
             let mut output = Output::default();
-            output.lend_input(&buffer, 0);
-            end(&mut output);
-            output.push_frame(Role::Server, Opcode::Binary, &buffer);
-            buffer.fill(0);
+            end(InputLoan::new(&mut output, &input));
+            output.push_frame(Role::Server, Opcode::Binary, input.as_slice());
+            input.as_mut_slice().fill(0);
             let mut stream = Narrow { got: Vec::new(), room: usize::MAX, total: usize::MAX, writes: 0 };
             output.flush(&mut stream, &mut None, &mut []).expect("no error");
             assert!(stream.got.ends_with(&[7; 40_000]));
         }
+    }
+
+    #[test]
+    fn a_loan_that_a_panic_ends_is_over() {
+        let (mut output, message) = (Output::default(), Assembled { buffer: vec![7; 70_000], ..Assembled::default() });
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut lent = AssembledLoan::new(&mut output, message);
+            let (output, message) = lent.parts();
+            output.push_frame(Role::Server, Opcode::Binary, message.as_bytes());
+            std::panic::resume_unwind(Box::new("a handler's panic"));
+        }));
+        assert!(panicked.is_err() && output.assembled.0.is_empty());
+        output.clear();
+        assert!(!output.pool.is_empty(), "its buffer serves again");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::protocol::close::CloseReason;
 use crate::protocol::message::MessageRef;
+use crate::transport::loan::AssembledLoan;
 use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::slab::Key;
@@ -69,9 +70,9 @@ impl<H: Handler> Delivery for HandlerDelivery<H> {
         match message {
             Incoming::Borrowed(message) => handler.on_message(socket, message),
             Incoming::Assembled(message) => {
-                socket.active.context.output.lend_assembled(&message);
-                handler.on_message(socket, message.as_message());
-                socket.active.context.output.take_back(message);
+                let mut loan = AssembledLoan::new(socket, message);
+                let (socket, message) = loan.parts();
+                handler.on_message(socket, message);
             }
         }
     }

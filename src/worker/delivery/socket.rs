@@ -5,6 +5,8 @@ use crate::protocol::close::{CloseCode, CloseFrame, InvalidClose};
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::MAX_CONTROL_PAYLOAD;
 use crate::protocol::message::{CowMessage, MessageRef};
+use crate::transport::loan::HoldsOutput;
+use crate::transport::output::Output;
 use crate::worker::connection::active::ActiveConn;
 use crate::worker::handle::peer::{Peer, PeerId};
 use crate::worker::handle::prepared::Prepared;
@@ -17,6 +19,12 @@ use crate::worker::handle::stats::Stats;
 #[derive(Debug)]
 pub struct Socket<'a> {
     pub(crate) active: ActiveConn<'a>,
+}
+
+impl HoldsOutput for Socket<'_> {
+    fn output(&mut self) -> &mut Output {
+        &mut self.active.context.output
+    }
 }
 
 impl Socket<'_> {

@@ -7,6 +7,8 @@ use crate::protocol::deflate::Compression;
 use crate::protocol::message::MessageRef;
 use crate::transport::buffer::Input;
 use crate::transport::endpoint::ReadOutcome;
+use crate::transport::loan::{HoldsOutput, InputLoan};
+use crate::transport::output::Output;
 use crate::worker::connection::active::{ActiveConn, DriveState};
 use crate::worker::connection::conn::Conn;
 use crate::worker::connection::context::WorkerContext;
@@ -42,6 +44,13 @@ pub(crate) struct Driver<'a, D: Delivery> {
     pub(crate) state: DriveState,
     /// The worker's poll.
     pub(crate) registry: &'a Registry,
+}
+
+impl<D: Delivery> HoldsOutput for Driver<'_, D> {
+    #[inline(always)]
+    fn output(&mut self) -> &mut Output {
+        &mut self.context.output
+    }
 }
 
 impl<D: Delivery> Driver<'_, D> {
@@ -127,17 +136,16 @@ impl<D: Delivery> Driver<'_, D> {
 
     /// Decodes and delivers what `input` holds; `false` if the connection must stop before its end.
     fn decode(&mut self, input: &mut Input) -> bool {
-        self.context.output.lend_input(input.as_slice(), input.start());
+        let mut loan = InputLoan::new(self, input);
         let mut rest = input.filled_mut();
         let size = rest.len();
-        let done = self.decode_lent(&mut rest);
+        let done = loan.decode_lent(&mut rest);
         let left = rest.len();
         input.consume(size - left);
-        self.context.output.end_loan();
         done
     }
 
-    /// As [`decode`](Turn::decode); `rest` is what it leaves.
+    /// As [`decode`](Driver::decode); `rest` is what it leaves.
     #[inline(always)]
     fn decode_lent(&mut self, rest: &mut &mut [u8]) -> bool {
         let mut frames = 0;
