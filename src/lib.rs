@@ -77,8 +77,9 @@ mod transport;
 mod worker;
 
 pub use client::{
-    Client, ClientBuilder, ClientError, ClientIter, ClientPool, ConnectError, ConnectionState, Ended, Jitter, Outage,
-    Phase, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender, Session, StateChanges,
+    Client, ClientBuilder, ClientError, ClientIter, ClientLoop, ClientPool, ConnectError, ConnectionState, Ended,
+    Jitter, Outage, Phase, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender, Session,
+    StateChanges,
 };
 pub use config::{Config, ConfigError, SlowConsumer};
 pub use error::{
@@ -93,7 +94,7 @@ pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 pub use protocol::http::{ExtensionOffer, HeaderError, Request, Response, ResponseHead};
 pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::{ProtocolError, Role};
-pub use server::{Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
+pub use server::{EventLoop, Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
 pub use socket::{SocketError, WebSocket, WebSocketIter};
 #[cfg(threadbare_bench)]
 #[doc(hidden)]

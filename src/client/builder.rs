@@ -10,7 +10,7 @@ use crate::config::Config;
 /// A hook that sees each socket before it is used.
 pub(super) type SocketHook = Arc<dyn Fn(&TcpStream) -> std::io::Result<()> + Send + Sync>;
 
-/// Makes a [`Client`]; see [`Client::builder`].
+/// Makes a [`Client`](crate::Client); see [`Client::builder`](crate::Client::builder).
 #[derive(Clone)]
 pub struct ClientBuilder {
     pub(super) headers: Vec<(String, String)>,

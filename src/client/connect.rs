@@ -12,6 +12,8 @@ use crate::client::client::Client;
 use crate::client::delivery::Notice;
 use crate::client::error::{ConnectError, Phase};
 use crate::client::pool::{Established, EventRoute, Pool};
+use crate::config::Config;
+use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::handshake::client::proxy::{Proxy, Step, Tunnel};
 use crate::protocol::handshake::client::{
     Agreed, ClientRequest, HandshakeError, REFUSAL_BODY, Url, proxy, redirect, verify,
@@ -81,20 +83,31 @@ impl ClientBuilder {
     /// Connects, and gives the connection to a worker.
     pub(super) fn open(
         &self,
-        mut request: ClientRequest,
+        request: ClientRequest,
         pool: &Pool,
         route: &EventRoute,
         watcher: Option<Sender<Notice>>,
         cancel: &CancelToken,
     ) -> Result<Agreed, ConnectError> {
+        let established = self.establish(request, &pool.config, cancel)?;
+        Ok(pool.register(established, route, watcher))
+    }
+
+    /// Connects and does the opening handshake, with a worker's settings.
+    pub(super) fn establish(
+        &self,
+        mut request: ClientRequest,
+        config: &Config,
+        cancel: &CancelToken,
+    ) -> Result<Established, ConnectError> {
         let deadline = Instant::now().checked_add(self.timeout).unwrap_or_else(far_away);
-        if let Some(offer) = pool.config.deflate.offer() {
+        if let Some(offer) = config.deflate.offer() {
             request = request.extensions(&offer);
         }
-        let connector = Connector { builder: self, handshake_timeout: pool.config.handshake_timeout, deadline, cancel };
-        let established = connector.open(request)?;
-        let agreement = pool.config.deflate.confirm(&established.agreed)?;
-        Ok(pool.register(established, agreement, route, watcher))
+        let connector = Connector { builder: self, handshake_timeout: config.handshake_timeout, deadline, cancel };
+        let mut established = connector.open(request)?;
+        established.agreement = config.deflate.confirm(&established.agreed)?;
+        Ok(established)
     }
 }
 
@@ -159,7 +172,8 @@ impl Connector<'_> {
         drop(deadline_stream);
         // What this library sends it can read.
         let request = Request::parse(&sent, addr).map_err(|_| io::Error::other("the request can not be read back"))?;
-        Ok(Established { stream, addr, request, leftover: received, agreed })
+        let agreement = NegotiatedExtension::default();
+        Ok(Established { stream, addr, request, leftover: received, agreed, agreement })
     }
 
     fn until(&self, timeout: Duration) -> Instant {

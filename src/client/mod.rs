@@ -5,12 +5,14 @@ mod client;
 mod connect;
 mod delivery;
 mod error;
+mod inline;
 mod pool;
 mod reconnect;
 
 pub use builder::ClientBuilder;
 pub use client::{Client, ClientIter};
 pub use error::{ClientError, ConnectError, Phase};
+pub use inline::ClientLoop;
 pub use pool::ClientPool;
 pub use reconnect::{
     ConnectionState, Ended, Jitter, Outage, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender,

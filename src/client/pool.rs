@@ -74,6 +74,27 @@ pub(super) struct Established {
     /// What arrived behind the 101: the first frames.
     pub(super) leftover: Vec<u8>,
     pub(super) agreed: Agreed,
+    /// What `agreed` says about compression.
+    pub(super) agreement: NegotiatedExtension,
+}
+
+impl Established {
+    /// The connection for a worker, with the application's part of it; and what was agreed on.
+    pub(super) fn into_new_connection<C>(self, app: impl FnOnce(Request) -> C) -> (NewConnection<C>, Agreed) {
+        let Established { stream, addr, request, leftover, agreed, agreement } = self;
+        let new_connection = NewConnection {
+            stream: Stream::Tcp(stream),
+            watched: None,
+            readable: false,
+            end_reported: false,
+            addr,
+            subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())),
+            agreement,
+            leftover,
+            app: app(request),
+        };
+        (new_connection, agreed)
+    }
 }
 
 pub(super) struct Pool {
@@ -115,22 +136,11 @@ impl Pool {
     pub(super) fn register(
         &self,
         established: Established,
-        agreement: NegotiatedExtension,
         route: &EventRoute,
         watcher: Option<Sender<Notice>>,
     ) -> Agreed {
-        let Established { stream, addr, request, leftover, agreed } = established;
-        let new_connection = NewConnection {
-            stream: Stream::Tcp(stream),
-            watched: None,
-            readable: false,
-            end_reported: false,
-            addr,
-            subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())),
-            agreement,
-            leftover,
-            app: (ClientSlot::new(OwnChannel::new(route.events()), watcher), request),
-        };
+        let slot = ClientSlot::new(OwnChannel::new(route.events()), watcher);
+        let (new_connection, agreed) = established.into_new_connection(|request| (slot, request));
         let least = (0..self.to_workers.len()).min_by_key(|index| self.inboxes[*index].load.load(Ordering::Relaxed));
         if let Some(index) = least {
             self.inboxes[index].load.fetch_add(1, Ordering::Relaxed);

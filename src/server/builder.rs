@@ -14,7 +14,7 @@ use crate::server::reactor::pending::Pending;
 /// The most workers, and the most channels.
 const MAX_THREADS: usize = 1024;
 
-/// Makes a [`Server`]; see [`Server::builder`].
+/// Makes a [`Server`](crate::Server); see [`Server::builder`](crate::Server::builder).
 pub struct ServerBuilder {
     pub(super) workers: Option<usize>,
     pub(super) channels: usize,
@@ -51,8 +51,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Over how many [`Events`] receivers the connections are spread, a connection always on the same; take them with
-    /// [`Server::take_events`]. Default: 1.
+    /// Over how many [`Events`](crate::Events) receivers the connections are spread, a connection always on the same; take
+    /// them with [`Server::take_events`](crate::Server::take_events). Default: 1.
     #[must_use]
     pub fn channels(mut self, count: usize) -> ServerBuilder {
         self.channels = count;
@@ -129,9 +129,28 @@ impl ServerBuilder {
         self.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get))
     }
 
+    /// Checks the settings of a server whose only worker the application's thread runs.
+    pub(super) fn check_inline(&self) -> Result<(), ConfigError> {
+        const WORKERS: &str = "1 for an event loop: the thread that polls it is the only worker";
+        const CHANNELS: &str = "1 for an event loop: it has no channels";
+        if self.workers.is_some_and(|workers| workers != 1) {
+            return Err(ConfigError::new("workers", self.count_workers(), WORKERS));
+        }
+        if self.channels != 1 {
+            return Err(ConfigError::new("channels", self.channels, CHANNELS));
+        }
+        self.check_all(1)
+    }
+
+    /// Checks the settings; how many workers there are to be.
     pub(super) fn check(&self) -> Result<usize, ConfigError> {
-        self.config.check()?;
         let workers = self.count_workers();
+        self.check_all(workers)?;
+        Ok(workers)
+    }
+
+    fn check_all(&self, workers: usize) -> Result<(), ConfigError> {
+        self.config.check()?;
         for (name, count) in [("workers", workers), ("channels", self.channels)] {
             if !(1..=MAX_THREADS).contains(&count) {
                 return Err(ConfigError::new(name, count, "1 to 1024"));
@@ -143,7 +162,7 @@ impl ServerBuilder {
         if let Some(entry) = self.hosts.invalid_entry() {
             return Err(ConfigError::new("hosts", entry, "host or host:port"));
         }
-        Ok(workers)
+        Ok(())
     }
 }
 

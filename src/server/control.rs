@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::protocol::message::CowMessage;
@@ -12,6 +12,7 @@ use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::worker::CloseCounts;
 use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::publisher::Publisher;
+use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::thread::may_block;
 
 /// How a server ended.
@@ -42,6 +43,15 @@ pub(super) struct Control {
     pub(super) publisher: Publisher,
     pub(super) connection_limit: Arc<ConnectionLimit>,
     pub(super) threads: Arc<ThreadSet>,
+    /// The worker that the application's thread runs, if it does.
+    pub(super) inline: OnceLock<Arc<WorkerHandle>>,
+}
+
+impl Control {
+    /// Whether the calling thread may wait for the server's end.
+    fn may_block(&self) -> bool {
+        self.inline.get().map_or_else(may_block, |worker| worker.may_block())
+    }
 }
 
 /// What the shutdown may take beyond its deadline.
@@ -77,27 +87,34 @@ impl ServerHandle {
     /// for the server's threads, at most 100 ms longer than `timeout`.
     ///
     /// Calling it again, from several threads, or while it runs, waits for the same end. Called from a callback of the
-    /// server, on one of those threads, it starts the end and does not wait for it; the report is empty then.
+    /// server, on one of those threads, it starts the end and does not wait for it; the report is empty then. The same
+    /// holds on the thread that runs an [`EventLoop`](crate::EventLoop), which has to go on polling.
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
-        let now = Instant::now();
-        let deadline = now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(1 << 30));
-        self.control.reactor.send(ReactorCommand::Stop(deadline));
-        if !may_block() {
+        let deadline = self.begin_shutdown(timeout);
+        if !self.control.may_block() {
             return ShutdownReport::default();
         }
         match self.control.threads.wait(Some(deadline + SLACK)) {
             Some(CloseCounts { clean, forced }) => ShutdownReport { clean, forced },
             None => {
-                log::error!("a server thread did not end: a callback blocks it");
+                log::error!("a server thread did not end: a callback blocks it, or its event loop is not polled");
                 let CloseCounts { clean, forced } = self.control.threads.lock().ended;
                 ShutdownReport { clean, forced: forced + self.connections() }
             }
         }
     }
 
-    /// Waits until the server has shut down.
+    /// Starts the end and does not wait for it: its deadline.
+    pub(super) fn begin_shutdown(&self, timeout: Duration) -> Instant {
+        let now = Instant::now();
+        let deadline = now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(1 << 30));
+        self.control.reactor.send(ReactorCommand::Stop(deadline));
+        deadline
+    }
+
+    /// Waits until the server has shut down. Called on one of its own threads, it returns at once.
     pub fn join(&self) {
-        if may_block() {
+        if self.control.may_block() {
             self.control.threads.wait(None);
         }
     }

@@ -2,6 +2,7 @@
 
 mod builder;
 mod control;
+mod inline;
 mod listener;
 mod reactor;
 mod start;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use builder::ServerBuilder;
 pub use control::{ServerHandle, ShutdownReport};
+pub use inline::EventLoop;
 pub use reactor::pending::Pending;
 
 use crate::error::{BuildError, RecvError, RecvTimeoutError, TryRecvError};

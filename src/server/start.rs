@@ -1,15 +1,17 @@
 //! How a server starts: its workers, its reactor, and what connects them.
 
 use std::net::ToSocketAddrs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use crate::config::Config;
 use crate::error::BuildError;
 use crate::protocol::Role;
 use crate::protocol::http::{HeadLimits, Request};
 use crate::server::Server;
 use crate::server::builder::ServerBuilder;
 use crate::server::control::{Control, ServerHandle};
+use crate::server::inline::EventLoop;
 use crate::server::listener::listen;
 use crate::server::reactor::command::{ReactorHandle, ReactorWaker};
 use crate::server::reactor::handshake::Rules;
@@ -25,6 +27,7 @@ use crate::worker::delivery::handler::{Handler, HandlerDelivery};
 use crate::worker::event_loop::worker::{CloseCounts, NewApp, Worker, WorkerParts};
 use crate::worker::handle::publisher::Publisher;
 use crate::worker::receiver::events::Events;
+use crate::worker::receiver::inline::{InlineDelivery, InlineSlot, InlineWorker};
 
 impl ServerBuilder {
     /// Starts a server whose events go to the application's threads, through channels.
@@ -39,7 +42,7 @@ impl ServerBuilder {
         let next = AtomicUsize::new(0);
         let places = states.clone();
         let admit: Admit<NewApp<ChannelDelivery>> = Box::new(move |request| {
-            // Round about, past the channels that nobody receives from.
+            // In turn, without the channels that nobody receives from.
             let start = next.fetch_add(1, Ordering::Relaxed);
             let mut order = (0..places.len()).map(|step| (start + step) % places.len());
             let state = order.find(|state| !places[*state].receiver_dropped.load(Ordering::SeqCst))?;
@@ -47,9 +50,9 @@ impl ServerBuilder {
         });
         let ends: Vec<_> = senders.into_iter().zip(states.iter().cloned()).collect();
         let delivery = move || {
-            let outlet =
+            let sender =
                 |(sender, state): &(_, Arc<ChannelState>)| EventSender::new(Clone::clone(sender), state.clone());
-            ChannelDelivery::new(ends.iter().map(outlet).collect())
+            ChannelDelivery::new(ends.iter().map(sender).collect())
         };
         let server = self.start(addr, events, admit, delivery)?;
         for state in states {
@@ -88,6 +91,33 @@ impl ServerBuilder {
         self.start(addr, Vec::new(), admit, || HandlerDelivery(std::marker::PhantomData))
     }
 
+    /// Makes a server that the calling thread runs, by polling it: the library starts no thread. Its events are told to
+    /// the closure that is given to [`EventLoop::poll`] or [`EventLoop::run`].
+    ///
+    /// The hooks run on the same thread. There is one worker, and there are no channels.
+    ///
+    /// # Errors
+    /// A setting that could not work, such as [`workers(2)`](ServerBuilder::workers), or an address that can not be bound.
+    ///
+    /// ```no_run
+    /// use threadbare::{EventRef, Server};
+    ///
+    /// let mut event_loop = Server::builder().bind_inline("127.0.0.1:8080")?;
+    /// event_loop.run(|event| {
+    ///     if let EventRef::Message(peer, message) = event {
+    ///         let _ = peer.send(message); // the peer may be gone
+    ///     }
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn bind_inline(self, addr: impl ToSocketAddrs) -> Result<EventLoop, BuildError> {
+        self.check_inline()?;
+        let admit: Admit<NewApp<InlineDelivery<true>>> = Box::new(|request| Some((InlineSlot::default(), request)));
+        let Built { workers, handle, .. } = self.build(1, addr, admit, InlineDelivery::new)?;
+        let worker = workers.into_iter().next().expect("as many workers as asked for");
+        Ok(EventLoop::new(InlineWorker::new(worker), handle))
+    }
+
     fn start<D: Delivery>(
         self,
         addr: impl ToSocketAddrs,
@@ -96,6 +126,31 @@ impl ServerBuilder {
         delivery: impl Fn() -> D,
     ) -> Result<Server, BuildError> {
         let count = self.check()?;
+        let Built { workers, reactor_thread, handle } = self.build(count, addr, admit, |_| delivery())?;
+        let threads = handle.control.threads.clone();
+        let server = Server { events, handle };
+        // From here on a failure drops the server, which stops the threads that were started.
+        for (index, worker) in workers.into_iter().enumerate() {
+            threads.spawn(format!("ws-worker-{index}"), move || worker.run()).map_err(BuildError::io("no thread"))?;
+        }
+        if let Some(reactor_thread) = reactor_thread {
+            let run = || {
+                reactor_thread.run();
+                CloseCounts::default()
+            };
+            threads.spawn("ws-reactor".into(), run).map_err(BuildError::io("no thread"))?;
+        }
+        Ok(server)
+    }
+
+    /// Binds the address and makes `count` workers and a reactor, none of which runs yet.
+    fn build<D: Delivery>(
+        self,
+        count: usize,
+        addr: impl ToSocketAddrs,
+        admit: Admit<NewApp<D>>,
+        delivery: impl Fn(&Config) -> D,
+    ) -> Result<Built<D>, BuildError> {
         let listener = listen(addr)?;
         let addr = listener.local_addr().map_err(BuildError::io("the address can not be told"))?;
         let config = Arc::new(self.config);
@@ -111,13 +166,13 @@ impl ServerBuilder {
         for (index, part) in parts.into_iter().enumerate() {
             let (sender, new_connections) = crossbeam_channel::unbounded();
             links.push(WorkerLink::new(part.inbox.clone(), sender));
-            let (siblings, config) = (inboxes.clone(), config.clone());
+            let (siblings, delivery) = (inboxes.clone(), delivery(&config));
             workers.push(Worker::new(
                 part,
                 index as u16,
                 siblings,
-                config,
-                delivery(),
+                config.clone(),
+                delivery,
                 new_connections,
                 connection_limit.clone(),
             ));
@@ -140,26 +195,28 @@ impl ServerBuilder {
         let (reactor, reactor_thread) =
             place_reactor(reactor_parts, &mut workers).map_err(BuildError::io("no poll"))?;
         let threads = Arc::new(ThreadSet::default());
-        let control =
-            Control { addr, reactor, publisher: Publisher::new(inboxes), connection_limit, threads: threads.clone() };
-        let server = Server { events, handle: ServerHandle { control: Arc::new(control) } };
-        // From here on a failure drops the server, which stops the threads that were started.
-        for (index, worker) in workers.into_iter().enumerate() {
-            threads.spawn(format!("ws-worker-{index}"), move || worker.run()).map_err(BuildError::io("no thread"))?;
-        }
-        if let Some(reactor_thread) = reactor_thread {
-            let run = || {
-                reactor_thread.run();
-                CloseCounts::default()
-            };
-            threads.spawn("ws-reactor".into(), run).map_err(BuildError::io("no thread"))?;
-        }
-        Ok(server)
+        let control = Control {
+            addr,
+            reactor,
+            publisher: Publisher::new(inboxes),
+            connection_limit,
+            threads,
+            inline: OnceLock::new(),
+        };
+        Ok(Built { workers, reactor_thread, handle: ServerHandle { control: Arc::new(control) } })
     }
 }
 
-/// Gives the reactor a thread of its own, or makes it the guest of the only worker, and tells how it is reached. Beside
-/// one worker a second thread would buy nothing but wake-ups, one or two for each connection.
+/// A server that does not run yet.
+struct Built<D: Delivery> {
+    workers: Vec<Worker<D>>,
+    /// `None` where the only worker has the reactor.
+    reactor_thread: Option<ReactorThread<NewApp<D>>>,
+    handle: ServerHandle,
+}
+
+/// Gives the reactor a thread of its own, or makes it the poll task of the only worker, and returns the way to reach it.
+/// Beside one worker a second thread would only add wake-ups, one or two for each connection.
 fn place_reactor<D: Delivery>(
     parts: ReactorParts<NewApp<D>>,
     workers: &mut [Worker<D>],

@@ -1,4 +1,4 @@
-//! The threads of a server, counted from their start to their end.
+//! The threads that run a server, counted from their start to their end.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::worker::event_loop::worker::CloseCounts;
 
-/// How many of the server's threads run, and what those that ended report.
+/// How many threads run the server, and what those that ended report.
 #[derive(Default)]
 pub(super) struct ThreadSet {
     state: Mutex<ThreadSetState>,
@@ -25,54 +25,70 @@ impl ThreadSet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a thread that `run` is to work on, until it ends, however it ends.
+    /// Starts a thread that is counted until it ends, however it ends.
     pub(super) fn spawn(
         self: &Arc<ThreadSet>,
         name: String,
         run: impl FnOnce() -> CloseCounts + Send + 'static,
     ) -> std::io::Result<()> {
-        struct Guard(Arc<ThreadSet>);
-        impl Drop for Guard {
-            fn drop(&mut self) {
-                self.0.lock().threads -= 1;
-                self.0.changed.notify_all();
-            }
-        }
-        self.lock().threads += 1;
-        let guard = Guard(self.clone());
+        let member = self.enter();
         let handle = std::thread::Builder::new().name(name).spawn(move || {
-            let guard = guard;
+            // Dropped with the closure, if it panics or the thread can not be started.
+            let member = member;
             let ended = run();
-            let mut running = guard.0.lock();
-            running.ended.clean += ended.clean;
-            running.ended.forced += ended.forced;
+            member.leave(ended);
         })?;
         self.lock().handles.push(handle);
         Ok(())
     }
 
+    /// Counts the calling thread, or another one that is given the member, until that is dropped.
+    pub(super) fn enter(self: &Arc<ThreadSet>) -> Member {
+        self.lock().threads += 1;
+        Member(self.clone())
+    }
+
     /// Waits until every thread has ended; `None` if some have not by the deadline.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> Option<CloseCounts> {
-        let mut running = self.lock();
-        while running.threads > 0 {
-            running = match deadline {
-                None => self.changed.wait(running).unwrap_or_else(PoisonError::into_inner),
+        let mut state = self.lock();
+        while state.threads > 0 {
+            state = match deadline {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return None;
                     }
-                    self.changed.wait_timeout(running, left).unwrap_or_else(PoisonError::into_inner).0
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
-        let handles = std::mem::take(&mut running.handles);
-        let ended = running.ended;
-        drop(running);
+        let handles = std::mem::take(&mut state.handles);
+        let ended = state.ended;
+        drop(state);
         for handle in handles {
             // A panic was reported as it happened.
             let _ = handle.join();
         }
         Some(ended)
+    }
+}
+
+/// A thread of the set.
+pub(super) struct Member(Arc<ThreadSet>);
+
+impl Member {
+    /// The thread ends, and reports.
+    pub(super) fn leave(self, ended: CloseCounts) {
+        let mut state = self.0.lock();
+        state.ended.clean += ended.clean;
+        state.ended.forced += ended.forced;
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.0.lock().threads -= 1;
+        self.0.changed.notify_all();
     }
 }

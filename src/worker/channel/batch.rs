@@ -3,12 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::protocol::message::{Message, MessageRef};
-use crate::worker::channel::block::{Block, EventKind};
+use crate::protocol::message::Message;
+use crate::worker::channel::block::{Block, EventKind, close_seen};
 use crate::worker::channel::event::{Event, EventRef};
 use crate::worker::channel::state::ChannelState;
-use crate::worker::handle::inbox::Command;
-use crate::worker::handle::peer::Peer;
 
 /// Events of one turn of a worker: the payloads of small messages lie in one block of bytes, so that a message costs no
 /// allocation on the one thread that is freed on the other.
@@ -29,29 +27,11 @@ impl Batch {
     pub fn next_ref(&mut self) -> Option<EventRef<'_>> {
         let block = self.block.as_deref_mut()?;
         block.begin(self.next);
-        let record = block.records.get_mut(self.next)?;
-        self.next += 1;
-        let peer = block.peers.get(record.peer as usize)?;
-        Some(match &mut record.kind {
-            EventKind::Open(request) => EventRef::Open(peer, request),
-            EventKind::Text { start, end } => {
-                let text = block.texts.get(*start as usize..*end as usize)?;
-                EventRef::Message(peer, MessageRef::Text(text).into())
-            }
-            EventKind::Binary { start, end } => {
-                let bytes = block.bytes.get(*start as usize..*end as usize)?;
-                EventRef::Message(peer, MessageRef::Binary(bytes).into())
-            }
-            EventKind::Assembled(message) => {
-                EventRef::Message(peer, std::mem::take(&mut **message).into_message().into())
-            }
-            EventKind::Close(reason) => {
-                // As in `next`.
-                close_seen(peer);
-                EventRef::Close(peer, reason)
-            }
-            EventKind::Taken => return None,
-        })
+        let index = self.next;
+        if index < block.records.len() {
+            self.next += 1;
+        }
+        block.lend(index)
     }
 }
 
@@ -110,8 +90,4 @@ impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch").field("events", &self.len()).finish_non_exhaustive()
     }
-}
-
-fn close_seen(peer: &Peer) {
-    peer.shared.worker.inbox.send(Command::CloseSeen { to: peer.shared.key });
 }

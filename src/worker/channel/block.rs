@@ -2,9 +2,20 @@
 
 use crate::protocol::close::CloseReason;
 use crate::protocol::http::Request;
-use crate::protocol::message::Assembled;
+use crate::protocol::message::{Assembled, MessageRef};
+use crate::transport::buffer::BufferPool;
+use crate::worker::channel::event::EventRef;
+use crate::worker::delivery::delivery::Incoming;
+use crate::worker::handle::inbox::Command;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::wakeup::{BatchNumber, hold_wakeups};
+
+/// What an event counts against the limit of waiting events, beside its payload.
+pub(crate) const EVENT_COST: usize = 64;
+
+/// A message of this size is copied to a buffer of its own, in which it goes on to the application and perhaps back;
+/// from the block it would have to be copied once more.
+const MIN_OWNED_SIZE: usize = 16 << 10;
 
 /// What a batch is made of; recycled.
 #[derive(Debug, Default)]
@@ -30,6 +41,77 @@ impl Block {
             hold_wakeups(&self.number, self.origin);
         }
     }
+
+    /// Keeps a message: what its record says, and what it costs. Where a copy is needed that is not for the block, its
+    /// buffer comes from `pool`.
+    #[inline(always)]
+    pub(crate) fn keep(&mut self, message: Incoming<'_>, pool: &mut BufferPool) -> (EventKind, usize) {
+        match message {
+            Incoming::Borrowed(MessageRef::Text(text)) if text.len() < MIN_OWNED_SIZE => {
+                let start = self.texts.len() as u32;
+                self.texts.push_str(text);
+                (EventKind::Text { start, end: self.texts.len() as u32 }, text.len())
+            }
+            other => self.keep_other(other, pool),
+        }
+    }
+
+    /// Any but a short text, and out of its way.
+    fn keep_other(&mut self, message: Incoming<'_>, pool: &mut BufferPool) -> (EventKind, usize) {
+        let assembled = match message {
+            Incoming::Borrowed(MessageRef::Binary(bytes)) if bytes.len() < MIN_OWNED_SIZE => {
+                let start = self.bytes.len() as u32;
+                self.bytes.extend_from_slice(bytes);
+                return (EventKind::Binary { start, end: self.bytes.len() as u32 }, bytes.len());
+            }
+            Incoming::Borrowed(message) => pool.copy(message),
+            Incoming::Assembled(message) => message,
+        };
+        // It moves rather than be copied, with all the memory of its buffer.
+        let cost = assembled.buffer.capacity();
+        (EventKind::Assembled(Box::new(assembled)), cost)
+    }
+
+    /// Lends the event at `index`; `None` behind the last. A large message is given away, and so is lent once.
+    #[inline]
+    pub(crate) fn lend(&mut self, index: usize) -> Option<EventRef<'_>> {
+        let record = self.records.get_mut(index)?;
+        let peer = self.peers.get(record.peer as usize)?;
+        Some(match &mut record.kind {
+            EventKind::Open(request) => EventRef::Open(peer, request),
+            EventKind::Text { start, end } => {
+                let text = self.texts.get(*start as usize..*end as usize)?;
+                EventRef::Message(peer, MessageRef::Text(text).into())
+            }
+            EventKind::Binary { start, end } => {
+                let bytes = self.bytes.get(*start as usize..*end as usize)?;
+                EventRef::Message(peer, MessageRef::Binary(bytes).into())
+            }
+            EventKind::Assembled(message) => {
+                EventRef::Message(peer, std::mem::take(&mut **message).into_message().into())
+            }
+            EventKind::Close(reason) => {
+                // Everything before it was given out, and answered if it is answered from this thread.
+                close_seen(peer);
+                EventRef::Close(peer, reason)
+            }
+            EventKind::Taken => return None,
+        })
+    }
+
+    /// Makes it an empty one.
+    pub(crate) fn clear(&mut self) {
+        self.peers.clear();
+        self.records.clear();
+        self.texts.clear();
+        self.bytes.clear();
+        self.cost = 0;
+    }
+}
+
+/// Tells the worker that the application knows of the connection's end.
+pub(super) fn close_seen(peer: &Peer) {
+    peer.shared.worker.inbox.send(Command::CloseSeen { to: peer.shared.key });
 }
 
 #[derive(Debug)]

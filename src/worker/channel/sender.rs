@@ -6,20 +6,12 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::Sender;
 
 use crate::protocol::close::CloseReason;
-use crate::protocol::message::MessageRef;
 use crate::worker::channel::batch::Batch;
-use crate::worker::channel::block::{Block, EventKind, Record, has_several};
+use crate::worker::channel::block::{Block, EVENT_COST, EventKind, Record, has_several};
 use crate::worker::channel::state::ChannelState;
 use crate::worker::delivery::delivery::{CloseTiming, Incoming};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::slab::Key;
-
-/// What an event counts against the limit of waiting events, beside its payload.
-const EVENT_COST: usize = 64;
-
-/// A message of this size is copied to a buffer of its own, in which it goes on to the application and perhaps back;
-/// from the block it would have to be copied once more.
-const MIN_OWNED_SIZE: usize = 16 << 10;
 
 /// A block of this size is handed over though the turn goes on.
 const MAX_BLOCK_SIZE: usize = 64 << 10;
@@ -73,30 +65,8 @@ impl EventSender {
 
     #[inline(always)]
     pub(super) fn message(&mut self, place: &mut BlockCursor, socket: &mut Socket<'_>, message: Incoming<'_>) {
-        match message {
-            Incoming::Borrowed(MessageRef::Text(text)) if text.len() < MIN_OWNED_SIZE => {
-                let start = self.block.texts.len() as u32;
-                self.block.texts.push_str(text);
-                self.push(place, socket, text.len(), EventKind::Text { start, end: self.block.texts.len() as u32 });
-            }
-            other => self.other_message(place, socket, other),
-        }
-    }
-
-    /// Any but a short text, and out of its way.
-    fn other_message(&mut self, place: &mut BlockCursor, socket: &mut Socket<'_>, message: Incoming<'_>) {
-        let assembled = match message {
-            Incoming::Borrowed(MessageRef::Binary(bytes)) if bytes.len() < MIN_OWNED_SIZE => {
-                let start = self.block.bytes.len() as u32;
-                self.block.bytes.extend_from_slice(bytes);
-                let end = self.block.bytes.len() as u32;
-                return self.push(place, socket, bytes.len(), EventKind::Binary { start, end });
-            }
-            Incoming::Borrowed(message) => socket.active.context.output.pool.copy(message),
-            Incoming::Assembled(message) => message,
-        };
-        // It moves rather than be copied, with all the memory of its buffer.
-        self.push(place, socket, assembled.buffer.capacity(), EventKind::Assembled(Box::new(assembled)));
+        let (kind, cost) = self.block.keep(message, &mut socket.active.context.output.pool);
+        self.push(place, socket, cost, kind);
     }
 
     pub(super) fn close(

@@ -75,11 +75,7 @@ impl ChannelState {
             self.inboxes().for_each(|inbox| inbox.deliver());
         }
         let cost = block.cost;
-        block.peers.clear();
-        block.records.clear();
-        block.texts.clear();
-        block.bytes.clear();
-        block.cost = 0;
+        block.clear();
         if block.texts.capacity() + block.bytes.capacity() <= MAX_SPARE_SIZE {
             // A full channel of spares means that this one is not needed.
             let _ = self.spare.0.try_send(block);

@@ -13,6 +13,17 @@ pub(crate) enum Incoming<'a> {
     Assembled(Assembled),
 }
 
+impl Incoming<'_> {
+    /// The payload's size.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Incoming::Borrowed(message) => message.len(),
+            Incoming::Assembled(message) => message.as_bytes().len(),
+        }
+    }
+}
+
 /// When the close frame that answers the peer's, or fails the connection, may go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseTiming {

@@ -11,7 +11,7 @@ pub(crate) mod poll_task;
 mod poll_timer;
 mod ready;
 mod register;
-mod run;
+pub(crate) mod run;
 #[cfg(test)]
 mod tests;
 pub(crate) mod worker;

@@ -47,6 +47,20 @@ mod timer {
             Ok(PollTimer { timer, set: None })
         }
 
+        /// Has the poll report at `due` at the latest, for a caller that waits for the poll's descriptor; `false` if it can
+        /// not.
+        pub(crate) fn arm(&mut self, due: Option<Instant>) -> bool {
+            let Some(due) = due else { return true };
+            if self.set.is_none_or(|set| set > due) {
+                // A wait of nothing would disarm the timer.
+                if self.set_to(until(due).max(Duration::from_nanos(1))).is_err() {
+                    return false;
+                }
+                self.set = Some(due);
+            }
+            true
+        }
+
         /// The timeout of a poll that is to return at `due` at the latest; it may return earlier.
         #[inline]
         pub(crate) fn timeout(&mut self, due: Option<Instant>) -> Option<Duration> {
@@ -98,6 +112,11 @@ mod timeout {
     impl PollTimer {
         pub(crate) fn new(_: &Registry, _: Token) -> io::Result<PollTimer> {
             Ok(PollTimer)
+        }
+
+        /// Has the poll report at `due` at the latest: it can not, and the caller asks for the deadline.
+        pub(crate) fn arm(&mut self, _: Option<Instant>) -> bool {
+            true
         }
 
         /// The timeout of a poll that is to return at `due` at the latest.

@@ -1,4 +1,4 @@
-//! The worker's loop: what it does each time its poll returns, how long that may sleep, and how all of it ends.
+//! The loop of a worker: what it does each time its poll returns, how long the poll may sleep, and how the loop ends.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,7 @@ use mio::Events;
 use crate::protocol::close::{CloseCause, CloseFrame};
 use crate::worker::connection::flags::Flag;
 use crate::worker::delivery::delivery::Delivery;
-use crate::worker::event_loop::worker::{CloseCounts, TRIM_INTERVAL, Worker};
+use crate::worker::event_loop::worker::{CloseCounts, EVENTS, TRIM_INTERVAL, Worker};
 use crate::worker::panic::panic_text;
 use crate::worker::thread::enter_worker;
 use crate::worker::timer_wheel::TimerWheel;
@@ -18,23 +18,29 @@ use crate::worker::timer_wheel::TimerWheel;
 const MAX_HOLD: Duration = Duration::from_millis(1);
 
 impl<D: Delivery> Worker<D> {
-    /// Works until it is told to shut down.
+    /// Runs the loop on this thread until the worker is told to shut down.
     pub(crate) fn run(mut self) -> CloseCounts {
         enter_worker();
         loop {
-            self.cycle();
+            let timeout = self.timeout();
+            if let Err(error) = self.run_once(timeout) {
+                log::error!("a worker's poll failed: {error}");
+            }
+            self.poll_inbox_once_more();
+            self.trim();
             if let Some(ended) = self.ended() {
                 return ended;
             }
         }
     }
 
-    /// Sleeps until something happens, and does what there is to do.
-    fn cycle(&mut self) {
-        let timeout = self.timeout();
+    /// Polls for up to `timeout`, and does what there is to do. Whatever the poll's error, which is not that a signal
+    /// interrupted it, the rest is done.
+    pub(in crate::worker) fn run_once(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        if let Err(error) = self.poll.poll(&mut events, timeout) {
-            note_failure(&error);
+        let mut polled = self.poll.poll(&mut events, timeout);
+        if polled.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+            polled = Ok(());
         }
         self.context.inbox.set_running();
         let now = Instant::now();
@@ -48,12 +54,11 @@ impl<D: Delivery> Worker<D> {
         self.expire();
         self.send_broadcasts();
         self.delivery.end_iteration();
-        self.poll_inbox_once_more();
-        self.trim();
+        polled
     }
 
-    /// Gives the guest a turn, if there is anything for it to do. It may have connections for this worker, which are taken
-    /// over next.
+    /// Runs the poll task, if there is anything for it to do. It may have connections for this worker, which are registered
+    /// next.
     fn run_poll_task(&mut self) {
         let Some(poll_task) = &self.poll_task else { return };
         if self.poll_task_due.is_some_and(|due| due <= self.now) || poll_task.has_commands() {
@@ -69,7 +74,7 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// Gives those a turn whose deadline has come.
+    /// Drives the connections whose deadline has come.
     fn expire(&mut self) {
         if self.timers.may_expire(self.context.tick) {
             self.serve_expired();
@@ -88,16 +93,16 @@ impl<D: Delivery> Worker<D> {
         self.expired = expired;
     }
 
-    /// Ends the worker when it is done with shutting down, or has no more time for that.
-    fn ended(&mut self) -> Option<CloseCounts> {
+    /// Ends the worker when every connection has closed after a shutdown has begun, or its deadline is over.
+    pub(in crate::worker) fn ended(&mut self) -> Option<CloseCounts> {
         let deadline = self.shutdown?;
-        if self.now < deadline && !(self.slots.len() == 0 && self.guest_is_done(self.now)) {
+        if self.now < deadline && !(self.slots.len() == 0 && self.poll_task_is_done(self.now)) {
             return None;
         }
         self.force();
         self.delivery.end_iteration();
         self.context.inbox.close();
-        // What the application gave it may panic as it is dropped; the report is to be heard nevertheless.
+        // The application's hooks may panic as they are dropped; the counts are reported nevertheless.
         let poll_task = self.poll_task.take();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(poll_task))) {
             log::error!("a hook panicked as it was dropped: {}", panic_text(&*panic));
@@ -105,10 +110,10 @@ impl<D: Delivery> Worker<D> {
         Some(self.ended)
     }
 
-    /// Reads the answers to the turn's events that are there already, lest the poll be asked in between. A thread that
-    /// was woken for the events and has not run yet is let run first.
+    /// Carries out the answers to this iteration's events that are in the inbox already, which saves a poll. A thread that
+    /// was woken for the events and has not run yet may run first.
     fn poll_inbox_once_more(&mut self) {
-        // Where a handler answers, nothing was handed over.
+        // A handler has answered by now.
         if D::ANSWERS {
             return;
         }
@@ -123,33 +128,70 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// How long the poll may sleep; decided after saying that it will.
-    fn timeout(&mut self) -> Option<Duration> {
-        let now = self.now;
-        if !self.ready.is_empty() || !self.context.broadcasts.is_empty() {
+    /// Carries out the commands that are in the inbox.
+    pub(in crate::worker) fn serve_inbox(&mut self) {
+        if self.context.inbox.has_commands() {
+            self.drain_inbox();
+            self.send_broadcasts();
+        }
+    }
+
+    /// How long the poll may sleep; decided after the inbox was told that it will.
+    pub(in crate::worker) fn timeout(&mut self) -> Option<Duration> {
+        if self.has_work() || !self.prepare_park() {
             return Some(Duration::ZERO);
         }
-        // Whatever comes in from here on wakes the poll.
-        if !self.context.inbox.prepare_park()
-            || self.poll_task.as_ref().is_some_and(|poll_task| poll_task.has_commands())
-        {
-            return Some(Duration::ZERO);
-        }
-        let keeps =
-            !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
-        let mut due = earlier(earlier(self.timers.due(), self.shutdown), self.poll_task_due);
-        if keeps {
-            due = earlier(due, Some(now + TRIM_INTERVAL));
-        }
+        let due = self.due();
         earlier(self.poll_timer.timeout(due), self.delivery.holds_answers().then_some(MAX_HOLD))
     }
 
-    fn guest_is_done(&self, now: Instant) -> bool {
+    /// Has the poll report everything that comes in from here on, deadlines included, for a caller that waits for the
+    /// poll's descriptor; `false` if there is something to do at once.
+    pub(in crate::worker) fn arm(&mut self) -> bool {
+        // A poll that reported as many as it can may have more to report.
+        if self.events.iter().count() >= EVENTS || self.has_work() || !self.prepare_park() {
+            return false;
+        }
+        let due = self.due();
+        self.poll_timer.arm(due)
+    }
+
+    /// When the next iteration is due though nothing comes in.
+    pub(in crate::worker) fn next_deadline(&self) -> Option<Instant> {
+        let poll_task_asks = self.poll_task.as_ref().is_some_and(|poll_task| poll_task.has_commands());
+        if self.has_work() || self.context.inbox.has_commands() || poll_task_asks { Some(self.now) } else { self.due() }
+    }
+
+    /// Whether this worker has left something to its next iteration.
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty() || !self.context.broadcasts.is_empty()
+    }
+
+    /// Tells the inbox that the poll may sleep: whatever comes in from here on wakes it. `false` if something is there.
+    fn prepare_park(&self) -> bool {
+        self.context.inbox.prepare_park() && !self.poll_task.as_ref().is_some_and(|poll_task| poll_task.has_commands())
+    }
+
+    /// The next of all deadlines.
+    fn due(&self) -> Option<Instant> {
+        let keeps =
+            !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
+        let due = earlier(earlier(self.timers.due(), self.shutdown), self.poll_task_due);
+        if keeps { earlier(due, Some(self.now + TRIM_INTERVAL)) } else { due }
+    }
+
+    /// Takes the time, after something other than the poll took long.
+    pub(in crate::worker) fn take_time(&mut self) {
+        self.now = Instant::now();
+        self.context.tick = self.timers.advance(self.now);
+    }
+
+    fn poll_task_is_done(&self, now: Instant) -> bool {
         self.poll_task.as_ref().is_none_or(|poll_task| poll_task.is_done(now))
     }
 
     /// Starts closing every connection.
-    pub(super) fn begin_shutdown(&mut self, deadline: Instant) {
+    pub(in crate::worker) fn begin_shutdown(&mut self, deadline: Instant) {
         let deadline = self.shutdown.map_or(deadline, |before| before.min(deadline));
         self.shutdown = Some(deadline);
         self.register_new();
@@ -168,7 +210,8 @@ impl<D: Delivery> Worker<D> {
         });
     }
 
-    fn trim(&mut self) {
+    /// Gives memory back that nobody used lately, now and then.
+    pub(in crate::worker) fn trim(&mut self) {
         if self.context.tick >= self.trim_at {
             self.trim_now();
         }
@@ -184,16 +227,9 @@ impl<D: Delivery> Worker<D> {
     }
 }
 
-#[cold]
-fn note_failure(error: &io::Error) {
-    if error.kind() != io::ErrorKind::Interrupted {
-        log::error!("a worker's poll failed: {error}");
-    }
-}
-
 /// The earlier of two times, or the shorter of two waits, where there is any.
 #[inline]
-fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+pub(in crate::worker) fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),

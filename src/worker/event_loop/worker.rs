@@ -45,7 +45,7 @@ const ALARM: Token = Token(WAKE.0 - 1);
 
 /// So many connections have a turn before the application's threads have theirs: enough that a poll and a handover cost
 /// nothing beside them, and few enough that what waits for these threads meanwhile takes little memory.
-const EVENTS: usize = 128;
+pub(super) const EVENTS: usize = 128;
 
 /// Large buffers and compressors that nobody used for so long are given back, at the latest after twice that.
 pub(super) const TRIM_INTERVAL: Duration = Duration::from_millis(500);

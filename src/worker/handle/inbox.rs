@@ -176,6 +176,11 @@ impl Inbox {
         self.wakeup.wake();
     }
 
+    /// Has the worker's poll return, or its next one, though there may be nothing in the queue.
+    pub(crate) fn interrupt(&self) {
+        self.wakeup.interrupt();
+    }
+
     /// Says that the worker is about to sleep; `false` if there is something in the queue.
     ///
     /// A sender says that there are commands before it asks whether the worker sleeps, and the worker says that it sleeps

@@ -13,7 +13,6 @@ use crate::transport::chunk::Chunk;
 use crate::worker::handle::inbox::Command;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::prepared::Prepared;
-use crate::worker::thread::may_block;
 
 /// Payloads of at most 16 KiB are copied into the worker's queue; larger ones are moved there. A copy of this size costs
 /// less than an allocation that one thread makes and another frees.
@@ -247,7 +246,7 @@ impl Peer {
     /// on a worker's thread.
     #[cold]
     fn wait_for_room(&self, deadline: Option<Instant>) -> bool {
-        if !may_block() {
+        if !self.shared.worker.may_block() {
             return false;
         }
         let wait_queue = self.shared.wait_queue();

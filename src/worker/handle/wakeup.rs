@@ -34,9 +34,14 @@ impl Wakeup {
     /// Wakes the worker if it is parked.
     pub(super) fn wake(&self) {
         // The worker looks at its inbox whenever it wakes, so a failure costs time and loses nothing.
-        if self.state.swap(RUNNING, Ordering::SeqCst) == PARKED
-            && let Err(error) = self.waker.wake()
-        {
+        if self.state.swap(RUNNING, Ordering::SeqCst) == PARKED {
+            self.interrupt();
+        }
+    }
+
+    /// Has the worker's poll return, or its next one, whatever the state.
+    pub(super) fn interrupt(&self) {
+        if let Err(error) = self.waker.wake() {
             log::error!("a worker could not be woken: {error}");
         }
     }

@@ -1,0 +1,156 @@
+//! Clients that the application's own thread runs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use crossbeam_channel::Sender;
+
+use crate::client::builder::ClientBuilder;
+use crate::client::error::ConnectError;
+use crate::config::Config;
+use crate::error::BuildError;
+use crate::protocol::Role;
+use crate::transport::cancel::CancelToken;
+use crate::worker::channel::event::EventRef;
+use crate::worker::connection_limit::ConnectionLimit;
+use crate::worker::event_loop::new_connection::NewConnection;
+use crate::worker::event_loop::worker::{NewApp, Worker, WorkerParts};
+use crate::worker::handle::peer::Peer;
+use crate::worker::receiver::inline::{InlineDelivery, InlineSlot, InlineWorker};
+
+/// What connections have to close when the loop is dropped.
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Clients without a thread of their own: the thread that polls the loop reads, writes and keeps the deadlines. The
+/// counterpart of a server's [`EventLoop`](crate::EventLoop), whose page says more about the events, about sending, about
+/// panics in the closure, and about the descriptor.
+///
+/// [`ClientBuilder::connect_inline`] connects, and returns a [`Peer`] to send through. What the client receives is told to
+/// the closure of [`poll`](ClientLoop::poll) or [`run`](ClientLoop::run). There is no [`Client`](crate::Client) here, whose
+/// `recv` would wait for this very thread.
+///
+/// ```no_run
+/// use threadbare::{Client, ClientLoop, CloseCode, Config, EventRef};
+///
+/// let mut client_loop = ClientLoop::new(Config::default())?;
+/// let client = Client::builder().connect_inline("ws://127.0.0.1:8080/chat", &mut client_loop)?;
+/// client.send("hello")?;
+/// client_loop.run(|event| {
+///     if let EventRef::Message(peer, message) = event {
+///         println!("{:?}", message.as_message());
+///         let _ = peer.close(CloseCode::NORMAL_CLOSURE, ""); // it may be closed already
+///     }
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct ClientLoop {
+    worker: InlineWorker<false>,
+    to_worker: Sender<NewConnection<NewApp<InlineDelivery<false>>>>,
+    config: Arc<Config>,
+}
+
+impl ClientLoop {
+    /// Makes a loop without a connection, with the limits and timeouts that its clients shall have.
+    ///
+    /// # Errors
+    /// A setting that could not work, or no poll to be had.
+    pub fn new(config: Config) -> Result<ClientLoop, BuildError> {
+        config.check()?;
+        let config = Arc::new(config);
+        let parts = WorkerParts::new(Role::Client).map_err(BuildError::io("no poll"))?;
+        let siblings = [parts.inbox.clone()].into();
+        let (to_worker, new_connections) = crossbeam_channel::unbounded();
+        let delivery = InlineDelivery::new(&config);
+        let limit = Arc::new(ConnectionLimit::new(usize::MAX, None));
+        let worker = Worker::new(parts, 0, siblings, config.clone(), delivery, new_connections, limit);
+        Ok(ClientLoop { worker: InlineWorker::new(worker), to_worker, config })
+    }
+
+    /// Waits until something happens, at most for `timeout`, and calls `on_event` with each event that this produced, in
+    /// order: how many there were. As [`EventLoop::poll`](crate::EventLoop::poll).
+    ///
+    /// # Errors
+    /// The system's poll failed. A signal is no error.
+    pub fn poll(
+        &mut self,
+        timeout: impl Into<Option<Duration>>,
+        on_event: impl FnMut(EventRef<'_>),
+    ) -> io::Result<usize> {
+        self.worker.poll(timeout.into(), on_event)
+    }
+
+    /// Polls until there is no connection, and calls `on_event` with each event. To stop it, close the connections, from
+    /// `on_event` or from another thread.
+    ///
+    /// # Errors
+    /// The system's poll failed.
+    pub fn run(&mut self, mut on_event: impl FnMut(EventRef<'_>)) -> io::Result<()> {
+        while self.connections() > 0 || self.worker.has_events() {
+            self.poll(None, &mut on_event)?;
+        }
+        Ok(())
+    }
+
+    /// How many connections there are, those included whose end was told and whose socket is not closed yet.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.worker.connections()
+    }
+
+    /// When [`poll`](ClientLoop::poll) should be called although the descriptor is not readable, on systems other than
+    /// Linux; a time in the past means now. `None` while nothing is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.worker.next_deadline()
+    }
+}
+
+impl ClientBuilder {
+    /// Connects to a URL as [`connect`](ClientBuilder::connect) does. The calling thread, which is the one that polls
+    /// `client_loop`, waits until the opening handshake is done, and the loop's other connections wait meanwhile. From then
+    /// on the connection is one of the loop's: the next poll tells [`Open`](EventRef::Open), with the request that was sent.
+    ///
+    /// The limits and timeouts are those of the loop; [`config`](ClientBuilder::config) and [`pool`](ClientBuilder::pool)
+    /// have no meaning here.
+    ///
+    /// # Errors
+    /// As [`connect`](ClientBuilder::connect).
+    pub fn connect_inline(&self, url: &str, client_loop: &mut ClientLoop) -> Result<Peer, ConnectError> {
+        let established = self.establish(self.request(url)?, &client_loop.config, &CancelToken::default())?;
+        let (new_connection, _) = established.into_new_connection(|request| (InlineSlot::default(), request));
+        // The loop has the other end.
+        let _ = client_loop.to_worker.send(new_connection);
+        client_loop.worker.register_new().ok_or_else(|| io::Error::other("the connection could not be kept").into())
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for ClientLoop {
+    /// The descriptor of the system's poll, `epoll` or `kqueue`. From the first call on, the loop keeps it readable while
+    /// there is something to do.
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.worker.fd()
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsRawFd for ClientLoop {
+    /// As [`as_fd`](std::os::fd::AsFd::as_fd).
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.worker.fd())
+    }
+}
+
+impl fmt::Debug for ClientLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientLoop").field("connections", &self.connections()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for ClientLoop {
+    /// Closes what is open with 1001, and takes up to one second for that.
+    fn drop(&mut self) {
+        self.worker.shut_down(Instant::now() + DROP_TIMEOUT);
+    }
+}

@@ -1,0 +1,239 @@
+//! A server that the application's own thread runs.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use crate::server::DROP_TIMEOUT;
+use crate::server::control::{ServerHandle, ShutdownReport};
+use crate::server::threads::Member;
+use crate::worker::channel::event::EventRef;
+use crate::worker::event_loop::worker::CloseCounts;
+use crate::worker::receiver::inline::InlineWorker;
+
+/// A server without a thread of its own: the thread that polls it accepts connections, reads, writes and keeps the
+/// deadlines. For programs that have a loop of their own, such as games and graphical ones, and for a box with one core.
+///
+/// Made with [`ServerBuilder::bind_inline`](crate::ServerBuilder::bind_inline). Nothing happens on its connections while
+/// nobody polls it: a thread that does something else for long delays pings, answers and deadlines.
+///
+/// # Events
+///
+/// [`poll`](EventLoop::poll) waits until a socket is ready, serves every socket that is, and then calls the closure with
+/// each event, in order. A connection's events begin with [`Open`](EventRef::Open) and end with
+/// [`Close`](EventRef::Close). What the closure sends is gathered and leaves when the last event was told: one write for
+/// each connection.
+///
+/// # Sending
+///
+/// Any thread may send through a [`Peer`](crate::Peer), which wakes a poll that waits. The thread that runs the loop never
+/// waits for room in a connection's queue, in the closure or between two polls, because it would wait for itself: where
+/// [`SlowConsumer::Block`](crate::SlowConsumer::Block) applies, a full queue refuses the message
+/// ([`SendError::Full`](crate::SendError::Full)), and [`send_timeout`](crate::Peer::send_timeout) does not wait. The loop
+/// reads no more messages from a connection than its queue has room for, so that a program that answers each message
+/// with one that is no longer than it, and sends nothing else, is never refused.
+///
+/// # Panics in the closure
+///
+/// A panic in the closure passes through [`poll`](EventLoop::poll) and [`run`](EventLoop::run) to their caller. The loop
+/// stays usable: only the event that the closure was called with is lost, and the next poll goes on with the one after it.
+///
+/// # In another event loop
+///
+/// On Unix the loop has a descriptor ([`AsFd`](std::os::fd::AsFd), [`AsRawFd`](std::os::fd::AsRawFd)) that is readable
+/// when there is something to do. Wait for it beside your own descriptors, with `poll`, `epoll`, `kqueue` or mio,
+/// level-triggered or edge-triggered, and call `poll(Duration::ZERO, ..)` each time it is readable. On Linux that includes
+/// deadlines; elsewhere wait until [`next_deadline`](EventLoop::next_deadline) at the latest.
+///
+/// ```no_run
+/// # #[cfg(unix)] {
+/// use std::os::fd::AsRawFd;
+/// use std::time::Duration;
+/// use mio::unix::SourceFd;
+/// use mio::{Events, Interest, Poll, Token};
+/// use threadbare::{EventRef, Server};
+///
+/// let mut event_loop = Server::builder().bind_inline("127.0.0.1:8080")?;
+/// let (mut poll, mut ready) = (Poll::new()?, Events::with_capacity(16));
+/// poll.registry().register(&mut SourceFd(&event_loop.as_raw_fd()), Token(0), Interest::READABLE)?;
+/// while !event_loop.is_finished() {
+///     poll.poll(&mut ready, None)?;
+///     for readiness in &ready {
+///         if readiness.token() == Token(0) {
+///             event_loop.poll(Duration::ZERO, |event| println!("{event:?}"))?;
+///         }
+///     }
+/// }
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Its end
+///
+/// [`ServerHandle::shutdown`] from any thread begins the end, and the polls that follow carry it out: then
+/// [`is_finished`](EventLoop::is_finished) says so and [`run`](EventLoop::run) returns. Dropping the loop closes its
+/// connections with 1001, and takes up to one second for that.
+pub struct EventLoop {
+    worker: InlineWorker<true>,
+    handle: ServerHandle,
+    /// Until the end is reported.
+    member: Option<Member>,
+}
+
+impl EventLoop {
+    pub(super) fn new(worker: InlineWorker<true>, handle: ServerHandle) -> EventLoop {
+        // Set once, here.
+        let _ = handle.control.inline.set(worker.handle());
+        let member = Some(handle.control.threads.enter());
+        EventLoop { worker, handle, member }
+    }
+
+    /// Waits until something happens, at most for `timeout`, and calls `on_event` with each event that this produced, in
+    /// order: how many there were.
+    ///
+    /// It may return earlier without an event, after something that is none, such as a handshake or a ping. With
+    /// `Duration::ZERO` it does not wait; with `None` it waits without a limit. Once the server has shut down it returns
+    /// at once.
+    ///
+    /// # Errors
+    /// The system's poll failed. A signal is no error.
+    ///
+    /// ```no_run
+    /// use std::time::{Duration, Instant};
+    /// use threadbare::{EventRef, Server};
+    ///
+    /// let mut event_loop = Server::builder().bind_inline("127.0.0.1:8080")?;
+    /// let everyone = event_loop.handle();
+    /// let mut next_frame = Instant::now();
+    /// let mut count = 0;
+    /// while !event_loop.is_finished() {
+    ///     while let Some(left) = next_frame.checked_duration_since(Instant::now()) {
+    ///         event_loop.poll(left, |event| {
+    ///             if let EventRef::Message(..) = event {
+    ///                 count += 1;
+    ///             }
+    ///         })?;
+    ///     }
+    ///     everyone.broadcast(format!("{count} messages").as_str());
+    ///     next_frame += Duration::from_millis(16);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn poll(
+        &mut self,
+        timeout: impl Into<Option<Duration>>,
+        on_event: impl FnMut(EventRef<'_>),
+    ) -> io::Result<usize> {
+        let polled = self.worker.poll(timeout.into(), on_event);
+        self.report();
+        polled
+    }
+
+    /// Polls until the server has shut down, and calls `on_event` with each event.
+    ///
+    /// To stop it, call [`ServerHandle::shutdown`], from `on_event` or from another thread; to stop in other ways, call
+    /// [`poll`](EventLoop::poll) in a loop of your own.
+    ///
+    /// # Errors
+    /// The system's poll failed.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use threadbare::{EventRef, Server};
+    ///
+    /// let mut event_loop = Server::builder().bind_inline("127.0.0.1:8080")?;
+    /// let handle = event_loop.handle();
+    /// let report = event_loop.run(|event| match event {
+    ///     EventRef::Message(_, message) if message.as_message().as_text() == Some("stop") => {
+    ///         handle.shutdown(Duration::from_secs(5)); // it does not wait on this thread
+    ///     }
+    ///     event => println!("{event:?}"),
+    /// })?;
+    /// println!("{report}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn run(&mut self, mut on_event: impl FnMut(EventRef<'_>)) -> io::Result<ShutdownReport> {
+        while !self.is_finished() {
+            self.poll(None, &mut on_event)?;
+        }
+        Ok(self.worker.ended().map(report_of).unwrap_or_default())
+    }
+
+    /// Whether the server has shut down, and every event was told.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.worker.is_finished()
+    }
+
+    /// Shuts the server down as [`ServerHandle::shutdown`] does, on this thread, and returns when that is done. The events
+    /// meanwhile are thrown away; a program that wants them calls [`ServerHandle::shutdown`] and goes on polling.
+    pub fn shutdown(&mut self, timeout: Duration) -> ShutdownReport {
+        self.handle.begin_shutdown(timeout);
+        let ended = self.worker.run_to_end();
+        self.report();
+        report_of(ended)
+    }
+
+    /// The address that the server listens on; with the port that the system chose, if 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.handle.local_addr()
+    }
+
+    /// A handle that controls the server from any thread, and sends to all connections. Its
+    /// [`shutdown`](ServerHandle::shutdown) wakes the loop from another thread and waits until the loop has ended; on the
+    /// thread that runs the loop it begins the end and returns.
+    #[must_use]
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    /// When [`poll`](EventLoop::poll) should be called although the descriptor is not readable, on systems other than
+    /// Linux; a time in the past means now. `None` while nothing is due: no handshake, ping or close is awaited.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.worker.next_deadline()
+    }
+
+    /// Tells those who wait for the server's end, once.
+    fn report(&mut self) {
+        if let Some(ended) = self.worker.ended()
+            && let Some(member) = self.member.take()
+        {
+            member.leave(ended);
+        }
+    }
+}
+
+fn report_of(ended: CloseCounts) -> ShutdownReport {
+    ShutdownReport { clean: ended.clean, forced: ended.forced }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for EventLoop {
+    /// The descriptor of the system's poll, `epoll` or `kqueue`. From the first call on, the loop keeps it readable while
+    /// there is something to do.
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.worker.fd()
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsRawFd for EventLoop {
+    /// As [`as_fd`](std::os::fd::AsFd::as_fd).
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.worker.fd())
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop").field("addr", &self.local_addr()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        self.shutdown(DROP_TIMEOUT);
+    }
+}
