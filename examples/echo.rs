@@ -18,6 +18,7 @@ Usage: echo [ADDR] [OPTIONS]
   ADDR                      where to listen (default 127.0.0.1:8080; port 0 picks a free port)
   --workers N               worker threads
   --channel                 answer from the main thread, which gets the messages through a channel
+  --inline                  the main thread does all the work; the server has no thread of its own
   --max-message BYTES       largest message that is taken
   --max-connections N       connections at a time
   --idle-timeout SECS       ping a connection that has been silent for so long
@@ -40,6 +41,7 @@ struct Options {
     addr: String,
     workers: Option<usize>,
     channel: bool,
+    inline: bool,
     config: Config,
 }
 
@@ -53,7 +55,11 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     if let Some(workers) = options.workers {
         builder = builder.workers(workers);
     }
-    if options.channel {
+    if options.inline {
+        let mut event_loop = builder.bind_inline(&options.addr)?;
+        common::announce_handle(event_loop.handle())?;
+        event_loop.run(answer)?;
+    } else if options.channel {
         let server = builder.bind(&options.addr)?;
         common::announce(&server)?;
         echo(&server);
@@ -70,24 +76,29 @@ fn echo(server: &Server) {
     let mut events = server.iter();
     // Lent, for what is answered at once need not be copied.
     while let Some(event) = events.next_ref() {
-        if let EventRef::Message(peer, message) = event
-            && let Err(error) = peer.send(message)
-        {
-            // It left while its message was on the way; the others go on.
-            log::debug!("{}: {error}", peer.addr());
-        }
+        answer(event);
+    }
+}
+
+fn answer(event: EventRef<'_>) {
+    if let EventRef::Message(peer, message) = event
+        && let Err(error) = peer.send(message)
+    {
+        // It left while its message was on the way; the others go on.
+        log::debug!("{}: {error}", peer.addr());
     }
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut addr = None;
     let mut workers = None;
-    let mut channel = false;
+    let (mut channel, mut inline) = (false, false);
     let mut config = Config::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("workers") => workers = Some(parser.value()?.parse()?),
             Long("channel") => channel = true,
+            Long("inline") => inline = true,
             Long("max-message") => config = config.max_message_size(parser.value()?.parse()?),
             Long("max-connections") => config = config.max_connections(parser.value()?.parse()?),
             Long("idle-timeout") => config = common::ping_idle(config, parser.value()?.parse_with(common::seconds)?),
@@ -104,6 +115,9 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
             _ => return Err(arg.unexpected()),
         }
     }
+    if channel && inline {
+        return Err("--channel and --inline: choose one".into());
+    }
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    Ok(Some(Options { addr, workers, channel, config }))
+    Ok(Some(Options { addr, workers, channel, inline, config }))
 }

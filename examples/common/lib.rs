@@ -7,7 +7,7 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use threadbare::{Config, Server};
+use threadbare::{Config, Server, ServerHandle};
 
 /// What clients get to finish the closing handshake once we have been told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -46,7 +46,12 @@ pub fn main<O>(
 
 /// Says where the server listens, once a signal can stop it: whoever reads the line may send one.
 pub fn announce(server: &Server) -> Result<(), Box<dyn Error>> {
-    let handle = server.handle();
+    announce_handle(server.handle())
+}
+
+/// Says where the server listens that this is the handle of, as [`announce`] does.
+pub fn announce_handle(handle: ServerHandle) -> Result<(), Box<dyn Error>> {
+    let addr = handle.local_addr();
     ctrlc::set_handler(move || {
         log::info!("shutting down");
         let report = handle.shutdown(GRACE);
@@ -55,7 +60,7 @@ pub fn announce(server: &Server) -> Result<(), Box<dyn Error>> {
 
     // Flushed, and an error rather than println!'s panic: stdout is often a pipe.
     let mut stdout = stdout().lock();
-    writeln!(stdout, "listening on ws://{}", server.local_addr())?;
+    writeln!(stdout, "listening on ws://{addr}")?;
     stdout.flush()?;
     Ok(())
 }

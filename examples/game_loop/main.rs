@@ -1,0 +1,198 @@
+//! A game at 60 steps a second, whose one thread is the server as well: between two steps it polls the event loop.
+//!
+//! ```sh
+//! cargo run --release --example game_loop
+//! ```
+//!
+//! Then open `http://127.0.0.1:8080/` in two windows. Without a browser: `cargo run --example client -- ws://127.0.0.1:8080`
+//! shows the states, and moves a player with a line such as `move 1 0`.
+//!
+//! Each state is whole, so that a player who reads slowly may miss states and never needs an old one. None is queued behind
+//! another in the server. What the network holds is bounded too where the player acknowledges the states that it has drawn,
+//! as the page does.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use common::page;
+use lexopt::prelude::*;
+use threadbare::{EventRef, OriginPolicy, Peer, PeerId, Prepared, Server};
+
+const USAGE: &str = "\
+A game at 60 steps a second, on the one thread that is the server as well.
+
+Usage: game_loop [ADDR]
+
+  ADDR    where to listen (default 127.0.0.1:8080; port 0 picks a free port)
+  --help  this text
+
+Open http://ADDR/ in a browser to play, or send these messages:
+
+  move DX DY  go into a direction, each from -1 to 1, until the next of these
+  ack STEP    the state of this step was drawn; a player who sends this is not
+              sent more than a quarter of a second ahead
+";
+
+/// The time of a step.
+const STEP: Duration = Duration::from_nanos(1_000_000_000 / 60);
+
+/// How many steps a player may be behind who acknowledges states. More delays what a slow player sees, fewer lets a player
+/// who is far away miss states.
+const MAX_UNACKNOWLEDGED: u64 = 15;
+
+/// The size of the world.
+const WIDTH: f32 = 800.0;
+const HEIGHT: f32 = 450.0;
+
+/// How far a player goes in a step.
+const SPEED: f32 = 4.0;
+
+fn main() -> ExitCode {
+    common::main(USAGE, parse, serve)
+}
+
+fn serve(addr: String) -> Result<(), Box<dyn Error>> {
+    let page = page::serve(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"));
+    let mut event_loop = Server::builder().origins(OriginPolicy::Any).http(page).bind_inline(&addr)?;
+    common::announce_handle(event_loop.handle())?;
+
+    let mut game = Game::default();
+    let mut next_step = Instant::now();
+    while !event_loop.is_finished() {
+        // What a step sent leaves as the poll begins.
+        let left = next_step.saturating_duration_since(Instant::now());
+        event_loop.poll(left, |event| game.on_event(event))?;
+        let now = Instant::now();
+        if now >= next_step {
+            game.step();
+            game.send_state();
+            // After a long pause, such as that of a machine that slept, the game goes on from now.
+            next_step = (next_step + STEP).max(now);
+        }
+    }
+    Ok(())
+}
+
+/// The world.
+#[derive(Default)]
+struct Game {
+    step: u64,
+    players: BTreeMap<PeerId, Player>,
+}
+
+struct Player {
+    peer: Peer,
+    position: (f32, f32),
+    direction: (f32, f32),
+    /// The step of the last state that was sent.
+    sent: u64,
+    /// The step of the last state that the player has drawn, if it says so.
+    acknowledged: Option<u64>,
+}
+
+impl Game {
+    fn on_event(&mut self, event: EventRef<'_>) {
+        match event {
+            EventRef::Open(peer, _) => {
+                // An error says that it is gone already.
+                let _ = peer.send(format!(r#"{{"you":"{}","width":{WIDTH},"height":{HEIGHT}}}"#, peer.id()));
+                self.players.insert(peer.id(), Player::new(peer.clone()));
+            }
+            EventRef::Message(peer, message) => {
+                if let Some(player) = self.players.get_mut(&peer.id())
+                    && let Some(text) = message.as_message().as_text()
+                {
+                    player.obey(text);
+                }
+            }
+            EventRef::Close(peer, reason) => {
+                log::info!("{} left: {reason}", peer.addr());
+                self.players.remove(&peer.id());
+            }
+            _ => {}
+        }
+    }
+
+    fn step(&mut self) {
+        self.step += 1;
+        self.players.values_mut().for_each(Player::step);
+    }
+
+    /// Sends the state to each player who has room for it: encoded once for all.
+    fn send_state(&mut self) {
+        let mut state = format!(r#"{{"step":{},"players":["#, self.step);
+        for (index, (id, player)) in self.players.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            let (x, y) = player.position;
+            // Writing to a string does not fail.
+            let _ = write!(state, r#"{comma}["{id}",{x:.1},{y:.1}]"#);
+        }
+        state.push_str("]}");
+        let state = Prepared::new(state.as_str());
+        for player in self.players.values_mut().filter(|player| player.has_room(self.step)) {
+            // An error says that it is gone, and its close event is on the way.
+            if player.peer.send_prepared(&state).is_ok() {
+                player.sent = self.step;
+            }
+        }
+    }
+}
+
+impl Player {
+    fn new(peer: Peer) -> Player {
+        Player { peer, position: (WIDTH / 2.0, HEIGHT / 2.0), direction: (0.0, 0.0), sent: 0, acknowledged: None }
+    }
+
+    /// Does what a message says; anything else is ignored.
+    fn obey(&mut self, text: &str) {
+        let mut words = text.split_whitespace();
+        match (words.next(), words.next(), words.next()) {
+            (Some("move"), Some(dx), Some(dy)) => {
+                if let (Some(dx), Some(dy)) = (direction(dx), direction(dy)) {
+                    self.direction = (dx, dy);
+                }
+            }
+            (Some("ack"), Some(step), None) => {
+                if let Ok(step) = step.parse::<u64>() {
+                    // No player has drawn what it was not sent.
+                    self.acknowledged = Some(step.min(self.sent));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn step(&mut self) {
+        let (dx, dy) = self.direction;
+        self.position.0 = (self.position.0 + dx * SPEED).clamp(0.0, WIDTH);
+        self.position.1 = (self.position.1 + dy * SPEED).clamp(0.0, HEIGHT);
+    }
+
+    /// Whether the player is sent the state of this step: the next one will be newer.
+    fn has_room(&self, step: u64) -> bool {
+        let keeps_up = match self.acknowledged {
+            None => true,
+            Some(acknowledged) => acknowledged == self.sent || step - acknowledged <= MAX_UNACKNOWLEDGED,
+        };
+        keeps_up && self.peer.queued_bytes() == 0
+    }
+}
+
+fn direction(text: &str) -> Option<f32> {
+    text.parse().ok().filter(|number: &f32| number.is_finite()).map(|number| number.clamp(-1.0, 1.0))
+}
+
+fn parse(mut parser: lexopt::Parser) -> Result<Option<String>, lexopt::Error> {
+    let mut addr = None;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('h') | Long("help") => return Ok(None),
+            Value(value) if addr.is_none() => addr = Some(value.string()?),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Some(addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned())))
+}
