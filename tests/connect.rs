@@ -243,7 +243,7 @@ fn h_05_a_redirect_to_another_origin_has_a_new_key_and_no_credentials() {
     assert_ne!(first[0], second[0]);
 }
 
-/// Runs itself in a process with the environment variables.
+/// Runs itself again in a child process, whose environment names the proxy.
 #[test]
 fn the_proxy_of_the_environment_is_used_unless_no_proxy_is_set() {
     const TARGET: &str = "THREADBARE_TEST_TARGET";

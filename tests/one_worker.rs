@@ -193,7 +193,7 @@ fn a_decision_during_a_batch_wakes_the_worker() {
                     deferred.recv_timeout(DEADLINE).expect("the hook was called").accept(Accept::new());
                 }
                 Event::Message(peer, message) if message.as_text() == Some("end") => {
-                    peer.send(message).expect("it is open");
+                    peer.send(message).expect("the connection is open");
                     return;
                 }
                 _ => {}
