@@ -1,4 +1,4 @@
-//! Event loops that the application's own thread runs: servers and clients without a thread of the library's.
+//! `EventLoop` and `ClientLoop`: servers and clients that the application's thread runs, without a thread of the library.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn bind(builder: ServerBuilder) -> EventLoop {
     builder.bind_inline("127.0.0.1:0").expect("a server")
 }
 
-/// Sends back what comes, whatever the peer does.
+/// Sends messages back, and ignores errors.
 fn echo(event: EventRef<'_>) {
     if let EventRef::Message(peer, message) = event {
         let _ = peer.send(message); // the peer may be gone
@@ -39,8 +39,11 @@ impl Drop for ShutdownOnDrop {
     }
 }
 
-/// Runs `client` on another thread, which ends the server behind it.
-fn beside<T: Send + 'static>(event_loop: &EventLoop, client: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+/// Runs `client` on another thread, and then shuts the server down.
+fn spawn_client<T: Send + 'static>(
+    event_loop: &EventLoop,
+    client: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
     let end = ShutdownOnDrop(event_loop.handle());
     thread::spawn(move || {
         let _end = end;
@@ -52,7 +55,7 @@ fn beside<T: Send + 'static>(event_loop: &EventLoop, client: impl FnOnce() -> T 
 fn poll_until(event_loop: &mut EventLoop, mut on_event: impl FnMut(EventRef<'_>), mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < DEADLINE, "it did not come to hold");
+        assert!(start.elapsed() < DEADLINE, "timed out");
         event_loop.poll(Duration::from_millis(50), &mut on_event).expect("a poll");
     }
 }
@@ -71,21 +74,21 @@ fn open(event_loop: &mut EventLoop) -> (Client, Peer) {
             })
             .expect("a poll");
     }
-    // The answer to its handshake is out.
-    (client.join().expect("a client"), opened.expect("it opened"))
+    // The 101 has been sent, so the client's thread ends.
+    (client.join().expect("a client"), opened.expect("a peer"))
 }
 
 #[test]
 fn every_message_is_echoed_in_order() {
     let mut event_loop = bind(Server::builder());
     let addr = event_loop.local_addr();
-    let client = beside(&event_loop, move || {
+    let client = spawn_client(&event_loop, move || {
         let mut client = Client::open(addr);
         client.send(&[text("one"), binary(b"two"), text("")].concat());
         assert_eq!(client.expect_frame(), Frame::text("one"));
         assert_eq!(client.expect_frame(), Frame::binary(b"two"));
         assert_eq!(client.expect_frame(), Frame::text(""));
-        // In parts, in fragments, and larger than the buffers.
+        // A message larger than the buffers, a fragmented one, and many at once.
         let large = vec![7; 900_000];
         client.send(&binary(&large));
         assert_eq!(client.expect_frame(), Frame::binary(&large));
@@ -100,23 +103,23 @@ fn every_message_is_echoed_in_order() {
         client.send(&close(1000));
         client.expect_close(1000);
     });
-    let mut ends = Vec::new();
+    let mut closes = Vec::new();
     let report = event_loop
         .run(|event| match event {
-            EventRef::Close(peer, reason) => ends.push((peer.id(), reason.code, reason.cause)),
+            EventRef::Close(peer, reason) => closes.push((peer.id(), reason.code, reason.cause)),
             event => echo(event),
         })
         .expect("no error");
     client.join().expect("the client");
-    assert_eq!(ends.len(), 1, "{ends:?}");
-    assert_eq!((ends[0].1, ends[0].2), (CloseCode::NORMAL_CLOSURE, CloseCause::Peer));
-    assert_eq!(report, ShutdownReport::default(), "nobody was left");
+    assert_eq!(closes.len(), 1, "{closes:?}");
+    assert_eq!((closes[0].1, closes[0].2), (CloseCode::NORMAL_CLOSURE, CloseCause::Peer));
+    assert_eq!(report, ShutdownReport::default(), "no connection was open at the shutdown");
     assert!(event_loop.is_finished());
-    assert_eq!(event_loop.poll(None, echo).expect("no error"), 0, "it does not wait");
+    assert_eq!(event_loop.poll(None, echo).expect("no error"), 0, "a finished loop does not wait");
 }
 
 #[test]
-fn a_poll_counts_its_events_and_ends_with_its_timeout() {
+fn a_poll_returns_its_number_of_events_within_its_timeout() {
     let mut event_loop = bind(Server::builder());
     let start = Instant::now();
     assert_eq!(event_loop.poll(Duration::ZERO, echo).expect("a poll"), 0);
@@ -126,12 +129,12 @@ fn a_poll_counts_its_events_and_ends_with_its_timeout() {
     }
     let (mut client, peer) = open(&mut event_loop);
     client.send(&[text("a"), text("b"), close(1000)].concat());
-    let (mut count, mut told) = (0, Vec::new());
-    while told.len() < 3 {
+    let (mut count, mut events) = (0, Vec::new());
+    while events.len() < 3 {
         count += event_loop
             .poll(DEADLINE, |event| {
                 assert_eq!(event.peer(), &peer);
-                told.push(match event {
+                events.push(match event {
                     EventRef::Message(_, message) => message.as_message().as_text().expect("text").to_owned(),
                     EventRef::Close(_, reason) => reason.code.to_string(),
                     other => panic!("{other:?}"),
@@ -139,8 +142,8 @@ fn a_poll_counts_its_events_and_ends_with_its_timeout() {
             })
             .expect("a poll");
     }
-    assert_eq!((count, told[0].as_str(), told[1].as_str()), (3, "a", "b"));
-    assert!(told[2].starts_with("1000"), "{told:?}");
+    assert_eq!((count, events[0].as_str(), events[1].as_str()), (3, "a", "b"));
+    assert!(events[2].starts_with("1000"), "{events:?}");
 }
 
 #[test]
@@ -148,7 +151,7 @@ fn three_hundred_connections_are_served_by_one_thread() {
     const CLIENTS: usize = 300;
     let mut event_loop = bind(Server::builder());
     let addr = event_loop.local_addr();
-    let clients = beside(&event_loop, move || {
+    let clients = spawn_client(&event_loop, move || {
         let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::open(addr)).collect();
         for round in 0..3 {
             clients.iter_mut().for_each(|client| client.send(&text(&round.to_string())));
@@ -166,7 +169,7 @@ fn three_hundred_connections_are_served_by_one_thread() {
             event => echo(event),
         })
         .expect("no error");
-    assert_eq!(peers.len(), 0, "each was told its end");
+    assert_eq!(peers.len(), 0, "every connection was closed");
     assert_eq!(report.clean + report.forced, CLIENTS);
     drop(clients.join().expect("the clients"));
 }
@@ -174,10 +177,10 @@ fn three_hundred_connections_are_served_by_one_thread() {
 #[test]
 fn hooks_decide_and_plain_http_is_answered() {
     let (sender, deferred) = crossbeam_channel::unbounded::<Pending>();
-    let decides = thread::spawn(move || deferred.into_iter().for_each(|pending| pending.accept(Accept::new())));
+    let deciding_thread = thread::spawn(move || deferred.into_iter().for_each(|pending| pending.accept(Accept::new())));
     let deferring = Server::builder().on_request_deferred(move |request, pending| match request.path() {
         "/no" => pending.reject(Response::new(404)),
-        _ => sender.send(pending).expect("somebody decides"),
+        _ => sender.send(pending).expect("the other thread decides"),
     });
     let deciding = Server::builder()
         .on_request(|request| if request.path() == "/no" { Err(Response::new(404)) } else { Ok(Accept::new()) })
@@ -185,7 +188,7 @@ fn hooks_decide_and_plain_http_is_answered() {
     for (builder, http) in [(deciding, 200), (deferring, 426)] {
         let mut event_loop = bind(builder);
         let addr = event_loop.local_addr();
-        let client = beside(&event_loop, move || {
+        let client = spawn_client(&event_loop, move || {
             let mut refused = Client::tcp(addr);
             refused.send(request("/no", "").as_bytes());
             assert_eq!(refused.status(), 404);
@@ -197,7 +200,7 @@ fn hooks_decide_and_plain_http_is_answered() {
         event_loop.run(echo).expect("no error");
         client.join().expect("the client");
     }
-    decides.join().expect("no panic");
+    deciding_thread.join().expect("no panic");
 }
 
 #[test]
@@ -209,10 +212,8 @@ fn a_shutdown_from_another_thread_wakes_the_loop_and_waits_for_its_end() {
         let report = handle.shutdown(DEADLINE);
         (report, Instant::now())
     });
-    let goodbye = thread::spawn(move || {
-        assert_eq!(client.expect_frame().close_code(), 1001);
-        client.send(&close(1001));
-        assert_eq!(client.frame(), None);
+    let closing = thread::spawn(move || {
+        client.answer_close(1001);
     });
     let mut reasons = Vec::new();
     let report = event_loop
@@ -225,60 +226,56 @@ fn a_shutdown_from_another_thread_wakes_the_loop_and_waits_for_its_end() {
     assert_eq!((report.clean, report.forced), (1, 0));
     assert_eq!(reasons, [CloseCause::Local]);
     assert_eq!(other.join().expect("no panic").0, report);
-    goodbye.join().expect("the client");
+    closing.join().expect("the client");
 }
 
 #[test]
-fn a_shutdown_from_the_closure_does_not_wait_for_itself() {
+fn a_shutdown_from_the_closure_does_not_wait() {
     let mut event_loop = bind(Server::builder());
     let handle = event_loop.handle();
     let (mut client, _) = open(&mut event_loop);
     client.send(&text("stop"));
-    let goodbye = thread::spawn(move || {
-        assert_eq!(client.expect_frame(), Frame::text("stop"), "the answer goes out first");
-        assert_eq!(client.expect_frame().close_code(), 1001);
-        client.send(&close(1001));
-        assert_eq!(client.frame(), None);
+    let closing = thread::spawn(move || {
+        assert_eq!(client.expect_frame(), Frame::text("stop"), "the answer is sent before the close frame");
+        client.answer_close(1001);
     });
     let report = event_loop
         .run(|event| {
             if let EventRef::Message(peer, message) = event {
-                peer.send(message).expect("it is open");
+                peer.send(message).expect("the connection is open");
                 assert_eq!(handle.shutdown(DEADLINE), ShutdownReport::default());
                 handle.join();
             }
         })
         .expect("no error");
     assert_eq!((report.clean, report.forced), (1, 0));
-    goodbye.join().expect("the client");
+    closing.join().expect("the client");
 }
 
-/// Between two polls the thread is the loop's as well.
+/// The thread that would wait is the one that must poll.
 #[test]
-fn a_shutdown_between_two_polls_does_not_wait_for_itself() {
+fn a_shutdown_between_two_polls_does_not_wait() {
     let mut event_loop = bind(Server::builder());
     let (client, _) = open(&mut event_loop);
     assert_eq!(event_loop.handle().shutdown(Duration::from_millis(1)), ShutdownReport::default());
     let report = event_loop.run(|_| {}).expect("no error");
     assert_eq!((report.clean, report.forced), (0, 1), "the client did not answer");
-    assert_eq!(event_loop.shutdown(DEADLINE), report, "the same end");
+    assert_eq!(event_loop.shutdown(DEADLINE), report, "both return the same report");
     drop(client);
 }
 
 #[test]
 fn dropping_the_loop_closes_its_connections_within_a_second() {
     let mut event_loop = bind(Server::builder());
-    let (mut polite, _) = open(&mut event_loop);
+    let (mut answering, _) = open(&mut event_loop);
     let (mut silent, peer) = open(&mut event_loop);
-    let goodbye = thread::spawn(move || {
-        assert_eq!(polite.expect_frame().close_code(), 1001);
-        polite.send(&close(1001));
-        assert_eq!(polite.frame(), None);
+    let closing = thread::spawn(move || {
+        answering.answer_close(1001);
     });
     let start = Instant::now();
     drop(event_loop);
     assert!(start.elapsed() < DEADLINE / 2, "{:?}", start.elapsed());
-    goodbye.join().expect("the client");
+    closing.join().expect("the client");
     assert_eq!(silent.expect_frame().close_code(), 1001);
     assert!(silent.try_read().is_err(), "a reset");
     assert!(matches!(peer.send("gone"), Err(SendError::Disconnected(_))));
@@ -288,13 +285,13 @@ fn dropping_the_loop_closes_its_connections_within_a_second() {
 fn other_threads_send_and_wake_a_loop_that_waits() {
     let mut event_loop = bind(Server::builder().config(Config::default().ping_interval(None)));
     let (mut client, peer) = open(&mut event_loop);
-    let everyone = event_loop.handle();
-    let other = beside(&event_loop, move || {
+    let handle = event_loop.handle();
+    let other = spawn_client(&event_loop, move || {
         for number in 0..200 {
-            peer.send(number.to_string()).expect("it is open");
+            peer.send(number.to_string()).expect("the connection is open");
             assert_eq!(client.expect_frame(), Frame::text(&number.to_string()));
         }
-        everyone.broadcast("all");
+        handle.broadcast("all");
         assert_eq!(client.expect_frame(), Frame::text("all"));
     });
     event_loop.run(|_| {}).expect("no error");
@@ -302,25 +299,25 @@ fn other_threads_send_and_wake_a_loop_that_waits() {
 }
 
 #[test]
-fn what_the_own_thread_sends_between_two_polls_leaves_with_the_next() {
+fn messages_that_the_same_thread_sends_between_two_polls_are_written_by_the_next() {
     let mut event_loop = bind(Server::builder());
     let (mut client, peer) = open(&mut event_loop);
     for number in 0..20 {
-        peer.send(number.to_string()).expect("it is open");
+        peer.send(number.to_string()).expect("the connection is open");
         event_loop.poll(Duration::ZERO, echo).expect("a poll");
         assert_eq!(client.expect_frame(), Frame::text(&number.to_string()));
     }
 }
 
-/// An echo server needs no policy for slow readers: it reads no more than it can answer.
+/// The loop reads no more than it can answer.
 #[test]
-fn an_echo_to_a_slow_reader_is_never_refused() {
+fn an_echo_to_a_slow_reader_never_fills_the_send_queue() {
     const MESSAGES: usize = 3000;
     for size in [1000, 40_000] {
         let config = Config::default().max_write_buffer_size(100_000);
         let mut event_loop = bind(Server::builder().config(config));
         let addr = event_loop.local_addr();
-        let client = beside(&event_loop, move || {
+        let client = spawn_client(&event_loop, move || {
             let mut client = Client::open_with_small_buffer(addr);
             let mut writer = Client::from_stream(client.stream.try_clone().expect("a socket"));
             let messages = MESSAGES * 1000 / size;
@@ -337,7 +334,7 @@ fn an_echo_to_a_slow_reader_is_never_refused() {
         event_loop
             .run(|event| {
                 if let EventRef::Message(peer, message) = event {
-                    peer.send(message).expect("there is room");
+                    peer.send(message).expect("the queue has room");
                 }
             })
             .expect("no error");
@@ -345,7 +342,8 @@ fn an_echo_to_a_slow_reader_is_never_refused() {
     }
 }
 
-/// Sends to `peer`, which does not read, until a message is not accepted; what happened then, and how many were.
+/// Sends to `peer`, whose client does not read, until a message is not queued. Returns the result of that send, and the
+/// number of messages that were queued.
 fn fill(event_loop: &mut EventLoop, peer: &Peer) -> (Result<(), SendError<threadbare::Message>>, u64) {
     let payload = vec![0; 50_000];
     let before = peer.stats().dropped;
@@ -358,11 +356,11 @@ fn fill(event_loop: &mut EventLoop, peer: &Peer) -> (Result<(), SendError<thread
             event_loop.poll(Duration::ZERO, |_| {}).expect("a poll");
         }
     }
-    panic!("the queue never filled");
+    panic!("the send queue does not fill");
 }
 
 #[test]
-fn a_full_queue_is_refused_and_never_waited_for_on_the_loops_thread() {
+fn a_send_to_a_full_queue_does_not_block_the_loops_thread() {
     for policy in [SlowConsumer::Block, SlowConsumer::Refuse, SlowConsumer::Drop, SlowConsumer::Disconnect] {
         let config = Config::default().max_write_buffer_size(100_000).slow_consumer(policy);
         let mut event_loop = bind(Server::builder().config(config));
@@ -373,7 +371,7 @@ fn a_full_queue_is_refused_and_never_waited_for_on_the_loops_thread() {
             let on_event = |event: EventRef<'_>| peer = Some(event.peer().clone());
             event_loop.poll(DEADLINE, on_event).expect("a poll");
         }
-        let (mut client, peer) = (client.join().expect("a client"), peer.expect("it opened"));
+        let (mut client, peer) = (client.join().expect("a client"), peer.expect("a peer"));
         let (sent, accepted) = fill(&mut event_loop, &peer);
         assert!(accepted > 1, "{policy:?}: {accepted}");
         match policy {
@@ -393,7 +391,7 @@ fn a_full_queue_is_refused_and_never_waited_for_on_the_loops_thread() {
             _ => {
                 assert!(matches!(sent, Err(SendError::Full(_))), "{policy:?}: {sent:?}");
                 let start = Instant::now();
-                peer.send_timeout("later", DEADLINE).expect_err("it does not wait");
+                peer.send_timeout("later", DEADLINE).expect_err("the queue is full");
                 assert!(start.elapsed() < DEADLINE / 2);
             }
         }
@@ -401,13 +399,13 @@ fn a_full_queue_is_refused_and_never_waited_for_on_the_loops_thread() {
 }
 
 #[test]
-fn a_panic_in_the_closure_loses_its_event_and_nothing_else() {
+fn a_panic_in_the_closure_loses_only_its_event() {
     let mut event_loop = bind(Server::builder());
     let (mut client, _) = open(&mut event_loop);
-    let (mut bystander, _) = open(&mut event_loop);
+    let (mut other_client, _) = open(&mut event_loop);
     for round in 0..5 {
         client.send(&[text("before"), text("panic"), text("after")].concat());
-        bystander.send(&text("beside"));
+        other_client.send(&text("other"));
         let mut panics = 0;
         let mut answered = 0;
         let start = Instant::now();
@@ -420,7 +418,7 @@ fn a_panic_in_the_closure_loses_its_event_and_nothing_else() {
                         panic_quietly();
                     }
                     answered += 1;
-                    peer.send(message).expect("it is open");
+                    peer.send(message).expect("the connection is open");
                 })
             }));
             panics += usize::from(polled.is_err());
@@ -428,16 +426,16 @@ fn a_panic_in_the_closure_loses_its_event_and_nothing_else() {
         assert_eq!(panics, 1, "in round {round}");
         assert_eq!(client.expect_frame(), Frame::text("before"));
         assert_eq!(client.expect_frame(), Frame::text("after"));
-        assert_eq!(bystander.expect_frame(), Frame::text("beside"));
+        assert_eq!(other_client.expect_frame(), Frame::text("other"));
     }
-    // The thread may wait for others again, and the server ends in order.
+    // This thread can wait for the end of another server, and shut down its own.
     let other = echo_server(Server::builder());
     other.handle.shutdown(DEADLINE);
     assert_eq!(event_loop.shutdown(Duration::from_millis(1)).forced, 2);
 }
 
 #[test]
-fn settings_for_threads_are_refused() {
+fn workers_and_channels_other_than_one_are_refused() {
     for (builder, word) in [
         (Server::builder().workers(2), "workers is 2, but must be 1 for an event loop"),
         (Server::builder().workers(0), "workers is 0, but must be 1 for an event loop"),
@@ -448,10 +446,10 @@ fn settings_for_threads_are_refused() {
             other => panic!("{other:?}"),
         }
     }
-    Server::builder().workers(1).channels(1).bind_inline("127.0.0.1:0").expect("one is what there is");
+    Server::builder().workers(1).channels(1).bind_inline("127.0.0.1:0").expect("one of each");
 }
 
-/// The loop in another poll, which reports edges.
+/// The loop's descriptor in another poll, which is edge-triggered.
 #[cfg(unix)]
 mod nested {
     use std::os::fd::{AsFd, AsRawFd};
@@ -476,10 +474,10 @@ mod nested {
             Nested { poll, events: Events::with_capacity(4), event_loop }
         }
 
-        /// Polls the loop each time its descriptor is reported, until `is_over` says so.
+        /// Polls the loop each time that its descriptor is reported, until `is_over`.
         fn run_until(&mut self, mut on_event: impl FnMut(EventRef<'_>), mut is_over: impl FnMut(&EventLoop) -> bool) {
             while !is_over(&self.event_loop) {
-                // Elsewhere the loop's deadlines are the caller's.
+                // On other systems the descriptor does not report the loop's deadlines.
                 let timeout = if cfg!(target_os = "linux") {
                     DEADLINE
                 } else {
@@ -487,7 +485,7 @@ mod nested {
                     due.unwrap_or(DEADLINE).min(DEADLINE)
                 };
                 self.poll.poll(&mut self.events, Some(timeout)).expect("a poll");
-                assert!(timeout < DEADLINE || !self.events.is_empty(), "its readiness was lost");
+                assert!(timeout < DEADLINE || !self.events.is_empty(), "no event was reported");
                 self.event_loop.poll(Duration::ZERO, &mut on_event).expect("a poll");
             }
         }
@@ -495,7 +493,7 @@ mod nested {
 
     #[test]
     fn no_readiness_of_a_nested_loop_is_lost() {
-        // More than one poll of the loop reports.
+        // More clients than one poll of the loop reports.
         const CLIENTS: usize = 300;
         let mut nested = Nested::new(bind(Server::builder().config(Config::default().ping_interval(None))));
         let addr = nested.event_loop.local_addr();
@@ -521,10 +519,10 @@ mod nested {
     fn large_messages_pass_through_a_nested_loop() {
         let mut nested = Nested::new(bind(Server::builder().config(Config::default().ping_interval(None))));
         let addr = nested.event_loop.local_addr();
-        let client = beside(&nested.event_loop, move || {
+        let client = spawn_client(&nested.event_loop, move || {
             let mut client = Client::open(addr);
             let large = vec![3; 1 << 20];
-            // Small ones in numbers, which are served in several turns.
+            // Many small messages, which need several iterations of the event loop.
             let many: Vec<_> = (0..3000).flat_map(|_| text("x")).collect();
             for _ in 0..5 {
                 client.send(&binary(&large));
@@ -540,7 +538,9 @@ mod nested {
     #[test]
     fn a_deadline_makes_the_descriptor_readable() {
         const INTERVAL: Duration = Duration::from_millis(60);
-        let config = Config::default().ping_interval(INTERVAL).pong_timeout(INTERVAL);
+        // Long enough for a pong of this client on a busy machine.
+        const PONG_TIMEOUT: Duration = Duration::from_secs(1);
+        let config = Config::default().ping_interval(INTERVAL).pong_timeout(PONG_TIMEOUT);
         let mut nested = Nested::new(bind(Server::builder().config(config).workers(1)));
         let addr = nested.event_loop.local_addr();
         let handle = nested.event_loop.handle();
@@ -551,9 +551,9 @@ mod nested {
                 assert_eq!(ping.opcode, Opcode::Ping);
                 client.send(&masked(true, 0, Opcode::Pong, &ping.payload));
             }
-            // From now on it is silent.
+            // The client does not answer the next one.
             assert_eq!(client.expect_frame().opcode, Opcode::Ping);
-            assert!(client.try_read().is_err(), "given up");
+            assert!(client.try_read().is_err(), "a reset");
         });
         let mut cause = None;
         let closed = AtomicBool::new(false);
@@ -585,16 +585,16 @@ mod nested {
             opened.store(true, Ordering::SeqCst);
         };
         nested.run_until(on_event, |_| opened.load(Ordering::SeqCst));
-        let peer = peer.expect("it opened");
+        let peer = peer.expect("a peer");
         for number in 0..100 {
-            peer.send(f64::from(number).to_string()).expect("it is open");
-            // One iteration at least: nothing else makes it ready.
-            let mut turns = 0;
+            peer.send(f64::from(number).to_string()).expect("the connection is open");
+            // The descriptor must be reported at least once: nothing else makes it readable.
+            let mut iterations = 0;
             nested.run_until(
                 |_| {},
                 |_| {
-                    turns += 1;
-                    turns > 1 && peer.queued_bytes() == 0
+                    iterations += 1;
+                    iterations > 1 && peer.queued_bytes() == 0
                 },
             );
         }
@@ -602,10 +602,10 @@ mod nested {
     }
 
     #[test]
-    fn what_a_panic_leaves_makes_the_descriptor_readable() {
+    fn events_after_a_panic_make_the_descriptor_readable() {
         let mut nested = Nested::new(bind(Server::builder().config(Config::default().ping_interval(None))));
         let addr = nested.event_loop.local_addr();
-        let client = beside(&nested.event_loop, move || {
+        let client = spawn_client(&nested.event_loop, move || {
             let mut client = Client::open(addr);
             client.send(&[text("panic"), text("after")].concat());
             assert_eq!(client.expect_frame(), Frame::text("after"));
@@ -619,7 +619,7 @@ mod nested {
                             panics.fetch_add(1, Ordering::SeqCst);
                             panic_quietly();
                         }
-                        peer.send(message).expect("it is open");
+                        peer.send(message).expect("the connection is open");
                     }
                 };
                 nested.run_until(on_event, EventLoop::is_finished);
@@ -631,7 +631,7 @@ mod nested {
 }
 
 #[test]
-fn clients_of_one_loop_are_told_what_they_receive() {
+fn clients_of_one_loop_receive_their_own_messages() {
     let server = echo_server(Server::builder());
     let url = format!("ws://{}/path", server.addr);
     let mut client_loop = ClientLoop::new(Config::default()).expect("a loop");
@@ -641,7 +641,7 @@ fn clients_of_one_loop_are_told_what_they_receive() {
         (0..20).map(|_| builder.connect_inline(&url, &mut client_loop).expect("a connection")).collect();
     assert_eq!(client_loop.connections(), peers.len());
     for (number, peer) in peers.iter().enumerate() {
-        peer.send(number.to_string()).expect("it is open");
+        peer.send(number.to_string()).expect("the connection is open");
     }
     let (mut opened, mut received, mut closed) = (Vec::new(), HashSet::new(), 0);
     client_loop
@@ -654,7 +654,7 @@ fn clients_of_one_loop_are_told_what_they_receive() {
                 let number = peers.iter().position(|known| known == peer).expect("a peer");
                 assert_eq!(message.as_message().as_text(), Some(number.to_string().as_str()));
                 assert!(received.insert(number));
-                peer.close(CloseCode::NORMAL_CLOSURE, "done").expect("it is open");
+                peer.close(CloseCode::NORMAL_CLOSURE, "done").expect("the connection is open");
             }
             EventRef::Close(_, reason) => {
                 assert_eq!((reason.code, reason.cause), (CloseCode::NORMAL_CLOSURE, CloseCause::Local));
@@ -666,16 +666,16 @@ fn clients_of_one_loop_are_told_what_they_receive() {
     assert_eq!(opened, peers);
     assert_eq!((received.len(), closed, client_loop.connections()), (20, 20, 0));
     assert!(!peers[0].is_open());
-    // It can be used again.
+    // The loop can be used again.
     let again = builder.connect_inline(&url, &mut client_loop).expect("a connection");
     assert!(again.is_open());
     drop(client_loop);
     assert!(!again.is_open());
 }
 
-/// A client reads whatever it has to write: both ends may be full of requests and answers.
+/// The send queues of both ends may be full.
 #[test]
-fn a_client_that_sends_much_reads_on() {
+fn a_client_reads_while_its_send_queue_is_full() {
     const SIZE: usize = 10_000;
     const MESSAGES: usize = 1000;
     let config = Config::default().max_write_buffer_size(50_000);
@@ -702,7 +702,7 @@ fn a_client_that_sends_much_reads_on() {
 }
 
 #[test]
-fn a_client_loop_that_is_dropped_closes_with_1001() {
+fn a_dropped_client_loop_closes_with_1001() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
     let url = format!("ws://{}", listener.local_addr().expect("an address"));
     let server = thread::spawn(move || {
@@ -712,7 +712,7 @@ fn a_client_loop_that_is_dropped_closes_with_1001() {
         stream.read_exact(&mut frame).expect("a close frame");
         assert_eq!(frame[0], 0x88, "FIN and the opcode of a close frame");
         let code = [frame[6] ^ frame[2], frame[7] ^ frame[3]];
-        stream.write_all(&[0x88, 2, code[0], code[1]]).expect("it is open");
+        stream.write_all(&[0x88, 2, code[0], code[1]]).expect("written");
         u16::from_be_bytes(code)
     });
     let mut client_loop = ClientLoop::new(Config::default()).expect("a loop");
@@ -722,11 +722,11 @@ fn a_client_loop_that_is_dropped_closes_with_1001() {
 }
 
 #[test]
-fn a_client_that_can_not_connect_leaves_its_loop_as_it_was() {
+fn a_client_that_cannot_connect_does_not_change_its_loop() {
     let addr = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener").local_addr().expect("an address");
     let mut client_loop = ClientLoop::new(Config::default()).expect("a loop");
-    ThreadedClient::builder().connect_inline(&format!("ws://{addr}"), &mut client_loop).expect_err("nobody listens");
-    ClientLoop::new(Config::default().max_message_size(0)).expect_err("a setting that could not work");
+    ThreadedClient::builder().connect_inline(&format!("ws://{addr}"), &mut client_loop).expect_err("no listener");
+    ClientLoop::new(Config::default().max_message_size(0)).expect_err("an invalid setting");
     assert_eq!(client_loop.connections(), 0);
-    client_loop.run(|event| panic!("{event:?}")).expect("it has nothing to do");
+    client_loop.run(|event| panic!("{event:?}")).expect("no error");
 }

@@ -1,5 +1,5 @@
-//! Programs whose only thread runs a server's event loop, or a client's. Without the test harness, which has a thread of
-//! its own.
+//! Programs whose only thread runs the event loop of a server or a client. There is no test harness, because that has a
+//! thread of its own.
 
 mod common;
 
@@ -30,27 +30,27 @@ fn main() {
     }
 }
 
-/// Sends back what comes; ends with its first connection.
+/// Echoes on one connection, and shuts down when it is closed.
 fn serve() {
     let mut event_loop = Server::builder().bind_inline("127.0.0.1:0").expect("a server");
     println!("{LISTENING_ON}{}", event_loop.local_addr());
     let handle = event_loop.handle();
     let on_event = |event: EventRef<'_>| match event {
-        EventRef::Message(peer, message) => peer.send(message).expect("it is open"),
+        EventRef::Message(peer, message) => peer.send(message).expect("the connection is open"),
         EventRef::Close(..) => drop(handle.shutdown(DEADLINE)),
         _ => {}
     };
     event_loop.run(on_event).expect("no error");
 }
 
-/// Sends back what comes, until the server closes.
+/// Echoes until the server closes the connection.
 fn connect(url: &str) {
     let mut client_loop = ClientLoop::new(Config::default()).expect("a loop");
     let builder = threadbare::Client::builder().no_proxy();
     builder.connect_inline(url, &mut client_loop).expect("a connection");
     let on_event = |event: EventRef<'_>| {
         if let EventRef::Message(peer, message) = event {
-            peer.send(message).expect("it is open");
+            peer.send(message).expect("the connection is open");
         }
     };
     client_loop.run(on_event).expect("no error");
@@ -62,7 +62,7 @@ fn start(variable: &str, value: &str) -> Child {
 }
 
 fn threads(process: &Child) -> usize {
-    std::fs::read_dir(format!("/proc/{}/task", process.id())).expect("it runs").count()
+    std::fs::read_dir(format!("/proc/{}/task", process.id())).expect("the process runs").count()
 }
 
 fn a_program_with_an_event_loop_has_one_thread() {
@@ -75,7 +75,7 @@ fn a_program_with_an_event_loop_has_one_thread() {
     assert_eq!(threads(&process), 1);
     client.send(&close(1000));
     client.expect_close(1000);
-    assert!(process.wait().expect("it was started").success());
+    assert!(process.wait().expect("the process was started").success());
 }
 
 fn a_program_with_a_client_loop_has_one_thread() {
@@ -85,10 +85,10 @@ fn a_program_with_a_client_loop_has_one_thread() {
     let mut closed = false;
     while !closed {
         let on_event = |event: EventRef<'_>| match event {
-            EventRef::Open(peer, _) => peer.send("hello").expect("it is open"),
+            EventRef::Open(peer, _) => peer.send("hello").expect("the connection is open"),
             EventRef::Message(peer, _) => {
                 counted = Some(threads(&process));
-                peer.close(CloseCode::NORMAL_CLOSURE, "").expect("it is open");
+                peer.close(CloseCode::NORMAL_CLOSURE, "").expect("the connection is open");
             }
             _ => closed = true,
         };
@@ -96,5 +96,5 @@ fn a_program_with_a_client_loop_has_one_thread() {
     }
     assert_eq!(counted, Some(1));
     event_loop.shutdown(DEADLINE);
-    assert!(process.wait().expect("it was started").success());
+    assert!(process.wait().expect("the process was started").success());
 }

@@ -1,4 +1,4 @@
-//! Every `send` takes the same things, and a payload that is owned or shared arrives as it is.
+//! Every `send` accepts the same types, and does not copy owned or shared large payloads.
 
 mod common;
 
@@ -11,11 +11,11 @@ use threadbare::{
     Client, CowMessage, Event, Handler, Message, MessageRef, Prepared, Reconnect, Server, Socket, WebSocket,
 };
 
-/// What each of the forms below is: text in the first half, bytes in the second.
+/// The payload of every message: the first ones are text, the others binary.
 const TEXT: &str = "a text";
 const BYTES: &[u8; 6] = b"\x00bytes";
 
-/// Sends each form that a message may have, and says how many of text and of bytes.
+/// Passes a message of every type to a closure. Evaluates to the number of text messages and of binary messages.
 macro_rules! send_every_form {
     ($send:expr) => {{
         let (string, vec): (String, Vec<u8>) = (TEXT.into(), BYTES.to_vec());
@@ -46,7 +46,7 @@ macro_rules! send_every_form {
     }};
 }
 
-/// The same call with each form itself, so that the conversion is the method's own.
+/// As `send_every_form`, by the method `send` itself, which converts its argument.
 macro_rules! send_directly {
     ($sender:expr) => {{
         let (string, vec): (String, Vec<u8>) = (TEXT.into(), BYTES.to_vec());
@@ -73,7 +73,7 @@ macro_rules! send_directly {
     }};
 }
 
-/// Answers each message in every form.
+/// A handler that answers each message by one of every type.
 struct EveryForm;
 
 impl Handler for EveryForm {
@@ -87,6 +87,7 @@ impl Handler for EveryForm {
     }
 }
 
+/// Receives the messages of `send_every_form`.
 fn expect_forms(client: &Client, (texts, bytes): (usize, usize)) {
     for _ in 0..texts {
         assert_eq!(client.recv_timeout(DEADLINE).expect("a message"), Some(Message::from(TEXT)));
@@ -166,17 +167,17 @@ fn a_blocking_socket_sends_every_form() {
     }
 }
 
-/// Sizes below and above the bound from which payloads are moved or shared rather than copied.
+/// Payloads of more than 16 KiB are moved or shared, others are copied.
 #[test]
-fn large_payloads_arrive_whole_however_they_are_given() {
-    struct Give;
-    impl Handler for Give {
+fn borrowed_owned_and_shared_payloads_arrive_whole() {
+    struct EchoThrice;
+    impl Handler for EchoThrice {
         fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
             let shared: Arc<[u8]> = message.as_bytes().into();
             assert!(socket.send(&shared) && socket.send(shared) && socket.send(message.into_owned()));
         }
     }
-    let server = Server::builder().workers(1).serve("127.0.0.1:0", |_| Give).expect("a server");
+    let server = Server::builder().workers(1).serve("127.0.0.1:0", |_| EchoThrice).expect("a server");
     let client = Client::connect(&format!("ws://{}/", server.local_addr())).expect("connected");
     for size in [1, 16 << 10, (16 << 10) + 1, 300_000] {
         let payload: Arc<[u8]> = (0..size).map(|n| (n / 7) as u8).collect();
@@ -188,7 +189,7 @@ fn large_payloads_arrive_whole_however_they_are_given() {
     }
 }
 
-/// A large `Arc` that a server sends waits for the socket as it is: the peer's thread and the worker share it.
+/// The send queue holds the `Arc` itself.
 #[test]
 fn a_shared_payload_of_a_server_is_not_copied() {
     let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
@@ -197,16 +198,16 @@ fn a_shared_payload_of_a_server_is_not_copied() {
     let payload: Arc<[u8]> = vec![7; 8 << 20].into();
     let before = Arc::strong_count(&payload);
     peer.send(&payload).expect("open");
-    assert_eq!(Arc::strong_count(&payload), before + 1, "shared, once");
-    // The client reads nothing yet, so most of it stays in the worker.
-    eventually("the worker wrote some of it", || peer.stats().bytes_sent > 0);
-    assert_eq!(Arc::strong_count(&payload), before + 1, "the worker has no copy");
+    assert_eq!(Arc::strong_count(&payload), before + 1, "the queue shares the payload");
+    // The client has read nothing, so most of the payload is still queued.
+    eventually("the worker has written a part", || peer.stats().bytes_sent > 0);
+    assert_eq!(Arc::strong_count(&payload), before + 1, "the worker does not copy the payload");
     assert_eq!(client.expect_frame().payload.len(), payload.len());
-    eventually("the worker gave it back", || Arc::strong_count(&payload) == before);
+    eventually("the worker has released the payload", || Arc::strong_count(&payload) == before);
 }
 
 #[test]
-fn prepared_messages_have_the_same_family() {
+fn every_send_method_has_a_form_for_prepared_messages() {
     let (_server, url) = echo();
     let prepared = Prepared::new(TEXT);
     let expected = Some(Message::from(TEXT));

@@ -180,7 +180,7 @@ fn a_stream_may_read_and_write_one_byte_at_a_time() {
 }
 
 #[test]
-fn a_failure_is_not_taken_for_a_close_by_the_next_recv() {
+fn recv_after_a_failure_does_not_report_a_clean_close() {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let mut client = WebSocket::from_established(ours, Role::Client, Vec::new(), &Config::default());
     let mut server = WebSocket::from_established(theirs, Role::Server, Vec::new(), &Config::default());
