@@ -1,7 +1,7 @@
 //! The application's handlers, called on the worker's thread.
 
 use crate::protocol::close::CloseReason;
-use crate::protocol::message::MessageRef;
+use crate::protocol::message::{Assembled, MessageRef};
 use crate::transport::loan::AssembledLoan;
 use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming};
 use crate::worker::delivery::socket::Socket;
@@ -49,6 +49,14 @@ pub trait Handler: Send + 'static {
     }
 }
 
+/// Not inlined, so that the callback is inlined where short messages are delivered.
+#[inline(never)]
+fn deliver_assembled(handler: &mut impl Handler, socket: &mut Socket<'_>, message: Assembled) {
+    let mut loan = AssembledLoan::new(socket, message);
+    let (socket, message) = loan.parts();
+    handler.on_message(socket, message);
+}
+
 /// Calls a [`Handler`] on the worker's thread.
 #[derive(Debug)]
 pub(crate) struct HandlerDelivery<H>(pub(crate) std::marker::PhantomData<fn() -> H>);
@@ -69,11 +77,7 @@ impl<H: Handler> Delivery for HandlerDelivery<H> {
     fn message(&mut self, handler: &mut H, socket: &mut Socket<'_>, message: Incoming<'_>) {
         match message {
             Incoming::Borrowed(message) => handler.on_message(socket, message),
-            Incoming::Assembled(message) => {
-                let mut loan = AssembledLoan::new(socket, message);
-                let (socket, message) = loan.parts();
-                handler.on_message(socket, message);
-            }
+            Incoming::Assembled(message) => deliver_assembled(handler, socket, message),
         }
     }
 

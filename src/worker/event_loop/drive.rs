@@ -1,4 +1,4 @@
-//! One connection's turn: read, decode, deliver, write.
+//! One drive of one connection: reads, decodes, delivers and writes.
 
 use mio::{Interest, Registry};
 
@@ -18,16 +18,19 @@ use crate::worker::delivery::delivery::{Delivery, Incoming};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::handle::info::PeerInfo;
 
-/// The most that a connection reads in one turn, in fillings of the worker's buffer; then the others have theirs.
+/// A connection is read at most twice per drive. More delays the worker's other connections; fewer drives a fast sender
+/// more often.
 const MAX_READS: usize = 2;
 
-/// The most frames that a connection is served in one turn.
+/// At most 256 frames are decoded per drive. More delays the worker's other connections; fewer drives a connection with
+/// small frames more often.
 const MAX_FRAMES: usize = 256;
 
-/// The most bytes that its messages are inflated to in one turn, a message that is begun aside.
+/// No further message is begun once a drive has inflated 1 MiB: a few received bytes may inflate to a thousand times as
+/// many, and the worker's other connections wait meanwhile.
 const MAX_INFLATED: u64 = 1 << 20;
 
-/// A connection, with the application's part of it. That is gone once it panicked.
+/// A connection, with the application's part of it, which is dropped once it panicked.
 #[derive(Debug)]
 pub(crate) struct Slot<C> {
     pub(crate) conn: Conn,
@@ -63,7 +66,7 @@ impl<D: Delivery> Driver<'_, D> {
         self.flush(&mut []);
     }
 
-    /// Reads and decodes until the socket is empty, the turn is over, or something must be waited for.
+    /// Reads and decodes until the stream is empty, the limits of one drive are reached, or reading must wait.
     pub(crate) fn advance(&mut self, input: &mut Input) {
         let mut reads = 0;
         loop {
@@ -72,7 +75,7 @@ impl<D: Delivery> Driver<'_, D> {
                 self.flush(carry.as_mut_slice());
                 if !done {
                     self.conn.endpoint.keep_carry(carry);
-                    // The output may have stood above its mark only until it was written.
+                    // The output may have been above the high-water mark only until it was written.
                     if self.state.again || self.conn.phase == Phase::Closed || self.must_wait() {
                         return;
                     }
@@ -94,7 +97,7 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// One read, and what it brought.
+    /// Reads once, and handles what that brought.
     fn read(&mut self, input: &mut Input) {
         match self.conn.endpoint.read(input, &mut self.context.output.pool) {
             ReadOutcome::Bytes { size, more, direct } => {
@@ -105,7 +108,7 @@ impl<D: Delivery> Driver<'_, D> {
                 let failed = direct > 0 && !self.advance_message(direct);
                 let done = failed || self.decode(input);
                 if self.conn.flags.remove(Flag::PingOutstanding) {
-                    // The next deadline is the next ping's, which is earlier than the end of this one's grace.
+                    // The next ping is due before the answer to this one would have been.
                     self.state.deadline_changed = true;
                 }
                 if !done {
@@ -121,7 +124,7 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// Goes on with the message under way; `false` if that failed the connection.
+    /// Delivers the message under way if `direct` bytes completed it; `false` if they failed the connection.
     #[inline(never)]
     fn advance_message(&mut self, direct: usize) -> bool {
         match self.conn.endpoint.connection.advance(direct) {
@@ -134,24 +137,24 @@ impl<D: Delivery> Driver<'_, D> {
         true
     }
 
-    /// Decodes and delivers what `input` holds; `false` if the connection must stop before its end.
+    /// Decodes and delivers what `input` holds; `false` if reading must wait before all of it is decoded.
     fn decode(&mut self, input: &mut Input) -> bool {
         let mut loan = InputLoan::new(self, input);
-        let mut rest = input.filled_mut();
-        let size = rest.len();
-        let done = loan.decode_lent(&mut rest);
-        let left = rest.len();
+        let lent = input.filled_mut();
+        let size = lent.len();
+        let (left, done) = loan.decode_lent(lent);
         input.consume(size - left);
         done
     }
 
-    /// As [`decode`](Driver::decode); `rest` is what it leaves.
-    #[inline(always)]
-    fn decode_lent(&mut self, rest: &mut &mut [u8]) -> bool {
+    /// Decodes and delivers `rest`. Returns how many bytes of it are left, and the answer of [`decode`](Driver::decode).
+    /// Not inlined there, so that the end of the loan takes no register from the loop.
+    #[inline(never)]
+    fn decode_lent(&mut self, mut rest: &mut [u8]) -> (usize, bool) {
         let mut frames = 0;
         let mut inflated = 0;
         self.conn.waiting = false;
-        // It stays the same until the flush.
+        // The backlog stays the same until the flush.
         let room = self.output_room();
         while !rest.is_empty() {
             let is_open = self.conn.phase == Phase::Open;
@@ -159,24 +162,24 @@ impl<D: Delivery> Driver<'_, D> {
                 self.note_trailing();
             } else if self.is_held_up(room) {
                 self.conn.waiting = true;
-                return false;
+                return (rest.len(), false);
             }
             if frames == MAX_FRAMES {
                 self.state.again = true;
-                return false;
+                return (rest.len(), false);
             }
             frames += 1;
-            let plain = if is_open { self.conn.endpoint.connection.receive_fast(rest) } else { None };
+            let plain = if is_open { self.conn.endpoint.connection.receive_fast(&mut rest) } else { None };
             match plain {
                 Some(Ok(message)) => self.deliver_message(Incoming::Borrowed(message)),
                 Some(Err(error)) => {
                     self.fail(&error);
-                    *rest = &mut [];
+                    rest = &mut [];
                 }
                 None => {
-                    let input = std::mem::take(rest);
+                    let input = std::mem::take(&mut rest);
                     let (size, more) = self.decode_any(input);
-                    *rest = input.get_mut(size..).unwrap_or_default();
+                    rest = input.get_mut(size..).unwrap_or_default();
                     inflated += more;
                     if inflated > MAX_INFLATED {
                         frames = MAX_FRAMES;
@@ -184,11 +187,11 @@ impl<D: Delivery> Driver<'_, D> {
                 }
             }
         }
-        true
+        (0, true)
     }
 
-    /// Decodes and delivers what is in front of `input`, whatever it is: how many bytes that took, and how many were
-    /// inflated for it.
+    /// Decodes and delivers the frame, or the part of one, at the front of `input`. Returns how many bytes it has, and how
+    /// many it was inflated to.
     #[inline(never)]
     fn decode_any(&mut self, input: &mut [u8]) -> (usize, u64) {
         let all = input.len();
@@ -205,7 +208,8 @@ impl<D: Delivery> Driver<'_, D> {
         (size, self.context.codec.take_inflated())
     }
 
-    /// What follows the peer's close frame is thrown away, but must be read, lest it be answered with RST.
+    /// Notes that the peer sent data behind its close frame. It is discarded, but must be read: the kernel answers unread
+    /// data with RST.
     #[cold]
     fn note_trailing(&mut self) {
         if self.conn.endpoint.connection.close_received() {
@@ -213,8 +217,8 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// Whether nothing may be read for now: the output stands above its mark and would grow by answers, or the
-    /// application is behind.
+    /// Whether reading must wait, because the output is above the high-water mark and would grow by answers, or because
+    /// the application has not taken its events.
     #[inline(always)]
     fn must_wait(&mut self) -> bool {
         let room = self.output_room();
@@ -222,13 +226,13 @@ impl<D: Delivery> Driver<'_, D> {
         self.conn.waiting
     }
 
-    /// How many bytes a turn may produce before the output stands above its mark.
+    /// How many bytes a drive may produce before the output is above the high-water mark.
     #[inline(always)]
     fn output_room(&self) -> usize {
         self.context.config.max_write_buffer_size.saturating_sub(self.conn.endpoint.backlog())
     }
 
-    /// Whether the output has grown by all its `room`, or the application is behind.
+    /// Whether the output has filled its `room`, or the application has not taken its events.
     #[inline(always)]
     fn is_held_up(&mut self, room: usize) -> bool {
         (D::ANSWERS && self.context.output.len() >= room)
@@ -253,7 +257,7 @@ impl<D: Delivery> Driver<'_, D> {
     }
 
     fn deliver(&mut self, message: Incoming<'_>) {
-        // RFC 6455 5.5.1, 7.1.6: once our close frame is out, what the peer still sends may be thrown away.
+        // RFC 6455 5.5.1, 7.1.6: once our close frame is sent, what the peer still sends may be discarded.
         if self.conn.phase == Phase::Open {
             self.deliver_message(message);
         } else if let Incoming::Assembled(message) = message {
@@ -274,8 +278,8 @@ impl<D: Delivery> Driver<'_, D> {
         if self.conn.phase != Phase::Open {
             return;
         }
-        // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". 5.5.3 lets the
-        // latest stand for all while the others could not be answered: they must not fill the memory.
+        // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". 5.5.3 allows to
+        // answer only the most recent one: the others must not fill the memory of a peer that does not read.
         if self.conn.endpoint.backlog() > 0 && self.active().is_above_high_water() {
             self.conn.endpoint.keep_ping(payload);
         } else {
@@ -287,7 +291,7 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// Writes what the turn produced. `input` is the buffer that was decoded.
+    /// Writes the output of this drive. `input` is the buffer that was decoded.
     pub(crate) fn flush(&mut self, input: &mut [u8]) {
         if self.context.output.len() > 0 {
             match self.conn.endpoint.flush(&mut self.context.output, input) {
@@ -301,7 +305,7 @@ impl<D: Delivery> Driver<'_, D> {
         self.finish();
     }
 
-    /// The socket reported room.
+    /// Writes what is queued, after the poll reported room.
     pub(crate) fn drain(&mut self) {
         if self.conn.endpoint.backlog() == 0 {
             return;
@@ -310,7 +314,7 @@ impl<D: Delivery> Driver<'_, D> {
             Ok(written) => {
                 self.info().counters.bytes_sent.add(written as u64);
                 if written > 0 {
-                    // Whoever takes bytes is alive.
+                    // A peer that takes bytes is alive.
                     self.conn.heard = self.context.tick;
                     if self.conn.phase == Phase::Open {
                         self.conn.since = self.context.tick;
@@ -328,11 +332,11 @@ impl<D: Delivery> Driver<'_, D> {
         self.flush(&mut []);
     }
 
-    /// Has the poll report room for what is queued, and keeps the time since which the output stands above its mark.
+    /// Has the poll report room for what is queued, and notes when the output passes the high-water mark.
     pub(super) fn note_backlog(&mut self) {
         let backlog = self.conn.endpoint.backlog();
         if backlog > 0 && !self.conn.flags.contains(Flag::WritableRegistered) {
-            self.await_room();
+            self.register_writable();
         }
         let above = backlog >= self.context.config.max_write_buffer_size;
         if above != self.conn.flags.contains(Flag::AboveHighWater) && self.conn.phase == Phase::Open {
@@ -343,10 +347,10 @@ impl<D: Delivery> Driver<'_, D> {
     }
 
     #[cold]
-    fn await_room(&mut self) {
+    fn register_writable(&mut self) {
         self.conn.flags.insert(Flag::WritableRegistered);
         let (token, interests) = (self.state.key.token(), Interest::READABLE | Interest::WRITABLE);
-        // Room that came in between is reported as well.
+        // The poll reports room that there is already.
         if let Err(error) = self.registry.reregister(&mut self.conn.endpoint.stream, token, interests) {
             self.io_failed(&error);
         }
