@@ -3,32 +3,29 @@
 use crate::protocol::frame::MAX_HEADER_SIZE;
 use crate::protocol::message::{Assembled, MessageRef};
 
-/// Where in a page of [`PAGE`] bytes a large payload begins.
-///
-/// With a cache line, for it is unmasked and sent faster by a twentieth of all that an echo of 64 KiB costs. And far from
-/// the page's begin, where the kernel's own pieces of a stream mostly do: some processors (AMD's Zen 3 for one) copy up to
-/// twenty times slower to an address that, counted from where a page begins, is 1 to 31 bytes behind the one they copy
-/// from. That was a tenth of the echo's cost.
-const PLACE: usize = PAGE / 4 * 3 + 64;
+/// A large payload begins at this offset in a page. It is a multiple of a cache line, which makes unmasking and sending
+/// faster. And it is far from the page's start, where the kernel's pieces of a stream mostly begin: some processors, such
+/// as AMD's Zen 3, copy many times slower to an address whose offset in its page is 1 to 31 bytes behind that of the source.
+const PAYLOAD_OFFSET: usize = PAGE / 4 * 3 + 64;
 
-/// Addresses are the same to a processor's first look if they differ by a multiple of this.
+/// Processors compare addresses modulo 4 KiB before they compare them in full.
 const PAGE: usize = 4096;
 
 /// Received bytes between two indices of a buffer that is initialised once and never zeroed again.
 #[derive(Debug)]
 pub(crate) struct Input {
     bytes: Vec<u8>,
-    /// Where it is received to.
+    /// Where received bytes begin.
     front: usize,
     start: usize,
     end: usize,
 }
 
 impl Input {
-    /// An empty buffer of `size` bytes. What a received frame of more than 64 KiB carries begins at a good place.
+    /// An empty buffer of `size` bytes. The payload of a frame of more than 64 KiB begins at [`PAYLOAD_OFFSET`].
     pub(crate) fn with_size(size: usize) -> Input {
         let mut bytes = vec![0; PAGE + size];
-        let front = (PLACE - MAX_HEADER_SIZE).wrapping_sub(bytes.as_ptr().addr()) % PAGE;
+        let front = (PAYLOAD_OFFSET - MAX_HEADER_SIZE).wrapping_sub(bytes.as_ptr().addr()) % PAGE;
         bytes.truncate(front + size);
         Input { bytes, front, start: front, end: front }
     }
@@ -39,12 +36,12 @@ impl Input {
         Input { bytes, front: 0, start: 0, end }
     }
 
-    /// Room to receive into; call only when what was received before is decoded.
+    /// Room to receive into. To be called only when everything that was received is decoded.
     pub(crate) fn spare_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.front..]
     }
 
-    /// Says that `size` bytes were received.
+    /// Notes that `size` bytes were received.
     pub(crate) fn fill(&mut self, size: usize) {
         self.start = self.front;
         self.end = (self.front + size).min(self.bytes.len());
@@ -55,7 +52,7 @@ impl Input {
         &mut self.bytes[self.start..self.end]
     }
 
-    /// Says that the first `size` of them are decoded. They stay where they are until the next [`fill`](Input::fill).
+    /// Notes that `size` bytes more are decoded. They stay where they are until the next [`fill`](Input::fill).
     pub(crate) fn consume(&mut self, size: usize) {
         self.start = (self.start + size).min(self.end);
     }
@@ -70,17 +67,17 @@ impl Input {
         self.start
     }
 
-    /// The whole buffer, for what was lent from it.
+    /// The whole buffer, decoded bytes included.
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The whole buffer, where what is decoded may be written over.
+    /// The whole buffer. What is decoded may be overwritten.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
-    /// Takes what is not decoded out, into a buffer of its own.
+    /// Moves what is not decoded to a buffer of its own.
     pub(crate) fn take_rest(&mut self) -> Input {
         let rest = Input::holding(self.bytes[self.start..self.end].to_vec());
         self.start = self.end;
@@ -88,20 +85,20 @@ impl Input {
     }
 }
 
-/// Large buffers that have served and wait to serve again. A fresh one costs a page fault for every 4 KiB, more than
-/// receiving into it does.
+/// Large buffers to be used again. A fresh one costs a page fault for every 4 KiB, more than to receive into it.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
     idle: Vec<Vec<u8>>,
     bytes: usize,
-    /// The fewest bytes that were idle since the last [`trim`](BufferPool::trim): so many were not needed.
+    /// The least that was idle since the last [`trim`](BufferPool::trim): these bytes were not needed.
     unneeded: usize,
 }
 
-/// The most that the pool keeps: a message of 16 MiB on its way in and one on its way out for each of four connections.
+/// The pool keeps at most 128 MiB: a message of 16 MiB on its way in and one on its way out for each of four connections.
+/// More keeps more memory on each thread after a burst of large messages; less allocates more often.
 const MAX_POOLED_BYTES: usize = 128 << 20;
 
-/// Smaller buffers are cheaper to allocate than to keep.
+/// A buffer of less than 64 KiB is freed, which costs less than to search for it.
 const MIN_POOLED_SIZE: usize = 64 << 10;
 
 impl BufferPool {
@@ -122,7 +119,7 @@ impl BufferPool {
     pub(crate) fn copy(&mut self, message: MessageRef<'_>) -> Assembled {
         let payload = message.as_bytes();
         let size = payload.len();
-        // Whoever gets the copy may keep it, with all the memory of its buffer.
+        // The application may keep the copy, with all the memory of its buffer.
         let similar = size..=size.saturating_mul(2);
         let index = self.idle.iter().position(|buffer| similar.contains(&buffer.len()));
         let mut buffer = index.map(|index| self.remove(index)).unwrap_or_default();
@@ -134,7 +131,7 @@ impl BufferPool {
         Assembled { buffer, filled: size, is_text: matches!(message, MessageRef::Text(_)) }
     }
 
-    /// Keeps a buffer for its next use, in place of smaller ones if there is no room, or frees it.
+    /// Keeps a buffer for its next use, or frees it. It replaces smaller ones if the pool is full.
     pub(crate) fn give(&mut self, buffer: Vec<u8>) {
         let size = buffer.capacity();
         if !(MIN_POOLED_SIZE..=MAX_POOLED_BYTES).contains(&size) {

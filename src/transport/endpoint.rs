@@ -1,5 +1,5 @@
-//! One connection: its stream, its state machine, and what is on its way in or out. The one engine under a worker's
-//! connections and a blocking socket.
+//! One connection: its stream, its protocol state, and what waits to be written or decoded. Workers and blocking sockets
+//! both build on it.
 
 use std::io::{self, IoSliceMut};
 
@@ -15,10 +15,11 @@ use crate::transport::shared_frame::SharedFrame;
 use crate::transport::stream::attempt::{Io, attempt};
 use crate::transport::stream::{ByteStream, ShutdownProgress};
 
-/// A frame that lacks at least this much is received straight into its message's buffer.
+/// A frame that lacks at least 16 KiB is received into its message's buffer. A shorter rest is received into the shared
+/// input and copied, which costs less than a vectored read.
 const MIN_DIRECT_SIZE: u64 = 16 << 10;
 
-/// A stream, a connection, and what waits.
+/// A stream, the state of its connection, and what waits at it.
 #[derive(Debug)]
 pub(crate) struct Endpoint<S> {
     pub(crate) stream: S,
@@ -55,12 +56,12 @@ impl<S: ByteStream> Endpoint<S> {
         endpoint
     }
 
-    /// Keeps received bytes that are not decoded, because the connection had its turn or its output stands too high.
+    /// Keeps received bytes that are not decoded, because a drive reached its limits or reading must wait.
     pub(crate) fn keep_carry(&mut self, carry: Box<Input>) {
         self.pending.get_or_insert_default().carry = Some(carry);
     }
 
-    /// Takes what was kept.
+    /// Takes the received bytes that were kept.
     pub(crate) fn take_carry(&mut self) -> Option<Box<Input>> {
         let carry = self.pending.as_mut()?.carry.take();
         self.drop_empty_pending();
@@ -71,7 +72,7 @@ impl<S: ByteStream> Endpoint<S> {
         self.pending.take_if(|pending| pending.is_idle());
     }
 
-    /// Reads once: into `input`, and first into the message under way where that lacks much.
+    /// Reads once: into `input`, or first into the message under way if that lacks much.
     pub(crate) fn read(&mut self, input: &mut Input, pool: &mut BufferPool) -> ReadOutcome {
         if self.connection.lacks() >= MIN_DIRECT_SIZE {
             return self.read_direct(input, pool);
@@ -106,7 +107,7 @@ impl<S: ByteStream> Endpoint<S> {
         }
     }
 
-    /// A large message moves to a buffer that has served before rather than grow step by step.
+    /// Moves a large message to a buffer of the pool, so that its own does not grow step by step.
     fn find_buffer(&mut self, pool: &mut BufferPool) {
         if let Some(size) = self.connection.wants_buffer() {
             let filled = size.saturating_sub(self.connection.lacks());
@@ -116,13 +117,13 @@ impl<S: ByteStream> Endpoint<S> {
         }
     }
 
-    /// Writes what `output` gathered; what the socket does not take is queued.
+    /// Writes what `output` gathered, and queues what the stream does not take. Returns how many bytes it took.
     pub(crate) fn flush(&mut self, output: &mut Output, input: &mut [u8]) -> io::Result<usize> {
         output.flush(&mut self.stream, &mut self.pending, input)
     }
 
-    /// Writes frames past the output, which has nothing of this connection's: how many bytes went. `None` if something is
-    /// in their way.
+    /// Writes frames without an [`Output`], and returns how many bytes the stream took. `None` if something waits, which
+    /// the frames must not overtake.
     #[inline]
     pub(crate) fn try_write_direct(&mut self, frames: &[u8]) -> Option<io::Result<usize>> {
         if !self.is_clear() {
@@ -171,7 +172,7 @@ impl<S: ByteStream> Endpoint<S> {
         }
     }
 
-    /// The ping that waits for its answer.
+    /// Takes the ping that waits for its answer.
     pub(crate) fn take_ping(&mut self) -> Option<Vec<u8>> {
         let ping = self.pending.as_mut()?.late_ping.take();
         self.drop_empty_pending();

@@ -1,4 +1,4 @@
-//! What a connection's socket did not take yet.
+//! What waits at a connection: bytes that its socket did not take, and bytes that are not decoded.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -7,21 +7,22 @@ use crate::transport::buffer::{BufferPool, Input};
 use crate::transport::chunk::Chunk;
 use crate::transport::stream::attempt::{Io, attempt};
 
-/// The most slices that leave in one system call; the kernel's own limit is 1,024.
+/// At most 64 slices are written in one system call. More fill the stack; fewer need more calls. The kernel allows 1,024.
 pub(crate) const MAX_SLICES: usize = 64;
 
-/// Small pieces are copied together into chunks of up to this size.
+/// Small pieces are copied together into chunks of up to 64 KiB. Larger chunks move more bytes as they grow; smaller ones
+/// need more slices.
 const COALESCED_SIZE: usize = 64 << 10;
 
-/// The queue of a connection whose socket is full, and what of its input waits with it. A connection that keeps up has
-/// none, and so spends one pointer on all that.
+/// The output of a connection whose socket is full, and the input that is not decoded meanwhile. Most connections have
+/// neither, and spend one pointer on it.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     chunks: VecDeque<Chunk>,
     len: usize,
     /// The latest ping that was not answered because the queue was long (RFC 6455 5.5.3 lets the others go).
     pub(crate) late_ping: Option<Vec<u8>>,
-    /// Received bytes that are not decoded, because the connection had its turn or its output stands too high.
+    /// Received bytes that are not decoded, because a drive reached its limits or reading must wait.
     pub(crate) carry: Option<Box<Input>>,
 }
 
@@ -55,7 +56,7 @@ impl Pending {
         }
     }
 
-    /// Writes until everything is out or the socket is full: how many bytes went, and how it ended.
+    /// Writes until everything is written or the stream is full. Returns how many bytes it took, and how that ended.
     pub(crate) fn write_to(&mut self, stream: &mut impl Write, pool: &mut BufferPool) -> (usize, io::Result<()>) {
         let mut total = 0;
         while self.len > 0 {
@@ -71,7 +72,7 @@ impl Pending {
                 Io::Done(size) => {
                     self.advance(size, pool);
                     total += size;
-                    // A short write means a full socket, which will report when there is room.
+                    // A short write means a full socket: the poll reports when there is room.
                     if size < offered {
                         break;
                     }

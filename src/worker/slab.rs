@@ -1,19 +1,19 @@
-//! Connections by index, with a generation that tells an old name from a new one.
+//! A table whose places are used again, and keys with a generation that tells an old value from a new one.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use mio::Token;
 
-/// Names one connection of a worker, and never another one that comes to use its place.
+/// Names one connection of a worker, and never a later one at the same index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) index: u32,
     pub(crate) generation: u32,
 }
 
-/// Hashes [`Key`]s, indices and tokens: the worker gives them out, so that nobody can choose them to collide, and the
-/// standard library's care against that is most of what sorting a worker's mail would cost.
+/// Hashes [`Key`]s, indices and tokens. The worker allocates them, so nobody can choose them to collide, and the standard
+/// library's protection against that would be most of what sorting commands costs.
 #[derive(Debug, Default)]
 pub(crate) struct KeyHasher(u64);
 
@@ -23,7 +23,7 @@ impl Hasher for KeyHasher {
     }
 
     fn write_u32(&mut self, half: u32) {
-        // Fibonacci hashing: an odd multiplier, the golden ratio of all 64 bits, whose product's upper bits are spread.
+        // Fibonacci hashing: the multiplier is 2^64 divided by the golden ratio, which spreads the product's upper bits.
         self.0 = (self.0.rotate_left(32) ^ u64::from(half)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 
@@ -33,22 +33,22 @@ impl Hasher for KeyHasher {
     }
 
     fn finish(&self) -> u64 {
-        // A table looks at both ends.
+        // A `HashMap` takes the bucket from the lower bits and the tag from the upper ones.
         self.0 ^ self.0 >> 32
     }
 }
 
-/// A table of what is named by a worker: by keys, indices or tokens.
+/// A map from keys, indices or tokens.
 pub(crate) type KeyMap<N, V> = HashMap<N, V, BuildHasherDefault<KeyHasher>>;
 
-/// Half of a token names the place; the other half the generation, but for its top bit.
+/// The lower half of a token is the index; the upper half the generation, without its top bit.
 const TOKEN_BITS: u32 = usize::BITS / 2;
 
-/// The bit that no token of a key has: it marks those of what is no connection, such as wakers and listeners.
+/// No token of a key has this bit. Tokens with it are those of wakers, listeners, and other sources.
 pub(crate) const RESERVED: usize = 1 << (usize::BITS - 1);
 
 impl Key {
-    /// The name under which the connection's socket is registered.
+    /// The token under which the connection's stream is registered.
     pub(crate) fn token(self) -> Token {
         Token((self.index as usize | (self.generation as usize) << TOKEN_BITS) & !RESERVED)
     }
@@ -58,7 +58,7 @@ fn index_of(token: Token) -> usize {
     token.0 & ((1 << TOKEN_BITS) - 1)
 }
 
-/// The names that a thread gives to connections, from their accept to their end.
+/// Allocates the keys of a thread's connections, from their accept to their end.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     /// Of each index.
@@ -67,7 +67,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// A name that nothing has, and that is kept until it is [given back](Names::give).
+    /// A key that is not in use, and is in use until it is [released](Keys::release_key).
     pub(crate) fn allocate_key(&mut self) -> Key {
         let index = self.free.pop().unwrap_or_else(|| {
             self.generations.push(0);
@@ -76,7 +76,7 @@ impl Keys {
         Key { index, generation: self.generations[index as usize] }
     }
 
-    /// Gives a name back, which is never valid again.
+    /// Ends the use of a key, which is never valid again.
     pub(crate) fn release_key(&mut self, key: Key) {
         if let Some(generation) = self.generations.get_mut(key.index as usize)
             && *generation == key.generation
@@ -86,7 +86,7 @@ impl Keys {
         }
     }
 
-    /// The name that `index` stands for now.
+    /// The key of `index` now.
     fn at(&self, index: u32) -> Option<Key> {
         self.generations.get(index as usize).map(|generation| Key { index, generation: *generation })
     }
@@ -96,7 +96,7 @@ impl Keys {
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     places: Vec<Option<T>>,
-    /// Apart, where they need no padding. Some may have no place yet.
+    /// Apart from the places, where their generations need no padding. Some keys may have no place yet.
     pub(crate) keys: Keys,
     len: usize,
 }
@@ -106,12 +106,12 @@ impl<T> Slab<T> {
         Slab { places: Vec::new(), keys: Keys::default(), len: 0 }
     }
 
-    /// How many are in use.
+    /// How many places are in use.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Fills the place of a name that was taken.
+    /// Fills the place of a key that was allocated.
     pub(crate) fn insert(&mut self, key: Key, value: T) {
         if self.places.len() <= key.index as usize {
             self.places.resize_with(key.index as usize + 1, || None);
@@ -120,26 +120,26 @@ impl<T> Slab<T> {
         self.places[key.index as usize] = Some(value);
     }
 
-    /// Fills a place and names it.
+    /// Fills a place, and returns its key.
     pub(crate) fn add(&mut self, value: T) -> Key {
         let key = self.keys.allocate_key();
         self.insert(key, value);
         key
     }
 
-    /// What `key` names, if it is still there.
+    /// The value that `key` names, if it is still there.
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let place = self.places.get_mut(key.index as usize)?;
         if self.keys.generations[key.index as usize] == key.generation { place.as_mut() } else { None }
     }
 
-    /// The name that `token` stands for, if what it named is still there.
+    /// The key of `token`, if its value is still there.
     pub(crate) fn key_of(&self, token: Token) -> Option<Key> {
         let key = self.key_at(index_of(token) as u32)?;
         (key.token() == token).then_some(key)
     }
 
-    /// Takes out what `key` names; the name is never valid again.
+    /// Removes the value that `key` names. The key is never valid again.
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         if self.keys.at(key.index)? != key {
             return None;
@@ -155,7 +155,7 @@ impl<T> Slab<T> {
         self.places.len() as u32
     }
 
-    /// The name of what is at `index` now.
+    /// The key of the value at `index`, if there is one.
     pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
         self.places.get(index as usize)?.as_ref()?;
         self.keys.at(index)
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_may_be_taken_before_its_place_and_given_back() {
+    fn a_key_may_be_allocated_before_its_place_is_filled_and_released_without() {
         let mut slots = Slab::new();
         let [first, second] = [slots.keys.allocate_key(), slots.keys.allocate_key()];
         assert_eq!((slots.key_of(first.token()), slots.key_of(second.token())), (None, None));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_name_never_reaches_a_new_tenant() {
+    fn an_old_key_never_reaches_a_new_value() {
         let mut slots = Slab::new();
         let first = slots.add("first");
         assert_eq!(slots.key_of(first.token()), Some(first));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_is_taken_for_a_guests() {
+    fn no_key_has_a_reserved_token() {
         let mut slots = Slab::new();
         let mut key = slots.add(());
         for generation in [0, 1, u32::MAX >> 1, u32::MAX] {

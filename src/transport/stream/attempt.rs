@@ -2,12 +2,12 @@
 
 use std::io;
 
-/// What became of an attempt to read or write, without the errors that only mean "not now".
+/// The outcome of one attempt to read or write.
 #[derive(Debug)]
 pub(crate) enum Io {
-    /// So many bytes went through.
+    /// This many bytes were read or written.
     Done(usize),
-    /// Nothing can go through before the next readiness event.
+    /// Nothing can be read or written before the next readiness event.
     WouldBlock,
     /// The peer sends no more.
     End,
@@ -15,11 +15,11 @@ pub(crate) enum Io {
     Failed(io::Error),
 }
 
-/// Runs a read or write again while a signal interrupts it.
+/// Reads or writes, again whenever a signal interrupts it.
 pub(crate) fn attempt(mut operation: impl FnMut() -> io::Result<usize>) -> Io {
     loop {
         match operation() {
-            // For a read the end of the stream; a write that takes nothing will never take anything.
+            // The end of the stream, for a read. A write that takes nothing never will.
             Ok(0) => return Io::End,
             Ok(size) => return Io::Done(size),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

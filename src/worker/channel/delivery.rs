@@ -1,4 +1,4 @@
-//! Delivery to application threads, through channels that they share or have to themselves.
+//! Delivery to application threads: through channels that connections share, or through one for each connection.
 
 use std::num::NonZero;
 
@@ -10,33 +10,33 @@ use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::slab::Key;
 
-/// Sends a server's events to one channel of several, a connection's always to the same.
+/// Sends the events of a server's connections to several channels, each connection's always to the same one.
 pub(crate) struct ChannelDelivery {
     senders: Vec<EventSender>,
-    /// A thread was woken at the end of this turn.
+    /// The end of this iteration woke a thread.
     woke: bool,
 }
 
-/// A connection's place among the channels.
+/// Which channel a connection's events go to.
 #[derive(Debug)]
 pub(crate) struct ChannelSlot {
-    /// Counted from 1, so that an `Option` of this takes no more room.
-    state: NonZero<u16>,
-    place: BlockCursor,
+    /// The channel's index plus 1, so that an `Option` of this takes no more memory.
+    number: NonZero<u16>,
+    cursor: BlockCursor,
 }
 
 impl ChannelSlot {
-    pub(crate) fn new(state: u16) -> ChannelSlot {
-        ChannelSlot { state: NonZero::<u16>::MIN.saturating_add(state), place: BlockCursor::default() }
+    pub(crate) fn new(channel: u16) -> ChannelSlot {
+        ChannelSlot { number: NonZero::<u16>::MIN.saturating_add(channel), cursor: BlockCursor::default() }
     }
 
     fn channel(&self) -> usize {
-        usize::from(self.state.get()) - 1
+        usize::from(self.number.get()) - 1
     }
 }
 
 impl ChannelDelivery {
-    /// Of the outlets, of which there is at least one, each connection names one that there is.
+    /// There is at least one sender, and one for the channel of each connection.
     pub(crate) fn new(senders: Vec<EventSender>) -> ChannelDelivery {
         ChannelDelivery { senders, woke: false }
     }
@@ -58,13 +58,13 @@ impl Delivery for ChannelDelivery {
         if self.receiver_dropped(connection) {
             socket.active.start_close(Some(&CloseFrame::going_away()));
         } else {
-            self.of(connection).push(&mut connection.place, socket, 0, EventKind::Open(request));
+            self.of(connection).push(&mut connection.cursor, socket, 0, EventKind::Open(request));
         }
     }
 
     #[inline(always)]
     fn message(&mut self, connection: &mut ChannelSlot, socket: &mut Socket<'_>, message: Incoming<'_>) {
-        self.of(connection).message(&mut connection.place, socket, message);
+        self.of(connection).message(&mut connection.cursor, socket, message);
     }
 
     fn ping(&mut self, _: &mut ChannelSlot, _: &mut Socket<'_>, _: &[u8]) {}
@@ -72,11 +72,11 @@ impl Delivery for ChannelDelivery {
     fn pong(&mut self, _: &mut ChannelSlot, _: &mut Socket<'_>, _: &[u8]) {}
 
     fn close(&mut self, connection: &mut ChannelSlot, socket: &mut Socket<'_>, reason: CloseReason) -> CloseTiming {
-        self.of(connection).close(&mut connection.place, socket, reason)
+        self.of(connection).close(&mut connection.cursor, socket, reason)
     }
 
     fn has_room(&mut self, connection: &mut ChannelSlot, key: Key) -> bool {
-        self.of(connection).has_room(&mut connection.place, key)
+        self.of(connection).has_room(&mut connection.cursor, key)
     }
 
     fn resume(&mut self, ready: &mut Vec<Key>) {
@@ -114,12 +114,12 @@ pub(crate) struct OwnChannelDelivery;
 #[derive(Debug)]
 pub(crate) struct OwnChannel {
     events: EventSender,
-    place: BlockCursor,
+    cursor: BlockCursor,
 }
 
 impl OwnChannel {
     pub(crate) fn new(events: EventSender) -> OwnChannel {
-        OwnChannel { events, place: BlockCursor::default() }
+        OwnChannel { events, cursor: BlockCursor::default() }
     }
 }
 
@@ -135,12 +135,12 @@ impl Delivery for OwnChannelDelivery {
         if connection.events.set_owner(socket) {
             socket.active.start_close(Some(&CloseFrame::going_away()));
         } else {
-            connection.events.push(&mut connection.place, socket, 0, EventKind::Open(request));
+            connection.events.push(&mut connection.cursor, socket, 0, EventKind::Open(request));
         }
     }
 
     fn message(&mut self, connection: &mut OwnChannel, socket: &mut Socket<'_>, message: Incoming<'_>) {
-        connection.events.message(&mut connection.place, socket, message);
+        connection.events.message(&mut connection.cursor, socket, message);
     }
 
     fn ping(&mut self, _: &mut OwnChannel, _: &mut Socket<'_>, _: &[u8]) {}
@@ -148,7 +148,7 @@ impl Delivery for OwnChannelDelivery {
     fn pong(&mut self, _: &mut OwnChannel, _: &mut Socket<'_>, _: &[u8]) {}
 
     fn close(&mut self, connection: &mut OwnChannel, socket: &mut Socket<'_>, reason: CloseReason) -> CloseTiming {
-        connection.events.close(&mut connection.place, socket, reason)
+        connection.events.close(&mut connection.cursor, socket, reason)
     }
 
     fn has_room(&mut self, connection: &mut OwnChannel, _: Key) -> bool {

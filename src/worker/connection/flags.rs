@@ -1,28 +1,28 @@
-//! What is so or not of a connection, in one byte.
+//! The flags of a connection, in one byte.
 
-/// Something that is so or not.
+/// One flag of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Flag {
-    /// The poll reports when the socket has room, which is no news before an output was stuck.
+    /// The stream is registered for writability, which is not needed before its socket was full once.
     WritableRegistered = 1 << 0,
-    /// The socket reported its end, so that it must be read until that comes.
+    /// The poll reported a hangup, which it does once: the stream must be read to its end.
     HangupReported = 1 << 1,
-    /// The end was read: the peer sends no more.
+    /// The end of the stream was read: the peer sends no more.
     ReadClosed = 1 << 2,
-    /// A ping of ours is out and nothing was heard since.
+    /// A keepalive ping was sent, and nothing was heard since.
     PingOutstanding = 1 << 3,
-    /// The output stands above its mark; it last moved at [`Conn::since`](super::core::Core::since).
+    /// The output is above the high-water mark, and last moved at [`Conn::since`](super::conn::Conn::since).
     AboveHighWater = 1 << 4,
     /// The closing handshake is complete, or will be with our answer.
     Clean = 1 << 5,
-    /// The peer sent more behind its close frame.
+    /// The peer sent data behind its close frame.
     DataAfterClose = 1 << 6,
-    /// It waits in the worker's list of connections that go on without an event.
+    /// The connection is in the worker's list of those to be driven without an event.
     InReadyList = 1 << 7,
 }
 
-/// What is so. As `bool`s in a [`Conn`](super::core::Core) these would make every connection eight bytes larger.
+/// The flags of a connection. As `bool`s they would make every [`Conn`](super::conn::Conn) eight bytes larger.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Flags(u8);
 
@@ -32,7 +32,7 @@ impl Flags {
         self.0 & flag as u8 != 0
     }
 
-    /// Whether it was not so before.
+    /// Sets a flag; `false` if it was set.
     #[inline]
     pub(crate) fn insert(&mut self, flag: Flag) -> bool {
         let before = *self;
@@ -40,7 +40,7 @@ impl Flags {
         !before.contains(flag)
     }
 
-    /// Whether it was so before.
+    /// Clears a flag; `false` if it was not set.
     #[inline]
     pub(crate) fn remove(&mut self, flag: Flag) -> bool {
         let before = *self;
@@ -48,10 +48,10 @@ impl Flags {
         before.contains(flag)
     }
 
-    /// Makes it so, or not.
+    /// Sets or clears a flag.
     #[inline]
-    pub(crate) fn set(&mut self, flag: Flag, is_so: bool) {
-        if is_so {
+    pub(crate) fn set(&mut self, flag: Flag, value: bool) {
+        if value {
             self.insert(flag);
         } else {
             self.remove(flag);
@@ -75,7 +75,7 @@ mod tests {
     ];
 
     #[test]
-    fn each_mark_is_apart_from_the_others() {
+    fn each_flag_is_independent_of_the_others() {
         for flag in ALL {
             let mut flags = Flags::default();
             assert!(flags.insert(flag) && !flags.insert(flag));

@@ -1,4 +1,4 @@
-//! How a connection ends: by a close frame, a failure, a loss, or the time.
+//! How a connection ends: by the closing handshake, a failure, a lost stream, or a deadline.
 
 use std::io;
 
@@ -16,25 +16,25 @@ impl<D: Delivery> Driver<'_, D> {
     pub(super) fn peer_closed(&mut self, frame: Option<CloseFrame>) {
         if self.conn.endpoint.connection.close_sent() {
             let reason = CloseReason::from_frame(frame, CloseCause::Local);
-            self.end(reason, None);
+            self.end_connection(reason, None);
         } else {
             let answer = CloseFrame::answer_to(frame.as_ref());
-            self.end(CloseReason::from_frame(frame, CloseCause::Peer), answer);
+            self.end_connection(CloseReason::from_frame(frame, CloseCause::Peer), answer);
         }
     }
 
-    /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7) for what the peer did.
+    /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7), because the peer broke the protocol or a limit.
     pub(crate) fn fail(&mut self, error: &ProtocolError) {
         self.fail_with(error.close_code(), &error.to_string(), CloseCause::Failed);
     }
 
     /// _Fail the WebSocket Connection_ with a code of our choice.
     pub(crate) fn fail_with(&mut self, code: CloseCode, why: &str, cause: CloseCause) {
-        self.end(CloseReason::new(code, why, cause), Some(CloseFrame::describing(code, why)));
+        self.end_connection(CloseReason::new(code, why, cause), Some(CloseFrame::describing(code, why)));
     }
 
-    /// Tells the application the end, once, and sends the close frame when its answers are out.
-    fn end(&mut self, reason: CloseReason, answer: Option<CloseFrame>) {
+    /// Tells the application that the connection ends, once, and sends the close frame behind the application's answers.
+    fn end_connection(&mut self, reason: CloseReason, answer: Option<CloseFrame>) {
         if !matches!(self.conn.phase, Phase::Open | Phase::Closing) {
             return;
         }
@@ -49,14 +49,14 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// Sends the close frame that is due, if none was sent before, and nothing after it.
+    /// Sends the close frame, if none was sent before, and nothing after it.
     fn send_close_frame(&mut self, answer: Option<CloseFrame>) {
         self.active().push_close(answer.as_ref());
         self.conn.closed_to_sends();
         self.active().enter(Phase::Flushing);
     }
 
-    /// The application has seen the end, and its answers to what came before are out or queued.
+    /// The application has seen the connection's end, and its answers to earlier messages are sent or queued.
     pub(crate) fn close_seen(&mut self) {
         if self.conn.phase == Phase::AwaitingAnswers {
             let answer = self.context.pending_close_frames.remove(&self.state.key).flatten();
@@ -74,7 +74,7 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// The peer sends no more.
+    /// The end of the stream was read: the peer sends no more.
     pub(super) fn end_of_stream(&mut self) {
         self.conn.readable = false;
         self.conn.flags.insert(Flag::ReadClosed);
@@ -91,13 +91,13 @@ impl<D: Delivery> Driver<'_, D> {
     /// The stream is broken.
     pub(crate) fn io_failed(&mut self, error: &io::Error) {
         match error.kind() {
-            // The most frequent one: the system's own words for it take longer than all else about its end.
+            // The most frequent error. To format the system's text takes longer than the rest of the connection's end.
             io::ErrorKind::ConnectionReset => self.end_abnormally("the peer reset the connection", CloseCause::Lost),
             _ => self.end_abnormally(&error.to_string(), CloseCause::Lost),
         }
     }
 
-    /// The connection ends without a closing handshake: 1006, told once, and the socket is dropped.
+    /// Ends the connection without a closing handshake: tells the application 1006, once, and has the socket dropped.
     pub(crate) fn end_abnormally(&mut self, why: &str, cause: CloseCause) {
         if matches!(self.conn.phase, Phase::Open | Phase::Closing) {
             self.notify_application(CloseReason::abnormal(why, cause));
@@ -106,7 +106,7 @@ impl<D: Delivery> Driver<'_, D> {
         self.active().enter(Phase::Closed);
     }
 
-    /// When everything is said and out: the end of TCP (RFC 6455 7.1.1).
+    /// Ends TCP (RFC 6455 7.1.1) once the close frame is sent.
     pub(super) fn finish(&mut self) {
         if self.conn.phase != Phase::Flushing || self.conn.endpoint.backlog() > 0 || self.context.output.len() > 0 {
             return;
@@ -184,12 +184,12 @@ impl<D: Delivery> Driver<'_, D> {
         self.end_abnormally(why, CloseCause::TimedOut);
     }
 
-    /// The handler panicked: 1011, and it is not called again.
+    /// Fails the connection with 1011, after its handler panicked. The handler is not called again.
     pub(crate) fn panicked(&mut self) {
-        // What it sent in this turn may lack its end.
+        // What it sent in this drive may be incomplete.
         self.context.output.clear();
         if self.conn.phase == Phase::Flushing && self.conn.endpoint.connection.can_send() {
-            // It panicked as it was told the end.
+            // It panicked while it was told of the end.
             let code = CloseCode::INTERNAL_ERROR;
             self.send_close_frame(Some(CloseFrame { code, reason: "internal error".into() }));
         } else {

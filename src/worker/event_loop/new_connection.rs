@@ -1,4 +1,4 @@
-//! A connection that finished its opening handshake, on its way to a worker.
+//! A connection whose opening handshake is complete, on its way to a worker.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::worker::slab::Key;
 /// A connection that a worker is to take over.
 pub(crate) struct NewConnection<C> {
     pub(crate) stream: Stream,
-    /// The name under which the worker's own poll reports on it already, and what it reports.
+    /// The key under which the stream is registered with the worker's poll, and the interests, if it is.
     pub(crate) watched: Option<(Key, Interest)>,
-    /// The socket may have more to read than was read.
+    /// The stream may have more to read than was read.
     pub(crate) readable: bool,
-    /// The socket reported that the peer sends no more.
+    /// The poll reported that the peer sends no more.
     pub(crate) end_reported: bool,
     pub(crate) addr: SocketAddr,
     pub(crate) subprotocol: Option<Arc<String>>,

@@ -1,4 +1,4 @@
-//! Connections that are ready together: a few are read, one after the other, and then written to.
+//! Serves the connections that the poll reported, in groups: all of a group are read before any is written to.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// Writes the answers that wait.
+    /// Writes the output that the group holds.
     #[inline]
     fn flush_group(&mut self) {
         if !self.context.group.held.is_empty() {

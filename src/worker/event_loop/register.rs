@@ -1,4 +1,4 @@
-//! Connections that finished their handshakes, on their way to a worker.
+//! Takes over connections whose opening handshake is complete.
 
 use mio::Interest;
 
@@ -17,9 +17,9 @@ use crate::worker::handle::peer::Peer;
 use crate::worker::handle::shared::PeerShared;
 
 impl<D: Delivery> Worker<D> {
-    /// Takes over the connections that finished their handshakes.
+    /// Takes over the connections whose opening handshake is complete.
     pub(in crate::worker) fn register_new(&mut self) {
-        // The question costs less than an attempt.
+        // `is_empty` costs less than a `try_recv` that finds nothing.
         while !self.new_connections.is_empty()
             && let Ok(new_connection) = self.new_connections.try_recv()
         {
@@ -48,7 +48,8 @@ impl<D: Delivery> Worker<D> {
             let conn = Conn {
                 endpoint: Endpoint::new(stream, connection, leftover),
                 phase: Phase::Open,
-                // What arrives is reported, at once what is there as the poll is told; but not twice.
+                // What has arrived is reported once the stream is registered; one that was registered before is not
+                // reported again.
                 readable,
                 waiting: false,
                 flags,

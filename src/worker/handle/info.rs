@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use crate::worker::handle::stats::Counters;
 
-/// What is on record about a connection, once: beside the worker's slots where the worker alone asks for it, in the
-/// handle where there is one. Only the worker writes, so nothing of it needs a lock.
+/// What is on record about a connection: in its handle if there is one, otherwise beside the worker's slots. Only the worker
+/// writes, so it needs no lock.
 #[derive(Debug, Default)]
 pub(crate) struct PeerInfo {
     pub(crate) counters: Counters,
@@ -22,7 +22,7 @@ impl PeerInfo {
     }
 }
 
-/// A [`SocketAddr`] of 16 bytes rather than 32 wherever it is an IPv4 address, for there are many of them.
+/// A [`SocketAddr`] in 16 bytes rather than 32; an IPv6 address is boxed.
 #[derive(Debug)]
 pub(crate) enum CompactAddr {
     V4(SocketAddrV4),

@@ -1,25 +1,26 @@
-//! How much waits at a connection, and who waits for it to become less.
+//! How many bytes are queued at a connection, and whether senders wait for room.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The connection takes nothing more.
+/// Nothing more can be sent.
 const CLOSED: u64 = 1;
 
 /// Senders wait for room.
 const AWAITED: u64 = 2;
 
-/// Bytes are counted above the flags, so that a count may run below zero and leave them as they are.
+/// Bytes are counted in the bits above the flags, so that a count below zero leaves the flags as they are.
 const FLAG_BITS: u32 = 2;
 
-/// Bytes that were given to the worker and not yet flushed by it, and bytes that the socket did not take; with them
-/// whether the connection is closed and whether senders wait.
+/// The bytes that are queued at a connection: those in the worker's inbox, and those that the socket did not take. With
+/// them, whether the connection is closed and whether senders wait for room.
 #[derive(Debug)]
 pub(crate) struct QueuedBytes {
-    /// All bytes that senders ever gave to the worker. They hold the lock of its inbox, so that counting needs no
-    /// instruction that locks.
+    /// All bytes that senders ever posted to the worker. They hold the lock of its inbox, so a store is enough to add to
+    /// it. Synchronizes with [`bytes`](QueuedBytes::bytes).
     posted: AtomicU64,
-    /// The other part: what the socket did not take, less what was ever posted and has left the inbox. With the flags, in
-    /// one word: whoever changes it sees the others.
+    /// The bytes that the socket did not take, less all that has ever left the inbox; with the flags in the same word, so
+    /// that a thread that changes one sees the other: a sender sets [`AWAITED`] before it looks for room, and the worker
+    /// makes room before it looks for [`AWAITED`].
     rest: AtomicU64,
 }
 
@@ -28,9 +29,9 @@ impl QueuedBytes {
         QueuedBytes { posted: AtomicU64::new(0), rest: AtomicU64::new((bytes as u64) << FLAG_BITS) }
     }
 
-    /// How many bytes wait; or more, if some are just being posted.
+    /// How many bytes are queued; or more, if some are just being posted.
     pub(crate) fn bytes(&self) -> usize {
-        // In this order: what the rest has lost was posted before.
+        // In this order: bytes that have left the inbox were posted before.
         let rest = self.rest.load(Ordering::SeqCst);
         let posted = self.posted.load(Ordering::Acquire);
         ((posted << FLAG_BITS).wrapping_add(rest) >> FLAG_BITS) as usize
@@ -40,29 +41,29 @@ impl QueuedBytes {
         self.rest.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// A sender adds what it gives to the worker, under the lock of the worker's inbox.
+    /// Adds what a sender posts to the worker. To be called under the lock of the worker's inbox.
     pub(crate) fn add_posted(&self, bytes: usize) {
         self.posted.store(self.posted.load(Ordering::Relaxed).wrapping_add(bytes as u64), Ordering::Release);
     }
 
-    /// The worker took `posted` from senders, and what the socket did not take went from `before` to `after`: whether
-    /// somebody waits for that.
+    /// Notes that `posted` bytes left the inbox, and that the backlog went from `before` to `after`. Returns whether
+    /// senders wait for room.
     pub(crate) fn apply(&self, posted: usize, before: usize, after: usize) -> bool {
         let change = (after as u64).wrapping_sub(before as u64).wrapping_sub(posted as u64) << FLAG_BITS;
         change != 0 && self.rest.fetch_add(change, Ordering::SeqCst) & AWAITED != 0
     }
 
-    /// Nothing more is taken: whether somebody waits.
+    /// Notes that nothing more can be sent. Returns whether senders wait for room.
     pub(crate) fn close(&self) -> bool {
         self.rest.fetch_or(CLOSED, Ordering::SeqCst) & AWAITED != 0
     }
 
-    /// A sender is going to wait unless there is room now.
+    /// Notes that a sender waits unless there is room now.
     pub(crate) fn set_awaited(&self) {
         self.rest.fetch_or(AWAITED, Ordering::SeqCst);
     }
 
-    /// Those who wait will look again.
+    /// Notes that the waiting senders will look again.
     pub(crate) fn clear_awaited(&self) {
         self.rest.fetch_and(!AWAITED, Ordering::SeqCst);
     }
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_come_and_go_beside_the_flags() {
+    fn counting_bytes_leaves_the_flags_as_they_are() {
         let queued = QueuedBytes::new(5);
         queued.add_posted(100);
         assert!(!queued.apply(60, 5, 0));
@@ -92,9 +93,9 @@ mod tests {
         assert_eq!((queued.bytes(), queued.is_closed()), (0, true));
     }
 
-    /// The two counts are read one after the other, and never make less than nothing.
+    /// The two counts are read one after the other, and their sum is never below zero.
     #[test]
-    fn bytes_that_come_and_go_meanwhile_are_at_most_counted_twice() {
+    fn bytes_that_are_posted_meanwhile_are_counted_at_most_twice() {
         const POSTS: usize = 200_000;
         let (queued, inbox) = (QueuedBytes::new(0), Mutex::new(0_usize));
         let done = AtomicBool::new(false);

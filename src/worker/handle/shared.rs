@@ -1,4 +1,4 @@
-//! What the handle and the worker share of a connection.
+//! What the handles of a connection share with its worker.
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
@@ -14,14 +14,14 @@ use crate::worker::handle::stats::Stats;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::Key;
 
-/// What the handle and the worker share of a connection. There is one for each connection of a server with events: of
-/// 104 bytes, which with the counts of the `Arc` and the allocator's own word make 128.
+/// What the handles of a connection share with its worker. Each connection that delivers events has one. It takes 104
+/// bytes, which with the counts of the `Arc` and the allocator's own word make 128.
 pub(crate) struct PeerShared {
     pub(crate) worker: Arc<WorkerHandle>,
     pub(crate) key: Key,
     pub(crate) queued: QueuedBytes,
     pub(crate) info: PeerInfo,
-    /// What most connections do without.
+    /// What most connections do not have.
     extra: OnceLock<Box<Extra>>,
 }
 
@@ -37,7 +37,7 @@ struct Extra {
 }
 
 impl PeerShared {
-    /// For a connection of which `backlog` bytes wait for its socket.
+    /// For a connection with `backlog` bytes that its socket did not take.
     pub(crate) fn new(
         worker: Arc<WorkerHandle>,
         key: Key,
@@ -73,15 +73,15 @@ impl PeerShared {
         self.extra.get_or_init(Box::default).data.get_or_init(make);
     }
 
-    /// The worker's side, at the end of a turn: `posted` bytes came from senders, and of those that wait for the socket
-    /// there were `before` and are `after`.
+    /// Notes that `posted` bytes left the inbox, and that the backlog went from `before` to `after`; wakes senders that
+    /// wait for room. Called by the worker at the end of a drive.
     pub(crate) fn publish(&self, posted: usize, before: usize, after: usize) {
         if self.queued.apply(posted, before, after) {
             self.wake_senders();
         }
     }
 
-    /// The worker's side: the connection takes nothing more.
+    /// Notes that nothing more can be sent, and wakes senders that wait for room. Called by the worker.
     pub(crate) fn set_closed(&self) {
         if self.queued.close() {
             self.wake_senders();
@@ -90,7 +90,7 @@ impl PeerShared {
 
     #[cold]
     fn wake_senders(&self) {
-        // Whoever is about to wait holds the gate until it does.
+        // A sender that is about to wait holds the lock until it waits.
         let held = self.wait_queue().lock();
         self.queued.clear_awaited();
         drop(held);
@@ -111,7 +111,7 @@ fn extra_for(_: &Connection, subprotocol: Option<Arc<String>>) -> Option<Box<Ext
 }
 
 impl PeerShared {
-    /// The worker's side.
+    /// Shows what compression did. Called by the worker.
     #[cfg(feature = "deflate")]
     pub(crate) fn publish_deflate(&self, connection: &Connection) {
         if let Some(stats) = connection.deflate_stats()
@@ -121,7 +121,7 @@ impl PeerShared {
         }
     }
 
-    /// Nothing: there is no compression.
+    /// Does nothing without compression.
     #[cfg(not(feature = "deflate"))]
     pub(crate) fn publish_deflate(&self, _: &Connection) {}
 
@@ -136,24 +136,24 @@ impl PeerShared {
     }
 }
 
-/// Where pointers have 64 bits, and no benchmark has brought a stream of its own.
+/// Where pointers have 64 bits, and without the larger streams of the benchmarks.
 #[cfg(all(test, target_pointer_width = "64", not(threadbare_bench)))]
 mod tests {
     use super::*;
     use crate::worker::channel::delivery::ChannelSlot;
     use crate::worker::event_loop::drive::Slot;
 
-    /// What a place in the worker's table and in its timer wheel takes beside the connection: a generation and a link.
+    /// A connection's generation in the worker's slab, and its link in the timer wheel.
     const PLACE: usize = 4 + 12;
     /// An allocator's own word, and the counts of an `Arc`.
     const ARC: usize = 8 + 16;
 
-    /// With debug assertions mio notes in each stream at which poll it is registered.
+    /// With debug assertions, mio notes in each stream which poll it is registered with.
     const NOTE: usize = if cfg!(debug_assertions) { 8 } else { 0 };
-    /// What was agreed on about compression, if anything was.
+    /// The pointer to what was negotiated about compression.
     const DEFLATE: usize = if cfg!(feature = "deflate") { 8 } else { 0 };
 
-    /// What an idle connection costs. Whoever lets it grow should know.
+    /// The memory of an idle connection: a change that lets it grow should be meant.
     #[test]
     fn an_idle_connection_is_small() {
         let with_handler = size_of::<Option<Slot<()>>>();
