@@ -156,7 +156,15 @@ impl<S: Read + Write> WebSocket<S> {
         compression: Compression,
     ) -> Result<(), SocketError> {
         let message = message.into();
-        let message = message.as_message();
+        let CowMessage::Borrowed(borrowed) = message else {
+            return self.send_message(message.as_message(), compression);
+        };
+        // There is nothing to drop, but the compiler would call the drop of all variants.
+        std::mem::forget(message);
+        self.send_message(borrowed, compression)
+    }
+
+    fn send_message(&mut self, message: MessageRef<'_>, compression: Compression) -> Result<(), SocketError> {
         match message {
             MessageRef::Ping(payload) | MessageRef::Pong(payload) if payload.len() > MAX_CONTROL_PAYLOAD => {
                 return Err(SocketError::Invalid(ControlError::TooLong { size: payload.len() }));

@@ -95,10 +95,10 @@ impl ActiveConn<'_> {
     /// copied.
     #[inline(always)]
     pub(crate) fn send_message(&mut self, message: CowMessage<'_>, compression: Compression) -> bool {
-        match message {
-            CowMessage::Borrowed(message) => self.send(message, compression),
-            other => self.send_owned(other, compression),
-        }
+        let CowMessage::Borrowed(borrowed) = message else { return self.send_owned(message, compression) };
+        // There is nothing to drop, but the compiler would call the drop of all variants.
+        std::mem::forget(message);
+        self.send(borrowed, compression)
     }
 
     #[inline(never)]
