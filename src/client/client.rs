@@ -21,7 +21,7 @@ use crate::worker::receiver::events::Events;
 /// A WebSocket client: blocking, full duplex, and usable from several threads at once.
 ///
 /// Its socket lives on a worker thread, which answers pings, keeps the timeouts and completes closes whatever the
-/// application does; several clients can share one in a [`ClientPool`]. Dropping it closes the connection with 1000.
+/// application does; several clients can share one in a [`ClientPool`](crate::ClientPool). Dropping it closes the connection with 1000.
 ///
 /// ```no_run
 /// use std::time::Duration;

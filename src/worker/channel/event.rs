@@ -28,7 +28,7 @@ impl Event {
 }
 
 /// An event that is lent by the batch it came with, so that a short message is answered without being copied: by
-/// [`Iter::next_ref`](crate::Iter::next_ref) and [`Batch::next_ref`].
+/// [`Iter::next_ref`](crate::Iter::next_ref) and [`Batch::next_ref`](crate::Batch::next_ref).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EventRef<'a> {

@@ -1,4 +1,4 @@
-//! Delivery to application threads: what a turn received becomes one batch for each channel.
+//! Delivery to application threads: what one iteration received becomes one batch for each channel.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,8 @@ use crate::worker::delivery::delivery::{CloseTiming, Incoming};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::slab::Key;
 
-/// A block of this size is handed over though the turn goes on.
+/// A block of 64 KiB is sent before the end of the iteration. Larger blocks compete for the cache; smaller ones wake the
+/// application's threads more often.
 const MAX_BLOCK_SIZE: usize = 64 << 10;
 
 /// A worker's end of one channel of events.
@@ -23,22 +24,24 @@ pub(crate) struct EventSender {
     sender: Option<Sender<Batch>>,
     state: Arc<ChannelState>,
     block: Box<Block>,
-    /// Counts blocks, so that a connection knows whether it has its place in this one.
+    /// The number of the block, so that a connection knows whether its handle is in it.
     serial: u32,
-    /// Connections that wait for room, and how often they were let go.
+    /// Connections that wait for room.
     waiting: Vec<Key>,
+    /// How often the waiting connections were resumed.
     round: u32,
-    /// It woke a thread of the application's in this turn.
+    /// A batch of this iteration woke a thread.
     pub(super) woke: bool,
 }
 
-/// What a connection knows of its place in an [`EventSender`].
+/// Where a connection's events go in an [`EventSender`].
 #[derive(Debug, Default)]
 pub(crate) struct BlockCursor {
-    /// In which block its handle lies, and where.
+    /// The number of the block that its handle is in.
     serial: u32,
+    /// The index of its handle in that block.
     peer: u32,
-    /// The round in which it was noted as waiting.
+    /// The round in which it began to wait for room.
     waits: u32,
 }
 
@@ -49,36 +52,36 @@ impl EventSender {
     }
 
     #[inline(always)]
-    pub(super) fn push(&mut self, place: &mut BlockCursor, socket: &mut Socket<'_>, cost: usize, kind: EventKind) {
-        if place.serial != self.serial {
-            place.serial = self.serial;
-            place.peer = self.block.peers.len() as u32;
+    pub(super) fn push(&mut self, cursor: &mut BlockCursor, socket: &mut Socket<'_>, cost: usize, kind: EventKind) {
+        if cursor.serial != self.serial {
+            cursor.serial = self.serial;
+            cursor.peer = self.block.peers.len() as u32;
             self.block.origin = socket.active.context.inbox.identity();
             self.block.peers.push(socket.peer());
         }
         self.block.cost += EVENT_COST + cost;
-        self.block.records.push(Record { peer: place.peer, kind });
+        self.block.records.push(Record { peer: cursor.peer, kind });
         if self.block.texts.len() + self.block.bytes.len() >= MAX_BLOCK_SIZE {
             self.send_batch();
         }
     }
 
     #[inline(always)]
-    pub(super) fn message(&mut self, place: &mut BlockCursor, socket: &mut Socket<'_>, message: Incoming<'_>) {
+    pub(super) fn message(&mut self, cursor: &mut BlockCursor, socket: &mut Socket<'_>, message: Incoming<'_>) {
         let (kind, cost) = self.block.keep(message, &mut socket.active.context.output.pool);
-        self.push(place, socket, cost, kind);
+        self.push(cursor, socket, cost, kind);
     }
 
     pub(super) fn close(
         &mut self,
-        place: &mut BlockCursor,
+        cursor: &mut BlockCursor,
         socket: &mut Socket<'_>,
         reason: CloseReason,
     ) -> CloseTiming {
         if self.receiver_dropped() {
             return CloseTiming::Now;
         }
-        self.push(place, socket, 0, EventKind::Close(Box::new(reason)));
+        self.push(cursor, socket, 0, EventKind::Close(Box::new(reason)));
         CloseTiming::AfterAnswers
     }
 
@@ -105,30 +108,31 @@ impl EventSender {
         self.state.outstanding.load(Ordering::SeqCst) + self.block.cost >= self.state.limit
     }
 
-    /// Whether there is room; if not, the application was asked to tell when there is.
+    /// Whether there is room; if not, the application tells when there is.
     pub(super) fn finds_room(&self) -> bool {
         if !self.is_full() {
             return true;
         }
-        // The application looks at the flag after it made room, so one of the two sees the other.
+        // Synchronizes with `ChannelState::release` in `state.rs`, which looks at the flag after it made room: one of the two
+        // sees the other.
         self.state.stalled.store(true, Ordering::SeqCst);
         !self.is_full()
     }
 
-    pub(super) fn has_room(&mut self, place: &mut BlockCursor, key: Key) -> bool {
+    pub(super) fn has_room(&mut self, cursor: &mut BlockCursor, key: Key) -> bool {
         if self.finds_room() {
             return true;
         }
-        if place.waits != self.round {
-            place.waits = self.round;
+        if cursor.waits != self.round {
+            cursor.waits = self.round;
             self.waiting.push(key);
         }
         false
     }
 
     pub(super) fn resume(&mut self, ready: &mut Vec<Key>) {
-        // It may have been told of room that was filled at once, by this worker's own block or by another worker, and is
-        // told once only: it asks again.
+        // The application tells once of room, which this worker's own block or another worker may have filled since: so this
+        // asks again.
         if !self.waiting.is_empty() && self.finds_room() {
             self.round = self.round.wrapping_add(1).max(1);
             ready.append(&mut self.waiting);
@@ -153,7 +157,7 @@ impl EventSender {
 impl Drop for EventSender {
     fn drop(&mut self) {
         self.send_batch();
-        // Whoever waits sees the channel end.
+        // The threads that wait see the channel's end.
         self.sender = None;
         self.state.waiters.wake();
     }

@@ -1,4 +1,4 @@
-//! What the two ends of a channel of events share: who waits, what is outstanding, and blocks that serve again.
+//! What the two ends of a channel of events share: who waits, what is outstanding, and blocks to be used again.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,26 +10,30 @@ use crate::worker::channel::waiters::Waiters;
 use crate::worker::handle::inbox::{Command, Inbox};
 use crate::worker::slab::Key;
 
+/// At most 16 blocks are kept for their next use. More keep more memory; fewer allocate more often.
 const SPARE_BLOCKS: usize = 16;
+
+/// A block of more than 512 KiB is freed rather than kept: few batches are as large.
 const MAX_SPARE_SIZE: usize = 512 << 10;
 
 /// What the workers and the application's threads share of one channel of events.
 #[derive(Debug)]
 pub(crate) struct ChannelState {
-    /// The cost of the batches that are in the channel or in the application's hands.
+    /// The cost of the batches that are in the channel or in the application's hands. Synchronizes with itself: workers add
+    /// to it before they look for room, and the application subtracts before it looks at `stalled`.
     pub(crate) outstanding: AtomicUsize,
     pub(crate) limit: usize,
-    /// Batches of several events among them: while there are any, answers may wait for their end.
+    /// The number of those batches that have several events: while there are any, answers may wait for their end.
     pub(crate) long_batches: AtomicUsize,
-    /// A worker stopped reading because of the limit.
+    /// A worker stopped reading because of the limit. Synchronizes with `EventSender::finds_room` in `sender.rs`.
     pub(crate) stalled: AtomicBool,
-    /// Nobody receives any more.
+    /// Nobody receives any more. Synchronizes with `EventSender::receiver_dropped` in `sender.rs`.
     pub(crate) receiver_dropped: AtomicBool,
     pub(crate) workers: OnceLock<Arc<[Arc<Inbox>]>>,
     /// The connection that has the channel to itself, if one is to have it.
     owner: Option<Mutex<Option<Owner>>>,
     pub(crate) waiters: Waiters,
-    /// Blocks on their way back.
+    /// Blocks on their way back to the workers.
     pub(crate) spare: (Sender<Box<Block>>, Receiver<Box<Block>>),
 }
 

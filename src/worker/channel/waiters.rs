@@ -12,14 +12,15 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// This thread is about to sleep, and will look for events once more.
+    /// Notes that this thread is about to sleep, and looks for events once more before it does. Synchronizes with
+    /// [`wake`](Waiters::wake).
     pub(crate) fn enter(&self) {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(std::thread::current());
         self.count.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
-    /// This thread does not sleep any more.
+    /// Notes that this thread is awake.
     pub(crate) fn leave(&self) {
         self.count.fetch_sub(1, Ordering::SeqCst);
         let me = std::thread::current().id();
@@ -29,14 +30,15 @@ impl Waiters {
         }
     }
 
-    /// Wakes every thread that sleeps, after something was sent; `false` if none does.
+    /// Wakes every thread that sleeps, after something was sent; `false` if none does. Synchronizes with
+    /// [`enter`](Waiters::enter).
     pub(crate) fn wake(&self) -> bool {
         fence(Ordering::SeqCst);
         let sleepers = self.count.load(Ordering::SeqCst) > 0;
         if sleepers {
-            // Whom it wakes may run at once, on this very core, and wants the lock: it is free by then.
+            // A woken thread may run at once, on this core, and take the lock, which is free by then.
             let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-            // Mostly there is one, and a list of no others needs no memory.
+            // Mostly one thread sleeps, and an empty list of others needs no allocation.
             let (first, others) = (threads.first().cloned(), threads.get(1..).unwrap_or_default().to_vec());
             drop(threads);
             first.iter().chain(&others).for_each(Thread::unpark);

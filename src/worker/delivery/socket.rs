@@ -12,7 +12,7 @@ use crate::worker::handle::peer::{Peer, PeerId};
 use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::stats::Stats;
 
-/// A connection as its [`Handler`] sees it, on the worker's thread.
+/// A connection as its [`Handler`](crate::Handler) sees it, on the worker's thread.
 ///
 /// What is sent during a callback leaves in one write, with everything else that the same readiness produced: when the
 /// few connections that are ready at the same time were read as well, or after 0.1 ms of that.
@@ -65,7 +65,7 @@ impl Socket<'_> {
         self.active.context.broadcast(Prepared::new(message).frame);
     }
 
-    /// Sends a ping; the answer comes to [`Handler::on_pong`].
+    /// Sends a ping; the answer comes to [`Handler::on_pong`](crate::Handler::on_pong).
     ///
     /// # Errors
     /// A payload over 125 bytes, or a connection that is closing.

@@ -1,4 +1,4 @@
-//! A worker: one thread that owns many connections. It waits in its poll and nowhere else.
+//! A worker: it owns many connections, and waits in its poll and nowhere else.
 
 use std::any::Any;
 use std::io;
@@ -34,37 +34,40 @@ use crate::worker::panic::panic_text;
 use crate::worker::slab::{Key, KeyMap, Slab};
 use crate::worker::timer_wheel::{Tick, TimerWheel};
 
-/// The worker's receive buffer: as large as what the kernel delivers at once on a fast path.
+/// A read takes at most 256 KiB, which is about what the kernel has ready on a fast path. Larger competes for the cache;
+/// smaller reads more often.
 const INPUT_SIZE: usize = 256 << 10;
 
-/// The waker's token; no connection has it, for it is a reserved one.
+/// The waker's token. It is a reserved one, which no connection has.
 const WAKE: Token = Token(usize::MAX);
 
-/// The alarm's.
-const ALARM: Token = Token(WAKE.0 - 1);
+/// The token of the [`PollTimer`].
+const TIMER: Token = Token(WAKE.0 - 1);
 
-/// So many connections have a turn before the application's threads have theirs: enough that a poll and a handover cost
-/// nothing beside them, and few enough that what waits for these threads meanwhile takes little memory.
+/// At most 128 connections are served per poll. Larger delays event delivery, and holds more events in memory meanwhile;
+/// smaller adds polls.
 pub(super) const EVENTS: usize = 128;
 
-/// Large buffers and compressors that nobody used for so long are given back, at the latest after twice that.
+/// Large buffers and compressors that were not used for 500 ms are given back, at the latest after twice that. Longer keeps
+/// the memory of a burst; shorter allocates again for the next one.
 pub(super) const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The application's part of an [`NewConnection`]: what is kept, and what it is opened with.
+/// The application's part of a [`NewConnection`]: what is kept of it, and what it is opened with.
 pub(crate) type NewApp<D> = (<D as Delivery>::Connection, <D as Delivery>::Opening);
 
-/// How a worker's last connections ended.
+/// How the connections ended that were open when the worker was shut down.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CloseCounts {
     pub(crate) clean: usize,
     pub(crate) forced: usize,
 }
 
-/// A thread's work, before it is started.
+/// The connections of one thread, and all that serves them.
 pub(crate) struct Worker<D: Delivery> {
     pub(in crate::worker) poll: Poll,
-    /// What it reported, and whose deadlines have come: kept for their memory.
+    /// What the poll reported. Kept for its memory, as the next one is.
     pub(in crate::worker) events: Events,
+    /// The indices of the connections whose deadline has passed.
     pub(in crate::worker) expired: Vec<u32>,
     /// When the poll returned.
     pub(in crate::worker) now: Instant,
@@ -76,24 +79,24 @@ pub(crate) struct Worker<D: Delivery> {
     pub(in crate::worker) delivery: D,
     pub(in crate::worker) new_connections: Receiver<NewConnection<NewApp<D>>>,
     pub(in crate::worker) connection_limit: Arc<ConnectionLimit>,
-    /// Connections that go on without an event.
+    /// Connections that are to be driven without an event.
     pub(in crate::worker) ready: Vec<Key>,
     pub(in crate::worker) queue: CommandQueue,
     pub(super) by_connection: CommandsByConnection,
     pub(in crate::worker) shutdown: Option<Instant>,
     pub(in crate::worker) ended: CloseCounts,
     pub(in crate::worker) trim_at: Tick,
-    /// Connections that can do with less memory while they are idle.
+    /// Connections that hold memory which they can give back while they are idle.
     pub(in crate::worker) trimmable: Vec<Key>,
     pub(in crate::worker) poll_task: Option<Box<dyn PollTask>>,
-    /// When the guest is to have a turn, if nothing happens before.
+    /// When the poll task is to run, if nothing happens before.
     pub(in crate::worker) poll_task_due: Option<Instant>,
     /// How many drives there were.
     #[cfg(test)]
     pub(in crate::worker) drives: usize,
 }
 
-/// What a worker is made of before its siblings are known.
+/// The parts of a worker that are made before those of its siblings are known.
 pub(crate) struct WorkerParts {
     poll: Poll,
     poll_timer: PollTimer,
@@ -102,10 +105,10 @@ pub(crate) struct WorkerParts {
 }
 
 impl WorkerParts {
-    /// For a worker that is this end of its connections.
+    /// For a worker that is the `role` end of its connections.
     pub(crate) fn new(role: Role) -> io::Result<WorkerParts> {
         let poll = Poll::new()?;
-        let poll_timer = PollTimer::new(poll.registry(), ALARM)?;
+        let poll_timer = PollTimer::new(poll.registry(), TIMER)?;
         let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), WAKE)?));
         Ok(WorkerParts { poll, poll_timer, role, inbox })
     }
@@ -113,7 +116,7 @@ impl WorkerParts {
 
 impl<D: Delivery> Worker<D> {
     pub(crate) fn new(
-        seat: WorkerParts,
+        parts: WorkerParts,
         index: u16,
         siblings: Arc<[Arc<Inbox>]>,
         config: Arc<Config>,
@@ -123,9 +126,9 @@ impl<D: Delivery> Worker<D> {
     ) -> Worker<D> {
         let now = Instant::now();
         let context = WorkerContext {
-            handle: Arc::new(WorkerHandle::new(seat.inbox.clone(), config.clone(), index, seat.role)),
+            handle: Arc::new(WorkerHandle::new(parts.inbox.clone(), config.clone(), index, parts.role)),
             config,
-            inbox: seat.inbox,
+            inbox: parts.inbox,
             publisher: Publisher::new(siblings),
             output: Output::default(),
             group: WriteGroup::default(),
@@ -138,11 +141,11 @@ impl<D: Delivery> Worker<D> {
             pending_close_frames: KeyMap::default(),
         };
         Worker {
-            poll: seat.poll,
+            poll: parts.poll,
             events: Events::with_capacity(EVENTS),
             expired: Vec::new(),
             now,
-            poll_timer: seat.poll_timer,
+            poll_timer: parts.poll_timer,
             slots: Slab::new(),
             timers: TimerWheel::new(now),
             input: Input::with_size(INPUT_SIZE),
@@ -168,12 +171,12 @@ impl<D: Delivery> Worker<D> {
         self.context.inbox.clone()
     }
 
-    /// For what a guest's sockets are registered with.
+    /// The registry that the sockets of a poll task are registered with.
     pub(crate) fn registry(&self) -> io::Result<Registry> {
         self.poll.registry().try_clone()
     }
 
-    /// Gives the worker something to do beside its connections.
+    /// Gives the worker work to do beside its connections.
     pub(crate) fn set_poll_task(&mut self, poll_task: Box<dyn PollTask>) {
         self.poll_task_due = poll_task.due(self.now);
         self.poll_task = Some(poll_task);
@@ -195,12 +198,12 @@ impl<D: Delivery> Worker<D> {
         });
     }
 
-    /// An event of what is no connection, or is none any more.
+    /// Handles an event of something other than a connection, or of one that has ended.
     #[inline(never)]
     fn ready_other(&mut self, event: &Event, now: Instant) {
         match (event.token(), &mut self.poll_task) {
             (WAKE, _) => {}
-            (ALARM, _) => self.poll_timer.rang(),
+            (TIMER, _) => self.poll_timer.rang(),
             (_, Some(poll_task)) => {
                 poll_task.ready(event, now, &mut self.slots.keys);
                 self.poll_task_due = Some(now);
@@ -209,7 +212,7 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// Gives the connections that have more to do another turn.
+    /// Drives the connections that have more to do.
     pub(in crate::worker) fn drive_ready_list(&mut self) {
         self.delivery.resume(&mut self.ready);
         if !self.ready.is_empty() {
@@ -243,7 +246,7 @@ impl<D: Delivery> Worker<D> {
         }
         driver.active().end_drive();
         let DriveState { again, deadline_changed, .. } = driver.state;
-        // A connection that closes is read even where it would have to wait: the peer's close frame is to be found.
+        // A connection that closes is read even if reading would have to wait: the peer's close frame is to be found.
         let again = again || (driver.conn.waiting && driver.conn.phase != Phase::Open);
         driver.conn.waiting &= driver.conn.phase == Phase::Open;
         if let Some(app) = app {
