@@ -15,7 +15,7 @@ pub(crate) const EVENT_COST: usize = 64;
 
 /// A message of this size is copied to a buffer of its own, in which it goes on to the application and perhaps back;
 /// from the block it would have to be copied once more.
-const MIN_OWNED_SIZE: usize = 16 << 10;
+pub(super) const MIN_OWNED_SIZE: usize = 16 << 10;
 
 /// What a batch is made of; recycled.
 #[derive(Debug, Default)]
@@ -48,12 +48,18 @@ impl Block {
     pub(crate) fn keep(&mut self, message: Incoming<'_>, pool: &mut BufferPool) -> (EventKind, usize) {
         match message {
             Incoming::Borrowed(MessageRef::Text(text)) if text.len() < MIN_OWNED_SIZE => {
-                let start = self.texts.len() as u32;
-                self.texts.push_str(text);
-                (EventKind::Text { start, end: self.texts.len() as u32 }, text.len())
+                (self.keep_text(text), text.len())
             }
             other => self.keep_other(other, pool),
         }
+    }
+
+    /// Keeps a text, which is shorter than [`MIN_OWNED_SIZE`].
+    #[inline(always)]
+    pub(super) fn keep_text(&mut self, text: &str) -> EventKind {
+        let start = self.texts.len() as u32;
+        self.texts.push_str(text);
+        EventKind::Text { start, end: self.texts.len() as u32 }
     }
 
     /// Any but a short text, and out of its way.

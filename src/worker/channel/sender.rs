@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::Sender;
 
 use crate::protocol::close::CloseReason;
+use crate::protocol::message::MessageRef;
 use crate::worker::channel::batch::Batch;
-use crate::worker::channel::block::{Block, EVENT_COST, EventKind, Record, has_several};
+use crate::worker::channel::block::{Block, EVENT_COST, EventKind, MIN_OWNED_SIZE, Record, has_several};
 use crate::worker::channel::state::ChannelState;
 use crate::worker::delivery::delivery::{CloseTiming, Incoming};
 use crate::worker::delivery::socket::Socket;
@@ -68,6 +69,18 @@ impl EventSender {
 
     #[inline(always)]
     pub(super) fn message(&mut self, cursor: &mut BlockCursor, socket: &mut Socket<'_>, message: Incoming<'_>) {
+        match message {
+            Incoming::Borrowed(MessageRef::Text(text)) if text.len() < MIN_OWNED_SIZE => {
+                let kind = self.block.keep_text(text);
+                self.push(cursor, socket, text.len(), kind);
+            }
+            other => self.other_message(cursor, socket, other),
+        }
+    }
+
+    /// Any message but a short text. Not inlined, so that short texts need no common path with it.
+    #[inline(never)]
+    fn other_message(&mut self, cursor: &mut BlockCursor, socket: &mut Socket<'_>, message: Incoming<'_>) {
         let (kind, cost) = self.block.keep(message, &mut socket.active.context.output.pool);
         self.push(cursor, socket, cost, kind);
     }

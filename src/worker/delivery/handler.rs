@@ -49,14 +49,6 @@ pub trait Handler: Send + 'static {
     }
 }
 
-/// Not inlined, so that the callback is inlined where short messages are delivered.
-#[inline(never)]
-fn deliver_assembled(handler: &mut impl Handler, socket: &mut Socket<'_>, message: Assembled) {
-    let mut loan = AssembledLoan::new(socket, message);
-    let (socket, message) = loan.parts();
-    handler.on_message(socket, message);
-}
-
 /// Calls a [`Handler`] on the worker's thread.
 #[derive(Debug)]
 pub(crate) struct HandlerDelivery<H>(pub(crate) std::marker::PhantomData<fn() -> H>);
@@ -105,4 +97,12 @@ impl<H: Handler> Delivery for HandlerDelivery<H> {
     fn receiver_dropped(&self, _: &H) -> bool {
         false
     }
+}
+
+/// Not inlined, so that the callback is inlined where short messages are delivered.
+#[inline(never)]
+fn deliver_assembled(handler: &mut impl Handler, socket: &mut Socket<'_>, message: Assembled) {
+    let mut loan = AssembledLoan::new(socket, message);
+    let (socket, message) = loan.parts();
+    handler.on_message(socket, message);
 }

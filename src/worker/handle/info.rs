@@ -22,7 +22,7 @@ impl PeerInfo {
     }
 }
 
-/// A [`SocketAddr`] in 16 bytes rather than 32; an IPv6 address is boxed.
+/// A [`SocketAddr`] of 16 bytes rather than 32 wherever it is an IPv4 address, for there are many of them.
 #[derive(Debug)]
 pub(crate) enum CompactAddr {
     V4(SocketAddrV4),
