@@ -82,7 +82,7 @@ const NOTHING: KnownServer = KnownServer { name: "", origin: Origin::Peer, echo:
 
 /// Each has one worker, except those of [`TWO_TO_ONE`]. The first word is the program. No server may send pings: the load
 /// generator does not answer them, and a connection may be silent for a long time between two slices.
-const KNOWN: [KnownServer; 17] = [
+const KNOWN: [KnownServer; 18] = [
     KnownServer {
         name: FLOOR,
         origin: Origin::Here,
@@ -116,6 +116,13 @@ const KNOWN: [KnownServer; 17] = [
         echo: "echo {addr} --workers 1 --max-message 16777216 --idle-timeout 600 --channel",
         broadcast: "broadcast {addr} --workers 1 --idle-timeout 600 --channel",
         deflate: "echo-deflate {addr} --workers 1 --deflate --channel",
+    },
+    KnownServer {
+        name: "threadbare-inline",
+        origin: Origin::Example,
+        echo: "echo {addr} --max-message 16777216 --idle-timeout 600 --inline",
+        deflate: "echo-deflate {addr} --deflate --inline",
+        ..NOTHING
     },
     KnownServer {
         name: TWO_WORKERS,
