@@ -4,6 +4,8 @@ use std::net::ToSocketAddrs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use mio::net::TcpListener;
+
 use crate::config::Config;
 use crate::error::BuildError;
 use crate::protocol::Role;
@@ -112,8 +114,12 @@ impl ServerBuilder {
     /// ```
     pub fn bind_inline(self, addr: impl ToSocketAddrs) -> Result<EventLoop, BuildError> {
         self.check_inline()?;
+        self.inline(vec![listen(addr)?])
+    }
+
+    fn inline(self, listeners: Vec<TcpListener>) -> Result<EventLoop, BuildError> {
         let admit: Admit<NewApp<InlineDelivery<true>>> = Box::new(|request| Some((InlineSlot::default(), request)));
-        let Built { workers, handle, .. } = self.build(1, addr, admit, InlineDelivery::new)?;
+        let Built { workers, handle, .. } = self.build(1, listeners, admit, InlineDelivery::new)?;
         let worker = workers.into_iter().next().expect("as many workers as asked for");
         Ok(EventLoop::new(InlineWorker::new(worker), handle))
     }
@@ -126,7 +132,8 @@ impl ServerBuilder {
         delivery: impl Fn() -> D,
     ) -> Result<Server, BuildError> {
         let count = self.check()?;
-        let Built { workers, reactor_thread, handle } = self.build(count, addr, admit, |_| delivery())?;
+        let Built { workers, reactor_thread, handle } =
+            self.build(count, vec![listen(addr)?], admit, |_| delivery())?;
         let threads = handle.control.threads.clone();
         let server = Server { events, handle };
         // From here on a failure drops the server, which stops the threads that were started.
@@ -143,16 +150,16 @@ impl ServerBuilder {
         Ok(server)
     }
 
-    /// Binds the address and makes `count` workers and a reactor, none of which runs yet.
+    /// Makes `count` workers and a reactor for the listeners, none of which runs yet. There is at least one listener, and
+    /// the first one's address is the server's.
     fn build<D: Delivery>(
         self,
         count: usize,
-        addr: impl ToSocketAddrs,
+        listeners: Vec<TcpListener>,
         admit: Admit<NewApp<D>>,
         delivery: impl Fn(&Config) -> D,
     ) -> Result<Built<D>, BuildError> {
-        let listener = listen(addr)?;
-        let addr = listener.local_addr().map_err(BuildError::io("the address can not be told"))?;
+        let addr = listeners[0].local_addr().map_err(BuildError::io("the address can not be told"))?;
         let config = Arc::new(self.config);
         let connection_limit =
             Arc::new(ConnectionLimit::new(config.max_connections, config.max_connections_per_address));
@@ -190,8 +197,14 @@ impl ServerBuilder {
             decide: self.decide,
             http: self.http,
         };
-        let reactor_parts =
-            ReactorParts { listener, rules, config, admit, connection_limit: connection_limit.clone(), workers: links };
+        let reactor_parts = ReactorParts {
+            listeners,
+            rules,
+            config,
+            admit,
+            connection_limit: connection_limit.clone(),
+            workers: links,
+        };
         let (reactor, reactor_thread) =
             place_reactor(reactor_parts, &mut workers).map_err(BuildError::io("no poll"))?;
         let threads = Arc::new(ThreadSet::default());
@@ -229,5 +242,49 @@ fn place_reactor<D: Delivery>(
     } else {
         let reactor_thread = ReactorThread::new(parts)?;
         Ok((reactor_thread.handle(), Some(reactor_thread)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::worker::channel::event::EventRef;
+
+    #[test]
+    fn a_server_accepts_from_each_of_its_listeners() {
+        let listeners: Vec<_> = (0..3).map(|_| listen("127.0.0.1:0").expect("a listener")).collect();
+        let addrs: Vec<_> = listeners.iter().map(|listener| listener.local_addr().expect("an address")).collect();
+        let mut event_loop = Server::builder().inline(listeners).expect("a server");
+        assert_eq!(event_loop.local_addr(), addrs[0]);
+        let mut clients = Vec::new();
+        for addr in &addrs {
+            let mut client = TcpStream::connect(addr).expect("connects");
+            let request = format!(
+                "GET /{} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+                addr.port()
+            );
+            client.write_all(request.as_bytes()).expect("written");
+            clients.push(client);
+        }
+        let mut opened = Vec::new();
+        while opened.len() < addrs.len() {
+            let on_event = |event: EventRef<'_>| match event {
+                EventRef::Open(_, request) => opened.push(request.path().to_owned()),
+                other => panic!("{other:?}"),
+            };
+            event_loop.poll(Duration::from_secs(30), on_event).expect("a poll");
+        }
+        opened.sort();
+        let mut expected: Vec<_> = addrs.iter().map(|addr| format!("/{}", addr.port())).collect();
+        expected.sort();
+        assert_eq!(opened, expected);
+        drop(clients);
+        event_loop.shutdown(Duration::from_secs(30));
+        assert!(addrs.iter().all(|addr| TcpStream::connect(addr).is_err()), "none listens");
     }
 }

@@ -35,8 +35,8 @@ use crate::worker::panic::panic_text;
 use crate::worker::slab::{Key, KeyMap, Keys, Slab};
 use crate::worker::timer_wheel::TimerWheel;
 
-/// The listener's token; no handshake has it, for it is a reserved one.
-const LISTENER: Token = Token(usize::MAX - 2);
+/// The first listener's token, below which are those of the others. They are reserved, so that no handshake has one.
+const FIRST_LISTENER: Token = Token(usize::MAX - 2);
 
 /// The most connections over the limit that are being told so; further ones are dropped.
 const MAX_TURNED_AWAY: usize = 1024;
@@ -67,7 +67,8 @@ pub(in crate::server) struct Reactor<C> {
     registry: Registry,
     /// The poll is that of the only worker.
     hosted: bool,
-    acceptor: Acceptor,
+    /// One for each listener, in the order of their tokens.
+    acceptors: Vec<Acceptor>,
     accepted: Vec<(TcpStream, SocketAddr)>,
     handshakes: Slab<Handshake<C>>,
     /// Names for the poll. In a worker's they are its own, and stay with the sockets as it takes them over.
@@ -90,7 +91,7 @@ pub(in crate::server) struct Reactor<C> {
 
 /// What a reactor is made of.
 pub(in crate::server) struct ReactorParts<C> {
-    pub(in crate::server) listener: TcpListener,
+    pub(in crate::server) listeners: Vec<TcpListener>,
     pub(in crate::server) rules: Rules,
     pub(in crate::server) config: Arc<Config>,
     pub(in crate::server) admit: Admit<C>,
@@ -105,13 +106,18 @@ impl<C: Send + 'static> Reactor<C> {
         registry: Registry,
         wake: ReactorWaker,
     ) -> io::Result<Reactor<C>> {
-        let ReactorParts { listener, rules, config, admit, connection_limit, workers } = parts;
-        let acceptor = Acceptor::new(listener, &registry, LISTENER)?;
+        let ReactorParts { listeners, rules, config, admit, connection_limit, workers } = parts;
+        let tokens = (0..).map(|index| Token(FIRST_LISTENER.0 - index));
+        let acceptors: io::Result<_> = listeners
+            .into_iter()
+            .zip(tokens)
+            .map(|(listener, token)| Acceptor::new(listener, &registry, token))
+            .collect();
         let (sender, commands) = crossbeam_channel::unbounded();
         Ok(Reactor {
             registry,
             hosted: matches!(wake, ReactorWaker::Worker(_)),
-            acceptor,
+            acceptors: acceptors?,
             accepted: Vec::new(),
             handshakes: Slab::new(),
             keys: Keys::default(),
@@ -137,7 +143,9 @@ impl<C: Send + 'static> Reactor<C> {
 
     fn accept(&mut self, now: Instant) {
         let mut accepted = std::mem::take(&mut self.accepted);
-        self.acceptor.accept(now, &mut accepted);
+        for acceptor in &mut self.acceptors {
+            acceptor.accept(now, &mut accepted);
+        }
         for (stream, addr) in accepted.drain(..) {
             self.accepted(stream, addr, now);
         }
@@ -412,11 +420,11 @@ impl<C: Send + 'static> Reactor<C> {
         let first = self.stopping.is_none();
         self.stopping = Some(deadline.min(now + SHUTDOWN_LINGER));
         if first {
-            self.acceptor.ready();
-            while self.acceptor.has_more() {
+            self.acceptors.iter_mut().for_each(Acceptor::ready);
+            while self.acceptors.iter().any(Acceptor::has_more) {
                 self.accept(now);
             }
-            self.acceptor.close(&self.registry);
+            self.acceptors.iter_mut().for_each(|acceptor| acceptor.close(&self.registry));
             for index in 0..self.handshakes.places() {
                 if let Some(key) = self.handshakes.key_at(index)
                     && let Some(handshake) = self.handshakes.get_mut(key)
@@ -435,8 +443,8 @@ impl<C: Send + 'static> Reactor<C> {
 
 impl<C: Send + 'static> PollTask for Reactor<C> {
     fn ready(&mut self, event: &Event, now: Instant, keys: &mut Keys) {
-        if event.token() == LISTENER {
-            self.acceptor.ready();
+        if let Some(acceptor) = self.acceptors.get_mut(FIRST_LISTENER.0.wrapping_sub(event.token().0)) {
+            acceptor.ready();
         } else if let Some(key) = self.watched.get(&event.token()).copied() {
             std::mem::swap(&mut self.keys, keys);
             self.contain(key, |reactor| reactor.serve(key, event, now));
@@ -453,7 +461,8 @@ impl<C: Send + 'static> PollTask for Reactor<C> {
 
     fn due(&self, now: Instant) -> Option<Instant> {
         let deadline = if self.handshakes.len() > 0 { self.timers.due() } else { None };
-        [deadline, self.acceptor.due(now), self.stopping].into_iter().flatten().min()
+        let accept = self.acceptors.iter().filter_map(|acceptor| acceptor.due(now)).min();
+        [deadline, accept, self.stopping].into_iter().flatten().min()
     }
 
     fn has_commands(&self) -> bool {
