@@ -28,7 +28,7 @@ use crate::worker::channel::event::Event;
 /// What one read takes.
 const CHUNK: usize = 4096;
 
-/// How a client is to connect, and until when.
+/// Connects one client, until a deadline.
 pub(super) struct Connector<'a> {
     pub(super) builder: &'a ClientBuilder,
     pub(super) handshake_timeout: Duration,

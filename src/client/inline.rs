@@ -19,16 +19,16 @@ use crate::worker::event_loop::worker::{NewApp, Worker, WorkerParts};
 use crate::worker::handle::peer::Peer;
 use crate::worker::receiver::inline::{InlineDelivery, InlineSlot, InlineWorker};
 
-/// What connections have to close when the loop is dropped.
+/// How long connections have to close when the loop is dropped.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Clients without a thread of their own: the thread that polls the loop reads, writes and keeps the deadlines. The
 /// counterpart of a server's [`EventLoop`](crate::EventLoop), whose page says more about the events, about sending, about
 /// panics in the closure, and about the descriptor.
 ///
-/// [`ClientBuilder::connect_inline`] connects, and returns a [`Peer`] to send through. What the client receives is told to
-/// the closure of [`poll`](ClientLoop::poll) or [`run`](ClientLoop::run). There is no [`Client`](crate::Client) here, whose
-/// `recv` would wait for this very thread.
+/// [`ClientBuilder::connect_inline`] connects, and returns a [`Peer`] to send through. What the client receives goes to the
+/// closure of [`poll`](ClientLoop::poll) or [`run`](ClientLoop::run). There is no [`Client`](crate::Client), because its
+/// `recv` would wait for the thread that calls it.
 ///
 /// ```no_run
 /// use threadbare::{Client, ClientLoop, CloseCode, Config, EventRef};
@@ -51,7 +51,7 @@ pub struct ClientLoop {
 }
 
 impl ClientLoop {
-    /// Makes a loop without a connection, with the limits and timeouts that its clients shall have.
+    /// Makes a loop without a connection. `config` has the limits and timeouts of its clients.
     ///
     /// # Errors
     /// A setting that could not work, or no poll to be had.
@@ -67,8 +67,8 @@ impl ClientLoop {
         Ok(ClientLoop { worker: InlineWorker::new(worker), to_worker, config })
     }
 
-    /// Waits until something happens, at most for `timeout`, and calls `on_event` with each event that this produced, in
-    /// order: how many there were. As [`EventLoop::poll`](crate::EventLoop::poll).
+    /// Waits until something happens, at most for `timeout`, and calls `on_event` with each event, in order. Returns the
+    /// number of events. As [`EventLoop::poll`](crate::EventLoop::poll).
     ///
     /// # Errors
     /// The system's poll failed. A signal is no error.
@@ -92,13 +92,13 @@ impl ClientLoop {
         Ok(())
     }
 
-    /// How many connections there are, those included whose end was told and whose socket is not closed yet.
+    /// Returns the number of connections. One that has ended counts until its socket is closed.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.worker.connections()
     }
 
-    /// When [`poll`](ClientLoop::poll) should be called although the descriptor is not readable, on systems other than
+    /// Returns when [`poll`](ClientLoop::poll) should be called although the descriptor is not readable, on systems other than
     /// Linux; a time in the past means now. `None` while nothing is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -107,9 +107,9 @@ impl ClientLoop {
 }
 
 impl ClientBuilder {
-    /// Connects to a URL as [`connect`](ClientBuilder::connect) does. The calling thread, which is the one that polls
-    /// `client_loop`, waits until the opening handshake is done, and the loop's other connections wait meanwhile. From then
-    /// on the connection is one of the loop's: the next poll tells [`Open`](EventRef::Open), with the request that was sent.
+    /// Connects to a URL as [`connect`](ClientBuilder::connect) does. The calling thread waits until the opening handshake is
+    /// done, and the loop's other connections are not served meanwhile. Then the
+    /// loop has the connection: its first event is [`Open`](EventRef::Open), with the request that was sent.
     ///
     /// The limits and timeouts are those of the loop; [`config`](ClientBuilder::config) and [`pool`](ClientBuilder::pool)
     /// have no meaning here.

@@ -45,7 +45,7 @@ pub struct ClientPool {
 }
 
 impl ClientPool {
-    /// Starts that many worker threads, with the limits and timeouts that their clients shall have.
+    /// Starts `workers` threads. `config` has the limits and timeouts of their clients.
     ///
     /// # Errors
     /// A setting that could not work, or no thread to be had.
@@ -106,16 +106,16 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn start(workers: usize, config: Config) -> std::io::Result<Pool> {
         let config = Arc::new(config);
-        let seats: Vec<WorkerParts> = (0..workers).map(|_| WorkerParts::new(Role::Client)).collect::<Result<_, _>>()?;
-        let inboxes: Arc<[_]> = seats.iter().map(|seat| seat.inbox.clone()).collect();
+        let parts: Vec<WorkerParts> = (0..workers).map(|_| WorkerParts::new(Role::Client)).collect::<Result<_, _>>()?;
+        let inboxes: Arc<[_]> = parts.iter().map(|part| part.inbox.clone()).collect();
         let connection_limit = Arc::new(ConnectionLimit::new(usize::MAX, None));
         // Made before the threads, so that its drop ends those that were started if a later one can not be.
         let mut pool = Pool { inboxes: inboxes.clone(), to_workers: Vec::new(), config: config.clone() };
-        for (index, seat) in seats.into_iter().enumerate() {
+        for (index, part) in parts.into_iter().enumerate() {
             let (to_worker, new_connections) = crossbeam_channel::unbounded();
             let (siblings, config, connection_limit) = (inboxes.clone(), config.clone(), connection_limit.clone());
             let worker =
-                Worker::new(seat, index as u16, siblings, config, ClientDelivery, new_connections, connection_limit);
+                Worker::new(part, index as u16, siblings, config, ClientDelivery, new_connections, connection_limit);
             std::thread::Builder::new().name(format!("ws-client-{index}")).spawn(move || worker.run())?;
             pool.to_workers.push(to_worker);
         }
@@ -171,7 +171,7 @@ impl EventRoute {
 
 impl Drop for EventRoute {
     fn drop(&mut self) {
-        // Whoever waits sees the channel end.
+        // A thread that waits sees the channel end.
         self.sender = None;
         self.state.waiters.wake();
     }

@@ -1,4 +1,4 @@
-//! How a server is made.
+//! The settings of a server.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -40,33 +40,33 @@ impl ServerBuilder {
         }
     }
 
-    /// How many worker threads there are. Default: one for each core.
+    /// Sets the number of worker threads. Default: one for each core.
     ///
-    /// Beside two or more there is one thread that accepts connections and does the opening handshakes. A lone worker
-    /// does both itself, and the server has no other thread: what that saves is a switch between threads for each
-    /// connection, and its price is that a callback that takes long delays handshakes too.
+    /// Beside two or more workers, one more thread accepts connections and does the opening handshakes. A single worker
+    /// does both itself, which saves a switch between threads for each connection; a callback that takes long delays
+    /// handshakes too. For a server without any thread see [`bind_inline`](ServerBuilder::bind_inline).
     #[must_use]
     pub fn workers(mut self, count: impl Into<Option<usize>>) -> ServerBuilder {
         self.workers = count.into();
         self
     }
 
-    /// Over how many [`Events`](crate::Events) receivers the connections are spread, a connection always on the same; take
-    /// them with [`Server::take_events`](crate::Server::take_events). Default: 1.
+    /// Sets the number of [`Events`](crate::Events) receivers. Each connection has one of them for all its events. Take them
+    /// with [`Server::take_events`](crate::Server::take_events). Default: 1.
     #[must_use]
     pub fn channels(mut self, count: usize) -> ServerBuilder {
         self.channels = count;
         self
     }
 
-    /// Limits and timeouts.
+    /// Sets the limits and timeouts.
     #[must_use]
     pub fn config(mut self, config: Config) -> ServerBuilder {
         self.config = config;
         self
     }
 
-    /// The subprotocols that the server speaks. The first of the client's that is among them is chosen, unless
+    /// Sets the subprotocols that the server speaks. It chooses the first of the client's that is among them, unless
     /// [`on_request`](ServerBuilder::on_request) chooses (RFC 6455 4.2.2).
     #[must_use]
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> ServerBuilder {
@@ -74,23 +74,24 @@ impl ServerBuilder {
         self
     }
 
-    /// Which web pages may connect. Default: those from the host that they connect to, so that a page elsewhere can not
-    /// use a visitor's cookies (RFC 6455 10.2). Programs send no `Origin` and pass.
+    /// Sets which web pages may connect. Default: those from the host that they connect to, so that another site's page can
+    /// not use a visitor's cookies (RFC 6455 10.2). Most programs send no `Origin`, and may connect.
     #[must_use]
     pub fn origins(mut self, policy: OriginPolicy) -> ServerBuilder {
         self.origins = policy;
         self
     }
 
-    /// The hosts that requests may be for, as a protection against DNS rebinding; others are answered 421. Default: any.
+    /// Sets the hosts that requests may name, as a protection against DNS rebinding; other requests are answered 421.
+    /// Default: any.
     #[must_use]
     pub fn hosts<S: Into<String>>(mut self, hosts: impl IntoIterator<Item = S>) -> ServerBuilder {
         self.hosts = HostPolicy::List(hosts.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Decides about each opening handshake, on the thread that accepts, which must not be blocked. A panic is answered
-    /// 500.
+    /// Sets the hook that decides about each opening handshake. It runs on the thread that accepts, and must not block. A
+    /// panic is answered 500.
     ///
     /// ```no_run
     /// use threadbare::{Accept, Response, Server};
@@ -117,8 +118,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Answers plain HTTP requests on the same port: a page, a health check. It runs on the thread that accepts, which
-    /// must not be blocked. Default: 426 (Upgrade Required).
+    /// Sets the hook that answers plain HTTP requests on the same port, such as for a page or a health check. It runs on
+    /// the thread that accepts, and must not block. Default: 426 (Upgrade Required).
     #[must_use]
     pub fn http(mut self, hook: impl Fn(&Request) -> Response + Send + 'static) -> ServerBuilder {
         self.http = Box::new(hook);

@@ -1,4 +1,4 @@
-//! A running server as any thread may hold it: its threads, its address, its end.
+//! A handle to a running server that any thread may hold.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -54,7 +54,7 @@ impl Control {
     }
 }
 
-/// What the shutdown may take beyond its deadline.
+/// How long a shutdown may take beyond its deadline.
 const SLACK: Duration = Duration::from_millis(90);
 
 impl ServerHandle {
@@ -64,7 +64,7 @@ impl ServerHandle {
         self.control.addr
     }
 
-    /// How many connections there are, handshakes included.
+    /// Returns the number of connections, handshakes included.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.control.connection_limit.count()

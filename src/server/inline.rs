@@ -12,7 +12,8 @@ use crate::worker::event_loop::worker::CloseCounts;
 use crate::worker::receiver::inline::InlineWorker;
 
 /// A server without a thread of its own: the thread that polls it accepts connections, reads, writes and keeps the
-/// deadlines. For programs that have a loop of their own, such as games and graphical ones, and for a box with one core.
+/// deadlines. It suits programs that have a loop of their own, such as games and graphical programs, and machines with one
+/// core.
 ///
 /// Made with [`ServerBuilder::bind_inline`](crate::ServerBuilder::bind_inline). Nothing happens on its connections while
 /// nobody polls it: a thread that does something else for long delays pings, answers and deadlines.
@@ -21,8 +22,8 @@ use crate::worker::receiver::inline::InlineWorker;
 ///
 /// [`poll`](EventLoop::poll) waits until a socket is ready, serves every socket that is, and then calls the closure with
 /// each event, in order. A connection's events begin with [`Open`](EventRef::Open) and end with
-/// [`Close`](EventRef::Close). What the closure sends is gathered and leaves when the last event was told: one write for
-/// each connection.
+/// [`Close`](EventRef::Close). The messages that the closure sends leave after the last event, in one write for each
+/// connection.
 ///
 /// # Sending
 ///
@@ -30,8 +31,8 @@ use crate::worker::receiver::inline::InlineWorker;
 /// waits for room in a connection's queue, in the closure or between two polls, because it would wait for itself: where
 /// [`SlowConsumer::Block`](crate::SlowConsumer::Block) applies, a full queue refuses the message
 /// ([`SendError::Full`](crate::SendError::Full)), and [`send_timeout`](crate::Peer::send_timeout) does not wait. The loop
-/// reads no more messages from a connection than its queue has room for, so that a program that answers each message
-/// with one that is no longer than it, and sends nothing else, is never refused.
+/// reads no more messages from a connection than its queue has room for. A program that answers each message with one that
+/// is not longer, and sends nothing else, is never refused.
 ///
 /// # Panics in the closure
 ///
@@ -88,12 +89,11 @@ impl EventLoop {
         EventLoop { worker, handle, member }
     }
 
-    /// Waits until something happens, at most for `timeout`, and calls `on_event` with each event that this produced, in
-    /// order: how many there were.
+    /// Waits until something happens, at most for `timeout`, and calls `on_event` with each event, in order. Returns the
+    /// number of events.
     ///
-    /// It may return earlier without an event, after something that is none, such as a handshake or a ping. With
-    /// `Duration::ZERO` it does not wait; with `None` it waits without a limit. Once the server has shut down it returns
-    /// at once.
+    /// It may return 0 before the time is over, for example after a part of a handshake or a ping. With `Duration::ZERO` it
+    /// does not wait; with `None` it waits without a limit. Once the server has shut down, it returns at once.
     ///
     /// # Errors
     /// The system's poll failed. A signal is no error.
@@ -159,14 +159,14 @@ impl EventLoop {
         Ok(self.worker.ended().map(report_of).unwrap_or_default())
     }
 
-    /// Whether the server has shut down, and every event was told.
+    /// Whether the server has shut down and the closure has had every event.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.worker.is_finished()
     }
 
-    /// Shuts the server down as [`ServerHandle::shutdown`] does, on this thread, and returns when that is done. The events
-    /// meanwhile are thrown away; a program that wants them calls [`ServerHandle::shutdown`] and goes on polling.
+    /// Shuts the server down as [`ServerHandle::shutdown`] does, on this thread, and returns when that is done. Events
+    /// meanwhile are lost; a program that wants them calls [`ServerHandle::shutdown`] and goes on polling.
     pub fn shutdown(&mut self, timeout: Duration) -> ShutdownReport {
         self.handle.begin_shutdown(timeout);
         let ended = self.worker.run_to_end();
@@ -188,14 +188,14 @@ impl EventLoop {
         self.handle.clone()
     }
 
-    /// When [`poll`](EventLoop::poll) should be called although the descriptor is not readable, on systems other than
-    /// Linux; a time in the past means now. `None` while nothing is due: no handshake, ping or close is awaited.
+    /// Returns when [`poll`](EventLoop::poll) should be called although the descriptor is not readable, on systems other
+    /// than Linux; a time in the past means now. `None` if no handshake, ping or close is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.worker.next_deadline()
     }
 
-    /// Tells those who wait for the server's end, once.
+    /// Wakes the threads that wait for the server's end.
     fn report(&mut self) {
         if let Some(ended) = self.worker.ended()
             && let Some(member) = self.member.take()

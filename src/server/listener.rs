@@ -6,7 +6,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::BuildError;
 
-/// Connections that the kernel keeps for the reactor; as many as Linux allows by default.
+/// The most connections that the kernel keeps until they are accepted: as many as Linux allows by default.
 const BACKLOG: i32 = 4096;
 
 /// Listens on the first of the addresses that can be bound.
@@ -27,8 +27,8 @@ pub(super) fn listen(addr: impl ToSocketAddrs) -> Result<mio::net::TcpListener, 
 
 fn listen_on(addr: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart binds at once although connections of the one before are in TIME_WAIT. On Windows the option means
-    // something else.
+    // A server that is started again can bind although connections of the one before are in TIME_WAIT. On Windows the
+    // option means something else.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.bind(&addr.into())?;

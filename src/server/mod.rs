@@ -1,4 +1,4 @@
-//! Servers: a reactor, workers, and a way for events to reach the application.
+//! Servers: a reactor, workers, and the ways for events to reach the application.
 
 mod builder;
 mod control;
@@ -31,7 +31,7 @@ pub struct Server {
     pub(super) handle: ServerHandle,
 }
 
-/// What connections have to close when the server is dropped.
+/// How long connections have to close when the server is dropped.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Server {
@@ -96,10 +96,10 @@ impl Server {
         self.events.first().ok_or(RecvError)?.recv()
     }
 
-    /// The next event, if there is one now.
+    /// Returns the next event if there is one, without waiting.
     ///
     /// # Errors
-    /// There is none now, or there will be none any more.
+    /// There is no event now, or there will be none any more.
     pub fn try_recv(&self) -> Result<Event, TryRecvError> {
         self.events.first().ok_or(TryRecvError::Disconnected)?.try_recv()
     }
@@ -120,7 +120,7 @@ impl Server {
         self.events.first().ok_or(RecvTimeoutError::Disconnected)?.recv_deadline(deadline)
     }
 
-    /// The events as they come, until the server has shut down.
+    /// Returns an iterator over the events, which waits for each and ends when the server has shut down.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
         Iter { events: self.events.first(), batch: None }

@@ -14,7 +14,7 @@ use crate::worker::panic::panic_text;
 use crate::worker::thread::enter_worker;
 use crate::worker::timer_wheel::TimerWheel;
 
-/// How long an answer may wait for those to the rest of its batch, if the application is slow with them.
+/// An answer waits at most this long for the answers to the rest of its batch.
 const MAX_HOLD: Duration = Duration::from_millis(1);
 
 impl<D: Delivery> Worker<D> {
@@ -34,8 +34,8 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// Polls for up to `timeout`, and does what there is to do. Whatever the poll's error, which is not that a signal
-    /// interrupted it, the rest is done.
+    /// Runs one iteration, which waits for up to `timeout`. If the poll fails, the rest of the iteration runs all the same.
+    /// A poll that a signal interrupted has not failed.
     pub(in crate::worker) fn run_once(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         let mut polled = self.poll.poll(&mut events, timeout);

@@ -1,4 +1,4 @@
-//! The application's end of a channel of events, and how a thread waits there.
+//! The application's end of a channel of events, and how a thread waits for events.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -13,12 +13,11 @@ use crate::worker::channel::event::{Event, EventRef};
 use crate::worker::channel::state::ChannelState;
 use crate::worker::handle::inbox::Command;
 
-/// The receiving end of a server's events: all of them, or with
-/// [`channels(n)`](crate::ServerBuilder::channels) the n-th part of the connections.
+/// Receives a server's events: those of all connections, or of a share of them with
+/// [`channels(n)`](crate::ServerBuilder::channels).
 ///
-/// A connection's events always come through the same receiver, in order. Clones share it; where two threads take
-/// events from one receiver, the order between them is theirs to keep. When every clone is dropped, the connections
-/// behind it are closed with 1001.
+/// The events of a connection always come through the same receiver, in order. Clones receive from the same channel, and
+/// each event goes to one of them. When the last clone is dropped, its connections are closed with 1001.
 #[derive(Clone, Debug)]
 pub struct Events {
     end: Arc<End>,
@@ -28,7 +27,7 @@ pub struct Events {
 struct End {
     receiver: Receiver<Batch>,
     state: Arc<ChannelState>,
-    /// Batches that were begun.
+    /// Batches of which some events were taken.
     begun: Mutex<VecDeque<Batch>>,
 }
 
@@ -53,10 +52,10 @@ impl Events {
         self.wait(None).map_err(|_| RecvError)
     }
 
-    /// The next event, if there is one now.
+    /// Returns the next event if there is one, without waiting.
     ///
     /// # Errors
-    /// There is none now, or there will be none any more.
+    /// There is no event now, or the server has shut down and every event was received.
     pub fn try_recv(&self) -> Result<Event, TryRecvError> {
         let mut begun = self.end.begun.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -73,7 +72,7 @@ impl Events {
     /// Waits for the next event, up to `timeout`.
     ///
     /// # Errors
-    /// The time is over, or there will be no event any more.
+    /// No event came in time, or the server has shut down and every event was received.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, RecvTimeoutError> {
         self.wait(Instant::now().checked_add(timeout))
     }
@@ -81,19 +80,19 @@ impl Events {
     /// Waits for the next event, until `deadline`.
     ///
     /// # Errors
-    /// The time is over, or there will be no event any more.
+    /// No event came in time, or the server has shut down and every event was received.
     pub fn recv_deadline(&self, deadline: Instant) -> Result<Event, RecvTimeoutError> {
         self.wait(Some(deadline))
     }
 
-    /// The events as they come, until the server has shut down.
+    /// Returns an iterator over the events, which waits for each and ends when the server has shut down.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
         Iter { events: Some(self), batch: None }
     }
 
-    /// The channel behind it, for use in [`crossbeam_channel::select!`] beside the application's own channels. Each
-    /// [`Batch`] that it gives is to be iterated to its end.
+    /// Returns the channel of batches, for use in [`crossbeam_channel::select!`] beside the application's own channels.
+    /// Iterate over each [`Batch`] to its end: the events that are left when it is dropped are lost.
     ///
     /// Waiting in a `Select` costs more than [`recv`](Events::recv), because crossbeam spins before it sleeps.
     ///
@@ -117,7 +116,7 @@ impl Events {
         self.sleep_until(deadline, || self.try_recv())
     }
 
-    /// The rest of a batch that was begun, or the next one.
+    /// Returns the rest of a batch of which some events were taken, or the next batch.
     fn next_batch(&self) -> Result<Batch, TryRecvError> {
         if let Some(batch) = self.end.begun.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
             return Ok(batch);
@@ -125,8 +124,8 @@ impl Events {
         self.end.receiver.try_recv()
     }
 
-    /// Tries, and sleeps in between. crossbeam's own `recv` spins and yields first, which on a busy core is most of what
-    /// a message costs; here the worker looks once a turn whether anybody sleeps.
+    /// Calls `attempt` until it finds something, and parks the thread in between. crossbeam's own `recv` spins and yields
+    /// first, which costs more than all else about a message. Here the worker looks for parked threads once an iteration.
     fn sleep_until<T>(
         &self,
         deadline: Option<Instant>,
@@ -161,7 +160,7 @@ impl Events {
     }
 }
 
-/// The events as they come; made by [`Events::iter`] and [`Server::iter`](crate::Server::iter).
+/// An iterator over events, which waits for each; made by [`Events::iter`] and [`Server::iter`](crate::Server::iter).
 #[derive(Debug)]
 pub struct Iter<'a> {
     pub(crate) events: Option<&'a Events>,
@@ -169,8 +168,8 @@ pub struct Iter<'a> {
 }
 
 impl Iter<'_> {
-    /// Lends the next event rather than give it: a short message is not copied, and the handle not counted. For an
-    /// application that answers or reads on the spot, that is half of what an event costs its thread.
+    /// Waits for the next event and lends it: a short message is not copied, and the [`Peer`](crate::Peer) is not cloned.
+    /// For an application that answers at once, this halves what an event costs its thread.
     ///
     /// ```no_run
     /// # let server = threadbare::Server::bind("127.0.0.1:0").unwrap();
@@ -193,9 +192,9 @@ impl Iter<'_> {
         self.batch.as_mut()?.next_ref()
     }
 
-    /// Waits for a batch, which may have been begun elsewhere and be empty.
+    /// Waits for a batch. Another receiver may have taken all of its events.
     fn fetch_batch(&mut self) -> Option<()> {
-        // Given back before the wait, so that its block is there for the next.
+        // Dropped before the wait, so that the worker can use its block again.
         self.batch = None;
         let events = self.events?;
         self.batch = Some(events.sleep_until(None, || events.next_batch()).ok()?);
@@ -225,7 +224,7 @@ impl Drop for Iter<'_> {
             && batch.len() > 0
         {
             events.end.begun.lock().unwrap_or_else(PoisonError::into_inner).push_front(batch);
-            // Whoever sleeps went to sleep when these events were nobody else's.
+            // A thread that is parked looked for events while these belonged to this iterator.
             events.end.state.waiters.wake();
         }
     }

@@ -1,4 +1,4 @@
-//! A worker without a thread: the application's thread runs it, and is told its events as they come.
+//! A worker without a thread of its own: the application's thread runs it, and takes its events after each iteration.
 
 use std::cell::Cell;
 use std::io;
@@ -20,41 +20,42 @@ use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::Key;
 use crate::worker::thread::enter_worker_scope;
 
-/// A block that has grown beyond this is given back.
+/// A block whose payloads took more memory than this is freed.
 const MAX_KEPT_BYTES: usize = 512 << 10;
 
 /// The longest header of a frame that a server sends (RFC 6455 5.2).
 const MAX_HEADER_SIZE: usize = 10;
 
-/// Keeps the events of one iteration for the thread that runs the worker, which takes them at its end.
+/// Keeps the events of one iteration for the thread that runs the worker.
 ///
-/// `ANSWERS` is [`Delivery::ANSWERS`]: a server reads no more from a connection than its queue has room for answers. A
-/// client reads whatever it has queued, because its server may do the same.
+/// `ANSWERS` is [`Delivery::ANSWERS`]. A server stops reading from a connection whose queue could not hold the answers. A
+/// client reads on, because a server that has stopped reading waits for the client to read.
 #[derive(Debug)]
 pub(crate) struct InlineDelivery<const ANSWERS: bool> {
     block: Block,
-    /// The first event that the application was not told yet.
+    /// The index of the next event that the application gets.
     next: usize,
-    /// Counts blocks, so that a connection knows whether it has its place in this one.
+    /// The number of the block. A slot with this number has its handle in the block.
     serial: u32,
-    /// A block takes more events while it costs less than this.
+    /// [`Config::max_event_buffer_size`]: a block that costs this much takes no more messages.
     limit: usize,
-    /// A connection's queue takes more while it holds less than this.
+    /// [`Config::max_write_buffer_size`]: a queue of this size takes no more messages.
     max_queued: usize,
-    /// Connections that wait for the end of the block, and those that have waited.
+    /// Connections that wait until the application has taken the block.
     waiting: Vec<Key>,
+    /// Connections that waited, and read on in the next iteration.
     resumed: Vec<Key>,
 }
 
-/// What a connection knows of its place in a block.
+/// A connection's place in a block.
 #[derive(Debug, Default)]
 pub(crate) struct InlineSlot {
-    /// In which block its handle lies, and where.
+    /// The number of the block that has its handle, and the handle's index there.
     serial: u32,
     peer: u32,
-    /// How many bytes its queue would hold if each of its messages there was echoed.
+    /// The bytes that its queue would hold if the application echoed each of its messages in the block.
     echoed: usize,
-    /// The block in which it was noted as waiting.
+    /// The number of the block during which it was added to the waiting ones.
     waits: u32,
 }
 
@@ -84,17 +85,18 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
         self.block.records.push(Record { peer: slot.peer, kind });
     }
 
-    /// Whether there are events that the application was not told yet.
+    /// Whether the application has not taken all events.
     fn has_events(&self) -> bool {
         self.next < self.block.records.len()
     }
 
-    /// Whether there is something to do at once.
+    /// Whether the next iteration must not wait.
     fn is_due(&self) -> bool {
         self.has_events() || !self.resumed.is_empty()
     }
 
-    /// Tells the application what it was not told yet: how many events. An event during which `on_event` panics is told.
+    /// Calls `on_event` with each event that is left, and returns their number. An event during which `on_event` panics is
+    /// taken.
     fn deliver(&mut self, mut on_event: impl FnMut(EventRef<'_>)) -> usize {
         let mut count = 0;
         while self.next < self.block.records.len() {
@@ -177,31 +179,32 @@ impl<const ANSWERS: bool> Delivery for InlineDelivery<ANSWERS> {
 /// A worker that the application's thread runs.
 pub(crate) struct InlineWorker<const ANSWERS: bool> {
     worker: Worker<InlineDelivery<ANSWERS>>,
-    /// Somebody waits for the poll's descriptor.
+    /// The application waits for the poll's descriptor.
     is_nested: Cell<bool>,
-    /// Set once the worker has ended.
+    /// How the connections ended, once the worker has ended.
     ended: Option<CloseCounts>,
 }
 
 impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
-    /// The calling thread runs the worker, until another one does.
+    /// The calling thread runs the worker, until another thread polls it.
     pub(crate) fn new(worker: Worker<InlineDelivery<ANSWERS>>) -> InlineWorker<ANSWERS> {
         worker.context.handle.set_runner();
         InlineWorker { worker, is_nested: Cell::new(false), ended: None }
     }
 
-    /// What the handles of the worker's connections have in common.
+    /// Returns what the handles of the worker's connections share.
     pub(crate) fn handle(&self) -> Arc<WorkerHandle> {
         self.worker.context.handle.clone()
     }
 
-    /// Waits until something happens, at most for `timeout`, does what there is to do, and tells `on_event` the events.
+    /// Waits for readiness, at most for `timeout`, runs one iteration, and calls `on_event` with each of its events. Returns
+    /// their number.
     pub(crate) fn poll(
         &mut self,
         timeout: Option<Duration>,
         mut on_event: impl FnMut(EventRef<'_>),
     ) -> io::Result<usize> {
-        /// Whatever `on_event` does, the descriptor shows what is left.
+        /// Prepares the descriptor for the next wait, even if `on_event` panics.
         struct Arm<'a, const ANSWERS: bool>(&'a mut InlineWorker<ANSWERS>);
         impl<const ANSWERS: bool> Drop for Arm<'_, ANSWERS> {
             fn drop(&mut self) {
@@ -223,7 +226,7 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
             if self.worker.delivery.is_due() { Some(Duration::ZERO) } else { earlier(self.worker.timeout(), timeout) };
         let polled = self.worker.run_once(timeout);
         let mut count = self.worker.delivery.deliver(&mut *on_event);
-        // The answers leave.
+        // The application's answers are in the inbox.
         self.worker.serve_inbox();
         self.worker.trim();
         self.ended = self.worker.ended();
@@ -233,7 +236,7 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
         polled.map(|()| count)
     }
 
-    /// Has the descriptor show whatever is left, or comes in from here on.
+    /// Makes the descriptor readable if anything is left to do, and has it become readable for what comes in later.
     fn arm(&mut self) {
         let is_due = match self.ended {
             Some(_) => self.worker.delivery.has_events(),
@@ -244,7 +247,7 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
         }
     }
 
-    /// Takes over a connection that was sent to the worker: its handle. Its events are told by the next poll.
+    /// Takes over a connection that was sent to the worker, and returns its handle. The next poll has its events.
     pub(crate) fn register_new(&mut self) -> Option<Peer> {
         let _scope = enter_worker_scope();
         self.worker.take_time();
@@ -257,7 +260,7 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
         self.worker.delivery.block.peers.get(place).cloned()
     }
 
-    /// Closes every connection, and runs until that is done or `deadline` has come. The application is told nothing.
+    /// Closes every connection, and runs the worker until all are closed or `deadline` has passed. Throws events away.
     pub(crate) fn shut_down(&mut self, deadline: Instant) -> CloseCounts {
         if self.ended.is_none() {
             let _scope = enter_worker_scope();
@@ -267,7 +270,7 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
         self.run_to_end()
     }
 
-    /// Runs until the end that has begun. The application is told nothing.
+    /// Runs the worker to the end of a shutdown that has begun. Throws events away.
     pub(crate) fn run_to_end(&mut self) -> CloseCounts {
         loop {
             if let Err(error) = self.poll(None, |_| {}) {
@@ -279,27 +282,27 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
         }
     }
 
-    /// How the connections ended, once the worker has.
+    /// Returns how the connections ended, once the worker has ended.
     pub(crate) fn ended(&self) -> Option<CloseCounts> {
         self.ended
     }
 
-    /// Whether the worker has ended and the application was told everything.
+    /// Whether the worker has ended and the application has taken all events.
     pub(crate) fn is_finished(&self) -> bool {
         self.ended.is_some() && !self.worker.delivery.has_events()
     }
 
-    /// Whether there are events that the application was not told yet.
+    /// Whether the application has not taken all events.
     pub(crate) fn has_events(&self) -> bool {
         self.worker.delivery.has_events()
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections.
     pub(crate) fn connections(&self) -> usize {
         self.worker.slots.len()
     }
 
-    /// When something is to be done though nothing comes in.
+    /// Returns when the next iteration is due, although nothing comes in.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         match self.ended {
             Some(_) => self.worker.delivery.has_events().then_some(self.worker.now),
@@ -308,11 +311,11 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
         }
     }
 
-    /// The poll's descriptor, which is kept readable from here on while there is something to do.
+    /// Returns the poll's descriptor. From the first call on, it is readable while there is something to do.
     #[cfg(unix)]
     pub(crate) fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
         if !self.is_nested.replace(true) {
-            // The next poll sets up the rest.
+            // The descriptor is readable until the next poll, which keeps it right from then on.
             self.worker.context.inbox.interrupt();
         }
         std::os::fd::AsFd::as_fd(self.worker.poll.registry())
