@@ -147,6 +147,25 @@ fn a_poll_returns_its_number_of_events_within_its_timeout() {
 }
 
 #[test]
+fn the_next_deadline_is_that_of_the_next_ping() {
+    const INTERVAL: Duration = Duration::from_millis(80);
+    let config = Config::default().ping_interval(INTERVAL).pong_timeout(INTERVAL);
+    let mut event_loop = bind(Server::builder().config(config));
+    assert_eq!(event_loop.next_deadline(), None, "nothing is due");
+    let (mut client, _) = open(&mut event_loop);
+    let pinged = thread::spawn(move || assert_eq!(client.expect_frame().opcode, Opcode::Ping));
+    let mut clock = mio::Poll::new().expect("a poll");
+    let mut events = mio::Events::with_capacity(1);
+    while !pinged.is_finished() {
+        // This poll has no sockets: only the deadline ends it.
+        let due = event_loop.next_deadline().expect("a ping is due");
+        clock.poll(&mut events, Some(due.saturating_duration_since(Instant::now()))).expect("a poll");
+        event_loop.poll(Duration::ZERO, echo).expect("a poll");
+    }
+    pinged.join().expect("a ping");
+}
+
+#[test]
 fn three_hundred_connections_are_served_by_one_thread() {
     const CLIENTS: usize = 300;
     let mut event_loop = bind(Server::builder());
