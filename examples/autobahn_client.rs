@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use common::Chain;
 use threadbare::{Client, ClientRequest, Config, Message, Url, WebSocket};
 
 const USAGE: &str = "\
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", Chain(&*error));
             ExitCode::FAILURE
         }
     }
@@ -53,7 +54,7 @@ fn all_cases(url: &str, agent: &str, run: fn(&str) -> Result<(), Box<dyn Error>>
     for case in 1..=count {
         // How a case ends is for the server to judge: many of them break the protocol.
         if let Err(error) = run(&format!("{url}/runCase?case={case}&agent={agent}")) {
-            println!("case {case}: {error}");
+            println!("case {case}: {}", Chain(&*error));
         }
     }
     let report = Client::connect(&format!("{url}/updateReports?agent={agent}"))?;

@@ -5,6 +5,7 @@ use std::io::{Write, stdin, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use common::Chain;
 use threadbare::{Client, Config, Message};
 
 const USAGE: &str = "\
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
         Ok(Some(options)) => match run(&options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("error: {error}");
+                eprintln!("error: {}", Chain(&*error));
                 ExitCode::FAILURE
             }
         },

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use common::Chain;
 use threadbare::{Accept, Config, SocketError, WebSocket};
 
 const USAGE: &str = "\
@@ -49,7 +50,7 @@ fn serve(addr: String) -> Result<(), Box<dyn Error>> {
         match stream {
             Ok(stream) => drop(std::thread::Builder::new().spawn(move || {
                 if let Err(error) = echo(stream) {
-                    log::info!("{error}");
+                    log::info!("{}", Chain(&error));
                 }
             })),
             Err(error) => log::warn!("not accepted: {error}"),

@@ -14,24 +14,24 @@ pub enum BuildError {
     Config(ConfigError),
     /// The address could not be resolved or bound, or a thread or poll could not be had.
     Io {
-        /// What was attempted.
-        operation: &'static str,
+        /// What failed, with the address if there is one.
+        operation: String,
         /// What the system said.
         source: io::Error,
     },
 }
 
 impl BuildError {
-    pub(crate) fn io(operation: &'static str) -> impl FnOnce(io::Error) -> BuildError {
-        move |source| BuildError::Io { operation, source }
+    pub(crate) fn io(operation: impl Into<String>) -> impl FnOnce(io::Error) -> BuildError {
+        move |source| BuildError::Io { operation: operation.into(), source }
     }
 }
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BuildError::Config(error) => error.fmt(f),
-            BuildError::Io { operation, source } => write!(f, "{operation}: {source}"),
+            BuildError::Config(_) => f.write_str("a setting could not work"),
+            BuildError::Io { operation, .. } => f.write_str(operation),
         }
     }
 }
@@ -186,9 +186,31 @@ impl fmt::Display for ControlError {
             ControlError::TooLong { size } => {
                 write!(f, "a control frame of {size} bytes is over the limit of 125: send less, or a message")
             }
-            ControlError::InvalidClose(error) => error.fmt(f),
+            ControlError::InvalidClose(_) => f.write_str("this close frame may not be sent"),
         }
     }
 }
 
-impl std::error::Error for ControlError {}
+impl std::error::Error for ControlError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ControlError::InvalidClose(error) => Some(error),
+            ControlError::Disconnected | ControlError::TooLong { .. } => None,
+        }
+    }
+}
+
+/// Displays an error and its causes, as `error: cause: cause of that`, where a line has to say all of it.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut error = self.0;
+        while let Some(source) = error.source() {
+            write!(f, ": {source}")?;
+            error = source;
+        }
+        Ok(())
+    }
+}

@@ -7,8 +7,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::DEADLINE;
 use common::servers::Echo;
+use common::{DEADLINE, chain};
 use threadbare::{Accept, Client, ConnectError, Message, Phase, Response, Server};
 
 fn server() -> Server {
@@ -36,7 +36,7 @@ fn serve_bytes(bytes: &'static [u8]) -> SocketAddr {
 
 #[test]
 fn h_05_responses_other_than_a_valid_101_are_errors() {
-    let open = |bytes| Client::connect(&url(serve_bytes(bytes))).expect_err("no connection").to_string();
+    let open = |bytes| chain(&Client::connect(&url(serve_bytes(bytes))).expect_err("no connection"));
     assert!(open(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").contains("200"));
     assert!(open(b"SSH-2.0-OpenSSH_9.2\r\n").contains("HTTP"));
     assert!(open(b"HTTP/1.1 302 Found\r\nLocation: ws://example.com/\r\n\r\n").contains("redirects"));
@@ -53,7 +53,9 @@ fn a_refusal_has_status_headers_and_body() {
         .bind("127.0.0.1:0")
         .expect("a server");
     let error = Client::connect(&url(server.local_addr())).expect_err("refused");
-    let ConnectError::Handshake(threadbare::HandshakeError::Refused(refusal)) = error else { panic!("{error}") };
+    let ConnectError::Handshake { source: threadbare::HandshakeError::Refused(refusal), .. } = error else {
+        panic!("{error}")
+    };
     assert_eq!((refusal.status(), refusal.head().header("X-Why")), (401, Some("no password")));
     assert_eq!(refusal.body(), b"a password is required");
 }
@@ -90,14 +92,14 @@ fn a_connect_error_names_the_phase_or_the_cause() {
     let timeout = Duration::from_millis(50);
     let start = Instant::now();
     let error = Client::builder().timeout(timeout).connect(&url(addr)).expect_err("silence");
-    assert!(matches!(error, ConnectError::Timeout(Phase::Handshake)), "{error}");
+    assert!(matches!(error, ConnectError::Timeout { phase: Phase::Handshake, .. }), "{error}");
     assert!((timeout..DEADLINE).contains(&start.elapsed()), "{:?}", start.elapsed());
     let through = Client::builder().proxy(&format!("http://{addr}")).proxy_timeout(timeout);
     let error = through.connect("ws://example.com/").expect_err("silence");
-    assert!(matches!(error, ConnectError::Timeout(Phase::Proxy)), "{error}");
+    assert!(matches!(error, ConnectError::Timeout { phase: Phase::Proxy, .. }), "{error}");
     drop(listener);
     let error = Client::connect(&url(addr)).expect_err("no listener");
-    assert!(matches!(error, ConnectError::Io(_)) && error.to_string().contains(&addr.to_string()), "{error}");
+    assert!(matches!(error, ConnectError::Io { .. }) && error.to_string().contains(&addr.to_string()), "{error}");
     assert!(matches!(Client::connect("wss://127.0.0.1/"), Err(ConnectError::Tls)));
     assert!(matches!(Client::connect("gopher://127.0.0.1/"), Err(ConnectError::Url(_))));
 }
@@ -195,7 +197,7 @@ fn connect_timeout_bounds_the_tcp_handshake() {
         .connect_timeout(Duration::from_millis(50))
         .connect(&url(addr))
         .expect_err("the queue is full");
-    assert!(matches!(error, ConnectError::Timeout(Phase::Connect)), "{error}");
+    assert!(matches!(error, ConnectError::Timeout { phase: Phase::Connect, .. }), "{error}");
 }
 
 #[test]
@@ -203,7 +205,9 @@ fn the_body_of_a_refusal_is_truncated_to_one_kibibyte() {
     static RESPONSE: std::sync::LazyLock<Vec<u8>> =
         std::sync::LazyLock::new(|| [b"HTTP/1.1 403 Forbidden\r\n\r\n".as_slice(), &[b'x'; 3000]].concat());
     let error = Client::connect(&url(serve_bytes(&RESPONSE))).expect_err("refused");
-    let ConnectError::Handshake(threadbare::HandshakeError::Refused(refusal)) = error else { panic!("{error}") };
+    let ConnectError::Handshake { source: threadbare::HandshakeError::Refused(refusal), .. } = error else {
+        panic!("{error}")
+    };
     assert_eq!((refusal.status(), refusal.body()), (403, [b'x'; 1024].as_slice()));
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{DEADLINE, accept, eventually};
+use common::{DEADLINE, accept, chain, eventually};
 use crossbeam_channel::Receiver;
 use threadbare::{
     Accept, Client, ClientError, ClientPool, CloseCause, CloseCode, Config, ConnectError, ConnectionState, Ended,
@@ -215,7 +215,7 @@ fn a_permanent_refusal_ends_the_client_with_its_response() {
     let url = format!("ws://{}/", server.local_addr());
     let client = Client::builder().reconnect(&url, quick()).expect("a client");
     let Ended::Final(outage) = wait_closed(&client) else { panic!("{}", client.state()) };
-    let Outage::Connect(ConnectError::Handshake(HandshakeError::Refused(refusal))) = &*outage else {
+    let Outage::Connect(ConnectError::Handshake { source: HandshakeError::Refused(refusal), .. }) = &*outage else {
         panic!("{outage}")
     };
     assert_eq!((refusal.status(), refusal.head().header("X-Why")), (401, Some("no password")));
@@ -260,7 +260,7 @@ fn close_cancels_the_wait_between_attempts() {
     let Ok(ConnectionState::Waiting { attempt: 2, until, why }) = client.wait_state(DEADLINE, is_waiting) else {
         panic!("not waiting")
     };
-    assert!(until > Instant::now() + HOUR / 4 && matches!(&*why, Outage::Connect(ConnectError::Io(_))), "{why}");
+    assert!(until > Instant::now() + HOUR / 4 && matches!(&*why, Outage::Connect(ConnectError::Io { .. })), "{why}");
     let receiver = thread::scope(|scope| {
         let receiver = scope.spawn(|| client.recv());
         client.close(CloseCode::NORMAL_CLOSURE, "").expect("open");
@@ -388,7 +388,7 @@ fn max_attempts_and_give_up_after_end_the_client() {
     let port = Port::new();
     let client = port.client(quick().max_attempts(3));
     let Ended::GaveUp { attempts: 3, last } = wait_closed(&client) else { panic!("{}", client.state()) };
-    assert!(matches!(&*last, Outage::Connect(ConnectError::Io(_))), "{last}");
+    assert!(matches!(&*last, Outage::Connect(ConnectError::Io { .. })), "{last}");
     let limit = Duration::from_millis(100);
     let start = Instant::now();
     let client = port.client(quick().give_up_after(limit));
@@ -549,12 +549,15 @@ fn a_panic_in_on_connect_ends_the_client_and_closes_with_1011() {
 
 #[test]
 fn invalid_settings_are_refused_at_once() {
-    let start = |url: &str, reconnect| Client::builder().reconnect(url, reconnect).expect_err("refused").to_string();
+    let start = |url: &str, reconnect| chain(&Client::builder().reconnect(url, reconnect).expect_err("refused"));
     assert!(start("gopher://localhost/", quick()).contains("gopher"));
     let refused = |reconnect| start("ws://127.0.0.1/", reconnect);
-    assert_eq!(refused(quick().max_outbox_size(0)), "max_outbox_size is 0, but must be at least 1");
-    assert_eq!(refused(quick().max_attempts(0)), "max_attempts is 0, but must be at least 1");
-    assert!(refused(quick().multiplier(0.5)).starts_with("multiplier is 0.5"));
+    assert_eq!(
+        refused(quick().max_outbox_size(0)),
+        "a setting could not work: max_outbox_size is 0, but must be at least 1"
+    );
+    assert_eq!(refused(quick().max_attempts(0)), "a setting could not work: max_attempts is 0, but must be at least 1");
+    assert!(refused(quick().multiplier(0.5)).contains("multiplier is 0.5"));
     let bad = Client::builder().header("X-Bad", "a\r\nb").reconnect("ws://127.0.0.1/", quick()).expect_err("refused");
     assert!(matches!(bad, ConnectError::Header(_)), "{bad}");
 }

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use common::{Client, Frame, masked, text};
+use common::{Client, Frame, chain, masked, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{Accept, CloseCode, Config, Message, Response, Role, SocketError, WebSocket};
 
@@ -80,7 +80,7 @@ fn a_violation_is_reported_to_both_ends() {
     assert_eq!(client.expect_frame(), Frame::text("before"));
     assert_eq!(client.expect_frame().close_code(), 1002);
     let error = server.join().expect("no panic").expect_err("a violation");
-    assert_eq!(error.to_string(), "the peer broke the protocol: a client must mask its frames");
+    assert_eq!(chain(&error), "the peer broke the protocol: a client must mask its frames");
 }
 
 #[test]

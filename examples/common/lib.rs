@@ -3,6 +3,7 @@
 pub mod page;
 
 use std::error::Error;
+use std::fmt;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,9 +39,24 @@ pub fn main<O>(
     match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", Chain(&*error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error with its causes, `error: cause: cause of that`: each of them says only what it adds.
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut error = self.0;
+        while let Some(source) = error.source() {
+            write!(f, ": {source}")?;
+            error = source;
+        }
+        Ok(())
     }
 }
 

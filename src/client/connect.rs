@@ -14,7 +14,7 @@ use crate::client::error::{ConnectError, Phase};
 use crate::client::pool::{Established, EventRoute, Pool};
 use crate::config::Config;
 use crate::protocol::deflate::NegotiatedExtension;
-use crate::protocol::handshake::client::proxy::{Proxy, Step, Tunnel};
+use crate::protocol::handshake::client::proxy::{Proxy, ProxyError, Step, Tunnel};
 use crate::protocol::handshake::client::{
     Agreed, ClientRequest, HandshakeError, REFUSAL_BODY, Url, proxy, redirect, verify,
 };
@@ -52,7 +52,7 @@ impl ClientBuilder {
             match events.recv() {
                 Ok(Event::Open(peer, _)) => break peer,
                 Ok(_) => {}
-                Err(_) => return Err(std::io::Error::other("the worker has ended").into()),
+                Err(_) => return Err(ConnectError::io("the worker has ended")(io::ErrorKind::BrokenPipe.into())),
             }
         };
         Ok(Client { peer, events, ended: OnceLock::new(), agreed, _pool: pool })
@@ -77,7 +77,7 @@ impl ClientBuilder {
             return Ok(pool.pool.clone());
         }
         self.config.check()?;
-        Ok(Arc::new(Pool::start(1, self.config.clone())?))
+        Ok(Arc::new(Pool::start(1, self.config.clone()).map_err(ConnectError::io("no thread"))?))
     }
 
     /// Connects, and gives the connection to a worker.
@@ -106,7 +106,9 @@ impl ClientBuilder {
         }
         let connector = Connector { builder: self, handshake_timeout: config.handshake_timeout, deadline, cancel };
         let mut established = connector.open(request)?;
-        established.agreement = config.deflate.confirm(&established.agreed)?;
+        let agreement = config.deflate.confirm(&established.agreed);
+        established.agreement =
+            agreement.map_err(|source| ConnectError::Handshake { url: established.url.clone(), source })?;
         Ok(established)
     }
 }
@@ -116,7 +118,7 @@ impl Connector<'_> {
     pub(super) fn open(&self, mut request: ClientRequest) -> Result<Established, ConnectError> {
         for _ in 0..=self.builder.max_redirects {
             match self.open_once(&request) {
-                Err(ConnectError::Handshake(HandshakeError::Redirect { status, location }))
+                Err(ConnectError::Handshake { source: HandshakeError::Redirect { status, location }, .. })
                     if self.builder.max_redirects > 0 =>
                 {
                     let to = redirect(request.url(), status, &location)?;
@@ -138,42 +140,45 @@ impl Connector<'_> {
             Some(proxy) => (proxy.host(), proxy.port()),
             None => (url.host(), url.port()),
         };
+        let addr = format!("{host}:{port}");
+        let at = Target { url, addr: &addr };
         let resolved = resolve(host, port, self.until(self.builder.resolve_timeout), self.cancel);
         let addrs = resolved.map_err(|source| {
             let host = host.to_owned();
-            timeout_or(source, Phase::Resolve, |source| ConnectError::Resolve { host, source })
+            at.timeout_or(source, Phase::Resolve, |source| ConnectError::Resolve { host, source })
         })?;
         let connected = dial::connect(&addrs, self.until(self.builder.connect_timeout), self.cancel);
-        let stream = connected.map_err(|error| {
-            let named =
-                |error: io::Error| io::Error::new(error.kind(), format!("no connection to {host}:{port}: {error}"));
-            timeout_or(error, Phase::Connect, |error| ConnectError::Io(named(error)))
-        })?;
-        let mut stream = self.prepare(stream)?;
-        let addr = stream.peer_addr()?;
-        if stream.local_addr()? == addr {
+        let unreachable = || ConnectError::io(format!("no connection to {addr}"));
+        let stream = connected.map_err(|error| at.timeout_or(error, Phase::Connect, unreachable()))?;
+        let mut stream = self.prepare(stream).map_err(unreachable())?;
+        let peer_addr = stream.peer_addr().map_err(unreachable())?;
+        if stream.local_addr().map_err(unreachable())? == peer_addr {
             // TCP's simultaneous open (RFC 9293 3.5): on the local host a port that is closed can come to be connected to
             // itself.
-            let nobody = format!("no connection to {host}:{port}: nobody listens there");
-            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, nobody).into());
+            let nobody = io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there");
+            return Err(unreachable()(nobody));
         }
         let mut received = Vec::new();
         if let Some(proxy) = &proxy {
-            let mut deadline_stream =
-                DeadlineStream::new(&mut stream, self.until(self.builder.proxy_timeout), self.cancel)?;
-            open_tunnel(&mut deadline_stream, Tunnel::new(proxy, url)?, &mut received)?;
+            let tunnel = Tunnel::new(proxy, url).map_err(|source| at.proxy(source))?;
+            let until = self.until(self.builder.proxy_timeout);
+            let mut deadline_stream = DeadlineStream::new(&mut stream, until, self.cancel).map_err(unreachable())?;
+            open_tunnel(&mut deadline_stream, tunnel, &mut received, &at)?;
         }
-        let mut deadline_stream = DeadlineStream::new(&mut stream, self.until(self.handshake_timeout), self.cancel)?;
+        let until = self.until(self.handshake_timeout);
+        let mut deadline_stream = DeadlineStream::new(&mut stream, until, self.cancel).map_err(unreachable())?;
         let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
+        getrandom::fill(&mut nonce)
+            .map_err(|error| ConnectError::io("no random numbers")(io::Error::other(error.to_string())))?;
         let sent = request.encode(nonce)?;
-        deadline_stream.write_all(&sent).map_err(|error| timeout_or(error, Phase::Handshake, ConnectError::Io))?;
-        let agreed = read_response(&mut deadline_stream, request, nonce, &mut received)?;
+        deadline_stream.write_all(&sent).map_err(|error| at.broken(error, Phase::Handshake))?;
+        let agreed = read_response(&mut deadline_stream, request, nonce, &mut received, &at)?;
         drop(deadline_stream);
         // What this library sends it can read.
-        let request = Request::parse(&sent, addr).map_err(|_| io::Error::other("the request can not be read back"))?;
-        let agreement = NegotiatedExtension::default();
-        Ok(Established { stream, addr, request, leftover: received, agreed, agreement })
+        let request = Request::parse(&sent, peer_addr)
+            .map_err(|_| unreachable()(io::Error::other("the request can not be read back")))?;
+        let (url, agreement) = (url.to_string(), NegotiatedExtension::default());
+        Ok(Established { stream, addr: peer_addr, url, request, leftover: received, agreed, agreement })
     }
 
     fn until(&self, timeout: Duration) -> Instant {
@@ -188,7 +193,7 @@ impl Connector<'_> {
         }
     }
 
-    fn prepare(&self, stream: TcpStream) -> Result<TcpStream, ConnectError> {
+    fn prepare(&self, stream: TcpStream) -> io::Result<TcpStream> {
         stream.set_nodelay(true)?;
         let Some(hook) = &self.builder.hook else { return Ok(stream) };
         let stream = std::net::TcpStream::from(stream);
@@ -202,17 +207,18 @@ fn open_tunnel(
     stream: &mut DeadlineStream<'_>,
     mut tunnel: Tunnel,
     received: &mut Vec<u8>,
+    at: &Target<'_>,
 ) -> Result<(), ConnectError> {
     loop {
-        match tunnel.advance(received)? {
+        match tunnel.advance(received).map_err(|source| at.proxy(source))? {
             Step::Receive => {
-                if read_more(stream, received, Phase::Proxy)? == 0 {
-                    return Err(tunnel.end(received).into());
+                if read_more(stream, received, Phase::Proxy, at)? == 0 {
+                    return Err(at.proxy(tunnel.end(received)));
                 }
             }
             Step::Send { consumed, bytes } => {
                 received.drain(..consumed);
-                stream.write_all(&bytes).map_err(|error| timeout_or(error, Phase::Proxy, ConnectError::Io))?;
+                stream.write_all(&bytes).map_err(|error| at.broken(error, Phase::Proxy))?;
             }
             Step::Open { consumed } => {
                 received.drain(..consumed);
@@ -228,14 +234,15 @@ fn read_response(
     request: &ClientRequest,
     nonce: [u8; 16],
     received: &mut Vec<u8>,
+    at: &Target<'_>,
 ) -> Result<Agreed, ConnectError> {
     let mut reader = ResponseReader::new(HeadLimits::default());
     let (response, size) = loop {
-        if let Some(found) = reader.read(received).map_err(HandshakeError::from)? {
+        if let Some(found) = reader.read(received).map_err(|error| at.handshake(error.into()))? {
             break found;
         }
-        if read_more(stream, received, Phase::Handshake)? == 0 {
-            return Err(HandshakeError::from(reader.end(received)).into());
+        if read_more(stream, received, Phase::Handshake, at)? == 0 {
+            return Err(at.handshake(reader.end(received).into()));
         }
     };
     received.drain(..size);
@@ -246,24 +253,60 @@ fn read_response(
             // The beginning of the body often says why; whatever keeps it from coming, the status is known.
             let wanted = length.map_or(REFUSAL_BODY, |length| usize::try_from(length).unwrap_or(usize::MAX));
             while received.len() < wanted.min(REFUSAL_BODY)
-                && read_more(stream, received, Phase::Handshake).is_ok_and(|size| size > 0)
+                && read_more(stream, received, Phase::Handshake, at).is_ok_and(|size| size > 0)
             {}
-            Err(error.with_body(received).into())
+            Err(at.handshake(error.with_body(received)))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(at.handshake(error)),
     }
 }
 
 /// Reads once; 0 at the end.
-fn read_more(stream: &mut DeadlineStream<'_>, received: &mut Vec<u8>, phase: Phase) -> Result<usize, ConnectError> {
+fn read_more(
+    stream: &mut DeadlineStream<'_>,
+    received: &mut Vec<u8>,
+    phase: Phase,
+    at: &Target<'_>,
+) -> Result<usize, ConnectError> {
     let mut chunk = [0; CHUNK];
-    let size = stream.read(&mut chunk).map_err(|error| timeout_or(error, phase, ConnectError::Io))?;
+    let size = stream.read(&mut chunk).map_err(|error| at.broken(error, phase))?;
     received.extend_from_slice(&chunk[..size]);
     Ok(size)
 }
 
-fn timeout_or(error: io::Error, phase: Phase, other: impl FnOnce(io::Error) -> ConnectError) -> ConnectError {
-    if error.kind() == io::ErrorKind::TimedOut { ConnectError::Timeout(phase) } else { other(error) }
+/// Whom a connection goes to, for its errors.
+struct Target<'a> {
+    url: &'a Url,
+    /// `host:port` of the server, or of the proxy.
+    addr: &'a str,
+}
+
+impl Target<'_> {
+    fn handshake(&self, source: HandshakeError) -> ConnectError {
+        ConnectError::Handshake { url: self.url.to_string(), source }
+    }
+
+    fn proxy(&self, source: ProxyError) -> ConnectError {
+        ConnectError::Proxy { addr: self.addr.to_owned(), source }
+    }
+
+    /// The connection ended, or the time of its phase.
+    fn broken(&self, error: io::Error, phase: Phase) -> ConnectError {
+        self.timeout_or(error, phase, ConnectError::io(format!("the connection to {} broke", self.addr)))
+    }
+
+    fn timeout_or(
+        &self,
+        error: io::Error,
+        phase: Phase,
+        other: impl FnOnce(io::Error) -> ConnectError,
+    ) -> ConnectError {
+        if error.kind() == io::ErrorKind::TimedOut {
+            ConnectError::Timeout { phase, addr: self.addr.to_owned() }
+        } else {
+            other(error)
+        }
+    }
 }
 
 /// A deadline that no program lives to see, where the one asked for is beyond what can be said.

@@ -27,14 +27,35 @@ pub enum ConnectError {
         /// What the system said.
         source: io::Error,
     },
-    /// None of the host's addresses could be connected to, or the connection broke during the handshake.
-    Io(io::Error),
+    /// None of the host's addresses could be connected to, the connection broke during the handshake, or there is no
+    /// thread for it.
+    Io {
+        /// What failed, with the address if there is one: that of the proxy, if one is used.
+        operation: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A phase took longer than it may.
-    Timeout(Phase),
+    Timeout {
+        /// The phase.
+        phase: Phase,
+        /// `host:port` of the server, or of the proxy if one is used.
+        addr: String,
+    },
     /// The proxy does not let the client through.
-    Proxy(ProxyError),
+    Proxy {
+        /// `host:port` of the proxy.
+        addr: String,
+        /// Why not.
+        source: ProxyError,
+    },
     /// The server's answer does not open a connection. A refusal has its status, headers, and the beginning of its body.
-    Handshake(HandshakeError),
+    Handshake {
+        /// The URL, without user and password.
+        url: String,
+        /// What is wrong with the answer.
+        source: HandshakeError,
+    },
     /// A redirect can not be followed.
     Redirect(RedirectError),
     /// There were more redirects than allowed.
@@ -69,16 +90,16 @@ impl fmt::Display for Phase {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConnectError::Url(error) => error.fmt(f),
-            ConnectError::Header(error) => error.fmt(f),
-            ConnectError::Config(error) => error.fmt(f),
+            ConnectError::Url(_) => f.write_str("the URL is wrong"),
+            ConnectError::Header(_) => f.write_str("the request can not be sent"),
+            ConnectError::Config(_) => f.write_str("a setting could not work"),
             ConnectError::Tls => f.write_str("wss:// needs TLS, which this build does not have: use ws://"),
-            ConnectError::Resolve { host, source } => write!(f, "no address for {host:?}: {source}"),
-            ConnectError::Io(error) => error.fmt(f),
-            ConnectError::Timeout(phase) => write!(f, "{phase} took too long"),
-            ConnectError::Proxy(error) => error.fmt(f),
-            ConnectError::Handshake(error) => error.fmt(f),
-            ConnectError::Redirect(error) => error.fmt(f),
+            ConnectError::Resolve { host, .. } => write!(f, "no address for {host:?}"),
+            ConnectError::Io { operation, .. } => f.write_str(operation),
+            ConnectError::Timeout { phase, addr } => write!(f, "{phase} took too long ({addr})"),
+            ConnectError::Proxy { addr, .. } => write!(f, "no way through the proxy {addr}"),
+            ConnectError::Handshake { url, .. } => write!(f, "the opening handshake with {url} failed"),
+            ConnectError::Redirect(_) => f.write_str("a redirect is not followed"),
             ConnectError::TooManyRedirects => f.write_str("the server redirects more often than allowed"),
         }
     }
@@ -87,8 +108,14 @@ impl fmt::Display for ConnectError {
 impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ConnectError::Resolve { source, .. } => Some(source),
-            _ => None,
+            ConnectError::Url(source) => Some(source),
+            ConnectError::Header(source) => Some(source),
+            ConnectError::Config(source) => Some(source),
+            ConnectError::Resolve { source, .. } | ConnectError::Io { source, .. } => Some(source),
+            ConnectError::Proxy { source, .. } => Some(source),
+            ConnectError::Handshake { source, .. } => Some(source),
+            ConnectError::Redirect(source) => Some(source),
+            ConnectError::Tls | ConnectError::Timeout { .. } | ConnectError::TooManyRedirects => None,
         }
     }
 }
@@ -103,8 +130,13 @@ macro_rules! from {
     };
 }
 
-from!(UrlError => Url, HeaderError => Header, ConfigError => Config, io::Error => Io, ProxyError => Proxy,
-    HandshakeError => Handshake, RedirectError => Redirect);
+from!(UrlError => Url, HeaderError => Header, ConfigError => Config, RedirectError => Redirect);
+
+impl ConnectError {
+    pub(super) fn io(operation: impl Into<String>) -> impl FnOnce(io::Error) -> ConnectError {
+        move |source| ConnectError::Io { operation: operation.into(), source }
+    }
+}
 
 /// A client has no message to give, and has not been closed in order. `E` says how it ended: a [`CloseReason`] for a
 /// [`Client`](crate::Client), [`Ended`](crate::Ended) for a [`ReconnectingClient`](crate::ReconnectingClient).

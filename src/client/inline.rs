@@ -121,7 +121,10 @@ impl ClientBuilder {
         let (new_connection, _) = established.into_new_connection(|request| (InlineSlot::default(), request));
         // The loop has the other end.
         let _ = client_loop.to_worker.send(new_connection);
-        client_loop.worker.register_new().ok_or_else(|| io::Error::other("the connection could not be kept").into())
+        client_loop
+            .worker
+            .register_new()
+            .ok_or_else(|| ConnectError::io("the connection could not be kept")(io::ErrorKind::Other.into()))
     }
 }
 

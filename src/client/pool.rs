@@ -69,6 +69,8 @@ impl fmt::Debug for ClientPool {
 pub(super) struct Established {
     pub(super) stream: TcpStream,
     pub(super) addr: SocketAddr,
+    /// The URL, without user and password.
+    pub(super) url: String,
     /// The request as it was sent.
     pub(super) request: Request,
     /// What arrived behind the 101: the first frames.
@@ -81,7 +83,7 @@ pub(super) struct Established {
 impl Established {
     /// The connection for a worker, with the application's part of it; and what was agreed on.
     pub(super) fn into_new_connection<C>(self, app: impl FnOnce(Request) -> C) -> (NewConnection<C>, Agreed) {
-        let Established { stream, addr, request, leftover, agreed, agreement } = self;
+        let Established { stream, addr, request, leftover, agreed, agreement, .. } = self;
         let new_connection = NewConnection {
             stream: Stream::Tcp(stream),
             watched: None,

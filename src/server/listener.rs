@@ -13,13 +13,13 @@ const BACKLOG: i32 = 4096;
 pub(super) fn listen(addr: impl ToSocketAddrs) -> Result<mio::net::TcpListener, BuildError> {
     let addrs = addr.to_socket_addrs().map_err(BuildError::io("the address can not be resolved"))?;
     let mut failure = BuildError::Io {
-        operation: "the address can not be resolved",
+        operation: "the address can not be resolved".into(),
         source: std::io::Error::new(std::io::ErrorKind::NotFound, "no such host"),
     };
     for addr in addrs {
         match listen_on(addr) {
             Ok(listener) => return Ok(mio::net::TcpListener::from_std(listener)),
-            Err(source) => failure = BuildError::Io { operation: "the address can not be bound", source },
+            Err(source) => failure = BuildError::io(format!("{addr} can not be bound"))(source),
         }
     }
     Err(failure)

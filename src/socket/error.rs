@@ -34,15 +34,15 @@ pub enum SocketError {
 impl fmt::Display for SocketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SocketError::Io(error) => error.fmt(f),
+            SocketError::Io(_) => f.write_str("the stream failed"),
             SocketError::Timeout => f.write_str("nothing within the stream's timeout"),
-            SocketError::Protocol(error) => write!(f, "the peer broke the protocol: {error}"),
+            SocketError::Protocol(_) => f.write_str("the peer broke the protocol"),
             SocketError::Refused(response) => write!(f, "the handshake was refused with {}", response.status()),
-            SocketError::Url(error) => error.fmt(f),
-            SocketError::Header(error) => error.fmt(f),
-            SocketError::Handshake(error) => error.fmt(f),
+            SocketError::Url(_) => f.write_str("the URL is wrong"),
+            SocketError::Header(_) => f.write_str("the request can not be sent"),
+            SocketError::Handshake(_) => f.write_str("the opening handshake failed"),
             SocketError::Closed => f.write_str("the connection is closed or closing"),
-            SocketError::Invalid(error) => error.fmt(f),
+            SocketError::Invalid(_) => f.write_str("the control frame was not sent"),
         }
     }
 }
@@ -53,11 +53,15 @@ impl std::error::Error for SocketError {
             SocketError::Io(error) => Some(error),
             SocketError::Protocol(error) => Some(error),
             SocketError::Invalid(error) => Some(error),
-            _ => None,
+            SocketError::Url(error) => Some(error),
+            SocketError::Header(error) => Some(error),
+            SocketError::Handshake(error) => Some(error),
+            SocketError::Timeout | SocketError::Refused(_) | SocketError::Closed => None,
         }
     }
 }
 
+/// Of the stream: as it is made ready, for example.
 impl From<io::Error> for SocketError {
     fn from(error: io::Error) -> SocketError {
         SocketError::Io(error)

@@ -27,6 +27,12 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// The masking key of all frames.
 pub const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
+/// An error and its causes, as `error: cause: cause of that`.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = error.source().map(|source| format!(": {}", chain(source)));
+    format!("{error}{}", causes.unwrap_or_default())
+}
+
 /// An unmasked frame, as a server sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {

@@ -99,7 +99,10 @@ impl ReconnectingClient {
             _events: events.clone(),
             stop: stopped,
         };
-        std::thread::Builder::new().name("ws-reconnect".into()).spawn(move || supervisor.run())?;
+        std::thread::Builder::new()
+            .name("ws-reconnect".into())
+            .spawn(move || supervisor.run())
+            .map_err(ConnectError::io("no thread"))?;
         Ok(ReconnectingClient { sender: ReconnectingSender { shared }, events, _pool: pool })
     }
 

@@ -53,8 +53,8 @@ impl Outage {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let head = match self {
-            Outage::Connect(ConnectError::Handshake(HandshakeError::Refused(refusal))) => refusal.head(),
-            Outage::Connect(ConnectError::Proxy(ProxyError::Refused(head))) => head,
+            Outage::Connect(ConnectError::Handshake { source: HandshakeError::Refused(refusal), .. }) => refusal.head(),
+            Outage::Connect(ConnectError::Proxy { source: ProxyError::Refused(head), .. }) => head,
             _ => return None,
         };
         retry_after(head)
@@ -72,11 +72,14 @@ fn retry_after(head: &ResponseHead) -> Option<Duration> {
 
 fn connect_is_transient(error: &ConnectError) -> bool {
     match error {
-        ConnectError::Resolve { .. } | ConnectError::Io(_) | ConnectError::Timeout(_) => true,
-        ConnectError::Proxy(error) => proxy_is_transient(error),
-        ConnectError::Handshake(HandshakeError::Refused(refusal)) => status_is_transient(refusal.status()),
-        // A server that goes down may do so in the middle of its answer.
-        ConnectError::Handshake(HandshakeError::Response(error)) => matches!(error, ResponseError::Truncated { .. }),
+        ConnectError::Resolve { .. } | ConnectError::Io { .. } | ConnectError::Timeout { .. } => true,
+        ConnectError::Proxy { source, .. } => proxy_is_transient(source),
+        ConnectError::Handshake { source, .. } => match source {
+            HandshakeError::Refused(refusal) => status_is_transient(refusal.status()),
+            // A server that goes down may do so in the middle of its answer.
+            HandshakeError::Response(error) => matches!(error, ResponseError::Truncated { .. }),
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -110,8 +113,8 @@ fn closed_is_transient(reason: &CloseReason) -> bool {
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Outage::Connect(error) => error.fmt(f),
-            Outage::Closed(reason) => write!(f, "the connection has ended: {reason}"),
+            Outage::Connect(_) => f.write_str("the client could not connect"),
+            Outage::Closed(_) => f.write_str("the connection has ended"),
         }
     }
 }
@@ -119,8 +122,8 @@ impl fmt::Display for Outage {
 impl std::error::Error for Outage {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Outage::Connect(error) => error.source(),
-            Outage::Closed(_) => None,
+            Outage::Connect(error) => Some(error),
+            Outage::Closed(reason) => Some(reason),
         }
     }
 }
@@ -162,14 +165,22 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ended::ByApplication(_) => f.write_str("the client was closed"),
-            Ended::Final(outage) => write!(f, "not to be mended by trying again: {outage}"),
-            Ended::GaveUp { attempts, last } => write!(f, "given up after {attempts} attempts: {last}"),
+            Ended::Final(_) => f.write_str("trying again would not help"),
+            Ended::GaveUp { attempts, .. } => write!(f, "given up after {attempts} attempts"),
             Ended::Panicked => f.write_str("a hook of the reconnecting client panicked"),
         }
     }
 }
 
-impl std::error::Error for Ended {}
+impl std::error::Error for Ended {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Ended::ByApplication(reason) => reason.as_ref().map(|reason| reason as _),
+            Ended::Final(outage) | Ended::GaveUp { last: outage, .. } => Some(&**outage),
+            Ended::Panicked => None,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -179,19 +190,27 @@ mod tests {
     use crate::client::error::Phase;
     use crate::protocol::handshake::client::{ClientRequest, Url, UrlError, verify};
 
+    fn handshake(source: HandshakeError) -> ConnectError {
+        ConnectError::Handshake { url: "ws://localhost/".into(), source }
+    }
+
+    fn proxy(source: ProxyError) -> ConnectError {
+        ConnectError::Proxy { addr: "proxy:1080".into(), source }
+    }
+
     fn refused(head: &str) -> Outage {
         let head = ResponseHead::parse(format!("HTTP/1.1 {head}\r\n\r\n").as_bytes()).expect("a head");
         let request = ClientRequest::new(Url::parse("ws://localhost/").expect("a URL"));
-        Outage::Connect(verify(head, &request, [0; 16]).expect_err("no 101").into())
+        Outage::Connect(handshake(verify(head, &request, [0; 16]).expect_err("no 101")))
     }
 
     #[test]
     fn what_may_pass_is_tried_again() {
         for error in [
-            ConnectError::Io(io::ErrorKind::ConnectionRefused.into()),
-            ConnectError::Timeout(Phase::Handshake),
+            ConnectError::io("no connection")(io::ErrorKind::ConnectionRefused.into()),
+            ConnectError::Timeout { phase: Phase::Handshake, addr: "host:80".into() },
             ConnectError::Resolve { host: "host".into(), source: io::ErrorKind::NotFound.into() },
-            ConnectError::Proxy(ProxyError::Reply(5)),
+            proxy(ProxyError::Reply(5)),
         ] {
             assert!(Outage::Connect(error).is_transient());
         }
@@ -199,9 +218,9 @@ mod tests {
             ConnectError::Url(UrlError::NoHost),
             ConnectError::Tls,
             ConnectError::TooManyRedirects,
-            ConnectError::Proxy(ProxyError::LoginRefused),
-            ConnectError::Proxy(ProxyError::Reply(2)),
-            ConnectError::Handshake(HandshakeError::AcceptMissing),
+            proxy(ProxyError::LoginRefused),
+            proxy(ProxyError::Reply(2)),
+            handshake(HandshakeError::AcceptMissing),
         ] {
             assert!(!Outage::Connect(error).is_transient());
         }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::client::reconnect::outage::{Ended, Outage};
+use crate::error::Chain;
 
 /// How a reconnecting client stands.
 #[derive(Clone, Debug)]
@@ -51,8 +52,10 @@ impl fmt::Display for ConnectionState {
         match self {
             ConnectionState::Connecting { attempt } => write!(f, "connecting (attempt {attempt})"),
             ConnectionState::Connected => f.write_str("connected"),
-            ConnectionState::Waiting { attempt, why, .. } => write!(f, "waiting for attempt {attempt}: {why}"),
-            ConnectionState::Closed(ended) => write!(f, "closed: {ended}"),
+            ConnectionState::Waiting { attempt, why, .. } => {
+                write!(f, "waiting for attempt {attempt}: {}", Chain(&**why))
+            }
+            ConnectionState::Closed(ended) => write!(f, "closed: {}", Chain(ended)),
         }
     }
 }

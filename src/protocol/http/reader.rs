@@ -84,7 +84,7 @@ impl fmt::Display for ResponseError {
             ResponseError::NotHttp(start) => {
                 write!(f, "the answer is not HTTP/1: it begins with \"{}\"", start.escape_ascii())
             }
-            ResponseError::Head(error) => write!(f, "the answer can not be read: {error}"),
+            ResponseError::Head(_) => f.write_str("the answer can not be read"),
             ResponseError::Truncated { received: 0 } => f.write_str("the connection was closed without an answer"),
             ResponseError::Truncated { received } => {
                 write!(f, "the connection was closed within the answer, after {received} bytes")
@@ -93,7 +93,14 @@ impl fmt::Display for ResponseError {
     }
 }
 
-impl core::error::Error for ResponseError {}
+impl core::error::Error for ResponseError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            ResponseError::Head(error) => Some(error),
+            ResponseError::NotHttp(_) | ResponseError::Truncated { .. } => None,
+        }
+    }
+}
 
 /// RFC 9112 4: a status line begins with the version.
 fn check_protocol(received: &[u8]) -> Result<(), ResponseError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mio::Interest;
 
+use crate::error::Chain;
 use crate::protocol::deflate::{DeflateOption, NegotiatedExtension};
 use crate::protocol::handshake::server::Parsed;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy, server};
@@ -119,7 +120,7 @@ impl Rules {
         }
         let (agreement, extensions) = self.deflate.accept(request);
         let answer = server::respond_with(request, &accept, extensions.as_deref()).map_err(|error| {
-            log::error!("{}: the handshake could not be accepted: {error}", request.addr());
+            log::error!("{}: the handshake could not be accepted: {}", request.addr(), Chain(&error));
             Response::new(500)
         })?;
         let subprotocol = accept.chosen_subprotocol().map(|chosen| {

@@ -28,7 +28,7 @@ fn subprotocol(target: &Target) -> Result<(), Failure> {
 
 fn refusal(target: &Target) -> Result<(), Failure> {
     match target.connect("/refuse") {
-        Err(ConnectError::Handshake(HandshakeError::Refused(refusal))) => {
+        Err(ConnectError::Handshake { source: HandshakeError::Refused(refusal), .. }) => {
             let received = (refusal.status(), refusal.head().header("WWW-Authenticate"), refusal.body());
             expect(received == (401, Some("Bearer"), b"no entry without a pass"), || format!("{refusal}: {received:?}"))
         }

@@ -66,7 +66,7 @@ impl From<ResponseError> for HandshakeError {
 impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HandshakeError::Response(error) => error.fmt(f),
+            HandshakeError::Response(_) => f.write_str("the server does not answer as it should"),
             HandshakeError::Refused(refusal) => refusal.fmt(f),
             HandshakeError::Redirect { status, location } => {
                 write!(f, "the server redirects to {location:?} ({status})")
@@ -94,7 +94,14 @@ impl fmt::Display for HandshakeError {
     }
 }
 
-impl core::error::Error for HandshakeError {}
+impl core::error::Error for HandshakeError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            HandshakeError::Response(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 /// The server's answer where it is not 101.
 #[derive(Clone, Debug)]

@@ -57,14 +57,21 @@ impl fmt::Display for RedirectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RedirectError::Status(status) => write!(f, "{status} is no redirect"),
-            RedirectError::Location(error) => write!(f, "the redirect can not be followed: {error}"),
+            RedirectError::Location(_) => f.write_str("the redirect leads to no URL that can be connected to"),
             RedirectError::Downgrade(to) => write!(f, "the redirect to {to} gives up encryption"),
             RedirectError::Userinfo(to) => write!(f, "the redirect to {to} comes with a user and a password"),
         }
     }
 }
 
-impl core::error::Error for RedirectError {}
+impl core::error::Error for RedirectError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            RedirectError::Location(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -38,7 +38,7 @@ impl From<ResponseError> for ProxyError {
 impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ProxyError::Response(error) => write!(f, "the proxy does not answer as it should: {error}"),
+            ProxyError::Response(_) => f.write_str("the proxy does not answer as it should"),
             ProxyError::Refused(head) if head.status() == 407 => {
                 write!(f, "the proxy wants another user and password: it answers {}", StatusLine(head))
             }
@@ -57,7 +57,14 @@ impl fmt::Display for ProxyError {
     }
 }
 
-impl core::error::Error for ProxyError {}
+impl core::error::Error for ProxyError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            ProxyError::Response(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 /// RFC 1928 6.
 fn reply(code: u8) -> &'static str {

@@ -7,6 +7,12 @@ fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
 }
 
+/// An error and its causes.
+fn chain(error: &dyn core::error::Error) -> String {
+    let causes = error.source().map(|source| format!(": {}", chain(source)));
+    format!("{error}{}", causes.unwrap_or_default())
+}
+
 /// What was sent, and what the proxy's bytes left over or failed with.
 type Outcome = (Vec<u8>, Result<Option<Vec<u8>>, String>);
 
@@ -23,7 +29,7 @@ fn play(proxy: &str, url: &str, stream: &[u8], ends: impl IntoIterator<Item = us
                     sent.extend(bytes);
                 }
                 Ok(Step::Open { consumed }) => return (sent, Ok(Some(stream[used + consumed..].to_vec()))),
-                Err(error) => return (sent, Err(error.to_string())),
+                Err(error) => return (sent, Err(chain(&error))),
             }
         }
     }
@@ -101,7 +107,7 @@ fn an_http_proxy_refuses() {
     }
     let endless = [b"HTTP/1.1 200 OK\r\nX: ".as_slice(), &[b'x'; 17_000]].concat();
     let (_, result) = play("p", "ws://h", &endless, [endless.len()]);
-    assert_eq!(result, Err(ProxyError::Response(ResponseError::Head(HeadError::TooLarge)).to_string()));
+    assert_eq!(result, Err(chain(&ProxyError::Response(ResponseError::Head(HeadError::TooLarge)))));
 }
 
 #[test]
@@ -160,7 +166,7 @@ fn truncated_answers_open_nothing() {
         assert_eq!(outcome("socks5://u:p@p", "ws://h", &stream[..end]).1, Ok(None));
     }
     let tunnel = Tunnel::new(&Proxy::parse("p").unwrap(), &url("ws://h")).unwrap();
-    assert!(tunnel.end(b"").to_string().ends_with("the connection was closed without an answer"));
+    assert!(chain(&tunnel.end(b"")).ends_with("the connection was closed without an answer"));
 }
 
 #[test]
