@@ -34,7 +34,7 @@ pub enum SlowConsumer {
 ///
 /// let config = Config::default().max_message_size(64 << 10).ping_interval(Duration::from_secs(10));
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
     pub(crate) max_message_size: usize,

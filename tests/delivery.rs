@@ -130,7 +130,7 @@ fn select_receives_events_and_another_channel() {
             client.send(&text(&message));
         }
         crossbeam_channel::select! {
-            recv(server.events().as_channel()) -> batch => for event in batch.expect("events") {
+            recv(server.events().expect("not taken").as_channel()) -> batch => for event in batch.expect("events") {
                 let Event::Message(peer, message) = event else { panic!("{event:?}") };
                 peer.send(message).expect("the connection is open");
             },
@@ -166,7 +166,7 @@ fn an_iterator_dropped_midway_loses_no_event() {
     for _ in 0..10 {
         numbers.extend(server.iter().take(3).map(take));
         numbers.extend(server.recv_timeout(DEADLINE).map(take));
-        numbers.extend(server.events().iter().take(2).map(take));
+        numbers.extend(server.events().expect("not taken").iter().take(2).map(take));
         numbers.extend(server.recv_deadline(Instant::now() + DEADLINE).map(take));
         numbers.extend(server.recv().map(take));
         numbers.extend(server.try_recv().map(take));
@@ -180,7 +180,7 @@ fn an_iterator_dropped_midway_loses_no_event() {
 #[test]
 fn an_iterator_dropped_midway_wakes_a_waiting_receiver() {
     let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
-    let events = server.events().clone();
+    let events = server.events().expect("not taken").clone();
     let (mut client, _peer) = open_with_peer(&server);
     for _ in 0..20 {
         send_burst(&mut client, 2);
@@ -359,7 +359,7 @@ fn r_08_an_answer_is_sent_before_its_batch_is_consumed() {
     let (mut client, peer) = open_with_peer(&server);
     // The connection of the other worker.
     let (mut other_client, other) = open_with_peer(&server);
-    let (events, mut iter) = (server.events(), server.iter());
+    let (events, mut iter) = (server.events().expect("not taken"), server.iter());
     for round in 0..30 {
         send_burst(&mut client, 10);
         let expected = ["first", "second", "third"];

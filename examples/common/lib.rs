@@ -46,6 +46,7 @@ pub fn main<O>(
 }
 
 /// An error with its causes, `error: cause: cause of that`: each of them says only what it adds.
+#[derive(Debug)]
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {

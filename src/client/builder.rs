@@ -149,6 +149,13 @@ impl ClientBuilder {
     }
 }
 
+/// As [`Client::builder`](crate::Client::builder) makes it.
+impl Default for ClientBuilder {
+    fn default() -> ClientBuilder {
+        ClientBuilder::new()
+    }
+}
+
 impl std::fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The headers may hold secrets.

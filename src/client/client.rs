@@ -153,7 +153,7 @@ impl Client {
     /// ```no_run
     /// # let client = threadbare::Client::connect("ws://127.0.0.1:8080/")?;
     /// while let Some(message) = client.recv()? {
-    ///     println!("{message}");
+    ///     println!("{message}"); // long ones are cut
     /// }
     /// println!("closed: {:?}", client.close_reason());
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -131,7 +131,7 @@ pub enum CloseCause {
 }
 
 /// Why a connection ended: the code and reason as received or, where there were none, as RFC 6455 7.1.5 names them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CloseReason {
     /// The code: 1005 if the peer's close frame had none, 1006 if there was no close frame.

@@ -12,7 +12,7 @@ use crate::protocol::utf8;
 ///
 /// What is received is [`Text`](Message::Text) or [`Binary`](Message::Binary); the library answers control frames by
 /// itself. The other variants are there to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Message {
     /// Text.
@@ -28,7 +28,7 @@ pub enum Message {
 }
 
 /// A message, borrowed from the buffer it was received into or from the application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MessageRef<'a> {
     /// Text.
@@ -61,9 +61,58 @@ impl Message {
     }
 
     /// The text, if this is one.
+    ///
+    /// ```
+    /// use threadbare::Message;
+    ///
+    /// assert_eq!(Message::from("hello").as_text(), Some("hello"));
+    /// assert_eq!(Message::from(b"hello".to_vec()).as_text(), None);
+    /// ```
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         MessageRef::from(self).as_text()
+    }
+
+    /// The text, moved out.
+    ///
+    /// # Errors
+    /// The message comes back if it is not text.
+    ///
+    /// ```
+    /// use threadbare::Message;
+    ///
+    /// assert_eq!(Message::from("hello").into_text(), Ok("hello".to_owned()));
+    /// let binary = Message::from(b"hello".to_vec());
+    /// assert_eq!(binary.clone().into_text(), Err(binary));
+    /// ```
+    pub fn into_text(self) -> Result<String, Message> {
+        match self {
+            Message::Text(text) => Ok(text),
+            other => Err(other),
+        }
+    }
+
+    /// The bytes of a binary message, moved out.
+    ///
+    /// # Errors
+    /// The message comes back if it is not binary.
+    pub fn into_binary(self) -> Result<Vec<u8>, Message> {
+        match self {
+            Message::Binary(bytes) => Ok(bytes),
+            other => Err(other),
+        }
+    }
+
+    /// Whether this is text.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        MessageRef::from(self).is_text()
+    }
+
+    /// Whether this is binary.
+    #[must_use]
+    pub fn is_binary(&self) -> bool {
+        MessageRef::from(self).is_binary()
     }
 
     /// The size of the payload in bytes.
@@ -97,6 +146,18 @@ impl<'a> MessageRef<'a> {
             MessageRef::Text(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// Whether this is text.
+    #[must_use]
+    pub fn is_text(self) -> bool {
+        matches!(self, MessageRef::Text(_))
+    }
+
+    /// Whether this is binary.
+    #[must_use]
+    pub fn is_binary(self) -> bool {
+        matches!(self, MessageRef::Binary(_))
     }
 
     /// The size of the payload in bytes.
@@ -309,10 +370,59 @@ impl<const N: usize> From<[u8; N]> for CowMessage<'_> {
     }
 }
 
-impl fmt::Display for Message {
-    /// The text, or the bytes as far as they are UTF-8.
+/// The most bytes of a text that are displayed.
+const SHOWN_TEXT: usize = 256;
+
+/// The most bytes of other payloads that are displayed.
+const SHOWN_BYTES: usize = 16;
+
+/// For a log: a text of up to 256 bytes as it is, a longer one cut at a character with its length, and the length and
+/// first bytes of anything else.
+///
+/// ```
+/// use threadbare::MessageRef;
+///
+/// assert_eq!(MessageRef::Text("hello").to_string(), "hello");
+/// assert!(MessageRef::Text(&"x".repeat(300)).to_string().ends_with("xxx... (300 bytes)"));
+/// assert_eq!(MessageRef::Binary(&[0, 255]).to_string(), "binary, 2 bytes: 00 ff");
+/// ```
+impl fmt::Display for MessageRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(self.as_bytes()))
+        let (kind, bytes) = match self {
+            MessageRef::Text(text) if text.len() <= SHOWN_TEXT => return f.write_str(text),
+            MessageRef::Text(text) => {
+                let end = (0..=SHOWN_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+                return write!(f, "{}... ({} bytes)", text.get(..end).unwrap_or_default(), text.len());
+            }
+            MessageRef::Close(None) => return f.write_str("close"),
+            MessageRef::Close(Some(CloseFrame { code, reason })) if reason.is_empty() => {
+                return write!(f, "close {code}");
+            }
+            MessageRef::Close(Some(CloseFrame { code, reason })) => return write!(f, "close {code} ({reason})"),
+            MessageRef::Binary(bytes) => ("binary", *bytes),
+            MessageRef::Ping(bytes) => ("ping", *bytes),
+            MessageRef::Pong(bytes) => ("pong", *bytes),
+        };
+        write!(f, "{kind}, {} bytes", bytes.len())?;
+        let shown = bytes.get(..SHOWN_BYTES).unwrap_or(bytes);
+        for (index, byte) in shown.iter().enumerate() {
+            write!(f, "{}{byte:02x}", if index == 0 { ": " } else { " " })?;
+        }
+        if shown.len() < bytes.len() { f.write_str(" ...") } else { Ok(()) }
+    }
+}
+
+/// As that of [`MessageRef`].
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        MessageRef::from(self).fmt(f)
+    }
+}
+
+/// As that of [`MessageRef`].
+impl fmt::Display for CowMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_message().fmt(f)
     }
 }
 
@@ -361,5 +471,42 @@ impl Assembled {
     #[must_use]
     pub fn into_buffer(self) -> Vec<u8> {
         self.buffer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::close::CloseCode;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let fits = "é".repeat(128);
+        assert_eq!(Message::from(fits.as_str()).to_string(), fits);
+        let long = format!("x{fits}");
+        assert_eq!(Message::from(long.as_str()).to_string(), format!("x{}... (257 bytes)", "é".repeat(127)));
+    }
+
+    #[test]
+    fn other_payloads_are_shown_by_length_and_first_bytes() {
+        assert_eq!(Message::Binary(vec![]).to_string(), "binary, 0 bytes");
+        let shown = "binary, 17 bytes: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 ...";
+        assert_eq!(Message::Binary(vec![0; 17]).to_string(), shown);
+        assert_eq!(Message::Ping(vec![1]).to_string(), "ping, 1 bytes: 01");
+        assert_eq!(Message::Pong(vec![]).to_string(), "pong, 0 bytes");
+        let close = |reason| Message::Close(Some(CloseFrame::new(CloseCode(4000), reason).unwrap())).to_string();
+        assert_eq!((close("").as_str(), close("why").as_str()), ("close 4000", "close 4000 (why)"));
+        assert_eq!(Message::Close(None).to_string(), "close");
+    }
+
+    #[test]
+    fn a_message_of_another_kind_comes_back() {
+        let (text, binary) = (Message::from("a"), Message::from(b"a".as_slice()));
+        assert!(text.is_text() && !text.is_binary() && binary.is_binary() && !binary.is_text());
+        assert_eq!(text.clone().into_binary(), Err(text.clone()));
+        assert_eq!(binary.clone().into_binary(), Ok(b"a".to_vec()));
+        assert_eq!(binary.clone().into_text(), Err(binary));
+        assert_eq!(text.into_text(), Ok("a".to_owned()));
+        assert!(Message::Ping(vec![1]).into_text().is_err() && !Message::Close(None).is_binary());
     }
 }

@@ -73,13 +73,11 @@ impl Server {
         self.handle.clone()
     }
 
-    /// The receiver of events; the first, if there are several.
-    ///
-    /// # Panics
-    /// If there is none: the server has handlers, or the receivers were taken.
+    /// The receiver of events; the first, if there are several. `None` if the server has handlers, or if the receivers
+    /// were taken.
     #[must_use]
-    pub fn events(&self) -> &Events {
-        self.events.first().expect("a server made with `bind` has events until they are taken")
+    pub fn events(&self) -> Option<&Events> {
+        self.events.first()
     }
 
     /// Takes the receivers, one for each of [`channels(n)`](ServerBuilder::channels), to give to as many threads.

@@ -7,7 +7,7 @@ use crate::protocol::handshake::client::{Agreed, HandshakeError};
 use crate::protocol::http::Request;
 
 /// Whether an endpoint wants permessage-deflate, and how.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DeflateOption {
     #[cfg(feature = "deflate")]
     pub(crate) config: Option<DeflateConfig>,

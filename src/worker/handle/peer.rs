@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -153,3 +154,10 @@ impl PartialEq for Peer {
 }
 
 impl Eq for Peer {}
+
+/// As its [`id`](Peer::id), in a map of peers for example.
+impl Hash for Peer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id().hash(state);
+    }
+}

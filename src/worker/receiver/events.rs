@@ -99,7 +99,7 @@ impl Events {
     /// ```no_run
     /// # let server = threadbare::Server::bind("127.0.0.1:0").unwrap();
     /// # let (_keep, ticks) = crossbeam_channel::unbounded::<()>();
-    /// let events = server.events();
+    /// let events = server.events().expect("not taken");
     /// crossbeam_channel::select! {
     ///     recv(events.as_channel()) -> batch => for event in batch.unwrap() {
     ///         println!("{event:?}");
