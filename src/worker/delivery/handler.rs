@@ -13,6 +13,23 @@ use crate::worker::slab::Key;
 /// other connections wait meanwhile. A panic closes the connection with 1011 and touches nobody else; the handler is
 /// not called again.
 ///
+/// A closure that takes a socket and a message is a handler too. What it owns is the state of its connection:
+///
+/// ```no_run
+/// use threadbare::{MessageRef, Server, Socket};
+///
+/// let server = Server::builder().serve("127.0.0.1:8080", |_request| {
+///     let mut count = 0;
+///     move |socket: &mut Socket<'_>, _message: MessageRef<'_>| {
+///         count += 1;
+///         socket.send(&format!("message {count}"));
+///     }
+/// })?;
+/// # Ok::<(), threadbare::BuildError>(())
+/// ```
+///
+/// A type is one where more than messages is of interest:
+///
 /// ```
 /// use threadbare::{Handler, MessageRef, Socket};
 ///
@@ -46,6 +63,13 @@ pub trait Handler: Send + 'static {
     /// The connection has ended, or its closing handshake has begun at the peer; nothing more can be sent. Called once.
     fn on_close(&mut self, socket: &mut Socket<'_>, reason: &CloseReason) {
         let _ = (socket, reason);
+    }
+}
+
+impl<F: FnMut(&mut Socket<'_>, MessageRef<'_>) + Send + 'static> Handler for F {
+    #[inline]
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+        self(socket, message);
     }
 }
 
