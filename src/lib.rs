@@ -93,7 +93,7 @@ pub use protocol::handshake::client::{ClientRequest, HandshakeError, RedirectErr
 pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 pub use protocol::http::{ExtensionOffer, HeaderError, Request, Response, ResponseHead};
 pub use protocol::message::{CowMessage, Message, MessageRef};
-pub use protocol::{ProtocolError, Role};
+pub use protocol::{PeerAddr, ProtocolError, Role};
 pub use server::{EventLoop, Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
 pub use socket::{SocketError, WebSocket, WebSocketIter};
 #[cfg(threadbare_bench)]

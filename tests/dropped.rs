@@ -90,7 +90,7 @@ fn r_06_dropping_one_of_two_receivers_closes_its_connections_only() {
         }
     }
     drop(dropped);
-    let kept_addrs: HashSet<SocketAddr> = peers.iter().map(Peer::addr).collect();
+    let kept_addrs: HashSet<SocketAddr> = peers.iter().filter_map(|peer| peer.addr().as_socket_addr()).collect();
     for client in &mut clients {
         if kept_addrs.contains(&client.stream.local_addr().expect("an address")) {
             client.send(&text("hello"));

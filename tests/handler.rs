@@ -13,7 +13,7 @@ fn a_closure_is_a_handler_with_a_state_of_its_own_for_each_connection() {
             let (path, mut count) = (request.path().to_owned(), 0);
             move |socket: &mut Socket<'_>, message: MessageRef<'_>| {
                 count += 1;
-                socket.send(&format!("{path} {count} {message}"));
+                socket.send(format!("{path} {count} {message}"));
             }
         })
         .expect("a server");

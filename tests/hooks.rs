@@ -70,7 +70,7 @@ fn the_request_hook_receives_the_whole_request() {
     assert_eq!(request.header_values("X-Twice").collect::<Vec<_>>(), ["one", "two"]);
     assert_eq!(request.headers().count(), 5 + 9);
     assert_eq!(request.headers().next(), Some(("Host", b"localhost".as_slice())));
-    assert_eq!(request.addr(), client.stream.local_addr().expect("a socket"));
+    assert_eq!(*request.addr(), client.stream.local_addr().expect("a socket"));
 }
 
 /// Receives the event of an opened connection.
@@ -193,7 +193,7 @@ fn a_deferred_handshake_is_decided_from_another_thread() {
     let mut accepted = Client::tcp(server.addr);
     accepted.send(UpgradeRequest::new().add("Sec-WebSocket-Protocol", "chat").head().as_bytes());
     let (request, pending) = pendings.recv_timeout(DEADLINE).expect("the hook is called");
-    assert_eq!(request.addr(), accepted.stream.local_addr().expect("a socket"));
+    assert_eq!(*request.addr(), accepted.stream.local_addr().expect("a socket"));
     // Another client is served in the meantime.
     let mut rejected = Client::tcp(server.addr);
     rejected.send(UpgradeRequest::new().head().as_bytes());

@@ -175,7 +175,7 @@ impl Connector<'_> {
         let agreed = read_response(&mut deadline_stream, request, nonce, &mut received, &at)?;
         drop(deadline_stream);
         // What this library sends it can read.
-        let request = Request::parse(&sent, peer_addr)
+        let request = Request::parse(&sent, peer_addr.into())
             .map_err(|_| unreachable()(io::Error::other("the request can not be read back")))?;
         let (url, agreement) = (url.to_string(), NegotiatedExtension::default());
         Ok(Established { stream, addr: peer_addr, url, request, leftover: received, agreed, agreement })

@@ -17,7 +17,9 @@ pub mod mask;
 pub mod message;
 mod opcode;
 mod outgoing;
+mod peer_addr;
 pub mod utf8;
 
 pub use connection::{Connection, Received, Role, State};
 pub use error::ProtocolError;
+pub use peer_addr::PeerAddr;

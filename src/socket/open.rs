@@ -1,14 +1,13 @@
 //! The opening handshake over a stream that blocks, from either side.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::config::Config;
-use crate::protocol::Role;
 use crate::protocol::handshake::client::{ClientRequest, HandshakeError, Url};
 use crate::protocol::handshake::server::Parsed;
 use crate::protocol::handshake::{Accept, client, server};
 use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, ResponseReader};
+use crate::protocol::{PeerAddr, Role};
 use crate::socket::{SocketError, WebSocket};
 use crate::transport::stream::attempt::{Io, attempt};
 
@@ -137,8 +136,7 @@ fn read_request(stream: &mut impl Read, limits: &HeadLimits) -> Result<(Request,
     };
     let leftover = received.split_off(size);
     // A stream of any kind has no address.
-    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    match server::parse_scanned(&received, &scanner, nowhere).map_err(Unanswered::Refused)? {
+    match server::parse_scanned(&received, &scanner, PeerAddr::Unknown).map_err(Unanswered::Refused)? {
         Parsed::Upgrade(request) => Ok((request, leftover)),
         Parsed::Plain(_) => Err(server::upgrade_required().into()),
     }

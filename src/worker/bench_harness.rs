@@ -58,7 +58,7 @@ impl ChannelEngine {
     /// # Errors
     /// There is no poll to be had.
     pub fn new(arriving: &[u8]) -> io::Result<(ChannelEngine, Events)> {
-        let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", ADDR);
+        let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", ADDR.into());
         let request = request.map_err(|_| io::ErrorKind::InvalidData)?;
         let seat = WorkerParts::new(Role::Server)?;
         let state = Arc::new(ChannelState::new(Config::default().max_event_buffer_size));

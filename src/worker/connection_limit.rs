@@ -38,10 +38,12 @@ impl ConnectionLimit {
         true
     }
 
-    /// Counts one less.
-    pub(crate) fn release(&self, address: IpAddr) {
+    /// Counts one less; only an IP address is counted by itself.
+    pub(crate) fn release(&self, address: impl Into<Option<IpAddr>>) {
         self.count.fetch_sub(1, Ordering::Relaxed);
-        if self.per_address != usize::MAX {
+        if self.per_address != usize::MAX
+            && let Some(address) = address.into()
+        {
             let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(count) = addresses.get_mut(&address) {
                 *count -= 1;

@@ -1,13 +1,12 @@
 //! The server's side: a request head in, a 101 or a refusal out (RFC 6455 4.2).
 
-use core::net::SocketAddr;
-
 use super::accept::{Accept, AcceptError};
 use super::accept_value;
 use crate::protocol::http::{
     Authority, HeadLimits, HeadScanner, HttpVersion, MalformedList, Request, Response, contains_token,
     extension_offers, refuse, same_but_for_case, tokens,
 };
+use crate::protocol::peer_addr::PeerAddr;
 
 /// Enough for most 101s, with a subprotocol and an extension.
 const USUAL_ANSWER_SIZE: usize = 256;
@@ -22,12 +21,12 @@ pub enum Parsed {
 }
 
 /// Parses and checks a whole request head. The error is the response to send before the connection is closed.
-pub fn parse(head: &[u8], addr: SocketAddr, limits: &HeadLimits) -> Result<Parsed, Box<Response>> {
+pub fn parse(head: &[u8], addr: PeerAddr, limits: &HeadLimits) -> Result<Parsed, Box<Response>> {
     check(Request::parse_within(head, addr, limits)?)
 }
 
 /// As [`parse`], for the head whose end `scanner` found: it is not looked at again for that.
-pub(crate) fn parse_scanned(head: &[u8], scanner: &HeadScanner, addr: SocketAddr) -> Result<Parsed, Box<Response>> {
+pub(crate) fn parse_scanned(head: &[u8], scanner: &HeadScanner, addr: PeerAddr) -> Result<Parsed, Box<Response>> {
     check(Request::parse_scanned(head, scanner, addr)?)
 }
 

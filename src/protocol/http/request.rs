@@ -1,12 +1,12 @@
 //! A request head, owned, in the bytes it came in.
 
 use core::fmt;
-use core::net::SocketAddr;
 
 use super::head::{Head, Span, scan_whole};
 use super::list::{ExtensionOffer, extension_offers, tokens};
 use super::response::{Response, refuse};
 use super::scanner::{HeadError, HeadLimits, HeadScanner};
+use crate::protocol::peer_addr::PeerAddr;
 
 /// The head of an HTTP request: what a client asks for when it connects.
 ///
@@ -33,7 +33,7 @@ struct Parts {
     method: Span,
     target: Span,
     version: HttpVersion,
-    addr: SocketAddr,
+    addr: PeerAddr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,20 +48,16 @@ impl Request {
     ///
     /// The error is the response that such a head deserves. Only the form of the head is checked here, not whether it
     /// asks for a WebSocket connection.
-    pub fn parse(head: &[u8], addr: SocketAddr) -> Result<Request, Box<Response>> {
+    pub fn parse(head: &[u8], addr: PeerAddr) -> Result<Request, Box<Response>> {
         Request::parse_within(head, addr, &HeadLimits::default())
     }
 
-    pub(crate) fn parse_within(head: &[u8], addr: SocketAddr, limits: &HeadLimits) -> Result<Request, Box<Response>> {
+    pub(crate) fn parse_within(head: &[u8], addr: PeerAddr, limits: &HeadLimits) -> Result<Request, Box<Response>> {
         Request::parse_scanned(head, &scan_whole(head, *limits)?, addr)
     }
 
     /// Parses the head whose end `scanner` found, within its limits.
-    pub(crate) fn parse_scanned(
-        head: &[u8],
-        scanner: &HeadScanner,
-        addr: SocketAddr,
-    ) -> Result<Request, Box<Response>> {
+    pub(crate) fn parse_scanned(head: &[u8], scanner: &HeadScanner, addr: PeerAddr) -> Result<Request, Box<Response>> {
         let (mut usual, mut many) = ([httparse::EMPTY_HEADER; USUAL_HEADERS], Vec::new());
         let lines = scanner.header_lines()?;
         let headers = match usual.get_mut(..lines) {
@@ -172,8 +168,8 @@ impl Request {
     }
 
     /// The address that the client connects from.
-    pub fn addr(&self) -> SocketAddr {
-        self.parts.addr
+    pub fn addr(&self) -> &PeerAddr {
+        &self.parts.addr
     }
 
     pub(crate) fn version(&self) -> HttpVersion {
@@ -235,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    fn addr() -> SocketAddr {
+    fn addr() -> PeerAddr {
         ([127, 0, 0, 1], 9).into()
     }
 
@@ -259,7 +255,7 @@ mod tests {
             (r.method(), r.target(), r.path(), r.query()),
             ("GET", "/chat/a%20b?x=1?y", "/chat/a%20b", Some("x=1?y"))
         );
-        assert_eq!((r.host(), r.origin(), r.addr()), (Some("h:1"), Some("http://h"), addr()));
+        assert_eq!((r.host(), r.origin(), r.addr()), (Some("h:1"), Some("http://h"), &addr()));
         assert_eq!((r.header("X-a"), r.header("X-B")), (Some("one"), None));
         assert_eq!(r.header_values("x-A").collect::<Vec<_>>(), ["one", "", "two"]);
         assert_eq!(r.headers().nth(1), Some(("X-A", b"one".as_slice())));

@@ -226,7 +226,7 @@ impl<C> Handshake<C> {
     /// The head is complete.
     fn judge(&mut self, rules: &Rules, head: &[u8]) -> Next {
         self.wants_body = !head.trim_ascii_start().starts_with(b"HEAD ");
-        match server::parse_scanned(head, &self.scanner, self.addr) {
+        match server::parse_scanned(head, &self.scanner, self.addr.into()) {
             Err(refusal) => self.refuse(&refusal),
             Ok(Parsed::Plain(request)) => match rules.hosts.check(&request) {
                 Err(refusal) => self.refuse(&refusal),

@@ -22,7 +22,7 @@ use crate::worker::slab::Key;
 ///     let mut count = 0;
 ///     move |socket: &mut Socket<'_>, _message: MessageRef<'_>| {
 ///         count += 1;
-///         socket.send(&format!("message {count}"));
+///         socket.send(format!("message {count}"));
 ///     }
 /// })?;
 /// # Ok::<(), threadbare::BuildError>(())

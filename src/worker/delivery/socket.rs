@@ -1,6 +1,7 @@
 //! A connection as its handler sees it.
 
 use crate::error::ControlError;
+use crate::protocol::PeerAddr;
 use crate::protocol::close::{CloseCode, CloseFrame, InvalidClose};
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::MAX_CONTROL_PAYLOAD;
@@ -103,7 +104,7 @@ impl Socket<'_> {
 
     /// The peer's address.
     #[must_use]
-    pub fn addr(&self) -> std::net::SocketAddr {
+    pub fn addr(&self) -> PeerAddr {
         self.active.info().addr()
     }
 

@@ -52,7 +52,7 @@ fn clients() -> Clients {
         let state = Arc::new(ChannelState::for_one_connection(LIMIT));
         state.workers.set(inboxes.clone()).expect("set once");
         let (sender, receiver) = crossbeam_channel::unbounded();
-        let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", addr).expect("a request");
+        let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", addr.into()).expect("a request");
         clients.receivers.push(Events::new(receiver, state.clone()));
         let new_connection = NewConnection {
             stream: Stream::Tcp(stream),
@@ -127,8 +127,7 @@ fn a_receiver_that_is_dropped_before_its_connection_opens_closes_it() {
     let state = Arc::new(ChannelState::for_one_connection(LIMIT));
     drop(Events::new(crossbeam_channel::unbounded().1, state.clone()));
     let key = clients.worker.slots.key_at(0).expect("a connection");
-    let request =
-        Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "127.0.0.1:1".parse().expect("an address"));
+    let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", ([127, 0, 0, 1], 1).into());
     clients.worker.drive(key, |driver, _| {
         *driver.app = Some(OwnChannel::new(EventSender::new(sender, state)));
         driver.open(request.expect("a request"));

@@ -1,7 +1,8 @@
 //! What is on record about a connection: who its peer is, and what has gone through.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
+use crate::protocol::PeerAddr;
 use crate::worker::handle::stats::Counters;
 
 /// What is on record about a connection: in its handle if there is one, otherwise beside the worker's slots. Only the worker
@@ -13,20 +14,22 @@ pub(crate) struct PeerInfo {
 }
 
 impl PeerInfo {
-    pub(crate) fn new(addr: SocketAddr) -> PeerInfo {
-        PeerInfo { counters: Counters::default(), addr: addr.into() }
+    pub(crate) fn new(addr: impl Into<PeerAddr>) -> PeerInfo {
+        PeerInfo { counters: Counters::default(), addr: addr.into().into() }
     }
 
-    pub(crate) fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> PeerAddr {
         (&self.addr).into()
     }
 }
 
-/// A [`SocketAddr`] of 16 bytes rather than 32 wherever it is an IPv4 address, for there are many of them.
+/// A [`PeerAddr`] of 16 bytes rather than 32 wherever it is an IPv4 address or a Unix socket without a path, for there
+/// are many of them.
 #[derive(Debug)]
 pub(crate) enum CompactAddr {
     V4(SocketAddrV4),
-    V6(Box<SocketAddrV6>),
+    Unnamed,
+    Other(Box<PeerAddr>),
 }
 
 impl Default for CompactAddr {
@@ -35,20 +38,41 @@ impl Default for CompactAddr {
     }
 }
 
-impl From<SocketAddr> for CompactAddr {
-    fn from(addr: SocketAddr) -> CompactAddr {
+impl From<PeerAddr> for CompactAddr {
+    fn from(addr: PeerAddr) -> CompactAddr {
         match addr {
-            SocketAddr::V4(addr) => CompactAddr::V4(addr),
-            SocketAddr::V6(addr) => CompactAddr::V6(Box::new(addr)),
+            PeerAddr::Ip(SocketAddr::V4(addr)) => CompactAddr::V4(addr),
+            PeerAddr::Unix(None) => CompactAddr::Unnamed,
+            other => CompactAddr::Other(Box::new(other)),
         }
     }
 }
 
-impl From<&CompactAddr> for SocketAddr {
-    fn from(addr: &CompactAddr) -> SocketAddr {
+impl From<&CompactAddr> for PeerAddr {
+    fn from(addr: &CompactAddr) -> PeerAddr {
         match addr {
-            CompactAddr::V4(addr) => SocketAddr::V4(*addr),
-            CompactAddr::V6(addr) => SocketAddr::V6(**addr),
+            CompactAddr::V4(addr) => PeerAddr::Ip(SocketAddr::V4(*addr)),
+            CompactAddr::Unnamed => PeerAddr::Unix(None),
+            CompactAddr::Other(addr) => (**addr).clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_comes_back_from_16_bytes() {
+        assert!(size_of::<CompactAddr>() <= 16, "{}", size_of::<CompactAddr>());
+        for addr in [
+            PeerAddr::from(([127, 0, 0, 1], 80)),
+            PeerAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)),
+            PeerAddr::Unix(None),
+            PeerAddr::Unix(Some("/run/app.sock".into())),
+            PeerAddr::Unknown,
+        ] {
+            assert_eq!(PeerAddr::from(&CompactAddr::from(addr.clone())), addr);
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::error::ControlError;
+use crate::protocol::PeerAddr;
 use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::frame::Opcode;
 use crate::worker::handle::inbox::Command;
@@ -93,7 +93,7 @@ impl Peer {
 
     /// The peer's address.
     #[must_use]
-    pub fn addr(&self) -> SocketAddr {
+    pub fn addr(&self) -> PeerAddr {
         self.shared.info.addr()
     }
 
