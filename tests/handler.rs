@@ -2,8 +2,41 @@
 
 mod common;
 
-use common::{Client, Frame, text};
-use threadbare::{MessageRef, Server, Socket};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread;
+
+use common::{Client, DEADLINE, Frame, eventually, text};
+use threadbare::{
+    Accept, Config, Event, Message, MessageRef, PeerAddr, Request, Response, Server, ServerBuilder, Socket, WebSocket,
+};
+
+/// What the hooks of these tests learn: a user.
+#[derive(Debug, PartialEq)]
+struct User(String);
+
+fn authenticate(request: &Request) -> Result<Accept, Response> {
+    match request.path() {
+        "/" => Ok(Accept::new()),
+        path => Ok(Accept::new().data(User(path[1..].to_owned()))),
+    }
+}
+
+fn open(server: &Server, path: &str) -> Client {
+    Client::open_with(server.local_addr(), path, "")
+}
+
+/// The hook on the thread that accepts, and the deferred one.
+fn builders() -> [ServerBuilder; 2] {
+    let deferred = |request: Request, pending: threadbare::Pending| {
+        thread::spawn(move || match authenticate(&request) {
+            Ok(accept) => pending.accept(accept),
+            Err(response) => pending.reject(response),
+        });
+    };
+    let builder = || Server::builder().workers(1);
+    [builder().on_request(authenticate), builder().on_request_deferred(deferred)]
+}
 
 #[test]
 fn a_closure_is_a_handler_with_a_state_of_its_own_for_each_connection() {
@@ -24,4 +57,104 @@ fn a_closure_is_a_handler_with_a_state_of_its_own_for_each_connection() {
             assert_eq!(client.expect_frame(), Frame::text(&format!("/ {count} hello")));
         }
     }
+}
+
+#[test]
+fn data_of_the_handshake_reaches_the_open_event_and_the_peer() {
+    for builder in builders() {
+        let server = builder.bind("127.0.0.1:0").expect("a server");
+        let mut clients = Vec::new();
+        for path in ["/anna", "/"] {
+            clients.push(open(&server, path));
+            let Event::Open(peer, request) = server.recv_timeout(DEADLINE).expect("an event") else {
+                panic!("no open")
+            };
+            let user = (path != "/").then(|| User(path[1..].to_owned()));
+            assert_eq!((request.data(), peer.data(), peer.data::<u32>()), (user.as_ref(), user.as_ref(), None));
+            // The application's own data is beside it.
+            assert_eq!(peer.set_data(7_u32), Ok(()));
+            assert_eq!((peer.data(), peer.data()), (user.as_ref(), Some(&7_u32)));
+        }
+    }
+}
+
+#[test]
+fn data_of_the_handshake_reaches_the_maker_of_handlers_and_their_sockets() {
+    for builder in builders() {
+        let serve = |request: &Request| {
+            let name = request.data().map_or_else(|| "nobody".to_owned(), |User(name)| name.clone());
+            move |socket: &mut Socket<'_>, _: MessageRef<'_>| {
+                let before = format!("{name} {:?}", socket.data::<User>());
+                // It is there as well once the connection has a handle.
+                let peer = socket.peer();
+                assert_eq!(peer.data::<User>(), socket.data());
+                socket.send(before);
+            }
+        };
+        let server = builder.serve("127.0.0.1:0", serve).expect("a server");
+        for (path, answer) in [("/anna", "anna Some(User(\"anna\"))"), ("/", "nobody None")] {
+            let mut client = open(&server, path);
+            for _ in 0..2 {
+                client.send(&text("who am I"));
+                assert_eq!(client.expect_frame(), Frame::text(answer));
+            }
+        }
+    }
+}
+
+#[test]
+fn data_of_the_handshake_is_dropped_with_the_connection() {
+    let token = Arc::new(());
+    let held = token.clone();
+    let server = Server::builder().workers(1).on_request(move |_| Ok(Accept::new().data(held.clone())));
+    let server = server.serve("127.0.0.1:0", |_| |_: &mut Socket<'_>, _: MessageRef<'_>| {}).expect("a server");
+    let client = open(&server, "/");
+    eventually("the connection holds it", || Arc::strong_count(&token) == 3);
+    drop(client);
+    eventually("it is dropped", || Arc::strong_count(&token) == 2);
+}
+
+#[test]
+fn data_of_the_handshake_that_panics_as_it_is_dropped_harms_nobody_else() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+    let hook = |request: &Request| match request.path() {
+        "/panic" => Ok(Accept::new().data(Panics)),
+        "/refused" => Ok(Accept::new().data(Panics).header("a b", "invalid")),
+        _ => Ok(Accept::new()),
+    };
+    let echo = |_: &Request| {
+        |socket: &mut Socket<'_>, message: MessageRef<'_>| {
+            let _ = socket.send(message);
+        }
+    };
+    let server = Server::builder().workers(1).on_request(hook).serve("127.0.0.1:0", echo).expect("a server");
+    let mut bystander = open(&server, "/");
+    drop(open(&server, "/panic"));
+    let mut refused = Client::tcp(server.local_addr());
+    refused.send(common::request("/refused", "").as_bytes());
+    assert_eq!(refused.status(), 500);
+    drop(refused);
+    eventually("the others are removed", || server.handle().connections() == 1);
+    bystander.send(&text("still here"));
+    assert_eq!(bystander.expect_frame(), Frame::text("still here"));
+}
+
+#[test]
+fn a_websocket_over_a_stream_has_the_data_and_claims_no_address() {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let client = thread::spawn(move || WebSocket::connect("ws://localhost/anna", theirs));
+    let mut socket = WebSocket::accept_with(ours, &Config::default(), |request| {
+        assert_eq!(*request.addr(), PeerAddr::Unknown);
+        authenticate(request)
+    })
+    .expect("accepted");
+    let mut client = client.join().expect("no panic").expect("connected");
+    assert_eq!((socket.data(), client.data::<User>()), (Some(&User("anna".into())), None));
+    socket.send("hello").expect("sent");
+    assert_eq!(client.recv().expect("received"), Some(Message::from("hello")));
 }

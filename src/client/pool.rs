@@ -25,6 +25,7 @@ use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::worker::{NewApp, Worker, WorkerParts};
 use crate::worker::handle::inbox::{Command, Inbox};
+use crate::worker::handle::info::Outcome;
 use crate::worker::receiver::events::Events;
 
 /// Worker threads that several clients share; without one, each client has a thread of its own. Cheap to clone. The
@@ -90,7 +91,7 @@ impl Established {
             readable: false,
             end_reported: false,
             addr,
-            subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())),
+            outcome: Outcome { subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())), data: None },
             agreement,
             leftover,
             app: app(request),

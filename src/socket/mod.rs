@@ -4,6 +4,7 @@ mod codecs;
 mod error;
 mod open;
 
+use std::any::Any;
 use std::fmt;
 use std::io::{self, Read, Write};
 
@@ -15,6 +16,7 @@ use crate::error::ControlError;
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
 use crate::protocol::deflate::{Codec, Compression, NegotiatedExtension};
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
+use crate::protocol::handshake::Data;
 use crate::protocol::message::{CowMessage, Message, MessageRef};
 use crate::protocol::{Connection, ProtocolError, Received, Role};
 use crate::transport::buffer::Input;
@@ -57,6 +59,8 @@ pub struct WebSocket<S> {
     /// Why the connection ended.
     ended: Option<CloseReason>,
     subprotocol: Option<String>,
+    /// What the application kept in the opening handshake.
+    data: Option<Data>,
 }
 
 impl<S: Read + Write> WebSocket<S> {
@@ -81,6 +85,7 @@ impl<S: Read + Write> WebSocket<S> {
             stats: Stats::default(),
             ended: None,
             subprotocol: None,
+            data: None,
         }
     }
 
@@ -228,6 +233,13 @@ impl<S: Read + Write> WebSocket<S> {
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
+    }
+
+    /// What the decision of [`accept_with`](WebSocket::accept_with) kept with [`Accept::data`](crate::Accept::data), if it
+    /// is a `T`.
+    #[must_use]
+    pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.data.as_ref()?.get()
     }
 
     /// The stream, to set its timeouts, for example. To read from it or write to it breaks the connection.

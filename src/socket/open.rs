@@ -38,16 +38,17 @@ impl<S: Read + Write> WebSocket<S> {
             ..HeadLimits::default()
         };
         match read_request(&mut stream, &limits).and_then(|(request, leftover)| {
-            let accept = decide(&request)?;
+            let mut accept = decide(&request)?;
             let (agreement, extensions) = config.deflate.accept(&request);
             let answer = server::respond_with(&request, &accept, extensions.as_deref());
             let answer = answer.map_err(|_| Response::new(500))?;
-            Ok((answer, agreement, accept.chosen_subprotocol().map(str::to_owned), leftover))
+            Ok((answer, agreement, (accept.chosen_subprotocol().map(str::to_owned), accept.take_data()), leftover))
         }) {
-            Ok((answer, agreement, subprotocol, leftover)) => {
+            Ok((answer, agreement, (subprotocol, data), leftover)) => {
                 write_all(&mut stream, &answer)?;
                 let mut socket = WebSocket::agreed(stream, Role::Server, leftover, config, agreement);
                 socket.subprotocol = subprotocol;
+                socket.data = data;
                 Ok(socket)
             }
             Err(Unanswered::Refused(refusal)) => {

@@ -94,7 +94,7 @@ impl<D: Delivery> Engine<D> {
             readable: false,
             end_reported: false,
             addr: ADDR,
-            subprotocol: None,
+            outcome: crate::worker::handle::info::Outcome::default(),
             agreement: NegotiatedExtension::default(),
             leftover: Vec::new(),
             app,

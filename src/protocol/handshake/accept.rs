@@ -1,7 +1,9 @@
 //! What the application says when it accepts a connection.
 
+use core::any::Any;
 use core::fmt;
 
+use super::data::Data;
 use crate::protocol::http::{HeaderError, HeaderFields};
 
 /// The acceptance of an opening handshake, with what the application adds to the answer.
@@ -17,6 +19,7 @@ use crate::protocol::http::{HeaderError, HeaderFields};
 pub struct Accept {
     subprotocol: Option<String>,
     fields: HeaderFields,
+    data: Option<Data>,
 }
 
 impl Accept {
@@ -51,6 +54,40 @@ impl Accept {
     /// ```
     pub fn check(&self) -> Result<(), HeaderError> {
         self.fields.check()
+    }
+
+    /// Keeps what the decision was made by, such as the user whom a token belongs to, for the connection: its request has
+    /// it in [`Event::Open`](crate::Event::Open) and where a handler is made, and so do [`Peer`](crate::Peer::data) and
+    /// [`Socket`](crate::Socket::data). There is one value; several are the fields of a type.
+    ///
+    /// ```no_run
+    /// use threadbare::{Accept, Event, Response, Server};
+    ///
+    /// struct User(String);
+    ///
+    /// let server = Server::builder()
+    ///     .on_request(|request| match request.header("X-User") {
+    ///         Some(name) => Ok(Accept::new().data(User(name.to_owned()))),
+    ///         None => Err(Response::new(401)),
+    ///     })
+    ///     .bind("127.0.0.1:8080")?;
+    /// for event in &server {
+    ///     if let Event::Message(peer, message) = event
+    ///         && let Some(User(name)) = peer.data()
+    ///     {
+    ///         println!("{name}: {message}");
+    ///     }
+    /// }
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    pub fn data<T: Any + Send + Sync>(mut self, value: T) -> Accept {
+        self.data = Some(Data::new(value));
+        self
+    }
+
+    /// What [`data`](Accept::data) keeps.
+    pub(crate) fn take_data(&mut self) -> Option<Data> {
+        self.data.take()
     }
 
     /// The subprotocol that was chosen.

@@ -4,11 +4,13 @@ pub mod client;
 pub mod server;
 
 mod accept;
+mod data;
 mod origin;
 
 pub use accept::{Accept, AcceptError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+pub(crate) use data::Data;
 pub use origin::{HostPolicy, OriginPolicy};
 pub use server::select_subprotocol;
 use sha1::{Digest, Sha1};

@@ -1,11 +1,13 @@
 //! A request head, owned, in the bytes it came in.
 
+use core::any::Any;
 use core::fmt;
 
 use super::head::{Head, Span, scan_whole};
 use super::list::{ExtensionOffer, extension_offers, tokens};
 use super::response::{Response, refuse};
 use super::scanner::{HeadError, HeadLimits, HeadScanner};
+use crate::protocol::handshake::Data;
 use crate::protocol::peer_addr::PeerAddr;
 
 /// The head of an HTTP request: what a client asks for when it connects.
@@ -34,6 +36,8 @@ struct Parts {
     target: Span,
     version: HttpVersion,
     addr: PeerAddr,
+    /// What the application learned from it.
+    data: Option<Data>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +94,7 @@ impl Request {
             version: if parsed.version == Some(1) { HttpVersion::Http11 } else { HttpVersion::Http10 },
             head: Head::new(head, parsed.headers)?,
             addr,
+            data: None,
         };
         Ok(Request { parts: Box::new(parts) })
     }
@@ -165,6 +170,15 @@ impl Request {
     /// The extensions that the client offers, the one it likes best first.
     pub fn extensions(&self) -> impl Iterator<Item = ExtensionOffer<'_>> {
         self.field_values("Sec-WebSocket-Extensions").flat_map(|line| extension_offers(line).map_while(Result::ok))
+    }
+
+    /// What the hook that accepted the handshake kept with [`Accept::data`](crate::Accept::data), if it is a `T`.
+    pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.parts.data.as_ref()?.get()
+    }
+
+    pub(crate) fn set_data(&mut self, data: Option<Data>) {
+        self.parts.data = data;
     }
 
     /// The address that the client connects from.

@@ -13,6 +13,7 @@ use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy, server};
 use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response};
 use crate::transport::stream::attempt::{Io, attempt};
 use crate::transport::stream::{ByteStream, Stream};
+use crate::worker::handle::info::Outcome;
 use crate::worker::slab::Key;
 
 /// Unread input that is thrown away behind a refusal, so that the client sees it: the kernel answers input to a closed
@@ -84,7 +85,7 @@ pub(in crate::server) enum State<C> {
 
 /// An established connection, with the application's part of it.
 pub(in crate::server) struct Established<C> {
-    pub(in crate::server) subprotocol: Option<Arc<String>>,
+    pub(in crate::server) outcome: Outcome,
     pub(in crate::server) agreement: NegotiatedExtension,
     pub(in crate::server) app: C,
 }
@@ -92,7 +93,7 @@ pub(in crate::server) struct Established<C> {
 /// What the handshake agrees on, and the 101 that says so.
 pub(in crate::server) struct Accepted {
     answer: Vec<u8>,
-    subprotocol: Option<Arc<String>>,
+    pub(in crate::server) outcome: Outcome,
     agreement: NegotiatedExtension,
 }
 
@@ -127,7 +128,8 @@ impl Rules {
             let known = self.subprotocols.iter().find(|known| known.as_str() == chosen);
             known.cloned().unwrap_or_else(|| Arc::new(chosen.to_owned()))
         });
-        Ok(Accepted { answer, subprotocol, agreement })
+        let outcome = Outcome { subprotocol, data: accept.take_data() };
+        Ok(Accepted { answer, outcome, agreement })
     }
 }
 
@@ -248,7 +250,7 @@ impl<C> Handshake<C> {
 
     /// The application accepts: the connection is established once the 101 is out.
     pub(in crate::server) fn accept(&mut self, accepted: Accepted, app: C) {
-        let established = Established { subprotocol: accepted.subprotocol, agreement: accepted.agreement, app };
+        let established = Established { outcome: accepted.outcome, agreement: accepted.agreement, app };
         self.answer(accepted.answer, Some(Box::new(established)));
     }
 

@@ -262,18 +262,20 @@ impl<C: Send + 'static> Reactor<C> {
 
     /// Answers a handshake as decided. The application's part is made before the 101 is out, while a refusal can still
     /// be told.
-    fn answer(&mut self, key: Key, request: Request, decision: Result<Accept, Response>, now: Instant) {
+    fn answer(&mut self, key: Key, mut request: Request, decision: Result<Accept, Response>, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
-        match self.rules.agree(&request, decision) {
-            Ok(accepted) => {
-                let admit = &self.admit;
-                match catch_unwind(AssertUnwindSafe(|| admit(request))) {
-                    Ok(Some(app)) => handshake.accept(accepted, app),
-                    Ok(None) => handshake.refuse(&overloaded()),
-                    Err(panic) => return self.hook_panicked(key, &*panic, now),
-                }
-            }
-            Err(refusal) => handshake.refuse(&refusal),
+        let (rules, admit) = (&self.rules, &self.admit);
+        // What the application made may panic as it is dropped, too.
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            let accepted = rules.agree(&request, decision)?;
+            request.set_data(accepted.outcome.data.clone());
+            Ok::<_, Box<Response>>(admit(request).map(|app| (accepted, app)))
+        }));
+        match made {
+            Ok(Ok(Some((accepted, app)))) => handshake.accept(accepted, app),
+            Ok(Ok(None)) => handshake.refuse(&overloaded()),
+            Ok(Err(refusal)) => handshake.refuse(&refusal),
+            Err(panic) => return self.hook_panicked(key, &*panic, now),
         }
         self.after(key, now);
     }
@@ -338,9 +340,9 @@ impl<C: Send + 'static> Reactor<C> {
         };
         let leftover = handshake.take_leftover();
         let Handshake { stream, addr, watched, readable, end_reported, .. } = handshake;
-        let Established { subprotocol, agreement, app } = *established;
+        let Established { outcome, agreement, app } = *established;
         let new_connection =
-            NewConnection { stream, watched, readable, end_reported, addr, subprotocol, agreement, leftover, app };
+            NewConnection { stream, watched, readable, end_reported, addr, outcome, agreement, leftover, app };
         worker.inbox.load.fetch_add(1, Ordering::Relaxed);
         match worker.new_connections.send(new_connection) {
             Ok(()) => worker.notify_due = true,

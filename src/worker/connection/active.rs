@@ -5,6 +5,7 @@
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
+use crate::protocol::handshake::Data;
 use crate::protocol::message::{CowMessage, MessageRef};
 use crate::transport::chunk::Chunk;
 use crate::transport::shared_frame::SharedFrame;
@@ -77,7 +78,15 @@ impl ActiveConn<'_> {
     pub(crate) fn subprotocol(&self) -> Option<&str> {
         match &self.conn.peer {
             Some(peer) => peer.subprotocol(),
-            None => self.context.subprotocols.get(&self.state.key.index).map(|name| name.as_str()),
+            None => self.context.outcomes.get(&self.state.key.index)?.subprotocol.as_ref().map(|name| name.as_str()),
+        }
+    }
+
+    /// What the application kept in the opening handshake.
+    pub(crate) fn accepted_data(&self) -> Option<&Data> {
+        match &self.conn.peer {
+            Some(peer) => peer.shared.accepted_data(),
+            None => self.context.outcomes.get(&self.state.key.index)?.data.as_ref(),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::protocol::deflate::Codec;
 use crate::transport::output::Output;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::inbox::Inbox;
-use crate::worker::handle::info::PeerInfo;
+use crate::worker::handle::info::{Outcome, PeerInfo};
 use crate::worker::handle::publisher::Publisher;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::{Key, KeyMap};
@@ -35,8 +35,8 @@ pub(crate) struct WorkerContext {
     pub(crate) broadcasts: Vec<SharedFrame>,
     /// What is on record about connections without a handle, each at its connection's index.
     pub(crate) infos: Vec<PeerInfo>,
-    /// The subprotocols of connections without a handle that agreed on one, by index.
-    pub(crate) subprotocols: KeyMap<u32, Arc<String>>,
+    /// What the opening handshakes left for connections without a handle, where they left anything, by index.
+    pub(crate) outcomes: KeyMap<u32, Outcome>,
     /// Close frames that wait for the application's answers to earlier messages.
     pub(crate) pending_close_frames: KeyMap<Key, Option<CloseFrame>>,
 }
@@ -57,9 +57,9 @@ impl WorkerContext {
     }
 
     /// Keeps what is on record about the connection at `index`, which has no handle.
-    pub(crate) fn keep_info(&mut self, index: u32, info: PeerInfo, subprotocol: Option<Arc<String>>) {
-        if let Some(subprotocol) = subprotocol {
-            self.subprotocols.insert(index, subprotocol);
+    pub(crate) fn keep_info(&mut self, index: u32, info: PeerInfo, outcome: Outcome) {
+        if !outcome.is_empty() {
+            self.outcomes.insert(index, outcome);
         }
         let index = index as usize;
         if self.infos.len() <= index {
@@ -69,9 +69,9 @@ impl WorkerContext {
     }
 
     /// Takes what is on record about the connection at `index`, if it is kept here.
-    pub(crate) fn take_info(&mut self, index: u32) -> (PeerInfo, Option<Arc<String>>) {
+    pub(crate) fn take_info(&mut self, index: u32) -> (PeerInfo, Outcome) {
         let info = self.infos.get_mut(index as usize).map(std::mem::take).unwrap_or_default();
-        (info, self.subprotocols.remove(&index))
+        (info, self.outcomes.remove(&index).unwrap_or_default())
     }
 
     /// Sends a frame to every connection of every worker.

@@ -1,5 +1,7 @@
 //! A connection as its handler sees it.
 
+use std::any::Any;
+
 use crate::error::ControlError;
 use crate::protocol::PeerAddr;
 use crate::protocol::close::{CloseCode, CloseFrame, InvalidClose};
@@ -112,6 +114,12 @@ impl Socket<'_> {
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.active.subprotocol()
+    }
+
+    /// What the hook that accepted the handshake kept with [`Accept::data`](crate::Accept::data), if it is a `T`.
+    #[must_use]
+    pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.active.accepted_data()?.get()
     }
 
     /// What has gone through the connection.

@@ -1,12 +1,12 @@
 //! A connection whose opening handshake is complete, on its way to a worker.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use mio::Interest;
 
 use crate::protocol::deflate::NegotiatedExtension;
 use crate::transport::stream::Stream;
+use crate::worker::handle::info::Outcome;
 use crate::worker::slab::Key;
 
 /// A connection that a worker is to take over.
@@ -19,7 +19,7 @@ pub(crate) struct NewConnection<C> {
     /// The poll reported that the peer sends no more.
     pub(crate) end_reported: bool,
     pub(crate) addr: SocketAddr,
-    pub(crate) subprotocol: Option<Arc<String>>,
+    pub(crate) outcome: Outcome,
     pub(crate) agreement: NegotiatedExtension,
     /// Bytes that arrived behind the opening handshake: the first frames.
     pub(crate) leftover: Vec<u8>,

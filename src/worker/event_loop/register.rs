@@ -24,7 +24,7 @@ impl<D: Delivery> Worker<D> {
             && let Ok(new_connection) = self.new_connections.try_recv()
         {
             let NewConnection { mut stream, watched, readable, end_reported, addr, .. } = new_connection;
-            let NewConnection { subprotocol, agreement, leftover, app: (app, opening), .. } = new_connection;
+            let NewConnection { outcome, agreement, leftover, app: (app, opening), .. } = new_connection;
             let (registry, context) = (self.poll.registry(), &mut self.context);
             let role = context.handle.role;
             let connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
@@ -36,10 +36,10 @@ impl<D: Delivery> Worker<D> {
             };
             let info = PeerInfo::new(addr);
             let peer = if D::HANDLES {
-                let record = (info, subprotocol);
+                let record = (info, outcome);
                 Some(Peer::new(PeerShared::new(context.handle.clone(), key, &connection, record, 0)))
             } else {
-                context.keep_info(key.index, info, subprotocol);
+                context.keep_info(key.index, info, outcome);
                 None
             };
             let mut flags = Flags::default();

@@ -60,7 +60,7 @@ fn clients() -> Clients {
             readable: false,
             end_reported: false,
             addr,
-            subprotocol: None,
+            outcome: crate::worker::handle::info::Outcome::default(),
             agreement: NegotiatedExtension::default(),
             leftover: Vec::new(),
             app: (OwnChannel::new(EventSender::new(sender, state)), request),

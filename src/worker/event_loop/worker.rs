@@ -137,7 +137,7 @@ impl<D: Delivery> Worker<D> {
             tick: 0,
             broadcasts: Vec::new(),
             infos: Vec::new(),
-            subprotocols: KeyMap::default(),
+            outcomes: KeyMap::default(),
             pending_close_frames: KeyMap::default(),
         };
         Worker {
@@ -275,12 +275,12 @@ impl<D: Delivery> Worker<D> {
         self.timers.cancel(key.index);
         let Some(Slot { conn, app }) = self.slots.remove(key) else { return };
         let addr = conn.info(&self.context, key).addr();
-        drop(self.context.take_info(key.index));
+        let info = self.context.take_info(key.index);
         if !self.context.pending_close_frames.is_empty() {
             self.context.pending_close_frames.remove(&key);
         }
         // The application's part may panic as it is dropped.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(app))) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop((app, info)))) {
             log::error!("{addr}: a handler panicked as it was dropped: {}", panic_text(&*panic));
         }
         conn.closed_to_sends();

@@ -1,8 +1,10 @@
 //! What is on record about a connection: who its peer is, and what has gone through.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 
 use crate::protocol::PeerAddr;
+use crate::protocol::handshake::Data;
 use crate::worker::handle::stats::Counters;
 
 /// What is on record about a connection: in its handle if there is one, otherwise beside the worker's slots. Only the worker
@@ -20,6 +22,21 @@ impl PeerInfo {
 
     pub(crate) fn addr(&self) -> PeerAddr {
         (&self.addr).into()
+    }
+}
+
+/// What the opening handshake leaves for a connection: seldom anything.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// The subprotocol that was agreed on.
+    pub(crate) subprotocol: Option<Arc<String>>,
+    /// What the application keeps by `Accept::data`.
+    pub(crate) data: Option<Data>,
+}
+
+impl Outcome {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.subprotocol.is_none() && self.data.is_none()
     }
 }
 

@@ -134,10 +134,12 @@ impl Peer {
         }
     }
 
-    /// The data that [`set_data`](Peer::set_data) keeps, if it is a `T`.
+    /// The data that [`set_data`](Peer::set_data) keeps, if it is a `T`; else that which the hook that accepted the
+    /// handshake kept with [`Accept::data`](crate::Accept::data), if it is one.
     #[must_use]
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
-        self.shared.data()?.downcast_ref::<Option<T>>()?.as_ref()
+        let own = self.shared.data().and_then(|data| data.downcast_ref::<Option<T>>());
+        own.and_then(Option::as_ref).or_else(|| self.shared.accepted_data()?.get())
     }
 }
 

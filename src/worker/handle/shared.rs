@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use crate::protocol::Connection;
 use crate::protocol::deflate::DeflateStats;
-use crate::worker::handle::info::PeerInfo;
+use crate::protocol::handshake::Data;
+use crate::worker::handle::info::{Outcome, PeerInfo};
 use crate::worker::handle::queued_bytes::QueuedBytes;
 use crate::worker::handle::send_wait::WaitQueue;
 #[cfg(feature = "deflate")]
@@ -27,10 +28,10 @@ pub(crate) struct PeerShared {
 
 #[derive(Default)]
 struct Extra {
-    /// The application's.
+    /// The application's, kept by `Peer::set_data`.
     data: OnceLock<Box<dyn Any + Send + Sync>>,
-    /// Where one was agreed on.
-    subprotocol: Option<Arc<String>>,
+    /// What the opening handshake left.
+    outcome: Outcome,
     /// Where permessage-deflate was negotiated.
     #[cfg(feature = "deflate")]
     deflate: Option<SharedDeflate>,
@@ -42,10 +43,10 @@ impl PeerShared {
         worker: Arc<WorkerHandle>,
         key: Key,
         connection: &Connection,
-        (info, subprotocol): (PeerInfo, Option<Arc<String>>),
+        (info, outcome): (PeerInfo, Outcome),
         backlog: usize,
     ) -> PeerShared {
-        let extra = extra_for(connection, subprotocol).map_or_else(OnceLock::new, OnceLock::from);
+        let extra = extra_for(connection, outcome).map_or_else(OnceLock::new, OnceLock::from);
         PeerShared { worker, key, queued: QueuedBytes::new(backlog), info, extra }
     }
 
@@ -60,7 +61,12 @@ impl PeerShared {
 
     /// The subprotocol that was agreed on.
     pub(crate) fn subprotocol(&self) -> Option<&str> {
-        self.extra.get()?.subprotocol.as_ref().map(|name| name.as_str())
+        self.extra.get()?.outcome.subprotocol.as_ref().map(|name| name.as_str())
+    }
+
+    /// What the application kept in the opening handshake.
+    pub(crate) fn accepted_data(&self) -> Option<&Data> {
+        self.extra.get()?.outcome.data.as_ref()
     }
 
     /// What the application keeps here.
@@ -99,15 +105,15 @@ impl PeerShared {
 }
 
 #[cfg(feature = "deflate")]
-fn extra_for(connection: &Connection, subprotocol: Option<Arc<String>>) -> Option<Box<Extra>> {
+fn extra_for(connection: &Connection, outcome: Outcome) -> Option<Box<Extra>> {
     let deflate = connection.deflate_stats().map(|_| SharedDeflate::default());
-    let is_needed = deflate.is_some() || subprotocol.is_some();
-    is_needed.then(|| Box::new(Extra { deflate, subprotocol, ..Extra::default() }))
+    let is_needed = deflate.is_some() || !outcome.is_empty();
+    is_needed.then(|| Box::new(Extra { deflate, outcome, ..Extra::default() }))
 }
 
 #[cfg(not(feature = "deflate"))]
-fn extra_for(_: &Connection, subprotocol: Option<Arc<String>>) -> Option<Box<Extra>> {
-    subprotocol.is_some().then(|| Box::new(Extra { subprotocol, ..Extra::default() }))
+fn extra_for(_: &Connection, outcome: Outcome) -> Option<Box<Extra>> {
+    (!outcome.is_empty()).then(|| Box::new(Extra { outcome, ..Extra::default() }))
 }
 
 impl PeerShared {
