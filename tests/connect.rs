@@ -273,3 +273,11 @@ fn the_proxy_of_the_environment_is_used_unless_no_proxy_is_set() {
         assert!(status.expect("a process").success(), "{variable}");
     }
 }
+
+#[test]
+fn a_client_knows_both_addresses() {
+    let server = Server::builder().workers(1).bind("127.0.0.1:0").expect("a server");
+    let client = Client::connect(&url(server.local_addr())).expect("connected");
+    let threadbare::Event::Open(peer, _) = server.recv_timeout(DEADLINE).expect("an event") else { panic!("no open") };
+    assert_eq!((client.peer_addr(), client.local_addr()), (server.local_addr().into(), peer.addr()));
+}

@@ -190,3 +190,32 @@ fn recv_after_a_failure_does_not_report_a_clean_close() {
     assert!(matches!(&received[..], [Ok(Message::Text(_)), Err(SocketError::Io(_))]), "{received:?}");
     assert!(matches!(client.recv(), Err(SocketError::Closed)));
 }
+
+#[test]
+fn recv_timeout_ends_at_its_deadline_whatever_trickles_in() {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    ours.set_read_timeout(Some(Duration::from_secs(3600))).expect("a socket");
+    let mut client = WebSocket::from_established(ours, Role::Client, Vec::new(), &Config::default());
+    let timeout = Duration::from_millis(100);
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    // The frame announces more bytes than ever arrive.
+    let trickle = thread::spawn(move || {
+        let mut stream = theirs;
+        stream.write_all(b"\x81\x7d").expect("written");
+        let mut count = 0;
+        while stopped.recv_timeout(Duration::from_millis(10)).is_err() {
+            stream.write_all(b"x").expect("written");
+            count += 1;
+        }
+        stream.write_all(&vec![b'x'; 125 - count]).expect("written");
+        stream
+    });
+    let start = std::time::Instant::now();
+    assert!(matches!(client.recv_timeout(timeout), Err(SocketError::Timeout)));
+    assert!((timeout..common::DEADLINE).contains(&start.elapsed()), "{:?}", start.elapsed());
+    stop.send(()).expect("it runs");
+    assert_eq!(client.recv_timeout(Duration::MAX).expect("received"), Some(Message::from("x".repeat(125))));
+    assert_eq!(client.get_mut().read_timeout().expect("a socket"), Some(Duration::from_secs(3600)));
+    drop(trickle.join().expect("no panic"));
+    assert!(matches!(client.recv_timeout(common::DEADLINE), Err(SocketError::Io(_))));
+}

@@ -7,6 +7,7 @@ use crate::client::builder::ClientBuilder;
 use crate::client::error::{ClientError, ConnectError};
 use crate::client::pool::Pool;
 use crate::error::{ControlError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+use crate::protocol::PeerAddr;
 use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
 use crate::protocol::deflate::Compression;
 use crate::protocol::handshake::client::Agreed;
@@ -38,6 +39,7 @@ pub struct Client {
     pub(super) events: Events,
     pub(super) ended: OnceLock<CloseReason>,
     pub(super) agreed: Agreed,
+    pub(super) local_addr: PeerAddr,
     /// The worker goes on while any of its clients is there.
     pub(super) _pool: Arc<Pool>,
 }
@@ -297,6 +299,18 @@ impl Client {
     #[must_use]
     pub fn close_reason(&self) -> Option<&CloseReason> {
         self.ended.get()
+    }
+
+    /// The address of the server, or of the proxy that leads to it.
+    #[must_use]
+    pub fn peer_addr(&self) -> PeerAddr {
+        self.peer.addr()
+    }
+
+    /// The address that the client connects from.
+    #[must_use]
+    pub fn local_addr(&self) -> PeerAddr {
+        self.local_addr.clone()
     }
 
     /// The subprotocol that the server chose.

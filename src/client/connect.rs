@@ -46,7 +46,9 @@ impl ClientBuilder {
         let request = self.request(url)?;
         let pool = self.worker()?;
         let (route, events) = pool.channel();
-        let agreed = self.open(request, &pool, &route, None, &CancelToken::default())?;
+        let established = self.establish(request, &pool.config, &CancelToken::default())?;
+        let local_addr = established.local_addr.into();
+        let agreed = pool.register(established, &route, None);
         drop(route);
         let peer = loop {
             match events.recv() {
@@ -55,7 +57,7 @@ impl ClientBuilder {
                 Err(_) => return Err(ConnectError::io("the worker has ended")(io::ErrorKind::BrokenPipe.into())),
             }
         };
-        Ok(Client { peer, events, ended: OnceLock::new(), agreed, _pool: pool })
+        Ok(Client { peer, events, ended: OnceLock::new(), agreed, local_addr, _pool: pool })
     }
 
     /// The request for a URL, with all that was set.
@@ -152,7 +154,8 @@ impl Connector<'_> {
         let stream = connected.map_err(|error| at.timeout_or(error, Phase::Connect, unreachable()))?;
         let mut stream = self.prepare(stream).map_err(unreachable())?;
         let peer_addr = stream.peer_addr().map_err(unreachable())?;
-        if stream.local_addr().map_err(unreachable())? == peer_addr {
+        let local_addr = stream.local_addr().map_err(unreachable())?;
+        if local_addr == peer_addr {
             // TCP's simultaneous open (RFC 9293 3.5): on the local host a port that is closed can come to be connected to
             // itself.
             let nobody = io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there");
@@ -178,7 +181,7 @@ impl Connector<'_> {
         let request = Request::parse(&sent, peer_addr.into())
             .map_err(|_| unreachable()(io::Error::other("the request can not be read back")))?;
         let (url, agreement) = (url.to_string(), NegotiatedExtension::default());
-        Ok(Established { stream, addr: peer_addr, url, request, leftover: received, agreed, agreement })
+        Ok(Established { stream, addr: peer_addr, local_addr, url, request, leftover: received, agreed, agreement })
     }
 
     fn until(&self, timeout: Duration) -> Instant {

@@ -70,6 +70,8 @@ impl fmt::Debug for ClientPool {
 pub(super) struct Established {
     pub(super) stream: TcpStream,
     pub(super) addr: SocketAddr,
+    /// The address of this end.
+    pub(super) local_addr: SocketAddr,
     /// The URL, without user and password.
     pub(super) url: String,
     /// The request as it was sent.

@@ -3,6 +3,7 @@
 mod codecs;
 mod error;
 mod open;
+mod timeout;
 
 use std::any::Any;
 use std::fmt;
@@ -51,6 +52,25 @@ const MAX_GATHERED: usize = 64 << 10;
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// # Tests of an application
+///
+/// A pair of Unix sockets needs no port and no server; elsewhere a `TcpListener` on port 0 does the same. With
+/// [`accept`](WebSocket::accept) and [`connect`](WebSocket::connect) the opening handshake is tested too.
+///
+/// ```
+/// # #[cfg(unix)] {
+/// use std::os::unix::net::UnixStream;
+/// use threadbare::{Config, Message, Role, WebSocket};
+///
+/// let (server, client) = UnixStream::pair()?;
+/// let mut server = WebSocket::from_established(server, Role::Server, Vec::new(), &Config::default());
+/// let mut client = WebSocket::from_established(client, Role::Client, Vec::new(), &Config::default());
+/// client.send("hello")?;
+/// assert_eq!(server.recv()?, Some(Message::from("hello")));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct WebSocket<S> {
     endpoint: Endpoint<BlockingStream<S>>,
     input: Input,
@@ -97,12 +117,18 @@ impl<S: Read + Write> WebSocket<S> {
     /// the protocol or a limit, and was told so. After a failure every call returns [`Closed`](SocketError::Closed).
     #[doc(alias = "read")]
     pub fn recv(&mut self) -> Result<Option<Message>, SocketError> {
+        self.recv_with(|_| Ok(()))
+    }
+
+    /// Receives; `prepare` is called before each read, to set its timeout.
+    fn recv_with(&mut self, prepare: impl Fn(&S) -> Result<(), SocketError>) -> Result<Option<Message>, SocketError> {
         loop {
             if let Some(reason) = &self.ended {
                 return if reason.is_clean() { Ok(None) } else { Err(SocketError::Closed) };
             }
             let received = if self.input.is_empty() {
                 self.flush()?;
+                prepare(self.get_ref())?;
                 self.receive()?
             } else {
                 self.decode()?
@@ -248,7 +274,14 @@ impl<S: Read + Write> WebSocket<S> {
         &self.endpoint.stream.0
     }
 
-    /// The stream.
+    /// The stream, as [`get_ref`](WebSocket::get_ref).
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.endpoint.stream.0
+    }
+
+    /// The stream. What was received and not yet returned by [`recv`](WebSocket::recv), and what was sent and not yet
+    /// [flushed](WebSocket::flush), is lost; after the closing handshake there is neither.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.endpoint.stream.0

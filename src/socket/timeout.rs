@@ -1,0 +1,75 @@
+//! Receiving with a deadline, over the streams of the standard library, which have timeouts.
+
+use std::io;
+use std::net::TcpStream;
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use crate::protocol::message::Message;
+use crate::socket::{SocketError, WebSocket};
+
+/// A stream whose reads can be bounded.
+trait ReadTimeout {
+    fn timeout(&self) -> io::Result<Option<Duration>>;
+    fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
+}
+
+macro_rules! with_timeouts {
+    ($($(#[$attribute:meta])* $stream:ident),*) => {
+        $(
+            $(#[$attribute])*
+            impl ReadTimeout for $stream {
+                fn timeout(&self) -> io::Result<Option<Duration>> {
+                    self.read_timeout()
+                }
+
+                fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+                    self.set_read_timeout(timeout)
+                }
+            }
+
+            $(#[$attribute])*
+            impl WebSocket<$stream> {
+                /// Waits for the next message, up to `timeout`; `None` as [`recv`](WebSocket::recv). The stream's own
+                /// read timeout is set aside meanwhile.
+                ///
+                /// # Errors
+                /// As [`recv`](WebSocket::recv); [`Timeout`](SocketError::Timeout) if no whole message arrived in time.
+                /// What arrived of one is kept for the next call.
+                pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Message>, SocketError> {
+                    match Instant::now().checked_add(timeout) {
+                        Some(deadline) => self.recv_deadline(deadline),
+                        None => self.recv(),
+                    }
+                }
+
+                /// Waits for the next message, until `deadline`; see [`recv_timeout`](WebSocket::recv_timeout).
+                ///
+                /// # Errors
+                /// As [`recv_timeout`](WebSocket::recv_timeout).
+                pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Option<Message>, SocketError> {
+                    let before = self.get_ref().timeout()?;
+                    let received = self.recv_with(|stream| set_deadline(stream, deadline));
+                    self.get_ref().set_timeout(before)?;
+                    received
+                }
+            }
+        )*
+    };
+}
+
+with_timeouts!(
+    TcpStream,
+    #[cfg(unix)]
+    UnixStream
+);
+
+/// Lets the next read end at the deadline.
+fn set_deadline(stream: &impl ReadTimeout, deadline: Instant) -> Result<(), SocketError> {
+    // A timeout of zero is an error to the standard library.
+    match deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        Some(left) => Ok(stream.set_timeout(Some(left))?),
+        None => Err(SocketError::Timeout),
+    }
+}
