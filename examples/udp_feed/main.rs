@@ -53,7 +53,9 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         UdpSocket::bind(&options.udp).map_err(|error| format!("cannot listen on udp://{}: {error}", options.udp))?;
     udp.set_read_timeout(Some(TURN))?;
 
-    let page = common::page::serve(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"));
+    // The page shows a command that sends to this address.
+    let html = include_str!("page.html").replace("{udp}", &udp.local_addr()?.to_string());
+    let page = common::page::serve(&html, include_str!("page.css"), include_str!("page.js"));
     let server = Server::builder()
         .origins(OriginPolicy::Any)
         // A viewer who cannot keep up misses datagrams, as over UDP, and the feed does not wait.

@@ -103,8 +103,8 @@ export function launch() {
   });
 }
 
-/** A page in a context of its own. `trouble` collects what no page should cause. */
-export async function open(browser, url, options = {}) {
+/** A page in a context of its own. `trouble` collects what no page should cause. `prepare(page)` runs before it loads. */
+export async function open(browser, url, { prepare = () => {}, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(10_000);
@@ -124,6 +124,7 @@ export async function open(browser, url, options = {}) {
     const { protocol, host } = new URL(request.url());
     if (protocol !== 'data:' && host !== new URL(url).host) page.trouble.push(`a request to ${request.url()}`);
   });
+  await prepare(page);
   await page.goto(url);
   return page;
 }

@@ -3,6 +3,7 @@
 //
 //     node udp_feed.spec.mjs BINARY        node udp_feed.spec.mjs target/release/examples/udp_feed
 
+import { execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { Report, equal, eventually, fits, launch, open, screenshot, start } from './common.mjs';
 
@@ -19,16 +20,47 @@ let server;
 let browser;
 const udp = createSocket('udp4');
 
+const udpAddress = () => new URL(server.urls.udp.href.replace('udp:', 'http:'));
+
+async function sendDatagram(text) {
+  const { hostname, port } = udpAddress();
+  await new Promise((resolve, reject) =>
+    udp.send(text, Number(port), hostname, (error) => (error ? reject(error) : resolve())),
+  );
+}
+
 async function feed(number) {
-  const { hostname, port } = new URL(server.urls.udp.href.replace('udp:', 'http:'));
   for (let i = 0; i < number; i += 1) {
-    const value = (Math.sin(i / 8) * 10 + i / 20).toFixed(2);
-    await new Promise((resolve, reject) =>
-      udp.send(value, Number(port), hostname, (error) => (error ? reject(error) : resolve())),
-    );
+    await sendDatagram((Math.sin(i / 8) * 10 + i / 20).toFixed(2));
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
 }
+
+/** Records the text of the latest drawing: the page draws the labels of the axes onto a canvas. */
+async function recordLabels(page) {
+  await page.addInitScript(() => {
+    const { getContext } = HTMLCanvasElement.prototype;
+    const { fillText } = CanvasRenderingContext2D.prototype;
+    window.labels = [];
+    HTMLCanvasElement.prototype.getContext = function (...args) {
+      window.labels = [];
+      return getContext.apply(this, args);
+    };
+    CanvasRenderingContext2D.prototype.fillText = function (text, x, ...rest) {
+      window.labels.push({ text, x });
+      return fillText.call(this, text, x, ...rest);
+    };
+  });
+}
+
+const TIMES = ['−30 s', '−20 s', '−10 s', 'now'];
+const labels = (page) => page.evaluate(() => window.labels);
+const largestValue = async (page) => {
+  const values = (await labels(page)).filter(({ text }) => !TIMES.includes(text));
+  return Math.max(...values.map(({ text }) => Number(text.replaceAll(',', ''))));
+};
+const state = (page) => page.locator('main').getAttribute('data-state');
+const opacity = (page, selector) => page.locator(selector).evaluate((node) => Number(getComputedStyle(node).opacity));
 
 await report.check('server-starts', async () => {
   server = await start(binary, ['127.0.0.1:0', '--udp', '127.0.0.1:0'], ['ws', 'udp']);
@@ -68,6 +100,99 @@ for (const [name, options] of Object.entries(looks)) {
     await page.context().close();
   }, 40);
 }
+
+await report.check('empty-page-shows-the-command-for-the-first-datagram', async () => {
+  const page = await open(browser, server.page, { permissions: ['clipboard-read', 'clipboard-write'] });
+  await eventually(() => state(page), 'connected', 'the state');
+  await screenshot(page, 'udp_feed-empty');
+  const { hostname, port } = udpAddress();
+  const command = await page.locator('#command').textContent();
+  equal(command, `bash -c 'echo 42 >/dev/udp/${hostname}/${port}'`, 'the command');
+  await page.click('#copy');
+  equal(await page.evaluate(() => navigator.clipboard.readText()), command, 'the clipboard');
+  equal(await page.locator('#copy').textContent(), 'Copied', 'the button');
+  await eventually(
+    async () => {
+      execFileSync('bash', ['-c', command]);
+      return count(page);
+    },
+    (n) => n > 0,
+    'the count after the command',
+  );
+  await eventually(() => page.locator('#empty').isVisible(), false, 'the command is visible');
+  equal(await page.locator('#last').textContent(), '42\n', 'the latest datagram');
+  equal(page.trouble, [], 'trouble');
+  await page.context().close();
+}, 40);
+
+await report.check('empty-page-fits-a-phone', async () => {
+  const page = await open(browser, server.page, { ...looks['phone-light'], colorScheme: 'dark' });
+  await eventually(() => state(page), 'connected', 'the state');
+  await screenshot(page, 'udp_feed-empty-phone-dark');
+  await fits(page);
+  const plot = await page.locator('#plot').boundingBox();
+  const empty = await page.locator('#empty').boundingBox();
+  const inside = empty.x >= plot.x && empty.x + empty.width <= plot.x + plot.width;
+  equal(inside, true, 'the command is within the plot');
+  await page.context().close();
+}, 40);
+
+await report.check('plot-has-a-time-axis-and-its-value-axis-recovers-from-an-outlier', async () => {
+  const page = await open(browser, server.page, {
+    prepare: async (page) => {
+      await page.clock.install();
+      await recordLabels(page);
+    },
+  });
+  const sendUntil = (text, wanted, what) =>
+    eventually(
+      async () => {
+        await sendDatagram(text);
+        return largestValue(page);
+      },
+      wanted,
+      what,
+    );
+  await sendUntil('3', (value) => value > 0 && value <= 10, 'the largest value on the axis at first');
+  const times = (await labels(page)).filter(({ text }) => TIMES.includes(text));
+  equal(times.map(({ text }) => text), TIMES, 'the labels of the time axis');
+  equal(times.every(({ x }, i) => i === 0 || x > times[i - 1].x), true, 'the times go from left to right');
+  await sendUntil('1000000', (value) => value >= 1e6, 'the largest value with the outlier');
+  await sendUntil('3', (value) => value >= 1e6, 'the largest value while the outlier is visible');
+  await page.clock.fastForward(31_000);
+  await sendUntil('3', (value) => value > 0 && value <= 10, 'the largest value after the outlier has scrolled out');
+  equal(page.trouble, [], 'trouble');
+  await page.context().close();
+}, 40);
+
+await report.check('disconnected-page-is-dimmed-and-says-so', async () => {
+  const page = await open(browser, server.page);
+  await eventually(() => state(page), 'connected', 'the state');
+  await eventually(async () => (await feed(1), count(page)), (n) => n > 0, 'the count');
+  const shown = ['dl', '#plot'];
+  for (const selector of shown) equal(await opacity(page, selector), 1, `the opacity of ${selector} at first`);
+  equal(await page.locator('#banner').isVisible(), false, 'the banner is visible at first');
+  const before = await page.locator('#plot').boundingBox();
+
+  await server.stop();
+  await eventually(() => state(page), 'disconnected', 'the state without a server');
+  equal(await page.locator('#banner').isVisible(), true, 'the banner is visible');
+  equal(/^Disconnected/.test(await page.locator('#banner').textContent()), true, 'the banner says so');
+  for (const selector of shown) {
+    await eventually(() => opacity(page, selector), (value) => value < 0.6, `the opacity of ${selector}`);
+  }
+  equal(await page.locator('#plot').boundingBox(), before, 'the place of the plot');
+  await screenshot(page, 'udp_feed-disconnected');
+
+  server = await start(binary, [server.host, '--udp', udpAddress().host], ['ws', 'udp']);
+  await eventually(() => state(page), 'connected', 'the state with a new server', 40);
+  equal(await page.locator('#banner').isVisible(), false, 'the banner is visible at last');
+  for (const selector of shown) await eventually(() => opacity(page, selector), 1, `the opacity of ${selector}`);
+  const counted = await count(page);
+  await eventually(async () => (await feed(1), count(page)), (n) => n > counted, 'the count goes on');
+  equal(page.trouble, [], 'trouble');
+  await page.context().close();
+}, 60);
 
 await report.check('server-ends-in-order', async () => {
   await server.stop();
