@@ -95,6 +95,15 @@ pub(crate) enum SendRefusal {
     Invalid,
 }
 
+impl From<ControlError> for SendRefusal {
+    fn from(error: ControlError) -> SendRefusal {
+        match error {
+            ControlError::Disconnected => SendRefusal::Disconnected,
+            ControlError::TooLong { .. } | ControlError::InvalidClose(_) => SendRefusal::Invalid,
+        }
+    }
+}
+
 impl<T> From<(T, SendRefusal)> for SendError<T> {
     fn from((message, refusal): (T, SendRefusal)) -> SendError<T> {
         match refusal {

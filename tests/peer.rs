@@ -10,8 +10,8 @@ use common::servers::Mode;
 use common::{Client, Frame, binary, close, eventually, masked, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
-    CloseCause, CloseCode, Config, ControlError, Message, Peer, Prepared, SendError, SendTimeoutError, Server,
-    TrySendError,
+    CloseCause, CloseCode, Compression, Config, ControlError, Message, Peer, Prepared, SendError, SendTimeoutError,
+    Server, TrySendError,
 };
 
 const HIGH_WATER: usize = 64 << 10;
@@ -29,13 +29,13 @@ fn messages_of_each_thread_stay_in_order() {
                 let peer = peer.clone();
                 thread::spawn(move || {
                     for number in 0..MESSAGES {
-                        // Small messages are copied, large ones moved, prepared ones shared.
+                        // Small messages are copied, large ones moved, prepared ones shared, and some are not compressed.
                         let mut message = vec![sender as u8; if number % 50 == 7 { 40_000 } else { 10 }];
                         message[1..5].copy_from_slice(&(number as u32).to_be_bytes());
-                        if number % 3 == 0 {
-                            peer.send_prepared(&Prepared::new(&message)).expect("the connection is open");
-                        } else {
-                            peer.send(message).expect("the connection is open");
+                        match number % 4 {
+                            0 => peer.send_prepared(&Prepared::new(&message)).expect("the connection is open"),
+                            1 => peer.send_with(message, Compression::Never).expect("the connection is open"),
+                            _ => peer.send(message).expect("the connection is open"),
                         }
                     }
                 })

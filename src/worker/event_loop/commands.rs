@@ -87,11 +87,12 @@ impl<D: Delivery> Worker<D> {
 
     /// Carries out the only command for a connection. Most are answers, and leave from where they lie.
     fn execute_single(&mut self, to: Key, command: &mut Command, bytes: &[u8]) {
-        let Command::Send { start, end, payload: None, messages, .. } = *command else {
+        let Command::Send { start, end, payload: None, compression, messages, .. } = *command else {
             return self.drive_for(to, command, bytes);
         };
         let (messages, posted) = (u64::from(messages), end - start);
-        let frames = Frames { bytes: &bytes[start..end], messages, posted, compressible: true };
+        let compressible = compression == Compression::Auto;
+        let frames = Frames { bytes: &bytes[start..end], messages, posted, compressible };
         if !self.try_write_direct(to, frames) {
             self.drive_for(to, command, bytes);
         }
@@ -138,7 +139,7 @@ impl<D: Delivery> Driver<'_, D> {
                 if self.conn.can_send() {
                     self.state.counts.sent += u64::from(*messages);
                     match payload {
-                        None => self.push_frames(frames),
+                        None => self.push_frames(frames, *compression),
                         Some(payload) => self.push_with_payload(frames, payload, *compression),
                     }
                 }
@@ -209,8 +210,8 @@ impl<D: Delivery> Driver<'_, D> {
     }
 
     /// Sends frames that another thread encoded, one behind the other.
-    fn push_frames(&mut self, mut frames: &[u8]) {
-        if !self.conn.endpoint.connection.compresses() {
+    fn push_frames(&mut self, mut frames: &[u8], compression: Compression) {
+        if compression == Compression::Never || !self.conn.endpoint.connection.compresses() {
             return self.context.output.cork().extend_from_slice(frames);
         }
         while let Ok(Some((header, size))) = FrameHeader::parse(frames) {

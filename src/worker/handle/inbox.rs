@@ -72,24 +72,17 @@ impl CommandQueue {
     }
 
     /// Has a small message sent whose frame was appended from `start` on; with those before it, if they are for the same
-    /// connection.
-    pub(crate) fn note_frame(&mut self, to: Key, start: usize) {
+    /// connection and are to be compressed alike.
+    pub(crate) fn push_frame(&mut self, to: Key, start: usize, compression: Compression) {
         let now = self.bytes.len();
         match self.commands.last_mut() {
-            Some(Command::Send { to: same, end, payload: None, compression: Compression::Auto, messages, .. })
-                if *same == to && *end == start =>
+            Some(Command::Send { to: same, end, payload: None, compression: alike, messages, .. })
+                if *same == to && *end == start && *alike == compression =>
             {
                 *end = now;
                 *messages += 1;
             }
-            _ => self.commands.push(Command::Send {
-                to,
-                start,
-                end: now,
-                payload: None,
-                compression: Compression::Auto,
-                messages: 1,
-            }),
+            _ => self.commands.push(Command::Send { to, start, end: now, payload: None, compression, messages: 1 }),
         }
     }
 }
@@ -235,6 +228,42 @@ mod tests {
     #[test]
     fn a_command_is_small() {
         assert!(size_of::<Command>() <= 40, "{}", size_of::<Command>());
+    }
+
+    #[test]
+    fn frames_for_one_connection_share_a_command_if_they_are_compressed_alike() {
+        let key = |index| Key { index, generation: 1 };
+        let mut queue = CommandQueue::default();
+        let mut push = |to, compression| {
+            let start = queue.bytes.len();
+            queue.bytes.push(0);
+            queue.push_frame(to, start, compression);
+        };
+        for (to, compression) in [
+            (key(1), Compression::Auto),
+            (key(1), Compression::Auto),
+            (key(1), Compression::Never),
+            (key(1), Compression::Never),
+            (key(2), Compression::Never),
+            (key(1), Compression::Never),
+        ] {
+            push(to, compression);
+        }
+        let sent = queue.commands.iter().map(|command| match command {
+            Command::Send { to, start, end, compression, messages, .. } => {
+                (to.index, *start..*end, *compression, *messages)
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(
+            sent.collect::<Vec<_>>(),
+            [
+                (1, 0..2, Compression::Auto, 2),
+                (1, 2..4, Compression::Never, 2),
+                (2, 4..5, Compression::Never, 1),
+                (1, 5..6, Compression::Never, 1),
+            ]
+        );
     }
 
     #[test]

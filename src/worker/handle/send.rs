@@ -20,20 +20,33 @@ const MAX_COPIED_SIZE: usize = 16 << 10;
 
 /// How long a send waits for room in the connection's queue. A worker's thread never waits.
 #[derive(Clone, Copy, Debug)]
-enum Wait {
+pub(crate) enum Wait {
     /// As the [`SlowConsumer`] policy says.
     Policy,
     /// Not at all.
     Never,
-    /// Until then; `None` is as long as it takes.
-    Until(Option<Instant>),
+    /// This long; as long as it takes, if an `Instant` can not hold the end.
+    For(Duration),
+    /// Until then.
+    Until(Instant),
 }
 
 impl Wait {
-    /// A timeout beyond what an `Instant` can hold waits as long as it takes.
-    fn timeout(timeout: Duration) -> Wait {
-        Wait::Until(Instant::now().checked_add(timeout))
+    /// When a wait that begins now ends; `None` if it takes as long as it takes.
+    pub(crate) fn deadline(self, policy: SlowConsumer) -> Option<Instant> {
+        match self {
+            Wait::Policy if policy == SlowConsumer::Block => None,
+            Wait::Policy | Wait::Never => Some(Instant::now()),
+            Wait::For(timeout) => Instant::now().checked_add(timeout),
+            Wait::Until(deadline) => Some(deadline),
+        }
     }
+}
+
+/// What the application gets back.
+#[cold]
+fn to_owned((message, refusal): (CowMessage<'_>, SendRefusal)) -> (Message, SendRefusal) {
+    (message.into_message(), refusal)
 }
 
 /// What becomes of a message that the connection may take.
@@ -83,7 +96,7 @@ impl Peer {
         message: impl Into<CowMessage<'a>>,
         compression: Compression,
     ) -> Result<(), SendError<Message>> {
-        Ok(self.offer(message.into(), Wait::Policy, compression)?)
+        Ok(self.offer(message.into(), Wait::Policy, compression).map_err(to_owned)?)
     }
 
     /// Sends a message if the connection's queue is below the high-water mark.
@@ -92,7 +105,7 @@ impl Peer {
     /// The message comes back if the queue is full, the connection is closed or closing, or the message is a control
     /// frame that may not be sent.
     pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
-        Ok(self.offer(message.into(), Wait::Never, Compression::Auto)?)
+        Ok(self.offer(message.into(), Wait::Never, Compression::Auto).map_err(to_owned)?)
     }
 
     /// Sends a message, waiting up to `timeout` for room in the connection's queue, whatever the policy. On a worker's
@@ -105,7 +118,7 @@ impl Peer {
         message: impl Into<CowMessage<'a>>,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<Message>> {
-        Ok(self.offer(message.into(), Wait::timeout(timeout), Compression::Auto)?)
+        Ok(self.offer(message.into(), Wait::For(timeout), Compression::Auto).map_err(to_owned)?)
     }
 
     /// Sends a message, waiting until `deadline` for room in the connection's queue, whatever the policy. On a worker's
@@ -118,7 +131,7 @@ impl Peer {
         message: impl Into<CowMessage<'a>>,
         deadline: Instant,
     ) -> Result<(), SendTimeoutError<Message>> {
-        Ok(self.offer(message.into(), Wait::Until(Some(deadline)), Compression::Auto)?)
+        Ok(self.offer(message.into(), Wait::Until(deadline), Compression::Auto).map_err(to_owned)?)
     }
 
     /// Sends a message that was encoded before. A full queue is treated as by [`send`](Peer::send).
@@ -143,7 +156,7 @@ impl Peer {
     /// # Errors
     /// As [`send_timeout`](Peer::send_timeout); there is no message to hand back.
     pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
-        Ok(self.offer_prepared(prepared, Wait::timeout(timeout))?)
+        Ok(self.offer_prepared(prepared, Wait::For(timeout))?)
     }
 
     /// Sends a message that was encoded before, waiting until `deadline` for room in the connection's queue, whatever the
@@ -152,17 +165,17 @@ impl Peer {
     /// # Errors
     /// As [`send_timeout`](Peer::send_timeout); there is no message to hand back.
     pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
-        Ok(self.offer_prepared(prepared, Wait::Until(Some(deadline)))?)
+        Ok(self.offer_prepared(prepared, Wait::Until(deadline))?)
     }
 
-    /// Sends a message: in the common case as it is, else in memory of its own.
+    /// Sends a message, or hands it back as it was given.
     #[inline]
-    fn offer(
+    pub(crate) fn offer<'a>(
         &self,
-        message: CowMessage<'_>,
+        message: CowMessage<'a>,
         wait: Wait,
         compression: Compression,
-    ) -> Result<(), (Message, SendRefusal)> {
+    ) -> Result<(), (CowMessage<'a>, SendRefusal)> {
         if self.send_small(message.as_message(), compression) {
             return Ok(());
         }
@@ -173,16 +186,16 @@ impl Peer {
     #[inline]
     fn send_small(&self, message: MessageRef<'_>, compression: Compression) -> bool {
         let opcode = message.opcode();
-        let is_common = !opcode.is_control() && message.len() <= MAX_COPIED_SIZE && compression == Compression::Auto;
-        is_common && !self.is_full() && self.is_open() && self.post_copy(opcode, message.as_bytes())
+        let is_common = !opcode.is_control() && message.len() <= MAX_COPIED_SIZE;
+        is_common && !self.is_full() && self.is_open() && self.post_copy(opcode, message.as_bytes(), compression)
     }
 
-    fn offer_any(
+    fn offer_any<'a>(
         &self,
-        message: CowMessage<'_>,
+        message: CowMessage<'a>,
         wait: Wait,
         compression: Compression,
-    ) -> Result<(), (Message, SendRefusal)> {
+    ) -> Result<(), (CowMessage<'a>, SendRefusal)> {
         let control = match message.as_message() {
             MessageRef::Text(_) | MessageRef::Binary(_) => None,
             MessageRef::Ping(payload) => Some(self.post_control(Opcode::Ping, payload)),
@@ -193,19 +206,21 @@ impl Peer {
         match control {
             None => {}
             Some(Ok(())) => return Ok(()),
-            Some(Err(ControlError::Disconnected)) => return Err((message.into_message(), SendRefusal::Disconnected)),
-            Some(Err(_)) => return Err((message.into_message(), SendRefusal::Invalid)),
+            Some(Err(error)) => return Err((message, error.into())),
         }
         match self.admit(wait) {
-            Ok(Admission::Send) => self.post_data(message, compression),
+            Ok(Admission::Send) => {
+                self.post_data(message, compression).map_err(|message| (message, SendRefusal::Disconnected))
+            }
             Ok(Admission::Drop) => Ok(()),
-            Err(refusal) => Err((message.into_message(), refusal)),
+            Err(refusal) => Err((message, refusal)),
         }
     }
 
     fn offer_prepared(&self, prepared: &Prepared, wait: Wait) -> Result<(), ((), SendRefusal)> {
         match self.admit(wait) {
-            Ok(Admission::Send) => self.post_prepared(prepared),
+            Ok(Admission::Send) if self.post_prepared(prepared) => Ok(()),
+            Ok(Admission::Send) => Err(((), SendRefusal::Disconnected)),
             Ok(Admission::Drop) => Ok(()),
             Err(refusal) => Err(((), refusal)),
         }
@@ -214,12 +229,7 @@ impl Peer {
     /// Decides about one message, after a wait for room where `wait` allows one.
     fn admit(&self, wait: Wait) -> Result<Admission, SendRefusal> {
         let policy = self.shared.worker.config.slow_consumer;
-        let has_room = !self.is_full()
-            || match wait {
-                Wait::Policy => policy == SlowConsumer::Block && self.wait_for_room(None),
-                Wait::Never => false,
-                Wait::Until(deadline) => self.wait_for_room(deadline),
-            };
+        let has_room = !self.is_full() || self.wait_for_room(wait.deadline(policy));
         if !self.is_open() {
             return Err(SendRefusal::Disconnected);
         }
@@ -230,7 +240,6 @@ impl Peer {
                 Ok(Admission::Drop)
             }
             (Wait::Policy, SlowConsumer::Disconnect) => {
-                // The close frame goes out ahead of nothing that was refused here.
                 let _ = self.close(CloseCode::POLICY_VIOLATION, "reads too slowly");
                 Err(SendRefusal::Disconnected)
             }
@@ -266,21 +275,17 @@ impl Peer {
         true
     }
 
-    /// Gives the worker a data message.
-    fn post_data(&self, message: CowMessage<'_>, compression: Compression) -> Result<(), (Message, SendRefusal)> {
+    /// Gives the worker a data message, or hands it back if the worker has ended.
+    fn post_data<'a>(&self, message: CowMessage<'a>, compression: Compression) -> Result<(), CowMessage<'a>> {
         let borrowed = message.as_message();
-        if borrowed.len() > MAX_COPIED_SIZE || compression == Compression::Never {
+        if borrowed.len() > MAX_COPIED_SIZE {
             return self.post_payload(message, compression);
         }
-        if self.post_copy(borrowed.opcode(), borrowed.as_bytes()) {
-            Ok(())
-        } else {
-            Err((message.into_message(), SendRefusal::Disconnected))
-        }
+        if self.post_copy(borrowed.opcode(), borrowed.as_bytes(), compression) { Ok(()) } else { Err(message) }
     }
 
     /// Encodes a data message into the worker's queue; `false` if the worker has ended.
-    fn post_copy(&self, opcode: Opcode, payload: &[u8]) -> bool {
+    fn post_copy(&self, opcode: Opcode, payload: &[u8], compression: Compression) -> bool {
         let (to, role) = (self.shared.key, self.shared.worker.role);
         self.shared.worker.inbox.post(|queue| {
             let start = queue.bytes.len();
@@ -290,16 +295,16 @@ impl Peer {
             }
             // Under the lock, so that the worker can not subtract it before.
             self.shared.queued.add_posted(queue.bytes.len() - start);
-            queue.note_frame(to, start);
+            queue.push_frame(to, start, compression);
         })
     }
 
     /// Gives the worker a data message whose payload lies apart: it is moved there, or shared.
-    fn post_payload(&self, message: CowMessage<'_>, compression: Compression) -> Result<(), (Message, SendRefusal)> {
+    fn post_payload<'a>(&self, message: CowMessage<'a>, compression: Compression) -> Result<(), CowMessage<'a>> {
         let (to, role) = (self.shared.key, self.shared.worker.role);
         let (opcode, len) = (message.as_message().opcode(), message.as_message().len());
         let mut message = Some(message);
-        let posted = self.shared.worker.inbox.post(|queue| {
+        self.shared.worker.inbox.post(|queue| {
             let Some(message) = message.take() else { return };
             let (start, key) = (queue.bytes.len(), queue.key(role));
             FrameHeader::new(opcode, len as u64, key).encode(&mut queue.bytes);
@@ -317,24 +322,25 @@ impl Peer {
             let payload = Some(Box::new(payload));
             queue.commands.push(Command::Send { to, start, end, payload, compression, messages: 1 });
         });
-        match message {
-            Some(message) if !posted => Err((message.into_message(), SendRefusal::Disconnected)),
-            _ => Ok(()),
-        }
+        // It is still here if the worker has ended.
+        message.map_or(Ok(()), Err)
     }
 
-    fn post_prepared(&self, prepared: &Prepared) -> Result<(), ((), SendRefusal)> {
+    /// Gives the worker a message that was encoded before; `false` if the worker has ended.
+    fn post_prepared(&self, prepared: &Prepared) -> bool {
         if self.shared.worker.role == Role::Client {
             // A client's frames are masked, each with a key of its own.
             let (message, compression) = (prepared.to_message(), prepared.frame.compression());
-            return self.offer_any(message.into(), Wait::Never, compression).map_err(|(_, refusal)| ((), refusal));
+            return match message {
+                Message::Text(_) | Message::Binary(_) => self.post_data(message.into(), compression).is_ok(),
+                control => self.offer_any(control.into(), Wait::Never, compression).is_ok(),
+            };
         }
         let (to, frame) = (self.shared.key, prepared.frame.clone());
-        let posted = self.shared.worker.inbox.post(|queue| {
+        self.shared.worker.inbox.post(|queue| {
             self.shared.queued.add_posted(frame.plain().len());
             queue.commands.push(Command::SendShared { to, frame });
-        });
-        if posted { Ok(()) } else { Err(((), SendRefusal::Disconnected)) }
+        })
     }
 
     /// Gives the worker a control frame, for which there is always room.
