@@ -12,7 +12,7 @@ use flate2::{Decompress, FlushDecompress};
 use threadbare::protocol::frame::{Opcode, RSV1};
 use threadbare::{
     Accept, Client, ClientRequest, Compression, Config, DeflateConfig, DeflateStats, Handler, Message, MessageRef,
-    Peer, Prepared, Server, Socket, Url, WebSocket,
+    Peer, Prepared, Reconnect, Server, Socket, Url, WebSocket,
 };
 
 fn config(deflate: DeflateConfig) -> Config {
@@ -247,6 +247,24 @@ fn a_message_sent_with_compression_never_is_not_compressed() {
     // One of the two large messages was not compressed.
     common::eventually("every byte is counted", || (size + 1..2 * size).contains(&client.stats().bytes_sent));
     drop((client, subscriber));
+    app.finish();
+
+    // By a reconnecting client, whose first messages may wait for the connection.
+    let app = App::start(Mode::Channel, Server::builder().workers(1).config(deflate()), |_, _| {});
+    let url = format!("ws://{}", app.addr);
+    let client = Client::builder().config(deflate()).reconnect(&url, Reconnect::new()).expect("a client");
+    for compression in [Compression::Never, Compression::Auto] {
+        client.send_with(&secret, compression).expect("not closed");
+    }
+    let peer = app.opened();
+    for _ in 0..2 {
+        let AppEvent::Message(_, message) = app.next() else { panic!("not a message") };
+        assert!(message.as_text() == Some(&secret));
+    }
+    common::eventually("one of the two was compressed", || {
+        peer.stats().deflate.is_some_and(|stats| stats.received == size && stats.received_compressed < size / 10)
+    });
+    drop(client);
     app.finish();
 
     // By a blocking socket.

@@ -26,6 +26,7 @@ use crate::client::error::{ClientError, ConnectError};
 use crate::client::pool::Pool;
 use crate::error::{ControlError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use crate::protocol::close::CloseCode;
+use crate::protocol::deflate::Compression;
 use crate::protocol::handshake::client::Url;
 use crate::protocol::message::{CowMessage, Message};
 use crate::worker::channel::event::Event;
@@ -112,6 +113,18 @@ impl ReconnectingClient {
     /// The message comes back: the client is closed, or there is no room and the call may not wait.
     pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
         self.sender.send(message)
+    }
+
+    /// Sends or queues a message, compressed as `compression` says; see [`ReconnectingSender::send_with`].
+    ///
+    /// # Errors
+    /// As [`send`](ReconnectingClient::send).
+    pub fn send_with<'a>(
+        &self,
+        message: impl Into<CowMessage<'a>>,
+        compression: Compression,
+    ) -> Result<(), SendError<Message>> {
+        self.sender.send_with(message, compression)
     }
 
     /// Sends or queues a message if there is room now.

@@ -2,21 +2,29 @@
 
 use std::collections::VecDeque;
 
+use crate::protocol::deflate::Compression;
 use crate::protocol::message::Message;
 
 /// What a message counts beside its payload, so that empty ones are bounded too.
 const MESSAGE_COST: usize = 64;
 
+/// A message that waits, and how it is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Queued {
+    pub(super) message: Message,
+    pub(super) compression: Compression,
+}
+
 /// A queue bounded in bytes.
 pub(super) struct Outbox {
-    messages: VecDeque<Message>,
+    queue: VecDeque<Queued>,
     size: usize,
     limit: usize,
 }
 
 impl Outbox {
     pub(super) fn new(limit: usize) -> Outbox {
-        Outbox { messages: VecDeque::new(), size: 0, limit }
+        Outbox { queue: VecDeque::new(), size: 0, limit }
     }
 
     /// Whether a message is taken: the bound is a high-water mark, so that one of any size goes through.
@@ -24,27 +32,27 @@ impl Outbox {
         self.size < self.limit
     }
 
-    pub(super) fn push(&mut self, message: Message) {
-        self.size += cost(&message);
-        self.messages.push_back(message);
+    pub(super) fn push(&mut self, queued: Queued) {
+        self.size += cost(&queued);
+        self.queue.push_back(queued);
     }
 
     /// Takes the oldest.
-    pub(super) fn pop(&mut self) -> Option<Message> {
-        let message = self.messages.pop_front()?;
-        self.size -= cost(&message);
-        Some(message)
+    pub(super) fn pop(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.size -= cost(&queued);
+        Some(queued)
     }
 
     /// Takes back what was popped and could not be sent.
-    pub(super) fn put_back(&mut self, message: Message) {
-        self.size += cost(&message);
-        self.messages.push_front(message);
+    pub(super) fn put_back(&mut self, queued: Queued) {
+        self.size += cost(&queued);
+        self.queue.push_front(queued);
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Message> {
         self.size = 0;
-        std::mem::take(&mut self.messages).into()
+        std::mem::take(&mut self.queue).into_iter().map(|queued| queued.message).collect()
     }
 
     pub(super) fn size(&self) -> usize {
@@ -52,26 +60,30 @@ impl Outbox {
     }
 }
 
-fn cost(message: &Message) -> usize {
-    MESSAGE_COST + message.len()
+fn cost(queued: &Queued) -> usize {
+    MESSAGE_COST + queued.message.len()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn queued(text: impl Into<String>) -> Queued {
+        Queued { message: Message::Text(text.into()), compression: Compression::Never }
+    }
+
     #[test]
     fn it_takes_messages_up_to_its_mark_and_keeps_their_order() {
         let mut outbox = Outbox::new(100);
-        outbox.push(Message::from("one"));
+        outbox.push(queued("one"));
         assert!(outbox.has_room());
-        outbox.push(Message::from("x".repeat(1000)));
+        outbox.push(queued("x".repeat(1000)));
         assert!(!outbox.has_room());
         let first = outbox.pop().expect("a message");
-        assert_eq!(first, Message::from("one"));
+        assert_eq!(first, queued("one"));
         assert!(!outbox.has_room());
         outbox.put_back(first.clone());
-        assert_eq!((outbox.pop(), outbox.pop().map(|message| message.len())), (Some(first), Some(1000)));
+        assert_eq!((outbox.pop(), outbox.pop().map(|queued| queued.message.len())), (Some(first), Some(1000)));
         assert_eq!((outbox.pop(), outbox.size(), outbox.has_room()), (None, 0, true));
     }
 
@@ -79,7 +91,7 @@ mod tests {
     fn empty_messages_are_bounded_too() {
         let mut outbox = Outbox::new(640);
         while outbox.has_room() {
-            outbox.push(Message::from(""));
+            outbox.push(queued(""));
         }
         assert_eq!((outbox.take_all().len(), outbox.size()), (10, 0));
     }

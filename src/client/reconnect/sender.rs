@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::client::reconnect::outbox::Queued;
 use crate::client::reconnect::shared::{Link, Shared, is_over, may_wait};
 use crate::client::reconnect::state::{ConnectionState, StateChanges};
-use crate::config::SlowConsumer;
 use crate::error::{ControlError, SendError, SendRefusal, SendTimeoutError, TrySendError};
 use crate::protocol::close::{CloseCode, CloseFrame};
-use crate::protocol::message::{CowMessage, Message};
+use crate::protocol::deflate::Compression;
+use crate::protocol::message::{CowMessage, Message, MessageRef};
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::prepared::Prepared;
+use crate::worker::handle::send::Wait;
 
 /// A handle to a [`ReconnectingClient`](crate::ReconnectingClient) that other threads can keep and send through; cheap
 /// to clone. When the client is dropped, nothing can be sent any more.
@@ -21,27 +23,34 @@ pub struct ReconnectingSender {
     pub(super) shared: Arc<Shared>,
 }
 
-/// How long a message may wait for room.
-#[derive(Clone, Copy)]
-enum Patience {
-    /// As long as the [`SlowConsumer`] policy says.
-    Policy,
-    /// Until then; `None` is as long as it takes.
-    Until(Option<Instant>),
-}
-
 impl ReconnectingSender {
     /// Sends a message on the connection there is, as [`Peer::send`] does, or puts it into the outbox. Where that is full,
-    /// the call waits for room; under another [`SlowConsumer`] policy than [`Block`](SlowConsumer::Block), on a worker's
+    /// the call waits for room; under another [`SlowConsumer`] policy than [`Block`], on a worker's
     /// thread, and in a hook of [`Reconnect`](crate::Reconnect), the message comes back.
     ///
     /// A ping or pong is not queued; a close is a [`close`](ReconnectingSender::close).
+    ///
+    /// [`SlowConsumer`]: crate::SlowConsumer
+    /// [`Block`]: crate::SlowConsumer::Block
     ///
     /// # Errors
     /// The message comes back: the client is closed, or there is no room and the call may not wait. A ping or pong comes
     /// back if there is no connection, or if it is longer than 125 bytes.
     pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
-        Ok(self.push(message.into().into_message(), Patience::Policy)?)
+        self.send_with(message, Compression::Auto)
+    }
+
+    /// Sends or queues a message as [`send`](ReconnectingSender::send) does, compressed as `compression` says: with
+    /// [`Compression::Never`] it leaves as it is even where permessage-deflate was negotiated.
+    ///
+    /// # Errors
+    /// As [`send`](ReconnectingSender::send).
+    pub fn send_with<'a>(
+        &self,
+        message: impl Into<CowMessage<'a>>,
+        compression: Compression,
+    ) -> Result<(), SendError<Message>> {
+        Ok(self.offer(message.into(), Wait::Policy, compression)?)
     }
 
     /// Sends or queues a message if there is room now.
@@ -49,8 +58,7 @@ impl ReconnectingSender {
     /// # Errors
     /// The message comes back.
     pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
-        let now = Patience::Until(Some(Instant::now()));
-        Ok(self.push(message.into().into_message(), now)?)
+        Ok(self.offer(message.into(), Wait::Never, Compression::Auto)?)
     }
 
     /// Sends or queues a message, waiting up to `timeout` for room.
@@ -62,7 +70,7 @@ impl ReconnectingSender {
         message: impl Into<CowMessage<'a>>,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<Message>> {
-        self.push_until(message.into().into_message(), Instant::now().checked_add(timeout))
+        Ok(self.offer(message.into(), Wait::For(timeout), Compression::Auto)?)
     }
 
     /// Sends or queues a message, waiting until `deadline` for room.
@@ -74,7 +82,7 @@ impl ReconnectingSender {
         message: impl Into<CowMessage<'a>>,
         deadline: Instant,
     ) -> Result<(), SendTimeoutError<Message>> {
-        self.push_until(message.into().into_message(), Some(deadline))
+        Ok(self.offer(message.into(), Wait::Until(deadline), Compression::Auto)?)
     }
 
     /// Sends or queues a message that was encoded before, as [`send`](ReconnectingSender::send) does. A client masks each
@@ -83,7 +91,7 @@ impl ReconnectingSender {
     /// # Errors
     /// As [`send`](ReconnectingSender::send); there is no message to hand back.
     pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
-        Ok(self.push_prepared(prepared, Patience::Policy)?)
+        Ok(self.offer_prepared(prepared, Wait::Policy)?)
     }
 
     /// Sends or queues a message that was encoded before, if there is room now.
@@ -91,7 +99,7 @@ impl ReconnectingSender {
     /// # Errors
     /// As [`try_send`](ReconnectingSender::try_send); there is no message to hand back.
     pub fn try_send_prepared(&self, prepared: &Prepared) -> Result<(), TrySendError<()>> {
-        Ok(self.push_prepared(prepared, Patience::Until(Some(Instant::now())))?)
+        Ok(self.offer_prepared(prepared, Wait::Never)?)
     }
 
     /// Sends or queues a message that was encoded before, waiting up to `timeout` for room.
@@ -99,7 +107,7 @@ impl ReconnectingSender {
     /// # Errors
     /// As [`send_timeout`](ReconnectingSender::send_timeout); there is no message to hand back.
     pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
-        Ok(self.push_prepared(prepared, Patience::Until(Instant::now().checked_add(timeout)))?)
+        Ok(self.offer_prepared(prepared, Wait::For(timeout))?)
     }
 
     /// Sends or queues a message that was encoded before, waiting until `deadline` for room.
@@ -107,7 +115,7 @@ impl ReconnectingSender {
     /// # Errors
     /// As [`send_deadline`](ReconnectingSender::send_deadline); there is no message to hand back.
     pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
-        Ok(self.push_prepared(prepared, Patience::Until(Some(deadline)))?)
+        Ok(self.offer_prepared(prepared, Wait::Until(deadline))?)
     }
 
     /// Ends the client for good: the present connection is closed behind what was sent before; there will be no other.
@@ -151,85 +159,58 @@ impl ReconnectingSender {
         self.shared.take_queued()
     }
 
-    fn push_until(&self, message: Message, deadline: Option<Instant>) -> Result<(), SendTimeoutError<Message>> {
-        Ok(self.push(message, Patience::Until(deadline))?)
+    fn offer_prepared(&self, prepared: &Prepared, wait: Wait) -> Result<(), ((), SendRefusal)> {
+        let (message, compression) = (prepared.to_message(), prepared.frame.compression());
+        self.offer(message.into(), wait, compression).map_err(|(_, refusal)| ((), refusal))
     }
 
-    fn push_prepared(&self, prepared: &Prepared, patience: Patience) -> Result<(), ((), SendRefusal)> {
-        self.push(prepared.to_message(), patience).map_err(|(_, refusal)| ((), refusal))
-    }
-
-    fn push(&self, mut message: Message, patience: Patience) -> Result<(), (Message, SendRefusal)> {
-        if let Message::Close(frame) = &message {
+    /// Sends or queues a message. It is copied only if it has to wait for a connection, or is handed back.
+    fn offer(
+        &self,
+        mut message: CowMessage<'_>,
+        wait: Wait,
+        compression: Compression,
+    ) -> Result<(), (Message, SendRefusal)> {
+        if let MessageRef::Close(frame) = message.as_message() {
             let closed = match frame {
                 Some(CloseFrame { code, reason }) => self.close(*code, reason),
                 None => self.close(CloseCode::NORMAL_CLOSURE, ""),
             };
-            return closed.map_err(|error| match error {
-                ControlError::Disconnected => (message, SendRefusal::Disconnected),
-                _ => (message, SendRefusal::Invalid),
-            });
+            return closed.map_err(|error| (message.into_message(), error.into()));
         }
-        let is_data = matches!(message, Message::Text(_) | Message::Binary(_));
+        let is_data = !message.as_message().opcode().is_control();
+        // One deadline for all connections that it waits for.
+        let wait = wait.begin();
         let mut inner = self.shared.lock();
         loop {
             match &inner.link {
-                Link::Closed => return Err((message, SendRefusal::Disconnected)),
+                Link::Closed => return Err((message.into_message(), SendRefusal::Disconnected)),
                 Link::Flowing(peer) => {
                     let peer = peer.clone();
                     drop(inner);
-                    match give(&peer, message, patience) {
-                        // It ended; what it did not take goes to the next.
+                    match peer.offer(message, wait, compression) {
+                        Ok(()) => return Ok(()),
+                        // The connection ended; what it did not take goes to the next.
                         Err((back, SendRefusal::Disconnected)) => message = back,
-                        other => return other,
+                        Err((back, refusal)) => return Err((back.into_message(), refusal)),
                     }
                     inner = self.shared.lock();
                     inner.link.leave(&peer);
                 }
-                Link::Down if !is_data => return Err((message, SendRefusal::Disconnected)),
+                Link::Down if !is_data => return Err((message.into_message(), SendRefusal::Disconnected)),
                 Link::Down if inner.outbox.has_room() => {
-                    inner.outbox.push(message);
+                    inner.outbox.push(Queued { message: message.into_message(), compression });
                     return Ok(());
                 }
                 Link::Down => {
-                    let deadline = self.deadline(patience);
+                    let deadline =
+                        if may_wait() { wait.deadline(self.shared.slow_consumer) } else { Some(Instant::now()) };
                     if is_over(deadline) {
-                        return Err((message, SendRefusal::Full));
+                        return Err((message.into_message(), SendRefusal::Full));
                     }
                     inner = self.shared.wait_room(inner, deadline);
                 }
             }
-        }
-    }
-
-    fn deadline(&self, patience: Patience) -> Option<Instant> {
-        match patience {
-            _ if !may_wait() => Some(Instant::now()),
-            Patience::Policy if self.shared.slow_consumer == SlowConsumer::Block => None,
-            Patience::Policy => Some(Instant::now()),
-            Patience::Until(deadline) => deadline,
-        }
-    }
-}
-
-/// Hands a message to a connection.
-fn give(peer: &Peer, message: Message, patience: Patience) -> Result<(), (Message, SendRefusal)> {
-    match patience {
-        Patience::Policy => peer.send(message).map_err(|error| match error {
-            SendError::Full(message) => (message, SendRefusal::Full),
-            SendError::Disconnected(message) => (message, SendRefusal::Disconnected),
-            SendError::Invalid(message) => (message, SendRefusal::Invalid),
-        }),
-        Patience::Until(deadline) => {
-            let sent = match deadline {
-                Some(deadline) => peer.send_deadline(message, deadline),
-                None => peer.send_timeout(message, Duration::MAX),
-            };
-            sent.map_err(|error| match error {
-                SendTimeoutError::Timeout(message) => (message, SendRefusal::Full),
-                SendTimeoutError::Disconnected(message) => (message, SendRefusal::Disconnected),
-                SendTimeoutError::Invalid(message) => (message, SendRefusal::Invalid),
-            })
         }
     }
 }

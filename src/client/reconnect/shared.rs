@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::client::reconnect::outage::Ended;
-use crate::client::reconnect::outbox::Outbox;
+use crate::client::reconnect::outbox::{Outbox, Queued};
 use crate::client::reconnect::state::{ConnectionState, StateChanges, Watchers};
 use crate::config::SlowConsumer;
 use crate::error::ControlError;
@@ -176,20 +176,20 @@ impl Shared {
 
     /// The next message for this connection. If there is none, messages go to it directly from now on; or it is closed,
     /// where the client was.
-    pub(super) fn next_queued(&self, peer: &Peer) -> Option<Message> {
+    pub(super) fn next_queued(&self, peer: &Peer) -> Option<Queued> {
         let mut inner = self.lock();
-        let message = inner.outbox.pop();
-        if message.is_none() && !inner.close_peer() {
+        let queued = inner.outbox.pop();
+        if queued.is_none() && !inner.close_peer() {
             inner.link = Link::Flowing(peer.clone());
         }
         drop(inner);
         self.room.notify_all();
-        message
+        queued
     }
 
     /// Takes back a message that the connection did not take.
-    pub(super) fn put_back(&self, message: Message) {
-        self.lock().outbox.put_back(message);
+    pub(super) fn put_back(&self, queued: Queued) {
+        self.lock().outbox.put_back(queued);
     }
 
     /// Waits until nothing is queued, or nothing will be sent any more.

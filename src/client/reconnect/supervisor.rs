@@ -13,12 +13,14 @@ use crate::client::error::ConnectError;
 use crate::client::pool::{EventRoute, Pool};
 use crate::client::reconnect::config::{Reconnect, Session};
 use crate::client::reconnect::outage::{Ended, Outage};
+use crate::client::reconnect::outbox::Queued;
 use crate::client::reconnect::schedule::{NextStep, OutageFacts, RetrySchedule};
 use crate::client::reconnect::shared::{Shared, supervise};
 use crate::client::reconnect::state::ConnectionState;
 use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
 use crate::protocol::handshake::client::Agreed;
 use crate::worker::handle::peer::Peer;
+use crate::worker::handle::send::Wait;
 use crate::worker::panic::panic_text;
 use crate::worker::receiver::events::Events;
 
@@ -141,11 +143,11 @@ impl Supervisor {
     fn drain(&self, peer: &Peer, notices: &Receiver<Notice>) {
         // What is known to be lost is not fed.
         while notices.is_empty()
-            && let Some(message) = self.shared.next_queued(peer)
+            && let Some(Queued { message, compression }) = self.shared.next_queued(peer)
         {
             // Without a deadline: the end of the connection ends the wait.
-            if let Err(error) = peer.send_timeout(message, Duration::MAX) {
-                return self.shared.put_back(error.into_inner());
+            if let Err((message, _)) = peer.offer(message.into(), Wait::For(Duration::MAX), compression) {
+                return self.shared.put_back(Queued { message: message.into_message(), compression });
             }
         }
     }

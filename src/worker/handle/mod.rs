@@ -6,7 +6,7 @@ pub(crate) mod peer;
 pub(crate) mod prepared;
 pub(crate) mod publisher;
 pub(crate) mod queued_bytes;
-mod send;
+pub(crate) mod send;
 pub(crate) mod send_wait;
 pub(crate) mod shared;
 pub(crate) mod stats;

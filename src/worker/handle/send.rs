@@ -32,6 +32,14 @@ pub(crate) enum Wait {
 }
 
 impl Wait {
+    /// The same wait, which begins now: one for a time becomes one until its end.
+    pub(crate) fn begin(self) -> Wait {
+        match self {
+            Wait::For(timeout) => Instant::now().checked_add(timeout).map_or(self, Wait::Until),
+            other => other,
+        }
+    }
+
     /// When a wait that begins now ends; `None` if it takes as long as it takes.
     pub(crate) fn deadline(self, policy: SlowConsumer) -> Option<Instant> {
         match self {
