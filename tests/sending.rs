@@ -3,12 +3,14 @@
 mod common;
 
 use std::borrow::Cow;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
 use common::{DEADLINE, eventually};
 use threadbare::{
-    Client, CowMessage, Event, Handler, Message, MessageRef, Prepared, Reconnect, Server, Socket, WebSocket,
+    Client, Config, CowMessage, Event, Handler, Message, MessageRef, Prepared, Reconnect, Role, Server, Socket,
+    WebSocket,
 };
 
 /// The payload of every message: the first ones are text, the others binary.
@@ -204,6 +206,44 @@ fn a_shared_payload_of_a_server_is_not_copied() {
     assert_eq!(Arc::strong_count(&payload), before + 1, "the worker does not copy the payload");
     assert_eq!(client.expect_frame().payload.len(), payload.len());
     eventually("the worker has released the payload", || Arc::strong_count(&payload) == before);
+}
+
+/// A large payload that is owned or shared is written from where the application gave it.
+#[test]
+fn a_large_payload_of_a_blocking_server_is_not_copied() {
+    /// Takes everything, and keeps the addresses that it was written from.
+    #[derive(Default)]
+    struct Recorder {
+        written_from: Vec<*const u8>,
+        size: usize,
+    }
+    impl Read for Recorder {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Ok(0)
+        }
+    }
+    impl Write for Recorder {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.written_from.push(bytes.as_ptr());
+            self.size += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    const SIZE: usize = 100_000;
+    let config = Config::default();
+    let mut socket = WebSocket::from_established(Recorder::default(), Role::Server, Vec::new(), &config);
+    let (shared, owned): (Arc<[u8]>, Vec<u8>) = (vec![7; SIZE].into(), vec![8; SIZE]);
+    let places = [shared.as_ptr(), owned.as_ptr()];
+    socket.send(&shared).expect("open");
+    socket.send(owned).expect("open");
+    let Recorder { written_from, size } = socket.get_ref();
+    assert_eq!(*size, 2 * (SIZE + 10), "both, each behind a header of 10 bytes");
+    for place in places {
+        assert!(written_from.contains(&place));
+    }
 }
 
 #[test]

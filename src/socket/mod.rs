@@ -21,6 +21,7 @@ use crate::protocol::handshake::Data;
 use crate::protocol::message::{CowMessage, Message, MessageRef};
 use crate::protocol::{Connection, ProtocolError, Received, Role};
 use crate::transport::buffer::Input;
+use crate::transport::chunk::Chunk;
 use crate::transport::endpoint::{Endpoint, ReadOutcome};
 use crate::transport::output::Output;
 use crate::transport::stream::blocking::BlockingStream;
@@ -188,11 +189,21 @@ impl<S: Read + Write> WebSocket<S> {
     ) -> Result<(), SocketError> {
         let message = message.into();
         let CowMessage::Borrowed(borrowed) = message else {
-            return self.send_message(message.as_message(), compression);
+            return self.send_owned(message, compression);
         };
         // There is nothing to drop, but the compiler would call the drop of all variants.
         std::mem::forget(message);
         self.send_message(borrowed, compression)
+    }
+
+    /// Sends a message whose payload need not be copied if it is large.
+    fn send_owned(&mut self, message: CowMessage<'_>, compression: Compression) -> Result<(), SocketError> {
+        let opcode = message.as_message().opcode();
+        if opcode.is_control() {
+            return self.send_message(message.as_message(), compression);
+        }
+        self.push_chunk(opcode, Chunk::from(message), compression)?;
+        self.after_push(opcode)
     }
 
     fn send_message(&mut self, message: MessageRef<'_>, compression: Compression) -> Result<(), SocketError> {
@@ -205,7 +216,12 @@ impl<S: Read + Write> WebSocket<S> {
             _ => {}
         }
         self.push(message.opcode(), message.as_bytes(), compression)?;
-        self.stats.messages_sent += u64::from(!message.opcode().is_control());
+        self.after_push(message.opcode())
+    }
+
+    /// Counts a frame that was queued, and writes it unless more received messages wait to be handed out.
+    fn after_push(&mut self, opcode: Opcode) -> Result<(), SocketError> {
+        self.stats.messages_sent += u64::from(!opcode.is_control());
         if self.input.is_empty() || self.output.len() >= MAX_GATHERED { self.flush() } else { Ok(()) }
     }
 
@@ -291,10 +307,14 @@ impl<S: Read + Write> WebSocket<S> {
         if self.endpoint.close(&mut self.output, frame.as_ref()) { self.flush() } else { Err(SocketError::Closed) }
     }
 
+    fn check_open(&self, opcode: Opcode) -> Result<(), SocketError> {
+        let connection = &self.endpoint.connection;
+        let permitted = if opcode.is_control() { connection.can_send_control() } else { connection.can_send() };
+        if self.ended.is_none() && permitted { Ok(()) } else { Err(SocketError::Closed) }
+    }
+
     fn push(&mut self, opcode: Opcode, payload: &[u8], compression: Compression) -> Result<(), SocketError> {
-        if self.ended.is_some() || !self.endpoint.connection.can_send() {
-            return Err(SocketError::Closed);
-        }
+        self.check_open(opcode)?;
         let output = &mut self.output;
         if opcode.is_control() {
             self.endpoint.push(output, &mut Codec::new(), opcode, payload, compression);
@@ -303,6 +323,16 @@ impl<S: Read + Write> WebSocket<S> {
                 endpoint.push(output, codec, opcode, payload, compression)
             });
         }
+        Ok(())
+    }
+
+    /// As [`push`](WebSocket::push), with a payload that need not be copied if it is large.
+    fn push_chunk(&mut self, opcode: Opcode, payload: Chunk, compression: Compression) -> Result<(), SocketError> {
+        self.check_open(opcode)?;
+        let output = &mut self.output;
+        with_codec(&mut self.endpoint, |endpoint, codec| {
+            endpoint.push_chunk(output, codec, opcode, payload, compression)
+        });
         Ok(())
     }
 
