@@ -1,5 +1,6 @@
 //! A worker without its thread, its poll and its sockets, so that a benchmark can measure the very path that a server's
 //! messages take. No part of the public interface: it may change or go in any release.
+#![allow(missing_debug_implementations)] // nobody prints an engine
 
 use std::io;
 use std::marker::PhantomData;
