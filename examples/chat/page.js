@@ -1,23 +1,27 @@
-// The page of the chat: what rooms.rs says on one side, the document on the other.
-// Everything that people typed goes into the document by textContent, never as markup.
+// The page of the chat. It shows the messages that rooms.rs describes.
+// Text that people typed enters the document as text nodes, never as markup.
 
 const $ = (id) => document.getElementById(id);
 const log = $("messages");
 
-const MAX_SHOWN = 500; // a page left open must not grow for ever
-const GROUP_WITHIN = 5 * 60_000; // ms between messages that still stand together
+const MAX_SHOWN = 500; // messages; a page left open must not grow forever
+const GROUP_WITHIN = 5 * 60_000; // ms between messages of one author that share a time stamp
+const COLORS = 10; // of names; page.css has as many hues
+const MAX_COLORED = 200; // names whose color is remembered
 const FIRST_DELAY = 500; // ms before the first attempt to reconnect
 const MAX_DELAY = 30_000;
 
-let wish = null; // the name and the room asked for, and asked for again after a reconnect
+let wish = null; // the name and the room asked for; sent again after a reconnect
 let socket = null;
-let connected = false; // the room has welcomed us on this socket
+let connected = false; // the server has sent `welcome` on this socket
+let welcomed = false; // or on an earlier one
 let attempts = 0; // since we were last connected
 let goingAway = false; // the server said so when it closed
 let retryTimer;
 let me = "";
-const mine = new Set(); // the names given to us: another one if the old connection lingers
-let following = true; // the newest message is in view, and shall stay in view
+const mine = new Set(); // our names; after a reconnect the server may give us another one
+let following = true; // the newest message is in view and stays in view
+let typing = false; // the composer had the focus when the connection broke
 
 // --- The connection
 
@@ -32,11 +36,14 @@ function connect() {
 }
 
 function reconnect(code) {
+  if (connected) typing = document.activeElement === $("composer");
   connected = false;
   // 1001: going away, 1012: service restart. Still true while the next attempts fail.
   goingAway ||= code === 1001 || code === 1012;
-  showStatus(goingAway ? "server going away, reconnecting…" : "reconnecting…");
-  // Up to half of the delay is left to chance: not everybody shall come back at the same moment.
+  const why = goingAway ? "the server shut down" : "the connection broke";
+  $("banner").textContent = `Disconnected: ${why}. Reconnecting…`;
+  showState("disconnected", "reconnecting…");
+  // A random part of the delay keeps the pages from reconnecting all at once.
   const delay = Math.min(MAX_DELAY, FIRST_DELAY * 2 ** attempts);
   attempts += 1;
   retryTimer = setTimeout(connect, delay * (0.5 + Math.random() / 2));
@@ -67,23 +74,20 @@ function welcome({ name, room, people, history }) {
   goingAway = false;
   me = name;
   mine.add(name);
-  document.title = `${room} · Chat`;
-  $("room-name").textContent = room;
-
-  const first = $("chat").hidden;
-  $("door").hidden = true;
-  $("chat").hidden = false;
-  showStatus("connected");
+  showRoom(room);
+  showState("connected", "connected");
   showPeople(people);
-  log.ariaBusy = "true"; // the history is not news to be read out
+  log.ariaBusy = "true"; // a screen reader does not read the history aloud
   log.replaceChildren();
   following = true;
   history.forEach(showMessage);
   log.ariaBusy = "false";
-  if (first) $("composer").focus();
+  if (typing || !welcomed) $("composer").focus();
+  typing = false;
+  welcomed = true;
 }
 
-// Coming back after a while without network, nobody wants to wait for the timer.
+// The network is back: reconnect at once instead of waiting for the timer.
 addEventListener("online", () => {
   if (socket?.readyState === WebSocket.CLOSED) connect();
 });
@@ -97,18 +101,62 @@ function element(tag, className, text) {
   return node;
 }
 
-// A hue of its own for each name, the same on everybody's screen; page.css sees to the contrast.
+// The color of a name: usually the same on all pages, and never that of the other names used lately.
+const colors = new Map(); // by name, the last used at the end
+
+function colorOf(name) {
+  let color = colors.get(name);
+  if (color === undefined) {
+    color = [...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 65_521, 7) % COLORS;
+    const taken = [...colors.values()].slice(1 - COLORS);
+    while (taken.includes(color)) color = (color + 1) % COLORS;
+  }
+  colors.delete(name);
+  colors.set(name, color);
+  if (colors.size > MAX_COLORED) colors.delete(colors.keys().next().value);
+  return color;
+}
+
 function named(node, name) {
-  const hash = [...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 65_521, 7);
-  node.style.setProperty("--hue", Math.round((hash * 137.508) % 360));
+  const color = colorOf(name);
+  node.classList.add(color % 2 ? "odd" : "even");
+  node.style.setProperty("--hue", (color * 360) / COLORS + 15);
   return node;
 }
 
-function showStatus(text) {
+// `text` with its http and https addresses as links. A link ends before punctuation and before an unpaired parenthesis.
+const LINK = /\bhttps?:\/\/(?:[^\s<>"()\p{C}]|\([^\s<>"()\p{C}]*\))*(?:[^\s<>"()\p{C}\p{P}]|[\/_&=#%@*-]|\([^\s<>"()\p{C}]*\))/giu;
+
+function withLinks(node, text) {
+  let end = 0;
+  for (const { 0: address, index } of text.matchAll(LINK)) {
+    if (!URL.canParse(address)) continue;
+    const link = element("a", "", address);
+    link.href = address;
+    link.target = "_blank";
+    link.rel = "noopener noreferrer";
+    node.append(text.slice(end, index), link);
+    end = index + address.length;
+  }
+  node.append(text.slice(end));
+  return node;
+}
+
+// `state` is connecting, connected or disconnected.
+function showState(state, text) {
+  $("chat").dataset.state = state;
   $("status").textContent = text;
-  $("status").toggleAttribute("data-connected", connected);
-  $("send").disabled = !connected;
+  $("banner").hidden = state !== "disconnected";
+  $("composer").disabled = $("send").disabled = !connected;
+  $("composer").placeholder = connected ? "Say something" : "Not connected";
   if (wish) $("door-status").textContent = text;
+}
+
+function showRoom(room) {
+  document.title = `${room} · Chat`;
+  $("room-name").textContent = room;
+  $("door").hidden = true;
+  $("chat").hidden = false;
 }
 
 function showPeople(names) {
@@ -122,14 +170,15 @@ function showMessage({ author, text, time }) {
   const before = log.lastElementChild;
   const grouped = before?.dataset.author === author && time - before.dataset.time < GROUP_WITHIN;
   const node = element("div", "message", "");
+  const date = new Date(time);
+  const head = element("div", "head", "");
+  head.append(named(element("span", "author", author), author));
+  if (!grouped) head.append(clock(date));
   node.classList.toggle("mine", mine.has(author));
   node.classList.toggle("grouped", grouped);
+  node.title = date.toLocaleString(); // also of those messages that share a time stamp
   Object.assign(node.dataset, { author, time });
-  node.append(
-    named(element("span", "author", author), author),
-    element("span", "text", text),
-    clock(new Date(time)),
-  );
+  node.append(head, withLinks(element("div", "text", ""), text));
   show(node);
 }
 
@@ -159,7 +208,7 @@ function showError(text) {
   $("notice").hidden = false;
 }
 
-// Refused at the door: trying again would change nothing.
+// The server refused to let us join, so another attempt would fail too.
 function stop(text) {
   socket.onclose = null;
   socket.close();
@@ -205,13 +254,19 @@ $("composer-form").addEventListener("submit", (event) => {
 function join(name, room) {
   wish = { name, room };
   $("join").disabled = true;
-  showStatus("connecting…");
+  showState("connecting", "connecting…");
   connect();
-  // A link to the room, for others: without our name.
+  // The address becomes a link to the room for others, without our name.
   if (!query.has("name")) history.replaceState(null, "", `?room=${encodeURIComponent(room)}`);
 }
 
 const query = new URLSearchParams(location.search);
 if (query.get("name")) $("name").value = query.get("name");
 if (query.get("room")) $("room").value = query.get("room");
-if (query.get("name") && query.get("room")) join(query.get("name"), query.get("room"));
+if (query.get("name") && query.get("room")) {
+  showRoom(query.get("room"));
+  join(query.get("name"), query.get("room"));
+} else {
+  $("door").hidden = false;
+  $("name").focus();
+}

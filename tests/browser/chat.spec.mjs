@@ -23,10 +23,43 @@ const connected = (page) => eventually(() => status(page), (text) => /\bconnecte
 const withQuery = (page, name, room) =>
   `${page}?name=${encodeURIComponent(name)}&room=${encodeURIComponent(room)}`;
 
+const opacity = (page, selector) => page.locator(selector).evaluate((node) => Number(getComputedStyle(node).opacity));
+const DIMMED = ['#messages', 'aside', '#composer-form'];
+
+/** Records where the parts of the room are in each frame, and each layout shift that the browser reports. */
+async function recordLayout(page) {
+  await page.addInitScript(() => {
+    window.layouts = new Set();
+    window.shifts = [];
+    new PerformanceObserver((list) => {
+      for (const { value, sources } of list.getEntries()) {
+        window.shifts.push(`${value}: ${sources.map(({ node }) => node?.id || node?.className || node?.nodeName)}`);
+      }
+    }).observe({ type: 'layout-shift', buffered: true });
+    const look = () => {
+      requestAnimationFrame(look);
+      if (document.getElementById('chat')?.hidden !== false) return;
+      const boxes = ['header', '#leave', 'aside', '#messages', '#composer', '#send'].map((selector) => {
+        const { x, y, width, height } = document.querySelector(selector).getBoundingClientRect();
+        return [selector, x, y, width, height];
+      });
+      window.layouts.add(JSON.stringify(boxes));
+    };
+    look();
+  });
+}
+
+async function stays(page) {
+  equal(await page.evaluate(() => window.shifts), [], 'the layout shifts');
+  const layouts = await page.evaluate(() => [...window.layouts]);
+  if (layouts.length !== 1) throw new Error(`the layout changed: ${layouts.join(' then ')}`);
+}
+
 let server;
 let browser;
 let ada;
 let bob;
+let phone;
 
 async function say(page, text) {
   await page.fill('#composer', text);
@@ -158,6 +191,134 @@ await report.check('a-stranger-page-is-refused', async () => {
   stranger.close();
 });
 
+await report.check('web-addresses-become-links-and-nothing-else-does', async () => {
+  const said = [
+    'See https://example.com/a?b=1&c=2#d, or (http://example.org/x_(y)).',
+    'https://example.com/"onmouseover="window.hacked=1" <a href="https://example.net/">x</a>',
+    'javascript:alert(1) data:text/html,x ftp://example.com/ https:// //example.com xhttp://example.com/',
+  ];
+  const wanted = ['https://example.com/a?b=1&c=2#d', 'http://example.org/x_(y)', 'https://example.com/', 'https://example.net/'];
+  const before = await bob.locator('#messages .text').count();
+  for (const text of said) await say(ada, text);
+  for (const page of [ada, bob]) {
+    await eventually(async () => (await texts(page)).slice(before), said, 'the messages');
+    const links = await page.locator('#messages .text *').evaluateAll((nodes) =>
+      nodes.map((node) => ({ tag: node.localName, attributes: Object.fromEntries([...node.attributes].map(({ name, value }) => [name, value])) })),
+    );
+    equal(links.map(({ tag }) => tag), wanted.map(() => 'a'), 'the elements in messages');
+    equal(links.map(({ attributes }) => attributes.href), wanted, 'the addresses');
+    for (const { attributes } of links) {
+      const { href, class: _, ...rest } = attributes;
+      equal(Object.entries(rest).sort(), [['rel', 'noopener noreferrer'], ['target', '_blank']], `the attributes for ${href}`);
+    }
+    equal(await page.evaluate(() => window.hacked ?? null), null, 'what the script left');
+  }
+});
+
+await report.check('a-group-of-messages-has-one-time-stamp', async () => {
+  const before = await ada.locator('#messages .message').count();
+  for (const text of ['one', 'two', 'three']) await say(bob, text);
+  await eventually(() => texts(ada), (all) => all.at(-1) === 'three', 'the messages');
+  await say(ada, 'four');
+  for (const page of [ada, bob]) {
+    await eventually(() => texts(page), (all) => all.at(-1) === 'four', 'the messages');
+    const stamps = await page.locator('#messages .message').evaluateAll((nodes) =>
+      nodes.map((node) => [...node.querySelectorAll('time')].filter((time) => time.getBoundingClientRect().width > 1).length),
+    );
+    equal(stamps.slice(before), [1, 0, 0, 1], 'the number of time stamps');
+  }
+});
+
+await report.check('ten-names-have-ten-readable-colors', async () => {
+  const names = ['Ada', 'Bob', 'Carl', 'Dora', 'Eve', 'Finn', 'Gül', 'Hedy', '李'];
+  await ada.evaluate(async (names) => {
+    for (const name of names) {
+      await new Promise((resolve, reject) => {
+        const socket = new WebSocket(`ws://${location.host}/ws`);
+        socket.onerror = reject;
+        socket.onopen = () => socket.send(JSON.stringify({ type: 'join', name, room: 'palette' }));
+        socket.onmessage = ({ data }) => {
+          const { type, author } = JSON.parse(data);
+          if (type === 'welcome') socket.send(JSON.stringify({ type: 'say', text: 'hello' }));
+          if (type === 'said' && author === name) resolve();
+        };
+      });
+    }
+  }, names);
+  const viewer = await open(browser, withQuery(server.page, 'Zoe', 'palette'));
+  await connected(viewer);
+  await eventually(() => authors(viewer), names, 'the authors');
+  for (const colorScheme of ['light', 'dark']) {
+    await viewer.emulateMedia({ colorScheme });
+    const { ground, colors, dots } = await viewer.evaluate(() => {
+      const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+      const rgb = (color) => {
+        context.fillStyle = color;
+        context.fillRect(0, 0, 1, 1);
+        return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+      };
+      const all = (selector) => [...document.querySelectorAll(selector)];
+      return {
+        ground: rgb(getComputedStyle(document.getElementById('chat')).backgroundColor),
+        colors: all('#messages .author').map((node) => rgb(getComputedStyle(node).color)),
+        dots: all('#people li').map((node) => getComputedStyle(node, '::before').backgroundColor),
+      };
+    });
+    // WCAG 2, relative luminance and contrast ratio
+    const luminance = (color) => {
+      const [r, g, b] = color.map((part) => part / 255).map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+      return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    equal(colors.length, names.length, 'the number of names');
+    for (const [i, color] of colors.entries()) {
+      const [dark, light] = [luminance(color), luminance(ground)].sort((a, b) => a - b);
+      const contrast = (light + 0.05) / (dark + 0.05);
+      if (contrast < 4.5) throw new Error(`the contrast of ${names[i]} is ${contrast.toFixed(2)} (${colorScheme})`);
+      for (const [j, other] of colors.slice(0, i).entries()) {
+        const distance = Math.hypot(...color.map((part, at) => part - other[at]));
+        if (distance < 40) throw new Error(`${names[i]} and ${names[j]} look alike: ${color}, ${other} (${colorScheme})`);
+      }
+    }
+    equal(dots.length, names.length + 1, 'the number of people');
+    equal(new Set(dots).size, dots.length, `the colors of the people (${colorScheme})`);
+    await screenshot(viewer, `chat-names-${colorScheme}`);
+  }
+  equal(viewer.trouble, [], 'trouble');
+  await viewer.context().close();
+});
+
+await report.check('nothing-jumps-on-a-phone', async () => {
+  const room = 'W'.repeat(32);
+  phone = await open(browser, withQuery(server.page, 'Phone', room), {
+    viewport: { width: 390, height: 844 },
+    deviceScaleFactor: 2,
+    hasTouch: true,
+    isMobile: true,
+    prepare: recordLayout,
+  });
+  await connected(phone);
+  await screenshot(phone, 'chat-phone-empty');
+  await phone.tap('#composer');
+  // Mobile browsers zoom in on a focused field with smaller text.
+  equal(await phone.locator('#composer').evaluate((node) => parseFloat(getComputedStyle(node).fontSize) >= 16), true, 'the size of the text');
+  await say(phone, 'The first message');
+  const first = phone.locator('#messages .message').first();
+  await first.waitFor();
+  const place = await first.boundingBox();
+  const friend = await open(browser, withQuery(server.page, 'A friend with a rather long name', room));
+  await connected(friend);
+  await say(friend, `https://example.com/${'w'.repeat(200)}`);
+  await eventually(() => texts(phone), (all) => all.length === 2, 'the messages');
+  equal(await first.boundingBox(), place, 'the place of the first message');
+  for (let i = 0; i < 15; i += 1) await say(friend, `Message ${i}`);
+  await eventually(() => texts(phone), (all) => all.at(-1) === 'Message 14', 'the messages');
+  await screenshot(phone, 'chat-phone-full');
+  await friend.context().close();
+  await eventually(() => people(phone), ['Phone'], 'the people');
+  await stays(phone);
+  await fits(phone);
+}, 40);
+
 await report.check('looks-desktop-and-phone', async () => {
   await say(ada, `A long one: ${'lorem ipsum dolor sit amet '.repeat(20)}`);
   await say(bob, `And one without a gap: ${'w'.repeat(300)}`);
@@ -167,41 +328,59 @@ await report.check('looks-desktop-and-phone', async () => {
   await fits(ada);
   await fits(bob);
   for (const colorScheme of ['light', 'dark']) {
-    const phone = await open(browser, withQuery(server.page, 'Phone', 'kitchen'), {
+    const small = await open(browser, withQuery(server.page, 'Phone', 'kitchen'), {
       viewport: { width: 390, height: 844 },
       deviceScaleFactor: 2,
       hasTouch: true,
       isMobile: true,
       colorScheme,
     });
-    await connected(phone);
-    await eventually(() => texts(phone), (all) => all.at(-1)?.endsWith('www'), 'the messages');
-    await screenshot(phone, `chat-phone-${colorScheme}`);
-    await fits(phone);
+    await connected(small);
+    await eventually(() => texts(small), (all) => all.at(-1)?.endsWith('www'), 'the messages');
+    await screenshot(small, `chat-phone-${colorScheme}`);
+    await fits(small);
     for (const id of ['#composer', '#send']) {
-      const box = await phone.locator(id).boundingBox();
+      const box = await small.locator(id).boundingBox();
       const inside = box && box.x >= 0 && box.y >= 0 && box.x + box.width <= 390 && box.y + box.height <= 844;
       if (!inside) throw new Error(`${id} is not within the phone's window: ${JSON.stringify(box)}`);
     }
-    equal(phone.trouble, [], 'trouble');
-    await phone.context().close();
+    equal(small.trouble, [], 'trouble');
+    await small.context().close();
   }
 }, 40);
 
 await report.check('the-page-says-that-the-server-is-gone', async () => {
+  const places = await Promise.all(DIMMED.map((selector) => ada.locator(selector).boundingBox()));
+  for (const selector of DIMMED) equal(await opacity(ada, selector), 1, `the opacity of ${selector} at first`);
+  equal(await ada.locator('#banner').isVisible(), false, 'the banner is visible at first');
   await server.stop();
-  for (const page of [ada, bob]) {
+  for (const page of [ada, bob, phone]) {
     await eventually(() => status(page), (text) => /reconnect|going away|disconnect/.test(text), 'the status');
     equal(await page.locator('#status').isVisible(), true, 'the status is visible');
+    equal(await page.locator('#banner').isVisible(), true, 'the banner is visible');
+    equal(/^Disconnected/.test(await page.locator('#banner').textContent()), true, 'the banner says so');
+    for (const id of ['#composer', '#send']) equal(await page.locator(id).isDisabled(), true, `${id} is disabled`);
+    for (const selector of DIMMED) {
+      await eventually(() => opacity(page, selector), (value) => value < 0.6, `the opacity of ${selector}`);
+    }
+    await fits(page);
   }
+  equal(await Promise.all(DIMMED.map((selector) => ada.locator(selector).boundingBox())), places, 'the places');
+  await stays(phone);
   await screenshot(ada, 'chat-desktop-reconnecting');
+  await screenshot(bob, 'chat-desktop-reconnecting-dark');
+  await screenshot(phone, 'chat-phone-reconnecting');
 }, 30);
 
 await report.check('reconnects-when-the-server-is-back', async () => {
   server = await start(binary, [server.host]);
-  for (const page of [ada, bob]) {
+  for (const page of [ada, bob, phone]) {
     await eventually(() => status(page), (text) => /\bconnected\b/.test(text), 'the status', 40);
+    equal(await page.locator('#banner').isVisible(), false, 'the banner is visible');
+    for (const id of ['#composer', '#send']) equal(await page.locator(id).isEnabled(), true, `${id} is enabled`);
+    for (const selector of DIMMED) await eventually(() => opacity(page, selector), 1, `the opacity of ${selector}`);
   }
+  await stays(phone);
   await eventually(() => people(ada), ['Ada', 'Bob'], 'the people');
   await say(ada, 'Back again');
   await eventually(() => texts(bob), (all) => all.at(-1) === 'Back again', 'the messages');
@@ -210,6 +389,7 @@ await report.check('reconnects-when-the-server-is-back', async () => {
 await report.check('no-errors-on-the-pages', async () => {
   equal(ada.trouble, [], "trouble on Ada's page");
   equal(bob.trouble, [], "trouble on Bob's page");
+  equal(phone.trouble, [], 'trouble on the phone');
 });
 
 await report.check('server-ends-in-order', async () => {
