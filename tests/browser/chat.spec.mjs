@@ -195,9 +195,10 @@ await report.check('web-addresses-become-links-and-nothing-else-does', async () 
   const said = [
     'See https://example.com/a?b=1&c=2#d, or (http://example.org/x_(y)).',
     'https://example.com/"onmouseover="window.hacked=1" <a href="https://example.net/">x</a>',
+    'https://example.org/\u202Egpj.exe', // a link ends before a character that reverses the text
     'javascript:alert(1) data:text/html,x ftp://example.com/ https:// //example.com xhttp://example.com/',
   ];
-  const wanted = ['https://example.com/a?b=1&c=2#d', 'http://example.org/x_(y)', 'https://example.com/', 'https://example.net/'];
+  const wanted = ['https://example.com/a?b=1&c=2#d', 'http://example.org/x_(y)', 'https://example.com/', 'https://example.net/', 'https://example.org/'];
   const before = await bob.locator('#messages .text').count();
   for (const text of said) await say(ada, text);
   for (const page of [ada, bob]) {
@@ -319,6 +320,49 @@ await report.check('nothing-jumps-on-a-phone', async () => {
   await fits(phone);
 }, 40);
 
+await report.check('nothing-jumps-for-a-keyboard-or-a-notice', async () => {
+  const small = await open(browser, withQuery(server.page, 'Keys', 'keyboard'), {
+    viewport: { width: 390, height: 844 },
+    hasTouch: true,
+    isMobile: true,
+  });
+  await connected(small);
+  for (let i = 0; i < 20; i += 1) await say(small, `Message ${i}`);
+  await eventually(() => texts(small), (all) => all.at(-1) === 'Message 19', 'the messages');
+  const rectangle = (selector) =>
+    small.locator(selector).evaluate((node) => {
+      const { top, bottom, left, right } = node.getBoundingClientRect();
+      return [top, bottom, left, right];
+    });
+  const places = () => Promise.all(['header', 'aside', '#messages', '#composer', '#send'].map(rectangle));
+  const gap = async () => (await rectangle('#messages'))[1] - (await rectangle('#messages > :last-child'))[1];
+  const inView = (pixels) => pixels >= 0;
+  await small.evaluate(() => document.activeElement.blur());
+  const before = await places();
+  await small.tap('#composer');
+  equal(await places(), before, 'the places with the focus');
+
+  // With interactive-widget=resizes-content, the keyboard makes the window lower.
+  await small.setViewportSize({ width: 390, height: 480 });
+  await eventually(gap, inView, 'the latest message above the keyboard');
+  equal((await rectangle('header'))[0], 0, 'the top of the header');
+  equal((await rectangle('#composer-form'))[1], 480, 'the bottom of the composer');
+  equal(await small.evaluate(() => [scrollX, scrollY, visualViewport.scale]), [0, 0, 1], 'the scroll position and the zoom');
+  await fits(small);
+  await screenshot(small, 'chat-phone-keyboard');
+  await small.setViewportSize({ width: 390, height: 844 });
+  await eventually(gap, inView, 'the latest message without the keyboard');
+  equal(await places(), before, 'the places without the keyboard');
+
+  // The server refuses a longer text, and the page shows why.
+  await small.evaluate(() => document.getElementById('composer').removeAttribute('maxlength'));
+  await say(small, 'x'.repeat(4001));
+  await small.locator('#notice').waitFor();
+  equal(await places(), before, 'the places with a notice');
+  equal(small.trouble, [], 'trouble');
+  await small.context().close();
+}, 40);
+
 await report.check('looks-desktop-and-phone', async () => {
   await say(ada, `A long one: ${'lorem ipsum dolor sit amet '.repeat(20)}`);
   await say(bob, `And one without a gap: ${'w'.repeat(300)}`);
@@ -353,6 +397,7 @@ await report.check('the-page-says-that-the-server-is-gone', async () => {
   const places = await Promise.all(DIMMED.map((selector) => ada.locator(selector).boundingBox()));
   for (const selector of DIMMED) equal(await opacity(ada, selector), 1, `the opacity of ${selector} at first`);
   equal(await ada.locator('#banner').isVisible(), false, 'the banner is visible at first');
+  for (const page of [ada, bob, phone]) await page.fill('#composer', 'a draft');
   await server.stop();
   for (const page of [ada, bob, phone]) {
     await eventually(() => status(page), (text) => /reconnect|going away|disconnect/.test(text), 'the status');
@@ -379,6 +424,10 @@ await report.check('reconnects-when-the-server-is-back', async () => {
     equal(await page.locator('#banner').isVisible(), false, 'the banner is visible');
     for (const id of ['#composer', '#send']) equal(await page.locator(id).isEnabled(), true, `${id} is enabled`);
     for (const selector of DIMMED) await eventually(() => opacity(page, selector), 1, `the opacity of ${selector}`);
+  }
+  for (const page of [ada, bob, phone]) {
+    equal(await page.inputValue('#composer'), 'a draft', 'the draft');
+    equal(await page.evaluate(() => document.activeElement?.id), 'composer', 'the focus');
   }
   await stays(phone);
   await eventually(() => people(ada), ['Ada', 'Bob'], 'the people');

@@ -165,6 +165,49 @@ await report.check('plot-has-a-time-axis-and-its-value-axis-recovers-from-an-out
   await page.context().close();
 }, 40);
 
+await report.check('a-value-moves-left-along-the-time-axis', async () => {
+  const page = await open(browser, server.page, {
+    prepare: async (page) => {
+      await page.clock.install();
+      await recordLabels(page);
+      await page.addInitScript(() => {
+        const { arc } = CanvasRenderingContext2D.prototype;
+        CanvasRenderingContext2D.prototype.arc = function (x, ...rest) {
+          window.dot = x;
+          return arc.call(this, x, ...rest);
+        };
+      });
+    },
+  });
+  await eventually(() => state(page), 'connected', 'the state');
+  await sendDatagram('5');
+  await eventually(() => count(page), 1, 'the count');
+  const at = Object.fromEntries((await labels(page)).map(({ text, x }) => [text, x]));
+  const second = (at['−10 s'] - at['−20 s']) / 10;
+  const near = (label) => (x) => Math.abs(x - at[label]) < 3 * second;
+  await page.clock.fastForward(10_000);
+  await eventually(() => page.evaluate(() => window.dot), near('−10 s'), 'the dot after 10 s', 2);
+  await page.clock.fastForward(10_000);
+  await eventually(() => page.evaluate(() => window.dot), near('−20 s'), 'the dot after 20 s', 2);
+  await page.clock.fastForward(11_000);
+  await eventually(() => page.locator('#what').textContent(), 'no datagrams in the last 30 seconds', 'the caption');
+  equal(page.trouble, [], 'trouble');
+  await page.context().close();
+}, 40);
+
+await report.check('command-for-a-socket-on-any-address-names-the-host-of-the-page', async () => {
+  const any = await start(binary, ['127.0.0.1:0', '--udp', '0.0.0.0:0'], ['ws', 'udp']);
+  const page = await open(browser, any.page);
+  await eventually(() => state(page), 'connected', 'the state');
+  const { port } = new URL(any.urls.udp.href.replace('udp:', 'http:'));
+  const command = await page.locator('#command').textContent();
+  equal(command, `bash -c 'echo 42 >/dev/udp/127.0.0.1/${port}'`, 'the command');
+  execFileSync('bash', ['-c', command]);
+  await eventually(() => count(page), 1, 'the count after the command');
+  await page.context().close();
+  await any.stop();
+}, 40);
+
 await report.check('disconnected-page-is-dimmed-and-says-so', async () => {
   const page = await open(browser, server.page);
   await eventually(() => state(page), 'connected', 'the state');
