@@ -283,6 +283,8 @@ impl<'a> From<&'a Vec<u8>> for MessageRef<'a> {
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+// A tag of its own: in a niche of what is borrowed, a compiler that inlines `send` could not tell that it is borrowed.
+#[repr(u8)]
 pub enum CowMessage<'a> {
     /// A message that lies in the application's memory, or in the batch that it came with.
     Borrowed(MessageRef<'a>),
