@@ -114,8 +114,8 @@
 //! * The messages of a connection are delivered in the order of their arrival.
 //! * If a peer breaks the protocol, the messages that were complete before are delivered first.
 //! * Messages that one thread sends through a [`Peer`] arrive in order.
-//! * What a handler sends for one readiness of the socket leaves in one write. So do the answers to a batch of events,
-//!   where they can.
+//! * What a handler sends for one readiness of the socket leaves in one write. The answers to events that came together
+//!   mostly leave together too.
 //! * The close frame that answers the peer's leaves behind the answers to earlier messages. With a handler it leaves at
 //!   once. With events it leaves when the application comes to the connection's [`Event::Close`], or after 500 ms.
 //!
@@ -171,7 +171,7 @@
 //!
 //! An error gives the message back with `into_inner`. A worker's thread never waits, because its connections would wait
 //! too: there `send` returns [`SendError::Full`] where it would wait elsewhere. A handler that sends through the
-//! [`Peer`] of another connection has to expect that.
+//! [`Peer`] of another connection has to expect that, and so has the thread that runs an [`EventLoop`].
 //!
 //! [`Socket::send`] in a handler needs no policy. There is always room for an answer, because the worker stops reading
 //! from a connection whose queue is full. It returns `false` only if the connection is closing or a control frame is
@@ -192,8 +192,8 @@
 //! }
 //! ```
 //!
-//! Success means that the library has the message, not that the peer has it. Only an answer of the peer's application
-//! tells that.
+//! `Ok` means that the library has taken the message. Whether it has arrived, only an answer of the peer's application
+//! tells.
 //!
 //! # When somebody is slow
 //!
@@ -206,8 +206,8 @@
 //!
 //! | [`SlowConsumer`] | `send` from another thread | a broadcast |
 //! | --- | --- | --- |
-//! | `Block`, the default | waits for room | leaves the connection out |
-//! | `Refuse` | returns [`SendError::Full`] | leaves the connection out |
+//! | `Block`, the default | waits for room | leaves the connection out, and counts it |
+//! | `Refuse` | returns [`SendError::Full`] | leaves the connection out, and counts it |
 //! | `Drop` | drops this message, and counts it in [`Stats::dropped`] | the same |
 //! | `Disconnect` | closes the connection with 1008 | the same |
 //!
@@ -271,8 +271,8 @@
 //! | what happened | [`CloseCause`] | code |
 //! | --- | --- | --- |
 //! | the peer closed | `Peer` | the peer's; 1005 if it gave none |
-//! | this side closed, and the peer answered | `Local` | the one that was sent |
-//! | the peer broke the protocol or a limit | `Failed` | 1002, 1007, 1008 or 1009 |
+//! | this side closed, and the peer answered | `Local` | that of the answer, mostly the one that was sent |
+//! | the peer broke the protocol or a limit | `Failed` | such as 1002, 1007, 1008, 1009 |
 //! | a callback panicked | `Panicked` | 1011 |
 //! | the TCP connection ended or was reset | `Lost` | 1006 |
 //! | the peer was silent, or did not answer a close | `TimedOut` | 1006 |
@@ -430,14 +430,15 @@
 //! # Ok::<(), threadbare::BuildError>(())
 //! ```
 //!
-//! What a connection can hold is bounded by its parts:
+//! The memory of a connection:
 //!
 //! * An idle connection has no buffer. It takes some 165 bytes with a handler and 250 with events. A [`Peer`] of a
 //!   connection is allocated when it is first asked for; with events that is at once.
 //! * All connections of a worker share one receive buffer of 256 KiB. An incomplete message moves to a buffer of its
 //!   own, which grows with what has arrived, never with what a header announces, up to `max_message_size`.
-//! * The output of a connection is at most `max_write_buffer_size` and one message.
-//! * The events that wait for one receiver are at most `max_event_buffer_size` and what a worker had begun to read.
+//! * Above `max_write_buffer_size` of queued output a connection takes no message of another thread or of a broadcast.
+//!   What a handler sends in one callback is always taken, so its own code is the bound on that.
+//! * Above `max_event_buffer_size` of waiting events nothing more is read for their receiver.
 //!
 //! # Panics
 //!
