@@ -138,9 +138,9 @@
 //!
 //! # Sending
 //!
-//! Every `send` takes what converts into a [`CowMessage`]: `&str` and `String` as text, `&[u8]`, `Vec<u8>` and `[u8;
-//! N]` as binary, `Cow`, `Arc<str>`, `Arc<[u8]>`, [`Message`] and [`MessageRef`]. A short message is copied, so lend
-//! it. A large payload that is owned or shared is not copied.
+//! Every `send` takes what converts into a [`CowMessage`]: `&str` and `String` as text; `&[u8]`, `Vec<u8>` and arrays
+//! of bytes as binary; `Cow`, `Arc<str>`, `Arc<[u8]>`, [`Message`] and [`MessageRef`]. A short message is copied, so
+//! lend it. A large payload that is owned or shared is not copied.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -240,23 +240,23 @@
 //! events, or give the work to another thread and answer through a [`Peer`]:
 //!
 //! ```
-//! use std::sync::mpsc::Sender;
-//! use threadbare::{Handler, Message, MessageRef, Peer, Socket};
+//! use std::sync::mpsc::SyncSender;
+//! use threadbare::{CloseCode, Handler, Message, MessageRef, Peer, Socket};
 //!
 //! /// Gives each message to a thread that may block.
 //! struct Queries {
-//!     jobs: Sender<(Peer, Message)>,
+//!     jobs: SyncSender<(Peer, Message)>,
 //! }
 //!
 //! impl Handler for Queries {
 //!     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
-//!         let _ = self.jobs.send((socket.peer(), message.into())); // an error says that the thread has ended
+//!         if self.jobs.try_send((socket.peer(), message.into())).is_err() {
+//!             // The thread has more to do than the channel holds, and the worker must not wait for it.
+//!             let _ = socket.close(CloseCode::TRY_AGAIN_LATER, "busy"); // it may be closing already
+//!         }
 //!     }
 //! }
 //! ```
-//!
-//! The channel of this example has no bound. Use a bounded one, and refuse a message that does not fit, where clients
-//! can send faster than the thread works.
 //!
 //! **A silent peer.** The worker pings a peer after [`ping_interval`](crate::Config::ping_interval) of silence. If it
 //! hears nothing for [`pong_timeout`](crate::Config::pong_timeout) more, the connection ends with code 1006. A
@@ -295,7 +295,8 @@
 //! the protocol why, sends FIN, and reads what is in flight, so that the kernel does not reset the connection and lose
 //! the close frame. A peer has [`close_timeout`](crate::Config::close_timeout) to answer and to close.
 //!
-//! Applications may use the codes 3000 to 4999. [`CloseCode`] names the others.
+//! An application may give the codes 4000 to 4999 a meaning of its own; those from 3000 on are registered with IANA.
+//! [`CloseCode`] has constants for the codes of RFC 6455.
 //!
 //! # Clients and reconnecting
 //!
