@@ -39,7 +39,7 @@ fn main() {
 }
 
 fn parse(head: &[u8]) -> Request {
-    match server::parse(head, ADDR, &HeadLimits::default()) {
+    match server::parse(head, ADDR.into(), &HeadLimits::default()) {
         Ok(Parsed::Upgrade(request)) => request,
         other => panic!("not a handshake: {other:?}"),
     }
