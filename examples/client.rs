@@ -95,7 +95,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                 break;
             }
         }
-        // Answers that are on their way still come in before the server's close frame.
+        // Behind our close frame nothing is received any more: an answer that is not here by now is lost.
         let _ = client.close(threadbare::CloseCode::NORMAL_CLOSURE, "");
         printer.join().map_err(|_| "the printer panicked")??;
         Ok::<(), Box<dyn Error>>(())

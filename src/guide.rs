@@ -638,8 +638,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `finish` throws away what still arrives. To receive it, call [`close`](crate::Client::close) and then
-//! [`recv`](crate::Client::recv) until that returns `None`. [`ReconnectingClient::finish`] also waits for the outbox,
+//! `finish` throws away what still arrives, and so does everything behind [`close`](crate::Client::close): receive the
+//! answers that you expect first. [`ReconnectingClient::finish`] also waits for the outbox,
 //! and [`take_queued`](crate::ReconnectingClient::take_queued) gives back what could not be sent. On a server's side,
 //! `peer.send(..)` followed by [`peer.close(..)`](crate::Peer::close) is in order.
 //!
@@ -852,7 +852,7 @@
 //! | `read()` | [`recv()`](crate::WebSocket::recv), which returns data messages only |
 //! | `send(message)` | [`send(message)`](crate::WebSocket::send) |
 //! | `write(message)`, `flush()` | `send`, which gathers while received messages wait; [`flush()`](crate::WebSocket::flush) |
-//! | `close(Some(CloseFrame { code, reason }))`, then `read()` to the end | [`close(code, reason)`](crate::WebSocket::close), then `recv()` to `None` |
+//! | `close(Some(CloseFrame { code, reason }))`, then `read()` to the end | [`close(code, reason)`](crate::WebSocket::close), then `recv()`, which returns `None`; messages that arrive in between are thrown away |
 //! | `Error::ConnectionClosed` from `read()` | `Ok(None)` from `recv()` |
 //! | `Error::AlreadyClosed` | [`SocketError::Closed`] |
 //! | `Error::Io` with `WouldBlock` | [`SocketError::Timeout`]; call again |
