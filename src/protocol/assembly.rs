@@ -1,4 +1,4 @@
-//! What a connection keeps of frames and messages that are not complete.
+//! The incomplete frame and message of a connection.
 
 use std::borrow::Cow;
 
@@ -9,50 +9,52 @@ use crate::protocol::mask;
 use crate::protocol::message::Assembled;
 use crate::protocol::utf8::Validator;
 
-/// The most that a buffer grows at once for bytes that are only promised.
+/// A buffer grows by at most 1 MiB at a time for payload that was announced and has not arrived. Larger lets a peer
+/// reserve more memory with a frame header; smaller grows the buffer of a large message more often.
 const MAX_STEP: usize = 1 << 20;
 
-/// A frame whose header has arrived, and its payload not quite.
+/// A frame whose header was received and whose payload is incomplete.
 #[derive(Debug)]
 pub(super) struct PartialFrame {
     pub(super) header: FrameHeader,
     received: u64,
 }
 
-/// A header cut in two, a frame half received, a message between fragments. An idle connection has none.
+/// A partial header, a partial frame and a partial message. An idle connection has no `Assembly`.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     cut_header: [u8; MAX_HEADER_SIZE],
     cut_len: u8,
     frame: Option<PartialFrame>,
     message: Option<Opcode>,
-    /// The message is compressed: what is kept of it is what it inflates to.
+    /// The message is compressed. `payload` holds the decompressed data.
     compressed: bool,
     utf8: Validator,
     payload: Assembled,
     control: Vec<u8>,
 }
 
-/// What there is of a message between two fragments.
+/// The part of a message that has arrived before its next fragment.
 pub(super) enum PartialMessage {
-    /// This many bytes.
+    /// The message is not compressed and this many bytes have arrived.
     Plain(u64),
-    /// What was inflated, which is counted as it comes.
+    /// The message is compressed. Its size is checked while it is decompressed.
     Compressed,
 }
 
-/// What the end of a frame brought.
+/// The result of a complete frame.
 pub(super) enum Completed {
-    /// A fragment; the message goes on.
+    /// A fragment that is not the last of its message.
     Fragment,
-    /// A data message.
+    /// A complete data message.
     Message(Assembled),
     /// A control frame.
     Control(Opcode, Cow<'static, [u8]>),
 }
 
 impl Assembly {
-    /// Completes a header from the front of `input`: the header, if it is complete, and how much of `input` it took.
+    /// Takes header bytes from the front of `input`. Returns the header if it is complete, and the number of bytes
+    /// taken.
     pub(super) fn take_header(&mut self, input: &[u8]) -> Result<(Option<FrameHeader>, usize), ProtocolError> {
         let kept = usize::from(self.cut_len);
         let free = self.cut_header.get_mut(kept..).unwrap_or_default();
@@ -72,12 +74,12 @@ impl Assembly {
         }
     }
 
-    /// Whether the next bytes belong to a header.
+    /// Returns whether the next bytes belong to a header.
     pub(super) fn wants_header(&self) -> bool {
         self.frame.is_none()
     }
 
-    /// The message between two fragments.
+    /// Returns the partial message, if there is one.
     pub(super) fn message_under_way(&self) -> Option<PartialMessage> {
         self.message.map(|_| match self.compressed {
             true => PartialMessage::Compressed,
@@ -85,12 +87,12 @@ impl Assembly {
         })
     }
 
-    /// Whether nothing is kept, so that the whole of it can go.
+    /// Returns whether nothing is kept, so that the `Assembly` can be dropped.
     pub(super) fn is_idle(&self) -> bool {
         self.frame.is_none() && self.message.is_none() && self.cut_len == 0
     }
 
-    /// Starts a frame that was checked.
+    /// Begins a frame whose header was checked.
     pub(super) fn begin(&mut self, header: FrameHeader, extension: Option<&mut Extension>) {
         if matches!(header.opcode, Opcode::Text | Opcode::Binary) {
             self.message = Some(header.opcode);
@@ -102,10 +104,10 @@ impl Assembly {
         self.frame = Some(PartialFrame { header, received: 0 });
     }
 
-    /// Takes payload of the frame under way from the front of `input`, unmasks it there and keeps it, inflated if it is
-    /// compressed.
+    /// Takes payload of the current frame from the front of `input`, unmasks it in place, decompresses it if necessary,
+    /// and keeps it.
     ///
-    /// Memory grows with what is received, never with what a header promises.
+    /// Memory grows with the payload that was received, never with the length that a header announces.
     pub(super) fn take_payload(
         &mut self,
         input: &mut [u8],
@@ -140,7 +142,7 @@ impl Assembly {
         Sink { message: &mut self.payload, utf8, limit }
     }
 
-    /// How many bytes of payload the data frame under way still lacks, unless they are to be inflated first.
+    /// Returns how many bytes of payload the current data frame lacks; 0 if the message is compressed.
     pub(super) fn lacks(&self) -> u64 {
         match &self.frame {
             Some(frame) if !frame.header.opcode.is_control() && !self.compressed => {
@@ -150,13 +152,13 @@ impl Assembly {
         }
     }
 
-    /// The size that the buffer of the message under way must grow to, if it is full.
+    /// Returns the size that the buffer of the current message must grow to, if the buffer is full.
     pub(super) fn wants_buffer(&self) -> Option<u64> {
         let full = self.payload.filled == self.payload.buffer.len();
         (full && self.lacks() > 0).then(|| self.lacks().saturating_add(self.payload.filled as u64))
     }
 
-    /// Moves the message under way to a buffer that has served before, and gives back the one it was in.
+    /// Moves the current message to `buffer`, which may have been used before, and returns its previous buffer.
     pub(super) fn move_to(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
         let kept = self.payload.filled;
         if buffer.len() < kept {
@@ -168,14 +170,14 @@ impl Assembly {
         std::mem::replace(&mut self.payload.buffer, buffer)
     }
 
-    /// Room for payload of the frame under way, to be received straight into the message's buffer.
+    /// Returns room in the message's buffer, into which the payload of the current frame can be received.
     pub(super) fn spare_mut(&mut self) -> &mut [u8] {
         let lacking = usize::try_from(self.lacks()).unwrap_or(usize::MAX);
         let filled = self.payload.filled;
         if filled == self.payload.buffer.len() {
-            // Grows by what has arrived: at most twice that, and never beyond the frame.
+            // Grows by at most the size that has arrived, and never beyond the frame.
             let step = lacking.min(filled.clamp(4096, MAX_STEP));
-            // Not to twice the size, as a vector would of itself.
+            // `reserve` may allocate twice the size.
             self.payload.buffer.reserve_exact(step);
             self.payload.buffer.resize(filled + step, 0);
         }
@@ -183,7 +185,7 @@ impl Assembly {
         self.payload.buffer.get_mut(filled..end).unwrap_or_default()
     }
 
-    /// Accounts for `size` bytes that were received into [`spare_mut`](Assembly::spare_mut).
+    /// Takes `size` bytes that were received into [`spare_mut`](Assembly::spare_mut).
     pub(super) fn advance(&mut self, size: usize) -> Result<Option<Completed>, ProtocolError> {
         let Some(frame) = &mut self.frame else { return Ok(None) };
         let start = self.payload.filled;
@@ -208,7 +210,7 @@ impl Assembly {
             return Ok(Some(Completed::Fragment));
         }
         let is_text = self.message.take() == Some(Opcode::Text);
-        // RFC 6455 5.6: the whole message must be valid UTF-8, though a frame of it may end inside a character.
+        // RFC 6455 5.6: the whole message must be valid UTF-8, but a frame of it may end inside a character.
         self.utf8.finish()?;
         self.compressed = false;
         let mut message = std::mem::take(&mut self.payload);
@@ -232,7 +234,7 @@ impl PartialFrame {
 
 impl Assembled {
     fn append(&mut self, piece: &[u8]) {
-        // A buffer that served before may be longer than what is in it.
+        // A buffer that was used before may be longer than the message in it.
         let reused = piece.len().min(self.buffer.len() - self.filled);
         let (front, back) = piece.split_at_checked(reused).unwrap_or_default();
         if let Some(room) = self.buffer.get_mut(self.filled..self.filled + reused) {

@@ -6,23 +6,23 @@ pub use crate::protocol::close_code::CloseCode;
 use crate::protocol::error::ProtocolError;
 use crate::protocol::opcode::MAX_CONTROL_PAYLOAD;
 
-/// The body of a close frame: a code and, for people, a reason of at most 123 bytes.
+/// The body of a close frame: a status code, and a reason of at most 123 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CloseFrame {
-    /// Why the connection is closed, for programs.
+    /// The status code, which says why the connection is closed.
     pub code: CloseCode,
-    /// Why the connection is closed, for people; not meant to be shown to users (RFC 6455 7.1.6).
+    /// The reason in words, for debugging. RFC 6455 5.5.1: "clients MUST NOT show it to end users".
     pub reason: String,
 }
 
-/// The longest reason: a control frame's payload less the code.
+/// The size of the longest reason in bytes: the payload of a control frame without the status code.
 pub const MAX_REASON_SIZE: usize = MAX_CONTROL_PAYLOAD - 2;
 
 impl CloseFrame {
-    /// A close frame that may be sent.
+    /// Creates a close frame that may be sent.
     ///
     /// # Errors
-    /// A code that must not stand in a frame, or a reason of more than 123 bytes.
+    /// The code must not be sent in a frame, or the reason has more than 123 bytes.
     pub fn new(code: CloseCode, reason: impl Into<String>) -> Result<CloseFrame, InvalidClose> {
         let reason = reason.into();
         // RFC 6455 7.4.1: 1005, 1006 and 1015 "MUST NOT be set as a status code in a Close control frame".
@@ -35,7 +35,8 @@ impl CloseFrame {
         Ok(CloseFrame { code, reason })
     }
 
-    /// A close frame for a failure, whose description is cut to what fits; to be used with codes that may be sent.
+    /// Creates a close frame for a failure and cuts the description to 123 bytes. The code must be one that may be
+    /// sent.
     #[must_use]
     pub(crate) fn describing(code: CloseCode, what: &str) -> CloseFrame {
         let mut reason = what.to_owned();
@@ -45,21 +46,21 @@ impl CloseFrame {
         CloseFrame { code, reason }
     }
 
-    /// The close frame of an endpoint that goes away: 1001.
+    /// Creates the close frame of an endpoint that goes away: 1001.
     pub(crate) fn going_away() -> CloseFrame {
         CloseFrame { code: CloseCode::GOING_AWAY, reason: String::new() }
     }
 
-    /// The answer to a close frame. RFC 6455 5.5.1: it "typically echos the status code it received".
+    /// Creates the answer to a close frame. RFC 6455 5.5.1: it "typically echos the status code it received".
     #[must_use]
     pub(crate) fn answer_to(received: Option<&CloseFrame>) -> Option<CloseFrame> {
         received.map(|frame| CloseFrame { code: frame.code, reason: String::new() })
     }
 
-    /// Reads the payload of a received close frame; `None` if it is empty.
+    /// Parses the payload of a received close frame; `None` if it is empty.
     ///
     /// # Errors
-    /// A payload of one byte, a code that must not be on the wire, a reason that is not UTF-8.
+    /// The payload has one byte, the code must not be sent in a frame, or the reason is not UTF-8.
     pub fn parse(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
         let Some((&code, reason)) = payload.split_first_chunk() else {
             // RFC 6455 5.5.1: "If there is a body, the first two bytes of the body MUST be a 2-byte unsigned integer".
@@ -70,7 +71,7 @@ impl CloseFrame {
         if !code.is_sendable() {
             return Err(ProtocolError::InvalidCloseCode(code));
         }
-        // RFC 6455 5.5.1: the reason is "UTF-8-encoded data"; 8.1 says what befalls other bytes.
+        // RFC 6455 5.5.1: the reason is "UTF-8-encoded data"; 8.1: other bytes fail the connection.
         let reason = std::str::from_utf8(reason).map_err(|_| ProtocolError::InvalidUtf8)?;
         Ok(Some(CloseFrame { code, reason: reason.to_owned() }))
     }
@@ -82,15 +83,15 @@ impl CloseFrame {
     }
 }
 
-/// A close frame that may not be sent; nothing went on the wire.
+/// A close frame may not be sent. Nothing was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidClose {
-    /// RFC 6455 7.4 does not let this code stand in a frame.
+    /// RFC 6455 7.4 does not allow this code in a close frame.
     Code(CloseCode),
     /// The reason is longer than 123 bytes.
     Reason {
-        /// Its size in bytes.
+        /// The size of the reason in bytes.
         size: usize,
     },
 }
@@ -116,40 +117,41 @@ impl std::error::Error for InvalidClose {}
 pub enum CloseCause {
     /// The peer started the closing handshake.
     Peer,
-    /// This side started the closing handshake and the peer answered it.
+    /// This endpoint started the closing handshake and the peer answered it.
     Local,
-    /// The peer broke the protocol or a limit; the code says which, and the peer was told.
+    /// The peer violated the protocol or exceeded a limit. The code says which, and was sent to the peer.
     Failed,
-    /// A callback panicked; the peer was told 1011.
+    /// A callback panicked. The peer was sent 1011.
     Panicked,
     /// The TCP connection ended, or was reset, without a closing handshake.
     Lost,
-    /// The peer was silent beyond the ping interval and its grace, or did not answer our close.
+    /// The peer sent nothing for longer than the ping interval and its grace, or did not answer a close frame in time.
     TimedOut,
-    /// This side dropped the connection with `abort`.
+    /// This endpoint dropped the connection with `abort`.
     Aborted,
 }
 
-/// Why a connection ended: the code and reason as received or, where there were none, as RFC 6455 7.1.5 names them.
+/// Why a connection ended: the code and the reason that were received or, if none were received, those of RFC 6455
+/// 7.1.5 and 7.1.6.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CloseReason {
-    /// The code: 1005 if the peer's close frame had none, 1006 if there was no close frame.
+    /// The status code: 1005 if the peer's close frame had none, 1006 if no close frame was received.
     pub code: CloseCode,
-    /// The reason the peer gave, or what went wrong in words.
+    /// The reason in the peer's close frame, or a description of what went wrong.
     pub reason: String,
-    /// Who ended it, and how.
+    /// Who ended the connection, and how.
     pub cause: CloseCause,
 }
 
 impl CloseReason {
-    /// A reason in so many words.
+    /// Creates a close reason from its parts.
     #[must_use]
     pub fn new(code: CloseCode, reason: impl Into<String>, cause: CloseCause) -> CloseReason {
         CloseReason { code, reason: reason.into(), cause }
     }
 
-    /// The reason that a close frame of the peer states.
+    /// Creates the close reason for a close frame of the peer.
     #[must_use]
     pub fn from_frame(frame: Option<CloseFrame>, cause: CloseCause) -> CloseReason {
         match frame {
@@ -160,20 +162,20 @@ impl CloseReason {
         }
     }
 
-    /// An end without a close frame: 1006.
+    /// Creates the close reason of a connection that ended without a close frame: 1006.
     #[must_use]
     pub fn abnormal(reason: impl Into<String>, cause: CloseCause) -> CloseReason {
         CloseReason::new(CloseCode::ABNORMAL_CLOSURE, reason, cause)
     }
 
-    /// Whether the closing handshake was completed (RFC 6455 7.1.4, "closed _cleanly_").
+    /// Returns whether the closing handshake was completed (RFC 6455 7.1.4, "closed _cleanly_").
     #[must_use]
     pub fn is_clean(&self) -> bool {
         matches!(self.cause, CloseCause::Peer | CloseCause::Local)
     }
 }
 
-/// A reason stands for the messages that there will not be; a clean end is one too.
+/// A receive call returns the close reason as its error when no more messages can arrive, after a clean close too.
 impl std::error::Error for CloseReason {}
 
 impl fmt::Display for CloseReason {
@@ -191,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p_08_every_code_is_sorted_as_the_registry_says() {
+    fn p_08_close_codes_are_accepted_as_the_registry_says() {
         for code in 0..=u16::MAX {
             let legal = (1000..=1003).contains(&code) || (1007..=1014).contains(&code) || (3000..=4999).contains(&code);
             let parsed = CloseFrame::parse(&code.to_be_bytes());
@@ -207,20 +209,20 @@ mod tests {
     }
 
     #[test]
-    fn p_09_the_reason_is_utf_8() {
+    fn p_09_a_close_reason_that_is_not_utf_8_is_refused() {
         assert_eq!(CloseFrame::parse(b"\x03\xe8\xc3"), Err(ProtocolError::InvalidUtf8));
         assert_eq!(CloseFrame::parse("\u{3}\u{0}".as_bytes()), Err(ProtocolError::InvalidCloseCode(CloseCode(768))));
     }
 
     #[test]
-    fn p_17_a_reason_fits_a_control_frame() {
+    fn p_17_a_close_reason_over_123_bytes_is_refused() {
         assert!(CloseFrame::new(CloseCode::NORMAL_CLOSURE, "x".repeat(123)).is_ok());
         let error = CloseFrame::new(CloseCode::NORMAL_CLOSURE, "x".repeat(124)).unwrap_err();
         assert_eq!(error.to_string(), "a close reason of 124 bytes is over the limit of 123: shorten it");
     }
 
     #[test]
-    fn what_describes_a_failure_is_cut_between_characters() {
+    fn the_description_of_a_failure_is_cut_between_characters() {
         for (what, kept) in
             [("x".repeat(123), 123), ("x".repeat(124), 123), ("€".repeat(50), 123), ("é".repeat(90), 122)]
         {

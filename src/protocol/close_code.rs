@@ -30,41 +30,41 @@ macro_rules! close_codes {
 }
 
 close_codes! {
-    /// 1000: the purpose of the connection has been fulfilled.
+    /// 1000: the purpose of the connection is fulfilled.
     NORMAL_CLOSURE = 1000,
-    /// 1001: a server going down, or a browser leaving the page.
+    /// 1001: the server goes down, or the browser leaves the page.
     GOING_AWAY = 1001,
-    /// 1002: a protocol error.
+    /// 1002: the peer broke the protocol.
     PROTOCOL_ERROR = 1002,
-    /// 1003: a kind of data that the endpoint does not accept.
+    /// 1003: the endpoint received a type of data that it does not accept.
     UNSUPPORTED_DATA = 1003,
-    /// 1005: the close frame had no code; never on the wire.
+    /// 1005: the close frame had no status code. Never sent in a frame.
     NO_STATUS_RECEIVED = 1005,
-    /// 1006: the connection ended without a close frame; never on the wire.
+    /// 1006: the connection ended without a close frame. Never sent in a frame.
     ABNORMAL_CLOSURE = 1006,
-    /// 1007: a message whose data does not fit its type, such as text that is not UTF-8.
+    /// 1007: the data of a message was not consistent with its type, such as text that is not UTF-8.
     INVALID_FRAME_PAYLOAD_DATA = 1007,
-    /// 1008: a message that violates the endpoint's policy.
+    /// 1008: a message violated the endpoint's policy.
     POLICY_VIOLATION = 1008,
-    /// 1009: a message that is too big to process.
+    /// 1009: a message was too big to process.
     MESSAGE_TOO_BIG = 1009,
     /// 1010: the client expected an extension that the server did not negotiate.
     MANDATORY_EXTENSION = 1010,
-    /// 1011: the server met an unexpected condition.
+    /// 1011: the server encountered an unexpected condition.
     INTERNAL_ERROR = 1011,
     /// 1012: the service restarts.
     SERVICE_RESTART = 1012,
-    /// 1013: try again later.
+    /// 1013: the client should try again later.
     TRY_AGAIN_LATER = 1013,
     /// 1014: a gateway received an invalid response from upstream.
     BAD_GATEWAY = 1014,
-    /// 1015: the TLS handshake failed; never on the wire.
+    /// 1015: the TLS handshake failed. Never sent in a frame.
     TLS_HANDSHAKE = 1015,
 }
 
 impl CloseCode {
-    /// Whether the code may stand in a close frame: 1000 to 1003, 1007 to 1014, 3000 to 4999 (RFC 6455 7.4 and the
-    /// registry).
+    /// Returns whether the code may be sent in a close frame: 1000 to 1003, 1007 to 1014 and 3000 to 4999 (RFC 6455 7.4
+    /// and the IANA registry).
     #[must_use]
     pub fn is_sendable(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)

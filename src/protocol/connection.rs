@@ -13,12 +13,12 @@ use crate::protocol::message::{Assembled, MessageRef};
 use crate::protocol::outgoing::{Last, Outgoing};
 use crate::protocol::{frame, mask, utf8};
 
-/// Which end of the connection this is: a client masks what it sends, a server does not (RFC 6455 5.1).
+/// The role of an endpoint: a client masks the frames that it sends, a server does not (RFC 6455 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The end that accepted the connection.
+    /// The endpoint that accepted the connection.
     Server,
-    /// The end that opened the connection.
+    /// The endpoint that opened the connection.
     Client,
 }
 
@@ -33,36 +33,36 @@ impl Not for Role {
     }
 }
 
-/// Where an established connection stands.
+/// The state of an established connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Messages flow both ways.
+    /// Both endpoints may send messages.
     Open,
-    /// One close frame was sent or received (RFC 6455 7.1.3).
+    /// A close frame was sent or received, but not both (RFC 6455 7.1.3).
     Closing,
-    /// Both close frames are through, or the connection was failed: nothing more is read or sent.
+    /// A close frame was sent and one was received, or the connection was failed. Nothing more is read or sent.
     Closed,
 }
 
-/// What a step of [`Connection::receive`] brought.
+/// The result of one call of [`Connection::receive`].
 #[derive(Debug)]
 pub enum Received<'a> {
-    /// Nothing yet, though bytes were taken: part of a frame, or a fragment.
+    /// Bytes were taken, but no message is complete: they were a part of a frame, or a fragment.
     Nothing,
-    /// A message that lay whole in the input.
+    /// A message that was complete in the input.
     Message(MessageRef<'a>),
-    /// A message gathered from several reads or fragments, or inflated.
+    /// A message that was assembled from several reads or fragments, or decompressed.
     Assembled(Assembled),
-    /// A ping; a pong with the same payload is due (RFC 6455 5.5.2).
+    /// A ping. The caller must answer with a pong that has the same payload (RFC 6455 5.5.2).
     Ping(Cow<'a, [u8]>),
     /// A pong.
     Pong(Cow<'a, [u8]>),
-    /// The peer's close frame. If none was sent before, one is due in answer (RFC 6455 5.5.1).
+    /// The peer's close frame. The caller must answer with a close frame unless it has sent one (RFC 6455 5.5.1).
     Close(Option<CloseFrame>),
 }
 
-/// The state machine of one established connection. It does no I/O: bytes are given to [`receive`](Self::receive),
-/// and what is to be sent is appended to a buffer.
+/// The state machine of one established connection. It does no I/O: the caller passes received bytes to
+/// [`receive`](Self::receive), and the connection appends frames to a buffer that the caller sends.
 ///
 /// ```
 /// use threadbare::protocol::{Connection, Received, Role};
@@ -85,12 +85,12 @@ pub struct Connection {
     pub(super) extension: Option<Extension>,
 }
 
-/// FIN and the opcode of a whole message (RFC 6455 5.2), and the bit that says that there is a masking key.
+/// The first byte of an unfragmented message, FIN and opcode, and the MASK bit of the second byte (RFC 6455 5.2).
 const FIN_TEXT: u8 = 0x80 | Opcode::Text as u8;
 const FIN_BINARY: u8 = 0x80 | Opcode::Binary as u8;
 const MASKED: u8 = 0x80;
 
-/// Where the payload of a frame lies that needs nothing but to be unmasked and validated.
+/// The position of the payload of a whole data frame, which only has to be unmasked and validated.
 struct WholeFrame {
     start: usize,
     end: usize,
@@ -98,7 +98,7 @@ struct WholeFrame {
     is_text: bool,
 }
 
-/// The message that an unmasked payload is.
+/// Makes a message of an unmasked payload, and validates text.
 #[inline(always)]
 fn whole_message(is_text: bool, payload: &[u8]) -> Result<MessageRef<'_>, ProtocolError> {
     if !is_text {
@@ -109,7 +109,7 @@ fn whole_message(is_text: bool, payload: &[u8]) -> Result<MessageRef<'_>, Protoc
 }
 
 impl Connection {
-    /// A connection whose opening handshake is done. `max_message_size` is in bytes.
+    /// Creates a connection after its opening handshake. `max_message_size` is in bytes.
     #[must_use]
     pub fn new(role: Role, max_message_size: u64) -> Connection {
         Connection {
@@ -123,13 +123,13 @@ impl Connection {
         }
     }
 
-    /// Which end this is.
+    /// Returns the role of this endpoint.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// Where the connection stands.
+    /// Returns the state of the connection.
     #[must_use]
     pub fn state(&self) -> State {
         match (self.close_sent(), self.close_received) {
@@ -140,37 +140,38 @@ impl Connection {
         }
     }
 
-    /// Whether our close frame is out.
+    /// Returns whether this endpoint has sent a close frame.
     #[must_use]
     pub fn close_sent(&self) -> bool {
         self.outgoing == Outgoing::CloseSent
     }
 
-    /// Whether the peer's close frame is in.
+    /// Returns whether the peer's close frame was received.
     #[must_use]
     pub fn close_received(&self) -> bool {
         self.close_received
     }
 
-    /// Takes the next unit from the front of `input`: how many bytes it took, and what it was.
+    /// Takes the next frame, or a part of it, from the front of `input`. Returns the number of bytes taken and the
+    /// result.
     ///
-    /// Payload is unmasked where it lies. A message that is complete in `input` is borrowed from it; anything less is
-    /// kept, so that all of `input` is taken in the end. To be called until `input` is empty; after the peer's close
-    /// frame, or a failure, what follows is taken and ignored (RFC 6455 5.5.1).
+    /// The payload is unmasked in place. A message that is complete in `input` is borrowed from it; a part of a message
+    /// is copied and kept. Call this until all of `input` is taken. Bytes after the peer's close frame or after an
+    /// error are taken and ignored (RFC 6455 5.5.1).
     ///
     /// # Errors
-    /// The peer broke the protocol or the limit. The connection reads no more: send what is queued, then
-    /// [`fail`](Self::fail).
+    /// The peer violated the protocol or exceeded `max_message_size`. The connection reads nothing more: send the
+    /// queued frames, then call [`fail`](Self::fail).
     #[inline]
     pub fn receive<'a>(&mut self, input: &'a mut [u8]) -> Result<(usize, Received<'a>), ProtocolError> {
         self.receive_with(input, &mut Codec::new())
     }
 
-    /// As [`receive`](Self::receive), for connections that may have negotiated permessage-deflate: compressed messages
-    /// are inflated with what `codec` holds for all connections, rather than with something made for each.
+    /// Like [`receive`](Self::receive), for connections that may have negotiated permessage-deflate. Compressed
+    /// messages are decompressed with the memory of `codec`, which all connections of a thread share.
     ///
     /// # Errors
-    /// As [`receive`](Self::receive).
+    /// As for [`receive`](Self::receive).
     #[inline]
     pub fn receive_with<'a>(
         &mut self,
@@ -184,8 +185,9 @@ impl Connection {
         }
     }
 
-    /// Takes a message from the front of `input` if that is the common case; if not, takes nothing.
-    #[inline(always)] // a sixth of the instructions of a short message are the moving of results
+    /// Takes a message from the front of `input` if it is a frame that [`match_fast`](Self::match_fast) finds, and
+    /// nothing otherwise.
+    #[inline(always)] // a call would move the result through memory
     pub(crate) fn receive_fast<'a>(
         &mut self,
         input: &mut &'a mut [u8],
@@ -200,23 +202,24 @@ impl Connection {
         Some(message)
     }
 
-    /// Looks whether the common case is in front: a whole, masked data frame of the shorter lengths, neither fragmented nor
-    /// compressed, with nothing kept from before it. All else, and all that is wrong, is left to [`FrameHeader::parse`].
+    /// Finds the most common frame at the front of `input`: a complete, masked data frame of less than 64 KiB that is
+    /// neither fragmented nor compressed, while no partial frame or message is kept. [`FrameHeader::parse`] handles
+    /// every other frame, invalid ones included.
     #[inline(always)]
     fn match_fast(&self, input: &[u8]) -> Option<WholeFrame> {
-        // Such a frame has six bytes at least.
+        // Two bytes and a masking key are the shortest header of such a frame.
         let [first, second, key @ ..] = *input.first_chunk::<6>()?;
         let is_text = first == FIN_TEXT;
         if self.role != Role::Server || !(is_text || first == FIN_BINARY) || self.is_busy() {
             return None;
         }
-        // RFC 6455 5.1: what a client sends is masked.
+        // RFC 6455 5.1: a client masks all its frames. Without MASK, no arm matches.
         let (start, size, key) = match second ^ MASKED {
             short @ 0..126 => (6, usize::from(short), key),
             126 => {
                 let [_, _, high, low, key @ ..] = *input.first_chunk::<8>()?;
                 let size = usize::from(u16::from_be_bytes([high, low]));
-                // RFC 6455 5.2: the length has its shortest form.
+                // RFC 6455 5.2: the length must be in its shortest form.
                 (8, (size >= 126).then_some(size)?, key)
             }
             _ => return None,
@@ -226,13 +229,13 @@ impl Connection {
         is_plain.then_some(WholeFrame { start, end, key, is_text })
     }
 
-    /// Whether anything but the start of a frame is expected.
+    /// Returns whether a partial frame or message is kept, or all input is ignored.
     #[inline(always)]
     fn is_busy(&self) -> bool {
         self.assembly.is_some() | self.close_received | self.failed
     }
 
-    /// As [`receive_with`](Self::receive_with), whatever is in front.
+    /// Like [`receive_with`](Self::receive_with), without the attempt to find the most common frame first.
     #[inline(never)]
     pub(crate) fn receive_general<'a>(
         &mut self,
@@ -248,7 +251,7 @@ impl Connection {
         received
     }
 
-    /// Nothing is kept from before, and the frame may lie whole in the input.
+    /// Receives a frame that may be complete in the input, while no partial frame or message is kept.
     fn receive_whole<'a>(
         &mut self,
         input: &'a mut [u8],
@@ -275,7 +278,7 @@ impl Connection {
         }
     }
 
-    /// Part of a header or payload, or a frame of a fragmented or compressed message.
+    /// Receives a part of a header or payload, or a frame of a fragmented or compressed message.
     #[cold]
     fn receive_partial<'a>(
         &mut self,
@@ -326,7 +329,7 @@ impl Connection {
         }
     }
 
-    /// What a header alone can be refused for.
+    /// Checks everything that can be checked before the payload arrives.
     #[inline]
     fn check(&self, header: &FrameHeader, message: Option<PartialMessage>) -> Result<(), ProtocolError> {
         match (self.role, header.mask) {
@@ -342,7 +345,7 @@ impl Connection {
         }
         let before = match (header.opcode, message) {
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(()),
-            // What is compressed may be larger than what it stands for, which is what the limit is on.
+            // The limit is on the decompressed message, and compressed data may be larger than that.
             (Opcode::Continuation, Some(PartialMessage::Compressed)) => return Ok(()),
             (Opcode::Text | Opcode::Binary, None) if header.rsv != 0 => return Ok(()),
             (Opcode::Continuation, Some(PartialMessage::Plain(before))) => before,
@@ -352,7 +355,7 @@ impl Connection {
             (Opcode::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
             (Opcode::Text | Opcode::Binary, Some(_)) => return Err(ProtocolError::UnfinishedMessage),
         };
-        // The limit is on the message, so on the sum of its fragments, and holds before any byte is kept.
+        // The limit is on the message, that is on the sum of its fragments, and is checked before any payload is kept.
         let size = before.saturating_add(header.payload_len);
         if size > self.max_message_size {
             return Err(ProtocolError::MessageTooBig { size, limit: self.max_message_size });
@@ -360,29 +363,29 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether this is the first frame of a compressed message. RFC 7692 6: the bit is on that frame alone, and never on
-    /// a control frame.
+    /// Returns whether this is the first frame of a compressed message. RFC 7692 6: RSV1 is set on that frame only, and
+    /// never on a control frame.
     #[cold]
     fn is_compressed(&self, header: &FrameHeader) -> bool {
         let starts_message = matches!(header.opcode, Opcode::Text | Opcode::Binary);
         header.rsv == RSV1 && starts_message && self.extension.is_some()
     }
 
-    /// How many bytes of payload the data frame under way still lacks: what is worth receiving straight into the
-    /// message's own buffer with [`spare_mut`](Self::spare_mut).
-    /// None of a compressed message, which has to be inflated first.
+    /// Returns how many bytes of payload the current data frame lacks. The caller can receive them directly into the
+    /// message's buffer with [`spare_mut`](Self::spare_mut). Always 0 for a compressed message, which has to be
+    /// decompressed first.
     #[must_use]
     pub fn lacks(&self) -> u64 {
         self.assembly.as_ref().map_or(0, |assembly| assembly.lacks())
     }
 
-    /// The size, in bytes, that the buffer of the message under way must grow to, if it is full.
+    /// Returns the size in bytes that the buffer of the current message must grow to, if the buffer is full.
     #[must_use]
     pub fn wants_buffer(&self) -> Option<u64> {
         self.assembly.as_ref().and_then(|assembly| assembly.wants_buffer())
     }
 
-    /// Moves the message under way to a buffer that has served before, and gives back the one it was in.
+    /// Moves the current message to `buffer`, which may have been used before, and returns its previous buffer.
     pub fn move_to(&mut self, buffer: Vec<u8>) -> Vec<u8> {
         match &mut self.assembly {
             Some(assembly) => assembly.move_to(buffer),
@@ -390,7 +393,7 @@ impl Connection {
         }
     }
 
-    /// Room for the payload of the frame under way; empty if there is none.
+    /// Returns room for the payload of the current frame; empty if there is no such frame.
     pub fn spare_mut(&mut self) -> &mut [u8] {
         match &mut self.assembly {
             Some(assembly) if assembly.lacks() > 0 => assembly.spare_mut(),
@@ -398,10 +401,10 @@ impl Connection {
         }
     }
 
-    /// Accounts for `size` bytes that were received into [`spare_mut`](Self::spare_mut).
+    /// Takes `size` bytes that were received into [`spare_mut`](Self::spare_mut).
     ///
     /// # Errors
-    /// As [`receive`](Self::receive).
+    /// As for [`receive`](Self::receive).
     pub fn advance(&mut self, size: usize) -> Result<Received<'static>, ProtocolError> {
         let Some(mut assembly) = self.assembly.take() else { return Ok(Received::Nothing) };
         let received = assembly.advance(size).and_then(|completed| self.completed(completed));
@@ -412,23 +415,24 @@ impl Connection {
         received
     }
 
-    /// Whether a message may be sent: RFC 6455 5.5.1 forbids frames after a close frame.
+    /// Returns whether a message may be sent: RFC 6455 5.5.1 forbids data frames after a close frame.
     #[inline]
     #[must_use]
     pub fn can_send(&self) -> bool {
         self.outgoing.permits_message()
     }
 
-    /// Whether a ping, pong or close frame may be sent.
+    /// Returns whether a ping, pong or close frame may be sent.
     #[inline]
     #[must_use]
     pub fn can_send_control(&self) -> bool {
         self.outgoing.permits(Opcode::Ping)
     }
 
-    /// Appends a frame with `payload` to `out`. A client gives a fresh key for every frame, a server none.
+    /// Appends a frame with `payload` to `out`. A client passes a new masking key for every frame, a server passes
+    /// `None`.
     ///
-    /// Nothing is appended after a close frame; `false` tells.
+    /// Returns `false` and appends nothing if a close frame was sent.
     pub fn send(&mut self, opcode: Opcode, payload: &[u8], key: Option<MaskingKey>, out: &mut Vec<u8>) -> bool {
         if !self.outgoing.permits(opcode) {
             return false;
@@ -438,9 +442,9 @@ impl Connection {
         true
     }
 
-    /// Appends a close frame to `out`, once: it starts the closing handshake, or answers the peer's.
+    /// Appends a close frame to `out`, which starts the closing handshake or answers the peer's close frame.
     ///
-    /// `false` tells that one was sent before.
+    /// Returns `false` and appends nothing if a close frame was sent before.
     pub fn close(&mut self, close: Option<&CloseFrame>, key: Option<MaskingKey>, out: &mut Vec<u8>) -> bool {
         let mut payload = Vec::new();
         if let Some(close) = close {
@@ -449,8 +453,8 @@ impl Connection {
         self.send(Opcode::Close, &payload, key, out)
     }
 
-    /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7): appends a close frame, and whatever arrives from now on is
-    /// ignored.
+    /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7): appends a close frame to `out`, and ignores all bytes that
+    /// arrive from now on.
     pub fn fail(&mut self, close: &CloseFrame, key: Option<MaskingKey>, out: &mut Vec<u8>) {
         self.close(Some(close), key, out);
         self.failed = true;

@@ -15,7 +15,8 @@ fn whole(takeover: bool, limit: u64, bytes: &[u8]) -> Vec<Seen> {
     feed_to(&mut server(takeover, limit), &mut Codec::new(), [bytes])
 }
 
-/// The same bytes whole, byte by byte, and cut in two at every offset, with and without context takeover.
+/// Checks that the same bytes give the same events as a whole, byte by byte, and split in two at every offset, with and
+/// without context takeover.
 fn every_way(bytes: &[u8], limit: u64) -> Vec<Seen> {
     let events = whole(true, limit, bytes);
     let mut codec = Codec::new();
@@ -44,7 +45,7 @@ fn an_idle_connection_is_small() {
 }
 
 #[test]
-fn the_frames_of_rfc_7692_7_2_3() {
+fn the_frames_of_rfc_7692_7_2_3_are_decompressed() {
     let examples: [&[&[u8]]; 5] = [
         &[b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"],
         &[b"\x41\x03\xf2\x48\xcd", b"\x80\x04\xc9\xc9\x07\x00"],
@@ -57,7 +58,7 @@ fn the_frames_of_rfc_7692_7_2_3() {
         let events = feed_to(&mut client, &mut Codec::new(), frames.iter().copied());
         assert_eq!(events, [text("Hello")], "{frames:02x?}");
     }
-    // 7.2.3.2: the second message refers to the first, and without takeover must not.
+    // RFC 7692 7.2.3.2: the second message refers to the first, which it must not do without context takeover.
     let frames: [&[u8]; 2] = [b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00", b"\xc1\x05\xf2\x00\x11\x00\x00"];
     let client = |takeover| Connection::new(Role::Client, 5).with_deflate(params(takeover, 15, 1));
     assert_eq!(feed_to(&mut client(true), &mut Codec::new(), frames), [text("Hello"), text("Hello")]);
@@ -75,13 +76,13 @@ fn the_frames_of_rfc_7692_7_2_3() {
 }
 
 #[test]
-fn p_05_rsv1_is_for_the_first_frame_of_a_message_alone() {
+fn p_05_rsv1_is_refused_except_on_the_first_frame_of_a_message() {
     let hello = deflated(b"Hello");
     let start = client_frame(false, RSV1, Opcode::Text, &hello[..3]);
     let rest = |rsv| client_frame(true, rsv, Opcode::Continuation, &hello[3..]);
     assert_eq!(every_way(&[start.clone(), rest(0)].concat(), LIMIT), [text("Hello")]);
     assert_eq!(every_way(&[start.clone(), rest(RSV1)].concat(), LIMIT), failure(ProtocolError::ReservedBits(RSV1)));
-    // on a continuation of a message that is not compressed, too.
+    // also on a continuation of a message that is not compressed.
     let plain = client_frame(false, 0, Opcode::Text, b"a");
     assert_eq!(every_way(&[plain, rest(RSV1)].concat(), LIMIT), failure(ProtocolError::ReservedBits(RSV1)));
     for opcode in [Opcode::Ping, Opcode::Pong, Opcode::Close] {
@@ -100,18 +101,18 @@ fn p_05_rsv1_is_for_the_first_frame_of_a_message_alone() {
 }
 
 #[test]
-fn p_12_compressed_data_that_is_not_is_refused_with_1007() {
+fn p_12_invalid_compressed_data_is_refused_with_1007() {
     let bad = client_frame(true, RSV1, Opcode::Binary, b"\x06\x00");
     assert_eq!(every_way(&bad, LIMIT), failure(ProtocolError::InvalidDeflate));
     assert_eq!(ProtocolError::InvalidDeflate.close_code(), CloseCode::INVALID_FRAME_PAYLOAD_DATA);
-    // In the first frame that is wrong, not at the message's end.
+    // At the first invalid frame, not at the end of the message.
     let start = client_frame(false, RSV1, Opcode::Binary, b"\x06\x00");
     assert_eq!(every_way(&start, LIMIT), failure(ProtocolError::InvalidDeflate));
 }
 
 #[test]
-fn p_07_compressed_text_is_refused_at_its_first_wrong_byte() {
-    // Stored blocks, so that what is inflated follows what is received byte by byte.
+fn p_07_compressed_text_is_refused_at_its_first_invalid_byte() {
+    // Stored blocks, so that each received byte decompresses to one byte.
     let mut compress = Compress::new(Level::none(), false);
     let bytes = zlib_deflate(&mut compress, b"\xce\xba\xe1\xbd\xb9\xf4\x90\x80\x80edited");
     let first = client_frame(false, RSV1, Opcode::Text, &bytes[..5 + 6]);
@@ -124,7 +125,7 @@ fn p_07_compressed_text_is_refused_at_its_first_wrong_byte() {
 }
 
 #[test]
-fn p_10_the_limit_is_on_what_a_message_inflates_to() {
+fn p_10_the_limit_is_on_the_decompressed_message() {
     let too_big = failure(ProtocolError::MessageTooBig { size: 11, limit: 10 });
     for over in -2_isize..=2 {
         let plain = vec![b'x'; (10 + over) as usize];
@@ -138,13 +139,13 @@ fn p_10_the_limit_is_on_what_a_message_inflates_to() {
             assert_eq!(every_way(&bytes, 10), expected, "{over}");
         }
     }
-    // Compressed, this takes more than the limit, but the message does not.
+    // The compressed data is larger than the limit, the message is not.
     let noise = client_frame(true, RSV1, Opcode::Binary, b"\x00\x00\x00\xff\xff\x00\x03\x00\xfc\xffabc\x00");
     assert_eq!(every_way(&noise, 3), [Seen::Binary(b"abc".to_vec())]);
 }
 
 #[test]
-fn p_19_control_frames_are_seen_between_compressed_fragments() {
+fn p_19_control_frames_between_compressed_fragments_are_received() {
     let payload = deflated(b"Hello, Hello, Hello");
     let mut bytes = client_frame(false, RSV1, Opcode::Text, &payload[..1]);
     for byte in &payload[1..] {
@@ -159,7 +160,7 @@ fn p_19_control_frames_are_seen_between_compressed_fragments() {
 }
 
 #[test]
-fn a_20_fifty_compressed_frames_in_one_segment() {
+fn a_20_fifty_compressed_frames_in_one_segment_are_received() {
     for takeover in [true, false] {
         let mut compress = Compress::new(Level::fast(), false);
         let (mut bytes, mut expected) = (Vec::new(), Vec::new());
@@ -180,7 +181,7 @@ fn a_20_fifty_compressed_frames_in_one_segment() {
 }
 
 #[test]
-fn a_15_a_bomb_is_refused_in_any_dress() {
+fn a_15_a_bomb_is_refused_whole_or_in_fragments_and_chunks() {
     let bomb = bomb();
     let refused = failure(ProtocolError::MessageTooBig { size: LIMIT + 1, limit: LIMIT });
     let flat = client_frame(true, RSV1, Opcode::Binary, &bomb);
@@ -193,13 +194,13 @@ fn a_15_a_bomb_is_refused_in_any_dress() {
         assert_eq!(feed_to(&mut server(takeover, LIMIT), &mut Codec::new(), flat.chunks(4096)), refused);
         assert_eq!(whole(takeover, LIMIT, &fragments), refused);
     }
-    // a second bomb behind it changes nothing, and the inflater has gone.
+    // a second bomb after the first changes nothing, and the inflater was dropped.
     let mut connection = server(true, LIMIT);
     let mut codec = Codec::new();
     assert_eq!(feed_to(&mut connection, &mut codec, [&flat[..], &flat[..]]), refused);
     assert!(connection.assembly.is_none());
     assert!(codec.take_inflated() <= LIMIT + 1);
-    // A hundred at once, each half received.
+    // A hundred connections at once, each with a part of a bomb received.
     for connection in &mut (0..100).map(|_| server(false, LIMIT)).collect::<Vec<_>>() {
         assert_eq!(feed_to(connection, &mut codec, [&flat[..1000]]), []);
         assert_eq!(feed_to(connection, &mut codec, flat[1000..].chunks(999)), refused);
@@ -207,7 +208,7 @@ fn a_15_a_bomb_is_refused_in_any_dress() {
 }
 
 #[test]
-fn compressed_frames_are_never_received_into_the_messages_buffer() {
+fn compressed_frames_are_not_received_into_spare_mut() {
     let plain: Vec<u8> = (0..500_000_u32).map(|n| (n.wrapping_mul(n) >> 8) as u8).collect();
     let mut bytes = client_frame(true, RSV1, Opcode::Binary, &deflated(&plain));
     let mut connection = server(false, LIMIT);
@@ -223,7 +224,7 @@ fn compressed_frames_are_never_received_into_the_messages_buffer() {
 }
 
 #[test]
-fn what_is_compressed_is_chosen() {
+fn messages_are_compressed_only_from_the_threshold_on_and_if_permitted() {
     let mut codec = Codec::new();
     let mut plain = Connection::new(Role::Server, LIMIT);
     assert_eq!(plain.compress(&[b'x'; 1000], Compression::Auto, &mut codec), None);
@@ -242,7 +243,7 @@ fn what_is_compressed_is_chosen() {
 }
 
 #[test]
-fn a_36_an_idle_connection_forgets_what_it_sent_but_for_the_end_and_not_what_it_received() {
+fn a_36_an_idle_connection_keeps_its_received_window_and_the_end_of_its_sent_messages() {
     let mut server = server(true, LIMIT);
     let mut client = Connection::new(Role::Client, LIMIT).with_deflate(params(true, 15, 1));
     let mut codec = Codec::new();
@@ -266,7 +267,7 @@ fn a_36_an_idle_connection_forgets_what_it_sent_but_for_the_end_and_not_what_it_
     }
 }
 
-/// Frames of every kind, most of them legal, a good part of them compressed.
+/// Generates frames of every kind, most of them valid and many of them compressed.
 fn frames() -> impl Strategy<Value = (Vec<u8>, bool)> {
     let broken = prop_oneof![12 => Just(None), 1 => any::<prop::sample::Index>().prop_map(Some)];
     let message = (any::<bool>(), 0..4_u8, payload(), 1..4_usize, any::<bool>(), broken);
@@ -334,7 +335,7 @@ proptest! {
     }
 
     #[test]
-    fn what_one_end_sends_the_other_receives(
+    fn messages_sent_by_one_endpoint_are_received_by_the_other(
         messages in proptest::collection::vec((payload(), any::<bool>(), any::<bool>()), 1..8), takeover: bool,
         window_bits in 9_u8..=15, level in 1_u8..=9, chunk in 1_usize..2000,
     ) {

@@ -6,7 +6,7 @@ use crate::protocol::close::CloseCode;
 pub(super) const KEY: MaskingKey = [0x37, 0xfa, 0x21, 0x3d];
 pub(super) const LIMIT: u64 = 1 << 20;
 
-/// What an application sees of a connection.
+/// An event that an application sees.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Seen {
     Text(String),
@@ -32,12 +32,12 @@ fn seen(received: Received<'_>) -> Option<Seen> {
     }
 }
 
-/// Feeds `pieces` one after the other.
+/// Passes `pieces` to a new connection, one after the other.
 fn feed<'a>(role: Role, limit: u64, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
     feed_to(&mut Connection::new(role, limit), &mut Codec::new(), pieces)
 }
 
-/// Feeds `pieces` one after the other to a connection that may know of more.
+/// Passes `pieces` to `connection`, one after the other.
 pub(super) fn feed_to<'a>(
     connection: &mut Connection,
     codec: &mut Codec,
@@ -68,7 +68,7 @@ fn whole(bytes: &[u8]) -> Vec<Seen> {
     feed(Role::Server, LIMIT, [bytes])
 }
 
-/// The same bytes whole, byte by byte, and cut in two at every offset.
+/// Checks that the same bytes give the same events as a whole, byte by byte, and split in two at every offset.
 fn every_way(bytes: &[u8]) -> Vec<Seen> {
     let events = whole(bytes);
     assert_eq!(feed(Role::Server, LIMIT, bytes.chunks(1)), events, "byte by byte: {bytes:02x?}");
@@ -78,7 +78,7 @@ fn every_way(bytes: &[u8]) -> Vec<Seen> {
     events
 }
 
-/// A client's frame.
+/// Encodes a masked frame of a client.
 pub(super) fn client_frame(fin: bool, rsv: u8, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     FrameHeader { fin, rsv, ..FrameHeader::new(opcode, payload.len() as u64, Some(KEY)) }.encode(&mut out);
@@ -101,7 +101,7 @@ pub(super) fn failure(error: ProtocolError) -> Vec<Seen> {
 }
 
 #[test]
-fn p_01_the_wrong_masking_is_refused_by_either_role() {
+fn p_01_masked_and_unmasked_frames_are_refused_by_the_wrong_role() {
     assert_eq!(every_way(b"\x81\x05Hello"), failure(ProtocolError::UnmaskedFrame));
     let masked = frame(Opcode::Text, b"Hello");
     assert_eq!(feed(Role::Client, LIMIT, [&masked[..]]), failure(ProtocolError::MaskedFrame));
@@ -120,13 +120,13 @@ fn p_02_reserved_bits_and_opcodes_are_refused() {
 }
 
 #[test]
-fn p_03_control_frames_are_short_and_whole() {
+fn p_03_fragmented_and_long_control_frames_are_refused() {
     assert_eq!(every_way(&fragment(Opcode::Ping, b"")), failure(ProtocolError::FragmentedControl(Opcode::Ping)));
     assert_eq!(every_way(&frame(Opcode::Pong, &[0; 126])), failure(ProtocolError::ControlTooLong(Opcode::Pong)));
 }
 
 #[test]
-fn p_04_fragments_belong_to_one_message() {
+fn p_04_fragments_out_of_order_are_refused() {
     let stray = frame(Opcode::Continuation, b"x");
     assert_eq!(every_way(&stray), failure(ProtocolError::UnexpectedContinuation));
     let interleaved = [fragment(Opcode::Text, b"a"), frame(Opcode::Text, b"b")].concat();
@@ -143,7 +143,7 @@ fn p_05_reserved_bits_on_continuation_and_control_frames_are_refused() {
 }
 
 #[test]
-fn p_06_lengths_have_one_form() {
+fn p_06_lengths_that_are_not_minimal_are_refused() {
     assert_eq!(every_way(&[0x82, 0xFE, 0, 5, 0, 0, 0, 0]), failure(ProtocolError::NonMinimalLength(5)));
     let mut bytes = vec![0x82, 0xFF];
     bytes.extend_from_slice(&[0xFF; 8]);
@@ -151,14 +151,14 @@ fn p_06_lengths_have_one_form() {
 }
 
 #[test]
-fn p_07_text_is_refused_inside_a_half_received_frame() {
+fn p_07_invalid_utf_8_is_refused_before_its_frame_is_complete() {
     let text = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited";
     let bytes = frame(Opcode::Text, text);
     assert_eq!(every_way(&bytes), failure(ProtocolError::InvalidUtf8));
-    // The header, and the text up to the byte that can not be.
+    // The header, and the text up to its first invalid byte.
     assert_eq!(feed(Role::Server, LIMIT, [&bytes[..6 + 12]]), []);
     assert_eq!(feed(Role::Server, LIMIT, [&bytes[..6 + 13]]), failure(ProtocolError::InvalidUtf8));
-    // A character may be cut by a fragment's end, not by the message's.
+    // A fragment may end inside a character, a message may not.
     let cut = [fragment(Opcode::Text, b"\xe2\x82"), frame(Opcode::Continuation, b"\xac")].concat();
     assert_eq!(every_way(&cut), [Seen::Text("€".into())]);
     assert_eq!(every_way(&frame(Opcode::Text, b"\xe2\x82")), failure(ProtocolError::InvalidUtf8));
@@ -166,7 +166,7 @@ fn p_07_text_is_refused_inside_a_half_received_frame() {
 }
 
 #[test]
-fn p_08_close_frames_are_checked() {
+fn p_08_invalid_close_frames_are_refused() {
     assert_eq!(every_way(&frame(Opcode::Close, b"\x03")), failure(ProtocolError::CloseWithoutCode));
     for code in [0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
         let refused = failure(ProtocolError::InvalidCloseCode(CloseCode(code)));
@@ -176,26 +176,26 @@ fn p_08_close_frames_are_checked() {
 }
 
 #[test]
-fn p_09_the_close_reason_is_utf_8() {
+fn p_09_a_close_reason_that_is_not_utf_8_is_refused() {
     assert_eq!(every_way(&frame(Opcode::Close, b"\x03\xe8\xff")), failure(ProtocolError::InvalidUtf8));
 }
 
 #[test]
-fn p_10_the_limit_is_on_the_message_and_holds_at_the_header() {
+fn p_10_a_message_over_the_limit_is_refused_at_its_frame_header() {
     let limited = |bytes: &[u8]| feed(Role::Server, 10, [bytes]);
     assert_eq!(limited(&frame(Opcode::Binary, &[7; 10])), [Seen::Binary(vec![7; 10])]);
     let too_big = |size| failure(ProtocolError::MessageTooBig { size, limit: 10 });
     assert_eq!(limited(&frame(Opcode::Binary, &[7; 11])[..6]), too_big(11));
     let parts = [fragment(Opcode::Binary, &[7; 6]), frame(Opcode::Continuation, &[7; 5])].concat();
     assert_eq!(limited(&parts[..12 + 6]), too_big(11));
-    // T-08: lengths whose sum would overflow 64 bits, or a signed 63.
+    // T-08: lengths whose sum overflows 64 bits, or a signed 64-bit integer.
     let mut overflow = fragment(Opcode::Binary, b"x");
     overflow.extend_from_slice(b"\x00\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0");
     assert_eq!(limited(&overflow), too_big(1 << 63));
 }
 
 #[test]
-fn p_13_nothing_after_the_close_frame_is_seen() {
+fn p_13_data_after_the_close_frame_is_ignored() {
     let bytes = [frame(Opcode::Close, b"\x03\xe8bye"), frame(Opcode::Text, b"late")].concat();
     let close = CloseFrame { code: CloseCode::NORMAL_CLOSURE, reason: "bye".into() };
     assert_eq!(every_way(&bytes), [Seen::Close(Some(close))]);
@@ -204,14 +204,14 @@ fn p_13_nothing_after_the_close_frame_is_seen() {
 }
 
 #[test]
-fn p_16_a_close_inside_a_fragmented_message_is_a_close() {
+fn p_16_a_close_frame_inside_a_fragmented_message_is_received() {
     let bytes = [fragment(Opcode::Text, b"half"), frame(Opcode::Close, b"\x03\xe8")].concat();
     let close = CloseFrame { code: CloseCode::NORMAL_CLOSURE, reason: String::new() };
     assert_eq!(every_way(&bytes), [Seen::Close(Some(close))]);
 }
 
 #[test]
-fn p_18_everything_before_a_violation_is_seen() {
+fn p_18_messages_before_a_violation_are_received() {
     let bytes = [frame(Opcode::Text, b"one"), frame(Opcode::Ping, b"two"), vec![0x83, 0x80]].concat();
     let expected =
         [Seen::Text("one".into()), Seen::Ping(b"two".to_vec()), Seen::Failed(ProtocolError::ReservedOpcode(3))];
@@ -219,7 +219,7 @@ fn p_18_everything_before_a_violation_is_seen() {
 }
 
 #[test]
-fn control_frames_are_seen_between_fragments() {
+fn control_frames_between_fragments_are_received() {
     let bytes = [
         fragment(Opcode::Text, b"a"),
         frame(Opcode::Ping, b"p"),
@@ -232,7 +232,7 @@ fn control_frames_are_seen_between_fragments() {
 }
 
 #[test]
-fn a_close_frame_is_sent_once_and_nothing_after_it() {
+fn a_close_frame_is_sent_once_and_no_frame_after_it() {
     let mut connection = Connection::new(Role::Server, LIMIT);
     let mut out = Vec::new();
     assert!(connection.send(Opcode::Text, b"a", None, &mut out));
@@ -246,7 +246,7 @@ fn a_close_frame_is_sent_once_and_nothing_after_it() {
 }
 
 #[test]
-fn memory_grows_with_what_is_received_and_not_with_what_is_promised() {
+fn memory_grows_with_the_received_payload_and_not_with_the_announced_length() {
     let mut connection = Connection::new(Role::Server, u64::MAX);
     let (taken, _) = connection.receive(&mut b"\x82\xff\0\0\x01\0\0\0\0\0\0\0\0\0payload"[..].to_vec()).expect("legal");
     assert_eq!(taken, 21);
@@ -255,7 +255,7 @@ fn memory_grows_with_what_is_received_and_not_with_what_is_promised() {
 }
 
 #[test]
-fn a_payload_received_into_the_messages_own_buffer_is_the_same() {
+fn a_payload_received_into_spare_mut_is_the_same() {
     let payload: Vec<u8> = (0..300_000_u32).map(|n| n as u8).collect();
     let bytes = frame(Opcode::Binary, &payload);
     let mut connection = Connection::new(Role::Server, LIMIT);
@@ -277,7 +277,7 @@ fn a_payload_received_into_the_messages_own_buffer_is_the_same() {
     assert!(rest.is_empty() && connection.assembly.is_none());
 }
 
-/// Frames of every kind, most of them legal.
+/// Generates frames of every kind, most of them valid.
 fn frames() -> impl Strategy<Value = Vec<u8>> {
     let payload = prop_oneof![
         4 => proptest::collection::vec(any::<u8>(), 0..20),
@@ -295,7 +295,7 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(frame, 1..8).prop_map(|frames| frames.concat())
 }
 
-/// 100,000 cases of chunking: each sequence of frames below is fed whole, byte by byte, and in 25 ways at random.
+/// The number of frame sequences. Each is received as a whole, byte by byte, and in 25 random chunkings.
 const SEQUENCES: u32 = 4_000;
 
 proptest! {

@@ -1,4 +1,4 @@
-//! What a peer can do wrong, and the one map from it to a close code.
+//! The protocol violations of a peer, and the close code for each.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::protocol::close_code::CloseCode;
 use crate::protocol::opcode::Opcode;
 use crate::protocol::utf8::InvalidUtf8;
 
-/// The peer broke the protocol or one of our limits: the connection is failed (RFC 6455 7.1.7).
+/// The peer violated the protocol or exceeded a limit: the connection is failed (RFC 6455 7.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProtocolError {
@@ -14,44 +14,44 @@ pub enum ProtocolError {
     UnmaskedFrame,
     /// A server's frame was masked (RFC 6455 5.1).
     MaskedFrame,
-    /// RSV bits that no negotiated extension defines (RFC 6455 5.2).
+    /// A frame has RSV bits that no negotiated extension defines (RFC 6455 5.2).
     ReservedBits(u8),
-    /// An opcode that RFC 6455 5.2 reserves.
+    /// A frame has an opcode that RFC 6455 5.2 reserves.
     ReservedOpcode(u8),
-    /// A control frame without FIN (RFC 6455 5.5).
+    /// A control frame was fragmented: it has no FIN (RFC 6455 5.5).
     FragmentedControl(Opcode),
-    /// A control frame of more than 125 bytes (RFC 6455 5.5).
+    /// A control frame has a payload of more than 125 bytes (RFC 6455 5.5).
     ControlTooLong(Opcode),
-    /// A length that is not in its shortest form (RFC 6455 5.2).
+    /// A payload length is not in its shortest form (RFC 6455 5.2).
     NonMinimalLength(u64),
-    /// A length with its highest bit set (RFC 6455 5.2).
+    /// A payload length has its most significant bit set (RFC 6455 5.2).
     LengthOverflow(u64),
-    /// A continuation frame with no message under way (RFC 6455 5.4).
+    /// A continuation frame arrived outside a fragmented message (RFC 6455 5.4).
     UnexpectedContinuation,
-    /// A new message inside a fragmented one (RFC 6455 5.4).
+    /// A new message began inside a fragmented message (RFC 6455 5.4).
     UnfinishedMessage,
-    /// A close frame with a body of one byte (RFC 6455 5.5.1).
+    /// A close frame has a body of one byte (RFC 6455 5.5.1).
     CloseWithoutCode,
-    /// A close code that must not be on the wire (RFC 6455 7.4).
+    /// A close frame has a status code that must not be sent (RFC 6455 7.4).
     InvalidCloseCode(CloseCode),
-    /// Text, or a close reason, that is not UTF-8 (RFC 6455 8.1).
+    /// A text message or a close reason is not UTF-8 (RFC 6455 8.1).
     InvalidUtf8,
-    /// A compressed message that does not inflate (RFC 7692 7.2.2).
+    /// A compressed message cannot be decompressed (RFC 7692 7.2.2).
     InvalidDeflate,
-    /// A message over the limit.
+    /// A message is larger than the limit.
     MessageTooBig {
-        /// The size that the message would have had at least, in bytes.
+        /// The size in bytes that the message has at least.
         size: u64,
-        /// The limit, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
 }
 
 impl ProtocolError {
-    /// The code of the close frame that tells the peer.
+    /// Returns the status code of the close frame that reports the violation to the peer.
     #[must_use]
     pub fn close_code(&self) -> CloseCode {
-        // No wildcard: a new violation does not compile until it has a code.
+        // No wildcard, so that a new variant does not compile without a code.
         match self {
             ProtocolError::UnmaskedFrame
             | ProtocolError::MaskedFrame

@@ -5,39 +5,39 @@ use crate::protocol::mask;
 use crate::protocol::mask::MaskingKey;
 pub use crate::protocol::opcode::{MAX_CONTROL_PAYLOAD, Opcode};
 
-/// The longest header: two bytes, a 64-bit length, a masking key.
+/// The size of the longest header in bytes: two bytes, a 64-bit length and a masking key.
 pub const MAX_HEADER_SIZE: usize = 14;
 
-/// The reserved bit that marks a compressed message on its first frame (RFC 7692 6).
+/// The reserved bit that is set on the first frame of a compressed message (RFC 7692 6).
 pub const RSV1: u8 = 0b100;
 
-/// The head of one frame.
+/// The header of one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
     /// FIN: this is the last fragment of its message.
     pub fin: bool,
-    /// RSV1, RSV2 and RSV3 as the bits 0b100, 0b010 and 0b001.
+    /// RSV1, RSV2 and RSV3, as the bits 0b100, 0b010 and 0b001.
     pub rsv: u8,
-    /// What the frame carries.
+    /// The opcode: how the payload is interpreted.
     pub opcode: Opcode,
     /// The masking key, if the payload is masked.
     pub mask: Option<MaskingKey>,
-    /// Bytes of payload data, as declared.
+    /// The payload length in bytes.
     pub payload_len: u64,
 }
 
 impl FrameHeader {
-    /// An unfragmented frame without extension bits.
+    /// Creates the header of an unfragmented frame without RSV bits.
     #[must_use]
     pub fn new(opcode: Opcode, payload_len: u64, mask: Option<MaskingKey>) -> FrameHeader {
         FrameHeader { fin: true, rsv: 0, opcode, mask, payload_len }
     }
 
-    /// Reads a header from the front of `bytes`: the header and its size, or `None` while it is incomplete.
+    /// Parses the header at the front of `bytes`. Returns the header and its size, or `None` if it is incomplete.
     ///
     /// # Errors
-    /// What no continuation could mend: an unknown opcode, a fragmented or overlong control frame, a length not in
-    /// its shortest form or with its highest bit set.
+    /// The opcode is unknown, a control frame is fragmented or too long, or the payload length is not in its shortest
+    /// form or has its most significant bit set.
     ///
     /// ```
     /// use threadbare::protocol::frame::{FrameHeader, Opcode};
@@ -52,7 +52,8 @@ impl FrameHeader {
         let Some((&[first, second], rest)) = bytes.split_first_chunk() else { return Ok(None) };
         let fin = first & 0x80 != 0;
         let bits = first & 0x0F;
-        // RFC 6455 5.2: "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_".
+        // RFC 6455 5.2: "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket
+        // Connection_".
         let opcode = Opcode::from_bits(bits).ok_or(ProtocolError::ReservedOpcode(bits))?;
         let short = second & 0x7F;
         if opcode.is_control() {
@@ -98,7 +99,7 @@ impl FrameHeader {
         Ok(Some((header, 2 + length_size + mask_size)))
     }
 
-    /// How many bytes the header takes.
+    /// Returns the size of the encoded header in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         let length = match self.payload_len {
@@ -109,7 +110,7 @@ impl FrameHeader {
         2 + length + if self.mask.is_some() { 4 } else { 0 }
     }
 
-    /// Appends the header to `out`, its length in the shortest form.
+    /// Appends the header to `out`, with the payload length in its shortest form.
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
         let first = u8::from(self.fin) << 7 | (self.rsv & 0b111) << 4 | self.opcode as u8;
@@ -127,7 +128,7 @@ impl FrameHeader {
     }
 }
 
-/// Appends a header of the shorter lengths to `out`, but for the masking key.
+/// Appends a header without its masking key to `out`. The payload has less than 64 KiB.
 #[inline(always)]
 fn encode_start(out: &mut Vec<u8>, first: u8, masked: u8, length: u16) {
     if length < 126 {
@@ -138,11 +139,11 @@ fn encode_start(out: &mut Vec<u8>, first: u8, masked: u8, length: u16) {
     }
 }
 
-/// Appends a whole frame of less than 64 KiB to `out`, unmasked: as [`encode`], and inlined where it is called.
+/// Appends an unmasked frame with a payload of less than 64 KiB to `out`, like [`encode`], but always inlined.
 #[inline(always)]
 pub(crate) fn encode_short(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     debug_assert!(payload.len() <= 0xFFFF, "{} bytes", payload.len());
-    // Asked once and before, so that the compiler need not have every step ask again.
+    // Checks the capacity once, so that the compiler can remove the checks of the steps below.
     if out.capacity() - out.len() < 4 + payload.len() {
         return encode_growing(out, opcode, payload);
     }
@@ -158,13 +159,13 @@ fn encode_growing(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     encode_short(out, opcode, payload);
 }
 
-/// Appends a whole frame to `out`; its payload is masked on the way if there is a key.
+/// Appends an unfragmented frame to `out`, with its payload masked if `mask` is a key.
 #[inline]
 pub fn encode(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<MaskingKey>) {
     encode_behind(out, FrameHeader::new(opcode, payload.len() as u64, mask), payload);
 }
 
-/// Appends a whole frame whose payload is compressed to `out`.
+/// Appends an unfragmented frame with RSV1 to `out`. The payload is already compressed.
 pub fn encode_compressed(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<MaskingKey>) {
     let header = FrameHeader::new(opcode, payload.len() as u64, mask);
     encode_behind(out, FrameHeader { rsv: RSV1, ..header }, payload);
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_rfc_6455_5_7() {
+    fn the_examples_of_rfc_6455_5_7_are_parsed() {
         let key = [0x37, 0xfa, 0x21, 0x3d];
         assert_eq!(parsed(b"\x81\x05Hello"), (FrameHeader::new(Opcode::Text, 5, None), 2));
         assert_eq!(parsed(b"\x81\x85\x37\xfa\x21\x3d"), (FrameHeader::new(Opcode::Text, 5, Some(key)), 6));
@@ -214,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn p_03_control_frames_are_short_and_whole() {
+    fn p_03_fragmented_and_long_control_frames_are_refused() {
         assert_eq!(FrameHeader::parse(&[0x09, 0x80]), Err(ProtocolError::FragmentedControl(Opcode::Ping)));
         assert_eq!(FrameHeader::parse(&[0x88, 0xFE]), Err(ProtocolError::ControlTooLong(Opcode::Close)));
         assert_eq!(parsed(&[0x8A, 125]).0.payload_len, 125);
     }
 
     #[test]
-    fn p_06_lengths_have_one_form() {
+    fn p_06_lengths_that_are_not_minimal_are_refused() {
         assert_eq!(FrameHeader::parse(&[0x82, 126, 0, 125]), Err(ProtocolError::NonMinimalLength(125)));
         assert_eq!(FrameHeader::parse(b"\x82\x7f\0\0\0\0\0\0\xff\xff"), Err(ProtocolError::NonMinimalLength(65535)));
         for length in [1 << 63, u64::MAX] {
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_inlined_way_gives_the_same_frames() {
+    fn encode_short_and_encode_give_the_same_frames() {
         for size in [0, 1, 125, 126, 127, 255, 256, 65_534, 65_535] {
             for opcode in [Opcode::Text, Opcode::Binary, Opcode::Ping] {
                 let payload = vec![0xA5; size];
@@ -246,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn encode_and_parse_are_inverse_and_no_prefix_is_enough(
+        fn encoded_headers_parse_and_their_prefixes_are_incomplete(
             fin: bool, rsv in 0_u8..8, opcode in 0_usize..3, len in prop_oneof![0_u64..200, 65500_u64..65600, 0..=u64::MAX >> 1], mask: Option<[u8; 4]>,
         ) {
             let opcode = [Opcode::Continuation, Opcode::Text, Opcode::Binary][opcode];

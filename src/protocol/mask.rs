@@ -1,21 +1,22 @@
-//! Masking of payload data, in place (RFC 6455 5.3).
+//! Masking of payload data in place (RFC 6455 5.3).
 
 use fearless_simd::{Level, dispatch};
 
 /// A masking key: 32 bits chosen at random for each frame that a client sends.
 pub type MaskingKey = [u8; 4];
 
-/// Shorter payloads are not worth asking what the processor can do.
+/// Payloads of 512 bytes and more are masked with the widest vectors that the processor has. Smaller makes more
+/// payloads pay for the detection of the processor's features; larger masks more of them with narrower vectors.
 const MIN_WIDE_SIZE: usize = 512;
 
-/// XORs `payload` with `key`, repeated; applying it twice gives the bytes back.
+/// XORs `payload` with `key`, repeated. Applying the same key twice restores the payload.
 ///
 /// ```
 /// let mut payload = *b"\x7f\x9f\x4d\x51\x58"; // RFC 6455 5.7, a masked "Hello"
 /// threadbare::protocol::mask::apply(&mut payload, [0x37, 0xfa, 0x21, 0x3d]);
 /// assert_eq!(&payload, b"Hello");
 /// ```
-#[inline(always)] // a call costs a short message a twentieth of its instructions
+#[inline(always)] // for a short message the call is a noticeable part of the work
 pub fn apply(payload: &mut [u8], key: MaskingKey) {
     let double = doubled(key);
     match payload.len() {
@@ -25,20 +26,20 @@ pub fn apply(payload: &mut [u8], key: MaskingKey) {
     }
 }
 
-/// The key twice, in the order of the payload's bytes from the lowest up.
+/// Returns the key twice in one word, whose lowest byte masks the first byte of the payload.
 #[inline(always)]
 fn doubled(key: MaskingKey) -> u64 {
     let word = u64::from(u32::from_le_bytes(key));
     word << 32 | word
 }
 
-/// The same loop, compiled for wider vectors than every processor of the target has.
+/// Masks the payload with the same loop, compiled for wider vectors than every processor of the target has.
 #[inline(never)]
 fn xor_wide(payload: &mut [u8], double: u64) {
     dispatch!(Level::new(), _ => xor::<128>(payload, double));
 }
 
-/// The loop over chunks is what the compiler turns into vector instructions. What it leaves is masked in smaller ones.
+/// Masks the payload in chunks, for which the compiler emits vector instructions, and the remainder in smaller chunks.
 #[inline(always)]
 fn xor<const CHUNK: usize>(payload: &mut [u8], double: u64) {
     let (chunks, rest) = payload.as_chunks_mut::<CHUNK>();
@@ -48,7 +49,7 @@ fn xor<const CHUNK: usize>(payload: &mut [u8], double: u64) {
     if CHUNK > 64 { xor::<64>(rest, double) } else { xor_short(rest, double) }
 }
 
-/// At most 64 bytes.
+/// Masks at most 64 bytes.
 #[inline(always)]
 fn xor_short(payload: &mut [u8], double: u64) {
     debug_assert!(payload.len() <= 64, "{} bytes", payload.len());
@@ -60,11 +61,11 @@ fn xor_short(payload: &mut [u8], double: u64) {
     }
 }
 
-/// From `HALF` to twice as many bytes, as two halves that may overlap.
+/// Masks between `HALF` and twice `HALF` bytes, as two halves that may overlap.
 #[inline(always)]
 fn xor_ends<const HALF: usize>(payload: &mut [u8], double: u64) {
     let (Some(start), Some(end)) = (payload.first_chunk::<HALF>(), payload.last_chunk::<HALF>()) else { return };
-    // A half is a multiple of eight bytes: the key stands at the second as it would behind it.
+    // A half is a multiple of eight bytes, so the second half begins at the offset `len % 8` into the key.
     let turned = double.rotate_right(8 * (payload.len() % 8) as u32);
     let (start, end) = (xored(start, double), xored(end, turned));
     if let Some(place) = payload.first_chunk_mut() {
@@ -75,7 +76,7 @@ fn xor_ends<const HALF: usize>(payload: &mut [u8], double: u64) {
     }
 }
 
-/// Some multiple of eight bytes.
+/// Returns the bytes masked. Their number is a multiple of eight.
 #[inline(always)]
 fn xored<const SIZE: usize>(bytes: &[u8; SIZE], double: u64) -> [u8; SIZE] {
     let mut bytes = *bytes;
@@ -85,7 +86,7 @@ fn xored<const SIZE: usize>(bytes: &[u8; SIZE], double: u64) -> [u8; SIZE] {
     bytes
 }
 
-/// Fewer than eight bytes.
+/// Masks fewer than eight bytes.
 #[inline(always)]
 fn xor_few(payload: &mut [u8], double: u64) {
     let word = double as u32;
@@ -103,7 +104,7 @@ fn xor_few(payload: &mut [u8], double: u64) {
     }
 }
 
-/// The key as it stands `offset` bytes into a payload, for a payload that arrives in pieces.
+/// Returns the key rotated by `offset` bytes, for the piece of a payload that begins at `offset`.
 #[must_use]
 pub fn rotated(mut key: MaskingKey, offset: u64) -> MaskingKey {
     key.rotate_left((offset % 4) as usize);
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn equals_the_byte_loop_at_every_length_and_alignment() {
+    fn masking_equals_the_byte_loop_at_every_length_and_alignment() {
         let key = [0x37, 0xfa, 0x21, 0x3d];
         let source: Vec<u8> = (0..400).map(|n| (n * 7 + n / 3) as u8).collect();
         for offset in 0..64 {
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_with_a_rotated_key_equal_the_whole() {
+    fn pieces_masked_with_a_rotated_key_equal_the_whole_payload() {
         let key = [1, 2, 3, 4];
         for cut in 0..=40 {
             let (mut whole, mut pieces) = ([0xa5; 40], [0xa5; 40]);

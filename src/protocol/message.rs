@@ -8,10 +8,10 @@ use crate::protocol::close::CloseFrame;
 use crate::protocol::opcode::Opcode;
 use crate::protocol::utf8;
 
-/// A message, owned.
+/// An owned message.
 ///
-/// What is received is [`Text`](Message::Text) or [`Binary`](Message::Binary); the library answers control frames by
-/// itself. The other variants are there to be sent.
+/// Received messages are [`Text`](Message::Text) or [`Binary`](Message::Binary), because the library answers control
+/// frames itself. The other variants are for sending.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Message {
@@ -19,15 +19,15 @@ pub enum Message {
     Text(String),
     /// Bytes.
     Binary(Vec<u8>),
-    /// A ping, of at most 125 bytes.
+    /// A ping with a payload of at most 125 bytes.
     Ping(Vec<u8>),
-    /// A pong nobody asked for, of at most 125 bytes.
+    /// An unsolicited pong with a payload of at most 125 bytes (RFC 6455 5.5.3).
     Pong(Vec<u8>),
     /// Starts the closing handshake.
     Close(Option<CloseFrame>),
 }
 
-/// A message, borrowed from the buffer it was received into or from the application.
+/// A borrowed message, in the buffer it was received into or in the application's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MessageRef<'a> {
@@ -35,22 +35,22 @@ pub enum MessageRef<'a> {
     Text(&'a str),
     /// Bytes.
     Binary(&'a [u8]),
-    /// A ping, of at most 125 bytes.
+    /// A ping with a payload of at most 125 bytes.
     Ping(&'a [u8]),
-    /// A pong nobody asked for, of at most 125 bytes.
+    /// An unsolicited pong with a payload of at most 125 bytes (RFC 6455 5.5.3).
     Pong(&'a [u8]),
     /// Starts the closing handshake.
     Close(Option<&'a CloseFrame>),
 }
 
 impl Message {
-    /// The payload of a data message, ping or pong; empty for a close.
+    /// Returns the payload of a data message, ping or pong; empty for a close.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         MessageRef::from(self).as_bytes()
     }
 
-    /// The payload of a data message, ping or pong, moved out; empty for a close.
+    /// Returns the payload of a data message, ping or pong without copying it; empty for a close.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         match self {
@@ -60,7 +60,7 @@ impl Message {
         }
     }
 
-    /// The text, if this is one.
+    /// Returns the text if this is a text message.
     ///
     /// ```
     /// use threadbare::Message;
@@ -73,10 +73,10 @@ impl Message {
         MessageRef::from(self).as_text()
     }
 
-    /// The text, moved out.
+    /// Returns the text of a text message without copying it.
     ///
     /// # Errors
-    /// The message comes back if it is not text.
+    /// Returns the message itself if it is not text.
     ///
     /// ```
     /// use threadbare::Message;
@@ -92,10 +92,10 @@ impl Message {
         }
     }
 
-    /// The bytes of a binary message, moved out.
+    /// Returns the payload of a binary message without copying it.
     ///
     /// # Errors
-    /// The message comes back if it is not binary.
+    /// Returns the message itself if it is not binary.
     pub fn into_binary(self) -> Result<Vec<u8>, Message> {
         match self {
             Message::Binary(bytes) => Ok(bytes),
@@ -103,25 +103,25 @@ impl Message {
         }
     }
 
-    /// Whether this is text.
+    /// Returns whether this is a text message.
     #[must_use]
     pub fn is_text(&self) -> bool {
         MessageRef::from(self).is_text()
     }
 
-    /// Whether this is binary.
+    /// Returns whether this is a binary message.
     #[must_use]
     pub fn is_binary(&self) -> bool {
         MessageRef::from(self).is_binary()
     }
 
-    /// The size of the payload in bytes.
+    /// Returns the size of the payload in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.as_bytes().len()
     }
 
-    /// Whether the payload is empty.
+    /// Returns whether the payload is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -129,7 +129,7 @@ impl Message {
 }
 
 impl<'a> MessageRef<'a> {
-    /// The payload of a data message, ping or pong; empty for a close.
+    /// Returns the payload of a data message, ping or pong; empty for a close.
     #[must_use]
     pub fn as_bytes(self) -> &'a [u8] {
         match self {
@@ -139,7 +139,7 @@ impl<'a> MessageRef<'a> {
         }
     }
 
-    /// The text, if this is one.
+    /// Returns the text if this is a text message.
     #[must_use]
     pub fn as_text(self) -> Option<&'a str> {
         match self {
@@ -148,31 +148,31 @@ impl<'a> MessageRef<'a> {
         }
     }
 
-    /// Whether this is text.
+    /// Returns whether this is a text message.
     #[must_use]
     pub fn is_text(self) -> bool {
         matches!(self, MessageRef::Text(_))
     }
 
-    /// Whether this is binary.
+    /// Returns whether this is a binary message.
     #[must_use]
     pub fn is_binary(self) -> bool {
         matches!(self, MessageRef::Binary(_))
     }
 
-    /// The size of the payload in bytes.
+    /// Returns the size of the payload in bytes.
     #[must_use]
     pub fn len(self) -> usize {
         self.as_bytes().len()
     }
 
-    /// Whether the payload is empty.
+    /// Returns whether the payload is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// A copy that owns its payload.
+    /// Copies the payload into an owned message.
     #[must_use]
     pub fn into_owned(self) -> Message {
         match self {
@@ -184,7 +184,7 @@ impl<'a> MessageRef<'a> {
         }
     }
 
-    /// The opcode of its frame.
+    /// Returns the opcode of the message's first frame.
     #[must_use]
     pub fn opcode(self) -> Opcode {
         match self {
@@ -263,12 +263,11 @@ impl<'a> From<&'a Vec<u8>> for MessageRef<'a> {
     }
 }
 
-/// What can be sent: a message that is borrowed, owned, or shared with others. Nothing is copied before it is known whether
-/// a copy is needed.
+/// A message to send, which is borrowed, owned or shared. It is copied only where a copy is needed.
 ///
-/// Every `send` of this library takes whatever converts into it: `&str`, `String`, `&[u8]`, `Vec<u8>`, `[u8; N]`, `Cow`,
-/// `Arc<str>`, `Arc<[u8]>`, [`Message`] and [`MessageRef`], and references to them. A large payload that is owned or shared
-/// is not copied on its way out.
+/// Every `send` of this library takes any type that converts into `CowMessage`: `&str`, `String`, `&[u8]`, `Vec<u8>`,
+/// `[u8; N]`, `Cow`, `Arc<str>`, `Arc<[u8]>`, [`Message`], [`MessageRef`], and references to them. A large payload that
+/// is owned or shared is sent without a copy.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -283,21 +282,22 @@ impl<'a> From<&'a Vec<u8>> for MessageRef<'a> {
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-// A tag of its own: in a niche of what is borrowed, a compiler that inlines `send` could not tell that it is borrowed.
+// An explicit tag instead of a niche in the borrowed variant: the compiler can then drop the branches of the other
+// variants where it inlines `send` with a borrowed message.
 #[repr(u8)]
 pub enum CowMessage<'a> {
-    /// A message that lies in the application's memory, or in the batch that it came with.
+    /// A message borrowed from the application or from a received batch.
     Borrowed(MessageRef<'a>),
-    /// A message in memory of its own.
+    /// An owned message.
     Owned(Message),
-    /// Text in memory that others share.
+    /// Text that is shared.
     SharedText(Arc<str>),
-    /// Bytes in memory that others share.
+    /// Bytes that are shared, sent as a binary message.
     SharedBinary(Arc<[u8]>),
 }
 
 impl CowMessage<'_> {
-    /// The message, borrowed.
+    /// Borrows the message.
     #[inline]
     #[must_use]
     pub fn as_message(&self) -> MessageRef<'_> {
@@ -309,7 +309,7 @@ impl CowMessage<'_> {
         }
     }
 
-    /// The message, owned: a copy only if it was borrowed or shared.
+    /// Converts into an owned message, with a copy only if it is borrowed or shared.
     #[must_use]
     pub fn into_message(self) -> Message {
         match self {
@@ -321,7 +321,7 @@ impl CowMessage<'_> {
     }
 }
 
-/// Conversions into a [`CowMessage`]: from `$from`, by `$convert`.
+/// Implements the conversion from `$from` into a [`CowMessage`] by `$convert`.
 macro_rules! into_cow_message {
     ($($from:ty, $value:ident => $convert:expr;)*) => {
         $(impl<'a> From<$from> for CowMessage<'a> {
@@ -372,14 +372,14 @@ impl<const N: usize> From<[u8; N]> for CowMessage<'_> {
     }
 }
 
-/// The most bytes of a text that are displayed.
+/// At most 256 bytes of a text are displayed, so that a long message does not flood a log.
 const SHOWN_TEXT: usize = 256;
 
-/// The most bytes of other payloads that are displayed.
+/// At most 16 bytes of any other payload are displayed.
 const SHOWN_BYTES: usize = 16;
 
-/// For a log: a text of up to 256 bytes as it is, a longer one cut at a character with its length, and the length and
-/// first bytes of anything else.
+/// Formats the message for a log. A text of up to 256 bytes is written whole; a longer text is cut between two
+/// characters and followed by its length. Any other message is written as its type, length and first 16 bytes.
 ///
 /// ```
 /// use threadbare::MessageRef;
@@ -414,23 +414,24 @@ impl fmt::Display for MessageRef<'_> {
     }
 }
 
-/// As that of [`MessageRef`].
+/// Formats the message as [`MessageRef`] does.
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         MessageRef::from(self).fmt(f)
     }
 }
 
-/// As that of [`MessageRef`].
+/// Formats the message as [`MessageRef`] does.
 impl fmt::Display for CowMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_message().fmt(f)
     }
 }
 
-/// A message that was gathered from several reads or fragments, in a buffer of its own.
+/// A message that was assembled from several reads or fragments, in its own buffer.
 ///
-/// The buffer may be longer than the message; what lies behind it is initialised and waits for its next use.
+/// The buffer may be longer than the message. The bytes after the message are initialized and are overwritten when the
+/// buffer is used again.
 #[derive(Debug, Default)]
 pub struct Assembled {
     pub(crate) buffer: Vec<u8>,
@@ -439,24 +440,24 @@ pub struct Assembled {
 }
 
 impl Assembled {
-    /// The message.
+    /// Borrows the message.
     #[must_use]
     pub fn as_message(&self) -> MessageRef<'_> {
         let payload = self.as_bytes();
         if !self.is_text {
             return MessageRef::Binary(payload);
         }
-        // `None` is not reached: text was validated as it arrived.
+        // `None` cannot occur: text is validated as it arrives.
         utf8::from_utf8(payload).map_or(MessageRef::Binary(payload), MessageRef::Text)
     }
 
-    /// The payload.
+    /// Returns the payload.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.buffer.get(..self.filled).unwrap_or_default()
     }
 
-    /// The message, with its buffer.
+    /// Converts into an owned message that keeps the buffer.
     #[must_use]
     pub fn into_message(mut self) -> Message {
         self.buffer.truncate(self.filled);
@@ -469,7 +470,7 @@ impl Assembled {
         }
     }
 
-    /// The buffer alone, for its next use.
+    /// Returns the buffer, so that it can be used again.
     #[must_use]
     pub fn into_buffer(self) -> Vec<u8> {
         self.buffer
@@ -482,7 +483,7 @@ mod tests {
     use crate::protocol::close::CloseCode;
 
     #[test]
-    fn a_long_text_is_cut_between_characters() {
+    fn long_text_is_displayed_cut_between_characters() {
         let fits = "é".repeat(128);
         assert_eq!(Message::from(fits.as_str()).to_string(), fits);
         let long = format!("x{fits}");
@@ -490,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn other_payloads_are_shown_by_length_and_first_bytes() {
+    fn other_payloads_are_displayed_as_length_and_first_bytes() {
         assert_eq!(Message::Binary(vec![]).to_string(), "binary, 0 bytes");
         let shown = "binary, 17 bytes: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 ...";
         assert_eq!(Message::Binary(vec![0; 17]).to_string(), shown);
@@ -502,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_another_kind_comes_back() {
+    fn a_conversion_to_the_wrong_type_returns_the_message() {
         let (text, binary) = (Message::from("a"), Message::from(b"a".as_slice()));
         assert!(text.is_text() && !text.is_binary() && binary.is_binary() && !binary.is_text());
         assert_eq!(text.clone().into_binary(), Err(text.clone()));

@@ -1,7 +1,8 @@
-//! What RFC 6455 and RFC 7692 say, and nothing of sockets, threads, clocks or randomness: bytes in, events and bytes out.
+//! The WebSocket protocol (RFC 6455) and permessage-deflate (RFC 7692) without I/O: the application passes in bytes and
+//! gets back events and bytes to send. The module uses no sockets, threads, clocks or random numbers.
 //!
-//! [`Connection`] is the state machine of an established connection; [`handshake`] is how one comes about. A test or a
-//! fuzzer drives either with byte slices alone, and so can a program with a transport of its own.
+//! [`Connection`] is the state machine of an established connection, and [`handshake`] establishes one. Byte slices are
+//! all that either needs, so that tests, fuzzers and programs with a transport of their own can drive them.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod assembly;

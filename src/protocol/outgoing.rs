@@ -1,23 +1,23 @@
-//! What an endpoint may send next, given what it has sent.
+//! Which frames an endpoint may send next.
 
 use crate::protocol::opcode::Opcode;
 
-/// The state of the sending direction. Every frame that goes out is asked of it.
+/// The state of the sending direction. Every frame is checked against it before it is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Outgoing {
     /// The next data frame begins a message.
     #[default]
     BetweenMessages,
-    /// Fragments of a message were sent, and its last one was not. RFC 6455 5.4: "The fragments of one message MUST NOT be
-    /// interleaved between the fragments of another message"; control frames may come in between.
+    /// A fragment of a message was sent, and its last fragment was not. RFC 6455 5.4: "The fragments of one message
+    /// MUST NOT be interleaved between the fragments of another message"; control frames may be sent between them.
     InMessage,
-    /// The close frame was sent. RFC 6455 5.5.1: "The application MUST NOT send any more data frames after sending a Close
-    /// frame."
+    /// The close frame was sent. RFC 6455 5.5.1: "The application MUST NOT send any more data frames after sending a
+    /// Close frame."
     CloseSent,
 }
 
 impl Outgoing {
-    /// Whether a frame with this opcode may be sent.
+    /// Returns whether a frame with this opcode may be sent.
     #[inline]
     pub(crate) fn permits(self, opcode: Opcode) -> bool {
         match self {
@@ -27,13 +27,13 @@ impl Outgoing {
         }
     }
 
-    /// Whether a whole message may be sent.
+    /// Returns whether an unfragmented message may be sent.
     #[inline]
     pub(crate) fn permits_message(self) -> bool {
         self == Outgoing::BetweenMessages
     }
 
-    /// The state after a frame that was permitted. `last` tells whether FIN was set.
+    /// Returns the state after a permitted frame was sent. `last` is its FIN.
     pub(crate) fn after(self, opcode: Opcode, last: Last) -> Outgoing {
         match (opcode, last) {
             (Opcode::Close, _) => Outgoing::CloseSent,
@@ -44,7 +44,7 @@ impl Outgoing {
     }
 }
 
-/// Whether a frame is the last fragment of its message: FIN (RFC 6455 5.2).
+/// FIN of a frame: whether it is the last fragment of its message (RFC 6455 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Last {
     /// FIN is set.

@@ -1,10 +1,10 @@
-//! The address of a peer, whatever kind of socket it comes through.
+//! The address of a peer, on any kind of socket.
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-/// The address of a peer, whatever kind of socket it comes through.
+/// The address of a peer, on any kind of socket.
 ///
 /// ```
 /// use threadbare::PeerAddr;
@@ -20,27 +20,27 @@ use std::path::{Path, PathBuf};
 pub enum PeerAddr {
     /// An IP address and a port.
     Ip(SocketAddr),
-    /// A Unix socket, with its path if it has one: that of a client seldom has.
+    /// A Unix socket, with its path if it has one. The socket of a client usually has none.
     Unix(Option<PathBuf>),
-    /// The stream has no address that this library knows: a pipe in memory, or any other stream of a
-    /// [`WebSocket`](crate::WebSocket).
+    /// The address is not known to this library, for example if a [`WebSocket`](crate::WebSocket) uses a pipe in
+    /// memory.
     Unknown,
 }
 
 impl PeerAddr {
-    /// The IP address, if this is one.
+    /// Returns the IP address; `None` if this is not a [`PeerAddr::Ip`].
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         self.as_socket_addr().map(|addr| addr.ip())
     }
 
-    /// The port, if this is an IP address.
+    /// Returns the port; `None` if this is not a [`PeerAddr::Ip`].
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.as_socket_addr().map(|addr| addr.port())
     }
 
-    /// The IP address and port, if this is one.
+    /// Returns the IP address and port; `None` if this is not a [`PeerAddr::Ip`].
     #[must_use]
     pub fn as_socket_addr(&self) -> Option<SocketAddr> {
         match self {
@@ -49,7 +49,7 @@ impl PeerAddr {
         }
     }
 
-    /// The path of the Unix socket, if this is one and has a path.
+    /// Returns the path of the Unix socket; `None` if it has none or this is not a [`PeerAddr::Unix`].
     #[must_use]
     pub fn as_path(&self) -> Option<&Path> {
         match self {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_has_its_parts() {
+    fn ip_and_unix_addresses_return_their_parts() {
         let ip = PeerAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 9));
         assert_eq!((ip.port(), ip.as_path(), ip.to_string().as_str()), (Some(9), None, "[::1]:9"));
         assert_eq!(ip, SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 9)));

@@ -1,4 +1,4 @@
-//! UTF-8 validation of text, whole or in pieces.
+//! UTF-8 validation of text, as a whole or in pieces.
 
 /// The text is not UTF-8 (RFC 6455 8.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -6,19 +6,20 @@ pub struct InvalidUtf8;
 
 use ascii::{AsAsciiStr, AsciiStr};
 
-/// Shorter texts are looked at as ASCII first, which most of them are.
+/// Texts of less than 512 bytes are checked for ASCII first. Larger makes long ASCII texts slower; smaller makes short
+/// ones slower.
 const MAX_ASCII_SIZE: usize = 512;
 
-/// The standard library looks at so many bytes of a text at once, and at what is left of a longer one byte by byte.
+/// The standard library checks 64 bytes at once for ASCII, and the remainder of a longer text byte by byte.
 const ASCII_BLOCK: usize = 64;
 
-/// With so many bytes left, the vectors for all of UTF-8 are faster.
+/// From a remainder of 32 bytes on, UTF-8 validation with vectors is faster than the check for ASCII byte by byte.
 const MAX_ASCII_REST: usize = 32;
 
-/// The text, if it is UTF-8.
+/// Returns the text if it is UTF-8.
 #[inline]
 pub(crate) fn from_utf8(bytes: &[u8]) -> Option<&str> {
-    // Apart, so that short texts are seen to be short once.
+    // A separate branch, so that the compiler knows the size of a short text in `as_ascii_str`.
     let ascii = if bytes.len() < ASCII_BLOCK { bytes.as_ascii_str().ok() } else { long_ascii(bytes) };
     match ascii {
         Some(text) => Some(text.as_str()),
@@ -26,27 +27,27 @@ pub(crate) fn from_utf8(bytes: &[u8]) -> Option<&str> {
     }
 }
 
-/// A text of a block and more, if that it is ASCII is seen sooner than that it is UTF-8, and it is.
+/// Returns a text of 64 bytes or more if it is ASCII and the check for ASCII is faster than UTF-8 validation.
 #[inline]
 fn long_ascii(bytes: &[u8]) -> Option<&AsciiStr> {
     let is_seen_sooner = bytes.len() < MAX_ASCII_SIZE && bytes.len() % ASCII_BLOCK < MAX_ASCII_REST;
     if is_seen_sooner { bytes.as_ascii_str().ok() } else { None }
 }
 
-/// A validator that remembers a character cut in two, so that a text can be checked as it arrives and is refused
-/// at its first wrong byte.
+/// Validates text as it arrives. It keeps a character that is split between two pieces, and refuses a text at its first
+/// invalid byte.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Validator {
-    /// The beginning of a character whose end has not arrived: at most three bytes.
+    /// The first bytes of a character whose last byte has not arrived: at most three.
     cut: [u8; 4],
     cut_len: u8,
 }
 
 impl Validator {
-    /// Checks the next piece.
+    /// Validates the next piece.
     ///
     /// # Errors
-    /// [`InvalidUtf8`] as soon as no continuation could make the text valid.
+    /// [`InvalidUtf8`] as soon as no following bytes could make the text valid.
     pub fn feed(&mut self, piece: &[u8]) -> Result<(), InvalidUtf8> {
         let mut rest = piece;
         while self.cut_len > 0 {
@@ -63,7 +64,7 @@ impl Validator {
         }
         match simdutf8::compat::from_utf8(rest) {
             Ok(_) => Ok(()),
-            // `error_len` is `None` only where the input ends inside a character that may yet become valid.
+            // `error_len` is `None` only if the input ends inside a character that can still become valid.
             Err(error) if error.error_len().is_some() => Err(InvalidUtf8),
             Err(error) => {
                 let tail = rest.get(error.valid_up_to()..).unwrap_or_default();
@@ -76,7 +77,7 @@ impl Validator {
         }
     }
 
-    /// Checks that the text does not end inside a character.
+    /// Validates that the text does not end inside a character.
     ///
     /// # Errors
     /// [`InvalidUtf8`] if it does.
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn p_07_refuses_at_the_first_wrong_byte() {
+    fn p_07_text_is_refused_at_its_first_invalid_byte() {
         // Autobahn 6.4: "κόσμε", then a character above U+10FFFF, then more.
         let text = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited";
         let bytes: Vec<&[u8]> = text.chunks(1).collect();
@@ -111,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn a_character_cut_by_the_end_is_invalid() {
+    fn a_text_that_ends_inside_a_character_is_refused() {
         assert_eq!(first_error(&[b"abc\xe2\x82"]), Some(1));
         assert_eq!(first_error(&[b"abc\xe2\x82", b"\xac"]), None);
         assert_eq!(first_error(&[b"\xed\xa0"]), Some(0), "a surrogate is refused before its third byte");
     }
 
     #[test]
-    fn one_byte_that_is_not_ascii_is_seen_wherever_it_is() {
+    fn one_non_ascii_byte_is_found_at_every_offset() {
         for len in 0..=2 * MAX_ASCII_SIZE / 3 {
             let mut text = vec![b'a'; len];
             assert!(from_utf8(&text).is_some());
