@@ -1,11 +1,10 @@
-//! permessage-deflate (RFC 7692): messages are compressed one by one, each as a raw deflate stream of its own or as
-//! the continuation of the one before.
+//! permessage-deflate (RFC 7692): the compression of messages with DEFLATE.
 //!
-//! A connection that negotiated it is made by `Connection::with_deflate`, from what `DeflateConfig` agrees on with the
-//! peer. The memory for it is a [`Codec`]'s, which all connections of a thread share; only where _context takeover_ was
-//! agreed on has a connection memory of its own.
+//! `DeflateConfig` negotiates the extension with the peer, and `Connection::with_deflate` adds it to a connection. All
+//! connections of a thread share the memory of one [`Codec`]. A connection has memory of its own only with _context
+//! takeover_ (RFC 7692 7.1.1), where a message may refer to the messages before it.
 //!
-//! Without the feature `deflate` a [`Codec`] is nothing, and no message is compressed.
+//! Without the feature `deflate`, [`Codec`] is empty and no message is compressed.
 
 #[cfg(feature = "deflate")]
 mod codec;
@@ -39,38 +38,39 @@ pub(crate) use option::{DeflateOption, NegotiatedExtension};
 use crate::protocol::message::Assembled;
 use crate::protocol::utf8::Validator;
 
-/// Whether a message may be compressed, where permessage-deflate was negotiated. In a build without the feature `deflate`
-/// nothing is.
+/// Whether a message may be compressed if permessage-deflate was negotiated. Without the feature `deflate` no message
+/// is compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Compression {
-    /// It is, from the threshold on.
+    /// The message is compressed if it is not smaller than the threshold.
     #[default]
     Auto,
-    /// It is not: it is compressed already; or it holds a secret beside what an attacker chose, who could guess the one by
-    /// watching how the other makes the message shrink (as in CRIME and BREACH).
+    /// The message is not compressed. Use this for data that is already compressed, and for a message that contains a
+    /// secret together with data chosen by an attacker: the size of the compressed message can reveal the secret (the
+    /// attacks CRIME and BREACH).
     Never,
 }
 
-/// What the compression of a connection has saved, in bytes of payload.
+/// The payload bytes of a connection's compressed messages, before and after compression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeflateStats {
-    /// Sent in compressed messages, before compression.
+    /// The bytes sent in compressed messages, before compression.
     pub sent: u64,
-    /// Sent in compressed messages, on the wire.
+    /// The bytes sent in compressed messages, after compression.
     pub sent_compressed: u64,
-    /// Received in compressed messages, after inflation.
+    /// The bytes received in compressed messages, after decompression.
     pub received: u64,
-    /// Received in compressed messages, on the wire.
+    /// The bytes received in compressed messages, before decompression.
     pub received_compressed: u64,
 }
 
-/// Where inflated bytes go.
+/// The destination of decompressed bytes.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "deflate"), expect(dead_code, reason = "nothing is inflated"))]
 pub(super) struct Sink<'a> {
     pub(super) message: &'a mut Assembled,
-    /// For text, which is checked as it comes.
+    /// Validates text while it is decompressed; `None` for a binary message.
     pub(super) utf8: Option<&'a mut Validator>,
     pub(super) limit: u64,
 }

@@ -1,7 +1,7 @@
-//! The heads of HTTP/1.1 requests and responses, as far as the opening handshake needs them.
+//! Requests and responses of HTTP/1.1 (RFC 9112), as far as the opening handshake needs them.
 //!
-//! In scope: one request head and one response, to be written or to be read. Out of scope: bodies of requests,
-//! keep-alive, trailers; a connection that does not become a WebSocket connection is answered once and closed.
+//! The module reads and writes one request head and one response per connection. It does not support request bodies,
+//! keep-alive or trailers: a connection that does not become a WebSocket connection gets one response and is closed.
 
 mod authority;
 mod fields;

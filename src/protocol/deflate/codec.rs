@@ -5,21 +5,23 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 use crate::protocol::deflate::inflater::{Inflater, TAIL};
 use crate::protocol::deflate::negotiation::MIN_WINDOW_BITS;
 
-/// The least room that compressed bytes are given: more than a flush needs.
+/// The buffer has room for at least 64 bytes in each step of the compressor, which is more than a flush needs.
 const MIN_ROOM: usize = 64;
 
-/// The most room that is made for compressed bytes at once.
+/// The buffer grows by at most 64 KiB for each step of the compressor. Larger may reserve memory that a message which
+/// compresses well does not use; smaller adds steps.
 const MAX_ROOM: usize = 64 << 10;
 
-/// The largest buffer for compressed bytes that is kept where nobody trims.
+/// [`Codec::shed`] keeps a buffer of at most 256 KiB. Larger keeps more memory; smaller allocates more often.
 const MAX_KEPT_SIZE: usize = 256 << 10;
 
-/// What is kept of the messages that were sent, when the compressor that knew them is given back: a few dozen small ones.
+/// The last 4 KiB that were sent are kept when the compressor is freed, so that the next message can refer to them.
+/// Larger keeps more memory per connection; smaller makes messages after a pause compress worse.
 const MAX_RECENT_SIZE: usize = 4 << 10;
 
-/// The memory for compression that the connections of a thread share, 418 KiB once both directions are in use.
+/// The memory for compression that the connections of a thread share: 418 KiB if both directions are in use.
 ///
-/// It is made when the first message needs it, and given back by [`trim`](Codec::trim).
+/// It is allocated when the first message needs it, and freed by [`trim`](Codec::trim).
 #[derive(Debug, Default)]
 pub struct Codec {
     shared: Option<Box<Shared>>,
@@ -35,15 +37,15 @@ struct Shared {
 }
 
 impl Codec {
-    /// A codec that holds nothing yet.
+    /// Creates a codec without allocating memory.
     #[must_use]
     pub const fn new() -> Codec {
         Codec { shared: None }
     }
 
-    /// Compresses a message for every connection that
-    /// [takes what is shared](super::super::Connection::shared_window_bits) and whose window is no smaller; `None` if
-    /// it does not get smaller.
+    /// Compresses a message once for several connections: those with
+    /// [`shared_window_bits`](super::super::Connection::shared_window_bits) of at least `window_bits`. Returns `None`
+    /// if the message does not get smaller.
     pub fn compress(&mut self, payload: &[u8], level: u8, window_bits: u8) -> Option<&[u8]> {
         let shared = self.shared();
         let fits = |kept: &Compressor| kept.level == level && kept.window_bits == window_bits;
@@ -60,14 +62,14 @@ impl Codec {
         smaller.then_some(&shared.compressed)
     }
 
-    /// Compresses a message behind the ones before.
+    /// Compresses a message that may refer to the messages sent before it.
     pub(super) fn compress_behind(&mut self, sent: &mut Sent, payload: &[u8]) -> Option<&[u8]> {
         let compressed = &mut self.shared().compressed;
         compressed.clear();
         sent.compress(payload, compressed).then_some(compressed)
     }
 
-    /// An inflater without a past.
+    /// Returns an inflater without a window.
     pub(super) fn take_inflater(&mut self) -> Box<Inflater> {
         match self.shared().inflater.take() {
             Some(mut inflater) => {
@@ -78,35 +80,34 @@ impl Codec {
         }
     }
 
-    /// Keeps an inflater that has served, for the next message. One that has failed must not come here.
+    /// Takes back an inflater for the next message. An inflater that has failed must be dropped instead.
     pub(super) fn give_inflater(&mut self, inflater: Box<Inflater>) {
         self.shared().inflater = Some(inflater);
     }
 
-    /// Counts what was inflated.
+    /// Adds to the number of decompressed bytes.
     pub(super) fn count(&mut self, inflated: u64) {
         self.shared().inflated += inflated;
     }
 
-    /// The bytes that were inflated since the last call: what fairness between connections has to count, for a few
-    /// received bytes can stand for a thousand times as many.
+    /// Returns the number of bytes that were decompressed since the last call. Limits on the work for one connection
+    /// have to count them, because a received byte can decompress to a thousand bytes.
     pub fn take_inflated(&mut self) -> u64 {
         self.shared.as_mut().map_or(0, |shared| std::mem::take(&mut shared.inflated))
     }
 
-    /// Whether there is anything to [`trim`](Codec::trim).
+    /// Returns whether there is no memory to [`trim`](Codec::trim).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.shared.is_none()
     }
 
-    /// Gives the memory back if nothing was compressed or inflated since the last call.
+    /// Frees the memory if nothing was compressed or decompressed since the last call.
     pub fn trim(&mut self) {
         self.shared.take_if(|shared| !std::mem::take(&mut shared.used));
     }
 
-    /// Gives back the buffer of a compressed message that was large, for whoever has no time to
-    /// [`trim`](Codec::trim) at.
+    /// Frees a large buffer of a compressed message, for callers that do not call [`trim`](Codec::trim) periodically.
     pub(crate) fn shed(&mut self) {
         if let Some(shared) = &mut self.shared
             && shared.compressed.capacity() > MAX_KEPT_SIZE
@@ -122,15 +123,15 @@ impl Codec {
     }
 }
 
-/// What a connection has sent under context takeover, as far as what it sends next may refer to it.
+/// The compressor of a connection with context takeover, or the last bytes that it sent.
 #[derive(Debug)]
 pub(super) struct Sent {
     level: u8,
     window_bits: u8,
-    /// It was used since it was last to be given back.
+    /// A message was compressed since the last call of `trim`.
     used: bool,
     compressor: Option<Compressor>,
-    /// The end of what was sent, for the next compressor.
+    /// The last bytes that were sent, uncompressed: the dictionary of the next compressor.
     recent: Vec<u8>,
 }
 
@@ -140,7 +141,7 @@ impl Sent {
         Sent { level, window_bits, used: false, compressor: Some(compressor), recent: Vec::new() }
     }
 
-    /// Appends `payload`, compressed, to `out`. After a failure, `false`, this is to be dropped.
+    /// Appends the compressed `payload` to `out`. Returns `false` on failure, after which this must be dropped.
     fn compress(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         let Some(mut compressor) = self.compressor.take().or_else(|| self.resume()) else { return false };
         let done = compressor.run(payload, out, usize::MAX);
@@ -150,7 +151,7 @@ impl Sent {
         done
     }
 
-    /// A compressor that knows the end of what was sent.
+    /// Creates a compressor whose dictionary is the last bytes that were sent.
     fn resume(&self) -> Option<Compressor> {
         let mut compressor = Compressor::new(self.level, self.window_bits)?;
         if !self.recent.is_empty() {
@@ -167,12 +168,12 @@ impl Sent {
         self.recent.extend_from_slice(end);
     }
 
-    /// Whether there is a compressor.
+    /// Returns whether there is a compressor.
     pub(super) fn keeps(&self) -> bool {
         self.compressor.is_some()
     }
 
-    /// Gives the compressor back if it was not used since the last call; `false` if there is none any more.
+    /// Frees the compressor if it was not used since the last call. Returns whether there still is one.
     pub(super) fn trim(&mut self) -> bool {
         if !std::mem::take(&mut self.used) {
             self.compressor = None;
@@ -182,7 +183,7 @@ impl Sent {
     }
 }
 
-/// A compressor, with what it was made for.
+/// A compressor with its level and window.
 #[derive(Debug)]
 pub(super) struct Compressor {
     compress: Compress,
@@ -191,7 +192,7 @@ pub(super) struct Compressor {
 }
 
 impl Compressor {
-    /// A compressor, unless the window is one that zlib can not do.
+    /// Creates a compressor; `None` if zlib does not support the window.
     pub(super) fn new(level: u8, window_bits: u8) -> Option<Compressor> {
         if !(MIN_WINDOW_BITS..=15).contains(&window_bits) {
             return None;
@@ -200,10 +201,10 @@ impl Compressor {
         Some(Compressor { compress: Compress::new_with_window_bits(effort, false, window_bits), level, window_bits })
     }
 
-    /// Appends `payload`, compressed, to `out` (RFC 7692 7.2.1); `false` if that takes more than `budget` bytes. Then
-    /// what was appended is of no use, and the compressor neither before it is reset.
+    /// Appends the compressed `payload` to `out` (RFC 7692 7.2.1). Returns `false` if that takes more than `budget`
+    /// bytes; the appended bytes must then be discarded, and the compressor must be reset before it is used again.
     pub(super) fn run(&mut self, payload: &[u8], out: &mut Vec<u8>, budget: usize) -> bool {
-        // RFC 7692 7.2.3.6: an empty message is one byte. There is nothing for a flush to flush.
+        // RFC 7692 7.2.3.6: an empty message is compressed to one byte. The compressor has nothing to flush.
         if payload.is_empty() {
             out.push(0x00);
             return budget > 0;

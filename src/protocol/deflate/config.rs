@@ -1,9 +1,9 @@
-//! What an application wants of permessage-deflate.
+//! The configuration of permessage-deflate.
 
-/// How messages are compressed, and what is asked of the peer.
+/// How messages are compressed, and which parameters are negotiated with the peer.
 ///
-/// The setters chain. A server and a client start from the same defaults, under which an idle connection costs no
-/// memory for compression at either end.
+/// The defaults are the same for servers and clients. With them, an idle connection uses no memory for compression at
+/// either endpoint.
 ///
 /// ```
 /// use threadbare::protocol::deflate::DeflateConfig;
@@ -35,61 +35,60 @@ impl Default for DeflateConfig {
 }
 
 impl DeflateConfig {
-    /// Whether the server compresses every message by itself, without recourse to the ones before (RFC 7692 7.1.1.1).
-    /// Default: true, so that the connections of a thread share one compressor. With `false`, small messages that
-    /// resemble each other shrink much further, for 371 KiB a connection at the server while it sends, of which an idle one
-    /// keeps 4.
+    /// Sets whether the server compresses every message independently of the messages before it (RFC 7692 7.1.1.1).
+    /// Default: `true`, so that the connections of a thread share one compressor. With `false`, similar small messages
+    /// become much smaller, but a connection that sends uses 371 KiB at the server, and an idle one 4 KiB.
     #[must_use]
     pub fn server_no_context_takeover(mut self, without: bool) -> DeflateConfig {
         self.server_no_context_takeover = without;
         self
     }
 
-    /// Whether the client compresses every message by itself (RFC 7692 7.1.1.2); a server that says so holds every
-    /// client to it. Default: true. With `false`, a connection on which a compressed message was received keeps 47 KiB
-    /// at the server.
+    /// Sets whether the client compresses every message independently of the messages before it (RFC 7692 7.1.1.2). A
+    /// server with `true` requires this of every client. Default: `true`. With `false`, a connection keeps 47 KiB at
+    /// the server after it has received a compressed message.
     #[must_use]
     pub fn client_no_context_takeover(mut self, without: bool) -> DeflateConfig {
         self.client_no_context_takeover = without;
         self
     }
 
-    /// The binary logarithm of the window in which the server finds repetitions (RFC 7692 7.1.2.1), 9 to 15. A smaller
-    /// one saves the server's memory under context takeover (245 KiB with 9) and compresses less. Default: 15.
+    /// Sets the base-2 logarithm of the server's LZ77 window (RFC 7692 7.1.2.1), from 9 to 15. Default: 15. A smaller
+    /// window saves memory at the server with context takeover (245 KiB with 9) and compresses worse.
     ///
-    /// The 8 that the RFC knows too is not offered by any zlib.
+    /// RFC 7692 also allows 8, which zlib does not support.
     #[must_use]
     pub fn server_max_window_bits(mut self, bits: u8) -> DeflateConfig {
         self.server_max_window_bits = bits;
         self
     }
 
-    /// The binary logarithm of the window in which the client finds repetitions (RFC 7692 7.1.2.2), 9 to 15. A server
-    /// can ask that only of clients that say they know how; the others keep to 15. Default: 15.
+    /// Sets the base-2 logarithm of the client's LZ77 window (RFC 7692 7.1.2.2), from 9 to 15. Default: 15. A server
+    /// can request this only of clients that offer the parameter; the others use 15.
     #[must_use]
     pub fn client_max_window_bits(mut self, bits: u8) -> DeflateConfig {
         self.client_max_window_bits = bits;
         self
     }
 
-    /// How hard to look for repetitions, from 1 to 9. Default: 1, which takes a third of the time of 2 and a fifth of
-    /// that of 6 for most of what they gain: a JSON text of 4 KiB becomes 26 % of its size where they get to 19 and 17.
+    /// Sets the compression level, from 1 (fastest) to 9 (smallest). Default: 1, because higher levels take several
+    /// times as long and save little more.
     #[must_use]
     pub fn level(mut self, level: u8) -> DeflateConfig {
         self.level = level;
         self
     }
 
-    /// The size in bytes below which a message is not compressed. Default: 128, where a JSON text alone shrinks by a
-    /// tenth; smaller ones do not repay the work. Under context takeover less may pay.
+    /// Sets the size in bytes below which a message is not compressed. Default: 128, because smaller messages hardly
+    /// become smaller on their own. With context takeover a smaller threshold can be useful.
     #[must_use]
     pub fn threshold(mut self, bytes: u32) -> DeflateConfig {
         self.threshold = bytes;
         self
     }
 
-    /// What could not work, if anything: the setting, its value, and what it must be. Negotiation has no use for such a
-    /// configuration.
+    /// Returns the first invalid setting, if there is one: its name, its value, and its valid range. An invalid
+    /// configuration cannot be negotiated.
     #[must_use]
     pub fn fault(&self) -> Option<(&'static str, u8, &'static str)> {
         let settings = [
@@ -107,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_work_is_named() {
+    fn the_first_invalid_setting_is_returned() {
         assert_eq!(DeflateConfig::default().fault(), None);
         for bits in [0, 8, 16, 255] {
             let fault = |name| Some((name, bits, "9 to 15"));

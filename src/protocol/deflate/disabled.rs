@@ -1,43 +1,43 @@
-//! What stands in for permessage-deflate in a build without it.
+//! The types of permessage-deflate in a build without the feature `deflate`.
 
 use crate::protocol::deflate::{DeflateStats, Sink};
 use crate::protocol::error::ProtocolError;
 
-/// The memory for compression that the connections of a thread share: none, in a build without the feature `deflate`.
+/// The memory for compression that the connections of a thread share. It is empty without the feature `deflate`.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Codec {}
 
 impl Codec {
-    /// Nothing.
+    /// Creates an empty codec.
     #[must_use]
     pub const fn new() -> Codec {
         Codec {}
     }
 
-    /// Compresses nothing.
+    /// Returns `None`: no message is compressed.
     pub fn compress(&mut self, _payload: &[u8], _level: u8, _window_bits: u8) -> Option<&[u8]> {
         None
     }
 
-    /// Inflates nothing.
+    /// Returns 0: no message is decompressed.
     pub fn take_inflated(&mut self) -> u64 {
         0
     }
 
-    /// Whether there is anything to [`trim`](Codec::trim).
+    /// Returns `true`: there is no memory to [`trim`](Codec::trim).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         true
     }
 
-    /// Gives nothing back.
+    /// Does nothing: there is no memory to free.
     pub fn trim(&mut self) {}
 
     pub(crate) fn shed(&mut self) {}
 }
 
-/// The compression of one connection: never there.
+/// The permessage-deflate extension of a connection, which does not exist in this build.
 #[derive(Debug)]
 pub(in crate::protocol) enum Extension {}
 

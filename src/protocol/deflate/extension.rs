@@ -1,31 +1,31 @@
-//! The compression of one connection.
+//! The permessage-deflate extension of one connection.
 
 use crate::protocol::deflate::codec::{Compressor, Sent};
 use crate::protocol::deflate::inflater::Inflater;
 use crate::protocol::deflate::{Codec, DeflateParams, DeflateStats, Direction, Sink};
 use crate::protocol::error::ProtocolError;
 
-/// What a connection keeps of permessage-deflate: what was agreed on, and what later messages may refer to.
+/// The negotiated parameters of a connection, and the windows that later messages may refer to.
 #[derive(Debug)]
 pub(in crate::protocol) struct Extension(Box<Kept>);
 
-/// Of 56 bytes, since allocators round the next ones up to 80.
+/// The state of an [`Extension`]. It has 56 bytes: allocators round larger sizes up.
 #[derive(Debug)]
 struct Kept {
-    /// Under context takeover, from the first compressed message on.
+    /// Present with context takeover, after the first compressed message was sent.
     sent: Option<Box<Sent>>,
-    /// During a compressed message, and after it under context takeover.
+    /// Present during a compressed message, and with context takeover also after it.
     inflater: Option<Box<Inflater>>,
     stats: DeflateStats,
     threshold: u32,
     level: u8,
     compress: Packed,
     decompress: Packed,
-    /// Whoever trims the connection knows that there is something to trim.
+    /// The caller of `trim` was told that there is a compressor to free.
     trimmer_knows: bool,
 }
 
-/// A [`Direction`] in a byte.
+/// A [`Direction`] in one byte.
 #[derive(Clone, Copy, Debug)]
 struct Packed(u8);
 
@@ -66,7 +66,7 @@ impl Extension {
         }
     }
 
-    /// Inflates a piece of the message's payload, at once, so that what is kept of it is what it stands for.
+    /// Decompresses a piece of the message's payload as it arrives. No compressed data is kept.
     pub(in crate::protocol) fn inflate(
         &mut self,
         piece: &[u8],
@@ -95,7 +95,7 @@ impl Extension {
         work: impl FnOnce(&mut Inflater, &mut Sink<'_>) -> Result<(), ProtocolError>,
     ) -> Result<(), ProtocolError> {
         let before = sink.message.filled;
-        // On an error the inflater is dropped, not reset: its state may be anything.
+        // On an error the inflater is dropped and not reset, because its state is undefined.
         let mut inflater = self.0.inflater.take().unwrap_or_else(|| codec.take_inflater());
         work(&mut inflater, &mut sink)?;
         self.0.inflater = Some(inflater);
@@ -105,19 +105,21 @@ impl Extension {
         Ok(())
     }
 
-    /// Compresses a message, if it is large enough and gets smaller.
+    /// Compresses a message if it is large enough and gets smaller.
     pub(in crate::protocol) fn compress<'c>(&mut self, payload: &[u8], codec: &'c mut Codec) -> Option<&'c [u8]> {
         if !self.is_worthwhile(payload) {
             return None;
         }
         let (level, window_bits) = (self.0.level, self.0.compress.window_bits());
         let compressed = if self.0.compress.takeover() {
-            // Once the compressor has seen the message the peer must see it too, even if it got larger.
+            // The window of the compressor now contains the message, so it must be sent compressed even if it got
+            // larger.
             let mut sent = match self.0.sent.take() {
                 Some(sent) => sent,
                 None => Box::new(Sent::new(Compressor::new(level, window_bits)?)),
             };
-            // What failed is dropped: the next message begins anew, which a compressor may do at any time.
+            // After a failure the compressor is dropped. The next message begins with an empty window, which is always
+            // permitted.
             let compressed = codec.compress_behind(&mut sent, payload)?;
             self.0.sent = Some(sent);
             compressed
@@ -129,22 +131,22 @@ impl Extension {
         Some(compressed)
     }
 
-    /// Whether a message is large enough to be compressed.
+    /// Returns whether a message is large enough to be compressed.
     pub(in crate::protocol) fn is_worthwhile(&self, payload: &[u8]) -> bool {
         payload.len() as u64 >= u64::from(self.0.threshold)
     }
 
-    /// The window of a connection that takes messages compressed for several.
+    /// Returns the window if the connection can send messages that were compressed for several connections.
     pub(in crate::protocol) fn shared_window_bits(&self) -> Option<u8> {
         (!self.0.compress.takeover()).then_some(self.0.compress.window_bits())
     }
 
-    /// Compresses a message for several, if it gets smaller.
+    /// Compresses a message for several connections if it gets smaller.
     pub(in crate::protocol) fn compress_shared<'c>(&self, payload: &[u8], codec: &'c mut Codec) -> Option<&'c [u8]> {
         codec.compress(payload, self.0.level, self.0.compress.window_bits())
     }
 
-    /// Counts a message that was compressed for several.
+    /// Adds a message that was compressed for several connections to the statistics.
     pub(in crate::protocol) fn count_shared(&mut self, size: usize, compressed: usize) {
         self.0.stats.sent += size as u64;
         self.0.stats.sent_compressed += compressed as u64;
@@ -154,20 +156,20 @@ impl Extension {
         self.0.stats
     }
 
-    /// Whether a compressor was made since this was last asked.
+    /// Returns `true` once after a compressor was created, until `trim` has freed it.
     pub(in crate::protocol) fn begins_to_keep(&mut self) -> bool {
         let keeps = self.0.sent.as_ref().is_some_and(|sent| sent.keeps());
         keeps && !std::mem::replace(&mut self.0.trimmer_knows, true)
     }
 
-    /// Gives back the compressor if nothing was sent with it since the last call; `false` if there is none any more. What
-    /// the peer's messages may refer to must be kept.
+    /// Frees the compressor if it was not used since the last call. Returns whether there still is one. The inflater is
+    /// kept, because the messages of the peer may refer to its window.
     pub(in crate::protocol) fn trim(&mut self) -> bool {
         self.0.trimmer_knows = self.0.sent.as_mut().is_some_and(|sent| sent.trim());
         self.0.trimmer_knows
     }
 
-    /// Gives back everything: the connection has failed.
+    /// Frees all memory after the connection has failed.
     pub(in crate::protocol) fn abandon(&mut self) {
         self.0.sent = None;
         self.0.inflater = None;
@@ -179,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_every_connection_keeps_is_small() {
+    fn the_state_of_every_connection_is_small() {
         assert!(size_of::<Kept>() <= 56);
     }
 }

@@ -1,4 +1,4 @@
-//! Inflating within a budget.
+//! Decompression with a limit on the size of the message.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
@@ -6,50 +6,51 @@ use crate::protocol::deflate::Sink;
 use crate::protocol::error::ProtocolError;
 use crate::protocol::message::Assembled;
 
-/// RFC 7692 7.2.2: the receiver appends this to the payload of a message.
+/// The bytes that the receiver appends to the payload of a message (RFC 7692 7.2.2).
 pub(super) const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// The least room that inflated bytes are given.
+/// The buffer has room for at least 256 bytes when it is grown, unless the limit on the message is closer.
 const MIN_ROOM: usize = 256;
 
-/// The most room that is made for bytes that are only guessed at.
+/// At most 64 KiB are reserved for the estimated size of a message. Larger reserves more memory than a message may
+/// need; smaller grows the buffer of a large message more often.
 const MAX_GUESS: usize = 64 << 10;
 
-/// A decompressor that knows where messages begin.
+/// A decompressor for a sequence of messages.
 #[derive(Debug)]
 pub(super) struct Inflater {
     decompress: Decompress,
-    /// Nothing was read since the beginning of the message or the end of a deflate stream inside it.
+    /// Nothing was read since the message began or since a deflate stream inside it ended.
     at_boundary: bool,
 }
 
 impl Inflater {
-    /// An inflater for any window: zlib keeps 32 KiB whatever was agreed on, so that a smaller window would save nothing
-    /// and only make the outcome for a peer that breaks the agreement depend on how its bytes arrive.
+    /// Creates an inflater with the largest window. zlib allocates 32 KiB for any window, so that a smaller one would
+    /// save nothing, and the result for a peer that exceeds its window would depend on how its bytes arrive.
     pub(super) fn new() -> Inflater {
         Inflater { decompress: Decompress::new(false), at_boundary: true }
     }
 
-    /// Begins a message that may refer to the ones before.
+    /// Begins a message that may refer to the messages before it.
     pub(super) fn begin(&mut self) {
         self.at_boundary = true;
     }
 
-    /// Forgets the messages before.
+    /// Clears the window.
     pub(super) fn reset(&mut self) {
         self.decompress.reset(false);
         self.at_boundary = true;
     }
 
-    /// Inflates a piece of the payload. What follows a failure is undefined: the inflater is to be dropped.
+    /// Decompresses a piece of the payload. After an error the inflater must be dropped.
     pub(super) fn inflate(&mut self, mut piece: &[u8], sink: &mut Sink<'_>) -> Result<(), ProtocolError> {
         self.at_boundary &= piece.is_empty();
         while !piece.is_empty() {
             let (taken, status) = self.step(piece, sink)?;
             piece = piece.get(taken..).unwrap_or_default();
             match status {
-                // RFC 7692 7.2.3.4: a block with BFINAL set ends a deflate stream, not the message. What follows is
-                // another one, which begins on the next byte and, as everywhere, with an empty window.
+                // RFC 7692 7.2.3.4: a block with BFINAL ends a deflate stream, not the message. The next stream begins
+                // on the next byte, with an empty window.
                 Status::StreamEnd => {
                     self.decompress.reset(false);
                     self.at_boundary = piece.is_empty();
@@ -62,17 +63,17 @@ impl Inflater {
 
     /// Ends the message.
     pub(super) fn finish(&mut self, sink: &mut Sink<'_>) -> Result<(), ProtocolError> {
-        // There is no block to be ended where nothing is, or where the last one ended its stream.
+        // No block is open if nothing was read or if the last block ended its stream.
         if self.at_boundary { Ok(()) } else { self.inflate(&TAIL, sink) }
     }
 
-    /// Inflates until the input is taken and all that it stands for is in the sink, or until its stream ends.
+    /// Decompresses until all input is taken and all output is in the sink, or until the deflate stream ends.
     fn step(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<(usize, Status), ProtocolError> {
         let limit = usize::try_from(sink.limit).unwrap_or(usize::MAX);
         let mut taken = 0;
         loop {
             let rest = piece.get(taken..).unwrap_or_default();
-            // One byte more than the limit, so that a message of exactly that size is told from a larger one.
+            // One byte more than the limit, to distinguish a message of exactly that size from a larger one.
             let filled = sink.message.filled;
             let room = sink.message.room(rest.len(), limit.saturating_add(1));
             let size = room.len();
@@ -81,7 +82,7 @@ impl Inflater {
             let read = (self.decompress.total_in() - read) as usize;
             let made = (self.decompress.total_out() - made) as usize;
             taken += read;
-            // What came before an error counts before it, so that the outcome does not depend on the pieces.
+            // Output before an error is checked before the error, so that the result does not depend on the pieces.
             let counted = made.min(limit.saturating_sub(filled));
             if let (Some(utf8), Some(text)) = (&mut sink.utf8, room.get(..counted)) {
                 utf8.feed(text)?;
@@ -93,7 +94,7 @@ impl Inflater {
             match result {
                 Err(_) => return Err(ProtocolError::InvalidDeflate),
                 Ok(Status::StreamEnd) => return Ok((taken, Status::StreamEnd)),
-                // Where there is room left, the inflater has nothing more to say.
+                // If there is room left, the inflater has no more output.
                 Ok(status) if taken == piece.len() && made < size => return Ok((taken, status)),
                 Ok(_) if read == 0 && made == 0 => return Err(ProtocolError::InvalidDeflate),
                 Ok(_) => {}
@@ -103,11 +104,12 @@ impl Inflater {
 }
 
 impl Assembled {
-    /// Room behind the message for what `input` bytes may inflate to, at least a byte, as long as the message is
-    /// smaller than `budget`, which it will not exceed.
+    /// Returns room after the message for the decompressed form of `input` bytes. The message does not exceed `budget`,
+    /// and the room has at least one byte unless `budget` is reached.
     fn room(&mut self, input: usize, budget: usize) -> &mut [u8] {
         if self.filled == self.buffer.len() {
-            // Grows by what was inflated, so that it is at most twice the message, and a small one is not moved about.
+            // Grows by at least the size of the message, so that a message is moved rarely and fills at least half of
+            // its buffer once it is larger than the estimate.
             let guess = input.saturating_mul(4).clamp(MIN_ROOM, MAX_GUESS);
             let step = guess.max(self.filled).min(budget.saturating_sub(self.filled));
             self.buffer.reserve_exact(step);

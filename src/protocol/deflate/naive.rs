@@ -1,7 +1,7 @@
-//! Inflating as RFC 1951 says it, bit by bit, to judge the fast one by.
+//! A plain decompressor that follows RFC 1951 bit by bit. Tests compare the fast one with it.
 
-/// What a deflate stream inflates to, behind `history`, and the largest distance that it refers back by. The stream
-/// need not end: it is read up to its last block that is complete.
+/// Appends the decompressed form of a deflate stream to `history` and returns the largest distance in it. The stream is
+/// read up to its last complete block.
 pub(super) fn inflate(stream: &[u8], history: &mut Vec<u8>) -> Option<usize> {
     let mut bits = Bits { stream, position: 0 };
     let mut farthest = 0;
@@ -18,7 +18,7 @@ pub(super) fn inflate(stream: &[u8], history: &mut Vec<u8>) -> Option<usize> {
         };
         farthest = farthest.max(distance);
         if last {
-            return None; // our compressor never ends its stream
+            return None; // the compressor never sets BFINAL
         }
     }
     Some(farthest)
@@ -81,7 +81,7 @@ fn dynamic_lengths(bits: &mut Bits<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
 
 /// A canonical Huffman code (RFC 1951 3.2.2).
 struct Code {
-    /// How many symbols have each length.
+    /// The number of symbols of each length.
     counts: [usize; 16],
     /// The symbols in the order of their codes.
     symbols: Vec<usize>,

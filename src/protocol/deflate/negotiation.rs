@@ -1,4 +1,4 @@
-//! How two ends agree on permessage-deflate (RFC 7692 5 and 7.1).
+//! The negotiation of permessage-deflate (RFC 7692 5 and 7.1).
 
 use std::fmt;
 
@@ -7,42 +7,42 @@ use crate::protocol::http::{ExtensionOffer, extension_offers};
 
 const NAME: &str = "permessage-deflate";
 
-/// The largest window, which is what a peer uses that says nothing.
+/// The base-2 logarithm of the largest window, which is the default.
 const MAX_WINDOW_BITS: u8 = 15;
 
-/// The smallest window that zlib compresses with, though RFC 7692 7.1.2 begins at 8.
+/// The base-2 logarithm of the smallest window that zlib compresses with. RFC 7692 7.1.2 also allows 8.
 pub(super) const MIN_WINDOW_BITS: u8 = 9;
 
-/// What was agreed on.
+/// The negotiated parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeflateParams {
-    /// What is sent.
+    /// The parameters for sent messages.
     pub compress: Direction,
-    /// What is received.
+    /// The parameters for received messages.
     pub decompress: Direction,
-    /// How hard to look for repetitions, 1 to 9.
+    /// The compression level, from 1 to 9.
     pub level: u8,
     /// The size in bytes below which a message is not compressed.
     pub threshold: u32,
 }
 
-/// What was agreed on for one direction.
+/// The negotiated parameters for one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Direction {
-    /// Whether a message may refer to the ones before.
+    /// Context takeover: whether a message may refer to the messages before it.
     pub takeover: bool,
-    /// The binary logarithm of the largest window, 8 to 15. With 8, which zlib can not do, nothing is compressed.
+    /// The base-2 logarithm of the window, from 8 to 15. With 8, which zlib does not support, nothing is compressed.
     pub window_bits: u8,
 }
 
 impl DeflateConfig {
-    /// The server's part: the first of the client's offers that can be accepted, and the value of
-    /// `Sec-WebSocket-Extensions` that accepts it.
+    /// Accepts the first acceptable offer of a client. Returns the negotiated parameters and the value of the server's
+    /// `Sec-WebSocket-Extensions`.
     ///
-    /// An offer with parameters that are unknown, double or invalid is declined (RFC 7692 7.1), as is one that only a
-    /// window of 256 bytes would satisfy.
+    /// An offer with unknown, repeated or invalid parameters is declined (RFC 7692 7.1), and so is an offer that
+    /// requires a window of 256 bytes.
     pub fn accept<'r>(&self, offers: impl IntoIterator<Item = ExtensionOffer<'r>>) -> Option<(DeflateParams, String)> {
         let offers = offers.into_iter().filter(|offer| offer.name() == NAME);
         offers.filter_map(|offer| Parameters::parse(&offer).ok()).find_map(|offer| self.answer(&offer))
@@ -56,11 +56,11 @@ impl DeflateConfig {
         let answer = Parameters {
             server_no_context_takeover: offer.server_no_context_takeover || self.server_no_context_takeover,
             client_no_context_takeover: offer.client_no_context_takeover || self.client_no_context_takeover,
-            // RFC 7692 7.1.2.1: an offer with the parameter is accepted "with the same or smaller value"; the server may
-            // also name it of its own accord.
+            // RFC 7692 7.1.2.1: an offer with the parameter is accepted "with the same or smaller value"; the server
+            // may also send the parameter without an offer.
             server_max_window_bits: (offer.server_max_window_bits.is_some() || server_bits < MAX_WINDOW_BITS)
                 .then_some(server_bits),
-            // RFC 7692 7.1.2.2: only a client that names the parameter can be held to it.
+            // RFC 7692 7.1.2.2: the parameter is only for clients that have offered it.
             client_max_window_bits: match offer.client_max_window_bits {
                 Some(bits) if self.client_max_window_bits < bits.unwrap_or(MAX_WINDOW_BITS) => {
                     Some(Some(self.client_max_window_bits))
@@ -79,7 +79,7 @@ impl DeflateConfig {
         Some((params, answer.to_string()))
     }
 
-    /// The client's part: the value of `Sec-WebSocket-Extensions` that offers what is wanted.
+    /// Returns the value of the client's `Sec-WebSocket-Extensions`, which offers this configuration.
     #[must_use]
     pub fn offer(&self) -> String {
         let limit = |bits: u8| (bits < MAX_WINDOW_BITS).then_some(bits);
@@ -87,18 +87,18 @@ impl DeflateConfig {
             server_no_context_takeover: self.server_no_context_takeover,
             client_no_context_takeover: self.client_no_context_takeover,
             server_max_window_bits: limit(self.server_max_window_bits),
-            // Without a value it says that the server may choose one.
+            // Without a value, the server may choose one.
             client_max_window_bits: Some(limit(self.client_max_window_bits)),
         };
         offer.to_string()
     }
 
-    /// The client's part: what the server's answer to [`offer`](Self::offer) agrees to, `None` if it wants no
-    /// compression. `lines` are the values of its `Sec-WebSocket-Extensions`.
+    /// Checks the server's answer to [`offer`](Self::offer). Returns the negotiated parameters, or `None` if the server
+    /// declined compression. `lines` are the values of its `Sec-WebSocket-Extensions`.
     ///
     /// # Errors
-    /// The answer is not one to this offer: _Fail the WebSocket Connection_ (RFC 7692 7.1). That the server leaves out
-    /// what was only asked of it is none: what it sends can be inflated all the same.
+    /// The answer does not match the offer: _Fail the WebSocket Connection_ (RFC 7692 7.1). It is no error if the
+    /// server omits the parameters that the offer requests of it, because its messages can be decompressed anyway.
     pub fn confirm<'r>(
         &self,
         lines: impl IntoIterator<Item = &'r [u8]>,
@@ -125,7 +125,7 @@ impl DeflateConfig {
             bits => bits.unwrap_or(MAX_WINDOW_BITS),
         };
         let client_bits = match answer.client_max_window_bits {
-            // RFC 7692 7.1.2.2: in an answer the parameter has a value.
+            // RFC 7692 7.1.2.2: in an answer the parameter must have a value.
             Some(None) => return too_large(CLIENT_MAX_WINDOW_BITS),
             Some(Some(bits)) if bits > self.client_max_window_bits => return too_large(CLIENT_MAX_WINDOW_BITS),
             Some(Some(bits)) => bits,
@@ -154,12 +154,13 @@ struct Parameters {
     server_no_context_takeover: bool,
     client_no_context_takeover: bool,
     server_max_window_bits: Option<u8>,
-    /// The parameter, and its value, which an offer may leave out.
+    /// The parameter, and its value, which an offer may omit.
     client_max_window_bits: Option<Option<u8>>,
 }
 
 impl Parameters {
-    /// RFC 7692 7.1: parameters that are unknown, that come twice or that have an invalid value make the whole invalid.
+    /// Parses the parameters. RFC 7692 7.1: an unknown or repeated parameter, or one with an invalid value, makes the
+    /// whole offer or answer invalid.
     fn parse(extension: &ExtensionOffer<'_>) -> Result<Parameters, NegotiationError> {
         let mut found = Parameters::default();
         for (name, value) in extension.params() {
@@ -184,7 +185,7 @@ impl Parameters {
     }
 }
 
-/// RFC 7692 7.1.2.1: "a decimal integer value without leading zeroes between 8 to 15, inclusive".
+/// Parses "a decimal integer value without leading zeroes between 8 to 15, inclusive" (RFC 7692 7.1.2.1).
 fn window_bits(value: &str) -> Option<u8> {
     let bits = value.parse().ok().filter(|bits| (8..=MAX_WINDOW_BITS).contains(bits))?;
     let digits_only = value.bytes().all(|byte| byte.is_ascii_digit());
@@ -211,17 +212,17 @@ impl fmt::Display for Parameters {
     }
 }
 
-/// What is wrong with a server's answer to an offer of permessage-deflate.
+/// Why a server's answer to an offer of permessage-deflate is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NegotiationError {
-    /// It is not a list of extensions (RFC 6455 9.1).
+    /// The answer is not a list of extensions (RFC 6455 9.1).
     Malformed,
-    /// It has an extension that was not offered.
+    /// The answer contains an extension that was not offered.
     NotOffered(String),
-    /// It accepts the extension twice.
+    /// The answer accepts the extension twice.
     Twice,
-    /// A parameter of this name is unknown, double, invalid or beyond what was offered.
+    /// The parameter with this name is unknown, repeated, invalid, or exceeds the offer.
     Parameter(String),
 }
 

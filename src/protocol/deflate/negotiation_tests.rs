@@ -1,6 +1,6 @@
 use super::*;
 
-/// What a server answers to this field.
+/// Returns a server's answer to this field value.
 fn answered(config: &DeflateConfig, field: &str) -> Option<(DeflateParams, String)> {
     config.accept(extension_offers(field.as_bytes()).map_while(Result::ok))
 }
@@ -9,7 +9,7 @@ fn answer(config: &DeflateConfig, field: &str) -> Option<String> {
     answered(config, field).map(|(_, answer)| answer)
 }
 
-/// A server that asks for nothing.
+/// The configuration of a server that requests no parameters.
 fn lenient() -> DeflateConfig {
     DeflateConfig::default().server_no_context_takeover(false).client_no_context_takeover(false)
 }
@@ -19,7 +19,7 @@ fn sides(params: DeflateParams) -> [(bool, u8); 2] {
 }
 
 #[test]
-fn the_server_takes_the_first_offer_that_it_can() {
+fn the_server_accepts_the_first_acceptable_offer() {
     let both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
     let table = [
         ("permessage-deflate", Some("permessage-deflate")),
@@ -45,7 +45,7 @@ fn the_server_takes_the_first_offer_that_it_can() {
 }
 
 #[test]
-fn a_18_an_offer_with_a_parameter_out_of_line_is_declined() {
+fn a_18_an_offer_with_an_invalid_parameter_is_declined() {
     let bad_bits =
         ["7", "16", "0", "007", "08", "+9", "-1", "9999999999999999999", "10.0", "1e1", "0xa", "ten", "\"\\7\""];
     for bits in bad_bits {
@@ -78,11 +78,11 @@ fn a_18_an_offer_with_a_parameter_out_of_line_is_declined() {
 }
 
 #[test]
-fn what_the_server_answers_is_what_it_does() {
+fn the_answer_of_the_server_states_its_parameters() {
     let strict = DeflateConfig::default().server_max_window_bits(11).client_max_window_bits(10);
     let none = "; server_no_context_takeover; client_no_context_takeover; server_max_window_bits";
     let table = [
-        // RFC 7692 7.1.2.2: not a word of the client's window to a client that has not named it.
+        // RFC 7692 7.1.2.2: no client_max_window_bits in the answer to a client that has not offered it.
         ("", "=11", [(false, 11), (false, 15)]),
         ("; client_max_window_bits", "=11; client_max_window_bits=10", [(false, 11), (false, 10)]),
         ("; client_max_window_bits=15", "=11; client_max_window_bits=10", [(false, 11), (false, 10)]),
@@ -103,7 +103,7 @@ fn what_the_server_answers_is_what_it_does() {
 }
 
 #[test]
-fn the_client_offers_what_is_configured() {
+fn the_client_offers_its_configuration() {
     let all = "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits";
     assert_eq!(DeflateConfig::default().offer(), all);
     assert_eq!(lenient().offer(), "permessage-deflate; client_max_window_bits");
@@ -114,14 +114,14 @@ fn the_client_offers_what_is_configured() {
 }
 
 #[test]
-fn the_client_takes_what_answers_its_offer() {
+fn the_client_accepts_answers_that_match_its_offer() {
     let strict = DeflateConfig::default().server_max_window_bits(11).client_max_window_bits(10);
     let table = [
         (lenient(), "", [(true, 15), (true, 15)]),
         (lenient(), "; server_no_context_takeover", [(true, 15), (false, 15)]),
         (lenient(), "; client_no_context_takeover", [(false, 15), (true, 15)]),
         (lenient(), "; server_max_window_bits=8; client_max_window_bits=8", [(true, 8), (true, 8)]),
-        // What was only asked of the server may be missing; what was promised to it is kept.
+        // The server may omit parameters that were requested of it. The client keeps to the parameters that it offered.
         (strict.clone(), "", [(false, 10), (true, 15)]),
         (strict.clone(), "; server_max_window_bits=11; client_max_window_bits=9", [(false, 9), (true, 11)]),
     ];
@@ -137,7 +137,7 @@ fn the_client_takes_what_answers_its_offer() {
 }
 
 #[test]
-fn a_03_the_client_refuses_answers_to_what_it_did_not_ask() {
+fn a_03_the_client_refuses_answers_that_do_not_match_its_offer() {
     let refused = |lines: &[&str]| DeflateConfig::default().confirm(lines.iter().map(|line| line.as_bytes()));
     assert_eq!(refused(&["foo"]), Err(NegotiationError::NotOffered("foo".into())));
     assert_eq!(refused(&["permessage-deflate", "foo"]), Err(NegotiationError::NotOffered("foo".into())));
@@ -157,15 +157,15 @@ fn a_03_the_client_refuses_answers_to_what_it_did_not_ask() {
     ];
     for line in malformed {
         assert_eq!(refused(&[line]), Err(NegotiationError::Malformed), "{line}");
-        // A malformed field fails the handshake before any offer is looked at; what is malformed is never accepted.
+        // A malformed field fails the handshake before any offer is considered, and is never accepted.
         let taken = answer(&DeflateConfig::default(), line);
         assert_eq!(taken, None, "{line}");
     }
 }
 
-/// Both ends come to the same terms, whatever they are configured to.
+/// Each endpoint can decompress the messages of the other, with every pair of configurations.
 #[test]
-fn what_one_end_compresses_with_the_other_can_inflate() {
+fn each_endpoint_can_decompress_the_messages_of_the_other() {
     let configs = || {
         (0..4 * 49).map(|n| {
             let (flags, bits) = (n % 4, n / 4);

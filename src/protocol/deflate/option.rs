@@ -1,4 +1,4 @@
-//! Whether compression is wanted, and what came of it; in a build without it both are nothing.
+//! The configured and the negotiated compression of a connection. Both are empty without the feature `deflate`.
 
 use crate::protocol::Connection;
 #[cfg(feature = "deflate")]
@@ -6,14 +6,14 @@ use crate::protocol::deflate::{DeflateConfig, DeflateParams};
 use crate::protocol::handshake::client::{Agreed, HandshakeError};
 use crate::protocol::http::Request;
 
-/// Whether an endpoint wants permessage-deflate, and how.
+/// The configuration of permessage-deflate, if the endpoint uses it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DeflateOption {
     #[cfg(feature = "deflate")]
     pub(crate) config: Option<DeflateConfig>,
 }
 
-/// What a connection agreed on.
+/// The negotiated parameters of permessage-deflate, if it was negotiated.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NegotiatedExtension {
     #[cfg(feature = "deflate")]
@@ -22,7 +22,7 @@ pub(crate) struct NegotiatedExtension {
 
 #[cfg(feature = "deflate")]
 impl DeflateOption {
-    /// A server's choice among a client's offers, and the header value that tells it.
+    /// Accepts one of a client's offers. Returns the negotiated parameters and the header value of the answer.
     pub(crate) fn accept(&self, request: &Request) -> (NegotiatedExtension, Option<String>) {
         match self.config.as_ref().and_then(|config| config.accept(request.extensions())) {
             Some((params, answer)) => (NegotiatedExtension { params: Some(params) }, Some(answer)),
@@ -30,7 +30,7 @@ impl DeflateOption {
         }
     }
 
-    /// The header value that offers it to a server.
+    /// Returns the header value that offers the extension to a server.
     pub(crate) fn offer(&self) -> Option<String> {
         self.config.as_ref().map(DeflateConfig::offer)
     }
@@ -63,7 +63,7 @@ impl DeflateOption {
 }
 
 impl Connection {
-    /// The connection with what its handshake agreed on.
+    /// Adds the extension that was negotiated in the opening handshake.
     #[cfg(feature = "deflate")]
     #[must_use]
     pub(crate) fn agreed(self, agreement: NegotiatedExtension) -> Connection {
@@ -73,7 +73,7 @@ impl Connection {
         }
     }
 
-    /// The connection with what its handshake agreed on: nothing.
+    /// Returns the connection unchanged, because no extension is negotiated in this build.
     #[cfg(not(feature = "deflate"))]
     #[must_use]
     pub(crate) fn agreed(self, _: NegotiatedExtension) -> Connection {

@@ -9,7 +9,7 @@ use super::inflater::{Inflater, TAIL};
 use super::*;
 use crate::protocol::error::ProtocolError;
 
-/// The payloads of RFC 7692 7.2.3, each with what it stands for.
+/// The payloads of RFC 7692 7.2.3, with their sections and decompressed messages.
 const HELLO: [(&str, &[u8], &[u8]); 5] = [
     ("7.2.3.1", b"\xf2\x48\xcd\xc9\xc9\x07\x00", b"Hello"),
     ("7.2.3.3", b"\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00", b"Hello"),
@@ -18,7 +18,7 @@ const HELLO: [(&str, &[u8], &[u8]); 5] = [
     ("7.2.3.6", b"\x00", b""),
 ];
 
-/// Inflates one message that comes in these pieces.
+/// Decompresses one message that arrives in these pieces.
 fn inflate_with<'a>(
     inflater: &mut Inflater,
     pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -43,7 +43,7 @@ fn deflate(payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Compresses as another end would, with zlib alone.
+/// Compresses with zlib alone, as another implementation does.
 pub(in crate::protocol) fn zlib_deflate(compress: &mut Compress, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len() * 2 + 100);
     assert_eq!(compress.compress_vec(payload, &mut out, FlushCompress::Sync).unwrap(), Status::Ok);
@@ -52,7 +52,7 @@ pub(in crate::protocol) fn zlib_deflate(compress: &mut Compress, payload: &[u8])
     out
 }
 
-/// Inflates as another end would, with zlib alone.
+/// Decompresses with zlib alone, as another implementation does.
 fn zlib_inflate(decompress: &mut Decompress, payload: &[u8], size: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(size + 100);
     for input in [payload, &TAIL] {
@@ -64,14 +64,14 @@ fn zlib_inflate(decompress: &mut Decompress, payload: &[u8], size: usize) -> Vec
 }
 
 #[test]
-fn the_examples_of_rfc_7692_7_2_3() {
+fn the_examples_of_rfc_7692_7_2_3_are_decompressed() {
     for (section, payload, text) in HELLO {
         assert_eq!(inflate(payload, 5), Ok(text.to_vec()), "{section}");
         let bytes = payload.chunks(1);
         let message = inflate_with(&mut Inflater::new(), bytes, 5).map(|message| message.as_bytes().to_vec());
         assert_eq!(message, Ok(text.to_vec()), "{section}, byte by byte");
     }
-    // The level at which zlib chooses as the RFC's author did.
+    // The level at which zlib gives the bytes of the RFC.
     let mut compressor = Compressor::new(6, 15).unwrap();
     let mut messages = [Vec::new(), Vec::new()];
     for message in &mut messages {
@@ -91,7 +91,7 @@ fn the_examples_of_rfc_7692_7_2_3() {
 fn a_stream_that_ends_inside_a_message_is_followed_by_another() {
     let twice = b"\xf3\x48\xcd\xc9\xc9\x07\x00\xf2\x48\xcd\xc9\xc9\x07\x00";
     assert_eq!(inflate(twice, 10), Ok(b"HelloHello".to_vec()));
-    // Without the empty block that 7.2.3.4 appends, as some send it.
+    // Without the empty block that RFC 7692 7.2.3.4 appends, as some implementations send it.
     let mut inflater = Inflater::new();
     for message in [&twice[..7], &[], &twice[..7], HELLO[0].1] {
         let text: &[u8] = if message.is_empty() { b"" } else { b"Hello" };
@@ -127,9 +127,9 @@ fn a_16_a_message_is_delivered_whole_or_not_at_all() {
     assert_eq!(inflate(HELLO[0].1, u64::MAX), Ok(b"Hello".to_vec()));
 }
 
-/// A gigabyte of zeros in a megabyte.
+/// Returns a gigabyte of zeros, compressed to a megabyte.
 pub(in crate::protocol) fn bomb() -> Vec<u8> {
-    // A flushed megabyte refers to zeros only, and so can follow itself.
+    // A compressed megabyte of zeros refers to zeros only, so it can be repeated.
     let mut megabyte = Vec::with_capacity(1 << 20);
     let mut compress = Compress::new(Compression::best(), false);
     compress.compress_vec(&vec![0; 1 << 20], &mut megabyte, FlushCompress::Sync).unwrap();
@@ -154,9 +154,9 @@ fn a_15_a_bomb_is_refused_in_bounded_memory() {
 }
 
 #[test]
-fn p_12_what_does_not_inflate_is_refused() {
+fn p_12_invalid_compressed_data_is_refused() {
     let mut bad: Vec<&[u8]> = vec![b"\x06", b"\x07", b"\x00\x05\x00\xfa\xfe", b"\xfc\x00\x00"];
-    // A distance beyond everything before it: the second message of 7.2.3.2 without the first.
+    // A distance before the beginning of the window: the second message of 7.2.3.2 without the first.
     bad.push(b"\xf2\x00\x11\x00\x00");
     for payload in bad {
         let once = inflate(payload, 1000);
@@ -166,7 +166,7 @@ fn p_12_what_does_not_inflate_is_refused() {
     }
 }
 
-/// Bytes that compress more or less well.
+/// Generates payloads that compress well or badly.
 pub(in crate::protocol) fn payload() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         3 => ".{0,40}".prop_map(String::into_bytes),
@@ -176,7 +176,7 @@ pub(in crate::protocol) fn payload() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Random bytes, each a few times, and repetitions from far back.
+/// Returns random bytes, each repeated a few times, and repetitions at a large distance.
 fn mixed(mut seed: u64, size: usize) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::new();
     while out.len() < size {
@@ -218,7 +218,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn a_40_what_we_compress_zlib_inflates(
+    fn a_40_messages_of_the_compressor_are_decompressed_by_zlib(
         messages in proptest::collection::vec((payload(), any::<bool>()), 1..6), takeover: bool, window_bits in 9_u8..=15,
         level in 1_u8..=9,
     ) {
@@ -249,7 +249,7 @@ proptest! {
     }
 
     #[test]
-    fn a_40_what_zlib_compresses_we_inflate(
+    fn a_40_messages_of_zlib_are_decompressed(
         messages in proptest::collection::vec(payload(), 1..6), takeover: bool, window_bits in 9_u8..=15,
         level in 0_u32..=9, chunk in prop_oneof![1_usize..20, Just(usize::MAX)],
     ) {
@@ -272,9 +272,9 @@ proptest! {
         }
     }
 
-    /// The outcome, be it a failure, does not depend on the pieces.
+    /// The result, including an error, does not depend on the pieces.
     #[test]
-    fn arbitrary_streams_end_alike_in_any_pieces(
+    fn arbitrary_streams_give_the_same_result_in_any_pieces(
         bytes in prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..60),
             (payload(), any::<prop::sample::Index>(), 1_u8..=255).prop_map(|(plain, place, change)| {
@@ -300,7 +300,7 @@ pub(in crate::protocol) fn params(takeover: bool, window_bits: u8, level: u8) ->
 }
 
 #[test]
-fn a_36_memory_is_given_back() {
+fn a_36_trim_frees_memory_that_was_not_used() {
     let mut codec = Codec::new();
     assert!(codec.is_empty());
     assert!(codec.compress(&[7; 1 << 20], 1, 15).is_some());
@@ -312,14 +312,14 @@ fn a_36_memory_is_given_back() {
 }
 
 #[test]
-fn compression_can_cross_threads() {
+fn codec_and_extension_are_send() {
     fn is_send<T: Send>() {}
     is_send::<Codec>();
     is_send::<Extension>();
 }
 
 #[test]
-fn incompressible_bytes_are_left_alone_and_the_next_message_is_not_harmed() {
+fn incompressible_messages_are_not_compressed_and_do_not_affect_the_next_message() {
     let mut codec = Codec::new();
     let noise: Vec<u8> = mixed(3, 300).iter().enumerate().map(|(n, byte)| byte ^ (n * n * 31) as u8).collect();
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! `host[:port]`, as in `Host` and in the middle of an origin (RFC 3986 3.2).
+//! `host[:port]`, as in `Host` and in an origin (RFC 3986 3.2).
 
 use core::net::Ipv6Addr;
 
@@ -16,8 +16,8 @@ enum Host<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// RFC 9110 7.2: `Host = uri-host [ ":" port ]`. The empty host is refused, for it names no server (RFC 9110
-    /// 4.2.1).
+    /// Parses `Host = uri-host [ ":" port ]` (RFC 9110 7.2). An empty host is refused because it names no server
+    /// (RFC 9110 4.2.1).
     pub(crate) fn parse(text: &'a [u8]) -> Option<Authority<'a>> {
         let (host, port) = match text {
             [b'[', literal @ ..] => {
@@ -45,13 +45,13 @@ impl<'a> Authority<'a> {
         }
     }
 
-    /// The same host and port, where a port that is not given is the scheme's.
+    /// Returns whether host and port are the same. A missing port is the default port of the scheme.
     pub(crate) fn same_as(&self, other: &Authority<'_>, default_port: Option<u16>) -> bool {
         self.same_host(other) && self.port.or(default_port) == other.port.or(default_port)
     }
 }
 
-/// The empty port is the scheme's default (RFC 3986 3.2.3).
+/// Parses a port. An empty port means the default port of the scheme (RFC 3986 3.2.3).
 fn parse_port(port: &[u8]) -> Option<Option<u16>> {
     if port.is_empty() {
         return Some(None);
@@ -63,7 +63,7 @@ fn parse_port(port: &[u8]) -> Option<Option<u16>> {
     number.map(Some)
 }
 
-/// RFC 3986 3.2.2: `reg-name = *( unreserved / pct-encoded / sub-delims )`, here not empty.
+/// Returns whether `name` is a `reg-name = *( unreserved / pct-encoded / sub-delims )` (RFC 3986 3.2.2) and not empty.
 fn is_reg_name(name: &[u8]) -> bool {
     let mut bytes = name.iter().copied();
     while let Some(byte) = bytes.next() {
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_and_ports_are_checked() {
+    fn malformed_hosts_and_ports_are_refused() {
         for good in [
             "a",
             "example.com:80",
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_compare_without_case_and_ports_with_the_default() {
+    fn hosts_are_case_insensitive_and_missing_ports_are_the_default() {
         let same = |one: &str, two: &str, default| {
             Authority::parse(one.as_bytes()).unwrap().same_as(&Authority::parse(two.as_bytes()).unwrap(), default)
         };

@@ -1,24 +1,24 @@
-//! Header fields that the application adds to what the library sends.
+//! Header fields that the application adds to a request or response.
 
 use core::fmt;
 
 use super::token::is_token;
 
-/// Why a header can not be added to a request or a response.
+/// Why a header or subprotocol cannot be added to a request or a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {
-    /// The name is not a token (RFC 9110 5.1).
+    /// The header name is not a token (RFC 9110 5.1).
     InvalidName(String),
-    /// The value of the header named here has a character that no value may have (CR, LF, NUL or another control
-    /// character) or begins or ends with a space or tab (RFC 9110 5.5).
+    /// The value of this header contains CR, LF, NUL or another control character, or begins or ends with a space or
+    /// tab (RFC 9110 5.5).
     InvalidValue(String),
     /// The library sets this header itself: `Upgrade`, `Connection`, `Content-Length`, `Transfer-Encoding`,
-    /// `Sec-WebSocket-*`, in a request `Host` as well.
+    /// `Sec-WebSocket-*`, and in a request `Host`.
     Reserved(String),
-    /// The name of the subprotocol is not a token (RFC 6455 4.1).
+    /// The subprotocol name is not a token (RFC 6455 4.1).
     InvalidSubprotocol(String),
-    /// The subprotocol is offered already (RFC 6455 4.1).
+    /// The subprotocol was already offered (RFC 6455 4.1).
     DuplicateSubprotocol(String),
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for HeaderError {
 
 impl core::error::Error for HeaderError {}
 
-/// Names and values that can be written as they are, and what was the matter with the first that can not.
+/// Valid header fields, and the first error if an invalid one was added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeaderFields {
     fields: Vec<(String, String)>,
@@ -44,19 +44,19 @@ pub(crate) struct HeaderFields {
 }
 
 impl HeaderFields {
-    /// Adds a header, or notes why it can not be added.
+    /// Adds a header, or keeps the error if it is invalid.
     pub(crate) fn push(&mut self, name: &str, value: &str) {
         if let Err(error) = self.add(name, value) {
             self.note(error);
         }
     }
 
-    /// Notes that something can not be sent; the first such error is kept.
+    /// Keeps the error, unless an earlier error is kept already.
     pub(crate) fn note(&mut self, error: HeaderError) {
         self.error.get_or_insert(error);
     }
 
-    /// The first error, if there was one.
+    /// Returns the first error, if there was one.
     pub(crate) fn check(&self) -> Result<(), HeaderError> {
         self.error.clone().map_or(Ok(()), Err)
     }
@@ -75,7 +75,7 @@ impl HeaderFields {
         Ok(())
     }
 
-    /// In the place of earlier values. The caller vouches for name and value.
+    /// Sets a header and replaces its earlier values. Name and value are not checked.
     pub(super) fn set_trusted(&mut self, name: &'static str, value: &'static str) {
         self.fields.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self.fields.push((name.to_owned(), value.to_owned()));
@@ -85,7 +85,7 @@ impl HeaderFields {
         self.fields.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
     }
 
-    /// Takes out the headers that have one of these names.
+    /// Removes the headers that have one of these names.
     pub(crate) fn remove(&mut self, names: &[&str]) {
         self.fields.retain(|(known, _)| !names.iter().any(|name| known.eq_ignore_ascii_case(name)));
     }
@@ -101,19 +101,20 @@ impl HeaderFields {
     }
 }
 
-/// Writes one header line.
+/// Appends one header line to `head`.
 pub(crate) fn push_field(head: &mut Vec<u8>, name: &str, value: &str) {
     for part in [name, ": ", value, "\r\n"] {
         head.extend_from_slice(part.as_bytes());
     }
 }
 
-/// RFC 9110 5.5: VCHAR, obs-text, and SP and HTAB between them.
+/// Returns whether this is a field value (RFC 9110 5.5): VCHAR and obs-text, with SP and HTAB only between them.
 pub(crate) fn is_field_value(value: &[u8]) -> bool {
     value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) && value.trim_ascii().len() == value.len()
 }
 
-/// What frames the message (RFC 9112 6) or is the handshake itself (RFC 6455 4.2.2).
+/// Returns whether the library sets this header itself, because it determines the length of the message (RFC 9112 6) or
+/// belongs to the opening handshake (RFC 6455 4.2.2).
 fn is_reserved(name: &str) -> bool {
     const NAMES: [&str; 4] = ["Upgrade", "Connection", "Content-Length", "Transfer-Encoding"];
     const PREFIX: &str = "Sec-WebSocket-";
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_header() {
+    fn error_messages_name_the_header() {
         assert_eq!(HeaderError::InvalidName("a\r\n".into()).to_string(), r#""a\r\n" is not a header name"#);
         assert!(HeaderError::Reserved("Upgrade".into()).to_string().contains("\"Upgrade\""));
     }

@@ -1,11 +1,11 @@
-//! What the heads of requests and responses have in common: header lines, owned, in the bytes they came in.
+//! The header lines of a received request or response.
 
 use core::fmt;
 
 use super::scanner::{HeadError, HeadLimits, HeadScanner};
 use super::token::same_but_for_case;
 
-/// The bytes of a head, and where its header lines lie in them.
+/// The bytes of a head, and the positions of its header lines in them.
 #[derive(Clone)]
 pub(super) struct Head {
     bytes: Box<[u8]>,
@@ -13,7 +13,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// `headers` are those that were found in `bytes`.
+    /// Copies a head. `headers` are the header lines that were parsed from `bytes`.
     pub(super) fn new(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Result<Head, HeadError> {
         let mut fields = Vec::with_capacity(headers.len());
         for header in headers {
@@ -23,27 +23,27 @@ impl Head {
         Ok(Head { bytes: bytes.into(), fields: fields.into() })
     }
 
-    /// The value of the first header line of this name that is UTF-8.
+    /// Returns the value of the first header line with this name whose value is UTF-8.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.header_values(name).next()
     }
 
-    /// The values of all header lines of this name that are UTF-8.
+    /// Returns the values of all header lines with this name, except values that are not UTF-8.
     pub(super) fn header_values(&self, name: &str) -> impl Iterator<Item = &str> {
         self.field_values(name).filter_map(|value| core::str::from_utf8(value).ok())
     }
 
-    /// All header lines, in their order.
+    /// Returns all header lines in their order.
     pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.fields().map(|(name, value)| (core::str::from_utf8(name).unwrap_or_default(), value))
     }
 
-    /// The values of all header lines of this name.
+    /// Returns the values of all header lines with this name.
     pub(super) fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.fields().filter(move |(known, _)| same_but_for_case(known, name.as_bytes())).map(|(_, value)| value)
     }
 
-    /// Names and values of all header lines, in their order.
+    /// Returns the names and values of all header lines in their order.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields.iter().map(|field| (self.bytes(field.name), self.bytes(field.value)))
     }
@@ -57,7 +57,7 @@ impl Head {
     }
 }
 
-/// The header lines, without what must stay out of logs.
+/// Formats the header lines without the values that must not be logged.
 impl fmt::Debug for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self
@@ -67,7 +67,7 @@ impl fmt::Debug for Head {
     }
 }
 
-/// Scans what has to be one whole head.
+/// Scans `head`, which must be exactly one complete head.
 pub(super) fn scan_whole(head: &[u8], limits: HeadLimits) -> Result<HeadScanner, HeadError> {
     let mut scanner = HeadScanner::new(limits);
     if scanner.scan(head)? != Some(head.len()) {
@@ -76,7 +76,7 @@ pub(super) fn scan_whole(head: &[u8], limits: HeadLimits) -> Result<HeadScanner,
     Ok(scanner)
 }
 
-/// Whether the value of this header stays out of logs.
+/// Returns whether the value of this header must not be logged.
 pub(crate) fn is_secret(name: &str) -> bool {
     const SECRET: [&str; 4] = ["Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie"];
     SECRET.iter().any(|secret| secret.eq_ignore_ascii_case(name))
@@ -95,7 +95,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Where `part` lies in `whole`. With spans of 32 bits, a head of 4 GiB is too large.
+    /// Returns the position of `part` in `whole`. Positions have 32 bits, so a head of 4 GiB is too large.
     pub(super) fn of(part: &[u8], whole: &[u8]) -> Result<Span, HeadError> {
         let find = || {
             let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;

@@ -1,4 +1,4 @@
-//! Header values that are lists: tokens (RFC 9110 5.6.1) and extension offers (RFC 6455 9.1).
+//! Header values that are lists of tokens (RFC 9110 5.6.1) or of extension offers (RFC 6455 9.1).
 
 use std::borrow::Cow;
 
@@ -12,41 +12,41 @@ pub struct ExtensionOffer<'a> {
 }
 
 impl<'a> ExtensionOffer<'a> {
-    /// The extension's name, such as `permessage-deflate`.
+    /// Returns the name of the extension, such as `permessage-deflate`.
     pub fn name(&self) -> &'a str {
         self.name
     }
 
-    /// The parameters in their order, quoted values without their quotes.
+    /// Returns the parameters in their order. Quoted values are returned without quotes.
     pub fn params(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.params.iter().map(|(name, value)| (*name, value.as_deref()))
     }
 }
 
-/// A list that breaks its grammar.
+/// A list does not conform to its grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MalformedList;
 
-/// Whether `wanted` is an element of the list that these lines make up, case-insensitively.
+/// Returns whether `wanted` is an element of the list in these header lines, case-insensitively.
 pub(crate) fn contains_token<'a>(mut lines: impl Iterator<Item = &'a [u8]>, wanted: &str) -> bool {
     let is_wanted = |element: &[u8]| same_but_for_case(element, wanted.as_bytes());
-    // Most such lists have one element.
+    // Most of these lists have one element.
     lines.any(|line| is_wanted(line) || line.split(|byte| *byte == b',').any(|element| is_wanted(element.trim_ascii())))
 }
 
-/// The elements of one line that is a list of tokens. Ends after the first error.
+/// Returns the tokens of the list in one header line. The iterator ends after the first error.
 pub(crate) fn tokens(line: &[u8]) -> impl Iterator<Item = Result<&str, MalformedList>> {
     let mut cursor = Cursor::new(line);
     core::iter::from_fn(move || cursor.element(Cursor::token))
 }
 
-/// The offers in one line of `Sec-WebSocket-Extensions`. Ends after the first error.
+/// Returns the offers in one line of `Sec-WebSocket-Extensions`. The iterator ends after the first error.
 pub(crate) fn extension_offers(line: &[u8]) -> impl Iterator<Item = Result<ExtensionOffer<'_>, MalformedList>> {
     let mut cursor = Cursor::new(line);
     core::iter::from_fn(move || cursor.element(Cursor::extension))
 }
 
-/// Goes through a line once, from left to right.
+/// Parses a line in one pass from left to right.
 struct Cursor<'a> {
     rest: &'a [u8],
     #[cfg(test)]
@@ -62,10 +62,10 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next element of a comma-separated list.
+    /// Parses the next element of a comma-separated list.
     ///
-    /// RFC 9110 5.6.1.2: "A recipient MUST parse and ignore a reasonable number of empty list elements"; the head's
-    /// size is what bounds it.
+    /// RFC 9110 5.6.1.2: "A recipient MUST parse and ignore a reasonable number of empty list elements". The limit on
+    /// the size of a head bounds their number.
     fn element<T>(
         &mut self,
         parse: impl Fn(&mut Self) -> Result<T, MalformedList>,
@@ -87,7 +87,7 @@ impl<'a> Cursor<'a> {
         Some(element)
     }
 
-    /// RFC 6455 9.1: `extension = extension-token *( ";" extension-param )`
+    /// Parses `extension = extension-token *( ";" extension-param )` (RFC 6455 9.1).
     fn extension(&mut self) -> Result<ExtensionOffer<'a>, MalformedList> {
         let name = self.token()?;
         let mut params = Vec::new();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn token_lists() {
+    fn token_lists_are_parsed() {
         let list = |line: &'static str| tokens(line.as_bytes()).collect::<Result<Vec<_>, _>>();
         assert_eq!(list("chat, superchat"), Ok(vec!["chat", "superchat"]));
         assert_eq!(list(" , a,,\tb\t ,"), Ok(vec!["a", "b"]));
@@ -188,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_found_in_several_lines_without_case() {
+    fn tokens_are_found_case_insensitively_in_several_lines() {
         let lines = [b"keep-alive".as_slice(), b"foo ,\tUPGRADE"];
         assert!(contains_token(lines.into_iter(), "upgrade"));
         assert!(!contains_token([b"notupgrade, upgrades, up grade".as_slice()].into_iter(), "upgrade"));
     }
 
     #[test]
-    fn extension_lists() {
+    fn extension_lists_are_parsed() {
         assert_eq!(
             offers("permessage-deflate; client_max_window_bits; server_max_window_bits=10, foo"),
             Ok(vec!["permessage-deflate[client_max_window_bits=- server_max_window_bits=10]".into(), "foo[]".into()])
@@ -264,7 +264,7 @@ mod tests {
         }
 
         #[test]
-        fn written_offers_are_read_back(
+        fn offers_are_parsed_as_they_were_written(
             names in proptest::collection::vec("[a-z-]{1,9}", 1..5),
             value in "[!-~&&[^\\\\\",;=()/:<>?@\\[\\]{}]]{1,9}",
             separator in "[ \t]{0,3},[ \t,]{0,3}",

@@ -1,37 +1,37 @@
-//! Reading a response in bytes that arrive piece by piece.
+//! Reads a response from bytes that arrive in pieces.
 
 use core::fmt;
 
 use super::response_head::{ResponseHead, without_target};
 use super::scanner::{HeadError, HeadLimits, HeadScanner};
 
-/// Finds the final response in a buffer that grows, passes over the interim ones before it (RFC 9110 15.2), and looks
-/// for its end at each byte once.
+/// Finds the final response in a buffer that grows and skips the interim responses before it (RFC 9110 15.2). Each byte
+/// is scanned once.
 ///
-/// A 101 is final, for it ends HTTP on the connection. The limit on the size of a head holds for all heads together, so
-/// that no server can go on with interim responses for ever.
+/// A 101 is final, because it ends HTTP on the connection. The limit on the size of a head applies to all heads
+/// together, so that a server cannot send interim responses without end.
 ///
-/// What can not become a response is refused at its first wrong byte, so that the outcome does not depend on how the
+/// Bytes that are not a response are refused at the first invalid byte, so that the result does not depend on how the
 /// bytes were split.
 #[derive(Clone, Debug)]
 pub struct ResponseReader {
     limits: HeadLimits,
     scanner: HeadScanner,
-    /// Where the head begins that is being read.
+    /// The offset of the current head.
     start: usize,
 }
 
 impl ResponseReader {
-    /// A reader for one response.
+    /// Creates a reader for one response.
     pub fn new(limits: HeadLimits) -> ResponseReader {
         let limits = without_target(limits);
         ResponseReader { limits, scanner: HeadScanner::new(limits), start: 0 }
     }
 
-    /// Goes on reading. `received` is everything received so far, from the first byte of the response.
+    /// Continues to read. `received` is everything received so far, from the first byte of the response.
     ///
-    /// Returns the head once its end has been received, and how many bytes it and the interim responses took; what is
-    /// behind them is for the caller to keep. After that, and after an error, the reader has done its work.
+    /// Returns the head once its end was received, and the number of bytes that it and the interim responses have. The
+    /// caller keeps the bytes after them. After a head or an error was returned, the reader must not be used again.
     pub fn read(&mut self, received: &[u8]) -> Result<Option<(ResponseHead, usize)>, ResponseError> {
         loop {
             let rest = received.get(self.start..).unwrap_or_default();
@@ -47,23 +47,24 @@ impl ResponseReader {
         }
     }
 
-    /// The error if there is nothing more to come: the connection was closed after `received`.
+    /// Returns the error for a connection that was closed after `received`.
     pub fn end(&self, received: &[u8]) -> ResponseError {
         ResponseError::Truncated { received: received.len() }
     }
 }
 
-/// Why there is no response.
+/// Why no response could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResponseError {
-    /// What came is no HTTP/1 response. These are its first bytes, up to the one that shows it.
+    /// The server sent something other than an HTTP/1 response. The value is its first bytes, up to the first invalid
+    /// byte.
     NotHttp(Vec<u8>),
-    /// The head is malformed or too large.
+    /// The response head is malformed or too large.
     Head(HeadError),
     /// The connection was closed before the end of the head.
     Truncated {
-        /// How many bytes had arrived.
+        /// The number of bytes received.
         received: usize,
     },
 }
@@ -102,7 +103,7 @@ impl core::error::Error for ResponseError {
     }
 }
 
-/// RFC 9112 4: a status line begins with the version.
+/// Checks that the status line begins with the version (RFC 9112 4).
 fn check_protocol(received: &[u8]) -> Result<(), ResponseError> {
     match received.iter().zip(b"HTTP/1.").position(|(byte, wanted)| byte != wanted) {
         Some(wrong) => Err(ResponseError::NotHttp(received.iter().copied().take(wrong.saturating_add(1)).collect())),
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn h_05_a_truncated_head_is_no_head() {
+    fn h_05_a_truncated_head_is_an_error() {
         let head = SWITCH.as_bytes();
         for end in 0..head.len() {
             assert_eq!(read(&head[..end]), Ok(None));
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_http_is_refused_at_its_first_wrong_byte() {
+    fn bytes_that_are_not_http_are_refused_at_the_first_invalid_byte() {
         for (stream, shown) in [
             (b"SSH-2.0-OpenSSH\r\n".as_slice(), "it begins with \"S\""),
             (b"HTTP/2.0 200 OK\r\n\r\n", "it begins with \"HTTP/2\""),
@@ -189,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_outcome_does_not_depend_on_the_split(
+        fn the_result_does_not_depend_on_the_split(
             parts in proptest::collection::vec(prop::sample::select(vec![
                 "HTTP/1.1 100 C\r\n", "HTTP/1.1 101 S\r\n", "HTTP/1.0 302\r\n", "\r\n", "A: b\r\n",
                 "x", "\n", "\0", "\r",

@@ -1,4 +1,4 @@
-//! A request head, owned, in the bytes it came in.
+//! The head of a received request.
 
 use core::any::Any;
 use core::fmt;
@@ -10,9 +10,9 @@ use super::scanner::{HeadError, HeadLimits, HeadScanner};
 use crate::protocol::handshake::Data;
 use crate::protocol::peer_addr::PeerAddr;
 
-/// The head of an HTTP request: what a client asks for when it connects.
+/// The head of the HTTP request with which a client opens a connection.
 ///
-/// Nothing is percent-decoded. Header names are matched without regard to case.
+/// Nothing is percent-decoded. Header names are case-insensitive.
 ///
 /// ```
 /// use threadbare::Request;
@@ -25,7 +25,7 @@ use crate::protocol::peer_addr::PeerAddr;
 /// ```
 #[derive(Clone)]
 pub struct Request {
-    /// Apart, so that an event that may carry a request is small.
+    /// In a box, so that events that can contain a request are small.
     parts: Box<Parts>,
 }
 
@@ -36,7 +36,7 @@ struct Parts {
     target: Span,
     version: HttpVersion,
     addr: PeerAddr,
-    /// What the application learned from it.
+    /// The value that the application kept with `Accept::data`.
     data: Option<Data>,
 }
 
@@ -47,11 +47,11 @@ pub(crate) enum HttpVersion {
 }
 
 impl Request {
-    /// Parses a whole head, up to and with its closing empty line, within the default [`HeadLimits`]. `addr` is the
+    /// Parses a complete head, including the empty line at its end, within the default [`HeadLimits`]. `addr` is the
     /// client's address.
     ///
-    /// The error is the response that such a head deserves. Only the form of the head is checked here, not whether it
-    /// asks for a WebSocket connection.
+    /// The error is the response to send. Only the syntax of the head is checked here, not whether it is an opening
+    /// handshake.
     pub fn parse(head: &[u8], addr: PeerAddr) -> Result<Request, Box<Response>> {
         Request::parse_within(head, addr, &HeadLimits::default())
     }
@@ -60,7 +60,7 @@ impl Request {
         Request::parse_scanned(head, &scan_whole(head, *limits)?, addr)
     }
 
-    /// Parses the head whose end `scanner` found, within its limits.
+    /// Parses a head whose end `scanner` has found, within the limits of `scanner`.
     pub(crate) fn parse_scanned(head: &[u8], scanner: &HeadScanner, addr: PeerAddr) -> Result<Request, Box<Response>> {
         let (mut usual, mut many) = ([httparse::EMPTY_HEADER; USUAL_HEADERS], Vec::new());
         let lines = scanner.header_lines()?;
@@ -72,7 +72,7 @@ impl Request {
             }
         };
         let mut parsed = httparse::Request::new(headers);
-        // RFC 9112 2.2, 3, 5: among what httparse refuses are obs-fold (5.2) and whitespace before the colon (5.1).
+        // RFC 9112 2.2, 3, 5: httparse also refuses obs-fold (5.2) and whitespace before the colon (5.1).
         parsed.parse(head).map_err(|error| match error {
             // RFC 9110 15.6.6
             httparse::Error::Version if names_other_version(head) => refuse(505, "HTTP/1.1 is spoken here."),
@@ -84,7 +84,7 @@ impl Request {
         if target.len() > scanner.limits().max_target_size {
             return Err(HeadError::TargetTooLong.into());
         }
-        // RFC 9112 3.2: no octet outside of a URI's, and no fragment.
+        // RFC 9112 3.2: only characters of a URI, and no fragment.
         if target.bytes().any(|byte| !byte.is_ascii() || byte == b'#') {
             return Err(refuse(400, "The request target is malformed."));
         }
@@ -99,17 +99,17 @@ impl Request {
         Ok(Request { parts: Box::new(parts) })
     }
 
-    /// The method, `GET` in every opening handshake.
+    /// Returns the method, which is `GET` in every opening handshake.
     pub fn method(&self) -> &str {
         self.parts.head.str(self.parts.method)
     }
 
-    /// The request target as it came, such as `/chat?room=7`.
+    /// Returns the request target as it was received, such as `/chat?room=7`.
     pub fn target(&self) -> &str {
         self.parts.head.str(self.parts.target)
     }
 
-    /// The target's path, up to the query.
+    /// Returns the path of the target, without the query.
     pub fn path(&self) -> &str {
         match self.path_and_query().split('?').next() {
             // RFC 9110 4.2.3: "an empty path component is equivalent to an absolute path of '/'"
@@ -118,33 +118,33 @@ impl Request {
         }
     }
 
-    /// What follows the first `?` in the target.
+    /// Returns the query, which is the part of the target after its first `?`.
     pub fn query(&self) -> Option<&str> {
         self.path_and_query().split_once('?').map(|(_, query)| query)
     }
 
-    /// The value of the first header line of this name. Values that are not UTF-8 are passed over,
-    /// [`headers`](Request::headers) has them.
+    /// Returns the value of the first header line with this name. Values that are not UTF-8 are skipped;
+    /// [`headers`](Request::headers) returns them.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.parts.head.header(name)
     }
 
-    /// The values of all header lines of this name that are UTF-8.
+    /// Returns the values of all header lines with this name, except values that are not UTF-8.
     pub fn header_values(&self, name: &str) -> impl Iterator<Item = &str> {
         self.parts.head.header_values(name)
     }
 
-    /// All header lines, in their order.
+    /// Returns all header lines in their order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.parts.head.headers()
     }
 
-    /// The value of the first cookie of this name, as it came.
+    /// Returns the value of the first cookie with this name, as it was received.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         self.cookies().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
-    /// Names and values of the cookies (RFC 6265 4.2).
+    /// Returns the names and values of the cookies (RFC 6265 4.2).
     pub fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
         self.header_values("Cookie")
             .flat_map(|line| line.split(';'))
@@ -152,27 +152,28 @@ impl Request {
             .map(|(name, value)| (name.trim_ascii(), value.trim_ascii()))
     }
 
-    /// `Origin`: the site that the page which opens the connection came from. Browsers send it, programs seldom do.
+    /// Returns `Origin`, the site of the page that opens the connection. Browsers send it, other clients usually do
+    /// not.
     pub fn origin(&self) -> Option<&str> {
         self.header("Origin")
     }
 
-    /// `Host`: the server, and its port, that the client means.
+    /// Returns `Host`, the name and port of the server that the client connects to.
     pub fn host(&self) -> Option<&str> {
         self.header("Host")
     }
 
-    /// The subprotocols that the client offers, the one it likes best first.
+    /// Returns the subprotocols that the client offers, in the client's order of preference.
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
         self.field_values("Sec-WebSocket-Protocol").flat_map(|line| tokens(line).map_while(Result::ok))
     }
 
-    /// The extensions that the client offers, the one it likes best first.
+    /// Returns the extensions that the client offers, in the client's order of preference.
     pub fn extensions(&self) -> impl Iterator<Item = ExtensionOffer<'_>> {
         self.field_values("Sec-WebSocket-Extensions").flat_map(|line| extension_offers(line).map_while(Result::ok))
     }
 
-    /// What the hook that accepted the handshake kept with [`Accept::data`](crate::Accept::data), if it is a `T`.
+    /// Returns the value that the request hook kept with [`Accept::data`](crate::Accept::data), if it is a `T`.
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.parts.data.as_ref()?.get()
     }
@@ -181,7 +182,7 @@ impl Request {
         self.parts.data = data;
     }
 
-    /// The address that the client connects from.
+    /// Returns the address of the client.
     pub fn addr(&self) -> &PeerAddr {
         &self.parts.addr
     }
@@ -190,17 +191,17 @@ impl Request {
         self.parts.version
     }
 
-    /// Names and values of all header lines, in their order.
+    /// Returns the names and values of all header lines in their order.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.parts.head.fields()
     }
 
-    /// The values of all header lines of this name.
+    /// Returns the values of all header lines with this name.
     pub(crate) fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.parts.head.field_values(name)
     }
 
-    /// Scheme and authority of a target in absolute-form (RFC 9112 3.2.2).
+    /// Returns the scheme and authority of a target in absolute-form (RFC 9112 3.2.2).
     pub(crate) fn absolute_form(&self) -> Option<(&str, &str)> {
         let target = self.target();
         if target.starts_with('/') {
@@ -229,10 +230,11 @@ impl fmt::Debug for Request {
     }
 }
 
-/// A program sends some six, a browser fifteen: so many need no memory of their own as they are parsed.
+/// Up to 16 header lines are parsed without an allocation, which is enough for the request of a browser. Larger uses
+/// more stack; smaller adds allocations.
 const USUAL_HEADERS: usize = 16;
 
-/// Whether this is a request line but for the version, which is not HTTP/1.0 or HTTP/1.1.
+/// Returns whether this is a request line whose version is neither HTTP/1.0 nor HTTP/1.1.
 fn names_other_version(head: &[u8]) -> bool {
     let line = head.trim_ascii_start().split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut parts = line.split(|byte| *byte == b' ').skip(2);
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_a_request() {
+    fn the_parts_of_a_request_are_returned() {
         let r = request(
             "GET /chat/a%20b?x=1?y HTTP/1.1\r\nHost: h:1\r\nX-A:  one \r\norigin: http://h\r\nx-a:\r\nX-A: \ttwo\t\r\n\
              Cookie: a=1; b=\"2\";c=d=e ; junk\r\nCookie: a=3\r\n\
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_in_absolute_form() {
+    fn targets_in_absolute_form_are_split_into_path_and_query() {
         for (target, path, query) in [
             ("http://h/a?b", "/a", Some("b")),
             ("http://h", "/", None),
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_not_utf_8_are_kept_as_bytes() {
+    fn values_that_are_not_utf_8_are_returned_as_bytes() {
         let r =
             Request::parse(b"GET / HTTP/1.1\r\nX: caf\xe9\r\nX: b\r\nSec-WebSocket-Protocol: caf\xe9\r\n\r\n", addr())
                 .unwrap();
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_does_not_tell_secrets() {
+    fn debug_omits_secrets() {
         let text =
             format!("{:?}", request("GET /p HTTP/1.1\r\nHost: shown\r\nauthorization: hid1\r\nCOOKIE: hid2\r\n\r\n"));
         assert!(text.contains("shown") && text.contains("/p") && !text.contains("hid"), "{text}");
@@ -343,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn t_11_limits_are_exact() {
+    fn t_11_limits_on_the_head_are_exact() {
         let limits = HeadLimits::default();
         let with_headers = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
         assert!(Request::parse(with_headers(limits.max_headers).as_bytes(), addr()).is_ok());
@@ -363,7 +365,7 @@ mod tests {
         }
 
         #[test]
-        fn headers_are_read_as_written(
+        fn headers_are_parsed_as_they_were_written(
             headers in proptest::collection::vec(("[a-zA-Z-]{1,9}", "([!-~]([ -~]{0,20}[!-~])?)?"), 0..20),
         ) {
             let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();

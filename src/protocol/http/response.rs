@@ -1,13 +1,12 @@
-//! Plain HTTP answers, refusals of the opening handshake among them.
+//! HTTP responses without an upgrade, including refusals of the opening handshake.
 
 use super::fields::{HeaderError, HeaderFields, push_field};
 use super::scanner::HeadError;
 
-/// A complete HTTP response, after which the connection is closed: an answer to a request that is no upgrade, or a
-/// refusal of the opening handshake.
+/// A complete HTTP response, after which the connection is closed. It answers a plain request, or refuses an opening
+/// handshake.
 ///
-/// `Connection` and `Content-Length` are added by the library; a 426 also gets the `Upgrade` and
-/// `Sec-WebSocket-Version` it needs.
+/// The library adds `Connection` and `Content-Length`, and to a 426 also `Upgrade` and `Sec-WebSocket-Version`.
 ///
 /// ```
 /// use threadbare::Response;
@@ -25,26 +24,26 @@ pub struct Response {
 }
 
 impl Response {
-    /// A response with this status code and no body.
+    /// Creates a response with this status code and no body.
     ///
-    /// Statuses that end no request (100 to 199) or are none (below 100, above 599) become 500: a refusal must never
-    /// look like a 101.
+    /// A status code that is not final (100 to 199) or not valid (below 100, above 599) becomes 500, so that a refusal
+    /// is never a 101.
     pub fn new(status: u16) -> Response {
         let status = if (200..=599).contains(&status) { status } else { 500 };
         Response { status, fields: HeaderFields::default(), body: Vec::new() }
     }
 
-    /// Adds a header. A name that the library sets itself, and whatever would break the head, is an error, which
-    /// [`check`](Response::check) returns; the response is then sent as a 500 without a body.
+    /// Adds a header. If the name or the value is invalid, or the library sets this header itself,
+    /// [`check`](Response::check) returns an error and the response is sent as a 500 without a body.
     pub fn header(mut self, name: &str, value: &str) -> Response {
         self.fields.push(name, value);
         self
     }
 
-    /// Checks the headers that were added, for names and values that come from elsewhere.
+    /// Checks the headers that were added. Call this if their names or values are not constants.
     ///
     /// # Errors
-    /// The first header that can not be sent.
+    /// Returns the error of the first header that cannot be sent.
     ///
     /// ```
     /// use threadbare::Response;
@@ -56,7 +55,7 @@ impl Response {
         self.fields.check()
     }
 
-    /// Sets the body, and no `Content-Type`.
+    /// Sets the body without a `Content-Type`.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Response {
         self.body = body.into();
         self
@@ -74,12 +73,12 @@ impl Response {
         self.body(page)
     }
 
-    /// The status code.
+    /// Returns the status code.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The bytes to send: head and body.
+    /// Encodes head and body.
     pub fn encode(&self) -> Vec<u8> {
         if self.check().is_err() {
             return Response::new(500).encode();
@@ -91,7 +90,7 @@ impl Response {
         bytes
     }
 
-    /// The bytes that answer a `HEAD` request: the head of [`encode`](Response::encode), with the same
+    /// Encodes the response to a `HEAD` request: the head of [`encode`](Response::encode), with the same
     /// `Content-Length`, and no body.
     pub fn encode_head(&self) -> Vec<u8> {
         if self.check().is_err() {
@@ -101,13 +100,14 @@ impl Response {
         push_field(&mut head, "Connection", "close");
         if self.status == 426 {
             // RFC 9110 15.5.22: "MUST send an Upgrade header field in a 426 response"; 7.8: and the connection option
-            // with it.
+            // "upgrade".
             push_field(&mut head, "Connection", "Upgrade");
             push_field(&mut head, "Upgrade", "websocket");
             push_field(&mut head, "Sec-WebSocket-Version", "13"); // RFC 6455 4.4
         }
         if !matches!(self.status, 204 | 304) {
-            // RFC 9110 8.6: never in a 204; in a 304 it would be the length of another response.
+            // RFC 9110 8.6: a 204 has no Content-Length; in a 304 it would be the length of the response with status
+            // 200.
             let length = if self.may_have_content() { self.body.len() } else { 0 };
             push_field(&mut head, "Content-Length", &length.to_string());
         }
@@ -116,24 +116,24 @@ impl Response {
         head
     }
 
-    /// RFC 9110 6.4.1 and 15.3.6.
+    /// Returns whether a response with this status has content (RFC 9110 6.4.1 and 15.3.6).
     fn may_have_content(&self) -> bool {
         !matches!(self.status, 204 | 205 | 304)
     }
 
-    /// A header of the library's own.
+    /// Sets a header of the library, whose name and value are not checked.
     pub(crate) fn with(mut self, name: &'static str, value: &'static str) -> Response {
         self.fields.set_trusted(name, value);
         self
     }
 }
 
-/// A refusal that tells the developer at the other end what is wrong.
+/// Creates a refusal whose body tells the developer of the client what is wrong.
 pub(crate) fn refuse(status: u16, why: &str) -> Box<Response> {
     Box::new(Response::new(status).text(&format!("{why}\n")))
 }
 
-/// The IANA registry of HTTP status codes.
+/// Returns the reason phrase of a status code, from the IANA registry of HTTP status codes.
 fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -183,12 +183,12 @@ fn reason_phrase(status: u16) -> &'static str {
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         511 => "Network Authentication Required",
-        // RFC 9112 4: the phrase may be empty, the space before it may not.
+        // RFC 9112 4: the reason phrase may be empty, but the space before it is required.
         _ => "",
     }
 }
 
-/// The refusal that a request with this fault deserves.
+/// Converts the error of a request head into the response to send.
 impl From<HeadError> for Box<Response> {
     fn from(error: HeadError) -> Box<Response> {
         let status = match error {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_is_complete() {
+    fn a_response_has_status_line_headers_and_body() {
         let response = Response::new(404).header("X-A", "b c").text("no such room\n");
         assert_eq!(
             encoded(&response),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_to_head_is_the_same_head() {
+    fn encode_head_is_the_head_of_encode() {
         let response = Response::new(200).html("<p>hi");
         let head = response.encode_head();
         assert!(response.encode().starts_with(&head) && response.encode().ends_with(b"\r\n\r\n<p>hi"));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_without_content_have_none() {
+    fn responses_with_status_204_205_or_304_have_no_body() {
         for status in [204, 304] {
             let text = encoded(&Response::new(status).body("x"));
             assert!(text.ends_with("\r\n\r\n") && !text.contains("Content-Length"), "{text}");
@@ -254,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn upgrade_required_says_what_to_upgrade_to() {
+    fn a_426_has_upgrade_and_sec_websocket_version() {
         let text = encoded(&Response::new(426));
         assert!(text.contains("\r\nUpgrade: websocket\r\n") && text.contains("\r\nSec-WebSocket-Version: 13\r\n"));
         assert!(text.contains("\r\nConnection: close\r\nConnection: Upgrade\r\n"));
     }
 
     #[test]
-    fn a_response_with_an_invalid_header_is_a_500() {
+    fn a_response_with_an_invalid_header_is_sent_as_a_500() {
         let response = Response::new(302).header("Location", "/a\r\nX-Injected: 1").header("X", "y").text("moved");
         assert_eq!(response.check(), Err(HeaderError::InvalidValue("Location".into())));
         assert_eq!(response.encode(), Response::new(500).encode());

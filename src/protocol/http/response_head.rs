@@ -1,4 +1,4 @@
-//! The head of a response that was received.
+//! The head of a received response.
 
 use core::fmt;
 
@@ -6,9 +6,9 @@ use super::head::{Head, Span, scan_whole};
 use super::request::HttpVersion;
 use super::scanner::{HeadError, HeadLimits, HeadScanner};
 
-/// The head of an HTTP response: what a server says to the client's opening handshake.
+/// The head of the HTTP response with which a server answers the client's opening handshake.
 ///
-/// Header names are matched without regard to case.
+/// Header names are case-insensitive.
 ///
 /// ```
 /// use threadbare::protocol::http::ResponseHead;
@@ -27,7 +27,7 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// Parses a whole head, up to and with its closing empty line, within the default [`HeadLimits`].
+    /// Parses a complete head, including the empty line at its end, within the default [`HeadLimits`].
     pub fn parse(head: &[u8]) -> Result<ResponseHead, HeadError> {
         ResponseHead::parse_within(head, HeadLimits::default())
     }
@@ -37,48 +37,48 @@ impl ResponseHead {
         ResponseHead::parse_scanned(head, &scan_whole(head, without_target(limits))?)
     }
 
-    /// Parses the head whose end `scanner` found, within its limits.
+    /// Parses a head whose end `scanner` has found, within the limits of `scanner`.
     pub(super) fn parse_scanned(head: &[u8], scanner: &HeadScanner) -> Result<ResponseHead, HeadError> {
         let mut headers = vec![httparse::EMPTY_HEADER; scanner.header_lines()?];
         let mut parsed = httparse::Response::new(&mut headers);
-        // RFC 9112 4, 5: among what httparse refuses are obs-fold (5.2) and whitespace before the colon (5.1).
+        // RFC 9112 4, 5: httparse also refuses obs-fold (5.2) and whitespace before the colon (5.1).
         parsed.parse(head).map_err(|_| HeadError::Malformed)?;
         Ok(ResponseHead {
             status: parsed.code.unwrap_or_default(),
-            // httparse gives a phrase that is not ASCII as an empty one of its own.
+            // httparse returns a static empty string instead of a reason phrase that is not ASCII.
             reason: Span::of(parsed.reason.unwrap_or_default().as_bytes(), head).unwrap_or_default(),
             version: if parsed.version == Some(1) { HttpVersion::Http11 } else { HttpVersion::Http10 },
             head: Head::new(head, parsed.headers)?,
         })
     }
 
-    /// The status code, 101 if the server accepts.
+    /// Returns the status code, which is 101 if the server accepts.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The reason phrase behind the status code. It can be empty.
+    /// Returns the reason phrase after the status code. It may be empty.
     pub fn reason(&self) -> &str {
         self.head.str(self.reason)
     }
 
-    /// The value of the first header line of this name. Values that are not UTF-8 are passed over,
-    /// [`headers`](ResponseHead::headers) has them.
+    /// Returns the value of the first header line with this name. Values that are not UTF-8 are skipped;
+    /// [`headers`](ResponseHead::headers) returns them.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.header(name)
     }
 
-    /// The values of all header lines of this name that are UTF-8.
+    /// Returns the values of all header lines with this name, except values that are not UTF-8.
     pub fn header_values(&self, name: &str) -> impl Iterator<Item = &str> {
         self.head.header_values(name)
     }
 
-    /// All header lines, in their order.
+    /// Returns all header lines in their order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.head.headers()
     }
 
-    /// The size of the body that follows, if one `Content-Length` tells it.
+    /// Returns the size of the body in bytes, if there is exactly one `Content-Length` and it is valid.
     pub fn content_length(&self) -> Option<u64> {
         let mut values = self.field_values("Content-Length");
         match (values.next(), values.next()) {
@@ -93,7 +93,7 @@ impl ResponseHead {
         self.version
     }
 
-    /// The values of all header lines of this name.
+    /// Returns the values of all header lines with this name.
     pub(crate) fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.head.field_values(name)
     }
@@ -109,7 +109,7 @@ impl fmt::Debug for ResponseHead {
     }
 }
 
-/// A status line may be as long as the head.
+/// Removes the limit on the target, which a response does not have: a status line may be as long as the head.
 pub(super) fn without_target(limits: HeadLimits) -> HeadLimits {
     HeadLimits { max_target_size: limits.max_head_size, ..limits }
 }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_a_response() {
+    fn the_parts_of_a_response_are_returned() {
         let r = head("HTTP/1.1 404 Not  Found \r\nX-A: one\r\nx-a: \ttwo \r\nContent-Length: 12\r\n\r\n");
         assert_eq!((r.status(), r.reason(), r.version()), (404, "Not  Found ", HttpVersion::Http11));
         assert_eq!((r.header("X-a"), r.header("X")), (Some("one"), None));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_does_not_tell_secrets() {
+    fn debug_omits_secrets() {
         let text = format!("{:?}", head("HTTP/1.1 200 OK\r\nServer: shown\r\nset-cookie: hidden\r\n\r\n"));
         assert!(text.contains("shown") && text.contains("OK") && !text.contains("hidden"), "{text}");
     }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_exact() {
+    fn limits_on_the_head_are_exact() {
         let with_headers = |count: usize| format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(count));
         assert!(ResponseHead::parse(with_headers(128).as_bytes()).is_ok());
         assert_eq!(ResponseHead::parse(with_headers(129).as_bytes()).unwrap_err(), HeadError::TooManyHeaders);

@@ -1,17 +1,18 @@
-//! Finding the end of a head in bytes that arrive piece by piece.
+//! Finds the end of a head in bytes that arrive in pieces.
 
 use core::fmt;
 
-/// How large a head may be. A server answers a request beyond the limits with the status named here.
+/// Limits on the size of a head. A server answers a request that exceeds a limit with 431 or 414.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeadLimits {
-    /// The whole head in bytes, its closing empty line included: 16 KiB, which has room for large cookies. Beyond: 431.
+    /// The maximum size of the head in bytes, including the empty line at its end. A larger head is answered with 431.
+    /// Default: 16 KiB, which is enough for large cookies.
     pub max_head_size: usize,
-    /// The number of header lines: 128. Beyond: 431.
+    /// The maximum number of header lines. A head with more is answered with 431. Default: 128.
     pub max_headers: usize,
-    /// The request target (path and query) in bytes: 8 KiB; RFC 9110 4.1 recommends at least 8,000. Beyond: 414.
-    /// Responses have none.
+    /// The maximum size of the request target (path and query) in bytes. A longer target is answered with 414. Default:
+    /// 8 KiB; RFC 9110 4.1 recommends at least 8,000 bytes. Does not apply to responses.
     pub max_target_size: usize,
 }
 
@@ -21,27 +22,27 @@ impl Default for HeadLimits {
     }
 }
 
-/// What is wrong with the form of a head, a request's or a response's.
+/// Why the head of a request or a response is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeadError {
-    /// More bytes than [`HeadLimits::max_head_size`].
+    /// The head has more bytes than [`HeadLimits::max_head_size`].
     TooLarge,
-    /// More header lines than [`HeadLimits::max_headers`].
+    /// The head has more header lines than [`HeadLimits::max_headers`].
     TooManyHeaders,
-    /// A request target of more bytes than [`HeadLimits::max_target_size`].
+    /// The request target has more bytes than [`HeadLimits::max_target_size`].
     TargetTooLong,
-    /// A CR without LF.
+    /// A CR is not followed by LF.
     BareCr,
-    /// An LF without CR.
+    /// A line ends in LF without CR.
     BareLf,
-    /// NUL or another control character.
+    /// The head contains NUL or another control character.
     ControlCharacter,
-    /// More than one empty line before the first line.
+    /// More than one empty line comes before the first line.
     EmptyLines,
-    /// Something is missing at its end or follows it.
+    /// The end of the head is missing, or bytes follow it.
     NotOneHead,
-    /// Its lines break the grammar of RFC 9112.
+    /// A line does not conform to the grammar of RFC 9112.
     Malformed,
 }
 
@@ -63,32 +64,32 @@ impl fmt::Display for HeadError {
 
 impl core::error::Error for HeadError {}
 
-/// Searches for the end of a head in a buffer that grows, and looks at each byte once.
+/// Searches for the end of a head in a buffer that grows. Each byte is scanned once.
 ///
-/// What can not become a head is refused at its first wrong byte, so that the outcome does not depend on how the bytes
+/// Bytes that are not a head are refused at the first invalid byte, so that the result does not depend on how the bytes
 /// were split.
 #[derive(Clone, Debug)]
 pub struct HeadScanner {
     limits: HeadLimits,
     scanned: usize,
-    /// Lines that have ended, the empty line before the first one not counted.
+    /// The number of complete lines, without an empty line before the first one.
     lines: usize,
-    /// Bytes of the line that has not ended yet.
+    /// The number of bytes of the current line.
     line_length: usize,
     previous: u8,
     skipped_empty_line: bool,
 }
 
 impl HeadScanner {
-    /// A scanner for one head.
+    /// Creates a scanner for one head.
     pub fn new(limits: HeadLimits) -> HeadScanner {
         HeadScanner { limits, scanned: 0, lines: 0, line_length: 0, previous: 0, skipped_empty_line: false }
     }
 
-    /// Goes on with the search. `received` is everything received so far, from the first byte of the head.
+    /// Continues the search. `received` is everything received so far, from the first byte of the head.
     ///
-    /// Returns the length of the head once its end has been received; after that, and after a refusal, the scanner has
-    /// done its work.
+    /// Returns the size of the head once its end was received. After a size or an error was returned, the scanner must
+    /// not be used again.
     pub fn scan(&mut self, received: &[u8]) -> Result<Option<usize>, HeadError> {
         loop {
             self.skip_plain(received);
@@ -115,7 +116,7 @@ impl HeadScanner {
                 }
                 // RFC 9112 2.2: a recipient of a bare CR "MUST consider that element to be invalid".
                 (b'\r', _) => return Err(HeadError::BareCr),
-                // RFC 9112 2.2 allows a bare LF as a line end; what proxies disagree on is refused.
+                // RFC 9112 2.2 allows a bare LF as a line end. It is refused here because proxies disagree on it.
                 (_, b'\n') => return Err(HeadError::BareLf),
                 (_, b'\r' | b'\t' | b' '..=b'~' | 0x80..) => self.line_length = self.line_length.saturating_add(1),
                 // RFC 9110 5.5: values with "NUL characters are invalid and dangerous", with other controls invalid.
@@ -125,7 +126,7 @@ impl HeadScanner {
         }
     }
 
-    /// Passes over what can be neither wrong nor the end of a line, as far as the limits go.
+    /// Skips bytes that are not control characters, within the limits.
     fn skip_plain(&mut self, received: &[u8]) {
         if self.previous == b'\r' {
             return;
@@ -142,7 +143,7 @@ impl HeadScanner {
         }
     }
 
-    /// Passes over CR and LF that come together, within the limits.
+    /// Skips CR LF, within the limits.
     fn skip_line_end(&mut self, received: &[u8]) -> bool {
         let end = self.scanned.saturating_add(2);
         let comes = self.previous != b'\r' && received.get(self.scanned..end) == Some(b"\r\n");
@@ -155,7 +156,7 @@ impl HeadScanner {
         comes && fits
     }
 
-    /// How many bytes the scanner has looked at, in all calls together.
+    /// Returns the number of bytes scanned in all calls together.
     pub fn bytes_scanned(&self) -> usize {
         self.scanned
     }
@@ -164,7 +165,7 @@ impl HeadScanner {
         &self.limits
     }
 
-    /// The number of header lines of the head whose end was found.
+    /// Returns the number of header lines, after the end of the head was found.
     pub(super) fn header_lines(&self) -> Result<usize, HeadError> {
         match self.lines.saturating_sub(1) {
             count if count > self.limits.max_headers => Err(HeadError::TooManyHeaders),
@@ -172,7 +173,7 @@ impl HeadScanner {
         }
     }
 
-    /// Whether the line that ends here ends the head.
+    /// Ends the current line. Returns whether it ends the head.
     fn end_line(&mut self) -> Result<bool, HeadError> {
         let empty = self.line_length == 1; // the CR
         self.line_length = 0;
@@ -183,7 +184,8 @@ impl HeadScanner {
         if self.lines > 0 {
             return Ok(true);
         }
-        // RFC 9112 2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line". One it is.
+        // RFC 9112 2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line". One is
+        // ignored.
         if self.skipped_empty_line {
             return Err(HeadError::EmptyLines);
         }
@@ -196,7 +198,7 @@ impl HeadScanner {
     }
 }
 
-/// How many bytes in front are no control characters.
+/// Returns the number of bytes before the first control character.
 fn plain_prefix(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     let mut plain = 0_usize;
@@ -210,20 +212,21 @@ fn plain_prefix(bytes: &[u8]) -> usize {
     plain.saturating_add(rest.iter().take_while(|byte| !byte.is_ascii_control()).count())
 }
 
-/// The place of the first control character among eight bytes, of which the lowest comes first; 8 if there is none.
+/// Returns the index of the first control character in eight bytes, of which the lowest comes first; 8 if there is
+/// none.
 fn first_control(word: u64) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
-    // The top bit is set of each byte below `limit`, which is at most 128; by a borrow of others too, but above such a
-    // byte only.
+    // Sets the top bit of each byte that is below `limit`, which is at most 128. A borrow can set the top bit of other
+    // bytes, but only above such a byte.
     let below = |word: u64, limit: u8| word.wrapping_sub(ONES.wrapping_mul(u64::from(limit))) & !word & TOPS;
     let del = word ^ ONES.wrapping_mul(0x7F);
     let found = below(word, b' ') | below(del, 1);
     (found.trailing_zeros() / 8) as usize
 }
 
-/// Room in the request line for the method, two spaces, the version and CRLF. A target that only fits because its
-/// method is short is refused when the whole line is parsed.
+/// The scanner allows 64 bytes of the request line for the method, two spaces, the version and CRLF. The exact limit on
+/// the target is checked when the request line is parsed.
 const METHOD_AND_VERSION: usize = 64;
 
 #[cfg(test)]
@@ -285,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn t_11_sizes_are_bounded_to_the_byte() {
+    fn t_11_limits_are_exact_to_the_byte() {
         let limits = small();
         let mut head = b"GET / HTTP/1.1\r\nX: ".to_vec();
         head.resize(limits.max_head_size - 4, b'x');
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_become_a_request_is_refused_at_once() {
+    fn invalid_requests_are_refused_at_the_first_invalid_byte() {
         for bytes in [
             b"\n".as_slice(),
             b"GET / HTTP/1.1\n",
@@ -325,13 +328,13 @@ mod tests {
     }
 
     #[test]
-    fn each_byte_is_told_from_a_control_character_wherever_it_is() {
+    fn control_characters_are_found_at_every_offset() {
         for byte in 0..=u8::MAX {
             for (length, other) in [(8, b' '), (8, b'~'), (8, 0x80), (21, 0xFF), (21, b'x')] {
                 for place in 0..length {
                     let mut bytes = vec![other; length];
                     bytes[place] = byte;
-                    // What comes behind it does not matter.
+                    // The bytes after it do not matter.
                     bytes[place + 1..].fill(byte);
                     let expected = if byte.is_ascii_control() { place } else { length };
                     assert_eq!(plain_prefix(&bytes), expected, "{byte:#x} at {place} among {other:#x}");
@@ -342,7 +345,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_outcome_does_not_depend_on_the_split(
+        fn the_result_does_not_depend_on_the_split(
             bytes in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(0), b' '..=b'~'], 0..400),
             crlf in any::<bool>(),
         ) {
