@@ -1,4 +1,4 @@
-//! Messages, owned and borrowed.
+//! Owned, borrowed and shared messages.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,15 +15,15 @@ use crate::protocol::utf8;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Message {
-    /// Text.
+    /// A text message.
     Text(String),
-    /// Bytes.
+    /// A binary message.
     Binary(Vec<u8>),
     /// A ping with a payload of at most 125 bytes.
     Ping(Vec<u8>),
     /// An unsolicited pong with a payload of at most 125 bytes (RFC 6455 5.5.3).
     Pong(Vec<u8>),
-    /// Starts the closing handshake.
+    /// A close frame, which starts the closing handshake.
     Close(Option<CloseFrame>),
 }
 
@@ -31,15 +31,15 @@ pub enum Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MessageRef<'a> {
-    /// Text.
+    /// A text message.
     Text(&'a str),
-    /// Bytes.
+    /// A binary message.
     Binary(&'a [u8]),
     /// A ping with a payload of at most 125 bytes.
     Ping(&'a [u8]),
     /// An unsolicited pong with a payload of at most 125 bytes (RFC 6455 5.5.3).
     Pong(&'a [u8]),
-    /// Starts the closing handshake.
+    /// A close frame, which starts the closing handshake.
     Close(Option<&'a CloseFrame>),
 }
 

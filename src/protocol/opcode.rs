@@ -17,7 +17,7 @@ pub enum Opcode {
     Close = 0x8,
     /// Asks the peer for a pong.
     Ping = 0x9,
-    /// Answers a ping, or tells the peer unasked that its sender is alive.
+    /// Answers a ping, or is sent unsolicited to show that the sender is alive.
     Pong = 0xA,
 }
 

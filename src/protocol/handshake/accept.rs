@@ -1,4 +1,4 @@
-//! What the application says when it accepts a connection.
+//! The acceptance of an opening handshake by the application.
 
 use core::any::Any;
 use core::fmt;
@@ -6,7 +6,7 @@ use core::fmt;
 use super::data::Data;
 use crate::protocol::http::{HeaderError, HeaderFields};
 
-/// The acceptance of an opening handshake, with what the application adds to the answer.
+/// The acceptance of an opening handshake, with the subprotocol and headers that the application adds to the 101.
 ///
 /// ```
 /// use threadbare::Accept;
@@ -23,28 +23,28 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// Accepts without a subprotocol and without headers of its own.
+    /// Accepts without a subprotocol and without additional headers.
     pub fn new() -> Accept {
         Accept::default()
     }
 
-    /// Chooses the subprotocol. It must be one that the client offers, else the handshake is answered with 500.
+    /// Chooses the subprotocol. If the client does not offer it, the handshake is answered with 500.
     pub fn subprotocol(mut self, name: impl Into<String>) -> Accept {
         self.subprotocol = Some(name.into());
         self
     }
 
-    /// Adds a header. A name that the library sets itself, and whatever would break the head, is an error, which
-    /// [`check`](Accept::check) returns; the handshake is then answered with 500.
+    /// Adds a header. If the name or the value is invalid, or the library sets this header itself,
+    /// [`check`](Accept::check) returns an error and the handshake is answered with 500.
     pub fn header(mut self, name: &str, value: &str) -> Accept {
         self.fields.push(name, value);
         self
     }
 
-    /// Checks the headers that were added, for names and values that come from elsewhere.
+    /// Checks the headers that were added. Call this if their names or values are not constants.
     ///
     /// # Errors
-    /// The first header that can not be sent.
+    /// Returns the error of the first header that cannot be sent.
     ///
     /// ```
     /// use threadbare::Accept;
@@ -56,9 +56,10 @@ impl Accept {
         self.fields.check()
     }
 
-    /// Keeps what the decision was made by, such as the user whom a token belongs to, for the connection: its request has
-    /// it in [`Event::Open`](crate::Event::Open) and where a handler is made, and so do [`Peer`](crate::Peer::data) and
-    /// [`Socket`](crate::Socket::data). There is one value; several are the fields of a type.
+    /// Keeps a value for the connection, such as the user to whom a token belongs.
+    /// [`Request::data`](crate::Request::data) returns it in [`Event::Open`](crate::Event::Open) and where a handler is
+    /// created, and so do [`Peer::data`](crate::Peer::data) and [`Socket::data`](crate::Socket::data). A connection
+    /// keeps one value; use a struct for several.
     ///
     /// ```no_run
     /// use threadbare::{Accept, Event, Response, Server};
@@ -85,12 +86,12 @@ impl Accept {
         self
     }
 
-    /// What [`data`](Accept::data) keeps.
+    /// Takes the value that [`data`](Accept::data) keeps.
     pub(crate) fn take_data(&mut self) -> Option<Data> {
         self.data.take()
     }
 
-    /// The subprotocol that was chosen.
+    /// Returns the chosen subprotocol.
     pub fn chosen_subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
@@ -100,15 +101,15 @@ impl Accept {
     }
 }
 
-/// Why an [`Accept`] can not be sent. The client gets a 500 instead.
+/// Why an [`Accept`] cannot be sent. The client gets a 500 instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AcceptError {
     /// The client does not offer this subprotocol (RFC 6455 4.2.2).
     SubprotocolNotOffered(String),
-    /// The request is no opening handshake: it has no `Sec-WebSocket-Key`.
+    /// The request is not an opening handshake: it has no `Sec-WebSocket-Key`.
     NotAHandshake,
-    /// A header can not be sent.
+    /// A header cannot be sent.
     Header(HeaderError),
 }
 

@@ -1,4 +1,4 @@
-//! The client's side: a request out, a 101 or a refusal in (RFC 6455 4.1).
+//! The client's side of the opening handshake: it sends a request and receives a 101 or a refusal (RFC 6455 4.1).
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,7 +36,7 @@ pub use url::{Url, UrlError};
 use super::accept_value;
 use crate::protocol::http::{HttpVersion, MalformedList, ResponseHead, contains_token, extension_offers};
 
-/// What both sides have agreed on: the connection is established.
+/// The result of a successful handshake: what client and server have negotiated.
 #[derive(Clone, Debug)]
 pub struct Agreed {
     response: ResponseHead,
@@ -44,24 +44,24 @@ pub struct Agreed {
 }
 
 impl Agreed {
-    /// The subprotocol that the server chose among those offered.
+    /// Returns the subprotocol that the server chose from the client's offers.
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
 
-    /// The value of `Sec-WebSocket-Extensions`. It is well-formed and names extensions that were offered; their
-    /// parameters are still to be checked.
+    /// Returns the value of `Sec-WebSocket-Extensions`. It is well-formed and contains only extensions that were
+    /// offered; their parameters were not checked.
     pub fn extensions(&self) -> Option<&str> {
         self.response.header("Sec-WebSocket-Extensions")
     }
 
-    /// The server's answer, with whatever headers it has added.
+    /// Returns the server's response, with all its headers.
     pub fn response(&self) -> &ResponseHead {
         &self.response
     }
 }
 
-/// Checks the server's answer to this request, encoded with this nonce.
+/// Checks the server's response to `request`, which was encoded with `nonce`.
 pub fn verify(response: ResponseHead, request: &ClientRequest, nonce: [u8; 16]) -> Result<Agreed, HandshakeError> {
     if response.status() != 101 {
         return Err(not_switching(response));
@@ -77,8 +77,9 @@ pub fn verify(response: ResponseHead, request: &ClientRequest, nonce: [u8; 16]) 
     Ok(Agreed { response, subprotocol })
 }
 
-/// RFC 6455 4.1, response item 1: "If the status code received from the server is not 101, the client handles the
-/// response per HTTP procedures." It may follow redirects, and may as well not.
+/// Returns the error for a status other than 101. RFC 6455 4.1, response item 1: "If the status code received from the
+/// server is not 101, the client handles the response per HTTP procedures." The caller decides whether it follows
+/// redirects.
 fn not_switching(response: ResponseHead) -> HandshakeError {
     let status = response.status();
     let location = {
@@ -110,8 +111,8 @@ fn check_upgrade(response: &ResponseHead) -> Result<(), HandshakeError> {
     Ok(())
 }
 
-/// RFC 6455 4.1, response item 4: fail if it is missing or "contains a value other than the base64-encoded SHA-1 of the
-/// concatenation" of key and GUID.
+/// Checks `Sec-WebSocket-Accept`. RFC 6455 4.1, response item 4: fail if it is missing or "contains a value other than
+/// the base64-encoded SHA-1 of the concatenation" of key and GUID.
 fn check_accept(response: &ResponseHead, nonce: [u8; 16]) -> Result<(), HandshakeError> {
     match single(response, "Sec-WebSocket-Accept")? {
         None => Err(HandshakeError::AcceptMissing),
@@ -120,8 +121,8 @@ fn check_accept(response: &ResponseHead, nonce: [u8; 16]) -> Result<(), Handshak
     }
 }
 
-/// RFC 6455 4.1, response item 5: fail if it "indicates the use of an extension that was not present in the client's
-/// handshake".
+/// Checks `Sec-WebSocket-Extensions`. RFC 6455 4.1, response item 5: fail if it "indicates the use of an extension that
+/// was not present in the client's handshake".
 fn check_extensions(response: &ResponseHead, request: &ClientRequest) -> Result<(), HandshakeError> {
     let Some(value) = single(response, "Sec-WebSocket-Extensions")? else { return Ok(()) };
     let malformed = || HandshakeError::MalformedExtensions(lossy(value));
@@ -137,8 +138,8 @@ fn check_extensions(response: &ResponseHead, request: &ClientRequest) -> Result<
     if used == 0 { Err(malformed()) } else { Ok(()) }
 }
 
-/// RFC 6455 4.1, response item 6: fail if it "indicates the use of a subprotocol that was not present in the client's
-/// handshake". A server that chooses none is the caller's to judge.
+/// Checks `Sec-WebSocket-Protocol`. RFC 6455 4.1, response item 6: fail if it "indicates the use of a subprotocol that
+/// was not present in the client's handshake". The caller decides whether it accepts a server that chooses none.
 fn chosen_subprotocol(response: &ResponseHead, request: &ClientRequest) -> Result<Option<String>, HandshakeError> {
     let Some(value) = single(response, "Sec-WebSocket-Protocol")? else { return Ok(None) };
     match request.offered_subprotocols().find(|offered| offered.as_bytes() == value) {
@@ -147,8 +148,8 @@ fn chosen_subprotocol(response: &ResponseHead, request: &ClientRequest) -> Resul
     }
 }
 
-/// A body would be taken for frames. RFC 9110 15.2: a 1xx response "is terminated by the end of the header section";
-/// 8.6 and RFC 9112 6.1: a server must send neither header in it.
+/// Checks that the response has no body, whose bytes would be read as frames. RFC 9110 15.2: a 1xx response "is
+/// terminated by the end of the header section"; 8.6 and RFC 9112 6.1: a server must send neither header in it.
 fn check_no_content(response: &ResponseHead) -> Result<(), HandshakeError> {
     if response.field_values("Transfer-Encoding").next().is_some() {
         return Err(HandshakeError::Body("Transfer-Encoding"));
@@ -160,7 +161,7 @@ fn check_no_content(response: &ResponseHead) -> Result<(), HandshakeError> {
     Ok(())
 }
 
-/// The value of a field that must not come more than once in a response: RFC 6455 11.3.2 to 11.3.4.
+/// Returns the value of a field that must not appear more than once in a response (RFC 6455 11.3.2 to 11.3.4).
 fn single<'r>(response: &'r ResponseHead, name: &'static str) -> Result<Option<&'r [u8]>, HandshakeError> {
     let mut values = response.field_values(name);
     match (values.next(), values.next()) {
@@ -169,7 +170,7 @@ fn single<'r>(response: &'r ResponseHead, name: &'static str) -> Result<Option<&
     }
 }
 
-/// All values of this field, to be shown.
+/// Returns all values of this field for an error message.
 fn joined(response: &ResponseHead, name: &str) -> Option<String> {
     let values: Vec<_> = response.field_values(name).map(lossy).collect();
     (!values.is_empty()).then(|| values.join(", "))

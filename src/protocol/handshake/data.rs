@@ -1,10 +1,10 @@
-//! What the application learned in the opening handshake and keeps.
+//! The value that an application keeps from the opening handshake.
 
 use core::any::Any;
 use core::fmt;
 use std::sync::Arc;
 
-/// A value of a type that only the application knows.
+/// A value of a type that the application chooses.
 #[derive(Clone)]
 pub(crate) struct Data(Arc<dyn Any + Send + Sync>);
 
@@ -13,13 +13,13 @@ impl Data {
         Data(Arc::new(value))
     }
 
-    /// The value, if it is a `T`.
+    /// Returns the value if it is a `T`.
     pub(crate) fn get<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.0.downcast_ref()
     }
 }
 
-/// Whether it is the same value, which can not be compared.
+/// Compares the pointers, because the values cannot be compared.
 impl PartialEq for Data {
     fn eq(&self, other: &Data) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -28,7 +28,7 @@ impl PartialEq for Data {
 
 impl Eq for Data {}
 
-/// The value may hold secrets.
+/// Omits the value, which may contain secrets.
 impl fmt::Debug for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Data(..)")

@@ -15,12 +15,12 @@ pub use origin::{HostPolicy, OriginPolicy};
 pub use server::select_subprotocol;
 use sha1::{Digest, Sha1};
 
-/// The value of `Sec-WebSocket-Accept` that answers this value of `Sec-WebSocket-Key` (RFC 6455 4.2.2).
+/// Returns the value of `Sec-WebSocket-Accept` for a value of `Sec-WebSocket-Key` (RFC 6455 4.2.2).
 pub fn accept_key(key: &str) -> String {
     String::from_utf8_lossy(&accept_value(key)).into_owned()
 }
 
-/// As [`accept_key`], without memory of its own.
+/// Like [`accept_key`], without an allocation.
 fn accept_value(key: &str) -> [u8; ACCEPT_SIZE] {
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     let mut value = [0; ACCEPT_SIZE];
@@ -29,10 +29,10 @@ fn accept_value(key: &str) -> [u8; ACCEPT_SIZE] {
     value
 }
 
-/// The 20 bytes of a SHA-1 in base64.
+/// The size of the 20 bytes of a SHA-1 in base64.
 const ACCEPT_SIZE: usize = 28;
 
-/// RFC 6455 1.3.
+/// The GUID of RFC 6455 1.3.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 #[cfg(test)]
@@ -40,8 +40,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rfcs_keys_are_accepted() {
+    fn known_keys_give_their_accept_values() {
         assert_eq!(accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="); // RFC 6455 1.3
-        assert_eq!(accept_key("x3JJHMbDL1EzLkh9GBhXDw=="), "HSmrc0sMlYUkAGmm5OPpG2HaGWk="); // in wide use
+        assert_eq!(accept_key("x3JJHMbDL1EzLkh9GBhXDw=="), "HSmrc0sMlYUkAGmm5OPpG2HaGWk="); // used in many examples
     }
 }

@@ -1,11 +1,11 @@
-//! Which sites, and under which names of the server, may open connections (RFC 6455 10.2, CWE-1385).
+//! Policies for the headers `Origin` and `Host` (RFC 6455 10.2, CWE-1385).
 
 use crate::protocol::http::{Authority, Request, Response, refuse};
 
-/// Whose pages may open connections. Browsers name the page's origin in `Origin`, and do not keep other sites' pages
-/// from connecting.
+/// The origins whose pages may open connections. A browser lets the pages of every site connect to every server, and
+/// sends the origin of the page in `Origin`.
 ///
-/// Requests without `Origin` come from programs, not from browsers, and pass every policy.
+/// Every policy passes requests without `Origin`: they come from clients that are not browsers.
 ///
 /// ```
 /// use threadbare::OriginPolicy;
@@ -16,18 +16,18 @@ use crate::protocol::http::{Authority, Request, Response, refuse};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OriginPolicy {
-    /// Pages that came from this very server: `Origin` and `Host` name the same host and port. This is the default.
+    /// Only pages of this server: `Origin` and `Host` have the same host and port. This is the default.
     #[default]
     SameHost,
-    /// Any page, on any site.
+    /// Pages of all origins.
     Any,
-    /// Pages of these origins and no others. Scheme, host and port must all match, where the port can be left out if it
-    /// is the scheme's. Sandboxed pages and local files have the origin `null`, which has to be listed as such.
+    /// Only pages of these origins. Scheme, host and port must match; the port may be omitted if it is the default port
+    /// of the scheme. Sandboxed pages and local files have the origin `null`, which must be listed as `null`.
     List(Vec<String>),
 }
 
 impl OriginPolicy {
-    /// Passes the request or refuses it with 403 (RFC 6455 4.2.2, item 4).
+    /// Checks a request. The error is a refusal with 403 (RFC 6455 4.2.2, item 4).
     pub fn check(&self, request: &Request) -> Result<(), Box<Response>> {
         if *self == OriginPolicy::Any {
             return Ok(());
@@ -41,7 +41,8 @@ impl OriginPolicy {
         if allowed { Ok(()) } else { Err(refuse(403, "Connections from pages of this origin are not allowed.")) }
     }
 
-    /// The first entry of a list that is no origin (as one with a path or a slash at the end) and can never match.
+    /// Returns the first entry of a list that is not an origin and can never match, for example because it has a path
+    /// or ends with a slash.
     pub fn invalid_entry(&self) -> Option<&str> {
         match self {
             OriginPolicy::List(entries) => entries
@@ -64,20 +65,20 @@ impl OriginPolicy {
     }
 }
 
-/// Under which names the server may be addressed. A list keeps out pages that reach a local server by a name of their
-/// own site (DNS rebinding), which the origin does not show.
+/// The host names by which clients may connect to the server. A list refuses pages that reach a local server through a
+/// name of their own site (DNS rebinding), which the origin does not reveal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HostPolicy {
-    /// Any name. This is the default.
+    /// All host names. This is the default.
     #[default]
     Any,
-    /// These hosts and no others: `example.com` on any port, `example.com:8080` on this one.
+    /// Only these hosts: `example.com` matches every port, `example.com:8080` only port 8080.
     List(Vec<String>),
 }
 
 impl HostPolicy {
-    /// Passes the request or refuses it with 421 (RFC 9110 15.5.20).
+    /// Checks a request. The error is a refusal with 421 (RFC 9110 15.5.20).
     pub fn check(&self, request: &Request) -> Result<(), Box<Response>> {
         let HostPolicy::List(entries) = self else { return Ok(()) };
         let host = request.field_values("Host").next().and_then(Authority::parse);
@@ -85,7 +86,7 @@ impl HostPolicy {
         if allowed { Ok(()) } else { Err(refuse(421, "This host is not served here.")) }
     }
 
-    /// The first entry of a list that is no host and can never match.
+    /// Returns the first entry of a list that is not a host and can never match.
     pub fn invalid_entry(&self) -> Option<&str> {
         match self {
             HostPolicy::List(entries) => {
@@ -101,10 +102,10 @@ fn matches_entry(host: &Authority<'_>, entry: &str) -> bool {
     if entry.has_port() { entry.same_as(host, None) } else { entry.same_host(host) }
 }
 
-/// RFC 6454 6.2: `scheme "://" host [ ":" port ]`, nothing behind it.
+/// An origin `scheme "://" host [ ":" port ]` (RFC 6454 6.2).
 struct Origin<'a> {
     scheme: &'a str,
-    /// `file://` has none.
+    /// `None` for `file://`.
     authority: Option<Authority<'a>>,
 }
 
@@ -118,8 +119,9 @@ impl<'a> Origin<'a> {
         is_scheme(scheme).then_some(Origin { scheme, authority })
     }
 
-    /// Whether the page came from the host that the request goes to. Its scheme gives the port that both may leave out:
-    /// behind a proxy that ends TLS the server can not know it otherwise.
+    /// Returns whether the page came from the host of the request. The scheme of the origin is the source of the
+    /// default port for both, because a server behind a proxy that terminates TLS does not know the scheme of the
+    /// request.
     fn is_of(&self, request: &Request) -> bool {
         let host = request.field_values("Host").next().and_then(Authority::parse);
         match (self.web_port(), &self.authority, host) {
@@ -146,13 +148,13 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// RFC 3986 3.1.
+/// Returns whether this is a scheme (RFC 3986 3.1).
 pub(super) fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// The origin that tells nothing (RFC 6454 6.2).
+/// The opaque origin (RFC 6454 6.2).
 const NULL: &str = "null";
 
 #[cfg(test)]
@@ -257,14 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn h_04_null_passes_only_where_it_is_listed() {
+    fn h_04_null_passes_only_if_it_is_listed() {
         assert!(passes(&OriginPolicy::List(vec!["null".into()]), "h", &["null"]));
         assert!(!passes(&OriginPolicy::List(vec!["null".into()]), "h", &["http://null"]));
         assert!(passes(&OriginPolicy::Any, "h", &["null"]));
     }
 
     #[test]
-    fn entries_that_can_not_match_are_found() {
+    fn entries_that_can_never_match_are_returned() {
         let list = |entry: &str| OriginPolicy::List(vec!["null".into(), "https://a:1".into(), entry.into()]);
         for bad in ["https://a/", "a", "*", "https://*/x", "https://", ""] {
             assert_eq!(list(bad).invalid_entry(), Some(bad));

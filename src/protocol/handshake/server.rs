@@ -1,4 +1,4 @@
-//! The server's side: a request head in, a 101 or a refusal out (RFC 6455 4.2).
+//! The server's side of the opening handshake: it receives a request and sends a 101 or a refusal (RFC 6455 4.2).
 
 use super::accept::{Accept, AcceptError};
 use super::accept_value;
@@ -8,24 +8,25 @@ use crate::protocol::http::{
 };
 use crate::protocol::peer_addr::PeerAddr;
 
-/// Enough for most 101s, with a subprotocol and an extension.
+/// The buffer of a 101 has an initial capacity of 256 bytes, which is enough with a subprotocol and an extension.
+/// Larger wastes memory during a handshake; smaller adds allocations.
 const USUAL_ANSWER_SIZE: usize = 256;
 
-/// A request that may be answered.
+/// A valid request.
 #[derive(Clone, Debug)]
 pub enum Parsed {
-    /// An opening handshake that the server is free to accept.
+    /// An opening handshake that the server may accept.
     Upgrade(Request),
     /// A `GET` or `HEAD` that does not ask for a WebSocket connection.
     Plain(Request),
 }
 
-/// Parses and checks a whole request head. The error is the response to send before the connection is closed.
+/// Parses and checks a complete request head. The error is the response to send before the connection is closed.
 pub fn parse(head: &[u8], addr: PeerAddr, limits: &HeadLimits) -> Result<Parsed, Box<Response>> {
     check(Request::parse_within(head, addr, limits)?)
 }
 
-/// As [`parse`], for the head whose end `scanner` found: it is not looked at again for that.
+/// Like [`parse`], for a head whose end `scanner` has found. The head is not scanned again.
 pub(crate) fn parse_scanned(head: &[u8], scanner: &HeadScanner, addr: PeerAddr) -> Result<Parsed, Box<Response>> {
     check(Request::parse_scanned(head, scanner, addr)?)
 }
@@ -37,8 +38,8 @@ fn check(request: Request) -> Result<Parsed, Box<Response>> {
     check_no_content(&fields)?;
     // RFC 6455 4.2.1, item 3.
     if !fields.upgrades {
-        // A handshake that lost its Upgrade, as behind a proxy that does not pass on hop-by-hop fields, is not a
-        // request for a page.
+        // A request with Sec-WebSocket-Key is an opening handshake that lost its Upgrade, for example in a proxy that
+        // does not forward hop-by-hop fields, and not a request for a page.
         let meant = fields.key.first.is_some();
         return if meant { Err(Box::new(upgrade_required())) } else { Ok(Parsed::Plain(request)) };
     }
@@ -54,15 +55,15 @@ fn check(request: Request) -> Result<Parsed, Box<Response>> {
     Ok(Parsed::Upgrade(request))
 }
 
-/// What the header lines say, as far as the handshake is about them: gathered in one pass.
+/// The header fields that the handshake reads, collected in one pass.
 #[derive(Default)]
 struct Fields<'r> {
     host: Single<'r>,
     version: Single<'r>,
     key: Single<'r>,
-    /// `Upgrade` has the token `websocket`.
+    /// `Upgrade` contains the token `websocket`.
     upgrades: bool,
-    /// `Connection` has the token `Upgrade`.
+    /// `Connection` contains the token `Upgrade`.
     upgrade_is_meant: bool,
     has_subprotocols: bool,
     has_extensions: bool,
@@ -70,7 +71,7 @@ struct Fields<'r> {
     has_content: bool,
 }
 
-/// A field that may come once: RFC 6455 11.3.1 and 11.3.5 for key and version, RFC 9112 3.2 for Host.
+/// A field that must not appear more than once: RFC 6455 11.3.1 and 11.3.5 for key and version, RFC 9112 3.2 for Host.
 #[derive(Default)]
 struct Single<'r> {
     first: Option<&'r [u8]>,
@@ -112,20 +113,20 @@ impl<'r> Single<'r> {
         self.first.get_or_insert(value);
     }
 
-    /// The value of the field of this name, which this is.
+    /// Returns the value of the field, whose name is used in the error.
     fn value(&self, name: &str) -> Result<Option<&'r [u8]>, Box<Response>> {
         if self.comes_again { Err(refuse(400, &format!("{name} comes more than once."))) } else { Ok(self.first) }
     }
 }
 
-/// The 101 that opens the connection.
+/// Encodes the 101 that opens the connection.
 ///
-/// `request` is one that [`parse`] found to be an upgrade.
+/// `request` is the one in [`Parsed::Upgrade`].
 pub fn respond(request: &Request, accept: &Accept) -> Result<Vec<u8>, AcceptError> {
     respond_with(request, accept, None)
 }
 
-/// The 101 that opens the connection with `extensions`, a value of `Sec-WebSocket-Extensions` (RFC 6455 9.1).
+/// Encodes the 101 that opens the connection. `extensions` is the value of `Sec-WebSocket-Extensions` (RFC 6455 9.1).
 pub fn respond_with(request: &Request, accept: &Accept, extensions: Option<&str>) -> Result<Vec<u8>, AcceptError> {
     let key = request.header("Sec-WebSocket-Key").ok_or(AcceptError::NotAHandshake)?;
     accept.check().map_err(AcceptError::Header)?;
@@ -137,7 +138,7 @@ pub fn respond_with(request: &Request, accept: &Accept, extensions: Option<&str>
     head.extend_from_slice(b"\r\n");
     if let Some(chosen) = accept.chosen_subprotocol() {
         // RFC 6455 4.2.2, /subprotocol/: "The value chosen MUST be derived from the client's handshake". An offer is a
-        // token, so that nothing can be injected here.
+        // token, so it cannot inject a header.
         let offered = request.subprotocols().find(|offer| *offer == chosen);
         let offered = offered.ok_or_else(|| AcceptError::SubprotocolNotOffered(chosen.to_owned()))?;
         for part in ["Sec-WebSocket-Protocol: ", offered, "\r\n"] {
@@ -154,15 +155,15 @@ pub fn respond_with(request: &Request, accept: &Accept, extensions: Option<&str>
     Ok(head)
 }
 
-/// The first of the client's offers that is among `supported`.
+/// Returns the first of the client's offers that is in `supported`.
 ///
-/// The client's order counts: RFC 6455 4.1 has it list the subprotocols by preference.
+/// RFC 6455 4.1: the client lists the subprotocols in its order of preference.
 pub fn select_subprotocol<'r>(request: &'r Request, supported: &[impl AsRef<str>]) -> Option<&'r str> {
     request.subprotocols().find(|offer| supported.iter().any(|known| known.as_ref() == *offer))
 }
 
-/// 426, the answer to a plain request where there is nothing but WebSocket. Its headers say what to upgrade to (RFC
-/// 9110 15.5.22).
+/// Returns a 426, the response to a plain request at a server that only accepts WebSocket connections. Its headers name
+/// the protocol to upgrade to (RFC 9110 15.5.22).
 pub fn upgrade_required() -> Response {
     Response::new(426).text("This is a WebSocket server: `Upgrade: websocket` or `Connection: Upgrade` is missing.\n")
 }
@@ -170,7 +171,7 @@ pub fn upgrade_required() -> Response {
 fn check_method(request: &Request) -> Result<(), Box<Response>> {
     match request.method() {
         "GET" | "HEAD" => Ok(()),
-        // RFC 9110 15.5.6: a 405 says what is allowed.
+        // RFC 9110 15.5.6: a 405 lists the allowed methods.
         _ => Err(Box::new(refuse(405, "Only GET and HEAD are served here.").with("Allow", "GET, HEAD"))),
     }
 }
@@ -183,7 +184,7 @@ fn check_host(request: &Request, host: &Single<'_>) -> Result<(), Box<Response>>
         None => None,
     };
     let Some((scheme, authority)) = request.absolute_form() else {
-        // RFC 9112 3.2.1: with GET and HEAD, neither authority-form nor asterisk-form.
+        // RFC 9112 3.2.3 and 3.2.4: only CONNECT has the authority-form, and only OPTIONS the asterisk-form.
         return if request.target().starts_with('/') {
             Ok(())
         } else {
@@ -196,7 +197,7 @@ fn check_host(request: &Request, host: &Single<'_>) -> Result<(), Box<Response>>
         _ if scheme.eq_ignore_ascii_case("https") => 443,
         _ => return Err(refuse(400, "The request target is neither a path nor an http URI.")),
     };
-    // RFC 9110 4.2.4: userinfo is an error, and Authority knows none.
+    // RFC 9110 4.2.4: userinfo is an error. `Authority` does not parse it.
     let authority =
         Authority::parse(authority.as_bytes()).ok_or_else(|| refuse(400, "The request target is malformed."))?;
     // RFC 9112 3.2: "a client MUST send a field value for Host that is identical to that authority component".
@@ -208,7 +209,7 @@ fn check_host(request: &Request, host: &Single<'_>) -> Result<(), Box<Response>>
     }
 }
 
-/// A body that the server does not read could be taken for frames or for a second request (RFC 9112 11.2).
+/// Refuses a request with a body: the bytes would be read as frames or as a second request (RFC 9112 11.2).
 fn check_no_content(fields: &Fields<'_>) -> Result<(), Box<Response>> {
     if fields.has_transfer_encoding {
         return Err(refuse(400, "Transfer-Encoding is not allowed here.")); // RFC 9112 6.1
@@ -219,7 +220,7 @@ fn check_no_content(fields: &Fields<'_>) -> Result<(), Box<Response>> {
     Ok(())
 }
 
-/// What else it takes to be an upgrade, now that `Upgrade: websocket` is there.
+/// Checks method, HTTP version and `Connection` of a request with `Upgrade: websocket`.
 fn check_upgrade(request: &Request, fields: &Fields<'_>) -> Result<(), Box<Response>> {
     // RFC 6455 4.2.1, item 1: "An HTTP/1.1 or higher GET request".
     if request.method() != "GET" {
@@ -229,8 +230,8 @@ fn check_upgrade(request: &Request, fields: &Fields<'_>) -> Result<(), Box<Respo
     if request.version() != HttpVersion::Http11 {
         return Err(refuse(505, "A WebSocket connection is opened by HTTP/1.1."));
     }
-    // RFC 6455 4.2.1, item 4. Without the option the Upgrade is not meant for this hop (RFC 9110 7.8), as if it were
-    // not there.
+    // RFC 6455 4.2.1, item 4. Without the connection option, Upgrade is not meant for this hop (RFC 9110 7.8) and is
+    // ignored.
     if !fields.upgrade_is_meant {
         return Err(Box::new(upgrade_required()));
     }
@@ -239,7 +240,7 @@ fn check_upgrade(request: &Request, fields: &Fields<'_>) -> Result<(), Box<Respo
 
 fn check_version(version: &Single<'_>) -> Result<(), Box<Response>> {
     // RFC 6455 4.2.2: "abort [...] and instead send an appropriate HTTP error code (such as 426 Upgrade Required) and a
-    // |Sec-WebSocket-Version| header field". No version is that of the drafts before the field.
+    // |Sec-WebSocket-Version| header field". A request without a version is from a draft that did not have the field.
     match version.value("Sec-WebSocket-Version")? {
         Some(b"13") => Ok(()),
         _ => Err(Box::new(Response::new(426).text("Only Sec-WebSocket-Version 13 is spoken here.\n"))),
@@ -272,7 +273,7 @@ fn check_subprotocols(request: &Request) -> Result<(), Box<Response>> {
 
 fn check_extensions(request: &Request) -> Result<(), Box<Response>> {
     let lines = request.field_values("Sec-WebSocket-Extensions");
-    // RFC 6455 9.1: a value that does not conform to the ABNF fails the handshake; an unknown extension is well-formed.
+    // RFC 6455 9.1: a value that does not conform to the ABNF fails the handshake; an unknown extension does not.
     let offers =
         lines.flat_map(extension_offers).try_fold(0_usize, |count, offer| offer.map(|_| count.saturating_add(1)));
     match offers {
@@ -281,10 +282,11 @@ fn check_extensions(request: &Request) -> Result<(), Box<Response>> {
     }
 }
 
-/// RFC 6455 4.2.1, item 5: "base64-encoded [...] value that, when decoded, is 16 bytes in length" (RFC 4648 4).
+/// Returns whether `key` is a "base64-encoded [...] value that, when decoded, is 16 bytes in length" (RFC 6455 4.2.1,
+/// item 5; RFC 4648 4).
 ///
-/// Nobody needs the bytes. Of the last character before the padding four bits carry no data; they may be anything, for
-/// some clients draw the characters themselves by lot.
+/// The bytes are not decoded. The last four bits of the last character before the padding carry no data and may have
+/// any value, because some clients choose random characters instead of random bytes.
 fn is_nonce(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     matches!(key.split_first_chunk::<22>(), Some((digits, b"==")) if digits.iter().all(is_digit))

@@ -32,7 +32,7 @@ impl ResponseHead {
         ResponseHead::parse_within(head, HeadLimits::default())
     }
 
-    /// Like [`parse`](ResponseHead::parse), within these limits.
+    /// Like [`parse`](ResponseHead::parse), within the limits `limits`.
     pub fn parse_within(head: &[u8], limits: HeadLimits) -> Result<ResponseHead, HeadError> {
         ResponseHead::parse_scanned(head, &scan_whole(head, without_target(limits))?)
     }

@@ -1,4 +1,4 @@
-//! Why an answer does not open a connection.
+//! Errors of the opening handshake.
 
 use core::fmt;
 
@@ -8,18 +8,18 @@ use crate::protocol::http::{ResponseError, ResponseHead};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// What came is no HTTP response, or not a whole one.
+    /// The server did not send a complete HTTP response.
     Response(ResponseError),
-    /// The server answers with another status than 101.
+    /// The server answered with a status other than 101.
     Refused(Box<Refusal>),
-    /// The server sends the client elsewhere. [`redirect`](super::redirect()) says where.
+    /// The server redirects the client. [`redirect`](super::redirect()) returns the new URL.
     Redirect {
-        /// 301, 302, 303, 307 or 308.
+        /// The status code: 301, 302, 303, 307 or 308.
         status: u16,
         /// The value of `Location`.
         location: String,
     },
-    /// The 101 is one of HTTP/1.0, which knows no upgrade (RFC 9110 7.8).
+    /// The 101 has the version HTTP/1.0, which has no upgrade (RFC 9110 7.8).
     Http10,
     /// `Upgrade` is missing or is not `websocket`.
     Upgrade(Option<String>),
@@ -27,24 +27,24 @@ pub enum HandshakeError {
     Connection(Option<String>),
     /// `Sec-WebSocket-Accept` is missing.
     AcceptMissing,
-    /// `Sec-WebSocket-Accept` is not the answer to the request's `Sec-WebSocket-Key`.
+    /// `Sec-WebSocket-Accept` does not match the request's `Sec-WebSocket-Key`.
     Accept(String),
-    /// This header may come once and comes more often.
+    /// This header appears more than once.
     Repeated(&'static str),
-    /// The server chooses a subprotocol that is not offered.
+    /// The server chose a subprotocol that was not offered.
     Subprotocol(String),
-    /// The server uses an extension that is not offered.
+    /// The server chose an extension that was not offered.
     Extension(String),
-    /// What the server says of permessage-deflate can not be (RFC 7692 5.1, 7.1).
+    /// The server's answer to the offer of permessage-deflate is invalid (RFC 7692 5.1, 7.1).
     Compression(String),
     /// The value of `Sec-WebSocket-Extensions` is malformed.
     MalformedExtensions(String),
-    /// The 101 announces a body by this header.
+    /// The 101 announces a body with this header.
     Body(&'static str),
 }
 
 impl HandshakeError {
-    /// Adds to a refusal what the server says in its body, up to the first [`REFUSAL_BODY`] bytes.
+    /// Adds the first [`REFUSAL_BODY`] bytes of the response body to a refusal.
     #[must_use]
     pub fn with_body(mut self, body: &[u8]) -> HandshakeError {
         if let HandshakeError::Refused(refusal) = &mut self {
@@ -54,7 +54,7 @@ impl HandshakeError {
     }
 }
 
-/// How much of a refusal's body is kept.
+/// At most 1024 bytes of a refusal's body are kept.
 pub const REFUSAL_BODY: usize = 1024;
 
 impl From<ResponseError> for HandshakeError {
@@ -103,7 +103,7 @@ impl core::error::Error for HandshakeError {
     }
 }
 
-/// The server's answer where it is not 101.
+/// A response with a status other than 101.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     head: ResponseHead,
@@ -115,17 +115,17 @@ impl Refusal {
         Refusal { head, body: Vec::new() }
     }
 
-    /// The status code.
+    /// Returns the status code.
     pub fn status(&self) -> u16 {
         self.head.status()
     }
 
-    /// Status, reason and headers.
+    /// Returns status, reason phrase and headers.
     pub fn head(&self) -> &ResponseHead {
         &self.head
     }
 
-    /// The beginning of the body as it came, as far as it was read.
+    /// Returns the bytes of the body that were read, at most [`REFUSAL_BODY`].
     pub fn body(&self) -> &[u8] {
         &self.body
     }
@@ -142,11 +142,11 @@ impl fmt::Display for Refusal {
         if shown.len() < body.trim().len() {
             shown.push_str("...");
         }
-        write!(f, ": {shown:?}") // escaped: it may hold anything
+        write!(f, ": {shown:?}") // escaped, because it may contain any characters
     }
 }
 
-/// Status and reason phrase.
+/// Formats status code and reason phrase.
 pub(super) struct StatusLine<'a>(pub(super) &'a ResponseHead);
 
 impl fmt::Display for StatusLine<'_> {
@@ -159,5 +159,5 @@ impl fmt::Display for StatusLine<'_> {
     }
 }
 
-/// Characters of the body in a message.
+/// An error message contains at most 200 characters of the body.
 const SHOWN_BODY: usize = 200;

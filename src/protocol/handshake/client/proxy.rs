@@ -1,7 +1,7 @@
-//! Reaching a server through a proxy: HTTP `CONNECT` (RFC 9110 9.3.6) and SOCKS5 (RFC 1928, RFC 1929).
+//! Connections through a proxy: HTTP `CONNECT` (RFC 9110 9.3.6) and SOCKS5 (RFC 1928, RFC 1929).
 //!
-//! Either way the proxy is told the server's name and looks it up; it then passes on bytes and sees those of `wss`
-//! encrypted only.
+//! The client sends the server's name to the proxy, which resolves it and then forwards bytes. With `wss` the proxy
+//! sees only encrypted bytes.
 
 mod environment;
 mod error;
@@ -22,7 +22,7 @@ use crate::protocol::http::{HeadLimits, ResponseError, ResponseReader, push_fiel
 
 /// A proxy: `http://proxy.example.com:3128`, `socks5://user:password@127.0.0.1`.
 ///
-/// `socks5` and `socks5h` are the same here. What is printed of a proxy does not contain user and password.
+/// `socks5` and `socks5h` have the same meaning. `Display` and `Debug` omit user and password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     scheme: Scheme,
@@ -36,8 +36,8 @@ enum Scheme {
 }
 
 impl Proxy {
-    /// Parses a proxy's URL. Without a scheme it is one of `http`, as for curl. The port, if it is missing, is 80 for
-    /// `http` and 1080 for SOCKS5.
+    /// Parses the URL of a proxy. The default scheme is `http`, as in curl. The default port is 80 for `http` and 1080
+    /// for SOCKS5.
     pub fn parse(text: &str) -> Result<Proxy, UrlError> {
         let absolute = if text.contains("://") { text } else { &format!("http://{text}") };
         let (scheme, authority, target) = split(absolute)?;
@@ -52,12 +52,12 @@ impl Proxy {
         Ok(Proxy { scheme, site: Site::parse(authority)? })
     }
 
-    /// The proxy's name or address, an IPv6 address without brackets.
+    /// Returns the host name or address of the proxy, an IPv6 address without brackets.
     pub fn host(&self) -> &str {
         &self.site.host
     }
 
-    /// The proxy's port.
+    /// Returns the port of the proxy.
     pub fn port(&self) -> u16 {
         self.site.port.unwrap_or(match self.scheme {
             Scheme::Http => 80,
@@ -66,7 +66,7 @@ impl Proxy {
     }
 }
 
-/// The URL without user and password.
+/// Formats the URL without user and password.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.scheme {
@@ -83,7 +83,7 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// The conversation with a proxy until it passes on bytes.
+/// The negotiation with a proxy until it forwards bytes.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -104,14 +104,14 @@ pub struct Tunnel(State);
 
 #[derive(Clone)]
 enum State {
-    /// This is the `CONNECT` to send.
+    /// The `CONNECT` request was not sent yet.
     Connect(Vec<u8>),
     Answer(Box<ResponseReader>),
     Socks(Socks),
 }
 
 impl Tunnel {
-    /// A tunnel through this proxy to the URL's host and port.
+    /// Creates a tunnel through this proxy to the URL's host and port.
     pub fn new(proxy: &Proxy, url: &Url) -> Result<Tunnel, ProxyError> {
         match proxy.scheme {
             Scheme::Http => Ok(Tunnel(State::Connect(connect(proxy, url)))),
@@ -119,7 +119,7 @@ impl Tunnel {
         }
     }
 
-    /// Goes on with what was received and not yet consumed. The first call has nothing to give.
+    /// Continues with the bytes that were received and not used before. The first call passes an empty slice.
     pub fn advance(&mut self, received: &[u8]) -> Result<Step, ProxyError> {
         match &mut self.0 {
             State::Connect(request) => {
@@ -138,13 +138,13 @@ impl Tunnel {
         }
     }
 
-    /// The error if there is nothing more to come: the proxy closed the connection after `received`.
+    /// Returns the error for a proxy that closed the connection after `received`.
     pub fn end(&self, received: &[u8]) -> ProxyError {
         ProxyError::Response(ResponseError::Truncated { received: received.len() })
     }
 }
 
-/// What is to be sent may hold a password.
+/// Omits the bytes to send, which may contain a password.
 impl fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
@@ -155,7 +155,7 @@ impl fmt::Debug for Tunnel {
     }
 }
 
-/// RFC 9110 9.3.6: the target is host and port, and so is `Host`.
+/// Encodes the `CONNECT` request. RFC 9110 9.3.6: its target and `Host` are host and port.
 fn connect(proxy: &Proxy, url: &Url) -> Vec<u8> {
     let place = url.authority_with_port();
     let mut head = format!("CONNECT {place} HTTP/1.1\r\n").into_bytes();

@@ -1,13 +1,13 @@
-//! Redirects, for those who want to follow them.
+//! Redirects of the opening handshake.
 
 use core::fmt;
 
 use super::url::{Url, UrlError};
 
-/// The URL that a response with this status and `Location` leads to.
+/// Returns the URL to which a response with this status and `Location` redirects.
 ///
-/// RFC 6455 4.1 leaves it to the client whether it follows redirects, and how many: the caller counts. The new request
-/// is [`ClientRequest::redirected`](super::ClientRequest::redirected).
+/// RFC 6455 4.1 leaves it to the client whether it follows redirects. The caller limits their number, and creates the
+/// new request with [`ClientRequest::redirected`](super::ClientRequest::redirected).
 pub fn redirect(from: &Url, status: u16, location: &str) -> Result<Url, RedirectError> {
     if !is_redirect(status) {
         return Err(RedirectError::Status(status));
@@ -17,7 +17,7 @@ pub fn redirect(from: &Url, status: u16, location: &str) -> Result<Url, Redirect
         return Err(RedirectError::Downgrade(to));
     }
     match to.credentials() {
-        // They are the caller's own.
+        // The credentials of the first URL, on the same origin.
         Some(given) if from.credentials() == Some(given) && credentials_allowed(from, &to) => {}
         // RFC 9110 4.2.4: "Before making use of [a] URI reference received from an untrusted source, a recipient SHOULD
         // parse for userinfo and treat its presence as an error".
@@ -28,13 +28,14 @@ pub fn redirect(from: &Url, status: u16, location: &str) -> Result<Url, Redirect
     Ok(to)
 }
 
-/// Whether the credentials for one URL may be sent to another one: both have the same origin (RFC 6454 5), which is
-/// scheme, host and port.
+/// Returns whether the credentials for one URL may be sent to another: both have the same origin, which is scheme, host
+/// and port (RFC 6454 5).
 pub fn credentials_allowed(from: &Url, to: &Url) -> bool {
     from.is_secure() == to.is_secure() && from.host() == to.host() && from.port() == to.port()
 }
 
-/// RFC 9110 15.4. The others either need a choice (300) or are no redirects (304).
+/// Returns whether a client can follow a response with this status (RFC 9110 15.4). A 300 requires a choice, and a 304
+/// is not a redirect.
 pub(super) fn is_redirect(status: u16) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308)
 }
@@ -43,13 +44,13 @@ pub(super) fn is_redirect(status: u16) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RedirectError {
-    /// The status is none of 301, 302, 303, 307 and 308.
+    /// The status is not 301, 302, 303, 307 or 308.
     Status(u16),
-    /// `Location` is no URL to connect to.
+    /// `Location` is not a URL that a client can connect to.
     Location(UrlError),
-    /// From `wss` to `ws`: what was to be encrypted would not be.
+    /// The redirect is from `wss` to `ws`, so the connection would not be encrypted.
     Downgrade(Url),
-    /// The server says with which user and password to come to this URL.
+    /// `Location` contains a user or a password.
     Userinfo(Url),
 }
 
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_lead_to_the_location() {
+    fn a_redirect_resolves_location() {
         for (from, location, to) in [
             ("ws://a/b/c", "d", "ws://a/b/d"),
             ("ws://a/b/c", "/d?e", "ws://a/d?e"),
@@ -101,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn h_05_encryption_is_not_given_up() {
+    fn h_05_a_redirect_from_wss_to_ws_is_refused() {
         for location in ["ws://a/", "http://a:443/", "HTTP://a"] {
             assert!(matches!(follow("wss://a/", location), Err(RedirectError::Downgrade(_))), "{location}");
         }
     }
 
     #[test]
-    fn only_redirects_are_followed() {
+    fn other_statuses_are_not_followed() {
         for status in 0..=1000 {
             let followed = redirect(&url("ws://a/"), status, "/b");
             if [301, 302, 303, 307, 308].contains(&status) {
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn locations_that_can_not_be_followed() {
+    fn invalid_locations_are_refused() {
         for bad in ["ftp://h/", "http://", "http://caf\u{e9}/", "/a\rb", "http://h:0"] {
             assert!(matches!(follow("ws://a/", bad), Err(RedirectError::Location(_))), "{bad:?}");
         }
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn h_05_credentials_stay_on_their_origin() {
+    fn h_05_credentials_are_allowed_only_on_the_same_origin() {
         let from = url("ws://u:p@a/x");
         for (location, stay) in [
             ("/y", true),

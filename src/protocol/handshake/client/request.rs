@@ -1,4 +1,4 @@
-//! The request that asks for a WebSocket connection (RFC 6455 4.1).
+//! The client's request of the opening handshake (RFC 6455 4.1).
 
 use core::fmt;
 
@@ -11,7 +11,7 @@ use crate::protocol::http::{
     HeaderError, HeaderFields, MalformedList, extension_offers, is_field_value, is_secret, is_token, push_field,
 };
 
-/// What a client asks for when it connects.
+/// The request with which a client opens a connection.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,12 +35,13 @@ pub struct ClientRequest {
 }
 
 impl ClientRequest {
-    /// A request for this URL, with nothing that it does not need. The URL's user and password become `Authorization`.
+    /// Creates a request for this URL with the required headers only. The URL's user and password are sent in
+    /// `Authorization`.
     pub fn new(url: Url) -> ClientRequest {
         ClientRequest { url, origin: None, subprotocols: Vec::new(), extensions: None, fields: HeaderFields::default() }
     }
 
-    /// Sets `Origin`, the site that the program acts for. Browsers send it, programs seldom have to.
+    /// Sets `Origin`, the site for which the client acts. Browsers send it, other clients usually do not have to.
     pub fn origin(mut self, origin: &str) -> ClientRequest {
         if is_field_value(origin.as_bytes()) {
             self.origin = Some(origin.to_owned());
@@ -50,7 +51,7 @@ impl ClientRequest {
         self
     }
 
-    /// Offers a subprotocol, after those offered already: the one that the client likes best comes first.
+    /// Offers a subprotocol. Call this in the client's order of preference.
     pub fn subprotocol(mut self, name: &str) -> ClientRequest {
         // RFC 6455 4.1, item 10: "MUST be non-empty strings with [...] U+0021 to U+007E not including separator
         // characters [...] and MUST all be unique strings."
@@ -69,7 +70,7 @@ impl ClientRequest {
         let count = extension_offers(offers.as_bytes())
             .try_fold(0_usize, |count, offer| offer.map(|_| count.saturating_add(1)));
         match count {
-            // RFC 6455 9.1: at least one extension.
+            // RFC 6455 9.1: the list has at least one element.
             Ok(0) | Err(MalformedList) => {
                 self.fields.note(HeaderError::InvalidValue("Sec-WebSocket-Extensions".to_owned()));
             }
@@ -78,43 +79,43 @@ impl ClientRequest {
         self
     }
 
-    /// Adds a header. A name that the library sets itself, and whatever would break the head, is an error, which
-    /// [`check`](ClientRequest::check) and connecting return.
+    /// Adds a header. If the name or the value is invalid, or the library sets this header itself,
+    /// [`check`](ClientRequest::check) and connecting return an error.
     ///
-    /// `Authorization` takes the place of the URL's user and password. `Authorization`, `Proxy-Authorization` and
-    /// `Cookie` do not follow a redirect to another origin.
+    /// `Authorization` replaces the URL's user and password. `Authorization`, `Proxy-Authorization` and `Cookie` are
+    /// not sent after a redirect to another origin.
     pub fn header(mut self, name: &str, value: &str) -> ClientRequest {
         if name.eq_ignore_ascii_case("Origin") {
-            return self.origin(value); // RFC 6454 7.3: not more than one
+            return self.origin(value); // RFC 6454 7.3: at most one
         }
         if name.eq_ignore_ascii_case("Host") {
-            self.fields.note(HeaderError::Reserved(name.to_owned())); // RFC 9112 3.2: the URL's
+            self.fields.note(HeaderError::Reserved(name.to_owned())); // RFC 9112 3.2: from the URL
         } else {
             self.fields.push(name, value);
         }
         self
     }
 
-    /// Checks what was added: headers, subprotocols, extensions, the origin.
+    /// Checks the headers, subprotocols, extensions and the origin that were added.
     ///
     /// # Errors
-    /// The first of them that can not be sent.
+    /// Returns the error of the first one that cannot be sent.
     pub fn check(&self) -> Result<(), HeaderError> {
         self.fields.check()
     }
 
-    /// The URL that the request is for.
+    /// Returns the URL of the request.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The subprotocols that are offered.
+    /// Returns the subprotocols that the request offers.
     pub fn offered_subprotocols(&self) -> impl Iterator<Item = &str> {
         self.subprotocols.iter().map(String::as_str)
     }
 
-    /// The same request for the URL that a redirect leads to (see [`redirect`](super::redirect())). On another origin
-    /// it has no credentials.
+    /// Returns the same request for the URL of a redirect (see [`redirect`](super::redirect())), without credentials if
+    /// that URL has another origin.
     pub fn redirected(&self, to: Url) -> ClientRequest {
         let mut request = self.clone();
         if !credentials_allowed(&self.url, &to) {
@@ -124,16 +125,15 @@ impl ClientRequest {
         request
     }
 
-    /// The bytes to send.
+    /// Encodes the request.
+    ///
+    /// `nonce` must be random and must be new for each connection, including redirects (RFC 6455 4.1, item 7).
     ///
     /// # Errors
-    /// As [`check`](ClientRequest::check).
-    ///
-    /// `nonce` has to be from a good source of randomness and new for each connection, redirects included (RFC 6455
-    /// 4.1, item 7).
+    /// As for [`check`](ClientRequest::check).
     pub fn encode(&self, nonce: [u8; 16]) -> Result<Vec<u8>, HeaderError> {
         self.check()?;
-        // A URL's target is visible ASCII: it can neither end the line nor the word.
+        // A URL's target is visible ASCII, so it cannot end the request target or the request line.
         let mut head = format!("GET {} HTTP/1.1\r\n", self.url.target()).into_bytes();
         push_field(&mut head, "Host", &self.url.authority());
         push_field(&mut head, "Upgrade", "websocket");
@@ -160,7 +160,7 @@ impl ClientRequest {
         Ok(head)
     }
 
-    /// Whether an extension of this name is offered.
+    /// Returns whether the request offers an extension with this name.
     pub(super) fn offers_extension(&self, name: &str) -> bool {
         let offers = self.extensions.as_deref().unwrap_or_default();
         // RFC 6455 does not say that the names are case-insensitive.
@@ -181,10 +181,10 @@ impl fmt::Debug for ClientRequest {
     }
 }
 
-/// The value of `Sec-WebSocket-Key` (RFC 6455 4.1, item 7).
+/// Returns the value of `Sec-WebSocket-Key` (RFC 6455 4.1, item 7).
 pub(super) fn key(nonce: [u8; 16]) -> String {
     STANDARD.encode(nonce)
 }
 
-/// What another origin must not see.
+/// The headers that must not be sent to another origin.
 const CREDENTIALS: [&str; 3] = ["Authorization", "Proxy-Authorization", "Cookie"];

@@ -8,18 +8,18 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::UrlError;
 
-/// Where to connect to, and as whom.
+/// The parsed authority: credentials, host and port.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Site {
     pub(super) credentials: Option<Credentials>,
-    /// In lower case, an IPv6 address without its brackets.
+    /// The host in lower case, an IPv6 address without brackets.
     pub(super) host: String,
     pub(super) port: Option<u16>,
 }
 
 impl Site {
     pub(super) fn parse(authority: &str) -> Result<Site, UrlError> {
-        // The last `@`: what is before it is never taken for a part of the host.
+        // The userinfo ends at the last `@`, so that no part of it is mistaken for the host.
         let (userinfo, place) = authority.rsplit_once('@').unwrap_or(("", authority));
         let credentials = Credentials::parse(userinfo)?;
         if !place.is_ascii() {
@@ -46,13 +46,13 @@ impl Site {
         Ok(Site { credentials, host, port: parse_port(port)? })
     }
 
-    /// The host as it stands in a URL.
+    /// Returns the host as in a URL, an IPv6 address in brackets.
     pub(super) fn bracketed(&self) -> String {
         if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
     }
 }
 
-/// User and password out of a URL, percent-decoded.
+/// User and password of a URL, percent-decoded.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub(super) user: String,
@@ -70,20 +70,20 @@ impl Credentials {
         Ok((!user.is_empty() || !password.is_empty()).then_some(Credentials { user, password }))
     }
 
-    /// The value of `Authorization` or `Proxy-Authorization` (RFC 7617 2).
+    /// Returns the value of `Authorization` or `Proxy-Authorization` (RFC 7617 2).
     pub(super) fn basic(&self) -> String {
         format!("Basic {}", STANDARD.encode(format!("{}:{}", self.user, self.password)))
     }
 }
 
-/// They stay out of logs.
+/// Omits user and password, which must not be logged.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(..)")
     }
 }
 
-/// RFC 3986 3.2.1: `userinfo = *( unreserved / pct-encoded / sub-delims / ":" )`.
+/// Decodes a part of `userinfo = *( unreserved / pct-encoded / sub-delims / ":" )` (RFC 3986 3.2.1).
 fn decode(text: &str) -> Result<String, UrlError> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
@@ -105,12 +105,13 @@ fn decode(text: &str) -> Result<String, UrlError> {
     String::from_utf8(decoded).map_err(|_| UrlError::Userinfo)
 }
 
-/// What the names of hosts are made of. RFC 3986 3.2.2 allows more, percent-encoding too, which no resolver knows.
+/// Returns whether the character may be in a host name. RFC 3986 3.2.2 also allows sub-delims and percent-encoding,
+/// which resolvers do not support.
 fn is_host_character(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// The empty port is the scheme's default (RFC 3986 3.2.3).
+/// Parses a port. An empty port means the default port of the scheme (RFC 3986 3.2.3).
 fn parse_port(port: &str) -> Result<Option<u16>, UrlError> {
     match port {
         "" => Ok(None),

@@ -5,7 +5,7 @@ use crate::protocol::handshake::server::Parsed;
 use crate::protocol::handshake::{Accept, select_subprotocol, server};
 use crate::protocol::http::{HeadError, HeadLimits, HeaderError, Request, ResponseError, ResponseReader};
 
-/// RFC 6455 1.3.
+/// The nonce of RFC 6455 1.3.
 const NONCE: [u8; 16] = *b"the sample nonce";
 const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
@@ -14,7 +14,7 @@ fn request(url: &str) -> ClientRequest {
     ClientRequest::new(Url::parse(url).unwrap())
 }
 
-/// A request with two subprotocols and an extension.
+/// Creates a request with two subprotocols and an extension.
 fn offering() -> ClientRequest {
     let request = request("ws://h/").subprotocol("chat").subprotocol("superchat");
     request.extensions("permessage-deflate; client_max_window_bits, x-two")
@@ -35,7 +35,7 @@ fn check(request: &ClientRequest, head: &[u8]) -> Result<Agreed, HandshakeError>
     verify(response, request, NONCE)
 }
 
-/// The right answer with these lines in addition.
+/// Checks a valid response with these additional lines.
 fn check_with(request: &ClientRequest, lines: &str) -> Result<Agreed, HandshakeError> {
     check(request, format!("{SWITCH}{ACCEPT}{lines}\r\n").as_bytes())
 }
@@ -47,7 +47,7 @@ fn check_changed(from: &str, to: &str) -> Result<Agreed, HandshakeError> {
 }
 
 #[test]
-fn the_rfcs_request_is_sent() {
+fn the_request_of_the_rfc_is_encoded() {
     let request = request("ws://server.example.com/chat").origin("http://example.com");
     let request = request.subprotocol("chat").subprotocol("superchat");
     assert_eq!(
@@ -59,7 +59,7 @@ fn the_rfcs_request_is_sent() {
 }
 
 #[test]
-fn the_host_has_its_port_if_it_is_not_the_default() {
+fn host_has_a_port_only_if_it_is_not_the_default() {
     for (url, host) in [
         ("ws://h", "h"),
         ("ws://h:80", "h"),
@@ -134,7 +134,7 @@ fn a_subprotocol_is_offered_once() {
 }
 
 #[test]
-fn debug_does_not_tell_secrets() {
+fn debug_omits_secrets() {
     let request = request("ws://user:hidden@h/p").header("COOKIE", "hidden");
     let request = request.header("Authorization", "hidden").header("X-Shown", "shown");
     let text = format!("{request:?}");
@@ -164,12 +164,12 @@ fn h_05_credentials_do_not_follow_to_another_origin() {
 }
 
 #[test]
-fn the_right_answer_is_accepted() {
+fn a_valid_response_is_accepted() {
     let agreed = check_with(&request("ws://h/"), "Set-Cookie: a=b\r\nServer: s\r\n").unwrap();
     assert_eq!((agreed.subprotocol(), agreed.extensions()), (None, None));
     assert_eq!(agreed.response().header("set-cookie"), Some("a=b"));
 
-    // In wide use.
+    // Used in many examples.
     let nonce = [0xc7, 0x72, 0x49, 0x1c, 0xc6, 0xc3, 0x2f, 0x51, 0x33, 0x2e, 0x48, 0x7d, 0x18, 0x18, 0x57, 0x0f];
     let sent = request("ws://h/").encode(nonce).unwrap();
     assert_eq!(parsed(&sent).header("Sec-WebSocket-Key"), Some("x3JJHMbDL1EzLkh9GBhXDw=="));
@@ -179,7 +179,7 @@ fn the_right_answer_is_accepted() {
 }
 
 #[test]
-fn what_the_rfc_allows_is_accepted() {
+fn responses_that_the_rfc_allows_are_accepted() {
     for (from, to) in [
         ("Upgrade: websocket", "uPGRADE: WebSocket"),
         ("Connection: Upgrade", "Connection: keep-alive, upgrade"),
@@ -196,7 +196,7 @@ fn what_the_rfc_allows_is_accepted() {
 }
 
 #[test]
-fn h_05_an_upgrade_to_something_else_fails() {
+fn h_05_an_upgrade_to_another_protocol_fails() {
     for to in
         ["X: y", "Upgrade: h2c", "Upgrade: websocket, h2c", "Upgrade: websocket/13", "Upgrade:", "Upgrade: caf\u{e9}"]
     {
@@ -217,8 +217,8 @@ fn a_13_h_05_a_wrong_accept_fails() {
         "s3pPLMBiTxaQ9kYGzzhZRbK+xOO=",
         "s3pPLMBiTxaQ9kYGzzhZRbK+xOo",
         "S3PPLMBITXAQ9KYGZZHZRBK+XOO=",
-        "dGhlIHNhbXBsZSBub25jZQ==",     // the key
-        "HSmrc0sMlYUkAGmm5OPpG2HaGWk=", // to another key
+        "dGhlIHNhbXBsZSBub25jZQ==",     // the key itself
+        "HSmrc0sMlYUkAGmm5OPpG2HaGWk=", // the value for another key
         "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=, s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
         "\"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\"",
         "caf\u{e9}",
@@ -238,7 +238,7 @@ fn a_13_h_05_a_missing_or_repeated_accept_fails() {
 }
 
 #[test]
-fn h_05_a_14_a_subprotocol_has_to_be_offered() {
+fn h_05_a_14_a_subprotocol_that_was_not_offered_fails() {
     let chosen = |lines: &str| check_with(&offering(), lines).map(|agreed| agreed.subprotocol().map(str::to_owned));
     assert_eq!(chosen("").unwrap(), None);
     assert_eq!(chosen("Sec-WebSocket-Protocol: chat\r\n").unwrap().as_deref(), Some("chat"));
@@ -256,7 +256,7 @@ fn h_05_a_14_a_subprotocol_has_to_be_offered() {
 }
 
 #[test]
-fn h_05_an_extension_has_to_be_offered() {
+fn h_05_an_extension_that_was_not_offered_fails() {
     let line = |value: &str| format!("Sec-WebSocket-Extensions: {value}\r\n");
     for good in ["permessage-deflate", "permessage-deflate; server_max_window_bits=7", "x-two, permessage-deflate"] {
         assert_eq!(check_with(&offering(), &line(good)).unwrap().extensions(), Some(good));
@@ -276,7 +276,7 @@ fn h_05_an_extension_has_to_be_offered() {
 }
 
 #[test]
-fn h_05_a_101_has_no_body() {
+fn h_05_a_101_with_a_body_fails() {
     for (line, name) in [
         ("Content-Length: 1\r\n", "Content-Length"),
         ("Content-Length: 0\r\nContent-Length: 5\r\n", "Content-Length"),
@@ -291,7 +291,7 @@ fn h_05_a_101_has_no_body() {
 }
 
 #[test]
-fn h_05_other_statuses_open_nothing() {
+fn h_05_a_status_other_than_101_fails() {
     let status_of = |status: u16, lines: &str| {
         let head = format!("HTTP/1.1 {status} Why\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{ACCEPT}{lines}\r\n");
         check(&request("ws://h/"), head.as_bytes()).unwrap_err()
@@ -319,7 +319,7 @@ fn h_05_other_statuses_open_nothing() {
 }
 
 #[test]
-fn a_refusal_tells_what_the_server_says() {
+fn a_refusal_has_the_status_and_body_of_the_response() {
     let refused = check(&request("ws://h/"), b"HTTP/1.1 403 Forbidden\r\nX: y\r\n\r\n").unwrap_err();
     assert_eq!(refused.to_string(), "the server answers 403 Forbidden");
     let said = refused.clone().with_body(b"not for you\x1b[0m\n");
@@ -332,7 +332,7 @@ fn a_refusal_tells_what_the_server_says() {
 }
 
 #[test]
-fn errors_are_small_and_clear() {
+fn errors_are_small_and_their_messages_name_the_cause() {
     assert!(size_of::<HandshakeError>() <= 32, "{}", size_of::<HandshakeError>());
     for (error, shown) in [
         (HandshakeError::AcceptMissing, "the server's 101 has no Sec-WebSocket-Accept header"),
@@ -345,7 +345,7 @@ fn errors_are_small_and_clear() {
 }
 
 #[test]
-fn both_sides_of_this_library_agree() {
+fn the_client_accepts_the_101_of_this_librarys_server() {
     let request = offering().origin("http://h");
     let Ok(Parsed::Upgrade(seen)) =
         server::parse(&request.encode(NONCE).unwrap(), ([127, 0, 0, 1], 9).into(), &HeadLimits::default())
@@ -360,7 +360,7 @@ fn both_sides_of_this_library_agree() {
 }
 
 #[test]
-fn h_01_h_05_the_outcome_is_the_same_at_every_split_and_frames_are_kept() {
+fn h_01_h_05_the_result_is_the_same_at_every_split_and_frames_are_kept() {
     let frames = b"\x81\x02hi\x88\x00\r\n\r\n";
     let outcome = |stream: &[u8], ends: &mut dyn Iterator<Item = usize>| {
         let mut reader = ResponseReader::new(HeadLimits::default());
@@ -446,7 +446,7 @@ proptest! {
     }
 
     #[test]
-    fn no_answer_panics(
+    fn no_response_panics(
         lines in proptest::collection::vec(prop::sample::select(vec![
             "Upgrade: websocket", "Connection: upgrade", ACCEPT.trim_ascii(), "Content-Length: 0", "Location: /x",
             "Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Extensions: x-two", "Sec-WebSocket-Extensions: \u{e9}",

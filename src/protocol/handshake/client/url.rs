@@ -1,7 +1,7 @@
-//! Where a client connects to.
+//! WebSocket URLs (RFC 6455 3).
 //!
-//! A parser of its own for the subset of RFC 3986 that RFC 6455 3 asks for: the `url` crate brings ICU, 30 crates, for
-//! host names in scripts that can as well be given in punycode.
+//! The parser implements the subset of RFC 3986 that RFC 6455 3 requires. The `url` crate is not used because it
+//! depends on ICU for host names that are not ASCII, which can be given in punycode instead.
 
 mod error;
 mod reference;
@@ -17,8 +17,8 @@ use crate::protocol::handshake::origin::is_scheme;
 
 /// A WebSocket URL: `ws://example.com/chat`, `wss://user:password@[2001:db8::1]:8443/chat?room=7`.
 ///
-/// `http` and `https` are taken for `ws` and `wss`. Path and query are sent as they are, nothing is decoded or encoded.
-/// User and password are for `Authorization`; what is printed of a URL does not contain them.
+/// `http` and `https` mean `ws` and `wss`. Path and query are sent unchanged: nothing is decoded or encoded. User and
+/// password are sent in `Authorization`; `Display` and `Debug` omit them.
 ///
 /// ```
 /// use threadbare::protocol::handshake::client::Url;
@@ -59,43 +59,43 @@ impl Url {
         Ok(Url { scheme, site, target })
     }
 
-    /// Whether the connection is to be encrypted: `wss`.
+    /// Returns whether the connection is encrypted: the scheme is `wss`.
     pub fn is_secure(&self) -> bool {
         self.scheme == Scheme::Wss
     }
 
-    /// The host's name or address in lower case, an IPv6 address without brackets: what a resolver and a certificate
-    /// know.
+    /// Returns the host name or address in lower case, an IPv6 address without brackets. Name resolution and
+    /// certificates use this form.
     pub fn host(&self) -> &str {
         &self.site.host
     }
 
-    /// The host if it is an address.
+    /// Returns the host if it is an IP address.
     pub fn ip(&self) -> Option<IpAddr> {
         self.site.host.parse().ok()
     }
 
-    /// The port, 80 or 443 if the URL does not name one (RFC 6455 3).
+    /// Returns the port. The default is 80 for `ws` and 443 for `wss` (RFC 6455 3).
     pub fn port(&self) -> u16 {
         self.site.port.unwrap_or(self.default_port())
     }
 
-    /// Path and query, at least `/`: the request target.
+    /// Returns the request target: path and query, at least `/`.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// The user that the URL names, percent-decoded.
+    /// Returns the user in the URL, percent-decoded.
     pub fn user(&self) -> Option<&str> {
         self.site.credentials.as_ref().map(|credentials| credentials.user.as_str())
     }
 
-    /// The password that the URL names, percent-decoded.
+    /// Returns the password in the URL, percent-decoded.
     pub fn password(&self) -> Option<&str> {
         self.site.credentials.as_ref().map(|credentials| credentials.password.as_str())
     }
 
-    /// Host and port as in `Host`, the port only if it is not the default one (RFC 6455 4.1, item 4).
+    /// Returns host and port as in `Host`, without the port if it is the default (RFC 6455 4.1, item 4).
     pub fn authority(&self) -> String {
         if self.port() == self.default_port() { self.site.bracketed() } else { self.authority_with_port() }
     }
@@ -119,7 +119,7 @@ impl Url {
         }
     }
 
-    /// RFC 6455 3.
+    /// Returns the default port (RFC 6455 3).
     fn default_port(&self) -> u16 {
         match self.scheme {
             Scheme::Ws => 80,
@@ -136,7 +136,7 @@ impl FromStr for Url {
     }
 }
 
-/// The URL without user and password.
+/// Formats the URL without user and password.
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}{}", self.scheme(), self.authority(), self.target)
@@ -149,7 +149,7 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Scheme, authority, and path with query.
+/// Splits a URL into scheme, authority, and path with query.
 pub(super) fn split(text: &str) -> Result<(&str, &str, &str), UrlError> {
     check_characters(text)?;
     let (scheme, rest) = text
@@ -164,7 +164,7 @@ pub(super) fn split(text: &str) -> Result<(&str, &str, &str), UrlError> {
     Ok((scheme, authority, target))
 }
 
-/// What would end the line or the word that the URL is written in.
+/// Refuses whitespace and control characters, which would end the request target or the request line.
 fn check_characters(text: &str) -> Result<(), UrlError> {
     match text.chars().find(|character| character.is_control() || character.is_whitespace()) {
         Some(character) => Err(UrlError::Character(character)),
@@ -172,7 +172,7 @@ fn check_characters(text: &str) -> Result<(), UrlError> {
     }
 }
 
-/// An error must not carry a password into a log.
+/// Replaces the userinfo by `...`, because an error must not contain a password.
 fn without_userinfo(text: &str) -> String {
     text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, place)| format!("...@{place}"))
 }

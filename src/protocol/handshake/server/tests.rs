@@ -11,7 +11,7 @@ fn parse_head(head: &[u8]) -> Result<Parsed, Box<Response>> {
     parse(head, ([127, 0, 0, 1], 9).into(), &HeadLimits::default())
 }
 
-/// The request of RFC 6455 1.2, with these lines in addition.
+/// Returns the request of RFC 6455 1.2 with these additional lines.
 fn handshake(lines: &str) -> Vec<u8> {
     format!("GET /chat HTTP/1.1\r\n{REST}{KEY}{lines}\r\n").into_bytes()
 }
@@ -23,7 +23,7 @@ fn upgrade(head: &[u8]) -> Request {
     }
 }
 
-/// What a head leads to: `upgrade`, `plain` or a status.
+/// Returns the result of a head: `upgrade`, `plain` or a status code.
 fn outcome(head: &[u8]) -> String {
     match parse_head(head) {
         Ok(Parsed::Upgrade(_)) => "upgrade".into(),
@@ -36,7 +36,7 @@ fn outcome_with(lines: &str) -> String {
     outcome(&handshake(lines))
 }
 
-/// The handshake with one part replaced.
+/// Returns the result of the handshake with one part replaced.
 fn outcome_changed(from: &str, to: &str) -> String {
     let head = String::from_utf8(handshake("")).unwrap();
     assert!(head.contains(from));
@@ -44,10 +44,10 @@ fn outcome_changed(from: &str, to: &str) -> String {
 }
 
 #[test]
-fn the_rfcs_handshake_is_answered() {
+fn the_handshake_of_the_rfc_is_answered() {
     let request = upgrade(&handshake("Origin: http://example.com\r\nSec-WebSocket-Protocol: chat, superchat\r\n"));
     let chosen = select_subprotocol(&request, &["superchat", "chat"]).unwrap();
-    assert_eq!(chosen, "chat"); // the client's first
+    assert_eq!(chosen, "chat"); // the first offer of the client
     assert_eq!(
         respond(&request, &Accept::new().subprotocol(chosen)).unwrap(),
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -56,7 +56,7 @@ fn the_rfcs_handshake_is_answered() {
 }
 
 #[test]
-fn what_the_rfc_allows_is_accepted() {
+fn requests_that_the_rfc_allows_are_accepted() {
     for lines in [
         "",
         "Content-Length: 0\r\n",
@@ -79,7 +79,7 @@ fn what_the_rfc_allows_is_accepted() {
 }
 
 #[test]
-fn a_request_that_is_no_upgrade_is_plain() {
+fn a_request_without_upgrade_is_plain() {
     for head in [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "HEAD /health HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -92,7 +92,7 @@ fn a_request_that_is_no_upgrade_is_plain() {
 }
 
 #[test]
-fn refused_for_the_request_line() {
+fn an_invalid_request_line_is_refused() {
     for (expected, line) in [
         ("405", "POST /chat HTTP/1.1"),
         ("405", "HEAD /chat HTTP/1.1"),
@@ -121,7 +121,7 @@ fn refused_for_the_request_line() {
 }
 
 #[test]
-fn refused_for_the_host() {
+fn a_missing_or_invalid_host_is_refused() {
     assert_eq!(outcome_changed("Host: server.example.com\r\n", ""), "400");
     assert_eq!(outcome_with("Host: server.example.com\r\n"), "400");
     for host in ["", "a b", "a/b", "a@b", "a:b", "a, b", "[::1", "a:99999", "caf\u{e9}"] {
@@ -130,7 +130,7 @@ fn refused_for_the_host() {
 }
 
 #[test]
-fn refused_for_the_upgrade() {
+fn an_incomplete_upgrade_is_refused() {
     assert_eq!(outcome_changed("Upgrade: websocket\r\n", ""), "426");
     assert_eq!(outcome_changed("Upgrade: websocket", "Upgrade: h2c"), "426");
     assert_eq!(outcome_changed("Upgrade: websocket", "Upgrade: websockets"), "426");
@@ -139,7 +139,7 @@ fn refused_for_the_upgrade() {
 }
 
 #[test]
-fn refused_for_the_version() {
+fn other_websocket_versions_are_refused() {
     for version in ["12", "8", "0", "013", "13, 8", "", "x", "255"] {
         let head = String::from_utf8(handshake("")).unwrap().replace("Version: 13", &format!("Version: {version}"));
         let refusal = parse_head(head.as_bytes()).unwrap_err();
@@ -151,7 +151,7 @@ fn refused_for_the_version() {
 }
 
 #[test]
-fn refused_for_the_key() {
+fn an_invalid_key_is_refused() {
     for key in [
         "",
         "dGhlIHNhbXBsZSBub25jZQ", // no padding
@@ -168,11 +168,11 @@ fn refused_for_the_key() {
     }
     assert_eq!(outcome_changed(KEY, ""), "400");
     assert_eq!(outcome_with(KEY), "400");
-    assert_eq!(outcome_changed("ZQ==", "ZR=="), "upgrade"); // bits without meaning
+    assert_eq!(outcome_changed("ZQ==", "ZR=="), "upgrade"); // the four unused bits are not zero
 }
 
 #[test]
-fn a_03_a_14_refused_for_malformed_lists() {
+fn a_03_a_14_malformed_lists_are_refused() {
     for lines in [
         "Sec-WebSocket-Extensions: ,;constructor\r\n",
         "Sec-WebSocket-Extensions:\r\n",
@@ -191,7 +191,7 @@ fn a_03_a_14_refused_for_malformed_lists() {
     }
     let head = [&handshake("")[..handshake("").len() - 2], b"Sec-WebSocket-Protocol: caf\xe9\r\n\r\n"].concat();
     assert_eq!(outcome(&head), "400");
-    assert_eq!(outcome_with("Sec-WebSocket-Protocol: chat, Chat\r\n"), "upgrade"); // names have case
+    assert_eq!(outcome_with("Sec-WebSocket-Protocol: chat, Chat\r\n"), "upgrade"); // names are case-sensitive
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn h_02_ambiguous_heads_are_refused() {
 }
 
 #[test]
-fn a_05_t_11_refused_for_size() {
+fn a_05_t_11_large_heads_are_refused() {
     let spam = "a: b\r\n".repeat(2_000);
     assert_eq!(outcome(format!("GET / HTTP/1.1\r\n{spam}{REST}{KEY}\r\n").as_bytes()), "431");
     assert_eq!(outcome_with(&"a: b\r\n".repeat(200)), "431");
@@ -295,12 +295,12 @@ fn an_invalid_header_is_an_error_when_the_handshake_is_answered() {
 }
 
 #[test]
-fn a_request_without_a_key_can_not_be_accepted() {
+fn a_request_without_a_key_cannot_be_accepted() {
     let request = Request::parse(b"GET / HTTP/1.1\r\n\r\n", ([127, 0, 0, 1], 9).into()).unwrap();
     assert_eq!(respond(&request, &Accept::new()), Err(AcceptError::NotAHandshake));
 }
 
-/// Scans the stream in these two pieces, then parses the head that was found.
+/// Scans the stream in two pieces, then parses the head.
 fn outcome_in_two(stream: &[u8], split: usize) -> (String, Vec<u8>) {
     let mut scanner = HeadScanner::new(HeadLimits::default());
     for received in [&stream[..split], stream] {
@@ -314,7 +314,7 @@ fn outcome_in_two(stream: &[u8], split: usize) -> (String, Vec<u8>) {
 }
 
 #[test]
-fn h_01_the_outcome_is_the_same_at_every_split_and_the_rest_is_kept() {
+fn h_01_the_result_is_the_same_at_every_split_and_the_rest_is_kept() {
     let refused = handshake("X: a\nY: b\r\n");
     for (head, expected) in [
         (handshake("Sec-WebSocket-Protocol: a\r\n"), "upgrade"),
@@ -330,7 +330,7 @@ fn h_01_the_outcome_is_the_same_at_every_split_and_the_rest_is_kept() {
     }
 }
 
-/// Names that a value is likely to matter in.
+/// Generates names of headers that the handshake reads.
 fn header_name() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "Host",
@@ -348,7 +348,7 @@ fn header_name() -> impl Strategy<Value = &'static str> {
 }
 
 #[test]
-fn an_extension_that_was_agreed_on_is_answered() {
+fn a_negotiated_extension_is_in_the_101() {
     let request = upgrade(&handshake("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"));
     let answer = |extensions| String::from_utf8(respond_with(&request, &Accept::new(), extensions).unwrap()).unwrap();
     assert!(!answer(None).contains("Extensions"));
@@ -378,7 +378,7 @@ proptest! {
     }
 
     #[test]
-    fn a_28_the_101_holds_exactly_what_was_given(
+    fn a_28_the_101_holds_exactly_the_given_headers(
         given in proptest::collection::vec(("[!-~]{1,8}|X-[a-z]{1,5}", "\\PC{0,20}|[ -~\r\n\t\0]{0,9}"), 0..6),
     ) {
         let request = upgrade(&handshake("Sec-WebSocket-Protocol: chat\r\n"));

@@ -1,24 +1,25 @@
-//! Which proxy the environment asks for.
+//! Reads the proxy from environment variables.
 
 use super::Proxy;
 use super::no_proxy::bypasses;
 use crate::protocol::handshake::client::url::{Url, UrlError};
 
-/// The proxy for this URL, as curl and Python's websockets find it. `variable` looks up an environment variable.
+/// Returns the proxy for this URL, with the rules of curl and Python's websockets. `variable` looks up an environment
+/// variable.
 ///
-/// The first of these variables that is set counts, and if it is empty, there is no proxy:
+/// The first of these variables that is set is used; if it is empty, there is no proxy:
 ///
 /// * for `ws`: `ws_proxy`, `http_proxy`, `all_proxy`;
 /// * for `wss`: `wss_proxy`, `https_proxy`, `all_proxy`.
 ///
-/// Each can also be in upper case, lower case first. `HTTP_PROXY` is passed over where `REQUEST_METHOD` is set: in a
-/// CGI program it comes from the client's `Proxy` header (CVE-2016-5385, "httpoxy").
+/// Each name is looked up in lower case first, then in upper case. `HTTP_PROXY` is ignored if `REQUEST_METHOD` is set:
+/// in a CGI program it contains the client's `Proxy` header (CVE-2016-5385, "httpoxy").
 ///
-/// `no_proxy`, or else `NO_PROXY`, lists hosts to connect to without a proxy, separated by commas or spaces:
-/// `example.com` also stands for all names below it, as do `.example.com` and `*.example.com`; `example.com:8080` is
-/// for this port only; `10.0.0.0/8` and `fd00::/8` are for the addresses with this prefix; `*` is for all hosts. Names
-/// are not looked up, so that an address in the list does not stand for names. The local host has to be listed like any
-/// other.
+/// `no_proxy`, or else `NO_PROXY`, lists the hosts that are reached without a proxy, separated by commas or spaces.
+/// `example.com`, `.example.com` and `*.example.com` match the domain and all its subdomains; `example.com:8080`
+/// matches only this port; `10.0.0.0/8` and `fd00::/8` match the addresses with this prefix; `*` matches all hosts.
+/// Names are not resolved, so an address in the list does not match names. The local host is not an exception and must
+/// be listed.
 pub fn from_environment(url: &Url, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Proxy>, UrlError> {
     let either = |lower: &str| {
         let upper = lower.to_ascii_uppercase();
@@ -46,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_variable_counts() {
+    fn the_first_variable_that_is_set_is_used() {
         let all = [
             ("ws_proxy", "w"),
             ("WS_PROXY", "W"),
@@ -72,13 +73,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_is_no_proxy() {
+    fn an_empty_variable_means_no_proxy() {
         assert_eq!(choose("ws://e", &[("http_proxy", ""), ("HTTP_PROXY", "h"), ("all_proxy", "a")]), None);
         assert_eq!(choose("ws://e", &[("http_proxy", " h ")]).as_deref(), Some("h"));
     }
 
     #[test]
-    fn a_client_can_not_choose_the_proxy_of_a_cgi_program() {
+    fn a_client_cannot_choose_the_proxy_of_a_cgi_program() {
         let cgi = ("REQUEST_METHOD", "GET");
         assert_eq!(choose("ws://e", &[("HTTP_PROXY", "evil"), cgi]), None);
         assert_eq!(choose("ws://e", &[("HTTP_PROXY", "evil"), ("ALL_PROXY", "a"), cgi]).as_deref(), Some("a"));
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn listed_hosts_have_no_proxy() {
+    fn hosts_in_no_proxy_have_no_proxy() {
         let with = |list: &'static str| [("http_proxy", "h"), ("no_proxy", list), ("NO_PROXY", "*")];
         assert_eq!(choose("ws://e.com", &with("e.com")), None);
         assert_eq!(choose("ws://f.com", &with("e.com")).as_deref(), Some("h"));
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_can_not_be_used_is_an_error() {
+    fn an_unsupported_proxy_is_an_error() {
         let find = |name: &str| (name == "all_proxy").then(|| "socks4://h".to_owned());
         let url = Url::parse("ws://e").unwrap();
         assert_eq!(from_environment(&url, find), Err(UrlError::ProxyScheme("socks4".into())));

@@ -1,31 +1,32 @@
-//! Why a proxy does not pass on bytes.
+//! Errors of a connection through a proxy.
 
 use core::fmt;
 
 use crate::protocol::handshake::client::error::StatusLine;
 use crate::protocol::http::{ResponseError, ResponseHead};
 
-/// There is no tunnel through the proxy.
+/// Why the proxy did not open a tunnel.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ProxyError {
-    /// What came from the HTTP proxy is no HTTP response.
+    /// The HTTP proxy did not send a complete HTTP response.
     Response(ResponseError),
-    /// The HTTP proxy answers with another status than 2xx.
+    /// The HTTP proxy answered with a status other than 2xx.
     Refused(Box<ResponseHead>),
-    /// User or password have more than 255 bytes, or there is a password and no user (RFC 1929 2).
+    /// User or password have more than 255 bytes, or there is a password without a user (RFC 1929 2).
     Credentials,
-    /// The server's name has more than 255 bytes (RFC 1928 5).
+    /// The host name of the server has more than 255 bytes (RFC 1928 5).
     HostTooLong,
-    /// The proxy does not speak SOCKS5. This is its first byte.
+    /// The proxy does not speak SOCKS5. The value is the first byte of its answer.
     NotSocks5(u8),
-    /// The proxy demands a way to log in that was not offered; 255 says that none of the offered ones will do.
+    /// The proxy requires an authentication method that was not offered. The value is 255 if it accepts no offered
+    /// method.
     Method(u8),
-    /// The SOCKS5 proxy refuses user and password.
+    /// The SOCKS5 proxy refused user and password.
     LoginRefused,
-    /// The SOCKS5 proxy can not or will not connect to the server. The code is one of RFC 1928 6.
+    /// The SOCKS5 proxy did not connect to the server. The value is the reply code (RFC 1928 6).
     Reply(u8),
-    /// The SOCKS5 proxy names its own address in a form that RFC 1928 5 does not know.
+    /// The SOCKS5 proxy sent its bound address with an address type that RFC 1928 5 does not define.
     AddressType(u8),
 }
 
@@ -66,7 +67,7 @@ impl core::error::Error for ProxyError {
     }
 }
 
-/// RFC 1928 6.
+/// Returns the meaning of a reply code (RFC 1928 6).
 fn reply(code: u8) -> &'static str {
     match code {
         1 => "general failure",

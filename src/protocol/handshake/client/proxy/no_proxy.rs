@@ -1,10 +1,10 @@
-//! `no_proxy`, the list of hosts to connect to without a proxy.
+//! `no_proxy`, the list of hosts that are reached without a proxy.
 
 use core::net::IpAddr;
 
 use crate::protocol::handshake::client::url::Url;
 
-/// Whether the URL's host is in the list.
+/// Returns whether the list matches the URL's host.
 pub(super) fn bypasses(list: &str, url: &Url) -> bool {
     list.split(|character: char| character == ',' || character.is_whitespace())
         .filter(|entry| !entry.is_empty())
@@ -29,7 +29,7 @@ fn matches(entry: &str, url: &Url) -> bool {
     }
 }
 
-/// An IPv6 address with a port has brackets; without one it may have them.
+/// Splits an entry into host and port. An IPv6 address with a port must have brackets; without a port it may have them.
 fn split_port(entry: &str) -> (&str, Option<&str>) {
     if let Some((address, rest)) = entry.strip_prefix('[').and_then(|literal| literal.split_once(']')) {
         return (address, rest.strip_prefix(':'));
@@ -40,7 +40,7 @@ fn split_port(entry: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether the name is this domain or in it. The dot at the end of a name that is complete does not count.
+/// Returns whether the name is this domain or one of its subdomains. A dot at the end of a name is ignored.
 fn is_below(name: &str, domain: &str) -> bool {
     let bare = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let (name, domain) = (bare(name), bare(domain));
@@ -50,10 +50,10 @@ fn is_below(name: &str, domain: &str) -> bool {
     !domain.is_empty() && before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
-/// Whether the first `length` bits are those of `network`.
+/// Returns whether the first `length` bits are those of `network`.
 fn in_network(address: IpAddr, network: &str, length: &str) -> bool {
     let Ok(length) = length.parse::<u32>() else { return false };
-    let shift = |bits: u32| bits.checked_sub(length); // bits that may differ
+    let shift = |bits: u32| bits.checked_sub(length); // the number of bits that may differ
     match (address.to_canonical(), network.trim_matches(['[', ']']).parse()) {
         (IpAddr::V4(address), Ok(IpAddr::V4(network))) => shift(32).is_some_and(|shift| {
             let differing = address.to_bits() ^ network.to_bits();
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_matched() {
+    fn lists_match_names_addresses_ports_and_prefixes() {
         for (list, url, expected) in [
             ("example.com", "ws://example.com", true),
             ("example.com", "ws://EXAMPLE.com.", true),

@@ -7,24 +7,24 @@ use super::step::Step;
 use crate::protocol::handshake::client::site::Credentials;
 use crate::protocol::handshake::client::url::Url;
 
-/// The client's side of one connection through the proxy.
+/// The client's side of a SOCKS5 negotiation.
 #[derive(Clone)]
 pub(super) struct Socks {
     state: State,
-    /// User and password, ready to be sent.
+    /// The encoded message with user and password.
     login: Option<Vec<u8>>,
-    /// The command to connect, ready to be sent.
+    /// The encoded CONNECT command.
     command: Vec<u8>,
 }
 
 #[derive(Clone, Copy)]
 enum State {
     Start,
-    /// The methods are offered.
+    /// The authentication methods were offered.
     Method,
-    /// User and password are sent.
+    /// User and password were sent.
     Login,
-    /// The command is sent.
+    /// The command was sent.
     Reply,
 }
 
@@ -50,7 +50,7 @@ impl Socks {
                     (Some(&method), _) => Err(ProxyError::Method(method)),
                 }
             }
-            // RFC 1929 2: VER, STATUS. Not all proxies have the right version here.
+            // RFC 1929 2: VER, STATUS. Some proxies send a wrong version here, so it is ignored.
             State::Login => match received.get(1) {
                 None => Ok(Step::Receive),
                 Some(0) => Ok(self.send(2, self.command.clone(), State::Reply)),
@@ -79,11 +79,11 @@ fn check_version(received: &[u8]) -> Result<(), ProxyError> {
     }
 }
 
-/// RFC 1929 2: VER, ULEN, UNAME, PLEN, PASSWD.
+/// Encodes VER, ULEN, UNAME, PLEN, PASSWD (RFC 1929 2).
 fn login(credentials: &Credentials) -> Result<Vec<u8>, ProxyError> {
     let (user, password) = (credentials.user.as_bytes(), credentials.password.as_bytes());
     match (u8::try_from(user.len()), u8::try_from(password.len())) {
-        // The password should have a byte, too; some proxies know users without one.
+        // RFC 1929 requires a password of at least one byte, but some proxies have users without a password.
         (Ok(user_length @ 1..), Ok(password_length)) => {
             Ok([&[1, user_length], user, &[password_length], password].concat())
         }
@@ -91,7 +91,7 @@ fn login(credentials: &Credentials) -> Result<Vec<u8>, ProxyError> {
     }
 }
 
-/// RFC 1928 4: VER, CMD, RSV, ATYP, DST.ADDR, DST.PORT.
+/// Encodes VER, CMD, RSV, ATYP, DST.ADDR, DST.PORT (RFC 1928 4).
 fn command(url: &Url) -> Result<Vec<u8>, ProxyError> {
     const CONNECT: u8 = 1;
     let mut bytes = vec![VERSION, CONNECT, 0];
@@ -114,7 +114,8 @@ fn command(url: &Url) -> Result<Vec<u8>, ProxyError> {
     Ok(bytes)
 }
 
-/// RFC 1928 6: VER, REP, RSV, ATYP, BND.ADDR, BND.PORT. How long it is can be told from its first five bytes.
+/// Returns the size of the reply VER, REP, RSV, ATYP, BND.ADDR, BND.PORT (RFC 1928 6), which depends on its first five
+/// bytes.
 fn reply_size(received: &[u8]) -> Result<Option<usize>, ProxyError> {
     match received {
         [_, code, ..] if *code != 0 => Err(ProxyError::Reply(*code)),
@@ -127,12 +128,12 @@ fn reply_size(received: &[u8]) -> Result<Option<usize>, ProxyError> {
     }
 }
 
-/// RFC 1928 3.
+/// The version and the authentication methods (RFC 1928 3).
 const VERSION: u8 = 5;
 const NO_LOGIN: u8 = 0;
 const USER_PASSWORD: u8 = 2;
 
-/// RFC 1928 5.
+/// The address types (RFC 1928 5).
 const IPV4: u8 = 1;
 const DOMAIN_NAME: u8 = 3;
 const IPV6: u8 = 4;

@@ -1,21 +1,21 @@
-//! What a tunnel asks its driver to do.
+//! The next step of a tunnel.
 
-/// What a [`Tunnel`](super::Tunnel) needs next.
+/// What the caller of [`Tunnel::advance`](super::Tunnel::advance) must do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// More bytes from the proxy.
+    /// Receive more bytes from the proxy.
     Receive,
-    /// To have these bytes sent.
+    /// Send these bytes.
     Send {
-        /// How many of the received bytes are used and have to be discarded.
+        /// The number of received bytes that were used. The caller must discard them.
         consumed: usize,
-        /// What to send.
+        /// The bytes to send.
         bytes: Vec<u8>,
     },
-    /// Nothing: the proxy passes on bytes. Those that were received and are not consumed are the server's.
+    /// The tunnel is open: the proxy forwards bytes. Received bytes that were not used are from the server.
     Open {
-        /// How many of the received bytes are used and have to be discarded.
+        /// The number of received bytes that were used. The caller must discard them.
         consumed: usize,
     },
 }

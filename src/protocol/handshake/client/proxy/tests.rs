@@ -7,16 +7,16 @@ fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
 }
 
-/// An error and its causes.
+/// Formats an error with its sources.
 fn chain(error: &dyn core::error::Error) -> String {
     let causes = error.source().map(|source| format!(": {}", chain(source)));
     format!("{error}{}", causes.unwrap_or_default())
 }
 
-/// What was sent, and what the proxy's bytes left over or failed with.
+/// The bytes that the client sent, and the bytes after the proxy's answer or the error.
 type Outcome = (Vec<u8>, Result<Option<Vec<u8>>, String>);
 
-/// Plays the proxy, whose bytes arrive in pieces that end here. It does not wait for what it answers.
+/// Passes the bytes of a proxy to a tunnel, in pieces that end at `ends`. The proxy does not wait for the client.
 fn play(proxy: &str, url: &str, stream: &[u8], ends: impl IntoIterator<Item = usize>) -> Outcome {
     let mut tunnel = Tunnel::new(&Proxy::parse(proxy).unwrap(), &Url::parse(url).unwrap()).unwrap();
     let (mut sent, mut used) = (Vec::new(), 0);
@@ -36,7 +36,7 @@ fn play(proxy: &str, url: &str, stream: &[u8], ends: impl IntoIterator<Item = us
     (sent, Ok(None))
 }
 
-/// The same outcome at every split.
+/// Checks that the result is the same at every split.
 fn outcome(proxy: &str, url: &str, stream: &[u8]) -> Outcome {
     let whole = play(proxy, url, stream, [stream.len()]);
     for split in 0..=stream.len() {
@@ -51,7 +51,7 @@ fn fails(proxy: &str, stream: &[u8]) -> String {
 }
 
 #[test]
-fn the_urls_of_proxies() {
+fn urls_of_proxies_are_parsed() {
     for (text, shown, host, port) in [
         ("http://p:3128", "http://p:3128", "p", 3128),
         ("p", "http://p:80", "p", 80),
@@ -78,7 +78,7 @@ fn the_urls_of_proxies() {
 }
 
 #[test]
-fn a_tunnel_through_an_http_proxy() {
+fn an_http_proxy_opens_a_tunnel() {
     let (sent, left) = outcome("p", "wss://h/x", b"HTTP/1.1 200 Connection established\r\nVia: p\r\n\r\n");
     assert_eq!(sent, b"CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n");
     assert_eq!(left, Ok(Some(vec![])));
@@ -93,7 +93,7 @@ fn a_tunnel_through_an_http_proxy() {
 }
 
 #[test]
-fn an_http_proxy_refuses() {
+fn a_refusal_of_an_http_proxy_is_an_error() {
     for (answer, shown) in [
         ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "another user and password: it answers 407 Proxy Auth"),
         ("HTTP/1.1 502 Bad Gateway\r\n\r\nbody", "the proxy answers 502 Bad Gateway"),
@@ -111,7 +111,7 @@ fn an_http_proxy_refuses() {
 }
 
 #[test]
-fn a_tunnel_through_a_socks_proxy() {
+fn a_socks_proxy_opens_a_tunnel() {
     let reply_v4 = b"\x05\x00\x05\x00\x00\x01\x7f\0\0\x01\x04\x38rest";
     let (sent, left) = outcome("socks5://p", "wss://example.com", reply_v4);
     assert_eq!(sent, b"\x05\x01\x00\x05\x01\x00\x03\x0bexample.com\x01\xbb");
@@ -129,19 +129,19 @@ fn a_tunnel_through_a_socks_proxy() {
 }
 
 #[test]
-fn a_socks_proxy_gets_user_and_password() {
+fn user_and_password_are_sent_to_a_socks_proxy() {
     let end = b"\x05\x00\x00\x01\0\0\0\0\0\0";
     let stream = [b"\x05\x02\x01\x00".as_slice(), end].concat();
     let (sent, left) = outcome("socks5://us%20er:pa:ss@p", "ws://h", &stream);
     assert_eq!(sent, b"\x05\x02\x00\x02\x01\x05us er\x05pa:ss\x05\x01\x00\x03\x01h\x00\x50");
     assert_eq!(left, Ok(Some(vec![])));
-    // It may do without.
+    // The proxy may choose the method without authentication.
     let (sent, _) = outcome("socks5://u:p@p", "ws://h", &[b"\x05\x00".as_slice(), end].concat());
     assert_eq!(sent, b"\x05\x02\x00\x02\x05\x01\x00\x03\x01h\x00\x50");
 }
 
 #[test]
-fn a_socks_proxy_refuses() {
+fn a_refusal_of_a_socks_proxy_is_an_error() {
     for (proxy, stream, shown) in [
         ("socks5://p", b"HTTP/1.1 400".as_slice(), "does not speak SOCKS5: it begins with byte 0x48"),
         ("socks5://p", b"\x04\x00", "does not speak SOCKS5"),
@@ -160,7 +160,7 @@ fn a_socks_proxy_refuses() {
 }
 
 #[test]
-fn truncated_answers_open_nothing() {
+fn truncated_answers_do_not_open_a_tunnel() {
     let stream = b"\x05\x02\x01\x00\x05\x00\x00\x03\x04host\x04\x38";
     for end in 0..stream.len() {
         assert_eq!(outcome("socks5://u:p@p", "ws://h", &stream[..end]).1, Ok(None));
@@ -170,7 +170,7 @@ fn truncated_answers_open_nothing() {
 }
 
 #[test]
-fn socks_has_room_for_255_bytes() {
+fn socks_names_over_255_bytes_are_refused() {
     let proxy = |user: usize, password: usize| {
         Proxy::parse(&format!("socks5://{}:{}@p", "u".repeat(user), "p".repeat(password))).unwrap()
     };
@@ -184,7 +184,7 @@ fn socks_has_room_for_255_bytes() {
 }
 
 #[test]
-fn debug_does_not_tell_passwords() {
+fn debug_omits_passwords() {
     for (proxy, shown) in [("http://user:hidden@p", "Tunnel(Connect)"), ("socks5://user:hidden@p", "Tunnel(Socks)")] {
         let tunnel = Tunnel::new(&Proxy::parse(proxy).unwrap(), &url("ws://h")).unwrap();
         assert_eq!(format!("{tunnel:?}"), shown);
@@ -193,7 +193,7 @@ fn debug_does_not_tell_passwords() {
 
 proptest! {
     #[test]
-    fn the_outcome_does_not_depend_on_the_split(
+    fn the_result_does_not_depend_on_the_split(
         socks in proptest::collection::vec(prop_oneof![Just(5_u8), 0_u8..=4, any::<u8>()], 0..40),
         parts in proptest::collection::vec(
             prop::sample::select(vec!["HTTP/1.1 100 C\r\n", "HTTP/1.1 200 OK\r\n", "\r\n", "A: b\r\n", "\n", "\u{5}"]),

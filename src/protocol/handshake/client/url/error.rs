@@ -1,31 +1,31 @@
-//! What is wrong with a URL.
+//! Errors of URLs.
 
 use core::fmt;
 
-/// What is wrong with a URL, that of a server or that of a proxy.
+/// Why the URL of a server or a proxy is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// It does not have the form `ws://host`. The value is all of it, but for user and password.
+    /// The URL does not have the form `ws://host`. The value is the URL without user and password.
     NotAbsolute(String),
-    /// The scheme is none of `ws`, `wss`, `http` and `https`.
+    /// The scheme is not `ws`, `wss`, `http` or `https`.
     Scheme(String),
-    /// The scheme of a proxy is none of `http`, `socks5` and `socks5h`.
+    /// The scheme of a proxy is not `http`, `socks5` or `socks5h`.
     ProxyScheme(String),
-    /// There is no host.
+    /// The URL has no host.
     NoHost,
-    /// The host, with the port if it has one, is malformed.
+    /// The host is malformed. The value includes the port, if there is one.
     Host(String),
-    /// The host is not in ASCII. Names in other scripts have a form in ASCII, punycode, that has to be given.
+    /// The host is not ASCII. Names in other scripts must be given in punycode.
     NonAsciiHost(String),
-    /// The port is no number from 1 to 65,535.
+    /// The port is not a number from 1 to 65,535.
     Port(String),
-    /// User and password contain what has to be percent-encoded, or a control character, or the user's name a colon.
-    /// Their value is not repeated.
+    /// User or password contain a control character or a character that must be percent-encoded, or the user contains a
+    /// colon. The error does not contain their values.
     Userinfo,
-    /// A fragment, which a WebSocket URL can not have (RFC 6455 3). A `#` in path or query is written `%23`.
+    /// The URL has a fragment, which RFC 6455 3 does not allow. A `#` in path or query must be written `%23`.
     Fragment(String),
-    /// This character has to be percent-encoded.
+    /// The URL contains this character, which must be percent-encoded.
     Character(char),
     /// The URL of a proxy has a path or a query.
     ProxyTarget(String),

@@ -1,13 +1,13 @@
-//! References, as in `Location`, against the URL that they come from (RFC 3986 5.2).
+//! Resolves references, as in `Location`, against a base URL (RFC 3986 5.2).
 
 use super::{Url, UrlError, check_characters};
 use crate::protocol::handshake::origin::is_scheme;
 
 impl Url {
-    /// The URL that a `Location` means in a response from this one: absolute, without its scheme (`//host/path`), a
-    /// path from the root, or a relative path.
+    /// Resolves a `Location` in a response from this URL. It may be an absolute URL, a URL without a scheme
+    /// (`//host/path`), an absolute path, or a relative path.
     ///
-    /// A fragment is dropped, for it is never sent. User and password are kept along with the host.
+    /// A fragment is dropped because it is never sent. User and password are kept if `Location` has no host.
     pub fn resolve(&self, location: &str) -> Result<Url, UrlError> {
         let reference = location.split('#').next().unwrap_or_default();
         check_characters(reference)?;
@@ -28,7 +28,7 @@ impl Url {
             _ => {
                 let end = reference.find('?').unwrap_or(reference.len());
                 let (path, query) = reference.split_at(end);
-                // RFC 3986 5.2.3: the last segment gives way.
+                // RFC 3986 5.2.3: a relative path replaces the last segment.
                 let folder =
                     if path.starts_with('/') { "" } else { base.rsplit_once('/').map_or("", |(folder, _)| folder) };
                 let slash = if path.starts_with('/') { "" } else { "/" };
@@ -39,7 +39,7 @@ impl Url {
     }
 }
 
-/// RFC 3986 5.2.4: "Remove Dot Segments".
+/// Removes the segments `.` and `..` (RFC 3986 5.2.4).
 fn without_dots(path: &str) -> String {
     let mut kept = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
@@ -53,7 +53,7 @@ fn without_dots(path: &str) -> String {
             }
         }
         if segments.peek().is_none() {
-            kept.push(""); // a folder
+            kept.push(""); // the path ends with a slash
         }
     }
     format!("/{}", kept.join("/"))

@@ -7,7 +7,7 @@ fn url(text: &str) -> Url {
 }
 
 #[test]
-fn the_parts_of_a_url() {
+fn the_parts_of_a_url_are_returned() {
     for (text, secure, host, port, target, authority) in [
         ("ws://example.com", false, "example.com", 80, "/", "example.com"),
         ("wss://example.com/", true, "example.com", 443, "/", "example.com"),
@@ -67,7 +67,7 @@ fn user_and_password_are_decoded() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_name_the_invalid_part() {
     let text = |text: &str| text.to_owned();
     for (bad, error) in [
         ("", UrlError::NotAbsolute(text(""))),
@@ -126,7 +126,7 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
-fn what_is_printed_has_no_password() {
+fn display_and_debug_omit_user_and_password() {
     let url = url("wss://name:hidden@example.com:1/a?b");
     assert_eq!(url.to_string(), "wss://example.com:1/a?b");
     assert_eq!(format!("{url:?}"), "Url(\"wss://example.com:1/a?b\")");
@@ -134,7 +134,7 @@ fn what_is_printed_has_no_password() {
 
 #[test]
 fn references_are_resolved_as_the_rfc_shows() {
-    // RFC 3986 5.4, but for the fragments and other schemes.
+    // RFC 3986 5.4, without fragments and other schemes.
     let base = url("ws://a/b/c/d;p?q");
     for (reference, expected) in [
         ("g", "ws://a/b/c/g"),
@@ -184,7 +184,7 @@ fn references_are_resolved_as_the_rfc_shows() {
 }
 
 #[test]
-fn references_that_lead_nowhere_are_refused() {
+fn invalid_references_are_refused() {
     let base = url("ws://u:p@a/b");
     for (bad, error) in [
         ("mailto:x", UrlError::NotAbsolute("mailto:x".into())),
