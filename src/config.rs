@@ -1,22 +1,22 @@
-//! Limits and timeouts: few, finite, each with its default and the reason for it.
+//! The limits and timeouts of a connection, each with its default and the reason for it.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::protocol::deflate::DeflateOption;
 
-/// What happens to a message that meets a full queue, where it comes from another thread or a broadcast.
+/// What happens to a message from another thread, or from a broadcast, if the connection's queue is full.
 ///
-/// An answer from inside a [`Handler`](crate::Handler) is always taken: its worker stops reading from a connection
-/// whose output stands above [`Config::max_write_buffer_size`], so that answers can not pile up.
+/// An answer from inside a [`Handler`](crate::Handler) is always queued. The worker stops reading from a connection whose
+/// output is above [`Config::max_write_buffer_size`], so that answers can not pile up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SlowConsumer {
-    /// [`Peer::send`](crate::Peer::send) waits until there is room. A worker never waits: there the message is refused,
-    /// and a broadcast leaves the connection out and counts it. The default, because nothing is lost unnoticed.
+    /// [`Peer::send`](crate::Peer::send) waits until there is room. A worker's thread never waits: there the message is
+    /// refused. A broadcast skips the connection and counts it. This is the default, because nothing is lost unnoticed.
     #[default]
     Block,
-    /// The message is handed back to the sender; a broadcast leaves the connection out and counts it.
+    /// The message is returned to the sender. A broadcast skips the connection and counts it.
     Refuse,
     /// The message is dropped and counted in [`Stats::dropped`](crate::Stats::dropped).
     Drop,
@@ -26,7 +26,7 @@ pub enum SlowConsumer {
 
 /// Limits and timeouts of a server and its connections.
 ///
-/// The setters chain; what does not fit together is refused when the server is built, not when it is hit.
+/// The setters chain. An invalid setting is an error when the server or client is built.
 ///
 /// ```
 /// use std::time::Duration;
@@ -77,16 +77,16 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The largest message that is received, in bytes, summed over its fragments. A larger one ends the connection
-    /// with 1009 as soon as a header announces it. Default: 1 MiB, which few applications exceed and which an attacker
-    /// must send before it costs memory.
+    /// The largest message that is received, in bytes, summed over its fragments. A larger one closes the connection
+    /// with 1009 as soon as a frame header announces it. Default: 1 MiB, which few applications exceed. Memory is used
+    /// only for what a peer has sent.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Config {
         self.max_message_size = bytes;
         self
     }
 
-    /// The high-water mark of a connection's queued output, in bytes: a message is taken while less than this is
+    /// The high-water mark of a connection's queued output, in bytes. A message is queued while less than this is
     /// queued, whatever its own size. Default: 1 MiB.
     #[must_use]
     pub fn max_write_buffer_size(mut self, bytes: usize) -> Config {
@@ -94,15 +94,15 @@ impl Config {
         self
     }
 
-    /// The high-water mark of the events that wait for one application thread, in bytes (an event counts 64 beside its
-    /// payload). Above it the workers stop reading from the clients. Default: 4 MiB.
+    /// The high-water mark of the events that wait for one application thread, in bytes. An event counts 64 bytes and its
+    /// payload. Above the mark, the workers stop reading from the clients. Default: 4 MiB.
     #[must_use]
     pub fn max_event_buffer_size(mut self, bytes: usize) -> Config {
         self.max_event_buffer_size = bytes;
         self
     }
 
-    /// The largest request head, in bytes; a larger one is refused with 431. Default: 16 KiB, twice what browsers send
+    /// The largest request head, in bytes. A larger one is refused with 431. Default: 16 KiB, twice what browsers send
     /// with many cookies.
     #[must_use]
     pub fn max_head_size(mut self, bytes: usize) -> Config {
@@ -110,37 +110,38 @@ impl Config {
         self
     }
 
-    /// The most header lines of a request; more are refused with 431. Default: 128.
+    /// The largest number of header lines of a request. A request with more is refused with 431. Default: 128.
     #[must_use]
     pub fn max_headers(mut self, count: usize) -> Config {
         self.max_headers = count;
         self
     }
 
-    /// The most connections at once, handshakes included; further ones are answered 503. Default: 65,536, which is 14
-    /// MB of idle connections.
+    /// The largest number of connections at one time, handshakes included. Further ones are answered 503. Default: 65,536,
+    /// which is 14 MB of idle connections.
     #[must_use]
     pub fn max_connections(mut self, count: usize) -> Config {
         self.max_connections = count;
         self
     }
 
-    /// The most connections at once from one address; further ones are answered 503. Default: as many as
-    /// [`max_connections`](Config::max_connections), because behind a proxy all clients have one address.
+    /// The largest number of connections at one time from one IP address. Further ones are answered 503. Default: no
+    /// limit but [`max_connections`](Config::max_connections), because behind a proxy all clients have one address.
     #[must_use]
     pub fn max_connections_per_address(mut self, count: usize) -> Config {
         self.max_connections_per_address = Some(count);
         self
     }
 
-    /// How long a client has, from accept, until its opening handshake is answered. Then it gets 408. Default: 10 s.
+    /// How long an opening handshake may take, from accept to the response. After that the client is answered 408.
+    /// Default: 10 s.
     #[must_use]
     pub fn handshake_timeout(mut self, timeout: Duration) -> Config {
         self.handshake_timeout = timeout;
         self
     }
 
-    /// How long a peer may be silent before it is pinged; `None` never pings. Default: 30 s, below the idle limit of
+    /// How long a peer may be silent before it is sent a ping. `None` sends none. Default: 30 s, below the idle timeout of
     /// common proxies (60 s).
     #[must_use]
     pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Config {
@@ -148,44 +149,44 @@ impl Config {
         self
     }
 
-    /// How long a pinged peer may stay silent before the connection is given up (1006). Default: 10 s.
+    /// How long a peer may stay silent after a ping. After that the connection is dropped (1006). Default: 10 s.
     #[must_use]
     pub fn pong_timeout(mut self, timeout: Duration) -> Config {
         self.pong_timeout = timeout;
         self
     }
 
-    /// How long a peer has to answer our close frame, and to close its end. Default: 5 s.
+    /// How long a peer may take to answer a close frame, and to close its end of the TCP connection. Default: 5 s.
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Config {
         self.close_timeout = timeout;
         self
     }
 
-    /// How long a peer may take nothing of an output that stands above its mark; then it is closed with 1008.
-    /// Default: 10 s.
+    /// How long a peer may read nothing while the connection's output is above the high-water mark. After that the
+    /// connection is closed with 1008. Default: 10 s.
     #[must_use]
     pub fn write_timeout(mut self, timeout: Duration) -> Config {
         self.write_timeout = timeout;
         self
     }
 
-    /// How long a connection may last before it is closed with 1001; `None`, the default, for ever.
+    /// How long a connection may last before it is closed with 1001. `None`, the default, sets no limit.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Config {
         self.max_lifetime = lifetime.into();
         self
     }
 
-    /// What happens to a message that meets a full queue. Default: [`SlowConsumer::Block`].
+    /// What happens to a message if the connection's queue is full. Default: [`SlowConsumer::Block`].
     #[must_use]
     pub fn slow_consumer(mut self, policy: SlowConsumer) -> Config {
         self.slow_consumer = policy;
         self
     }
 
-    /// Negotiates permessage-deflate (RFC 7692) with whoever speaks it. Default: it is not negotiated, since it costs
-    /// time, and memory where a peer insists on context takeover.
+    /// Negotiates permessage-deflate (RFC 7692) with peers that support it. Default: it is not negotiated, because it
+    /// costs time, and memory where a peer insists on context takeover.
     #[cfg(feature = "deflate")]
     #[must_use]
     pub fn deflate(mut self, config: impl Into<Option<crate::DeflateConfig>>) -> Config {
@@ -193,7 +194,7 @@ impl Config {
         self
     }
 
-    /// Refuses what could not work.
+    /// Returns an error for the first invalid setting.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("max_message_size", self.max_message_size, 1),
@@ -231,7 +232,7 @@ impl Config {
     }
 }
 
-/// A setting that could not work.
+/// A setting is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     name: &'static str,
@@ -258,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_work_is_refused() {
+    fn invalid_settings_are_refused() {
         assert_eq!(Config::default().check(), Ok(()));
         let refused = |config: Config| config.check().unwrap_err().to_string();
         assert_eq!(refused(Config::default().max_head_size(10)), "max_head_size is 10, but must be at least 256");

@@ -10,9 +10,9 @@ use crate::config::ConfigError;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A setting could not work.
+    /// A setting is invalid.
     Config(ConfigError),
-    /// The address could not be resolved or bound, or a thread or poll could not be had.
+    /// An address could not be resolved or bound, or the system provides no further thread or poll.
     Io {
         /// What failed, with the address if there is one.
         operation: String,
@@ -51,23 +51,24 @@ impl From<ConfigError> for BuildError {
     }
 }
 
-/// [`Peer::send`](crate::Peer::send) failed; the message comes back.
+/// [`Peer::send`](crate::Peer::send) failed. The error holds the message.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError<T> {
     /// The connection is closed or closing.
     Disconnected(T),
-    /// The connection's queue is full, and the policy, or the thread that sends, does not wait.
+    /// The connection's queue is full, and the [`SlowConsumer`](crate::SlowConsumer) policy or the calling thread does not
+    /// allow to wait.
     Full(T),
     /// A ping or pong of more than 125 bytes, or a close frame that may not be sent.
     Invalid(T),
 }
 
-/// [`Peer::try_send`](crate::Peer::try_send) failed; the message comes back.
+/// [`Peer::try_send`](crate::Peer::try_send) failed. The error holds the message.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrySendError<T> {
-    /// The connection's queue stands above its mark.
+    /// The connection's queue is above the high-water mark.
     Full(T),
     /// The connection is closed or closing.
     Disconnected(T),
@@ -75,11 +76,11 @@ pub enum TrySendError<T> {
     Invalid(T),
 }
 
-/// [`Peer::send_timeout`](crate::Peer::send_timeout) failed; the message comes back.
+/// [`Peer::send_timeout`](crate::Peer::send_timeout) failed. The error holds the message.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendTimeoutError<T> {
-    /// The connection's queue stood above its mark until the deadline.
+    /// The connection's queue was above the high-water mark until the deadline.
     Timeout(T),
     /// The connection is closed or closing.
     Disconnected(T),
@@ -87,7 +88,7 @@ pub enum SendTimeoutError<T> {
     Invalid(T),
 }
 
-/// Why a message was not taken, before it is known which call says so.
+/// Why a message was not sent. Each sending method converts it into an error of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SendRefusal {
     Full,
@@ -135,7 +136,7 @@ impl<T> From<(T, SendRefusal)> for SendTimeoutError<T> {
 }
 
 const DISCONNECTED: &str = "the connection is closed or closing";
-const FULL: &str = "the connection's output stands above max_write_buffer_size: its peer reads too slowly";
+const FULL: &str = "the connection's output is above max_write_buffer_size: its peer reads too slowly";
 const INVALID: &str = "not sent: a ping or pong holds at most 125 bytes, and a close frame a sendable code";
 
 macro_rules! send_error {
@@ -173,7 +174,7 @@ send_error!(SendError, Disconnected => DISCONNECTED, Full => FULL, Invalid => IN
 send_error!(TrySendError, Disconnected => DISCONNECTED, Full => FULL, Invalid => INVALID);
 send_error!(SendTimeoutError, Disconnected => DISCONNECTED, Timeout => FULL, Invalid => INVALID);
 
-/// A control frame was refused; nothing went on the wire.
+/// A control frame was refused. Nothing was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ControlError {
@@ -209,7 +210,7 @@ impl std::error::Error for ControlError {
     }
 }
 
-/// Displays an error and its causes, as `error: cause: cause of that`, where a line has to say all of it.
+/// Displays an error and its causes on one line, as `error: cause: cause of that`.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
 
 impl fmt::Display for Chain<'_> {

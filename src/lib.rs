@@ -15,13 +15,13 @@
 //! # Ok::<(), threadbare::BuildError>(())
 //! ```
 //!
-//! A reactor thread accepts connections and does the opening handshakes; established sockets go to a pool of worker
-//! threads that decode frames in place. A lone worker does all of it. The number of threads does not depend on the
-//! number of connections.
+//! A reactor thread accepts connections and does the opening handshakes. Established connections go to a pool of worker
+//! threads, which decode frames in place. With one worker there is no reactor thread: the worker does both. The number of
+//! threads does not depend on the number of connections.
 //!
-//! # Ways in
+//! # Interfaces
 //!
-//! * A [`Handler`] per connection, on the worker's thread, as above: no copy, no allocation, no lock.
+//! * A [`Handler`] per connection, called on the worker's thread, as above: no copy, no allocation, no lock.
 //! * Events through a channel, to the application's own threads:
 //!
 //! ```no_run
@@ -39,7 +39,7 @@
 //! # Ok::<(), threadbare::BuildError>(())
 //! ```
 //!
-//! * A [`Client`] whose socket lives on a worker as a server's does, so that one thread may send while another receives:
+//! * A [`Client`], which a worker thread serves too, so that one thread can send while another receives:
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -51,11 +51,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! * A [`ReconnectingClient`] that connects again by itself, after a delay that grows and differs from client to client.
-//! * A [`WebSocket`] on the caller's own thread, over anything that reads and writes.
+//! * A [`ReconnectingClient`], which connects again when its connection is lost, after a delay that grows and is random.
+//! * A [`WebSocket`] on the caller's own thread, over any stream that implements `Read` and `Write`.
 //!
-//! A [`Peer`] is a handle to a connection that any thread may keep and send through. Which way to choose, and what
-//! happens when somebody is too slow, is in the [`guide`].
+//! A [`Peer`] is a handle to a connection that any thread can keep and send through. The [`guide`] says which interface to
+//! choose, and what happens if a peer or the application is too slow.
 //!
 //! # Features
 //!
@@ -63,8 +63,8 @@
 //!
 //! # Safe by default
 //!
-//! Web pages from another host are refused, messages and queues are bounded, silent and slow peers are noticed, and a
-//! panic in a callback ends one connection. [`Config`] has every limit with its reason.
+//! Web pages from another host are refused. The sizes of messages and queues are limited. Connections to silent and slow
+//! peers are closed. A panic in a callback ends one connection. [`Config`] has every limit and its reason.
 
 mod client;
 mod config;

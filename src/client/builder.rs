@@ -1,4 +1,4 @@
-//! How a client is made.
+//! The settings of a client.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -51,35 +51,35 @@ impl ClientBuilder {
         }
     }
 
-    /// Adds a header to the request, such as `Authorization`. One that can not be sent is an error when the client connects.
+    /// Adds a header to the request, such as `Authorization`. An invalid header is an error when the client connects.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> ClientBuilder {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Sets `Origin`, the site that the program acts for. Browsers send it, programs seldom have to.
+    /// Sets `Origin`, the site that the program acts for. Browsers send it. Other programs seldom need it.
     #[must_use]
     pub fn origin(self, origin: &str) -> ClientBuilder {
         self.header("Origin", origin)
     }
 
-    /// Offers subprotocols; the one that the client likes best comes first.
+    /// Offers subprotocols, in the order of the client's preference.
     #[must_use]
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> ClientBuilder {
         self.subprotocols.extend(names.into_iter().map(Into::into));
         self
     }
 
-    /// Limits and timeouts of the connection, where it has a thread of its own: a client of a pool has the pool's. Its
-    /// [`handshake_timeout`](Config::handshake_timeout) is that of this handshake.
+    /// Sets the limits and timeouts of a client that has a thread of its own. A client in a pool has those of the pool.
+    /// [`handshake_timeout`](Config::handshake_timeout) limits the client's opening handshake.
     #[must_use]
     pub fn config(mut self, config: Config) -> ClientBuilder {
         self.config = config;
         self
     }
 
-    /// Lets the connection live on a pool's worker rather than on a thread of its own.
+    /// Has a worker of the pool serve the connection, rather than a thread of its own.
     #[must_use]
     pub fn pool(mut self, pool: &ClientPool) -> ClientBuilder {
         self.pool = Some(pool.clone());
@@ -93,52 +93,52 @@ impl ClientBuilder {
         self
     }
 
-    /// How long the TCP connection may take, all addresses of the host included. Default: 10 s.
+    /// How long it may take to connect by TCP, all addresses of the host included. Default: 10 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long a proxy may take to let the client through, once it is connected to. Default: 10 s.
+    /// How long the proxy may take to open the tunnel, once the client is connected to it. Default: 10 s.
     #[must_use]
     pub fn proxy_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.proxy_timeout = timeout;
         self
     }
 
-    /// How long it may take in all, redirects included. Default: 30 s.
+    /// How long connecting may take in all, redirects included. Default: 30 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.timeout = timeout;
         self
     }
 
-    /// How many redirects are followed: each with a new key, without credentials where it leads to another origin, and
-    /// never from `wss` to `ws`. Default: none, since a WebSocket endpoint seldom moves and a redirect may be a
-    /// log-in page.
+    /// How many redirects are followed. Each is a new request with a new key. Credentials are not sent to another origin,
+    /// and `wss` is never redirected to `ws`. Default: none, because a WebSocket endpoint seldom moves, and a redirect may
+    /// lead to a log-in page.
     #[must_use]
     pub fn max_redirects(mut self, count: usize) -> ClientBuilder {
         self.max_redirects = count;
         self
     }
 
-    /// Connects through a proxy: `http://host:port` (CONNECT) or `socks5://host:port`, with `user:password@` if it wants
-    /// that. Default: what the environment says (`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`).
+    /// Connects through a proxy: `http://host:port` (CONNECT) or `socks5://host:port`, with `user:password@` if the proxy
+    /// requires it. Default: the environment variables `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`.
     #[must_use]
     pub fn proxy(mut self, url: &str) -> ClientBuilder {
         self.proxy = ProxyChoice::Explicit(url.to_owned());
         self
     }
 
-    /// Connects directly, whatever the environment says.
+    /// Connects without a proxy, and ignores the environment variables.
     #[must_use]
     pub fn no_proxy(mut self) -> ClientBuilder {
         self.proxy = ProxyChoice::None;
         self
     }
 
-    /// Lets `hook` set options of each socket, before anything is sent. `TCP_NODELAY` is set already.
+    /// Calls `hook` with each new socket, before anything is sent, to set its options. `TCP_NODELAY` is set already.
     #[must_use]
     pub fn socket_hook(
         mut self,

@@ -1,4 +1,4 @@
-//! A client whose socket lives on a worker, as a server's does.
+//! A client whose connection a worker serves, as it does for a server.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -21,8 +21,9 @@ use crate::worker::receiver::events::Events;
 
 /// A WebSocket client: blocking, full duplex, and usable from several threads at once.
 ///
-/// Its socket lives on a worker thread, which answers pings, keeps the timeouts and completes closes whatever the
-/// application does; several clients can share one in a [`ClientPool`](crate::ClientPool). Dropping it closes the connection with 1000.
+/// A worker thread serves the connection. It answers pings, enforces the timeouts and completes closing handshakes,
+/// whatever the application does. Several clients can share worker threads in a [`ClientPool`](crate::ClientPool).
+/// Dropping a client closes its connection with 1000.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -40,7 +41,7 @@ pub struct Client {
     pub(super) ended: OnceLock<CloseReason>,
     pub(super) agreed: Agreed,
     pub(super) local_addr: PeerAddr,
-    /// The worker goes on while any of its clients is there.
+    /// Keeps the worker threads running.
     pub(super) _pool: Arc<Pool>,
 }
 
@@ -48,12 +49,12 @@ impl Client {
     /// Connects with default settings.
     ///
     /// # Errors
-    /// The URL is wrong, the server can not be reached in time, or it refuses; the error says which.
+    /// The URL is invalid, the server can not be reached in time, or it refuses the handshake.
     pub fn connect(url: &str) -> Result<Client, ConnectError> {
         Client::builder().connect(url)
     }
 
-    /// Makes a client with other settings.
+    /// Returns a builder, for a client with other settings.
     #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::new()
@@ -62,7 +63,7 @@ impl Client {
     /// Sends a message, waiting while the connection's queue is above the high-water mark; see [`Peer::send`].
     ///
     /// # Errors
-    /// The message comes back if the connection is closed or closing, or if it is a control frame that may not be sent.
+    /// Returns the message if the connection is closed or closing, or if it is an invalid control frame.
     pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
         self.peer.send(message)
     }
@@ -82,7 +83,7 @@ impl Client {
     /// Sends a message if there is room; see [`Peer::try_send`].
     ///
     /// # Errors
-    /// The message comes back.
+    /// Returns the message if it was not sent.
     pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
         self.peer.try_send(message)
     }
@@ -90,7 +91,7 @@ impl Client {
     /// Sends a message, waiting up to `timeout` for room; see [`Peer::send_timeout`].
     ///
     /// # Errors
-    /// The message comes back.
+    /// Returns the message if it was not sent.
     pub fn send_timeout<'a>(
         &self,
         message: impl Into<CowMessage<'a>>,
@@ -102,7 +103,7 @@ impl Client {
     /// Sends a message, waiting until `deadline` for room; see [`Peer::send_deadline`].
     ///
     /// # Errors
-    /// The message comes back.
+    /// Returns the message if it was not sent.
     pub fn send_deadline<'a>(
         &self,
         message: impl Into<CowMessage<'a>>,
@@ -143,14 +144,14 @@ impl Client {
         self.peer.send_prepared_deadline(prepared, deadline)
     }
 
-    /// A handle that other threads can keep and send through, longer than the client if need be.
+    /// A handle that other threads can keep and send through. It may outlive the client.
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.peer.clone()
     }
 
-    /// Waits for the next message; `None` once the closing handshake is complete and every message was received. Several
-    /// threads may wait; each message goes to one of them.
+    /// Waits for the next message. Returns `None` once the closing handshake is complete and every message was received.
+    /// Several threads may wait; each message goes to one of them.
     ///
     /// ```no_run
     /// # let client = threadbare::Client::connect("ws://127.0.0.1:8080/")?;
@@ -235,7 +236,7 @@ impl Client {
         &self.events
     }
 
-    /// Sends a ping, whatever is queued.
+    /// Sends a ping, even if the connection's queue is full.
     ///
     /// # Errors
     /// A payload over 125 bytes, or a connection that is closed or closing.
@@ -243,23 +244,24 @@ impl Client {
         self.peer.ping(payload)
     }
 
-    /// Starts the closing handshake, behind what was sent before; the worker completes it. When it is,
-    /// [`recv`](Client::recv) says so, after the messages that were received before.
+    /// Starts the closing handshake. The close frame follows the messages that were sent before, and the worker completes
+    /// the handshake. Then [`recv`](Client::recv) returns `None`, after the messages that were received before.
     ///
     /// # Errors
-    /// A code that may not be sent, a reason of more than 123 bytes, or a connection that is closed already.
+    /// The code must not be sent, the reason has more than 123 bytes, or the connection is closed already.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
         self.peer.close(code, reason)
     }
 
-    /// Closes with 1000 and waits, up to `timeout`, until what was sent is out, the closing handshake is complete, and TCP
-    /// is closed. Messages that still arrive are thrown away.
+    /// Closes with 1000 and waits, up to `timeout`, until everything is written, the closing handshake is complete, and the
+    /// TCP connection is closed. Discards messages that still arrive.
     ///
     /// # Errors
-    /// The time is over: the worker goes on closing, within [`close_timeout`](crate::Config::close_timeout).
+    /// [`Timeout`](ClientError::Timeout) if the time is over. The worker continues to close the connection, within
+    /// [`close_timeout`](crate::Config::close_timeout).
     pub fn finish(&self, timeout: Duration) -> Result<CloseReason, ClientError> {
         let deadline = Instant::now().checked_add(timeout);
-        // Whoever has closed it already waits for the same end.
+        // An error means that the connection is closing already, and its end is awaited all the same.
         let _ = self.close(CloseCode::NORMAL_CLOSURE, "");
         loop {
             let received = match deadline {
@@ -269,7 +271,7 @@ impl Client {
             match received {
                 Ok(Some(_)) => {}
                 Ok(None) | Err(ClientError::Failed(_)) => {
-                    // The end of the channel is that of the socket.
+                    // The channel ends when the socket is closed.
                     let ended = match deadline {
                         Some(deadline) => self.events.recv_deadline(deadline).err(),
                         None => self.events.recv().err().map(Into::into),
@@ -295,19 +297,19 @@ impl Client {
         self.peer.is_open()
     }
 
-    /// Why the connection ended, once [`recv`](Client::recv) has come to its end.
+    /// Why the connection ended, once [`recv`](Client::recv) has returned the last message.
     #[must_use]
     pub fn close_reason(&self) -> Option<&CloseReason> {
         self.ended.get()
     }
 
-    /// The address of the server, or of the proxy that leads to it.
+    /// The address of the server, or of the proxy if one is used.
     #[must_use]
     pub fn peer_addr(&self) -> PeerAddr {
         self.peer.addr()
     }
 
-    /// The address that the client connects from.
+    /// The local address of the connection.
     #[must_use]
     pub fn local_addr(&self) -> PeerAddr {
         self.local_addr.clone()
@@ -319,23 +321,23 @@ impl Client {
         self.agreed.subprotocol()
     }
 
-    /// The server's answer to the handshake.
+    /// The server's response to the opening handshake.
     #[must_use]
     pub fn response(&self) -> &ResponseHead {
         self.agreed.response()
     }
 
-    /// What has gone through the connection.
+    /// The counts of messages and bytes of the connection.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.peer.stats()
     }
 
-    /// What an event means to who receives; `None` is the end of the channel.
+    /// Converts an event into the result of [`recv`](Client::recv). `None` is the end of the channel.
     fn message(&self, event: Option<Event>) -> Result<Option<Message>, ClientError> {
         match event {
             Some(Event::Message(_, message)) => return Ok(Some(message)),
-            // Another thread can not have set it: there is one such event.
+            // No other thread has set it: a connection has one `Close` event.
             Some(Event::Close(_, reason)) => drop(self.ended.set(reason)),
             _ => {}
         }
@@ -343,7 +345,7 @@ impl Client {
         if reason.is_clean() { Ok(None) } else { Err(ClientError::Failed(reason)) }
     }
 
-    /// Why the connection ended, asked when it has.
+    /// Why the connection ended. Called once it has.
     fn reason(&self) -> CloseReason {
         self.ended
             .get()
@@ -355,7 +357,7 @@ impl Client {
 /// The messages of a [`Client`] as they come; made by [`Client::iter`].
 #[derive(Clone, Debug)]
 pub struct ClientIter<'a> {
-    /// `None` behind the end.
+    /// `None` after the end.
     client: Option<&'a Client>,
 }
 
@@ -384,7 +386,7 @@ impl<'a> IntoIterator for &'a Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // Closed already, it needs no more.
+        // An error means that it is closed already.
         let _ = self.close(CloseCode::NORMAL_CLOSURE, "");
     }
 }

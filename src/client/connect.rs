@@ -1,4 +1,4 @@
-//! The way to an established connection: look-up, TCP, proxy, handshake, redirects, each with a deadline.
+//! Connects a client: look-up, TCP, proxy, handshake and redirects, each with a deadline.
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, OnceLock};
@@ -25,7 +25,7 @@ use crate::transport::dial::DeadlineStream;
 use crate::transport::resolve::resolve;
 use crate::worker::channel::event::Event;
 
-/// What one read takes.
+/// At most 4096 bytes are taken by one read. Larger uses more stack; smaller needs more reads.
 const CHUNK: usize = 4096;
 
 /// Connects one client, until a deadline.
@@ -33,15 +33,15 @@ pub(super) struct Connector<'a> {
     pub(super) builder: &'a ClientBuilder,
     pub(super) handshake_timeout: Duration,
     pub(super) deadline: Instant,
-    /// Ends it before the deadline.
+    /// Ends the attempt before the deadline.
     pub(super) cancel: &'a CancelToken,
 }
 
 impl ClientBuilder {
-    /// Connects to a URL: `ws://host:port/path`; `http://` is taken for `ws://`.
+    /// Connects to a URL: `ws://host:port/path`. `http://` means the same as `ws://`.
     ///
     /// # Errors
-    /// The URL or a setting is wrong, the server can not be reached in time, or it refuses; the error says which.
+    /// The URL or a setting is invalid, the server can not be reached in time, or it refuses the handshake.
     pub fn connect(&self, url: &str) -> Result<Client, ConnectError> {
         let request = self.request(url)?;
         let pool = self.worker()?;
@@ -60,7 +60,7 @@ impl ClientBuilder {
         Ok(Client { peer, events, ended: OnceLock::new(), agreed, local_addr, _pool: pool })
     }
 
-    /// The request for a URL, with all that was set.
+    /// Makes the request for a URL, with the headers and subprotocols of the builder.
     pub(super) fn request(&self, url: &str) -> Result<ClientRequest, ConnectError> {
         let mut request = ClientRequest::new(Url::parse(url)?);
         for (name, value) in &self.headers {
@@ -73,7 +73,7 @@ impl ClientBuilder {
         Ok(request)
     }
 
-    /// The pool, or a thread of its own.
+    /// Returns the pool, or starts a thread for this client alone.
     pub(super) fn worker(&self) -> Result<Arc<Pool>, ConnectError> {
         if let Some(pool) = &self.pool {
             return Ok(pool.pool.clone());
@@ -82,7 +82,7 @@ impl ClientBuilder {
         Ok(Arc::new(Pool::start(1, self.config.clone()).map_err(ConnectError::io("no thread"))?))
     }
 
-    /// Connects, and gives the connection to a worker.
+    /// Connects, and assigns the connection to a worker.
     pub(super) fn open(
         &self,
         request: ClientRequest,
@@ -156,8 +156,8 @@ impl Connector<'_> {
         let peer_addr = stream.peer_addr().map_err(unreachable())?;
         let local_addr = stream.local_addr().map_err(unreachable())?;
         if local_addr == peer_addr {
-            // TCP's simultaneous open (RFC 9293 3.5): on the local host a port that is closed can come to be connected to
-            // itself.
+            // TCP's simultaneous open (RFC 9293 3.5): on the local host, a connection to a closed port may connect the
+            // socket to itself.
             let nobody = io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there");
             return Err(unreachable()(nobody));
         }
@@ -177,7 +177,7 @@ impl Connector<'_> {
         deadline_stream.write_all(&sent).map_err(|error| at.broken(error, Phase::Handshake))?;
         let agreed = read_response(&mut deadline_stream, request, nonce, &mut received, &at)?;
         drop(deadline_stream);
-        // What this library sends it can read.
+        // A request that this library encodes can be parsed by it.
         let request = Request::parse(&sent, peer_addr.into())
             .map_err(|_| unreachable()(io::Error::other("the request can not be read back")))?;
         let (url, agreement) = (url.to_string(), NegotiatedExtension::default());
@@ -205,7 +205,7 @@ impl Connector<'_> {
     }
 }
 
-/// Gets through a proxy; what it sent behind its answer is the server's and stays in `received`.
+/// Opens a tunnel through a proxy. Bytes after the proxy's answer come from the server and stay in `received`.
 fn open_tunnel(
     stream: &mut DeadlineStream<'_>,
     mut tunnel: Tunnel,
@@ -231,7 +231,7 @@ fn open_tunnel(
     }
 }
 
-/// Reads and checks the server's answer; what came behind it stays in `received`.
+/// Reads and checks the server's response. The bytes after it stay in `received`.
 fn read_response(
     stream: &mut DeadlineStream<'_>,
     request: &ClientRequest,
@@ -253,7 +253,7 @@ fn read_response(
     match verify(response, request, nonce) {
         Ok(agreed) => Ok(agreed),
         Err(error @ HandshakeError::Refused(_)) => {
-            // The beginning of the body often says why; whatever keeps it from coming, the status is known.
+            // The beginning of the body often says why. If it does not arrive, the status is returned without it.
             let wanted = length.map_or(REFUSAL_BODY, |length| usize::try_from(length).unwrap_or(usize::MAX));
             while received.len() < wanted.min(REFUSAL_BODY)
                 && read_more(stream, received, Phase::Handshake, at).is_ok_and(|size| size > 0)
@@ -264,7 +264,7 @@ fn read_response(
     }
 }
 
-/// Reads once; 0 at the end.
+/// Reads once. Returns 0 at the end of the stream.
 fn read_more(
     stream: &mut DeadlineStream<'_>,
     received: &mut Vec<u8>,
@@ -277,7 +277,7 @@ fn read_more(
     Ok(size)
 }
 
-/// Whom a connection goes to, for its errors.
+/// The target of a connection, for the errors that name it.
 struct Target<'a> {
     url: &'a Url,
     /// `host:port` of the server, or of the proxy.
@@ -293,7 +293,7 @@ impl Target<'_> {
         ConnectError::Proxy { addr: self.addr.to_owned(), source }
     }
 
-    /// The connection ended, or the time of its phase.
+    /// The error of a connection that failed, or whose phase took too long.
     fn broken(&self, error: io::Error, phase: Phase) -> ConnectError {
         self.timeout_or(error, phase, ConnectError::io(format!("the connection to {} broke", self.addr)))
     }
@@ -312,7 +312,7 @@ impl Target<'_> {
     }
 }
 
-/// A deadline that no program lives to see, where the one asked for is beyond what can be said.
+/// A deadline 34 years ahead, used where the requested one does not fit an `Instant`.
 fn far_away() -> Instant {
     Instant::now() + Duration::from_secs(1 << 30)
 }

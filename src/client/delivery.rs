@@ -1,5 +1,5 @@
-//! How a client's worker hands on what it receives: events to the client's channel and, where somebody watches the
-//! connection, word of its beginning and its end.
+//! Delivers what a client's worker receives: events to the client's channel, and notices about the connection's start and
+//! end to a watcher, if it has one.
 
 use crossbeam_channel::Sender;
 
@@ -11,19 +11,20 @@ use crate::worker::delivery::socket::Socket;
 use crate::worker::handle::peer::Peer;
 use crate::worker::slab::Key;
 
-/// What a watcher is told. The end of its channel is the connection's, too.
+/// A notice to the watcher of a connection. The watcher's channel ends with the connection.
 #[derive(Debug)]
 pub(super) enum Notice {
     Open(Peer),
     Ended(CloseReason),
 }
 
-/// A connection's way to its client.
+/// The client's part of a connection.
 #[derive(Debug)]
 pub(super) struct ClientSlot {
     own: OwnChannel,
     watcher: Option<Sender<Notice>>,
-    /// Told when the events before it are handed over, lest those of the next connection overtake them.
+    /// Sent to the watcher after the connection's last events are in the client's channel, so that those of the next
+    /// connection come after them.
     ended: Option<CloseReason>,
 }
 
@@ -48,7 +49,7 @@ impl Delivery for ClientDelivery {
     fn open(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, request: Request) {
         OwnChannelDelivery.open(&mut slot.own, socket, request);
         if let Some(watcher) = &slot.watcher {
-            // Whoever no longer watches has no use for it.
+            // An error means that the watcher has ended.
             let _ = watcher.send(Notice::Open(socket.peer()));
         }
     }

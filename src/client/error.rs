@@ -1,4 +1,4 @@
-//! Why a client has no connection, or no message.
+//! The errors of clients, in connecting and in receiving.
 
 use std::{fmt, io};
 
@@ -12,11 +12,11 @@ use crate::protocol::http::HeaderError;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The URL, or that of a proxy, is wrong.
+    /// The URL, or that of the proxy, is invalid.
     Url(UrlError),
-    /// A header, subprotocol or origin can not be sent.
+    /// A header, subprotocol or origin is invalid.
     Header(HeaderError),
-    /// A setting could not work.
+    /// A setting is invalid.
     Config(ConfigError),
     /// `wss://` needs TLS, which this build does not have.
     Tls,
@@ -27,29 +27,30 @@ pub enum ConnectError {
         /// What the system said.
         source: io::Error,
     },
-    /// None of the host's addresses could be connected to, the connection broke during the handshake, or there is no
-    /// thread for it.
+    /// None of the host's addresses could be connected to, the connection broke during the handshake, or no thread could
+    /// be started.
     Io {
-        /// What failed, with the address if there is one: that of the proxy, if one is used.
+        /// What failed, with the address if there is one. If a proxy is used, it is the address of the proxy.
         operation: String,
         /// What the system said.
         source: io::Error,
     },
-    /// A phase took longer than it may.
+    /// A phase took longer than its timeout.
     Timeout {
         /// The phase.
         phase: Phase,
         /// `host:port` of the server, or of the proxy if one is used.
         addr: String,
     },
-    /// The proxy does not let the client through.
+    /// The proxy did not open a tunnel.
     Proxy {
         /// `host:port` of the proxy.
         addr: String,
         /// Why not.
         source: ProxyError,
     },
-    /// The server's answer does not open a connection. A refusal has its status, headers, and the beginning of its body.
+    /// The server's response does not complete the opening handshake. A refusal has the status, the headers, and the
+    /// beginning of the body.
     Handshake {
         /// The URL, without user and password.
         url: String,
@@ -62,7 +63,7 @@ pub enum ConnectError {
     TooManyRedirects,
 }
 
-/// A phase of connecting, each with a time of its own.
+/// A phase of connecting. Each has a timeout of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
@@ -70,7 +71,7 @@ pub enum Phase {
     Resolve,
     /// Connecting to one of them.
     Connect,
-    /// Getting through the proxy.
+    /// Opening a tunnel through the proxy.
     Proxy,
     /// The opening handshake.
     Handshake,
@@ -81,7 +82,7 @@ impl fmt::Display for Phase {
         f.write_str(match self {
             Phase::Resolve => "the look-up of the host",
             Phase::Connect => "the TCP connection",
-            Phase::Proxy => "the way through the proxy",
+            Phase::Proxy => "the tunnel through the proxy",
             Phase::Handshake => "the opening handshake",
         })
     }
@@ -97,7 +98,7 @@ impl fmt::Display for ConnectError {
             ConnectError::Resolve { host, .. } => write!(f, "no address for {host:?}"),
             ConnectError::Io { operation, .. } => f.write_str(operation),
             ConnectError::Timeout { phase, addr } => write!(f, "{phase} took too long ({addr})"),
-            ConnectError::Proxy { addr, .. } => write!(f, "no way through the proxy {addr}"),
+            ConnectError::Proxy { addr, .. } => write!(f, "no tunnel through the proxy {addr}"),
             ConnectError::Handshake { url, .. } => write!(f, "the opening handshake with {url} failed"),
             ConnectError::Redirect(_) => f.write_str("a redirect is not followed"),
             ConnectError::TooManyRedirects => f.write_str("the server redirects more often than allowed"),
@@ -138,10 +139,11 @@ impl ConnectError {
     }
 }
 
-/// A client has no message to give, and has not been closed in order. `E` says how it ended: a [`CloseReason`] for a
-/// [`Client`](crate::Client), [`Ended`](crate::Ended) for a [`ReconnectingClient`](crate::ReconnectingClient).
+/// Why a client's `recv`, or another of its receiving methods, returned no message. `E` says how the client ended: a
+/// [`CloseReason`] for a [`Client`](crate::Client), [`Ended`](crate::Ended) for a
+/// [`ReconnectingClient`](crate::ReconnectingClient).
 ///
-/// A completed closing handshake is not an error: then `recv` returns `Ok(None)`.
+/// A completed closing handshake is not an error: after it, `recv` returns `Ok(None)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError<E = CloseReason> {
@@ -158,7 +160,7 @@ impl<E> fmt::Display for ClientError<E> {
         f.write_str(match self {
             ClientError::Empty => "no message has arrived",
             ClientError::Timeout => "no message arrived before the deadline",
-            ClientError::Failed(_) => "the connection was not closed in order",
+            ClientError::Failed(_) => "the connection ended without a completed closing handshake",
         })
     }
 }

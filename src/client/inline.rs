@@ -54,7 +54,7 @@ impl ClientLoop {
     /// Makes a loop without a connection. `config` has the limits and timeouts of its clients.
     ///
     /// # Errors
-    /// A setting that could not work, or no poll to be had.
+    /// A setting is invalid, or the system provides no further poll.
     pub fn new(config: Config) -> Result<ClientLoop, BuildError> {
         config.check()?;
         let config = Arc::new(config);

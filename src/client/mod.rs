@@ -1,4 +1,4 @@
-//! Clients whose socket lives on a worker, as a server's does.
+//! Clients, whose connections a worker serves as it does for a server.
 
 mod builder;
 mod client;

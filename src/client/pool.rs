@@ -49,7 +49,7 @@ impl ClientPool {
     /// Starts `workers` threads. `config` has the limits and timeouts of their clients.
     ///
     /// # Errors
-    /// A setting that could not work, or no thread to be had.
+    /// A setting is invalid, or no thread could be started.
     pub fn new(workers: usize, config: Config) -> Result<ClientPool, BuildError> {
         config.check()?;
         if workers == 0 {
@@ -76,7 +76,7 @@ pub(super) struct Established {
     pub(super) url: String,
     /// The request as it was sent.
     pub(super) request: Request,
-    /// What arrived behind the 101: the first frames.
+    /// The bytes that arrived after the 101: the first frames.
     pub(super) leftover: Vec<u8>,
     pub(super) agreed: Agreed,
     /// What `agreed` says about compression.
@@ -84,7 +84,7 @@ pub(super) struct Established {
 }
 
 impl Established {
-    /// The connection for a worker, with the application's part of it; and what was agreed on.
+    /// Converts it into a connection for a worker, with the application's part of it, and the result of the handshake.
     pub(super) fn into_new_connection<C>(self, app: impl FnOnce(Request) -> C) -> (NewConnection<C>, Agreed) {
         let Established { stream, addr, request, leftover, agreed, agreement, .. } = self;
         let new_connection = NewConnection {
@@ -114,7 +114,7 @@ impl Pool {
         let parts: Vec<WorkerParts> = (0..workers).map(|_| WorkerParts::new(Role::Client)).collect::<Result<_, _>>()?;
         let inboxes: Arc<[_]> = parts.iter().map(|part| part.inbox.clone()).collect();
         let connection_limit = Arc::new(ConnectionLimit::new(usize::MAX, None));
-        // Made before the threads, so that its drop ends those that were started if a later one can not be.
+        // Made before the threads: if one can not be started, dropping the pool ends those before it.
         let mut pool = Pool { inboxes: inboxes.clone(), to_workers: Vec::new(), config: config.clone() };
         for (index, part) in parts.into_iter().enumerate() {
             let (to_worker, new_connections) = crossbeam_channel::unbounded();
@@ -127,7 +127,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// A channel for the events of clients of this pool, and its end that the workers fill.
+    /// Makes a channel for the events of one client of this pool. The workers send, and the client receives.
     pub(super) fn channel(&self) -> (EventRoute, Events) {
         let state = Arc::new(ChannelState::for_one_connection(self.config.max_event_buffer_size));
         // Set once, here.
@@ -136,8 +136,8 @@ impl Pool {
         (EventRoute { sender: Some(sender), state: state.clone() }, Events::new(receiver, state))
     }
 
-    /// Gives an established connection to the worker with the fewest. Its events go to `route`, and word of its
-    /// beginning and end to `watcher`.
+    /// Assigns an established connection to the worker with the fewest connections. Its events go to `route`, and notices
+    /// of its start and end to `watcher`.
     pub(super) fn register(
         &self,
         established: Established,
@@ -149,7 +149,7 @@ impl Pool {
         let least = (0..self.to_workers.len()).min_by_key(|index| self.inboxes[*index].load.load(Ordering::Relaxed));
         if let Some(index) = least {
             self.inboxes[index].load.fetch_add(1, Ordering::Relaxed);
-            // A worker that has ended drops the connection, and the channel of events says so.
+            // A worker that has ended drops the connection, which ends the channel of events.
             let _ = self.to_workers[index].send(new_connection);
             self.inboxes[index].notify();
         }
@@ -157,7 +157,7 @@ impl Pool {
     }
 }
 
-/// Where the events of a client's connections go. While it is there, the channel does not end.
+/// Where the events of a client's connections go. The channel does not end before this is dropped.
 #[derive(Debug)]
 pub(super) struct EventRoute {
     /// `None` once it is dropped.
@@ -166,9 +166,9 @@ pub(super) struct EventRoute {
 }
 
 impl EventRoute {
-    /// The end for one connection.
+    /// A sender for the events of one connection.
     fn events(&self) -> EventSender {
-        // The channel without a sender is that of a route that was dropped.
+        // The sender is missing only while the route is dropped.
         let sender = self.sender.clone().unwrap_or_else(|| crossbeam_channel::unbounded().0);
         EventSender::new(sender, self.state.clone())
     }
@@ -176,7 +176,7 @@ impl EventRoute {
 
 impl Drop for EventRoute {
     fn drop(&mut self) {
-        // A thread that waits sees the channel end.
+        // The waiting threads see that the channel has ended.
         self.sender = None;
         self.state.waiters.wake();
     }
@@ -190,7 +190,7 @@ impl fmt::Debug for Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // The clients are gone, each with a close frame queued; the threads end when these are answered.
+        // Each client has queued a close frame as it was dropped. The threads end when these are answered.
         let deadline = Instant::now() + self.config.close_timeout;
         for inbox in &*self.inboxes {
             inbox.send(Command::Shutdown(deadline));

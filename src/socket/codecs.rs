@@ -1,16 +1,17 @@
-//! The compressors of all blocking sockets.
+//! The compressors that all blocking sockets share.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::protocol::deflate::Codec;
 use crate::transport::endpoint::Endpoint;
 
-/// As many are kept for the next message; more are only made while so many threads are at it at once.
+/// At most 4 compressors are kept while no thread uses them. Larger keeps more memory; smaller allocates more often where
+/// many threads compress at the same time.
 const MAX_IDLE: usize = 4;
 
 static IDLE: Mutex<Vec<Codec>> = Mutex::new(Vec::new());
 
-/// Lets `work` do one step with a codec: a socket that waits for its peer, as most do, has none.
+/// Calls `work` with a codec, for one step only: a socket that waits for its peer, as most do, holds none.
 pub(super) fn with_codec<S, R>(endpoint: &mut Endpoint<S>, work: impl FnOnce(&mut Endpoint<S>, &mut Codec) -> R) -> R {
     if !endpoint.connection.compresses() {
         return work(endpoint, &mut Codec::new());

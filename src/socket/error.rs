@@ -1,4 +1,4 @@
-//! Why a [`WebSocket`](super::WebSocket) did not do what it was asked.
+//! The error of a [`WebSocket`](super::WebSocket).
 
 use std::{fmt, io};
 
@@ -7,27 +7,27 @@ use crate::protocol::ProtocolError;
 use crate::protocol::handshake::client::{HandshakeError, UrlError};
 use crate::protocol::http::{HeaderError, Response};
 
-/// Why a [`WebSocket`](crate::WebSocket) did not do what it was asked.
+/// The error of a [`WebSocket`](crate::WebSocket).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SocketError {
     /// The stream failed, or ended without a closing handshake.
     Io(io::Error),
-    /// The stream's own timeout is over, or it does not block and has nothing now; the call can be repeated.
+    /// The stream timed out, or it is non-blocking and not ready. The call can be repeated.
     Timeout,
-    /// The peer broke the protocol or a limit, and was told so.
+    /// The peer broke the protocol or a limit. It was sent a close frame that says so.
     Protocol(ProtocolError),
     /// The client's opening handshake was refused, with this response.
     Refused(Box<Response>),
-    /// The URL is wrong.
+    /// The URL is invalid.
     Url(UrlError),
-    /// A header, subprotocol or origin of the request can not be sent.
+    /// A header, subprotocol or origin of the request is invalid.
     Header(HeaderError),
-    /// The server's answer does not open the connection.
+    /// The server's response does not complete the opening handshake.
     Handshake(HandshakeError),
     /// The connection is closed or closing.
     Closed,
-    /// A control frame that may not be sent.
+    /// A control frame was invalid, and was not sent.
     Invalid(ControlError),
 }
 
@@ -61,7 +61,7 @@ impl std::error::Error for SocketError {
     }
 }
 
-/// Of the stream: as it is made ready, for example.
+/// For errors of the stream, as its options are set for example.
 impl From<io::Error> for SocketError {
     fn from(error: io::Error) -> SocketError {
         SocketError::Io(error)

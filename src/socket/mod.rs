@@ -1,4 +1,4 @@
-//! One connection on the caller's own thread, over anything that reads and writes.
+//! One connection on the caller's own thread, over any stream that implements `Read` and `Write`.
 
 mod codecs;
 mod error;
@@ -27,15 +27,16 @@ use crate::transport::output::Output;
 use crate::transport::stream::blocking::BlockingStream;
 use crate::worker::handle::stats::Stats;
 
-/// The receive buffer: enough for several small messages; large ones have their own.
+/// The receive buffer has 16 KiB, enough for several small messages; the payload of a large one has a buffer of its own.
+/// Larger uses more memory for each connection; smaller reads more often.
 const INPUT_SIZE: usize = 16 << 10;
 
-/// Answers are gathered up to this size while received messages wait to be handed out.
+/// At most 64 KiB of answers are gathered while received messages wait in the buffer. Larger uses more memory; smaller
+/// writes more often.
 const MAX_GATHERED: usize = 64 << 10;
 
 /// One WebSocket connection that the caller's thread drives, over a stream of its choice: TCP, a Unix socket, TLS, or a
-/// pipe in memory. There is no worker behind it, so pings are answered, and closes completed, during
-/// [`recv`](WebSocket::recv).
+/// pipe in memory. No worker serves it: [`recv`](WebSocket::recv) answers pings and completes closing handshakes.
 ///
 /// ```no_run
 /// use std::net::TcpListener;
@@ -85,7 +86,7 @@ pub struct WebSocket<S> {
 }
 
 impl<S: Read + Write> WebSocket<S> {
-    /// A connection whose opening handshake is done, with the bytes that arrived behind it.
+    /// Makes a connection whose opening handshake is complete. `leftover` are the bytes that arrived after it.
     #[must_use]
     pub fn from_established(stream: S, role: Role, leftover: Vec<u8>, config: &Config) -> WebSocket<S> {
         WebSocket::agreed(stream, role, leftover, config, NegotiatedExtension::default())
@@ -110,18 +111,18 @@ impl<S: Read + Write> WebSocket<S> {
         }
     }
 
-    /// Waits for the next message; `None` once the closing handshake is complete. Pings are answered meanwhile, and what
-    /// [`send`](WebSocket::send) gathered goes out before the stream is waited for.
+    /// Waits for the next message. Returns `None` once the closing handshake is complete. Answers pings meanwhile, and
+    /// writes what [`send`](WebSocket::send) gathered before it waits for the stream.
     ///
     /// # Errors
-    /// The stream fails, times out (call again to go on waiting), or ends without a closing handshake; or the peer breaks
-    /// the protocol or a limit, and was told so. After a failure every call returns [`Closed`](SocketError::Closed).
+    /// The stream fails or ends without a closing handshake, or the peer breaks the protocol or a limit. After such a
+    /// failure every call returns [`Closed`](SocketError::Closed). If the stream times out, call again to continue to wait.
     #[doc(alias = "read")]
     pub fn recv(&mut self) -> Result<Option<Message>, SocketError> {
         self.recv_with(|_| Ok(()))
     }
 
-    /// Receives; `prepare` is called before each read, to set its timeout.
+    /// Receives as [`recv`](WebSocket::recv) does, and calls `prepare` before each read, to set its timeout.
     fn recv_with(&mut self, prepare: impl Fn(&S) -> Result<(), SocketError>) -> Result<Option<Message>, SocketError> {
         loop {
             if let Some(reason) = &self.ended {
@@ -137,7 +138,7 @@ impl<S: Read + Write> WebSocket<S> {
             match received {
                 Step::Nothing => {}
                 Step::Message(message) => {
-                    // After our close frame what still comes is only read to find the peer's.
+                    // After our close frame, frames are only read to find the peer's close frame.
                     if !self.endpoint.connection.close_sent() {
                         self.stats.messages_received += 1;
                         return Ok(Some(message));
@@ -152,7 +153,7 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     /// The messages as they come: what [`recv`](WebSocket::recv) returns, one after the other. It ends after a completed
-    /// closing handshake, or after an error; where that was [`Timeout`](SocketError::Timeout), another call goes on.
+    /// closing handshake, or after an error. After a [`Timeout`](SocketError::Timeout), another iterator continues.
     ///
     /// ```no_run
     /// # let stream = std::net::TcpStream::connect("127.0.0.1:8080")?;
@@ -167,18 +168,18 @@ impl<S: Read + Write> WebSocket<S> {
         WebSocketIter { socket: Some(self) }
     }
 
-    /// Sends a message. It goes out at once, unless more received messages wait to be handed out by
-    /// [`recv`](WebSocket::recv): then it is gathered with their answers, and leaves before `recv` waits for the stream,
-    /// or with [`flush`](WebSocket::flush).
+    /// Sends a message. It is written at once, unless more received messages wait in the buffer for
+    /// [`recv`](WebSocket::recv). Then it is gathered with their answers, and is written before `recv` waits for the stream,
+    /// or by [`flush`](WebSocket::flush).
     ///
     /// # Errors
-    /// The stream fails, the connection is closed, or a control frame may not be sent.
+    /// The stream fails, the connection is closed, or the message is an invalid control frame.
     pub fn send<'m>(&mut self, message: impl Into<CowMessage<'m>>) -> Result<(), SocketError> {
         self.send_with(message, Compression::Auto)
     }
 
-    /// Sends a message as [`send`](WebSocket::send) does, compressed as `compression` says: with [`Compression::Never`]
-    /// it leaves as it is even where permessage-deflate was negotiated.
+    /// Sends a message as [`send`](WebSocket::send) does, compressed as `compression` says. With [`Compression::Never`] it
+    /// is not compressed even if permessage-deflate was negotiated.
     ///
     /// # Errors
     /// As [`send`](WebSocket::send).
@@ -196,7 +197,7 @@ impl<S: Read + Write> WebSocket<S> {
         self.send_message(borrowed, compression)
     }
 
-    /// Sends a message whose payload need not be copied if it is large.
+    /// Sends a message without a copy of its payload if that is large.
     fn send_owned(&mut self, message: CowMessage<'_>, compression: Compression) -> Result<(), SocketError> {
         let opcode = message.as_message().opcode();
         if opcode.is_control() {
@@ -219,7 +220,7 @@ impl<S: Read + Write> WebSocket<S> {
         self.after_push(message.opcode())
     }
 
-    /// Counts a frame that was queued, and writes it unless more received messages wait to be handed out.
+    /// Counts a frame that was queued, and writes it unless more received messages wait in the buffer.
     fn after_push(&mut self, opcode: Opcode) -> Result<(), SocketError> {
         self.stats.messages_sent += u64::from(!opcode.is_control());
         if self.input.is_empty() || self.output.len() >= MAX_GATHERED { self.flush() } else { Ok(()) }
@@ -228,7 +229,7 @@ impl<S: Read + Write> WebSocket<S> {
     /// Writes what [`send`](WebSocket::send) gathered.
     ///
     /// # Errors
-    /// The stream fails or times out; what it did not take is kept for the next call.
+    /// The stream fails or times out. What it did not take is kept for the next call.
     pub fn flush(&mut self) -> Result<(), SocketError> {
         if self.output.len() > 0 {
             let written = self.endpoint.flush(&mut self.output, &mut []).map_err(|error| self.broken(error))?;
@@ -244,11 +245,11 @@ impl<S: Read + Write> WebSocket<S> {
         Ok(())
     }
 
-    /// Starts the closing handshake (RFC 6455 7.1.2). It is complete when [`recv`](WebSocket::recv) gives `None`, which
-    /// it does when the peer has answered; messages that arrive before are thrown away.
+    /// Starts the closing handshake (RFC 6455 7.1.2). [`recv`](WebSocket::recv) completes it: it discards messages until the
+    /// peer has answered, and then returns `None`.
     ///
     /// # Errors
-    /// A code that may not be sent, a reason of more than 123 bytes; or the stream fails.
+    /// The code must not be sent, the reason has more than 123 bytes, or the stream fails.
     pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), SocketError> {
         let invalid = |error| SocketError::Invalid(ControlError::InvalidClose(error));
         let frame = CloseFrame::new(code, reason).map_err(invalid)?;
@@ -261,7 +262,7 @@ impl<S: Read + Write> WebSocket<S> {
         self.ended.as_ref()
     }
 
-    /// What has gone through the connection. Nothing is ever dropped, and no round trip is measured.
+    /// The counts of messages and bytes of the connection. No message is ever dropped, and no round trip is measured.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
@@ -277,14 +278,14 @@ impl<S: Read + Write> WebSocket<S> {
         self.subprotocol.as_deref()
     }
 
-    /// What the decision of [`accept_with`](WebSocket::accept_with) kept with [`Accept::data`](crate::Accept::data), if it
-    /// is a `T`.
+    /// The data that `decide` of [`accept_with`](WebSocket::accept_with) set with [`Accept::data`](crate::Accept::data), if
+    /// it is a `T`.
     #[must_use]
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.data.as_ref()?.get()
     }
 
-    /// The stream, to set its timeouts, for example. To read from it or write to it breaks the connection.
+    /// The stream, to set its timeouts, for example. Reading from it or writing to it breaks the connection.
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.endpoint.stream.0
@@ -296,8 +297,8 @@ impl<S: Read + Write> WebSocket<S> {
         &mut self.endpoint.stream.0
     }
 
-    /// The stream. What was received and not yet returned by [`recv`](WebSocket::recv), and what was sent and not yet
-    /// [flushed](WebSocket::flush), is lost; after the closing handshake there is neither.
+    /// Returns the stream. Messages that were received and not yet returned by [`recv`](WebSocket::recv) are lost, and so are
+    /// those that were sent and not yet [flushed](WebSocket::flush). After the closing handshake there are none.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.endpoint.stream.0
@@ -326,7 +327,7 @@ impl<S: Read + Write> WebSocket<S> {
         Ok(())
     }
 
-    /// As [`push`](WebSocket::push), with a payload that need not be copied if it is large.
+    /// As [`push`](WebSocket::push), without a copy of the payload if it is large.
     fn push_chunk(&mut self, opcode: Opcode, payload: Chunk, compression: Compression) -> Result<(), SocketError> {
         self.check_open(opcode)?;
         let output = &mut self.output;
@@ -336,7 +337,7 @@ impl<S: Read + Write> WebSocket<S> {
         Ok(())
     }
 
-    /// Decodes the next unit of what was received.
+    /// Decodes the next frame, or part of one, in the receive buffer.
     fn decode(&mut self) -> Result<Step, SocketError> {
         let input = self.input.filled_mut();
         match with_codec(&mut self.endpoint, |endpoint, codec| endpoint.connection.receive_with(input, codec)) {
@@ -352,7 +353,7 @@ impl<S: Read + Write> WebSocket<S> {
     /// Reads from the stream once.
     fn receive(&mut self) -> Result<Step, SocketError> {
         if self.input.as_slice().len() < INPUT_SIZE {
-            // What came with the handshake is decoded.
+            // The bytes that came with the handshake are decoded.
             self.input = Input::with_size(INPUT_SIZE);
         }
         match self.endpoint.read(&mut self.input, &mut self.output.pool) {
@@ -384,7 +385,7 @@ impl<S: Read + Write> WebSocket<S> {
     fn fail(&mut self, error: ProtocolError) -> SocketError {
         let frame = CloseFrame::describing(error.close_code(), &error.to_string());
         self.endpoint.close(&mut self.output, Some(&frame));
-        // The violation is what the caller is to know, even if the close frame can not be written.
+        // The violation is returned, even if the close frame can not be written.
         let _ = self.flush();
         self.ended = Some(CloseReason::new(error.close_code(), error.to_string(), CloseCause::Failed));
         SocketError::Protocol(error)
@@ -408,7 +409,7 @@ impl<S: fmt::Debug> fmt::Debug for WebSocket<S> {
 /// The messages of a [`WebSocket`] as they come; made by [`WebSocket::iter`].
 #[derive(Debug)]
 pub struct WebSocketIter<'a, S> {
-    /// `None` behind the end.
+    /// `None` after the end.
     socket: Option<&'a mut WebSocket<S>>,
 }
 
@@ -435,7 +436,7 @@ impl<'a, S: Read + Write> IntoIterator for &'a mut WebSocket<S> {
     }
 }
 
-/// What one step of receiving brought, out of the buffer.
+/// What one step of receiving returned, without a borrow of the buffer.
 enum Step {
     Nothing,
     Message(Message),

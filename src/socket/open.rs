@@ -1,4 +1,4 @@
-//! The opening handshake over a stream that blocks, from either side.
+//! The opening handshake over a blocking stream, as server or client.
 
 use std::io::{self, Read, Write};
 
@@ -12,18 +12,18 @@ use crate::socket::{SocketError, WebSocket};
 use crate::transport::stream::attempt::{Io, attempt};
 
 impl<S: Read + Write> WebSocket<S> {
-    /// Does the server's side of the opening handshake, with default limits, whatever the path and the origin. To decide
-    /// about these, see [`accept_with`](WebSocket::accept_with).
+    /// Does the server's side of the opening handshake, with default limits. It accepts any path and any origin; to decide
+    /// about these, use [`accept_with`](WebSocket::accept_with).
     ///
     /// # Errors
-    /// The stream fails or times out, or the client sends no valid handshake; then it was answered with the status
-    /// that says so.
+    /// The stream fails or times out, or the client sends no valid handshake. An invalid handshake is answered with an
+    /// error status.
     pub fn accept(stream: S) -> Result<WebSocket<S>, SocketError> {
         WebSocket::accept_with(stream, &Config::default(), |_| Ok(Accept::new()))
     }
 
-    /// Does the server's side of the opening handshake as `decide` decides. Of `config` the limits on heads, messages
-    /// count; timeouts are the stream's own.
+    /// Does the server's side of the opening handshake, and lets `decide` accept or reject it. Of `config` it uses the limits
+    /// on heads and messages, and the compression; the timeouts are those of the stream.
     ///
     /// # Errors
     /// As [`accept`](WebSocket::accept), and if `decide` rejects the handshake.
@@ -60,15 +60,15 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     /// Does the client's side of the opening handshake over a stream that is connected to the server, with default
-    /// limits. For `wss://` the stream is one of TLS.
+    /// limits. For `wss://`, the stream must be a TLS stream.
     ///
     /// # Errors
-    /// The URL is wrong, the stream fails or times out, or the server's answer does not open the connection.
+    /// The URL is invalid, the stream fails or times out, or the server's response does not complete the handshake.
     pub fn connect(url: &str, stream: S) -> Result<WebSocket<S>, SocketError> {
         WebSocket::connect_with(ClientRequest::new(Url::parse(url)?), stream, &Config::default())
     }
 
-    /// Does the client's side of the opening handshake with a request of one's own.
+    /// Does the client's side of the opening handshake with a request, which may have headers and subprotocols.
     ///
     /// # Errors
     /// As [`connect`](WebSocket::connect).
@@ -107,7 +107,7 @@ impl<S: Read + Write> WebSocket<S> {
     }
 }
 
-/// A handshake that has no 101.
+/// Why a handshake is not accepted.
 enum Unanswered {
     Refused(Box<Response>),
     Failed(SocketError),
@@ -119,7 +119,7 @@ impl From<Response> for Unanswered {
     }
 }
 
-/// Reads a request head, and says what came behind it.
+/// Reads a request head, and returns the request and the bytes that arrived after it.
 fn read_request(stream: &mut impl Read, limits: &HeadLimits) -> Result<(Request, Vec<u8>), Unanswered> {
     let mut scanner = HeadScanner::new(*limits);
     let mut received = Vec::new();
@@ -127,7 +127,7 @@ fn read_request(stream: &mut impl Read, limits: &HeadLimits) -> Result<(Request,
         match read_more(stream, &mut received) {
             Ok(0) => return Err(Unanswered::Failed(SocketError::Io(io::ErrorKind::UnexpectedEof.into()))),
             Ok(_) => {}
-            // RFC 9110 15.5.9: whoever is too slow is told.
+            // RFC 9110 15.5.9.
             Err(SocketError::Timeout) => return Err(Response::new(408).into()),
             Err(error) => return Err(Unanswered::Failed(error)),
         }
@@ -136,7 +136,7 @@ fn read_request(stream: &mut impl Read, limits: &HeadLimits) -> Result<(Request,
         }
     };
     let leftover = received.split_off(size);
-    // A stream of any kind has no address.
+    // The stream's type is not known to have an address.
     match server::parse_scanned(&received, &scanner, PeerAddr::Unknown).map_err(Unanswered::Refused)? {
         Parsed::Upgrade(request) => Ok((request, leftover)),
         Parsed::Plain(_) => Err(server::upgrade_required().into()),
@@ -155,7 +155,7 @@ fn write_all(stream: &mut impl Write, mut bytes: &[u8]) -> Result<(), SocketErro
     Ok(())
 }
 
-/// Reads once; 0 at the end.
+/// Reads once. Returns 0 at the end of the stream.
 fn read_more(stream: &mut impl Read, received: &mut Vec<u8>) -> Result<usize, SocketError> {
     let mut chunk = [0; 4096];
     match attempt(|| stream.read(&mut chunk)) {

@@ -1,4 +1,4 @@
-//! Receiving with a deadline, over the streams of the standard library, which have timeouts.
+//! Receiving with a deadline, over the standard library's streams, which have read timeouts.
 
 use std::io;
 use std::net::TcpStream;
@@ -32,11 +32,11 @@ macro_rules! with_timeouts {
             $(#[$attribute])*
             impl WebSocket<$stream> {
                 /// Waits for the next message, up to `timeout`; `None` as [`recv`](WebSocket::recv). The stream's own
-                /// read timeout is set aside meanwhile.
+                /// read timeout does not apply meanwhile.
                 ///
                 /// # Errors
                 /// As [`recv`](WebSocket::recv); [`Timeout`](SocketError::Timeout) if no whole message arrived in time.
-                /// What arrived of one is kept for the next call.
+                /// Part of a message is kept for the next call.
                 pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Message>, SocketError> {
                     match Instant::now().checked_add(timeout) {
                         Some(deadline) => self.recv_deadline(deadline),
@@ -65,9 +65,9 @@ with_timeouts!(
     UnixStream
 );
 
-/// Lets the next read end at the deadline.
+/// Sets the read timeout so that the next read ends at the deadline.
 fn set_deadline(stream: &impl ReadTimeout, deadline: Instant) -> Result<(), SocketError> {
-    // A timeout of zero is an error to the standard library.
+    // The standard library refuses a timeout of zero.
     match deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
         Some(left) => Ok(stream.set_timeout(Some(left))?),
         None => Err(SocketError::Timeout),

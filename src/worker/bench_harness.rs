@@ -1,6 +1,6 @@
-//! A worker without its thread, its poll and its sockets, so that a benchmark can measure the very path that a server's
-//! messages take. No part of the public interface: it may change or go in any release.
-#![allow(missing_debug_implementations)] // nobody prints an engine
+//! A worker that runs without a thread, a poll and a socket, so that a benchmark can measure the code that a server's
+//! messages take. It is not part of the public interface, and may change or be removed in any release.
+#![allow(missing_debug_implementations)] // an engine is never printed
 
 use std::io;
 use std::marker::PhantomData;
@@ -30,21 +30,21 @@ const ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOS
 pub struct HandlerEngine<H: Handler>(Engine<HandlerDelivery<H>>);
 
 impl<H: Handler> HandlerEngine<H> {
-    /// A connection on which `arriving` comes in.
+    /// Makes a connection that receives `arriving`.
     ///
     /// # Errors
-    /// There is no poll to be had.
+    /// The system provides no further poll.
     pub fn new(arriving: &[u8], handler: H) -> io::Result<HandlerEngine<H>> {
         Engine::new(WorkerParts::new(Role::Server)?, arriving, HandlerDelivery(PhantomData), (handler, ()))
             .map(HandlerEngine)
     }
 
-    /// Receives the bytes once more, as after an event of the poll, and everything that follows from it.
+    /// Receives the bytes once more, as after an event of the poll, and runs the worker until it is idle.
     pub fn serve(&mut self) {
         self.0.serve();
     }
 
-    /// What the connection wrote meanwhile.
+    /// The bytes that the connection wrote meanwhile.
     pub fn written(&mut self) -> &[u8] {
         self.0.memory().written()
     }
@@ -54,24 +54,24 @@ impl<H: Handler> HandlerEngine<H> {
 pub struct ChannelEngine(Engine<ChannelDelivery>);
 
 impl ChannelEngine {
-    /// A connection on which `arriving` comes in, and the application's end of the channel, on which it is told.
+    /// Makes a connection that receives `arriving`, and the application's end of its channel of events.
     ///
     /// # Errors
-    /// There is no poll to be had.
+    /// The system provides no further poll.
     pub fn new(arriving: &[u8]) -> io::Result<(ChannelEngine, Events)> {
         let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", ADDR.into());
         let request = request.map_err(|_| io::ErrorKind::InvalidData)?;
-        let seat = WorkerParts::new(Role::Server)?;
+        let parts = WorkerParts::new(Role::Server)?;
         let state = Arc::new(ChannelState::new(Config::default().max_event_buffer_size));
         // Set once, here.
-        let _ = state.workers.set([seat.inbox.clone()].into());
+        let _ = state.workers.set([parts.inbox.clone()].into());
         let (sender, receiver) = crossbeam_channel::unbounded();
         let delivery = ChannelDelivery::new(vec![EventSender::new(sender, state.clone())]);
-        let engine = Engine::new(seat, arriving, delivery, (ChannelSlot::new(0), request))?;
+        let engine = Engine::new(parts, arriving, delivery, (ChannelSlot::new(0), request))?;
         Ok((ChannelEngine(engine), Events::new(receiver, state)))
     }
 
-    /// Receives the bytes once more, as after an event of the poll, and hands over what they held.
+    /// Receives the bytes once more, as after an event of the poll, and sends the events to the channel.
     pub fn serve(&mut self) {
         self.0.serve();
     }
@@ -83,12 +83,12 @@ struct Engine<D: Delivery> {
 }
 
 impl<D: Delivery> Engine<D> {
-    fn new(seat: WorkerParts, arriving: &[u8], delivery: D, app: NewApp<D>) -> io::Result<Engine<D>> {
-        let siblings = [seat.inbox.clone()].into();
-        let (adopt, new_connections) = crossbeam_channel::unbounded();
+    fn new(parts: WorkerParts, arriving: &[u8], delivery: D, app: NewApp<D>) -> io::Result<Engine<D>> {
+        let siblings = [parts.inbox.clone()].into();
+        let (to_worker, new_connections) = crossbeam_channel::unbounded();
         let connection_limit = Arc::new(ConnectionLimit::new(1, None));
         let config = Arc::new(Config::default());
-        let mut worker = Worker::new(seat, 0, siblings, config, delivery, new_connections, connection_limit);
+        let mut worker = Worker::new(parts, 0, siblings, config, delivery, new_connections, connection_limit);
         let new_connection = NewConnection {
             stream: Stream::Memory(MemoryStream::new(arriving)),
             watched: None,
@@ -100,11 +100,11 @@ impl<D: Delivery> Engine<D> {
             leftover: Vec::new(),
             app,
         };
-        adopt.send(new_connection).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        to_worker.send(new_connection).map_err(|_| io::ErrorKind::BrokenPipe)?;
         worker.register_new();
         let key = worker.slots.key_at(0).ok_or(io::ErrorKind::NotConnected)?;
         let mut engine = Engine { worker, key };
-        // The application is told of the connection.
+        // Delivers the open event.
         engine.run_until_idle();
         Ok(engine)
     }

@@ -1,11 +1,11 @@
-//! How many connections there are, in all and from each address.
+//! Counts the connections, in all and from each IP address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Counts connections from accept until their socket is closed, and says when there are too many.
+/// Counts connections from accept until their socket is closed, and refuses those over the limits.
 #[derive(Debug)]
 pub(crate) struct ConnectionLimit {
     limit: usize,
@@ -21,7 +21,8 @@ impl ConnectionLimit {
         ConnectionLimit { limit, per_address, count: AtomicUsize::new(0), addresses: Mutex::default() }
     }
 
-    /// Counts one more, unless there are too many already. Called by one thread, the one that accepts.
+    /// Counts one more connection; `false` if there are too many already. Only the thread that accepts calls this, so that
+    /// the count does not exceed the limit.
     pub(crate) fn acquire(&self, address: IpAddr) -> bool {
         if self.count.load(Ordering::Relaxed) >= self.limit {
             return false;
@@ -38,7 +39,7 @@ impl ConnectionLimit {
         true
     }
 
-    /// Counts one less; only an IP address is counted by itself.
+    /// Counts one connection less. `address` is `None` if the peer has no IP address.
     pub(crate) fn release(&self, address: impl Into<Option<IpAddr>>) {
         self.count.fetch_sub(1, Ordering::Relaxed);
         if self.per_address != usize::MAX
@@ -54,7 +55,7 @@ impl ConnectionLimit {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of connections.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }

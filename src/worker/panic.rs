@@ -1,8 +1,8 @@
-//! What is known of a panic.
+//! The message of a panic.
 
 use std::any::Any;
 
-/// The message of a panic.
+/// Returns the message of a panic.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()

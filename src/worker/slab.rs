@@ -1,19 +1,19 @@
-//! A table whose places are used again, and keys with a generation that tells an old value from a new one.
+//! A slab: a table whose entries are reused, with keys whose generation tells an old value from a new one.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use mio::Token;
 
-/// Names one connection of a worker, and never a later one at the same index.
+/// Identifies one connection of a worker, and never a later one at the same index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) index: u32,
     pub(crate) generation: u32,
 }
 
-/// Hashes [`Key`]s, indices and tokens. The worker allocates them, so nobody can choose them to collide, and the standard
-/// library's protection against that would be most of what sorting commands costs.
+/// Hashes [`Key`]s, indices and tokens. The worker allocates them, so that no peer can choose them to collide. The hasher
+/// of the standard library prevents collisions that a peer chooses, and costs more.
 #[derive(Debug, Default)]
 pub(crate) struct KeyHasher(u64);
 
@@ -41,10 +41,10 @@ impl Hasher for KeyHasher {
 /// A map from keys, indices or tokens.
 pub(crate) type KeyMap<N, V> = HashMap<N, V, BuildHasherDefault<KeyHasher>>;
 
-/// The lower half of a token is the index; the upper half the generation, without its top bit.
+/// The lower half of a token is the index. The upper half is the generation, without its top bit.
 const TOKEN_BITS: u32 = usize::BITS / 2;
 
-/// No token of a key has this bit. Tokens with it are those of wakers, listeners, and other sources.
+/// The bit that no token of a key has. Tokens with it belong to wakers, listeners, and other sources.
 pub(crate) const RESERVED: usize = 1 << (usize::BITS - 1);
 
 impl Key {
@@ -58,16 +58,16 @@ fn index_of(token: Token) -> usize {
     token.0 & ((1 << TOKEN_BITS) - 1)
 }
 
-/// Allocates the keys of a thread's connections, from their accept to their end.
+/// Allocates the keys of a thread's connections.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    /// Of each index.
+    /// The current generation of each index.
     generations: Vec<u32>,
     free: Vec<u32>,
 }
 
 impl Keys {
-    /// A key that is not in use, and is in use until it is [released](Keys::release_key).
+    /// Returns an unused key. It is in use until it is [released](Keys::release_key).
     pub(crate) fn allocate_key(&mut self) -> Key {
         let index = self.free.pop().unwrap_or_else(|| {
             self.generations.push(0);
@@ -76,7 +76,7 @@ impl Keys {
         Key { index, generation: self.generations[index as usize] }
     }
 
-    /// Ends the use of a key, which is never valid again.
+    /// Releases a key. It is never valid again.
     pub(crate) fn release_key(&mut self, key: Key) {
         if let Some(generation) = self.generations.get_mut(key.index as usize)
             && *generation == key.generation
@@ -86,78 +86,78 @@ impl Keys {
         }
     }
 
-    /// The key of `index` now.
+    /// Returns the current key of `index`.
     fn at(&self, index: u32) -> Option<Key> {
         self.generations.get(index as usize).map(|generation| Key { index, generation: *generation })
     }
 }
 
-/// A table whose places are used again.
+/// A table whose entries are reused.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
-    places: Vec<Option<T>>,
-    /// Apart from the places, where their generations need no padding. Some keys may have no place yet.
+    entries: Vec<Option<T>>,
+    /// Kept apart from the entries, so that the generations need no padding. A key may be allocated before it has a value.
     pub(crate) keys: Keys,
     len: usize,
 }
 
 impl<T> Slab<T> {
     pub(crate) fn new() -> Slab<T> {
-        Slab { places: Vec::new(), keys: Keys::default(), len: 0 }
+        Slab { entries: Vec::new(), keys: Keys::default(), len: 0 }
     }
 
-    /// How many places are in use.
+    /// Returns the number of values.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Fills the place of a key that was allocated.
+    /// Inserts the value of a key that was allocated.
     pub(crate) fn insert(&mut self, key: Key, value: T) {
-        if self.places.len() <= key.index as usize {
-            self.places.resize_with(key.index as usize + 1, || None);
+        if self.entries.len() <= key.index as usize {
+            self.entries.resize_with(key.index as usize + 1, || None);
         }
         self.len += 1;
-        self.places[key.index as usize] = Some(value);
+        self.entries[key.index as usize] = Some(value);
     }
 
-    /// Fills a place, and returns its key.
+    /// Inserts a value, and returns its key.
     pub(crate) fn add(&mut self, value: T) -> Key {
         let key = self.keys.allocate_key();
         self.insert(key, value);
         key
     }
 
-    /// The value that `key` names, if it is still there.
+    /// Returns the value of `key`, unless it was removed.
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let place = self.places.get_mut(key.index as usize)?;
-        if self.keys.generations[key.index as usize] == key.generation { place.as_mut() } else { None }
+        let entry = self.entries.get_mut(key.index as usize)?;
+        if self.keys.generations[key.index as usize] == key.generation { entry.as_mut() } else { None }
     }
 
-    /// The key of `token`, if its value is still there.
+    /// Returns the key of `token`, unless its value was removed.
     pub(crate) fn key_of(&self, token: Token) -> Option<Key> {
         let key = self.key_at(index_of(token) as u32)?;
         (key.token() == token).then_some(key)
     }
 
-    /// Removes the value that `key` names. The key is never valid again.
+    /// Removes the value of `key`. The key is never valid again.
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         if self.keys.at(key.index)? != key {
             return None;
         }
-        let value = self.places.get_mut(key.index as usize)?.take()?;
+        let value = self.entries.get_mut(key.index as usize)?.take()?;
         self.keys.release_key(key);
         self.len -= 1;
         Some(value)
     }
 
-    /// How many places there are, used or not.
-    pub(crate) fn places(&self) -> u32 {
-        self.places.len() as u32
+    /// Returns the number of entries, with or without a value. Every index is below it.
+    pub(crate) fn entries(&self) -> u32 {
+        self.entries.len() as u32
     }
 
-    /// The key of the value at `index`, if there is one.
+    /// Returns the key of the value at `index`, if there is one.
     pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
-        self.places.get(index as usize)?.as_ref()?;
+        self.entries.get(index as usize)?.as_ref()?;
         self.keys.at(index)
     }
 }
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hashes_of_neighbours_are_spread() {
+    fn the_hashes_of_successive_keys_are_spread() {
         let hash = |index, generation| BuildHasherDefault::<KeyHasher>::default().hash_one(Key { index, generation });
         let hash_token =
             |index, generation| BuildHasherDefault::<KeyHasher>::default().hash_one(Key { index, generation }.token());
@@ -181,19 +181,19 @@ mod tests {
             (0..4096).map(|n| hash_token(5, n)).collect(),
         ] {
             let differing = |part: fn(&u64) -> u64| keys.iter().map(part).collect::<HashSet<_>>().len();
-            // What a table of 8,192 buckets looks at: chance alone would fill 3,225 of them.
+            // The bits that a table of 8,192 buckets uses. Random hashes would fill 3,225 of them.
             assert!(differing(|hash| hash & 0x1FFF) > 2500);
             assert_eq!(differing(|hash| hash >> 57), 128);
         }
     }
 
     #[test]
-    fn a_key_may_be_allocated_before_its_place_is_filled_and_released_without() {
+    fn a_key_may_be_released_without_a_value() {
         let mut slots = Slab::new();
         let [first, second] = [slots.keys.allocate_key(), slots.keys.allocate_key()];
         assert_eq!((slots.key_of(first.token()), slots.key_of(second.token())), (None, None));
         slots.insert(second, "second");
-        assert_eq!((slots.len(), slots.places()), (1, 2));
+        assert_eq!((slots.len(), slots.entries()), (1, 2));
         assert_eq!(slots.get_mut(first), None);
         assert_eq!(slots.get_mut(second), Some(&mut "second"));
         slots.keys.release_key(first);
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(slots.remove(first), None);
         assert_eq!(slots.key_of(first.token()), None);
         assert_eq!(slots.get_mut(second), Some(&mut "second"));
-        assert_eq!((slots.len(), slots.places()), (1, 1));
+        assert_eq!((slots.len(), slots.entries()), (1, 1));
     }
 
     #[test]

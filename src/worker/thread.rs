@@ -1,4 +1,4 @@
-//! What kind of thread this is.
+//! Whether the current thread is a worker's.
 
 use std::cell::Cell;
 
@@ -6,7 +6,7 @@ thread_local! {
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Declares this thread a worker's or the reactor's: from now on it must not wait for one.
+/// Declares this thread a worker's or the reactor's. From now on it must not wait for a worker.
 pub(crate) fn enter_worker() {
     IS_WORKER.set(true);
 }
@@ -16,7 +16,7 @@ pub(crate) fn enter_worker_scope() -> WorkerScope {
     WorkerScope { before: IS_WORKER.replace(true) }
 }
 
-/// While this is there, the thread must not wait for a worker.
+/// Declares a thread a worker's until it is dropped.
 #[derive(Debug)]
 pub(crate) struct WorkerScope {
     before: bool,
@@ -28,13 +28,12 @@ impl Drop for WorkerScope {
     }
 }
 
-/// Whether this thread may wait for a worker. A worker that waited for itself, or for another that waits for it, would
-/// wait for ever.
+/// Whether this thread may wait for a worker. A worker must not: it would wait for itself, or two workers for each other.
 pub(crate) fn may_block() -> bool {
     !IS_WORKER.get()
 }
 
-/// Tells this thread from all others that run; never 0.
+/// Returns a number that no other running thread has. It is never 0.
 pub(crate) fn thread_token() -> usize {
     IS_WORKER.with(|is_worker| std::ptr::from_ref(is_worker).addr())
 }

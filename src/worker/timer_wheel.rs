@@ -1,30 +1,30 @@
-//! One timer wheel for a thread: each connection has at most one deadline in it, its next.
+//! The timer wheel of a thread. It has at most one deadline for each connection, the next one.
 
 use std::time::{Duration, Instant};
 
-/// How long a tick is. Deadlines are kept to a tick.
+/// A tick is 32 ms. Larger makes deadlines less exact; smaller wakes the thread more often.
 const TICK: Duration = Duration::from_millis(TICK_MILLIS);
 const TICK_MILLIS: u64 = 32;
 
 const BUCKETS: usize = 512;
 const NONE: u32 = u32::MAX;
 
-/// Time as a count of ticks since the wheel was made: four years fit.
+/// Time as a count of ticks since the wheel was made. It overflows after four years.
 pub(crate) type Tick = u32;
 
-/// A hashed timer wheel whose lists run through a table indexed as the connections are: scheduling, rescheduling and
-/// cancelling cost the same however many there are, and nothing is allocated for a deadline.
+/// A hashed timer wheel. Its lists are linked through a table with one entry for each connection, so that to schedule and
+/// to cancel a deadline takes constant time, and no allocation.
 #[derive(Debug)]
 pub(crate) struct TimerWheel {
     epoch: Instant,
-    /// The tick that [`advance`](Deadlines::advance) has come to, and when the next one begins.
+    /// The tick of the last [`advance`](TimerWheel::advance), and when the next tick begins.
     current: Tick,
     next: Instant,
-    /// The tick up to which deadlines were served.
-    served: Tick,
-    /// No deadline is before this tick, though one that was may be cancelled; [`NONE`] if there is none at all.
+    /// The tick up to which deadlines have expired.
+    expired: Tick,
+    /// No deadline is before this tick. The deadline that was in it may have been canceled. [`NONE`] if there is none.
     earliest: Tick,
-    /// When that tick is over.
+    /// When the tick `earliest` is over.
     due: Option<Instant>,
     heads: [u32; BUCKETS],
     /// Which buckets have a deadline.
@@ -36,7 +36,7 @@ pub(crate) struct TimerWheel {
 struct Link {
     next: u32,
     previous: u32,
-    /// When; [`NONE`] where nothing is scheduled.
+    /// The tick of the deadline; [`NONE`] if none is scheduled.
     at: Tick,
 }
 
@@ -47,7 +47,7 @@ impl TimerWheel {
             epoch: now,
             current: 0,
             next: now + TICK,
-            served: 0,
+            expired: 0,
             earliest: NONE,
             due: None,
             heads,
@@ -56,7 +56,8 @@ impl TimerWheel {
         }
     }
 
-    /// The tick that `now` lies in, for whoever asks more often than the time moves on, and never goes back.
+    /// Returns the tick that contains `now`, which must not be earlier than in the last call. Costs less than
+    /// [`tick`](TimerWheel::tick) if it is called several times in one tick.
     #[inline]
     pub(crate) fn advance(&mut self, now: Instant) -> Tick {
         if now >= self.next {
@@ -71,27 +72,27 @@ impl TimerWheel {
         self.next = self.epoch + TICK * (self.current + 1);
     }
 
-    /// The tick that `now` lies in.
+    /// Returns the tick that contains `now`.
     pub(crate) fn tick(&self, now: Instant) -> Tick {
         let since = now.saturating_duration_since(self.epoch);
         ((since.as_secs() * 1000 + u64::from(since.subsec_millis())) / TICK_MILLIS) as Tick
     }
 
-    /// How many ticks cover `duration`.
+    /// Returns the smallest number of ticks that is not shorter than `duration`.
     pub(crate) fn ticks(duration: Duration) -> Tick {
         let ticks = duration.as_nanos().div_ceil(TICK.as_nanos());
         Tick::try_from(ticks).unwrap_or(NONE / 2).min(NONE / 2)
     }
 
-    /// Sets the one deadline of `index`.
+    /// Sets the deadline of `index`, instead of the one that it has.
     #[inline(never)]
     pub(crate) fn schedule(&mut self, index: u32, at: Tick) {
         self.cancel(index);
         if self.links.len() <= index as usize {
             self.links.resize(index as usize + 1, Link { next: NONE, previous: NONE, at: NONE });
         }
-        // A tick that was served is not looked at again before the wheel has turned.
-        let at = at.clamp(self.served + 1, NONE - 1);
+        // The bucket of a tick that has expired is not visited before the wheel has gone around once.
+        let at = at.clamp(self.expired + 1, NONE - 1);
         let bucket = bucket(at);
         let next = std::mem::replace(&mut self.heads[bucket], index);
         self.links[index as usize] = Link { next, previous: NONE, at };
@@ -106,7 +107,7 @@ impl TimerWheel {
 
     fn expect(&mut self, earliest: Tick) {
         self.earliest = earliest;
-        // A deadline is over when its tick is.
+        // A deadline expires at the end of its tick.
         self.due = (earliest != NONE).then(|| self.epoch + TICK * (earliest + 1));
     }
 
@@ -132,15 +133,15 @@ impl TimerWheel {
         }
     }
 
-    /// Until when the thread may sleep; `None` if nothing is scheduled. It may be woken for a deadline that was cancelled,
-    /// and for one of a later turn of the wheel, once per turn.
+    /// Returns when the thread must wake; `None` if nothing is scheduled. It may wake for a deadline that was canceled, and
+    /// for one that lies a whole round of the wheel or more ahead, once a round.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// The first tick that may have a deadline.
+    /// Returns the first tick that may have a deadline.
     fn first_occupied(&self) -> Option<Tick> {
-        let start = bucket(self.served + 1);
+        let start = bucket(self.expired + 1);
         (0..=BUCKETS / 64).find_map(|word| {
             let at = start / 64 + word;
             let mut bits = self.occupied[at % (BUCKETS / 64)];
@@ -149,28 +150,28 @@ impl TimerWheel {
             }
             (bits != 0).then(|| {
                 let ahead = at * 64 + bits.trailing_zeros() as usize - start;
-                self.served + 1 + ahead as Tick
+                self.expired + 1 + ahead as Tick
             })
         })
     }
 
-    /// Takes out every deadline that has passed in the tick `now` and hands its index to `expired`, which collects them.
+    /// Removes every deadline that has passed in the tick `now`, and appends its index to `expired`.
     pub(crate) fn expire_until(&mut self, now: Tick, expired: &mut Vec<u32>) {
         if self.may_expire(now) {
-            self.serve(now - 1, expired);
+            self.expire_through(now - 1, expired);
         }
     }
 
-    /// Whether the time has moved on since [`expire`](Deadlines::expire) was asked last: a thread that works would ask more
-    /// often than it does.
+    /// Whether a tick has ended since the last [`expire_until`](TimerWheel::expire_until), so that deadlines may have
+    /// passed.
     #[inline]
     pub(crate) fn may_expire(&self, now: Tick) -> bool {
-        now > self.served + 1
+        now > self.expired + 1
     }
 
-    fn serve(&mut self, now: Tick, expired: &mut Vec<u32>) {
-        let turns = (now - self.served).min(BUCKETS as u32);
-        for tick in now - turns + 1..=now {
+    fn expire_through(&mut self, now: Tick, expired: &mut Vec<u32>) {
+        let ticks = (now - self.expired).min(BUCKETS as u32);
+        for tick in now - ticks + 1..=now {
             let mut index = self.heads[bucket(tick)];
             while index != NONE {
                 let Link { next, at, .. } = self.links[index as usize];
@@ -181,7 +182,7 @@ impl TimerWheel {
                 index = next;
             }
         }
-        self.served = now;
+        self.expired = now;
         if self.earliest <= now {
             self.expect(self.first_occupied().unwrap_or(NONE));
         }
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_cancelled_wakes_once_at_most() {
+    fn a_canceled_deadline_wakes_the_thread_once_at_most() {
         let start = Instant::now();
         let mut wheel = TimerWheel::new(start);
         wheel.schedule(1, 10);
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tick_that_was_come_to_is_the_one_that_the_time_lies_in() {
+    fn advance_returns_the_tick_that_contains_the_time() {
         let start = Instant::now();
         let mut wheel = TimerWheel::new(start);
         for micros in (0..TICK_MILLIS * 5_000).step_by(500).chain([3_600_000_000, 90_000_000_000]) {

@@ -1,17 +1,17 @@
-//! How long to wait before the next attempt: a function of the waits before it and of chance.
+//! How long to wait before the next attempt: a function of the number of waits before it and of a random number.
 
 use std::time::Duration;
 
 use crate::config::ConfigError;
 
-/// How chance enters a delay, so that the clients of a server that comes back do not all come at once.
+/// How much of a delay is random, so that the clients of a server that was down do not all connect at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Jitter {
-    /// Anything from zero to the delay: the default, which spreads clients best.
+    /// A random time between zero and the delay. This is the default, because it spreads clients best.
     #[default]
     Full,
-    /// Half the delay, and anything up to the other half.
+    /// Half the delay, and a random time of up to the other half.
     Equal,
 }
 
@@ -36,14 +36,14 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The delay after so many others, before chance.
+    /// The longest delay after `waits` earlier ones.
     fn ceiling(&self, waits: u32) -> Duration {
         let growth = self.multiplier.powi(i32::try_from(waits).unwrap_or(i32::MAX));
-        // What a `Duration` can not hold is above any maximum.
+        // A delay that a `Duration` can not hold is above any maximum.
         Duration::try_from_secs_f64(self.initial.as_secs_f64() * growth).unwrap_or(Duration::MAX).min(self.max)
     }
 
-    /// The delay after so many others; `random` is any number, all being as likely.
+    /// The delay after `waits` earlier ones. `random` is uniformly distributed over all `u64`.
     pub(super) fn delay(&self, waits: u32, random: u64) -> Duration {
         let ceiling = self.ceiling(waits);
         let fixed = match self.jitter {
@@ -53,7 +53,7 @@ impl Backoff {
         fixed + part(ceiling - fixed, random)
     }
 
-    /// Refuses what could not work.
+    /// Returns an error for the first invalid setting.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.initial.is_zero() {
             return Err(ConfigError::new("initial_delay", 0, "more than zero"));
@@ -69,7 +69,7 @@ impl Backoff {
     }
 }
 
-/// As much of `whole` as `random` is of all that it can be.
+/// Scales `whole` by `(random + 1) / 2^64`.
 fn part(whole: Duration, random: u64) -> Duration {
     let nanos = whole.as_nanos().saturating_mul(u128::from(random) + 1) >> 64;
     let seconds = u64::try_from(nanos / NANOS_PER_SECOND).unwrap_or(u64::MAX);
@@ -85,7 +85,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn it_doubles_up_to_its_maximum_and_never_overflows() {
+    fn the_delay_doubles_up_to_its_maximum_and_never_overflows() {
         let backoff = Backoff::default();
         let ceilings: Vec<u64> = (0..6).map(|waits| backoff.ceiling(waits).as_secs()).collect();
         assert_eq!(ceilings, [5, 10, 20, 40, 60, 60]);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_stays_within_its_bounds() {
+    fn a_random_delay_is_within_its_bounds() {
         let full = Backoff::default();
         let equal = Backoff { jitter: Jitter::Equal, ..full };
         for waits in 0..8 {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_work_is_refused() {
+    fn invalid_settings_are_refused() {
         assert_eq!(Backoff::default().check(), Ok(()));
         let refused = |backoff: Backoff| backoff.check().unwrap_err().to_string();
         let backoff = Backoff::default();

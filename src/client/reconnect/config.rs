@@ -19,11 +19,11 @@ type RetryHook = Arc<dyn Fn(&Outage) -> bool + Send + Sync>;
 type AttemptHook = Box<dyn FnMut(ClientBuilder, u32) -> ClientBuilder + Send>;
 type ConnectHook = Box<dyn FnMut(&Session<'_>) + Send>;
 
-/// How a [`ReconnectingClient`](crate::ReconnectingClient) reconnects. The setters chain; what does not fit together is
-/// refused by [`ClientBuilder::reconnect`].
+/// How a [`ReconnectingClient`](crate::ReconnectingClient) reconnects. The setters chain. An invalid setting is an error of
+/// [`ClientBuilder::reconnect`].
 ///
-/// The hooks run on the client's own thread, one at a time. They may block; while one does, nothing is reconnected, and
-/// a client that is closed ends behind it. A hook that panics ends its client.
+/// The hooks run on the client's own thread, one at a time. They may block. While one does, the client does not reconnect,
+/// and a client that is closed ends after the hook returns. If a hook panics, the client ends.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,84 +59,87 @@ impl Reconnect {
         }
     }
 
-    /// The first delay, before chance. Default: 5 s, so that the first attempt comes at a random time within 5 s, which
-    /// RFC 6455 7.2.3 calls reasonable for the clients of a server that went down. The very first connection is not
-    /// delayed.
+    /// The first delay, of which [`jitter`](Reconnect::jitter) makes some random. Default: 5 s, so that the first attempt
+    /// to reconnect comes at a random time within 5 s, as RFC 6455 7.2.3 recommends. The very first attempt to connect is
+    /// not delayed.
     #[must_use]
     pub fn initial_delay(mut self, delay: Duration) -> Reconnect {
         self.policy.backoff.initial = delay;
         self
     }
 
-    /// The longest delay, before chance. Default: 60 s, which a person who waits for a service to come back bears.
+    /// The longest delay, of which [`jitter`](Reconnect::jitter) makes some random. Default: 60 s, so that a person does
+    /// not wait long once the server is back.
     #[must_use]
     pub fn max_delay(mut self, delay: Duration) -> Reconnect {
         self.policy.backoff.max = delay;
         self
     }
 
-    /// How much longer each delay is than the one before. Default: 2, the binary backoff of RFC 6455 7.2.3.
+    /// By how much each delay is multiplied for the next one. Default: 2, the binary backoff of RFC 6455 7.2.3.
     #[must_use]
     pub fn multiplier(mut self, factor: f64) -> Reconnect {
         self.policy.backoff.multiplier = factor;
         self
     }
 
-    /// How chance enters the delays. Default: [`Jitter::Full`].
+    /// How much of each delay is random. Default: [`Jitter::Full`].
     #[must_use]
     pub fn jitter(mut self, jitter: Jitter) -> Reconnect {
         self.policy.backoff.jitter = jitter;
         self
     }
 
-    /// How long a connection must hold to be a success: only then delays and attempts are counted anew. Default: 10 s,
-    /// longer than a server takes that accepts everybody and then drops them.
+    /// How long a connection must last before the count of attempts and the delay start again from the beginning. Default:
+    /// 10 s, so that a server that accepts every connection and drops it soon after is not connected to all the time.
     #[must_use]
     pub fn stable_after(mut self, time: Duration) -> Reconnect {
         self.policy.stable_after = time;
         self
     }
 
-    /// How many attempts are made in a row. Default: as many as it takes, because a client that nobody watches should
-    /// be there when its server is.
+    /// How many attempts in a row are made before the client ends. Default: no limit, because a client that nobody
+    /// supervises should connect whenever its server is back.
     #[must_use]
     pub fn max_attempts(mut self, count: u32) -> Reconnect {
         self.policy.max_attempts = Some(count);
         self
     }
 
-    /// How long attempts are made, from the start or from the end of the last connection that held; the last one begins
-    /// when the time is over. Default: as long as it takes.
+    /// How long attempts are made before the client ends. The time counts from the start, or from the end of the last
+    /// connection that lasted for [`stable_after`](Reconnect::stable_after). The last attempt begins when the time is over.
+    /// Default: no limit.
     #[must_use]
     pub fn give_up_after(mut self, time: Duration) -> Reconnect {
         self.policy.give_up_after = Some(time);
         self
     }
 
-    /// The most that is heeded of a server's `Retry-After`; the usual delay comes on top, so that those who were told the
-    /// same do not come at once. Default: 5 min, lest a mistaken header silence the client for a day.
+    /// The longest `Retry-After` that is observed; a server that asks for more is tried again after this time. The usual
+    /// delay is added, so that clients that were told the same time do not all connect together. Default: 5 min, so that a
+    /// mistaken header does not keep the client away for a day.
     #[must_use]
     pub fn max_retry_after(mut self, time: Duration) -> Reconnect {
         self.policy.max_retry_after = time;
         self
     }
 
-    /// The high-water mark of the messages that wait for a connection, in bytes (a message counts 64 beside its payload):
-    /// one is taken while less than this is queued, whatever its own size. Default: 1 MiB.
+    /// The high-water mark of the messages that wait for a connection, in bytes. A message counts 64 bytes and its payload.
+    /// A message is queued while less than this is queued, whatever its own size. Default: 1 MiB.
     #[must_use]
     pub fn max_outbox_size(mut self, bytes: usize) -> Reconnect {
         self.max_outbox_size = bytes;
         self
     }
 
-    /// Decides whether an outage is followed by another attempt. Default: [`Outage::is_transient`]. Whatever it says, a
-    /// client that was closed stays closed, and [`max_attempts`](Reconnect::max_attempts) and
-    /// [`give_up_after`](Reconnect::give_up_after) hold.
+    /// Decides whether an outage is followed by another attempt. Default: [`Outage::is_transient`]. The hook is not asked
+    /// about a client that the application closed, and [`max_attempts`](Reconnect::max_attempts) and
+    /// [`give_up_after`](Reconnect::give_up_after) apply whatever it returns.
     ///
     /// ```
     /// use threadbare::{CloseCode, Outage, Reconnect};
     ///
-    /// // This service says 1000 when it restarts, and 4001 when the account is gone.
+    /// // This service closes with 1000 when it restarts, and with 4001 when the account is gone.
     /// let reconnect = Reconnect::new().retry_if(|outage| match outage {
     ///     Outage::Closed(reason) if reason.code == CloseCode::NORMAL_CLOSURE => true,
     ///     Outage::Closed(reason) if reason.code == CloseCode(4001) => false,
@@ -149,9 +152,9 @@ impl Reconnect {
         self
     }
 
-    /// Called before each attempt, the first included, with the builder that the client was made with and the attempt's
-    /// number; the attempt is made with the builder that it returns. A place for a header with a fresh token. The limits
-    /// and timeouts of [`ClientBuilder::config`] and the pool stay those of the start.
+    /// Sets a hook that is called before each attempt, the first included, with the client's builder and the number of the
+    /// attempt. The attempt uses the builder that the hook returns, with a fresh token in a header, for example. The
+    /// limits and timeouts of [`ClientBuilder::config`] and the pool can not be changed.
     #[must_use]
     pub fn before_attempt(
         mut self,
@@ -161,14 +164,15 @@ impl Reconnect {
         self
     }
 
-    /// Called on each new connection before what is queued goes out: a place to subscribe anew.
+    /// Sets a hook that is called on each new connection before the queued messages are sent, to subscribe again, for
+    /// example.
     #[must_use]
     pub fn on_connect(mut self, hook: impl FnMut(&Session<'_>) + Send + 'static) -> Reconnect {
         self.on_connect = Some(Box::new(hook));
         self
     }
 
-    /// Refuses what could not work.
+    /// Returns an error for the first invalid setting.
     pub(in crate::client) fn check(&self) -> Result<(), ConfigError> {
         self.policy.check()?;
         if self.max_outbox_size == 0 {
@@ -203,22 +207,22 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Sends a message on this connection, ahead of what is queued; see [`Peer::send`].
+    /// Sends a message on this connection, before the queued messages; see [`Peer::send`].
     ///
     /// # Errors
-    /// The message comes back if the connection has ended; the hook is then called again on the next one.
+    /// Returns the message if the connection has ended. The hook is then called again on the next connection.
     pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
         self.peer.send(message)
     }
 
-    /// This connection: of use as long as it lasts, and not for the next one.
-    /// [`abort`](Peer::abort) ends it and has the client reconnect.
+    /// A handle to this connection, which can not be used for the next one. [`abort`](Peer::abort) drops the connection,
+    /// and the client reconnects.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         self.peer
     }
 
-    /// The server's answer to the handshake.
+    /// The server's response to the opening handshake.
     #[must_use]
     pub fn response(&self) -> &ResponseHead {
         self.agreed.response()
@@ -236,7 +240,7 @@ impl Session<'_> {
         self.attempt
     }
 
-    /// Which connection of its client this is, from 1.
+    /// The number of this connection among those of its client, from 1.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number

@@ -1,4 +1,4 @@
-//! A client that connects again by itself.
+//! A client that connects again when its connection is lost.
 
 mod backoff;
 pub(super) mod config;
@@ -34,26 +34,29 @@ use crate::worker::handle::peer::Peer;
 use crate::worker::handle::prepared::Prepared;
 use crate::worker::receiver::events::Events;
 
-/// A client that connects by itself, and again whenever its connection is lost; made by [`ClientBuilder::reconnect`].
+/// A client that connects, and connects again whenever its connection is lost; made by [`ClientBuilder::reconnect`].
 ///
-/// It sends and receives as a [`Client`](crate::Client) does, from as many threads as there are, and goes on through
-/// reconnects. What is sent while there is no connection waits in a bounded outbox.
+/// It sends and receives as a [`Client`](crate::Client) does, from any number of threads, and continues to do so after a
+/// reconnect. Messages that are sent while there is no connection wait in a bounded queue, the outbox.
 ///
-/// What ends it, and after what it tries again, is told by [`Outage::is_transient`]; how long it waits, by [`Reconnect`].
-/// As with every client, messages are to be received, even if only to be thrown away: above
-/// [`max_event_buffer_size`](crate::Config::max_event_buffer_size) nothing more is read, and so no end is noticed.
+/// [`Outage::is_transient`] says which outages end the client and which are followed by another attempt. [`Reconnect`] says
+/// how long the client waits before it.
+///
+/// As with every client, the application must receive messages, even if it discards them. Above
+/// [`max_event_buffer_size`](crate::Config::max_event_buffer_size) the client stops reading, and does not notice that a
+/// connection has ended.
 ///
 /// # What may be lost
 ///
-/// A message is delivered at most once. One that was handed to a connection which then breaks may be lost: no answer
-/// tells how far it came, and it is not sent again. What waits in the outbox is neither lost nor reordered; it goes out
-/// on the next connection, behind what [`on_connect`](Reconnect::on_connect) sends. Who must know that a message arrived
-/// has the other end say so.
+/// A message is delivered at most once. A message that was sent on a connection that then breaks may be lost: WebSocket
+/// does not confirm messages, and the client does not send it again. Messages in the outbox are neither lost nor reordered.
+/// They are sent on the next connection, after those that [`on_connect`](Reconnect::on_connect) sends. An application that
+/// must know that a message arrived needs an acknowledgement from the server.
 ///
 /// # Threads
 ///
-/// One thread of its own, which connects, waits and watches, for as long as the client is there; its socket lives on a
-/// worker as that of every client does. Name look-ups run on a thread that lasts as long as they do.
+/// The client has one thread of its own, which connects, waits, and watches the connection until the client ends. A worker
+/// serves the connection, as it does for every client. Each look-up of a name runs on a short-lived thread.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -66,7 +69,7 @@ use crate::worker::receiver::events::Events;
 ///     println!("not yet: {}", client.state());
 /// }
 /// for message in &client {
-///     println!("{:?}", message?); // through however many connections
+///     println!("{:?}", message?); // from one connection after the other
 /// }
 /// println!("{}", client.state());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -75,7 +78,7 @@ use crate::worker::receiver::events::Events;
 pub struct ReconnectingClient {
     sender: ReconnectingSender,
     events: Events,
-    /// The worker goes on until the last connection is closed.
+    /// Keeps the worker threads running until the last connection is closed.
     _pool: Arc<Pool>,
 }
 
@@ -110,7 +113,7 @@ impl ReconnectingClient {
     /// Sends a message, or queues it until there is a connection; see [`ReconnectingSender::send`].
     ///
     /// # Errors
-    /// The message comes back: the client is closed, or there is no room and the call may not wait.
+    /// Returns the message if the client is closed, or if there is no room and the call may not wait.
     pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
         self.sender.send(message)
     }
@@ -130,7 +133,7 @@ impl ReconnectingClient {
     /// Sends or queues a message if there is room now.
     ///
     /// # Errors
-    /// The message comes back.
+    /// Returns the message if it was neither sent nor queued.
     pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
         self.sender.try_send(message)
     }
@@ -138,7 +141,7 @@ impl ReconnectingClient {
     /// Sends or queues a message, waiting up to `timeout` for room.
     ///
     /// # Errors
-    /// The message comes back.
+    /// Returns the message if it was neither sent nor queued.
     pub fn send_timeout<'a>(
         &self,
         message: impl Into<CowMessage<'a>>,
@@ -150,7 +153,7 @@ impl ReconnectingClient {
     /// Sends or queues a message, waiting until `deadline` for room.
     ///
     /// # Errors
-    /// The message comes back.
+    /// Returns the message if it was neither sent nor queued.
     pub fn send_deadline<'a>(
         &self,
         message: impl Into<CowMessage<'a>>,
@@ -197,13 +200,12 @@ impl ReconnectingClient {
         self.sender.clone()
     }
 
-    /// Waits for the next message, through reconnects; `None` once the client was closed in order and every message was
-    /// received. Several threads may wait; each message goes to one of them.
+    /// Waits for the next message, through reconnects. Returns `None` once the client was closed cleanly and every message
+    /// was received. Several threads may wait; each message goes to one of them.
     ///
-    /// In order means that [`close`](ReconnectingClient::close) was called, or that the server completed a closing
-    /// handshake after which there is no reconnect; [`Ended::is_clean`] has the details and
-    /// [`state`](ReconnectingClient::state) the reason. The end is reported when the TCP connection is closed, within
-    /// [`close_timeout`](crate::Config::close_timeout).
+    /// A client is closed cleanly by [`close`](ReconnectingClient::close), or by a closing handshake of the server after
+    /// which there is no reconnect; see [`Ended::is_clean`]. [`state`](ReconnectingClient::state) has the reason. The end is
+    /// reported when the TCP connection is closed, within [`close_timeout`](crate::Config::close_timeout).
     ///
     /// # Errors
     /// The client ended in another way, and every message was received: [`Failed`](ClientError::Failed) says why.
@@ -260,7 +262,7 @@ impl ReconnectingClient {
     }
 
     /// The messages as they come, through reconnects: what [`recv`](ReconnectingClient::recv) returns, one after the
-    /// other. It ends when the client was closed in order, or after the error that says how it ended.
+    /// other. It ends when the client was closed cleanly, or after the error that says how it ended.
     #[must_use]
     pub fn iter(&self) -> ReconnectingClientIter<'_> {
         ReconnectingClientIter { client: Some(self) }
@@ -274,7 +276,7 @@ impl ReconnectingClient {
         &self.events
     }
 
-    /// How the client stands.
+    /// The state of the client.
     #[must_use]
     pub fn state(&self) -> ConnectionState {
         self.sender.state()
@@ -283,7 +285,7 @@ impl ReconnectingClient {
     /// Waits up to `timeout` for a state that `wanted` accepts.
     ///
     /// # Errors
-    /// The state when the time is over; or the last one, if that is not wanted.
+    /// Returns the state if the time is over, or if the client has ended and that state is not wanted.
     pub fn wait_state(
         &self,
         timeout: Duration,
@@ -295,7 +297,7 @@ impl ReconnectingClient {
     /// Waits until `deadline` for a state that `wanted` accepts.
     ///
     /// # Errors
-    /// The state at the deadline; or the last one, if that is not wanted.
+    /// Returns the state if the deadline has passed, or if the client has ended and that state is not wanted.
     pub fn wait_state_deadline(
         &self,
         deadline: Instant,
@@ -304,19 +306,19 @@ impl ReconnectingClient {
         self.sender.shared.wait_state(Some(deadline), wanted)
     }
 
-    /// The changes of the state: the present one first, then every other. Each call makes another watcher.
+    /// A receiver of the states of the client: the current one first, then every new one. Each call makes another receiver.
     #[must_use]
     pub fn state_changes(&self) -> StateChanges {
         self.sender.state_changes()
     }
 
-    /// The connection that there is now; see [`ReconnectingSender::peer`].
+    /// A handle to the current connection, if there is one; see [`ReconnectingSender::peer`].
     #[must_use]
     pub fn peer(&self) -> Option<Peer> {
         self.sender.peer()
     }
 
-    /// Bytes that wait for a connection, 64 for each message beside its payload.
+    /// The size of the messages that wait for a connection, in bytes. Each counts 64 bytes and its payload.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.sender.queued_bytes()
@@ -328,26 +330,27 @@ impl ReconnectingClient {
         self.sender.take_queued()
     }
 
-    /// Ends the client for good, whatever it is at: a connection is closed behind what was sent before, an attempt or a
-    /// wait is broken off. Without a connection, what is in the outbox stays there for
-    /// [`take_queued`](ReconnectingClient::take_queued).
+    /// Ends the client. If there is a connection, it is closed after the messages that were sent before. An attempt to
+    /// connect is canceled, and so is a wait for the next one. If there is no connection, the messages in the outbox stay
+    /// there for [`take_queued`](ReconnectingClient::take_queued).
     ///
     /// # Errors
-    /// A code that may not be sent, a reason of more than 123 bytes, or a client that is closed already.
+    /// The code must not be sent, the reason has more than 123 bytes, or the client is closed already.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
         self.sender.close(code, reason)
     }
 
-    /// Waits, up to `timeout`, until the outbox is empty, closes with 1000, and waits until the client has ended and its
-    /// last connection's TCP is closed. Messages that still arrive are thrown away.
+    /// Waits until the outbox is empty, closes with 1000, and waits until the client has ended and its last TCP connection
+    /// is closed, up to `timeout` in all. Discards messages that still arrive.
     ///
     /// # Errors
-    /// The time is over: it goes on closing, within [`close_timeout`](crate::Config::close_timeout).
-    /// [`take_queued`](ReconnectingClient::take_queued) has what could not be sent.
+    /// [`Timeout`](ClientError::Timeout) if the time is over. The client continues to close, within
+    /// [`close_timeout`](crate::Config::close_timeout). [`take_queued`](ReconnectingClient::take_queued) returns the
+    /// messages that could not be sent.
     pub fn finish(&self, timeout: Duration) -> Result<Ended, ClientError<Ended>> {
         let deadline = Instant::now().checked_add(timeout);
         self.sender.shared.wait_empty(deadline);
-        // Whoever has closed it already waits for the same end.
+        // An error means that the client is closing already, and its end is awaited all the same.
         let _ = self.close(CloseCode::NORMAL_CLOSURE, "");
         loop {
             let received = match deadline {
@@ -363,17 +366,17 @@ impl ReconnectingClient {
         }
     }
 
-    /// What a receiver is told behind the last message.
+    /// The result of a receive after the last message.
     fn end(&self) -> Result<Option<Message>, ClientError<Ended>> {
         let ended = self.ended();
         if ended.is_clean() { Ok(None) } else { Err(ClientError::Failed(ended)) }
     }
 
-    /// Why it ended; asked when its channel of events has.
+    /// Why the client ended. Called once its channel of events has ended.
     fn ended(&self) -> Ended {
         match self.state() {
             ConnectionState::Closed(ended) => ended,
-            // Not reached: the state is set first.
+            // Not reached: the last state is set before the channel ends.
             _ => Ended::ByApplication(None),
         }
     }
@@ -382,7 +385,7 @@ impl ReconnectingClient {
 /// The messages of a [`ReconnectingClient`] as they come; made by [`ReconnectingClient::iter`].
 #[derive(Clone, Debug)]
 pub struct ReconnectingClientIter<'a> {
-    /// `None` behind the end.
+    /// `None` after the end.
     client: Option<&'a ReconnectingClient>,
 }
 
@@ -411,21 +414,21 @@ impl<'a> IntoIterator for &'a ReconnectingClient {
 
 impl Drop for ReconnectingClient {
     fn drop(&mut self) {
-        // Closed already, it needs no more.
+        // An error means that it is closed already.
         let _ = self.close(CloseCode::NORMAL_CLOSURE, "");
     }
 }
 
 impl ClientBuilder {
-    /// Makes a client that connects by itself, and again whenever the connection is lost, as `reconnect` says. It
-    /// returns at once; [`wait_state`](ReconnectingClient::wait_state) waits for the connection.
+    /// Makes a client that connects, and connects again whenever the connection is lost, with the settings of `reconnect`.
+    /// Returns at once; [`wait_state`](ReconnectingClient::wait_state) waits for the connection.
     ///
     /// # Errors
-    /// The URL or a setting is wrong, or there is no thread to be had. That the server can not be reached is no error:
-    /// it is tried again.
+    /// The URL or a setting is invalid, or no thread could be started. A server that can not be reached is no error: the
+    /// client tries again.
     pub fn reconnect(&self, url: &str, reconnect: Reconnect) -> Result<ReconnectingClient, ConnectError> {
         reconnect.check()?;
-        // What is wrong with it is said now.
+        // An invalid URL or header is an error here, not at the first attempt.
         let _ = self.request(url)?;
         ReconnectingClient::start(self.clone(), self.worker()?, url, reconnect)
     }

@@ -1,4 +1,4 @@
-//! Why there is no connection, and whether trying again may mend that.
+//! Why there is no connection, and whether another attempt may succeed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,21 +21,21 @@ pub enum Outage {
 }
 
 impl Outage {
-    /// Whether trying again may mend it: what a reconnecting client goes by, unless
-    /// [`retry_if`](crate::Reconnect::retry_if) says otherwise.
+    /// Whether another attempt may succeed. A reconnecting client tries again if it may, unless
+    /// [`retry_if`](crate::Reconnect::retry_if) decides otherwise.
     ///
-    /// Tried again are
+    /// Another attempt may succeed after
     /// * network errors, failed look-ups, and timeouts;
     /// * a handshake that the server or a proxy answers with 5xx, 408, 425 or 429;
     /// * a connection that was lost, timed out, or was [aborted](crate::Peer::abort) (1006);
-    /// * one that the server closed with 1001, 1005 (no code), 1011 to 1014, or an application's code other than 3000 and
-    ///   3003;
-    /// * one that this library closed because the server took nothing (1008) or its
+    /// * a connection that the server closed with 1001, 1005 (no code), 1011 to 1014, or an application's code other than
+    ///   3000 and 3003;
+    /// * a connection that this library closed because the server read nothing (1008) or its
     ///   [`max_lifetime`](crate::Config::max_lifetime) was over (1001).
     ///
-    /// It is the end where trying again would meet the same:
-    /// * a URL, header or setting that is wrong, TLS that is not there, a redirect that is not followed;
-    /// * any other answer to the handshake, such as 401, 403, 404, or what is no WebSocket handshake at all;
+    /// Another attempt would fail in the same way after
+    /// * an invalid URL, header or setting, a URL that needs TLS, or a redirect that is not followed;
+    /// * any other response to the handshake, such as 401, 403, 404, or one that is no WebSocket handshake at all;
     /// * a server that closed with 1000 (the purpose is fulfilled), 1002, 1003, 1007 to 1010 (it objects to what it was
     ///   sent), 3000 (unauthorized) or 3003 (forbidden);
     /// * a server that broke the protocol or sent a message over the limit;
@@ -48,8 +48,8 @@ impl Outage {
         }
     }
 
-    /// The time that the server, or the proxy, asks to be left alone for: `Retry-After` in seconds (RFC 9110 10.2.3). Its
-    /// other form, a date, is not looked at, since clocks differ.
+    /// How long the server or the proxy asks the client to wait: `Retry-After` in seconds (RFC 9110 10.2.3). A date, its
+    /// other form, is ignored, because clocks differ.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let head = match self {
@@ -66,7 +66,7 @@ fn retry_after(head: &ResponseHead) -> Option<Duration> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    // More than can be said is very long.
+    // A number that overflows is a very long time.
     Some(Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
 }
 
@@ -76,7 +76,7 @@ fn connect_is_transient(error: &ConnectError) -> bool {
         ConnectError::Proxy { source, .. } => proxy_is_transient(source),
         ConnectError::Handshake { source, .. } => match source {
             HandshakeError::Refused(refusal) => status_is_transient(refusal.status()),
-            // A server that goes down may do so in the middle of its answer.
+            // A server that shuts down may do so in the middle of its response.
             HandshakeError::Response(error) => matches!(error, ResponseError::Truncated { .. }),
             _ => false,
         },
@@ -88,22 +88,22 @@ fn proxy_is_transient(error: &ProxyError) -> bool {
     match error {
         ProxyError::Refused(head) => status_is_transient(head.status()),
         ProxyError::Response(error) => matches!(error, ResponseError::Truncated { .. }),
-        // RFC 1928 6: all but a refusal by rule, and what the proxy does not know.
+        // RFC 1928 6: all but a refusal by rule, and a command or address that the proxy does not support.
         ProxyError::Reply(code) => matches!(code, 1 | 3..=6),
         _ => false,
     }
 }
 
 fn status_is_transient(status: u16) -> bool {
-    // RFC 9110 15.5.9: 408 asks to try again; RFC 8470 5.2: so does 425; RFC 6585 4: so does 429. RFC 9110 15.6: of the
-    // server errors, 501 and 505 are about what it can do at all.
+    // RFC 9110 15.5.9 (408), RFC 8470 5.2 (425) and RFC 6585 4 (429): the client may repeat the request. RFC 9110 15.6: of
+    // the server errors, 501 and 505 say that the server does not support the request.
     matches!(status, 408 | 425 | 429) || (matches!(status, 500..=599) && !matches!(status, 501 | 505))
 }
 
 fn closed_is_transient(reason: &CloseReason) -> bool {
     match reason.cause {
         CloseCause::Lost | CloseCause::TimedOut | CloseCause::Aborted | CloseCause::Panicked => true,
-        // The library's own: a lifetime that is over, a server that reads too slowly.
+        // Closed by this library: the lifetime is over, or the server reads too slowly.
         CloseCause::Local => matches!(reason.code, CloseCode::GOING_AWAY | CloseCode::POLICY_VIOLATION),
         CloseCause::Failed => reason.code == CloseCode::POLICY_VIOLATION,
         CloseCause::Peer => !matches!(reason.code.0, 1000 | 1002 | 1003 | 1007..=1010 | 3000 | 3003),
@@ -132,14 +132,15 @@ impl std::error::Error for Outage {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Ended {
-    /// The application closed it, or dropped it; and how its connection ended, if there was one.
+    /// The application closed or dropped the client. Has the reason of the connection's end, if there was a connection.
     ByApplication(Option<CloseReason>),
-    /// Trying again would not mend this.
+    /// Another attempt would not help.
     Final(Arc<Outage>),
     /// [`max_attempts`](crate::Reconnect::max_attempts) or [`give_up_after`](crate::Reconnect::give_up_after) was
     /// reached.
     GaveUp {
-        /// Attempts since the start, or since the last connection that held.
+        /// Attempts since the start, or since the last connection that lasted for
+        /// [`stable_after`](crate::Reconnect::stable_after).
         attempts: u32,
         /// The latest reason.
         last: Arc<Outage>,
@@ -149,8 +150,8 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// Whether the client was closed in order: by the application or by the server, with a completed closing handshake
-    /// if there was a connection.
+    /// Whether the client was closed cleanly: by the application or by the server, with a completed closing handshake if
+    /// there was a connection.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         match self {
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_tried_again() {
+    fn transient_errors_are_retried() {
         for error in [
             ConnectError::io("no connection")(io::ErrorKind::ConnectionRefused.into()),
             ConnectError::Timeout { phase: Phase::Handshake, addr: "host:80".into() },
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_are_sorted() {
+    fn transient_statuses_are_retried() {
         for status in [408, 425, 429, 500, 502, 503, 504, 599] {
             assert!(refused(&format!("{status} Later")).is_transient(), "{status}");
         }
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn close_codes_are_sorted() {
+    fn transient_close_codes_are_retried() {
         let transient = |code, cause| Outage::Closed(CloseReason::new(CloseCode(code), "", cause)).is_transient();
         for code in [1001, 1005, 1011, 1012, 1013, 1014, 3008, 4000] {
             assert!(transient(code, CloseCause::Peer), "{code}");

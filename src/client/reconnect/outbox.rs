@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::protocol::deflate::Compression;
 use crate::protocol::message::Message;
 
-/// What a message counts beside its payload, so that empty ones are bounded too.
+/// A message counts 64 bytes and its payload, so that empty messages are bounded too.
 const MESSAGE_COST: usize = 64;
 
 /// A message that waits, and how it is to be sent.
@@ -27,7 +27,7 @@ impl Outbox {
         Outbox { queue: VecDeque::new(), size: 0, limit }
     }
 
-    /// Whether a message is taken: the bound is a high-water mark, so that one of any size goes through.
+    /// Whether a message may be queued. The limit is a high-water mark, so that a message of any size can be.
     pub(super) fn has_room(&self) -> bool {
         self.size < self.limit
     }
@@ -37,14 +37,14 @@ impl Outbox {
         self.queue.push_back(queued);
     }
 
-    /// Takes the oldest.
+    /// Removes the oldest message.
     pub(super) fn pop(&mut self) -> Option<Queued> {
         let queued = self.queue.pop_front()?;
         self.size -= cost(&queued);
         Some(queued)
     }
 
-    /// Takes back what was popped and could not be sent.
+    /// Puts back a message that was popped and could not be sent.
     pub(super) fn put_back(&mut self, queued: Queued) {
         self.size += cost(&queued);
         self.queue.push_front(queued);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_messages_up_to_its_mark_and_keeps_their_order() {
+    fn messages_are_queued_up_to_the_high_water_mark_and_keep_their_order() {
         let mut outbox = Outbox::new(100);
         outbox.push(queued("one"));
         assert!(outbox.has_room());

@@ -1,11 +1,11 @@
-//! What follows an outage: a wait, or the end. Decided from what is given alone; time and chance are arguments.
+//! Decides what follows an outage: a wait, or the end of the client. The time and the random number are arguments.
 
 use std::time::{Duration, Instant};
 
 use crate::client::reconnect::backoff::Backoff;
 use crate::config::ConfigError;
 
-/// When to try again, and when no more.
+/// When to try again, and when to give up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
     pub(super) backoff: Backoff,
@@ -28,7 +28,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Refuses what could not work.
+    /// Returns an error for the first invalid setting.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         self.backoff.check()?;
         if self.max_attempts == Some(0) {
@@ -41,29 +41,30 @@ impl Policy {
     }
 }
 
-/// What an outage is judged by.
+/// The facts about an outage that decide what follows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OutageFacts {
-    /// Trying again may mend it.
+    /// Another attempt may succeed.
     pub(super) transient: bool,
-    /// The server asks to be left alone for so long.
+    /// How long the server asks the client to wait.
     pub(super) retry_after: Option<Duration>,
-    /// How long the connection had held, if there was one.
+    /// How long the connection lasted, if there was one.
     pub(super) held: Option<Duration>,
 }
 
-/// What follows.
+/// What follows an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextStep {
     /// Another attempt after this time.
     Wait(Duration),
-    /// The end, since trying again would not help.
+    /// The end, because another attempt would not help.
     End,
-    /// The end, after so many attempts.
+    /// The end, because of a limit on attempts.
     GiveUp { attempts: u32 },
 }
 
-/// How it went since the start, or since the last connection that held.
+/// The attempts and waits since the start, or since the last connection that lasted for
+/// [`stable_after`](crate::Reconnect::stable_after).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RetrySchedule {
     attempts: u32,
@@ -81,15 +82,16 @@ impl RetrySchedule {
         self.attempts.saturating_add(1)
     }
 
-    /// Begins an attempt; its number.
+    /// Begins an attempt, and returns its number.
     pub(super) fn attempt(&mut self) -> u32 {
         self.attempts = self.next_attempt();
         self.attempts
     }
 
-    /// What follows an outage. `random` is any number, all being as likely.
+    /// Decides what follows an outage. `random` is uniformly distributed over all `u64`.
     pub(super) fn after(&mut self, facts: &OutageFacts, policy: &Policy, now: Instant, random: u64) -> NextStep {
-        // A connection that breaks at once is no success, lest a server that drops everybody be hammered.
+        // A connection that broke soon does not reset the delay. Otherwise a server that drops every connection would be
+        // connected to all the time.
         if facts.held.is_some_and(|held| held >= policy.stable_after) {
             *self = RetrySchedule::new(now);
         }
@@ -107,7 +109,7 @@ impl RetrySchedule {
             if left.is_zero() || asked > left {
                 return give_up;
             }
-            // The last attempt is made when the time is over, not before.
+            // The last attempt is made exactly when the time is over.
             delay = delay.min(left);
         }
         self.waits = self.waits.saturating_add(1);
@@ -122,7 +124,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Without chance: the longest delays.
+    /// Gives the longest delays.
     const RANDOM: u64 = u64::MAX;
 
     fn transient() -> OutageFacts {
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_and_begin_anew_after_a_connection_that_held() {
+    fn waits_grow_and_start_again_after_a_stable_connection() {
         let (policy, now) = (policy(), Instant::now());
         let mut schedule = RetrySchedule::new(now);
         let fail = |schedule: &mut RetrySchedule, held| {
@@ -148,13 +150,13 @@ mod tests {
         };
         let waits: Vec<_> = (0..5).map(|_| fail(&mut schedule, None)).collect();
         assert_eq!(waits, [(1, 2), (2, 3), (4, 4), (8, 5), (8, 6)]);
-        assert_eq!(fail(&mut schedule, Some(9 * SECOND)), (8, 7), "it did not hold");
-        assert_eq!(fail(&mut schedule, Some(10 * SECOND)), (1, 1), "it held");
+        assert_eq!(fail(&mut schedule, Some(9 * SECOND)), (8, 7), "not stable");
+        assert_eq!(fail(&mut schedule, Some(10 * SECOND)), (1, 1), "stable");
         assert_eq!(fail(&mut schedule, None), (2, 2));
     }
 
     #[test]
-    fn the_end_comes_after_so_many_attempts_or_at_once() {
+    fn the_client_gives_up_after_the_last_attempt_and_ends_at_once_if_none_would_help() {
         let now = Instant::now();
         let policy = Policy { max_attempts: Some(2), ..policy() };
         let mut schedule = RetrySchedule::new(now);
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_attempt_is_made_when_the_time_is_over() {
+    fn the_last_attempt_is_made_when_give_up_after_is_over() {
         let start = Instant::now();
         let policy = Policy { give_up_after: Some(10 * SECOND), ..policy() };
         let mut schedule = RetrySchedule::new(start);
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_left_alone_as_long_as_it_asks_within_bounds() {
+    fn retry_after_is_observed_up_to_its_limit() {
         let now = Instant::now();
         let asked = |seconds| OutageFacts { retry_after: Some(Duration::from_secs(seconds)), ..transient() };
         let after = |seconds, random| RetrySchedule::new(now).after(&asked(seconds), &policy(), now, random);

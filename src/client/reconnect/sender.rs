@@ -14,8 +14,8 @@ use crate::worker::handle::peer::Peer;
 use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::send::Wait;
 
-/// A handle to a [`ReconnectingClient`](crate::ReconnectingClient) that other threads can keep and send through; cheap
-/// to clone. When the client is dropped, nothing can be sent any more.
+/// A handle to a [`ReconnectingClient`](crate::ReconnectingClient) that other threads can keep and send through. Cheap to
+/// clone. When the client is dropped, nothing can be sent any more.
 ///
 /// Messages sent from one thread arrive in order, whether they waited for a connection or not.
 #[derive(Clone, Debug)]
@@ -24,18 +24,18 @@ pub struct ReconnectingSender {
 }
 
 impl ReconnectingSender {
-    /// Sends a message on the connection there is, as [`Peer::send`] does, or puts it into the outbox. Where that is full,
-    /// the call waits for room; under another [`SlowConsumer`] policy than [`Block`], on a worker's
-    /// thread, and in a hook of [`Reconnect`](crate::Reconnect), the message comes back.
+    /// Sends a message on the connection, as [`Peer::send`] does, or queues it in the outbox if there is none. If the outbox
+    /// is full, the call waits for room. It does not wait but returns the message if the [`SlowConsumer`] policy is not
+    /// [`Block`], on a worker's thread, and in a hook of [`Reconnect`](crate::Reconnect).
     ///
-    /// A ping or pong is not queued; a close is a [`close`](ReconnectingSender::close).
+    /// A ping or pong is not queued. A close message is the same as [`close`](ReconnectingSender::close).
     ///
     /// [`SlowConsumer`]: crate::SlowConsumer
     /// [`Block`]: crate::SlowConsumer::Block
     ///
     /// # Errors
-    /// The message comes back: the client is closed, or there is no room and the call may not wait. A ping or pong comes
-    /// back if there is no connection, or if it is longer than 125 bytes.
+    /// Returns the message if the client is closed, or if there is no room and the call may not wait. Returns a ping or
+    /// pong if there is no connection, or if it is longer than 125 bytes.
     pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
         self.send_with(message, Compression::Auto)
     }
@@ -56,7 +56,7 @@ impl ReconnectingSender {
     /// Sends or queues a message if there is room now.
     ///
     /// # Errors
-    /// The message comes back.
+    /// Returns the message if it was neither sent nor queued.
     pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
         Ok(self.offer(message.into(), Wait::Never, Compression::Auto)?)
     }
@@ -64,7 +64,7 @@ impl ReconnectingSender {
     /// Sends or queues a message, waiting up to `timeout` for room.
     ///
     /// # Errors
-    /// The message comes back.
+    /// Returns the message if it was neither sent nor queued.
     pub fn send_timeout<'a>(
         &self,
         message: impl Into<CowMessage<'a>>,
@@ -76,7 +76,7 @@ impl ReconnectingSender {
     /// Sends or queues a message, waiting until `deadline` for room.
     ///
     /// # Errors
-    /// The message comes back.
+    /// Returns the message if it was neither sent nor queued.
     pub fn send_deadline<'a>(
         &self,
         message: impl Into<CowMessage<'a>>,
@@ -85,8 +85,8 @@ impl ReconnectingSender {
         Ok(self.offer(message.into(), Wait::Until(deadline), Compression::Auto)?)
     }
 
-    /// Sends or queues a message that was encoded before, as [`send`](ReconnectingSender::send) does. A client masks each
-    /// frame with a key of its own, so nothing is saved by the encoding.
+    /// Sends or queues a message that was encoded before, as [`send`](ReconnectingSender::send) does. It is not faster,
+    /// because a client masks each frame with a new key.
     ///
     /// # Errors
     /// As [`send`](ReconnectingSender::send); there is no message to hand back.
@@ -118,42 +118,44 @@ impl ReconnectingSender {
         Ok(self.offer_prepared(prepared, Wait::Until(deadline))?)
     }
 
-    /// Ends the client for good: the present connection is closed behind what was sent before; there will be no other.
-    /// Where there is none, what is in the outbox stays there for [`take_queued`](ReconnectingSender::take_queued).
+    /// Ends the client. The current connection is closed after the messages that were sent before, and the client does not
+    /// reconnect. If there is no connection, the messages in the outbox stay there for
+    /// [`take_queued`](ReconnectingSender::take_queued).
     ///
     /// # Errors
-    /// A code that may not be sent, a reason of more than 123 bytes, or a client that is closed already.
+    /// The code must not be sent, the reason has more than 123 bytes, or the client is closed already.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
         self.shared.close(code, reason)
     }
 
-    /// How the client stands.
+    /// The state of the client.
     #[must_use]
     pub fn state(&self) -> ConnectionState {
         self.shared.state()
     }
 
-    /// The changes of the state: the present one first, then every other.
+    /// A receiver of the states of the client: the current one first, then every new one.
     #[must_use]
     pub fn state_changes(&self) -> StateChanges {
         self.shared.state_changes()
     }
 
-    /// The connection that there is now: for a ping, its [`stats`](Peer::stats), or an [`abort`](Peer::abort) that has the
-    /// client reconnect. What is sent through it does not wait in the outbox, and is ahead of what does.
+    /// A handle to the current connection, if there is one: for a ping, for its [`stats`](Peer::stats), or for an
+    /// [`abort`](Peer::abort), after which the client reconnects. Messages that are sent through it do not wait in the
+    /// outbox, and are sent before those that do.
     #[must_use]
     pub fn peer(&self) -> Option<Peer> {
         self.shared.peer()
     }
 
-    /// Bytes that wait for a connection, 64 for each message beside its payload.
+    /// The size of the messages that wait for a connection, in bytes. Each counts 64 bytes and its payload.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.shared.lock().outbox.size()
     }
 
-    /// Takes back the messages that wait for a connection, oldest first: to keep them when the client ends, or to drop
-    /// what has become stale.
+    /// Removes and returns the messages that wait for a connection, oldest first: to keep them when the client ends, or to
+    /// discard those that are out of date.
     #[must_use]
     pub fn take_queued(&self) -> Vec<Message> {
         self.shared.take_queued()
@@ -164,7 +166,7 @@ impl ReconnectingSender {
         self.offer(message.into(), wait, compression).map_err(|(_, refusal)| ((), refusal))
     }
 
-    /// Sends or queues a message. It is copied only if it has to wait for a connection, or is handed back.
+    /// Sends or queues a message. A borrowed message is copied only if it is queued or returned.
     fn offer(
         &self,
         mut message: CowMessage<'_>,
@@ -179,7 +181,7 @@ impl ReconnectingSender {
             return closed.map_err(|error| (message.into_message(), error.into()));
         }
         let is_data = !message.as_message().opcode().is_control();
-        // One deadline for all connections that it waits for.
+        // One deadline, however many connections the message waits for.
         let wait = wait.begin();
         let mut inner = self.shared.lock();
         loop {
@@ -190,7 +192,7 @@ impl ReconnectingSender {
                     drop(inner);
                     match peer.offer(message, wait, compression) {
                         Ok(()) => return Ok(()),
-                        // The connection ended; what it did not take goes to the next.
+                        // The connection has ended, and the message waits for the next one.
                         Err((back, SendRefusal::Disconnected)) => message = back,
                         Err((back, refusal)) => return Err((back.into_message(), refusal)),
                     }

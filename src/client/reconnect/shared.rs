@@ -1,4 +1,4 @@
-//! What the supervising thread and the application's threads share of a reconnecting client.
+//! The state of a reconnecting client, shared by its supervisor thread and the application's threads.
 
 use std::cell::Cell;
 use std::fmt;
@@ -19,23 +19,23 @@ use crate::worker::handle::peer::Peer;
 use crate::worker::thread::may_block;
 
 thread_local! {
-    /// Whether this thread makes the room that a sender would wait for.
+    /// Whether this thread is a supervisor. It must not wait for room in the outbox, because it makes that room.
     static SUPERVISES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says that this thread is a supervising one.
+/// Declares this thread a supervisor.
 pub(super) fn supervise() {
     SUPERVISES.set(true);
 }
 
 pub(super) struct Shared {
     inner: Mutex<Inner>,
-    /// The state has changed.
+    /// Notified when the state has changed.
     changed: Condvar,
-    /// The outbox may have room, or be empty, or need none.
+    /// Notified when messages have left the outbox, or nothing more is sent.
     room: Condvar,
     pub(super) cancel: CancelToken,
-    /// Ends the supervising thread's wait.
+    /// Ends the supervisor's wait for the next attempt.
     stop: Sender<()>,
     pub(super) slow_consumer: SlowConsumer,
 }
@@ -45,9 +45,9 @@ pub(super) struct Inner {
     watchers: Watchers,
     pub(super) link: Link,
     pub(super) outbox: Outbox,
-    /// The connection that there is, though messages may not go to it yet.
+    /// The current connection, even while messages still go into the outbox.
     peer: Option<Peer>,
-    /// The application has closed the client, with this.
+    /// The close frame with which the application has closed the client.
     closing: Option<CloseFrame>,
 }
 
@@ -55,14 +55,14 @@ pub(super) struct Inner {
 pub(super) enum Link {
     /// Into the outbox.
     Down,
-    /// To the connection; the outbox is empty.
+    /// To the connection. The outbox is empty.
     Flowing(Peer),
-    /// Nowhere, any more.
+    /// Nowhere: the client is closed.
     Closed,
 }
 
 impl Link {
-    /// Messages go to this connection no more.
+    /// Sends no more messages to this connection.
     pub(super) fn leave(&mut self, left: &Peer) {
         if matches!(self, Link::Flowing(peer) if peer == left) {
             *self = Link::Down;
@@ -91,7 +91,7 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing that runs under the lock can leave it half changed.
+        // Code that runs under the lock can not panic halfway through a change.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -105,7 +105,7 @@ impl Shared {
         watchers.add(state)
     }
 
-    /// Waits for a state that `wanted` accepts; the error is the state at the deadline, or the last one.
+    /// Waits for a state that `wanted` accepts. The error is the state at the deadline, or the last one.
     pub(super) fn wait_state(
         &self,
         deadline: Option<Instant>,
@@ -123,7 +123,7 @@ impl Shared {
         }
     }
 
-    /// Waits for a change of what a sender goes by.
+    /// Waits until there may be room for a message, or the client is closed.
     pub(super) fn wait_room<'a>(
         &'a self,
         inner: MutexGuard<'a, Inner>,
@@ -136,14 +136,14 @@ impl Shared {
         self.lock().peer.clone()
     }
 
-    /// Takes what waits for a connection.
+    /// Removes and returns the messages that wait for a connection.
     pub(super) fn take_queued(&self) -> Vec<Message> {
         let taken = self.lock().outbox.take_all();
         self.room.notify_all();
         taken
     }
 
-    /// Ends it for good.
+    /// Closes the client.
     pub(super) fn close(&self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
         let frame = CloseFrame::new(code, reason).map_err(ControlError::InvalidClose)?;
         let mut inner = self.lock();
@@ -151,14 +151,14 @@ impl Shared {
             return Err(ControlError::Disconnected);
         }
         if let Link::Flowing(peer) = std::mem::replace(&mut inner.link, Link::Closed) {
-            // Behind what it was given before; if it is closed already, it needs no more.
+            // The close frame follows the messages that were sent before. An error means that it is closed already.
             let _ = peer.close(code, reason);
         }
         inner.closing = Some(frame);
         drop(inner);
         self.room.notify_all();
         self.cancel.raise();
-        // There is room for one, and one is enough.
+        // The channel holds one notice. If it is full, that one is enough.
         let _ = self.stop.try_send(());
         Ok(())
     }
@@ -167,15 +167,15 @@ impl Shared {
         self.lock().closing.is_some()
     }
 
-    /// There is a connection. `false` if the client was closed meanwhile, and so is that.
+    /// Notes a new connection. Returns `false`, and closes the connection, if the client was closed meanwhile.
     pub(super) fn opened(&self, peer: &Peer) -> bool {
         let mut inner = self.lock();
         inner.peer = Some(peer.clone());
         !inner.close_peer()
     }
 
-    /// The next message for this connection. If there is none, messages go to it directly from now on; or it is closed,
-    /// where the client was.
+    /// Returns the next message for this connection. If there is none, later messages go to the connection directly, or the
+    /// connection is closed if the client was closed.
     pub(super) fn next_queued(&self, peer: &Peer) -> Option<Queued> {
         let mut inner = self.lock();
         let queued = inner.outbox.pop();
@@ -187,12 +187,12 @@ impl Shared {
         queued
     }
 
-    /// Takes back a message that the connection did not take.
+    /// Puts back a message that could not be sent.
     pub(super) fn put_back(&self, queued: Queued) {
         self.lock().outbox.put_back(queued);
     }
 
-    /// Waits until nothing is queued, or nothing will be sent any more.
+    /// Waits until the outbox is empty or the client is closed.
     pub(super) fn wait_empty(&self, deadline: Option<Instant>) {
         let mut inner = self.lock();
         while inner.outbox.size() > 0 && !matches!(inner.link, Link::Closed) && !is_over(deadline) {
@@ -200,7 +200,7 @@ impl Shared {
         }
     }
 
-    /// The connection has ended: messages go into the outbox.
+    /// Notes that the connection has ended. Messages go into the outbox from now on.
     pub(super) fn lost(&self) {
         let mut inner = self.lock();
         if let Some(peer) = inner.peer.take() {
@@ -230,10 +230,10 @@ impl Shared {
 }
 
 impl Inner {
-    /// Closes the connection if the client was closed.
+    /// Closes the connection if the client was closed, and returns whether it was.
     fn close_peer(&mut self) -> bool {
         if let (Some(frame), Some(peer)) = (&self.closing, &self.peer) {
-            // If it is closed already, it needs no more.
+            // An error means that it is closed already.
             let _ = peer.close(frame.code, &frame.reason);
         }
         self.closing.is_some()
@@ -242,10 +242,10 @@ impl Inner {
     fn enter(&mut self, state: ConnectionState) {
         use ConnectionState::Connecting;
         if matches!((&self.state, &state), (Connecting { attempt: now }, Connecting { attempt: next }) if now == next) {
-            // The first attempt is the state that it begins with.
+            // A client begins in the state of its first attempt, which is no change.
             return;
         }
-        self.watchers.tell(&state);
+        self.watchers.send(&state);
         self.state = state;
     }
 }
@@ -253,13 +253,13 @@ impl Inner {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = self.lock();
-        // The messages are the application's own.
+        // The messages are not printed: they may be confidential.
         let (state, queued) = (&inner.state, inner.outbox.size());
         f.debug_struct("Shared").field("state", state).field("queued_bytes", &queued).finish_non_exhaustive()
     }
 }
 
-/// Whether this thread may wait for room: neither a worker nor the thread that makes the room may.
+/// Whether this thread may wait for room in the outbox. Neither a worker nor a supervisor may.
 pub(super) fn may_wait() -> bool {
     may_block() && !SUPERVISES.get()
 }

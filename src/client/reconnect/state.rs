@@ -1,4 +1,4 @@
-//! How a reconnecting client stands, and who is told when that changes.
+//! The state of a reconnecting client, and the receivers of its changes.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -9,18 +9,19 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::client::reconnect::outage::{Ended, Outage};
 use crate::error::Chain;
 
-/// How a reconnecting client stands.
+/// The state of a reconnecting client.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ConnectionState {
     /// An attempt is being made.
     Connecting {
-        /// Its number, from 1, counted since the start or the last connection that held.
+        /// The number of the attempt, from 1, since the start or since the last connection that lasted for
+        /// [`stable_after`](crate::Reconnect::stable_after).
         attempt: u32,
     },
-    /// There is a connection, and [`on_connect`](crate::Reconnect::on_connect) is through with it.
+    /// There is a connection, and [`on_connect`](crate::Reconnect::on_connect) has returned.
     Connected,
-    /// The next attempt is waited for.
+    /// The client waits for the time of the next attempt.
     Waiting {
         /// The number of that attempt.
         attempt: u32,
@@ -29,7 +30,7 @@ pub enum ConnectionState {
         /// Why there is no connection.
         why: Arc<Outage>,
     },
-    /// There will be no connection any more.
+    /// The client has ended, and connects no more.
     Closed(Ended),
 }
 
@@ -40,7 +41,7 @@ impl ConnectionState {
         matches!(self, ConnectionState::Connected)
     }
 
-    /// Whether it is the last.
+    /// Whether the client has ended. No other state follows.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self, ConnectionState::Closed(_))
@@ -60,16 +61,16 @@ impl fmt::Display for ConnectionState {
     }
 }
 
-/// The changes of a client's state; made by [`state_changes`](crate::ReconnectingClient::state_changes).
+/// Receives the states of a client; made by [`state_changes`](crate::ReconnectingClient::state_changes).
 ///
-/// It holds the latest 64; a watcher that is further behind misses the oldest, never the newest.
+/// It holds up to 64 states. If the application is further behind, the oldest are dropped, never the newest.
 #[derive(Debug)]
 pub struct StateChanges {
     receiver: Arc<Receiver<ConnectionState>>,
 }
 
 impl StateChanges {
-    /// The channel of states, which waits with or without a deadline, alone or in a crossbeam `Select`. It ends behind
+    /// The channel of states, to receive from with or without a deadline, or in a crossbeam `Select`. It ends after
     /// [`ConnectionState::Closed`].
     #[must_use]
     pub fn as_channel(&self) -> &Receiver<ConnectionState> {
@@ -77,21 +78,22 @@ impl StateChanges {
     }
 }
 
-/// How many changes a watcher may be behind.
+/// At most 64 states wait for a watcher. Larger keeps more memory for one that does not receive; smaller drops states
+/// earlier.
 const KEPT_CHANGES: usize = 64;
 
-/// Those who are told.
+/// The senders to all [`StateChanges`] of a client.
 #[derive(Default)]
 pub(super) struct Watchers {
     list: Vec<(Sender<ConnectionState>, Weak<Receiver<ConnectionState>>)>,
 }
 
 impl Watchers {
-    /// Adds one, who is told the present state first.
+    /// Adds a watcher, and sends it the current state.
     pub(super) fn add(&mut self, now: &ConnectionState) -> StateChanges {
         let (sender, receiver) = crossbeam_channel::bounded(KEPT_CHANGES);
         let receiver = Arc::new(receiver);
-        // The first has room.
+        // A new channel has room.
         let _ = sender.send(now.clone());
         if !now.is_closed() {
             self.list.push((sender, Arc::downgrade(&receiver)));
@@ -99,11 +101,11 @@ impl Watchers {
         StateChanges { receiver }
     }
 
-    /// Tells them a new state; nothing follows the last one.
-    pub(super) fn tell(&mut self, state: &ConnectionState) {
+    /// Sends a new state to all watchers. After [`ConnectionState::Closed`] there are none.
+    pub(super) fn send(&mut self, state: &ConnectionState) {
         self.list.retain(|(sender, receiver)| {
             while sender.try_send(state.clone()).is_err() {
-                // Full, or nobody's.
+                // The channel is full, or its receiver was dropped.
                 match receiver.upgrade() {
                     Some(receiver) => drop(receiver.try_recv()),
                     None => return false,
@@ -119,11 +121,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watcher_sees_the_present_and_then_every_change_up_to_the_last() {
+    fn a_watcher_receives_the_current_state_and_then_every_change() {
         let mut watchers = Watchers::default();
         let changes = watchers.add(&ConnectionState::Connected);
-        watchers.tell(&ConnectionState::Connecting { attempt: 7 });
-        watchers.tell(&ConnectionState::Closed(Ended::Panicked));
+        watchers.send(&ConnectionState::Connecting { attempt: 7 });
+        watchers.send(&ConnectionState::Closed(Ended::Panicked));
         let seen: Vec<String> = changes.as_channel().iter().map(|state| state.to_string()).collect();
         let panicked = "closed: a hook of the reconnecting client panicked";
         assert_eq!(seen, ["connected", "connecting (attempt 7)", panicked]);
@@ -132,11 +134,11 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_that_is_behind_misses_the_oldest() {
+    fn a_slow_watcher_misses_the_oldest_states() {
         let mut watchers = Watchers::default();
         let changes = watchers.add(&ConnectionState::Connected);
         for attempt in 1..=1000 {
-            watchers.tell(&ConnectionState::Connecting { attempt });
+            watchers.send(&ConnectionState::Connecting { attempt });
         }
         let attempts: Vec<u32> = std::iter::from_fn(|| match changes.as_channel().try_recv() {
             Ok(ConnectionState::Connecting { attempt }) => Some(attempt),
@@ -145,7 +147,7 @@ mod tests {
         .collect();
         assert_eq!(attempts, (937..=1000).collect::<Vec<_>>());
         drop(changes);
-        watchers.tell(&ConnectionState::Connected);
+        watchers.send(&ConnectionState::Connected);
         assert!(watchers.list.is_empty(), "nobody is left");
     }
 }

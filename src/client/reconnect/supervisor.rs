@@ -1,5 +1,5 @@
-//! The thread that keeps a client connected. It waits for the network, for word of its connection, for the time of the
-//! next attempt, and for room in the connection's output; closing the client ends each of these waits.
+//! The thread that keeps a client connected. It waits for the network, for notices about its connection, for the time of
+//! the next attempt, and for room in the connection's output. Closing the client ends each of these waits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,39 +28,39 @@ pub(super) struct Supervisor {
     pub(super) shared: Arc<Shared>,
     pub(super) builder: ClientBuilder,
     pub(super) url: String,
-    /// Host and port: what may be logged of the URL.
+    /// The host and port of the URL, for the log. The rest may be confidential.
     pub(super) site: String,
     pub(super) settings: Reconnect,
     pub(super) pool: Arc<Pool>,
     /// Where the events of every connection go.
     pub(super) route: EventRoute,
-    /// Held so that the connection of a client that is dropped is not taken for one that nobody wants: it is closed by
-    /// the client, behind what was sent.
+    /// Keeps the channel's receiver when the client is dropped. Otherwise the worker would close the connection with 1001;
+    /// the client closes it with 1000, after the messages that were sent.
     pub(super) _events: Events,
-    /// Has something when the client is closed.
+    /// Receives a notice when the client is closed.
     pub(super) stop: Receiver<()>,
 }
 
-/// A connection, and how word of its end comes.
+/// A connection, and the notices about it.
 struct Watched {
     agreed: Agreed,
     notices: Receiver<Notice>,
 }
 
 impl Supervisor {
-    /// Works until the client has ended.
+    /// Runs until the client has ended.
     pub(super) fn run(mut self) {
         supervise();
         let ended = catch_unwind(AssertUnwindSafe(|| self.supervise()));
         let ended = ended.unwrap_or_else(|panic| {
             log::error!("a hook of a reconnecting client panicked: {}", panic_text(&*panic));
             if let Some(peer) = self.shared.peer() {
-                // Closed already, it needs no more.
+                // An error means that it is closed already.
                 let _ = peer.close(CloseCode::INTERNAL_ERROR, "internal error");
             }
             Ended::Panicked
         });
-        // Said before the channel of events ends with the route.
+        // The last state is set before the channel of events ends, which it does when `self.route` is dropped.
         self.shared.end(ended);
     }
 
@@ -96,7 +96,7 @@ impl Supervisor {
                 NextStep::End => return Ended::Final(outage),
                 NextStep::GiveUp { attempts } => return Ended::GaveUp { attempts, last: outage },
                 NextStep::Wait(delay) => {
-                    // A delay beyond what can be said is as good as this one.
+                    // A delay that does not fit an `Instant` is replaced by a year.
                     let until = now.checked_add(delay).unwrap_or(now + A_YEAR);
                     let attempt = schedule.next_attempt();
                     log::info!("{}: {outage}; attempt {attempt} in {delay:?}", self.site);
@@ -120,10 +120,10 @@ impl Supervisor {
         Ok(Watched { agreed, notices })
     }
 
-    /// Sees a connection through to its end.
+    /// Calls the hook for a new connection, sends the outbox, and waits until the connection has ended.
     fn watch(&mut self, watched: &Watched, attempt: u32, number: u64) -> CloseReason {
         let Watched { agreed, notices } = watched;
-        let Ok(Notice::Open(peer)) = notices.recv() else { return unseen() };
+        let Ok(Notice::Open(peer)) = notices.recv() else { return worker_ended() };
         if self.shared.opened(&peer) {
             if let Some(hook) = &mut self.settings.on_connect {
                 hook(&Session { peer: &peer, agreed, attempt, number });
@@ -133,19 +133,19 @@ impl Supervisor {
         }
         let reason = match notices.recv() {
             Ok(Notice::Ended(reason)) => reason,
-            Ok(Notice::Open(_)) | Err(_) => unseen(),
+            Ok(Notice::Open(_)) | Err(_) => worker_ended(),
         };
         self.shared.lost();
         reason
     }
 
-    /// Hands the outbox to the connection, and lets messages flow once it is empty.
+    /// Sends the messages of the outbox on the connection. Once it is empty, senders use the connection directly.
     fn drain(&self, peer: &Peer, notices: &Receiver<Notice>) {
-        // What is known to be lost is not fed.
+        // A notice means that the connection has ended.
         while notices.is_empty()
             && let Some(Queued { message, compression }) = self.shared.next_queued(peer)
         {
-            // Without a deadline: the end of the connection ends the wait.
+            // No deadline is needed: the end of the connection ends the wait.
             if let Err((message, _)) = peer.offer(message.into(), Wait::For(Duration::MAX), compression) {
                 return self.shared.put_back(Queued { message: message.into_message(), compression });
             }
@@ -155,13 +155,13 @@ impl Supervisor {
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The end of a connection whose worker did not tell it.
-fn unseen() -> CloseReason {
+/// The reason for a connection whose worker ended before it sent one.
+fn worker_ended() -> CloseReason {
     CloseReason::abnormal("the worker has ended", CloseCause::Lost)
 }
 
 fn random() -> u64 {
     let mut bytes = [0; 8];
-    // Without chance the longest delay will do.
+    // Without a random number, the delay is the longest one.
     getrandom::fill(&mut bytes).map_or(u64::MAX, |()| u64::from_ne_bytes(bytes))
 }

@@ -1,4 +1,4 @@
-//! The listener's side: what waits is accepted, a bounded number at a time, and a lack of descriptors is survived.
+//! Accepts connections from one listener, a limited number at a time, and copes with a lack of file descriptors.
 
 use std::fs::File;
 use std::io;
@@ -9,37 +9,41 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
-/// The most connections accepted before those that are there have their turn.
+/// At most 64 connections are accepted from a listener in one iteration of the event loop. Larger delays established
+/// connections; smaller needs more iterations for many new ones.
 const MAX_ACCEPTS: usize = 64;
 
-/// After a failed accept the listener is tried again, since no event will tell that it can go on.
+/// After a failed accept the listener is tried again in 100 ms, because no event of the poll says when it can accept
+/// again. Larger delays new connections; smaller wakes the thread more often while descriptors are missing.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// How often a lack of file descriptors is logged, and a waiting connection dropped in its course.
+/// A lack of file descriptors is logged, and a waiting connection dropped, at most once a second. Larger leaves waiting
+/// clients without an answer for longer; smaller fills the log.
 const SHED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A listener until it is closed.
+/// A listener, until it is closed.
 pub(in crate::server) struct Acceptor {
     listener: Option<TcpListener>,
     /// The listener may have more connections than were accepted.
     more: bool,
     retry_at: Option<Instant>,
     shed_at: Option<Instant>,
-    /// A descriptor kept for the day there is none, so that a waiting connection can be accepted and dropped.
+    /// A spare descriptor. It is closed when there are no others, so that a waiting connection can be accepted and dropped.
     spare: Option<File>,
 }
 
 impl Acceptor {
-    /// Lets the poll report connections under `token`.
+    /// Registers the listener with the poll, under `token`.
     pub(in crate::server) fn new(mut listener: TcpListener, registry: &Registry, token: Token) -> io::Result<Acceptor> {
         registry.register(&mut listener, token, Interest::READABLE)?;
-        // Small messages would wait for each other's acknowledgements otherwise.
+        // Otherwise a small message would wait until the one before it is acknowledged. Accepted sockets inherit this on
+        // Linux.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
         let spare = spare_descriptor();
         Ok(Acceptor { listener: Some(listener), more: false, retry_at: None, shed_at: None, spare })
     }
 
-    /// The poll reported connections.
+    /// Notes that the poll reported connections.
     pub(in crate::server) fn ready(&mut self) {
         self.more = true;
     }
@@ -49,12 +53,12 @@ impl Acceptor {
         self.more
     }
 
-    /// Until when the thread may sleep; `None` for ever.
+    /// When to accept again although the poll reports nothing; `None` for never.
     pub(in crate::server) fn due(&self, now: Instant) -> Option<Instant> {
         if self.more { Some(now) } else { self.retry_at }
     }
 
-    /// Accepts what waits, a bounded number at a time.
+    /// Accepts waiting connections, a limited number at a time.
     pub(in crate::server) fn accept(&mut self, now: Instant, accepted: &mut Vec<(TcpStream, SocketAddr)>) {
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
@@ -77,7 +81,7 @@ impl Acceptor {
                     self.more = false;
                     return;
                 }
-                // That one connection is gone, or a signal came: the next.
+                // That connection has ended, or a signal came: accept the next.
                 Err(error) if is_transient(&error) => {}
                 Err(error) => {
                     self.more = false;
@@ -89,34 +93,34 @@ impl Acceptor {
         self.more = self.listener.is_some();
     }
 
-    /// There is no descriptor, or no memory, for a connection that waits: one is dropped now and then, so that its
-    /// client need not wait for a timeout, and the listener is tried again.
+    /// Logs that there is no descriptor or no memory for a waiting connection. Accepts and drops one connection from time to
+    /// time, so that its client does not wait for a timeout.
     fn shed(&mut self, error: &io::Error, now: Instant) {
         if self.shed_at.is_some_and(|at| now < at) {
             return;
         }
         self.shed_at = Some(now + SHED_INTERVAL);
-        log::error!("connections wait that can not be accepted: {error}");
+        log::error!("waiting connections can not be accepted: {error}");
         if self.spare.take().is_some()
             && let Some(listener) = &self.listener
         {
             drop(listener.accept());
         }
-        // Another thread may have taken the one that was given up; then this is tried again next time.
+        // Another thread may have taken the descriptor. Then this is tried again next time.
         self.spare = spare_descriptor();
     }
 
-    /// Accepts nothing more.
+    /// Closes the listener.
     pub(in crate::server) fn close(&mut self, registry: &Registry) {
         (self.more, self.retry_at) = (false, None);
         if let Some(mut listener) = self.listener.take() {
-            // Closing it does as much; an error changes nothing.
+            // Closing the listener removes it from the poll too, so an error has no effect.
             let _ = registry.deregister(&mut listener);
         }
     }
 }
 
-/// Errors of `accept` that concern one connection, or nothing at all.
+/// Whether an error of `accept` concerns only one connection, or a signal.
 fn is_transient(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, PermissionDenied, TimedOut};
     /// EPROTO on Linux, which `ErrorKind` does not name.
@@ -125,10 +129,9 @@ fn is_transient(error: &io::Error) -> bool {
         || (cfg!(target_os = "linux") && error.raw_os_error() == Some(EPROTO))
 }
 
-/// Whether it is known that no further connection waits.
+/// Whether it is known that no further connection waits. The poll reports a client that connects later.
 ///
-/// Linux makes a file, and gives it back to be freed later, before it looks whether there is a connection for it: an
-/// attempt in vain takes ten times as long as the question. Whoever connects behind the answer is reported by the poll.
+/// Asking costs a tenth of an `accept` that finds nothing: Linux allocates a file before it looks for a connection.
 #[cfg(target_os = "linux")]
 fn is_drained(listener: &TcpListener) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -136,7 +139,7 @@ fn is_drained(listener: &TcpListener) -> bool {
     matches!(poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&at_once)), Ok(0))
 }
 
-/// An attempt in vain tells as much.
+/// Not known: an `accept` that finds nothing tells it.
 #[cfg(not(target_os = "linux"))]
 fn is_drained(_: &TcpListener) -> bool {
     false

@@ -1,4 +1,4 @@
-//! What other threads ask of the reactor, and how they reach it.
+//! The commands of other threads to the reactor, and how they are sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,29 +12,30 @@ use crate::protocol::http::Response;
 use crate::worker::handle::inbox::Inbox;
 use crate::worker::slab::Key;
 
-/// What other threads ask of the reactor.
+/// A command of another thread to the reactor.
 pub(in crate::server) enum ReactorCommand {
     /// The application decided about a handshake.
     Decide(Key, Box<Result<Accept, Response>>),
-    /// Stop accepting, refuse what is under way, and let the workers close until the deadline.
+    /// Stop accepting, refuse the handshakes that are under way, and have the workers close until the deadline.
     Stop(Instant),
 }
 
-/// Reaches the reactor from any thread.
+/// Sends commands to the reactor, from any thread.
 #[derive(Clone)]
 pub(in crate::server) struct ReactorHandle {
     commands: Sender<ReactorCommand>,
-    /// There are some: looked at in every turn, for which the channel itself takes its time.
+    /// Whether there are commands. The reactor checks this in each iteration of the event loop, which costs less than to
+    /// ask the channel. Synchronizes between [`send`](ReactorHandle::send) and [`acknowledge`](ReactorHandle::acknowledge).
     has_commands: Arc<AtomicBool>,
     wake: ReactorWaker,
 }
 
-/// What wakes the thread that the reactor works on: a poll has one waker.
+/// Wakes the thread that runs the reactor. A poll can have one waker only.
 #[derive(Clone)]
 pub(in crate::server) enum ReactorWaker {
-    /// Its own thread.
+    /// The reactor has a thread of its own.
     Own(Arc<Waker>),
-    /// The worker whose guest it is.
+    /// The reactor is the poll task of a worker.
     Worker(Arc<Inbox>),
 }
 
@@ -43,18 +44,18 @@ impl ReactorHandle {
         ReactorHandle { commands, has_commands: Arc::default(), wake }
     }
 
-    /// Whether something was asked since it was [heard](ReactorHandle::hear) last.
+    /// Whether commands were sent since the last [`acknowledge`](ReactorHandle::acknowledge).
     pub(in crate::server) fn has_commands(&self) -> bool {
         self.has_commands.load(Ordering::SeqCst)
     }
 
-    /// What was asked before this is to be looked at next.
+    /// Notes that the reactor takes the commands from the channel next.
     pub(in crate::server) fn acknowledge(&self) {
         self.has_commands.swap(false, Ordering::SeqCst);
     }
 
     pub(in crate::server) fn send(&self, command: ReactorCommand) {
-        // A reactor that has ended has nothing left to decide or stop.
+        // A reactor that has ended needs no commands.
         if self.commands.send(command).is_err() {
             return;
         }
@@ -65,7 +66,7 @@ impl ReactorHandle {
                     log::error!("the reactor could not be woken: {error}");
                 }
             }
-            // At once: the end of a batch would wake the worker only for what is in its queue.
+            // Not held until the end of a batch, which wakes the worker only for commands in its inbox.
             ReactorWaker::Worker(inbox) => inbox.wake_now(),
         }
     }

@@ -16,11 +16,11 @@ use crate::transport::stream::{ByteStream, Stream};
 use crate::worker::handle::info::Outcome;
 use crate::worker::slab::Key;
 
-/// Unread input that is thrown away behind a refusal, so that the client sees it: the kernel answers input to a closed
-/// socket with RST, which takes what was sent from the client.
+/// At most 64 KiB of input are discarded after a refusal, before the socket is closed. Larger reads more from a client that
+/// keeps sending; smaller may lose the refusal, because the kernel resets a connection that is closed with unread input.
 const MAX_DRAINED: usize = 64 << 10;
 
-/// The most that one read takes.
+/// At most 16 KiB are taken by one read. Larger uses more memory; smaller needs more reads for a large head.
 pub(in crate::server) const READ_SIZE: usize = 16 << 10;
 
 /// Decides about requests: the server's policies and the application's hooks.
@@ -34,52 +34,52 @@ pub(in crate::server) struct Rules {
     pub(in crate::server) http: Box<dyn Fn(&Request) -> Response + Send>,
 }
 
-/// The hook of [`Decide::Now`].
+/// The hook for [`Decide::Now`].
 type DecideNow = Box<dyn Fn(&Request) -> Result<Accept, Response> + Send>;
 
-/// How the application decides about a request that is a handshake.
+/// How the application decides about an opening handshake.
 pub(in crate::server) enum Decide {
-    /// On the thread that accepts.
+    /// On the reactor's thread, at once.
     Now(DecideNow),
-    /// From another thread, later.
+    /// From any thread, later.
     Later(Box<dyn Fn(Request, super::pending::Pending) + Send>),
 }
 
-/// A connection that is not established.
+/// A connection that is not established yet.
 pub(in crate::server) struct Handshake<C> {
     pub(in crate::server) stream: Stream,
     pub(in crate::server) addr: SocketAddr,
     pub(in crate::server) state: State<C>,
-    /// The head as far as it has arrived, and what came behind it.
+    /// The head as far as it has arrived, and the bytes after it.
     buffer: Vec<u8>,
     scanner: HeadScanner,
     /// The socket may have more to read than was read.
     pub(in crate::server) readable: bool,
     /// The socket reported that the client sends no more.
     pub(in crate::server) end_reported: bool,
-    /// The request was not HEAD.
+    /// Whether the response has a body: the request's method is not HEAD.
     wants_body: bool,
-    /// The deadline of its end is set.
+    /// Whether the deadline for the end of a refused handshake is set.
     pub(in crate::server) ending: bool,
-    /// It counts towards the limits on connections.
+    /// Whether it counts towards the limits on connections.
     pub(in crate::server) admitted: bool,
-    /// The name under which the poll knows the socket, if it does, and what it reports on.
+    /// The key under which the socket is registered with the poll, and the interests, if it is.
     pub(in crate::server) watched: Option<(Key, Interest)>,
 }
 
-/// How far it has come.
+/// The state of a handshake.
 pub(in crate::server) enum State<C> {
     /// The head is incomplete.
     Reading,
-    /// The application decides; bytes that follow the head wait in the buffer.
+    /// The application decides. The bytes after the head wait in the buffer.
     Deciding(Box<Request>),
-    /// The answer goes out; then the connection is established, or ends.
+    /// The response is being written. Then the connection is established, or ends.
     Writing { answer: Vec<u8>, written: usize, established: Option<Box<Established<C>>> },
-    /// FIN is sent; so much more input is thrown away.
+    /// FIN was sent. `left` more bytes of input are discarded.
     Draining { left: usize },
-    /// Established: to be handed to a worker.
+    /// The connection is established, and a worker is to take it over.
     Ready(Box<Established<C>>),
-    /// To be dropped.
+    /// The connection is to be dropped.
     Gone,
 }
 
@@ -90,7 +90,7 @@ pub(in crate::server) struct Established<C> {
     pub(in crate::server) app: C,
 }
 
-/// What the handshake agrees on, and the 101 that says so.
+/// An accepted handshake: its outcome, and the response 101.
 pub(in crate::server) struct Accepted {
     answer: Vec<u8>,
     pub(in crate::server) outcome: Outcome,
@@ -106,7 +106,7 @@ pub(in crate::server) enum Next {
 }
 
 impl Rules {
-    /// What is agreed on where the application's decision is this one.
+    /// Makes the response to a handshake from the application's decision. The error is the response of a refusal.
     pub(in crate::server) fn agree(
         &self,
         request: &Request,
@@ -156,12 +156,13 @@ impl<C> Handshake<C> {
         }
     }
 
-    /// The bytes that arrived behind the head: the first frames.
+    /// Takes the bytes that arrived after the head: the first frames.
     pub(in crate::server) fn take_leftover(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.buffer)
     }
 
-    /// What the poll should report on. The socket has room for an answer, which is no news before one is stuck.
+    /// The interests that the poll should report. Writability is of interest only when a response could not be written
+    /// whole.
     pub(in crate::server) fn interests(&self) -> Interest {
         match self.state {
             State::Writing { .. } => Interest::READABLE | Interest::WRITABLE,
@@ -169,12 +170,12 @@ impl<C> Handshake<C> {
         }
     }
 
-    /// The socket has something to read, or its end.
+    /// Reads from a socket that is readable, and returns what the reactor is to do next.
     pub(in crate::server) fn read(&mut self, rules: &Rules, scratch: &mut [u8; READ_SIZE]) -> Next {
         while let State::Reading | State::Draining { .. } = self.state {
             match attempt(|| self.stream.read(scratch)) {
                 Io::Done(size) => {
-                    // An end that was reported is read for; no other event will tell of it.
+                    // After the poll has reported the end, read until it is found: no other event will report it.
                     self.readable = size == scratch.len() || self.end_reported;
                     let next = self.received(rules, &scratch[..size]);
                     if matches!(next, Next::Decide(_)) || !self.readable {
@@ -185,7 +186,7 @@ impl<C> Handshake<C> {
                     self.readable = false;
                     break;
                 }
-                // Whoever hangs up before the answer needs none.
+                // A client that closes before the response needs none.
                 Io::End | Io::Failed(_) => self.state = State::Gone,
             }
         }
@@ -201,7 +202,7 @@ impl<C> Handshake<C> {
                 }
             }
             State::Reading => {
-                // A head that arrives whole is read where it is.
+                // A head that arrives in one read is parsed without a copy.
                 let mut before = std::mem::take(&mut self.buffer);
                 let received = if before.is_empty() {
                     bytes
@@ -225,7 +226,7 @@ impl<C> Handshake<C> {
         Next::Wait
     }
 
-    /// The head is complete.
+    /// Parses a complete head and applies the policies.
     fn judge(&mut self, rules: &Rules, head: &[u8]) -> Next {
         self.wants_body = !head.trim_ascii_start().starts_with(b"HEAD ");
         match server::parse_scanned(head, &self.scanner, self.addr.into()) {
@@ -237,7 +238,7 @@ impl<C> Handshake<C> {
                     self.respond(&answer);
                 }
             },
-            // RFC 6455 4.2.2: an origin that is not acceptable is answered 403; 10.2 says why.
+            // RFC 6455 4.2.2 and 10.2: an origin that is not acceptable is answered 403.
             Ok(Parsed::Upgrade(request)) => {
                 match rules.hosts.check(&request).and_then(|()| rules.origins.check(&request)) {
                     Err(refusal) => self.refuse(&refusal),
@@ -248,7 +249,7 @@ impl<C> Handshake<C> {
         Next::Wait
     }
 
-    /// The application accepts: the connection is established once the 101 is out.
+    /// Accepts the handshake. The connection is established once the 101 is written.
     pub(in crate::server) fn accept(&mut self, accepted: Accepted, app: C) {
         let established = Established { outcome: accepted.outcome, agreement: accepted.agreement, app };
         self.answer(accepted.answer, Some(Box::new(established)));
@@ -264,7 +265,7 @@ impl<C> Handshake<C> {
         if let Err(error) = response.check() {
             log::error!("{}: a response is answered with 500: {error}", self.addr);
         }
-        // RFC 9110 9.3.2: the answer to HEAD has no body, though it says how long that would be.
+        // RFC 9110 9.3.2: the response to HEAD has no body, but its headers have the length of one.
         let bytes = if self.wants_body { response.encode() } else { response.encode_head() };
         self.answer(bytes, None);
     }
@@ -274,7 +275,7 @@ impl<C> Handshake<C> {
         self.write();
     }
 
-    /// Writes the answer as far as the socket takes it.
+    /// Writes as much of the response as the socket takes.
     pub(in crate::server) fn write(&mut self) {
         let State::Writing { answer, written, established } = &mut self.state else { return };
         while *written < answer.len() {

@@ -1,5 +1,5 @@
-//! Accepts connections, does the opening handshakes, and hands established sockets to the workers: the guest of a
-//! worker that is the only one, else on a thread of its own.
+//! Accepts connections, does the opening handshakes, and assigns established connections to the workers. With one worker it
+//! runs as that worker's poll task, otherwise on a thread of its own.
 
 pub(super) mod acceptor;
 pub(super) mod command;
@@ -35,23 +35,25 @@ use crate::worker::panic::panic_text;
 use crate::worker::slab::{Key, KeyMap, Keys, Slab};
 use crate::worker::timer_wheel::TimerWheel;
 
-/// The first listener's token, below which are those of the others. They are reserved, so that no handshake has one.
+/// The token of the first listener. Those of the others are below it. They are reserved tokens, which no handshake has.
 const FIRST_LISTENER: Token = Token(usize::MAX - 2);
 
-/// The most connections over the limit that are being told so; further ones are dropped.
+/// At most 1024 connections over the limit are answered 503 at the same time; further ones are dropped. Larger uses more
+/// descriptors under attack; smaller drops more clients without an answer.
 const MAX_TURNED_AWAY: usize = 1024;
 
-/// How long handshakes that are refused at shutdown have to read the refusal.
+/// Clients that are refused at shutdown have one second to read the response. Larger delays the end of the server; smaller
+/// loses responses to slow clients.
 const SHUTDOWN_LINGER: Duration = Duration::from_secs(1);
 
-/// Makes the application's part of a connection; `None` if nobody would serve it.
+/// Makes the application's part of a connection; `None` if nobody receives its events.
 pub(in crate::server) type Admit<C> = Box<dyn Fn(Request) -> Option<C> + Send>;
 
-/// Where established connections go.
+/// A worker, to which established connections are assigned.
 pub(in crate::server) struct WorkerLink<C> {
     pub(in crate::server) inbox: Arc<Inbox>,
     pub(in crate::server) new_connections: Sender<NewConnection<C>>,
-    /// It was given connections in this turn.
+    /// Connections were assigned to it in this iteration of the event loop, and it is not notified yet.
     notify_due: bool,
 }
 
@@ -61,17 +63,18 @@ impl<C> WorkerLink<C> {
     }
 }
 
-/// The reactor's work, whatever thread does it.
+/// Accepts connections and does their opening handshakes, on its own thread or on a worker's.
 pub(in crate::server) struct Reactor<C> {
-    /// Of the poll whose thread this is.
+    /// The registry of the poll of this thread.
     registry: Registry,
-    /// The poll is that of the only worker.
-    hosted: bool,
+    /// Whether the poll is that of the only worker.
+    shares_poll: bool,
     /// One for each listener, in the order of their tokens.
     acceptors: Vec<Acceptor>,
     accepted: Vec<(TcpStream, SocketAddr)>,
     handshakes: Slab<Handshake<C>>,
-    /// Names for the poll. In a worker's they are its own, and stay with the sockets as it takes them over.
+    /// Allocates the keys under which sockets are registered. In a worker's poll these are the worker's keys, and a socket
+    /// keeps its key when the worker takes it over.
     keys: Keys,
     /// The handshakes whose sockets the poll reports on.
     watched: KeyMap<Token, Key>,
@@ -89,7 +92,7 @@ pub(in crate::server) struct Reactor<C> {
     stopping: Option<Instant>,
 }
 
-/// What a reactor is made of.
+/// The parts that a reactor is made of.
 pub(in crate::server) struct ReactorParts<C> {
     pub(in crate::server) listeners: Vec<TcpListener>,
     pub(in crate::server) rules: Rules,
@@ -100,7 +103,7 @@ pub(in crate::server) struct ReactorParts<C> {
 }
 
 impl<C: Send + 'static> Reactor<C> {
-    /// On the thread whose poll has this registry, which `wake` makes look for asks.
+    /// Makes a reactor for the thread whose poll has this registry. `wake` wakes that thread for commands.
     pub(in crate::server) fn new(
         parts: ReactorParts<C>,
         registry: Registry,
@@ -116,7 +119,7 @@ impl<C: Send + 'static> Reactor<C> {
         let (sender, commands) = crossbeam_channel::unbounded();
         Ok(Reactor {
             registry,
-            hosted: matches!(wake, ReactorWaker::Worker(_)),
+            shares_poll: matches!(wake, ReactorWaker::Worker(_)),
             acceptors: acceptors?,
             accepted: Vec::new(),
             handshakes: Slab::new(),
@@ -153,7 +156,7 @@ impl<C: Send + 'static> Reactor<C> {
     }
 
     fn accepted(&mut self, stream: TcpStream, addr: SocketAddr, now: Instant) {
-        // On Linux it has that from its listener. An error shows in the first write.
+        // On Linux the socket inherits this from its listener. If the socket is broken, the first write fails.
         if cfg!(not(target_os = "linux")) {
             let _ = stream.set_nodelay(true);
         }
@@ -161,9 +164,9 @@ impl<C: Send + 'static> Reactor<C> {
         if self.stopping.is_none() && self.connection_limit.acquire(addr.ip()) {
             let key = self.handshakes.add(Handshake::new(stream, addr, &self.rules.limits, true));
             self.contain(key, |reactor| {
-                // A request that has arrived with the connection is answered without this poll being told of a socket
-                // that it is told to forget at once, a quarter of a handshake's system calls.
-                if !reactor.hosted {
+                // A request that has arrived already is answered before the socket is registered. That saves the system
+                // calls that register it here and deregister it when a worker takes it over.
+                if !reactor.shares_poll {
                     reactor.read(key, now);
                 }
                 reactor.watch(key, reactor.config.handshake_timeout, now);
@@ -177,37 +180,37 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// Lets the poll report on a handshake that is not done yet, and sets its deadline.
+    /// Registers the socket of a handshake that is not complete yet, and sets its deadline.
     fn watch(&mut self, key: Key, timeout: Duration, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
-        let (name, interests) = (self.keys.allocate_key(), handshake.interests());
-        handshake.watched = Some((name, interests));
-        self.watched.insert(name.token(), key);
-        if let Err(error) = self.registry.register(&mut handshake.stream, name.token(), interests) {
+        let (poll_key, interests) = (self.keys.allocate_key(), handshake.interests());
+        handshake.watched = Some((poll_key, interests));
+        self.watched.insert(poll_key.token(), key);
+        if let Err(error) = self.registry.register(&mut handshake.stream, poll_key.token(), interests) {
             log::error!("a connection could not be registered: {error}");
             return self.remove(key);
         }
-        // A refusal has set its own.
+        // A refusal has set its own deadline.
         if !handshake.ending {
             let at = self.timers.tick(now) + TimerWheel::ticks(timeout);
             self.timers.schedule(key.index, at);
         }
     }
 
-    /// Lets `act` work on a handshake. What the application made for it may panic as it is dropped; then it ends, and
-    /// nobody else is touched.
+    /// Calls `act`, which works on the handshake of `key`. The application's values may panic as they are dropped. Then this
+    /// handshake ends, and no other is affected.
     fn contain(&mut self, key: Key, act: impl FnOnce(&mut Reactor<C>)) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| act(self))) {
-            log::error!("what a hook made panicked as it was dropped: {}", panic_text(&*panic));
+            log::error!("a value of the application panicked as it was dropped: {}", panic_text(&*panic));
             self.remove(key);
         }
     }
 
-    /// The socket of a handshake is ready.
+    /// Handles an event of the poll for a handshake's socket.
     fn serve(&mut self, key: Key, event: &Event, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         if event.is_error() || (event.is_read_closed() && matches!(handshake.state, State::Deciding(_))) {
-            // Nobody waits for the decision any more.
+            // The client does not wait for the decision any more.
             return self.remove(key);
         }
         handshake.readable |= event.is_readable() || event.is_read_closed();
@@ -218,7 +221,7 @@ impl<C: Send + 'static> Reactor<C> {
         self.read(key, now);
     }
 
-    /// Reads what has arrived of a request, and does what it asks for.
+    /// Reads the request as far as it has arrived, and answers it or asks the application.
     fn read(&mut self, key: Key, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         let rules = &self.rules;
@@ -251,7 +254,7 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// The application decided, from wherever.
+    /// Answers a handshake that the application decided about from another thread.
     fn decided(&mut self, key: Key, decision: Result<Accept, Response>, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         match std::mem::replace(&mut handshake.state, State::Reading) {
@@ -260,12 +263,12 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// Answers a handshake as decided. The application's part is made before the 101 is out, while a refusal can still
-    /// be told.
+    /// Answers a handshake as decided. The application's part is made before the 101 is written, while the handshake can
+    /// still be refused.
     fn answer(&mut self, key: Key, mut request: Request, decision: Result<Accept, Response>, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         let (rules, admit) = (&self.rules, &self.admit);
-        // What the application made may panic as it is dropped, too.
+        // The application's values may panic as they are dropped, too.
         let made = catch_unwind(AssertUnwindSafe(|| {
             let accepted = rules.agree(&request, decision)?;
             request.set_data(accepted.outcome.data.clone());
@@ -288,14 +291,14 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// Does what the state of a handshake asks for.
+    /// Takes the next step that the state of a handshake requires.
     fn after(&mut self, key: Key, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         match &handshake.state {
             State::Gone => self.remove(key),
             State::Ready(_) => self.assign_to_worker(key),
             State::Draining { .. } if !handshake.ending => {
-                // Set once: whoever sends a byte now and then does not stay.
+                // Set once, so that a client that keeps sending does not stay.
                 handshake.ending = true;
                 let at = self.timers.tick(now) + TimerWheel::ticks(self.config.close_timeout);
                 self.timers.schedule(key.index, at);
@@ -305,30 +308,30 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// An answer is stuck: lets the poll report when there is room for the rest, if it knows the socket by now.
+    /// Has the poll report when there is room for the rest of a response, if the socket is registered by now.
     fn await_room(&mut self, key: Key) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         let interests = handshake.interests();
-        let Some((name, _)) = handshake.watched.filter(|(_, before)| *before != interests) else { return };
-        handshake.watched = Some((name, interests));
-        if let Err(error) = self.registry.reregister(&mut handshake.stream, name.token(), interests) {
-            log::error!("a connection could not be registered anew: {error}");
+        let Some((poll_key, _)) = handshake.watched.filter(|(_, before)| *before != interests) else { return };
+        handshake.watched = Some((poll_key, interests));
+        if let Err(error) = self.registry.reregister(&mut handshake.stream, poll_key.token(), interests) {
+            log::error!("a connection could not be registered for writing: {error}");
             self.remove(key);
         }
     }
 
-    /// Gives an established connection to the worker with the fewest.
+    /// Assigns an established connection to the worker with the fewest connections.
     fn assign_to_worker(&mut self, key: Key) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         let State::Ready(established) = std::mem::replace(&mut handshake.state, State::Gone) else { return };
         self.timers.cancel(key.index);
         let Some(mut handshake) = self.handshakes.remove(key) else { return };
         let mut freed = Ok(());
-        if let Some((name, _)) = handshake.watched {
-            self.watched.remove(&name.token());
-            // In the worker's own poll it stays as it is.
-            if !self.hosted {
-                self.keys.release_key(name);
+        if let Some((poll_key, _)) = handshake.watched {
+            self.watched.remove(&poll_key.token());
+            // In the worker's own poll the socket stays registered.
+            if !self.shares_poll {
+                self.keys.release_key(poll_key);
                 handshake.watched = None;
                 freed = self.registry.deregister(&mut handshake.stream);
             }
@@ -350,7 +353,7 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// Does what others asked for, accepts, and ends the handshakes whose time is over.
+    /// Executes commands, accepts connections, and ends the handshakes whose deadline has passed.
     fn work(&mut self, now: Instant) {
         if self.has_commands() {
             self.handle.acknowledge();
@@ -377,8 +380,8 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// Tells the workers that were given connections in this turn, once each.
-    fn tell_workers(&mut self) {
+    /// Notifies each worker that connections were assigned to in this iteration of the event loop, once.
+    fn notify_workers(&mut self) {
         for worker in &mut self.workers {
             if std::mem::take(&mut worker.notify_due) {
                 worker.inbox.notify();
@@ -386,7 +389,7 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// The time of a handshake is over.
+    /// Handles the deadline of a handshake.
     fn expire(&mut self, key: Key, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         match handshake.state {
@@ -395,7 +398,7 @@ impl<C: Send + 'static> Reactor<C> {
             State::Deciding(_) => handshake.refuse(&overloaded()),
             _ => return self.remove(key),
         }
-        // Its deadline is over; the refusal has its own.
+        // The refusal has a deadline of its own.
         handshake.ending = true;
         let at = self.timers.tick(now) + TimerWheel::ticks(self.config.close_timeout);
         self.timers.schedule(key.index, at);
@@ -405,9 +408,9 @@ impl<C: Send + 'static> Reactor<C> {
     fn remove(&mut self, key: Key) {
         self.timers.cancel(key.index);
         if let Some(handshake) = self.handshakes.remove(key) {
-            if let Some((name, _)) = handshake.watched {
-                self.watched.remove(&name.token());
-                self.keys.release_key(name);
+            if let Some((poll_key, _)) = handshake.watched {
+                self.watched.remove(&poll_key.token());
+                self.keys.release_key(poll_key);
             }
             if handshake.admitted {
                 self.connection_limit.release(handshake.addr.ip());
@@ -417,7 +420,7 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// No more connections: those that wait to be accepted, or for their handshake, are told 503.
+    /// Stops accepting. Connections that wait to be accepted, and handshakes that are not decided, are answered 503.
     fn stop(&mut self, deadline: Instant, now: Instant) {
         let first = self.stopping.is_none();
         self.stopping = Some(deadline.min(now + SHUTDOWN_LINGER));
@@ -427,7 +430,7 @@ impl<C: Send + 'static> Reactor<C> {
                 self.accept(now);
             }
             self.acceptors.iter_mut().for_each(|acceptor| acceptor.close(&self.registry));
-            for index in 0..self.handshakes.places() {
+            for index in 0..self.handshakes.entries() {
                 if let Some(key) = self.handshakes.key_at(index)
                     && let Some(handshake) = self.handshakes.get_mut(key)
                     && matches!(handshake.state, State::Reading | State::Deciding(_))
@@ -458,7 +461,7 @@ impl<C: Send + 'static> PollTask for Reactor<C> {
         std::mem::swap(&mut self.keys, keys);
         self.work(now);
         std::mem::swap(&mut self.keys, keys);
-        self.tell_workers();
+        self.notify_workers();
     }
 
     fn due(&self, now: Instant) -> Option<Instant> {
@@ -476,7 +479,7 @@ impl<C: Send + 'static> PollTask for Reactor<C> {
     }
 }
 
-/// RFC 9110 15.6.4, with a word on when to come back.
+/// The response 503 (RFC 9110 15.6.4), which says when to try again.
 fn overloaded() -> Response {
     Response::new(503).with("Retry-After", "5")
 }

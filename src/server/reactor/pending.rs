@@ -7,8 +7,9 @@ use crate::protocol::http::Response;
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle};
 use crate::worker::slab::Key;
 
-/// A handshake that waits for a decision, from any thread, within
-/// [`handshake_timeout`](crate::Config::handshake_timeout) of the accept. Dropped without one, it is answered 500.
+/// An opening handshake that waits for the application's decision. Any thread can decide, within
+/// [`handshake_timeout`](crate::Config::handshake_timeout) of the accept. If it is dropped without a decision, the handshake
+/// is answered 500.
 ///
 /// ```no_run
 /// use threadbare::{Accept, Event, Response, Server};
@@ -39,7 +40,7 @@ impl Pending {
         self.decide(Ok(accept));
     }
 
-    /// Rejects it with a response.
+    /// Rejects the handshake with a response.
     pub fn reject(mut self, reject: Response) {
         self.decide(Err(reject));
     }

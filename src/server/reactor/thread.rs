@@ -1,4 +1,4 @@
-//! The reactor on a thread of its own, beside two workers or more.
+//! The reactor on a thread of its own, for a server with two or more workers.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::slab::Keys;
 use crate::worker::thread::enter_worker;
 
-/// The waker's token; no handshake has it, for it is a reserved one.
+/// The waker's token. It is a reserved token, which no handshake has.
 const WAKE: Token = Token(usize::MAX);
 
 const EVENTS: usize = 1024;
@@ -35,7 +35,7 @@ impl<C: Send + 'static> ReactorThread<C> {
         self.reactor.handle()
     }
 
-    /// Works until it is told to stop.
+    /// Runs the reactor until it is stopped.
     pub(in crate::server) fn run(mut self) {
         enter_worker();
         let (mut events, mut keys) = (Events::with_capacity(EVENTS), Keys::default());

@@ -300,7 +300,7 @@ impl<D: Delivery> Worker<D> {
     }
 
     pub(in crate::worker) fn for_each_key(&mut self, mut act: impl FnMut(&mut Worker<D>, Key)) {
-        for index in 0..self.slots.places() {
+        for index in 0..self.slots.entries() {
             if let Some(key) = self.slots.key_at(index) {
                 act(self, key);
             }

@@ -1,4 +1,4 @@
-//! What other threads ask of a worker, and how they wake it.
+//! The commands of other threads to a worker, and how they are sent.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,45 +16,46 @@ use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::wakeup::{Wakeup, wakeups_are_held};
 use crate::worker::slab::Key;
 
-/// What is asked of a worker.
+/// A command of another thread to a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Send data frames that lie at `start..end` of the queue's bytes, as many as `messages`. With a `payload` it is one
-    /// frame, whose header lies there.
+    /// Send `messages` data frames, which are at `start..end` of the queue's bytes. With a `payload` it is one frame, whose
+    /// header is there.
     Send { to: Key, start: usize, end: usize, payload: Option<Box<Chunk>>, compression: Compression, messages: u32 },
-    /// Send a frame that others send as well.
+    /// Send a frame that other connections send as well.
     SendShared { to: Key, frame: SharedFrame },
-    /// Send a control frame, which no limit stops.
+    /// Send a control frame, which is at `start..end` of the queue's bytes.
     SendControl { to: Key, start: usize, end: usize },
     /// Start the closing handshake.
     Close { to: Key, frame: Option<Box<CloseFrame>> },
     /// Drop the connection.
     Abort { to: Key },
-    /// The application has seen the connection's end, and what it had to answer before is in the queue.
+    /// The application has seen the close event. Its answers to earlier messages are in the queue.
     CloseSeen { to: Key },
     /// Send a frame to every connection.
     Broadcast(SharedFrame),
-    /// The application took events; reading may go on: on one connection, or on all that wait.
+    /// The application took events, and there is room for more. Resume reading from one connection, or from all that wait.
     Resume { to: Option<Key> },
-    /// Nobody receives the events of a connection any more, or those of a channel that several connections share.
+    /// The last receiver of a connection's events was dropped, or that of a channel that several connections share.
     ReceiverDropped { to: Option<Key> },
-    /// Close every connection with 1001 and end, at the latest at the deadline.
+    /// Close every connection with 1001, and end when they are closed, or at the deadline.
     Shutdown(Instant),
 }
 
-/// Commands, and the bytes of the frames they send: both recycled, so that a small message costs no allocation.
+/// Commands, and the bytes of the frames that they send. Both buffers are reused, so that a small message needs no
+/// allocation.
 #[derive(Debug, Default)]
 pub(crate) struct CommandQueue {
     pub(crate) commands: Vec<Command>,
     pub(crate) bytes: Vec<u8>,
-    /// For the frames of clients.
+    /// The masking keys for the frames of clients.
     pub(crate) keys: MaskingKeys,
     /// The worker has ended.
     closed: bool,
 }
 
 impl CommandQueue {
-    /// The key for the next frame of an endpoint in this role.
+    /// The masking key for the next frame of an endpoint in this role.
     pub(crate) fn key(&mut self, role: Role) -> Option<MaskingKey> {
         match role {
             Role::Server => None,
@@ -62,7 +63,7 @@ impl CommandQueue {
         }
     }
 
-    /// Makes it an empty one, once all that it asks for is done.
+    /// Empties the queue after its commands were executed.
     pub(crate) fn recycle(&mut self) {
         self.commands.clear();
         self.bytes.clear();
@@ -71,14 +72,14 @@ impl CommandQueue {
         }
     }
 
-    /// Has a small message sent whose frame was appended from `start` on; with those before it, if they are for the same
-    /// connection and are to be compressed alike.
+    /// Adds a command for a small message, whose frame was appended to `bytes` at `start`. Extends the last command instead,
+    /// if that is for the same connection and the same compression.
     pub(crate) fn push_frame(&mut self, to: Key, start: usize, compression: Compression) {
         let now = self.bytes.len();
         match self.commands.last_mut() {
-            Some(Command::Send { to: same, end, payload: None, compression: alike, messages, .. })
-                if *same == to && *end == start && *alike == compression =>
-            {
+            Some(Command::Send {
+                to: last_to, end, payload: None, compression: last_compression, messages, ..
+            }) if *last_to == to && *end == start && *last_compression == compression => {
                 *end = now;
                 *messages += 1;
             }
@@ -87,18 +88,20 @@ impl CommandQueue {
     }
 }
 
-/// The mailbox of one worker.
+/// The inbox of one worker: commands of other threads, and the wake-up for them.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<CommandQueue>,
-    /// There are commands in the queue, or connections to take over: the worker looks without the lock.
+    /// Whether there are commands in the queue, or connections to take over. The worker checks it without the lock.
+    /// Synchronizes with [`prepare_park`](Inbox::prepare_park).
     has_commands: AtomicBool,
     wakeup: Wakeup,
-    /// Connections on the worker, for whoever chooses the least loaded.
+    /// The number of connections on the worker. New connections are assigned to the worker with the fewest.
     pub(crate) load: AtomicUsize,
 }
 
-/// A queue whose commands were taken and whose buffers are given back above this.
+/// At most 1 MiB of a queue's buffer is kept for later commands. Larger keeps more memory; smaller allocates more often
+/// after a burst.
 const MAX_KEPT_BYTES: usize = 1 << 20;
 
 impl Inbox {
@@ -116,14 +119,14 @@ impl Inbox {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets `push` add to the queue and wakes the worker; `false` if the worker has ended.
+    /// Calls `push` to add commands to the queue, and wakes the worker; `false` if the worker has ended.
     pub(crate) fn post(&self, push: impl FnOnce(&mut CommandQueue)) -> bool {
         let mut queue = self.lock();
         if queue.closed {
             return false;
         }
         push(&mut queue);
-        // One expensive store for all commands until the worker takes them.
+        // A sequentially consistent store is expensive. One is enough for all commands until the worker takes them.
         if !queue.commands.is_empty() && !self.has_commands.load(Ordering::Relaxed) {
             self.has_commands.store(true, Ordering::SeqCst);
         }
@@ -132,7 +135,7 @@ impl Inbox {
         true
     }
 
-    /// Has the worker look for connections to take over, which others than the queue hold.
+    /// Has the worker look for connections to take over. They are in a channel of their own.
     pub(crate) fn notify(&self) {
         self.has_commands.store(true, Ordering::SeqCst);
         self.wake();
@@ -143,7 +146,7 @@ impl Inbox {
         self.post(|queue| queue.commands.push(command))
     }
 
-    /// Has the worker look at the queue, if it would not by itself.
+    /// Wakes the worker if it is parked, unless this thread holds wake-ups until the end of a batch.
     #[inline]
     pub(crate) fn wake(&self) {
         if self.wakeup.is_parked() && !wakeups_are_held(self.identity()) {
@@ -151,33 +154,32 @@ impl Inbox {
         }
     }
 
-    /// Tells this inbox from all others.
+    /// Returns a number that no other inbox has.
     pub(crate) fn identity(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Has the worker look at the queue, if there is something in it and the worker would not by itself. A batch that this
-    /// thread works through does not keep it from that.
+    /// Wakes the worker if it is parked and there are commands, even if this thread holds wake-ups.
     pub(crate) fn deliver(&self) {
         if self.wakeup.is_parked() && self.has_commands() {
             self.wakeup.wake();
         }
     }
 
-    /// Has the worker look at the queue, though this thread may work through a batch from it.
+    /// Wakes the worker if it is parked, even if this thread holds wake-ups.
     pub(crate) fn wake_now(&self) {
         self.wakeup.wake();
     }
 
-    /// Has the worker's poll return, or its next one, though there may be nothing in the queue.
+    /// Has the worker's current or next poll return, even if there are no commands.
     pub(crate) fn interrupt(&self) {
         self.wakeup.interrupt();
     }
 
-    /// Says that the worker is about to sleep; `false` if there is something in the queue.
+    /// Notes that the worker is about to sleep. Returns `false` if there are commands, so that it must not.
     ///
-    /// A sender says that there are commands before it asks whether the worker sleeps, and the worker says that it sleeps
-    /// before it asks whether there are commands: one of the two sees the other.
+    /// A sender stores `has_commands` before it loads whether the worker is parked. The worker stores that it is parked
+    /// before it loads `has_commands`. So at least one of the two sees the other's store, and no wake-up is lost.
     pub(crate) fn prepare_park(&self) -> bool {
         self.wakeup.park();
         let empty = !self.has_commands();
@@ -187,26 +189,26 @@ impl Inbox {
         empty
     }
 
-    /// Says that the worker runs and will look at the queue before it sleeps.
+    /// Notes that the worker runs, and will check the queue before it sleeps.
     pub(crate) fn set_running(&self) {
         self.wakeup.set_running();
     }
 
-    /// Whether there is something in the queue, or was announced.
+    /// Whether there are commands in the queue, or connections to take over.
     pub(crate) fn has_commands(&self) -> bool {
         self.has_commands.load(Ordering::SeqCst)
     }
 
-    /// Exchanges the queue for an empty one. What was announced is to be looked at next.
+    /// Exchanges the queue for an empty one. The worker takes over the connections that it was notified of next.
     pub(crate) fn take(&self, taken: &mut CommandQueue) {
         let mut queue = self.lock();
-        // What was announced before is seen from here on, and what is later sets it anew.
+        // Cleared before the worker takes over connections, so that a later `notify` sets it again.
         self.has_commands.swap(false, Ordering::SeqCst);
         std::mem::swap(&mut queue.commands, &mut taken.commands);
         std::mem::swap(&mut queue.bytes, &mut taken.bytes);
     }
 
-    /// Refuses commands from now on: the worker ends.
+    /// Refuses commands from now on, because the worker ends.
     pub(crate) fn close(&self) {
         let mut queue = self.lock();
         queue.closed = true;
@@ -267,23 +269,23 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_is_done_holds_little() {
+    fn a_recycled_queue_keeps_no_large_buffer() {
         let mut queue = CommandQueue { bytes: vec![0; MAX_KEPT_BYTES + 1], ..CommandQueue::default() };
         queue.commands.push(Command::Resume { to: None });
         queue.recycle();
         assert_eq!((queue.commands.len(), queue.bytes.len(), queue.bytes.capacity()), (0, 0, 0));
         queue.bytes.extend_from_slice(&[0; 1000]);
         queue.recycle();
-        assert!(queue.bytes.is_empty() && queue.bytes.capacity() >= 1000, "small buffers serve again");
+        assert!(queue.bytes.is_empty() && queue.bytes.capacity() >= 1000, "a small buffer is kept");
     }
 
-    /// whatever the timing, a worker that sleeps without a timeout sees every command, and every connection that
-    /// is announced.
+    /// whatever the timing, a worker that sleeps without a timeout sees every command, and every connection that it
+    /// is notified of.
     #[test]
     fn no_wake_up_is_lost() {
         let mut poll = Poll::new().expect("a poll");
         let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker")));
-        let (door, arrivals) = crossbeam_channel::unbounded();
+        let (to_worker, new_connections) = crossbeam_channel::unbounded();
         let sender = std::thread::spawn({
             let inbox = inbox.clone();
             move || {
@@ -291,7 +293,7 @@ mod tests {
                     if number % 3 == 0 {
                         assert!(inbox.send(Command::Resume { to: None }));
                     } else {
-                        door.send(number).expect("a worker");
+                        to_worker.send(number).expect("a worker");
                         inbox.notify();
                     }
                 }
@@ -308,7 +310,7 @@ mod tests {
             inbox.set_running();
             if inbox.has_commands() {
                 inbox.take(&mut queue);
-                seen += queue.commands.len() + arrivals.try_iter().count();
+                seen += queue.commands.len() + new_connections.try_iter().count();
                 queue.recycle();
             }
         }

@@ -1,4 +1,4 @@
-//! What is on record about a connection: who its peer is, and what has gone through.
+//! The record of a connection: its peer's address and its counts.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use crate::protocol::PeerAddr;
 use crate::protocol::handshake::Data;
 use crate::worker::handle::stats::Counters;
 
-/// What is on record about a connection: in its handle if there is one, otherwise beside the worker's slots. Only the worker
-/// writes, so it needs no lock.
+/// The record of a connection. It is in the handle if there is one, otherwise in a table of the worker. Only the worker
+/// writes it, so it needs no lock.
 #[derive(Debug, Default)]
 pub(crate) struct PeerInfo {
     pub(crate) counters: Counters,
@@ -25,12 +25,12 @@ impl PeerInfo {
     }
 }
 
-/// What the opening handshake leaves for a connection: seldom anything.
+/// The outcome of an opening handshake, apart from compression. Few connections have any.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// The subprotocol that was agreed on.
     pub(crate) subprotocol: Option<Arc<String>>,
-    /// What the application keeps by `Accept::data`.
+    /// The data of `Accept::data`.
     pub(crate) data: Option<Data>,
 }
 
@@ -40,8 +40,8 @@ impl Outcome {
     }
 }
 
-/// A [`PeerAddr`] of 16 bytes rather than 32 wherever it is an IPv4 address or a Unix socket without a path, for there
-/// are many of them.
+/// A [`PeerAddr`] in 16 bytes rather than 32, because there is one for each connection. An address that is neither IPv4 nor
+/// a Unix socket without a path is in a box.
 #[derive(Debug)]
 pub(crate) enum CompactAddr {
     V4(SocketAddrV4),

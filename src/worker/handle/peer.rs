@@ -14,15 +14,16 @@ use crate::worker::handle::shared::PeerShared;
 use crate::worker::handle::stats::Stats;
 use crate::worker::slab::Key;
 
-/// A connection as other threads see it: cheap to clone, usable from anywhere, harmless when the connection is gone.
+/// A handle to a connection, for use on any thread. It is cheap to clone. When the connection has ended, sending returns an
+/// error.
 ///
-/// Messages sent through one peer from one thread arrive in order.
+/// Messages that one thread sends through a peer arrive in order.
 #[derive(Clone)]
 pub struct Peer {
     pub(crate) shared: Arc<PeerShared>,
 }
 
-/// Names a connection of a server; never used again for another one while the server runs.
+/// The identifier of a connection. It is not used for another connection while the server runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId {
     worker: u16,
@@ -53,19 +54,19 @@ impl Peer {
         Peer { shared: Arc::new(shared) }
     }
 
-    /// Sends a ping, whatever is queued. The payload is at most 125 bytes; the answer reaches
-    /// [`Handler::on_pong`](crate::Handler::on_pong).
+    /// Sends a ping, even if the connection's queue is full. [`Handler::on_pong`](crate::Handler::on_pong) is called with
+    /// the answer.
     ///
     /// # Errors
-    /// A payload over 125 bytes, or a connection that is closed or closing.
+    /// The payload has more than 125 bytes, or the connection is closed or closing.
     pub fn ping(&self, payload: &[u8]) -> Result<(), ControlError> {
         self.post_control(Opcode::Ping, payload)
     }
 
-    /// Starts the closing handshake (RFC 6455 7.1.2): what was sent before goes out first, then the close frame.
+    /// Starts the closing handshake (RFC 6455 7.1.2). The close frame follows the messages that were sent before.
     ///
     /// # Errors
-    /// A code that may not be sent, a reason of more than 123 bytes, or a connection that is closed already.
+    /// The code must not be sent, the reason has more than 123 bytes, or the connection is closed already.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
         let frame = CloseFrame::new(code, reason).map_err(ControlError::InvalidClose)?;
         self.post_close(Some(frame))
@@ -85,7 +86,7 @@ impl Peer {
         self.shared.worker.inbox.send(Command::Abort { to: self.shared.key });
     }
 
-    /// Names the connection.
+    /// The identifier of the connection.
     #[must_use]
     pub fn id(&self) -> PeerId {
         PeerId::new(self.shared.worker.index, self.shared.key)
@@ -109,7 +110,7 @@ impl Peer {
         !self.shared.queued.is_closed()
     }
 
-    /// What has gone through the connection, as of the worker's last turn with it.
+    /// The counts of messages and bytes of the connection, as of the last time its worker drove it.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.stats()
@@ -121,10 +122,10 @@ impl Peer {
         self.shared.queued.bytes()
     }
 
-    /// Keeps the application's data about this connection, once.
+    /// Keeps data of the application with this connection. It can be set once.
     ///
     /// # Errors
-    /// The data comes back if there is some already.
+    /// Returns the data if some was set before.
     pub fn set_data<T: Any + Send + Sync>(&self, data: T) -> Result<(), T> {
         let mut data = Some(data);
         self.shared.keep(|| Box::new(data.take()));
@@ -134,8 +135,8 @@ impl Peer {
         }
     }
 
-    /// The data that [`set_data`](Peer::set_data) keeps, if it is a `T`; else that which the hook that accepted the
-    /// handshake kept with [`Accept::data`](crate::Accept::data), if it is one.
+    /// The data of [`set_data`](Peer::set_data), if it is a `T`. Otherwise the data that the hook that accepted the
+    /// handshake set with [`Accept::data`](crate::Accept::data), if that is a `T`.
     #[must_use]
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
         let own = self.shared.data().and_then(|data| data.downcast_ref::<Option<T>>());
@@ -157,7 +158,7 @@ impl PartialEq for Peer {
 
 impl Eq for Peer {}
 
-/// As its [`id`](Peer::id), in a map of peers for example.
+/// Hashes the [`id`](Peer::id).
 impl Hash for Peer {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.id().hash(state);

@@ -7,9 +7,9 @@ use crate::transport::shared_frame::SharedFrame;
 
 /// A message encoded once, to be sent to many peers without encoding or copying it again.
 ///
-/// Where permessage-deflate was negotiated it is also compressed once, not for each peer: by the first that needs it, and
-/// again only for peers with another size of window. A peer under context takeover compresses by itself, for its messages
-/// refer to its own past.
+/// Where permessage-deflate was negotiated, it is also compressed once for all peers, when the first one needs it, and once
+/// more for each other window size. For a peer with context takeover it is compressed each time, because the compressed
+/// bytes depend on the messages that this peer was sent before.
 ///
 /// ```
 /// use threadbare::Prepared;
@@ -26,13 +26,13 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Encodes a message. A ping or pong is cut to 125 bytes; a close can not be prepared and becomes an empty pong.
+    /// Encodes a message. A ping or pong is truncated to 125 bytes. A close can not be prepared, and becomes an empty pong.
     #[must_use]
     pub fn new<'a>(message: impl Into<CowMessage<'a>>) -> Prepared {
         Prepared::with(message, Compression::Auto)
     }
 
-    /// Encodes a message that is compressed as `compression` says: with [`Compression::Never`] nobody compresses it.
+    /// Encodes a message that is compressed as `compression` says. With [`Compression::Never`] it is not compressed.
     ///
     /// ```
     /// use threadbare::{Compression, Prepared};

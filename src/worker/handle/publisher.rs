@@ -5,14 +5,14 @@ use std::sync::Arc;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::inbox::{Command, Inbox};
 
-/// Gives frames to all workers: one command for each, whatever the number of its connections. Cheap to clone.
+/// Sends frames to all workers, with one command for each worker, whatever the number of its connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
     inboxes: Arc<[Arc<Inbox>]>,
 }
 
 impl Publisher {
-    /// For the workers with these inboxes.
+    /// Makes a publisher for the workers with these inboxes.
     pub(crate) fn new(inboxes: Arc<[Arc<Inbox>]>) -> Publisher {
         Publisher { inboxes }
     }
@@ -29,7 +29,8 @@ impl Publisher {
         }
     }
 
-    /// The same, but for the worker at `index`, which calls this and sends the frame to its own connections.
+    /// Sends a frame to every connection of the other workers. The worker at `index` calls this, and sends the frame to its
+    /// own connections itself.
     pub(crate) fn broadcast_to_others(&self, index: u16, frame: &SharedFrame) {
         for (other, inbox) in self.inboxes.iter().enumerate() {
             if other != usize::from(index) {

@@ -1,4 +1,4 @@
-//! How many bytes are queued at a connection, and whether senders wait for room.
+//! The count of bytes that are queued for a connection, and whether senders wait for room.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,16 +11,16 @@ const AWAITED: u64 = 2;
 /// Bytes are counted in the bits above the flags, so that a count below zero leaves the flags as they are.
 const FLAG_BITS: u32 = 2;
 
-/// The bytes that are queued at a connection: those in the worker's inbox, and those that the socket did not take. With
-/// them, whether the connection is closed and whether senders wait for room.
+/// The count of bytes that are queued for a connection: those in the worker's inbox, and those that the socket did not
+/// take. It also holds whether the connection is closed, and whether senders wait for room.
 #[derive(Debug)]
 pub(crate) struct QueuedBytes {
     /// All bytes that senders ever posted to the worker. They hold the lock of its inbox, so a store is enough to add to
     /// it. Synchronizes with [`bytes`](QueuedBytes::bytes).
     posted: AtomicU64,
-    /// The bytes that the socket did not take, less all that has ever left the inbox; with the flags in the same word, so
-    /// that a thread that changes one sees the other: a sender sets [`AWAITED`] before it looks for room, and the worker
-    /// makes room before it looks for [`AWAITED`].
+    /// The bytes that the socket did not take, less all that have ever left the inbox. The flags are in the same word, so
+    /// that no wake-up is lost: a sender sets [`AWAITED`] before it looks for room, and the worker makes room before it looks
+    /// for [`AWAITED`].
     rest: AtomicU64,
 }
 
@@ -29,9 +29,9 @@ impl QueuedBytes {
         QueuedBytes { posted: AtomicU64::new(0), rest: AtomicU64::new((bytes as u64) << FLAG_BITS) }
     }
 
-    /// How many bytes are queued; or more, if some are just being posted.
+    /// Returns how many bytes are queued. It may return more while a sender posts.
     pub(crate) fn bytes(&self) -> usize {
-        // In this order: bytes that have left the inbox were posted before.
+        // In this order, so that the sum is not below zero: bytes that have left the inbox were posted before.
         let rest = self.rest.load(Ordering::SeqCst);
         let posted = self.posted.load(Ordering::Acquire);
         ((posted << FLAG_BITS).wrapping_add(rest) >> FLAG_BITS) as usize

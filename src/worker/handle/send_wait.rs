@@ -11,7 +11,8 @@ pub(crate) struct WaitQueue {
 }
 
 impl WaitQueue {
-    /// Whoever holds it decides to wait, or wakes those that do.
+    /// Locks the queue. A sender decides under the lock whether to wait. The worker notes under it that senders will look
+    /// again.
     pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
         self.mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -24,8 +25,8 @@ impl WaitQueue {
         }
     }
 
-    /// Wakes all who wait.
-    pub(crate) fn open(&self) {
+    /// Wakes all waiting senders.
+    pub(crate) fn notify_all(&self) {
         self.room.notify_all();
     }
 }

@@ -1,4 +1,4 @@
-//! What the handles of a connection share with its worker.
+//! The state that the handles of a connection share with its worker.
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
@@ -15,30 +15,30 @@ use crate::worker::handle::stats::Stats;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::Key;
 
-/// What the handles of a connection share with its worker. Each connection that delivers events has one. It takes 104
-/// bytes, which with the counts of the `Arc` and the allocator's own word make 128.
+/// The state that the handles of a connection share with its worker. Each connection that delivers events has one. It takes
+/// 104 bytes; with the counts of the `Arc` and the allocator's own word, 128.
 pub(crate) struct PeerShared {
     pub(crate) worker: Arc<WorkerHandle>,
     pub(crate) key: Key,
     pub(crate) queued: QueuedBytes,
     pub(crate) info: PeerInfo,
-    /// What most connections do not have.
+    /// Data that most connections do not have.
     extra: OnceLock<Box<Extra>>,
 }
 
 #[derive(Default)]
 struct Extra {
-    /// The application's, kept by `Peer::set_data`.
+    /// The data of `Peer::set_data`.
     data: OnceLock<Box<dyn Any + Send + Sync>>,
-    /// What the opening handshake left.
+    /// The outcome of the opening handshake.
     outcome: Outcome,
-    /// Where permessage-deflate was negotiated.
+    /// The counts of compression, if permessage-deflate was negotiated.
     #[cfg(feature = "deflate")]
     deflate: Option<SharedDeflate>,
 }
 
 impl PeerShared {
-    /// For a connection with `backlog` bytes that its socket did not take.
+    /// Makes the state of a connection with `backlog` bytes that its socket did not take.
     pub(crate) fn new(
         worker: Arc<WorkerHandle>,
         key: Key,
@@ -64,17 +64,17 @@ impl PeerShared {
         self.extra.get()?.outcome.subprotocol.as_ref().map(|name| name.as_str())
     }
 
-    /// What the application kept in the opening handshake.
+    /// The data that the application set in the opening handshake.
     pub(crate) fn accepted_data(&self) -> Option<&Data> {
         self.extra.get()?.outcome.data.as_ref()
     }
 
-    /// What the application keeps here.
+    /// The data of `Peer::set_data`.
     pub(crate) fn data(&self) -> Option<&(dyn Any + Send + Sync)> {
         Some(&**self.extra.get()?.data.get()?)
     }
 
-    /// Keeps what `make` makes, if nothing is kept yet.
+    /// Keeps the data that `make` returns, if there is none yet.
     pub(crate) fn keep(&self, make: impl FnOnce() -> Box<dyn Any + Send + Sync>) {
         self.extra.get_or_init(Box::default).data.get_or_init(make);
     }
@@ -100,7 +100,7 @@ impl PeerShared {
         let held = self.wait_queue().lock();
         self.queued.clear_awaited();
         drop(held);
-        self.wait_queue().open();
+        self.wait_queue().notify_all();
     }
 }
 
@@ -117,7 +117,7 @@ fn extra_for(_: &Connection, outcome: Outcome) -> Option<Box<Extra>> {
 }
 
 impl PeerShared {
-    /// Shows what compression did. Called by the worker.
+    /// Publishes the counts of compression. Called by the worker.
     #[cfg(feature = "deflate")]
     pub(crate) fn publish_deflate(&self, connection: &Connection) {
         if let Some(stats) = connection.deflate_stats()
@@ -142,7 +142,7 @@ impl PeerShared {
     }
 }
 
-/// Where pointers have 64 bits, and without the larger streams of the benchmarks.
+/// Only for pointers of 64 bits, and not with the benchmarks, whose streams are larger.
 #[cfg(all(test, target_pointer_width = "64", not(threadbare_bench)))]
 mod tests {
     use super::*;
@@ -150,7 +150,7 @@ mod tests {
     use crate::worker::event_loop::drive::Slot;
 
     /// A connection's generation in the worker's slab, and its link in the timer wheel.
-    const PLACE: usize = 4 + 12;
+    const TABLES: usize = 4 + 12;
     /// An allocator's own word, and the counts of an `Arc`.
     const ARC: usize = 8 + 16;
 
@@ -159,7 +159,7 @@ mod tests {
     /// The pointer to what was negotiated about compression.
     const DEFLATE: usize = if cfg!(feature = "deflate") { 8 } else { 0 };
 
-    /// The memory of an idle connection: a change that lets it grow should be meant.
+    /// The memory of an idle connection. A change that makes it grow should be intended.
     #[test]
     fn an_idle_connection_is_small() {
         let with_handler = size_of::<Option<Slot<()>>>();
@@ -169,7 +169,7 @@ mod tests {
         assert!(size_of::<PeerInfo>() <= 56, "{}", size_of::<PeerInfo>());
         assert!(size_of::<PeerShared>() <= 104, "{}", size_of::<PeerShared>());
         let (handler, events) = (with_handler + size_of::<PeerInfo>(), with_events + size_of::<PeerShared>() + ARC);
-        assert!(handler + PLACE <= 144 + DEFLATE + NOTE, "{handler}");
-        assert!(events + PLACE <= 224 + DEFLATE + NOTE, "{events}");
+        assert!(handler + TABLES <= 144 + DEFLATE + NOTE, "{handler}");
+        assert!(events + TABLES <= 224 + DEFLATE + NOTE, "{events}");
     }
 }

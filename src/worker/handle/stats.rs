@@ -1,11 +1,11 @@
-//! What has gone through a connection: as its worker counts it, and as others see it.
+//! The counts of messages and bytes of a connection: those that its worker keeps, and those that the application reads.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::protocol::deflate::DeflateStats;
 
-/// What has gone through a connection.
+/// The counts of messages and bytes of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -15,7 +15,7 @@ pub struct Stats {
     pub messages_sent: u64,
     /// Bytes received, frame headers included.
     pub bytes_received: u64,
-    /// Bytes that the socket took, frame headers included.
+    /// Bytes written to the socket, frame headers included.
     pub bytes_sent: u64,
     /// Bytes that wait to be written.
     pub queued_bytes: usize,
@@ -28,12 +28,13 @@ pub struct Stats {
     pub deflate: Option<DeflateStats>,
 }
 
-/// A count that only its worker changes and anybody reads: without an instruction that locks.
+/// A count that only the worker changes and any thread reads. Nothing else depends on it, so `Relaxed` is enough, and an
+/// addition needs no atomic read-modify-write.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
 impl Count {
-    /// The worker's side.
+    /// Adds to the count. Called by the worker only.
     #[inline]
     pub(crate) fn add(&self, more: u64) {
         self.0.store(self.value().wrapping_add(more), Ordering::Relaxed);
@@ -45,16 +46,16 @@ impl Count {
     }
 }
 
-/// What is counted of a connection.
+/// The counts of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) messages_received: Count,
     pub(crate) messages_sent: Count,
     pub(crate) bytes_received: Count,
     pub(crate) bytes_sent: Count,
-    /// Not only the worker counts these.
+    /// Messages that were dropped, counted by any thread.
     dropped: AtomicU32,
-    /// In microseconds; 0 before the first pong.
+    /// The latest round trip in microseconds; 0 before the first pong.
     round_trip: AtomicU32,
 }
 
@@ -63,7 +64,7 @@ impl Counters {
         self.dropped.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// The latest round trip, in microseconds.
+    /// Notes the latest round trip.
     pub(crate) fn set_round_trip(&self, micros: u64) {
         self.round_trip.store(u32::try_from(micros.max(1)).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
@@ -83,7 +84,7 @@ impl Counters {
     }
 }
 
-/// What compression has saved, as the worker last published it.
+/// The counts of compression, as the worker last published them.
 #[cfg(feature = "deflate")]
 #[derive(Debug, Default)]
 pub(crate) struct SharedDeflate {
@@ -95,7 +96,7 @@ pub(crate) struct SharedDeflate {
 
 #[cfg(feature = "deflate")]
 impl SharedDeflate {
-    /// The worker's side.
+    /// Called by the worker.
     pub(crate) fn publish(&self, stats: DeflateStats) {
         self.sent.store(stats.sent, Ordering::Relaxed);
         self.sent_compressed.store(stats.sent_compressed, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What the handles of a worker's connections have in common.
+//! The state that all connections of a worker share with their handles.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,19 +10,20 @@ use crate::worker::handle::send_wait::WaitQueue;
 use crate::worker::slab::Key;
 use crate::worker::thread::{may_block, thread_token};
 
-/// Senders that wait for room at connections with the same remainder share a gate: few enough to be no burden to a
-/// worker, enough that a connection that moves on does not wake all who wait for others.
+/// The connections of a worker share 32 wait queues. Larger takes more memory for each worker; smaller wakes more senders
+/// that wait for another connection.
 const WAIT_QUEUES: usize = 32;
 
-/// What the handles of a worker's connections have in common: one for all, so that each has a pointer to it and no more.
+/// The state that all connections of a worker share with their handles, each of which has a pointer to it.
 #[derive(Debug)]
 pub(crate) struct WorkerHandle {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) config: Arc<Config>,
     pub(crate) index: u16,
-    /// Which end of its connections the worker is.
+    /// Whether the worker's connections are those of a server or of clients.
     pub(crate) role: Role,
-    /// The application's thread that runs the worker, by its token; 0 for a thread of the library's.
+    /// The token of the application's thread that runs the worker; 0 if the worker has a thread of its own. A thread only
+    /// compares it with its own token, so `Relaxed` is enough.
     runner: AtomicUsize,
     wait_queues: [WaitQueue; WAIT_QUEUES],
 }
@@ -32,12 +33,12 @@ impl WorkerHandle {
         WorkerHandle { inbox, config, index, role, runner: AtomicUsize::new(0), wait_queues: Default::default() }
     }
 
-    /// The calling thread is the one that runs the worker.
+    /// Notes that the calling thread runs the worker.
     pub(crate) fn set_runner(&self) {
         self.runner.store(thread_token(), Ordering::Relaxed);
     }
 
-    /// Whether the calling thread runs the worker, as it polls or between two polls.
+    /// Whether the calling thread runs the worker, during a poll or between two polls.
     pub(crate) fn runs_here(&self) -> bool {
         self.runner.load(Ordering::Relaxed) == thread_token()
     }
