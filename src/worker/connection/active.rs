@@ -1,4 +1,4 @@
-//! One connection while its worker drives it: what the driver and the handler's [`Socket`] both work on.
+//! One connection while its worker drives it. The driver and the handler's [`Socket`] both work on it.
 //!
 //! [`Socket`]: crate::worker::delivery::socket::Socket
 
@@ -19,21 +19,21 @@ use crate::worker::handle::shared::PeerShared;
 use crate::worker::handle::stats::Stats;
 use crate::worker::slab::Key;
 
-/// What one drive of a connection collects, and [`end_drive`](ActiveConn::end_drive) acts on.
+/// What one drive of a connection collects for [`end_drive`](ActiveConn::end_drive).
 #[derive(Debug)]
 pub(crate) struct DriveState {
-    /// Names the connection.
+    /// The connection's key.
     pub(crate) key: Key,
     /// The backlog that the connection's handle shows until the end of the drive.
     shown_backlog: usize,
-    /// The messages of this drive. The counters that they are added to are read by other threads, and each write to
-    /// them takes their cache line from those.
+    /// The messages of this drive. They are added to the shared counters once, because each write to these invalidates the
+    /// cache line for the threads that read them.
     pub(crate) counts: MessageCounts,
-    /// Bytes of this drive that came from the inbox.
+    /// The bytes of this drive that came from the inbox.
     pub(crate) posted: usize,
-    /// The connection has more to do, though the poll may not report it.
+    /// The connection has more to do, and the poll may not report it again.
     pub(crate) again: bool,
-    /// The connection's next deadline may be another one than before.
+    /// The connection's next deadline may have changed.
     pub(crate) deadline_changed: bool,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct MessageCounts {
 }
 
 impl DriveState {
-    /// Begins a drive of the connection that `key` names.
+    /// Begins a drive of the connection with this key.
     #[inline]
     pub(crate) fn new(key: Key, conn: &Conn) -> DriveState {
         DriveState {
@@ -68,7 +68,7 @@ pub(crate) struct ActiveConn<'a> {
 }
 
 impl ActiveConn<'_> {
-    /// What is on record about the connection.
+    /// The record of the connection.
     #[inline]
     pub(crate) fn info(&self) -> &PeerInfo {
         self.conn.info(self.context, self.state.key)
@@ -82,7 +82,7 @@ impl ActiveConn<'_> {
         }
     }
 
-    /// What the application kept in the opening handshake.
+    /// The data that the application set in the opening handshake.
     pub(crate) fn accepted_data(&self) -> Option<&Data> {
         match &self.conn.peer {
             Some(peer) => peer.shared.accepted_data(),
@@ -100,7 +100,7 @@ impl ActiveConn<'_> {
         self.queued() >= self.context.config.max_write_buffer_size
     }
 
-    /// Queues what the application sends; `false` if it can not be sent. A large payload that is not borrowed is not
+    /// Queues a message of the application; `false` if it can not be sent. A large payload that is not borrowed is not
     /// copied.
     #[inline(always)]
     pub(crate) fn send_message(&mut self, message: CowMessage<'_>, compression: Compression) -> bool {
@@ -138,7 +138,7 @@ impl ActiveConn<'_> {
         true
     }
 
-    /// Not inlined: most messages do without it.
+    /// Not inlined, because most messages are data messages.
     #[inline(never)]
     fn send_control(&mut self, message: MessageRef<'_>) -> bool {
         let payload = match message {
@@ -175,7 +175,7 @@ impl ActiveConn<'_> {
         true
     }
 
-    /// Starts the closing handshake; `false` if it has begun.
+    /// Starts the closing handshake; `false` if it has begun already.
     pub(crate) fn start_close(&mut self, frame: Option<&CloseFrame>) -> bool {
         if self.conn.phase != Phase::Open || !self.push_close(frame) {
             return false;
@@ -197,7 +197,7 @@ impl ActiveConn<'_> {
         self.state.deadline_changed = true;
     }
 
-    /// Queues a ping of our own. Its payload is the time, which the pong brings back.
+    /// Queues a keepalive ping. Its payload is the time, which the pong returns.
     pub(crate) fn send_keepalive_ping(&mut self) {
         let sent = self.context.micros().to_be_bytes();
         if self.conn.can_send_control() {
@@ -206,7 +206,7 @@ impl ActiveConn<'_> {
         self.conn.flags.insert(Flag::PingOutstanding);
     }
 
-    /// Takes the time out of a pong that answers [`send_keepalive_ping`](ActiveConn::send_keepalive_ping).
+    /// Records the round trip of a pong that answers [`send_keepalive_ping`](ActiveConn::send_keepalive_ping).
     pub(crate) fn record_round_trip(&mut self, payload: &[u8]) {
         if let Ok(sent) = <[u8; 8]>::try_from(payload)
             && let Some(round_trip) = self.context.micros().checked_sub(u64::from_be_bytes(sent))
@@ -216,7 +216,7 @@ impl ActiveConn<'_> {
         }
     }
 
-    /// The handle, made when it is first asked for.
+    /// Returns the handle. It is made on the first call.
     pub(crate) fn peer(&mut self) -> Peer {
         let (context, state) = (&mut *self.context, &*self.state);
         let peer = self.conn.peer.get_or_insert_with(|| {
@@ -235,7 +235,7 @@ impl ActiveConn<'_> {
         stats
     }
 
-    /// Ends the drive: adds its messages to the counters, and has the handle show what is queued.
+    /// Ends the drive: adds its messages to the counters, and publishes the queued bytes in the handle.
     #[inline]
     pub(crate) fn end_drive(&mut self) {
         let MessageCounts { received, sent } = self.state.counts;

@@ -1,4 +1,4 @@
-//! The state of one connection, whatever its application.
+//! The state of one connection, apart from the application's part.
 
 use crate::config::Config;
 use crate::transport::endpoint::Endpoint;
@@ -12,7 +12,7 @@ use crate::worker::handle::peer::Peer;
 use crate::worker::slab::Key;
 use crate::worker::timer_wheel::Tick;
 
-/// One connection, without the application's part.
+/// One connection, apart from the application's part.
 #[derive(Debug)]
 pub(crate) struct Conn {
     pub(crate) endpoint: Endpoint<Stream>,
@@ -22,17 +22,19 @@ pub(crate) struct Conn {
     /// Reading waits for the output to drain or for the application to take events.
     pub(crate) waiting: bool,
     pub(crate) flags: Flags,
-    /// The handle, once there is one; the connection's [`PeerInfo`] is in it then.
+    /// The handle, once there is one. The connection's [`PeerInfo`] is then in it.
     pub(crate) peer: Option<Peer>,
+    /// When the connection was established.
     pub(crate) opened: Tick,
-    /// When the peer was last heard, or took some of a long output.
+    /// When something was last received from the peer, or the socket last took some of a long output.
     pub(crate) heard: Tick,
-    /// When the phase began; in phase [`Open`](Phase::Open), when an output above the high-water mark last moved.
+    /// When the phase began. In phase [`Open`](Phase::Open), when the socket last took some of an output that is above the
+    /// high-water mark.
     pub(crate) since: Tick,
 }
 
 impl Conn {
-    /// What is on record about the connection, which `key` names.
+    /// The record of the connection, whose key is `key`.
     #[inline]
     pub(crate) fn info<'a>(&'a self, context: &'a WorkerContext, key: Key) -> &'a PeerInfo {
         match &self.peer {
@@ -41,17 +43,17 @@ impl Conn {
         }
     }
 
-    /// Whether the application's messages still go out.
+    /// Whether the application can still send messages.
     pub(crate) fn can_send(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::AwaitingAnswers) && self.endpoint.connection.can_send()
     }
 
-    /// Whether control frames still go out. They may come between the fragments of a message.
+    /// Whether control frames can still be sent. They may come between the fragments of a message.
     pub(crate) fn can_send_control(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::AwaitingAnswers) && self.endpoint.connection.can_send_control()
     }
 
-    /// Tells every holder of the handle that nothing more is sent.
+    /// Has the handle refuse messages from now on, if there is one.
     pub(crate) fn closed_to_sends(&self) {
         if let Some(peer) = &self.peer {
             peer.shared.set_closed();

@@ -1,4 +1,4 @@
-//! What the connections of a worker share.
+//! The state that the connections of a worker share.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,26 +16,27 @@ use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::{Key, KeyMap};
 use crate::worker::timer_wheel::Tick;
 
-/// What the connections of a worker share.
+/// The state that the connections of a worker share.
 #[derive(Debug)]
 pub(crate) struct WorkerContext {
     pub(crate) config: Arc<Config>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) handle: Arc<WorkerHandle>,
-    /// The inboxes of all workers, this one's at its own index.
+    /// Sends to the connections of all workers.
     pub(crate) publisher: Publisher,
     pub(crate) output: Output,
     pub(crate) group: WriteGroup,
-    /// For the compressed messages of all connections.
+    /// The compressors of all connections.
     pub(crate) codec: Codec,
+    /// When the worker began.
     pub(crate) epoch: Instant,
     /// The time of this iteration of the event loop, in ticks of the timer wheel.
     pub(crate) tick: Tick,
     /// Frames for every connection, sent at the end of the iteration.
     pub(crate) broadcasts: Vec<SharedFrame>,
-    /// What is on record about connections without a handle, each at its connection's index.
+    /// The records of connections without a handle, each at its connection's index.
     pub(crate) infos: Vec<PeerInfo>,
-    /// What the opening handshakes left for connections without a handle, where they left anything, by index.
+    /// The outcomes of the opening handshakes of connections without a handle, if there are any, by index.
     pub(crate) outcomes: KeyMap<u32, Outcome>,
     /// Close frames that wait for the application's answers to earlier messages.
     pub(crate) pending_close_frames: KeyMap<Key, Option<CloseFrame>>,
@@ -56,7 +57,7 @@ impl WorkerContext {
         u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Keeps what is on record about the connection at `index`, which has no handle.
+    /// Keeps the record of the connection at `index`, which has no handle.
     pub(crate) fn keep_info(&mut self, index: u32, info: PeerInfo, outcome: Outcome) {
         if !outcome.is_empty() {
             self.outcomes.insert(index, outcome);
@@ -68,7 +69,7 @@ impl WorkerContext {
         self.infos[index] = info;
     }
 
-    /// Takes what is on record about the connection at `index`, if it is kept here.
+    /// Takes the record of the connection at `index`, if it is kept here.
     pub(crate) fn take_info(&mut self, index: u32) -> (PeerInfo, Outcome) {
         let info = self.infos.get_mut(index as usize).map(std::mem::take).unwrap_or_default();
         (info, self.outcomes.remove(&index).unwrap_or_default())

@@ -1,4 +1,4 @@
-//! The deadlines of a connection: one table of what is due, and when.
+//! The deadlines of a connection, in one table.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::worker::timer_wheel::{Tick, TimerWheel};
 /// where the application does not read its events; shorter loses the answers of a slow application.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What is due on a connection although nothing happened on it.
+/// A deadline of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deadline {
     /// [`max_lifetime`](Config::max_lifetime) is over.
     Lifetime,
-    /// The output has been above the high-water mark for [`write_timeout`](Config::write_timeout).
+    /// The output is above the high-water mark, and the socket took none of it for [`write_timeout`](Config::write_timeout).
     Write,
-    /// Nothing was heard for [`ping_interval`](Config::ping_interval): a ping is due.
+    /// Nothing was received for [`ping_interval`](Config::ping_interval): a ping is due.
     Ping,
     /// The ping was not answered within [`pong_timeout`](Config::pong_timeout).
     Pong,
@@ -28,7 +28,7 @@ pub(crate) enum Deadline {
     Close,
 }
 
-/// The state that the deadlines of a connection follow from.
+/// The state of a connection that determines its deadlines.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timers {
     pub(crate) phase: Phase,
@@ -40,7 +40,8 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// The earliest deadline, and when it passes. Of several at one time, the first in the order of [`Deadline`].
+    /// Returns the earliest deadline, and when it passes. Of several at the same time, the first in the order of
+    /// [`Deadline`].
     pub(crate) fn next_deadline(self, config: &Config) -> Option<(Tick, Deadline)> {
         let deadlines = match self.phase {
             Phase::Open => [self.lifetime(config), self.write(config), self.keepalive(config)],

@@ -1,20 +1,20 @@
-//! How a worker hands on what it receives.
+//! The trait by which a worker delivers what it receives.
 
 use crate::protocol::close::CloseReason;
 use crate::protocol::message::{Assembled, MessageRef};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::slab::Key;
 
-/// A message on its way to the application.
+/// A message that is being delivered to the application.
 pub(crate) enum Incoming<'a> {
-    /// It lies in the worker's buffer.
+    /// The message is in the worker's receive buffer.
     Borrowed(MessageRef<'a>),
-    /// It has a buffer of its own.
+    /// The message has a buffer of its own.
     Assembled(Assembled),
 }
 
 impl Incoming<'_> {
-    /// The payload's size.
+    /// Returns the size of the payload.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -24,29 +24,29 @@ impl Incoming<'_> {
     }
 }
 
-/// When the close frame that answers the peer's, or fails the connection, may go out.
+/// When the close frame that answers the peer's close frame, or fails the connection, may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseTiming {
-    /// At once: the answers to all messages are out or queued.
+    /// At once: the answers to all messages are written or queued.
     Now,
-    /// When the application has seen the end, or at a deadline.
+    /// When the application has seen the close event, or at a deadline.
     AfterAnswers,
 }
 
-/// How a worker hands on what it receives. All calls are on the worker's thread.
+/// Delivers what a worker receives to the application. All calls are on the worker's thread.
 pub(crate) trait Delivery: Send + 'static {
-    /// What is kept of each connection.
+    /// The delivery's part of each connection.
     type Connection: Send + 'static;
 
-    /// What is needed once, to tell the application that the connection is established.
+    /// What [`open`](Delivery::open) needs to deliver that the connection is established.
     type Opening: Send + 'static;
 
-    /// Whether each connection has a handle from the start, because events carry it.
+    /// Whether each connection has a handle from the start, because its events have it.
     const HANDLES: bool;
 
-    /// Whether messages are answered as they are delivered, without regard to the room there is. Elsewhere senders wait
-    /// for room themselves; if reading waited as well, a peer that reads nothing before its own output is taken would
-    /// wait for us as we for it.
+    /// Whether messages are answered while they are delivered, whatever the size of the output. Then reading stops while the
+    /// output is above the high-water mark. Otherwise senders wait for room themselves, and reading must go on: a peer that
+    /// does not read before its own output is taken would wait for this end, and this end for the peer.
     const ANSWERS: bool;
 
     fn open(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, opening: Self::Opening);
@@ -56,30 +56,30 @@ pub(crate) trait Delivery: Send + 'static {
     fn close(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, reason: CloseReason)
     -> CloseTiming;
 
-    /// Whether there is room for more; if not, `key` is remembered and comes back from [`resume`](Delivery::resume).
+    /// Whether there is room for more events. If not, [`resume`](Delivery::resume) returns `key` once there is.
     fn has_room(&mut self, connection: &mut Self::Connection, key: Key) -> bool;
 
-    /// The application took events: the connections that may go on.
+    /// Adds to `ready` the connections that may read on, because the application took events.
     fn resume(&mut self, ready: &mut Vec<Key>);
 
-    /// One connection has had its turn.
+    /// Called at the end of each drive of a connection.
     fn served(&mut self, connection: &mut Self::Connection) {
         let _ = connection;
     }
 
-    /// Hands over what the turn gathered.
+    /// Delivers the events that were gathered in this iteration of the event loop.
     fn end_iteration(&mut self);
 
-    /// Whether that woke a thread that slept.
+    /// Whether the last [`end_iteration`](Delivery::end_iteration) woke a thread of the application.
     fn has_woken(&self) -> bool {
         false
     }
 
-    /// Whether the application may be at work on events whose answers do not wake the worker until it is done.
+    /// Whether the application may be handling a batch of events, whose answers do not wake the worker before its end.
     fn holds_answers(&self) -> bool {
         false
     }
 
-    /// Whether nobody listens to this connection's events any more.
+    /// Whether the last receiver of this connection's events was dropped.
     fn receiver_dropped(&self, connection: &Self::Connection) -> bool;
 }

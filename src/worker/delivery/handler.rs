@@ -1,4 +1,4 @@
-//! The application's handlers, called on the worker's thread.
+//! The trait of the application's handlers, which are called on the worker's thread.
 
 use crate::protocol::close::CloseReason;
 use crate::protocol::message::{Assembled, MessageRef};
@@ -9,11 +9,12 @@ use crate::worker::slab::Key;
 
 /// The application's part of one connection, called on the worker's thread.
 ///
-/// A handler has its connection to itself, so it needs no lock for its own state. It must not block: the worker's
-/// other connections wait meanwhile. A panic closes the connection with 1011 and touches nobody else; the handler is
-/// not called again.
+/// Each connection has a handler of its own, which needs no lock for its state. It must not block, because the worker's
+/// other connections wait meanwhile. If it panics, its connection is closed with 1011, and it is not called again. No other
+/// connection is affected.
 ///
-/// A closure that takes a socket and a message is a handler too. What it owns is the state of its connection:
+/// A closure that takes a socket and a message is a handler too. The variables that it owns are the state of its
+/// connection:
 ///
 /// ```no_run
 /// use threadbare::{MessageRef, Server, Socket};
@@ -28,7 +29,7 @@ use crate::worker::slab::Key;
 /// # Ok::<(), threadbare::BuildError>(())
 /// ```
 ///
-/// A type is one where more than messages is of interest:
+/// A type implements the trait, and can also handle the other events:
 ///
 /// ```
 /// use threadbare::{Handler, MessageRef, Socket};
@@ -50,7 +51,7 @@ pub trait Handler: Send + 'static {
     /// A text or binary message arrived, borrowed from the buffer it was received into.
     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>);
 
-    /// A ping arrived; its pong is on its way.
+    /// A ping arrived. Its pong is queued already.
     fn on_ping(&mut self, socket: &mut Socket<'_>, payload: &[u8]) {
         let _ = (socket, payload);
     }
@@ -60,7 +61,7 @@ pub trait Handler: Send + 'static {
         let _ = (socket, payload);
     }
 
-    /// The connection has ended, or its closing handshake has begun at the peer; nothing more can be sent. Called once.
+    /// The connection has ended, or the peer has started the closing handshake. Nothing more can be sent. Called once.
     fn on_close(&mut self, socket: &mut Socket<'_>, reason: &CloseReason) {
         let _ = (socket, reason);
     }
@@ -123,7 +124,7 @@ impl<H: Handler> Delivery for HandlerDelivery<H> {
     }
 }
 
-/// Not inlined, so that the callback is inlined where short messages are delivered.
+/// Not inlined, so that the compiler inlines the callback where short messages are delivered.
 #[inline(never)]
 fn deliver_assembled(handler: &mut impl Handler, socket: &mut Socket<'_>, message: Assembled) {
     let mut loan = AssembledLoan::new(socket, message);

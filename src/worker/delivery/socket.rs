@@ -17,8 +17,8 @@ use crate::worker::handle::stats::Stats;
 
 /// A connection as its [`Handler`](crate::Handler) sees it, on the worker's thread.
 ///
-/// What is sent during a callback leaves in one write, with everything else that the same readiness produced: when the
-/// few connections that are ready at the same time were read as well, or after 0.1 ms of that.
+/// Everything that is sent in response to one event of the poll is written together. Up to a few connections that are ready
+/// at the same time are read first, for 0.1 ms at most.
 #[derive(Debug)]
 pub struct Socket<'a> {
     pub(crate) active: ActiveConn<'a>,
@@ -31,19 +31,19 @@ impl HoldsOutput for Socket<'_> {
 }
 
 impl Socket<'_> {
-    /// Sends a message. There is always room: while the output stands above
-    /// [`max_write_buffer_size`](crate::Config::max_write_buffer_size) nothing more is read from this connection, and so
-    /// nothing more asks for answers.
+    /// Sends a message. It is queued whatever the size of the output. While the output is above
+    /// [`max_write_buffer_size`](crate::Config::max_write_buffer_size), the worker reads no more messages from this
+    /// connection, so that answers can not pile up.
     ///
-    /// `false` tells that nothing was sent, because the connection is closing or a control frame is invalid (a ping of
-    /// more than 125 bytes, a code that must not be sent).
+    /// Returns `false` if nothing was sent, because the connection is closing or the message is an invalid control frame: a
+    /// ping of more than 125 bytes, or a close code that must not be sent.
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<CowMessage<'m>>) -> bool {
         self.active.send_message(message.into(), Compression::Auto)
     }
 
-    /// Sends a message as [`send`](Socket::send) does, compressed as `compression` says: with [`Compression::Never`] it
-    /// leaves as it is even where permessage-deflate was negotiated.
+    /// Sends a message as [`send`](Socket::send) does, compressed as `compression` says. With [`Compression::Never`] it is
+    /// not compressed even if permessage-deflate was negotiated.
     ///
     /// ```
     /// # use threadbare::{Compression, Socket};
@@ -61,17 +61,17 @@ impl Socket<'_> {
         self.active.send_shared(&prepared.frame)
     }
 
-    /// Sends a message to every connection of the server, this one included, at the end of the worker's turn. It is
-    /// encoded once, and compressed once for all connections that agreed on the same. Where a connection's queue is full,
-    /// the server's [`SlowConsumer`](crate::SlowConsumer) policy decides.
+    /// Sends a message to every connection of the server, this one included, at the end of this iteration of the event loop.
+    /// It is encoded once, and compressed once for all connections that negotiated the same parameters. If a connection's
+    /// queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides.
     pub fn broadcast<'m>(&mut self, message: impl Into<CowMessage<'m>>) {
         self.active.context.broadcast(Prepared::new(message).frame);
     }
 
-    /// Sends a ping; the answer comes to [`Handler::on_pong`](crate::Handler::on_pong).
+    /// Sends a ping. [`Handler::on_pong`](crate::Handler::on_pong) is called with the answer.
     ///
     /// # Errors
-    /// A payload over 125 bytes, or a connection that is closing.
+    /// The payload has more than 125 bytes, or the connection is closing.
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), ControlError> {
         if payload.len() > MAX_CONTROL_PAYLOAD {
             return Err(ControlError::TooLong { size: payload.len() });
@@ -79,10 +79,10 @@ impl Socket<'_> {
         if self.send(MessageRef::Ping(payload)) { Ok(()) } else { Err(ControlError::Disconnected) }
     }
 
-    /// Starts the closing handshake (RFC 6455 7.1.2), behind what was sent before.
+    /// Starts the closing handshake (RFC 6455 7.1.2). The close frame follows the messages that were sent before.
     ///
     /// # Errors
-    /// A code that may not be sent, a reason of more than 123 bytes, or a connection that is closing already.
+    /// The code must not be sent, the reason has more than 123 bytes, or the connection is closing already.
     pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
         let frame = CloseFrame::new(code, reason).map_err(|error: InvalidClose| ControlError::InvalidClose(error))?;
         if self.active.start_close(Some(&frame)) { Ok(()) } else { Err(ControlError::Disconnected) }
@@ -93,12 +93,12 @@ impl Socket<'_> {
         self.active.context.inbox.send(crate::worker::handle::inbox::Command::Abort { to: self.active.state.key });
     }
 
-    /// A handle that other threads can send through. It costs memory from its first use on.
+    /// Returns a handle that other threads can send through. The first call allocates memory for it.
     pub fn peer(&mut self) -> Peer {
         self.active.peer()
     }
 
-    /// Names the connection.
+    /// The identifier of the connection.
     #[must_use]
     pub fn id(&self) -> PeerId {
         PeerId::new(self.active.context.handle.index, self.active.state.key)
@@ -116,13 +116,13 @@ impl Socket<'_> {
         self.active.subprotocol()
     }
 
-    /// What the hook that accepted the handshake kept with [`Accept::data`](crate::Accept::data), if it is a `T`.
+    /// The data that the hook that accepted the handshake set with [`Accept::data`](crate::Accept::data), if it is a `T`.
     #[must_use]
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.active.accepted_data()?.get()
     }
 
-    /// What has gone through the connection.
+    /// The counts of messages and bytes of the connection.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.active.stats()

@@ -1,18 +1,18 @@
-//! The commands of the inbox, sorted by connection.
+//! Sorts the commands of the inbox by connection.
 
 use crate::worker::slab::{Key, KeyMap};
 
 /// The end of a chain of commands.
 pub(super) const END: u32 = u32::MAX;
 
-/// What sorting works with, kept for its memory.
+/// The tables for sorting. They are kept to reuse their memory.
 #[derive(Debug, Default)]
 pub(super) struct CommandsByConnection {
     /// The connections that have commands.
     pub(super) chains: Vec<CommandChain>,
-    /// Their places there. A table of all connections would be larger, and is not needed as often.
-    pub(super) places: KeyMap<Key, usize>,
-    /// Behind each command the next for the same connection.
+    /// The index of each connection's chain. A table with an entry for every connection would be larger.
+    pub(super) indices: KeyMap<Key, usize>,
+    /// For each command, the next one for the same connection, or [`END`].
     pub(super) next: Vec<u32>,
 }
 
@@ -26,8 +26,8 @@ pub(super) struct CommandChain {
 
 impl CommandsByConnection {
     pub(super) fn add(&mut self, to: Key, command: u32) {
-        let place = *self.places.entry(to).or_insert(self.chains.len());
-        match self.chains.get_mut(place) {
+        let index = *self.indices.entry(to).or_insert(self.chains.len());
+        match self.chains.get_mut(index) {
             Some(chain) => {
                 self.next[chain.last as usize] = command;
                 chain.last = command;

@@ -1,4 +1,4 @@
-//! What other threads ask, carried out: each connection's share of the inbox leaves in one write.
+//! Executes the commands in the inbox. All frames for one connection are written together.
 
 use crate::protocol::close::{CloseCause, CloseFrame};
 use crate::protocol::deflate::Compression;
@@ -15,7 +15,7 @@ use crate::worker::handle::inbox::{Command, CommandQueue};
 use crate::worker::slab::Key;
 
 impl<D: Delivery> Worker<D> {
-    /// Takes over new connections, takes the inbox and carries out what is in it.
+    /// Takes over new connections, and executes the commands in the inbox.
     #[inline]
     pub(super) fn drain_inbox(&mut self) {
         if self.context.inbox.has_commands() {
@@ -33,13 +33,13 @@ impl<D: Delivery> Worker<D> {
         self.queue = queue;
     }
 
-    /// Chains the commands for each connection, in order, and serves one connection after the other. A command for all
-    /// comes behind those before it and ahead of those after it.
+    /// Links the commands for each connection into a chain, in order, and executes one chain after the other. A command for
+    /// all connections is executed after the commands before it and before those after it.
     fn sort(&mut self, queue: &mut CommandQueue) {
         if let ([command], bytes) = (&mut queue.commands[..], &queue.bytes)
             && let Some(to) = target(command)
         {
-            // Alone, as most are on a server that sleeps between messages: there is nothing to sort.
+            // A single command needs no sorting. It is the usual case on a server that sleeps between messages.
             self.send_broadcasts();
             return self.execute_single(to, command, bytes);
         }
@@ -66,9 +66,9 @@ impl<D: Delivery> Worker<D> {
         self.by_connection = by_connection;
     }
 
-    /// Carries out what is chained, a connection's share in one turn and one write.
+    /// Executes the chains, each in one drive of its connection and with one write.
     fn run_chains(&mut self, by_connection: &mut CommandsByConnection, queue: &mut CommandQueue) {
-        by_connection.places.clear();
+        by_connection.indices.clear();
         for CommandChain { to, first, .. } in by_connection.chains.drain(..) {
             if by_connection.next[first as usize] == END {
                 self.execute_single(to, &mut queue.commands[first as usize], &queue.bytes);
@@ -85,7 +85,8 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// Carries out the only command for a connection. Most are answers, and leave from where they lie.
+    /// Executes a command that is the only one for its connection. Frames are written from the queue without a copy, if
+    /// nothing else waits at the connection.
     fn execute_single(&mut self, to: Key, command: &mut Command, bytes: &[u8]) {
         let Command::Send { start, end, payload: None, compression, messages, .. } = *command else {
             return self.drive_for(to, command, bytes);
@@ -106,7 +107,7 @@ impl<D: Delivery> Worker<D> {
         });
     }
 
-    /// Commands that are for no connection in particular.
+    /// Executes a command that is not for one connection.
     fn execute_global(&mut self, command: &Command) {
         match command {
             Command::Broadcast(frame) => self.context.broadcasts.push(frame.clone()),
@@ -122,14 +123,14 @@ impl<D: Delivery> Worker<D> {
                     }
                 });
             }
-            // Carried out where it is seen: `resume` asks for what may go on in every turn.
+            // `Delivery::resume` is called in every iteration of the event loop.
             _ => {}
         }
     }
 }
 
 impl<D: Delivery> Driver<'_, D> {
-    /// Carries out one command for this connection.
+    /// Executes one command for this connection.
     fn execute(&mut self, command: &mut Command, bytes: &[u8]) {
         match command {
             Command::Send { start, end, payload, compression, messages, .. } => {
@@ -169,8 +170,7 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// Starts the closing handshake if nobody receives the connection's events; `false` if somebody does, or if it has
-    /// begun.
+    /// Starts the closing handshake if the last receiver of the connection's events was dropped. Returns whether it did.
     fn close_if_receiver_dropped(&mut self) -> bool {
         self.app.as_ref().is_some_and(|app| self.delivery.receiver_dropped(app))
             && self.active().start_close(Some(&CloseFrame::going_away()))
@@ -178,8 +178,8 @@ impl<D: Delivery> Driver<'_, D> {
 }
 
 impl<D: Delivery> Driver<'_, D> {
-    /// Sends a frame that another thread encoded, its payload behind its header or apart, as a compressed one; `false` if
-    /// that was not negotiated.
+    /// Sends a frame that another thread encoded, as a compressed one. Its payload follows its header, or is in `payload`.
+    /// Returns `false` if compression was not negotiated or would save too little.
     fn compress(&mut self, frame: &[u8], payload: Option<&[u8]>) -> bool {
         if !self.conn.endpoint.connection.compresses() {
             return false;
@@ -201,7 +201,7 @@ impl<D: Delivery> Driver<'_, D> {
         true
     }
 
-    /// Sends a frame that another thread encoded, whose payload lies apart from its header.
+    /// Sends a frame that another thread encoded, whose payload is separate from its header.
     fn push_with_payload(&mut self, header: &[u8], payload: Chunk, compression: Compression) {
         if compression == Compression::Never || !self.compress(header, Some(payload.as_slice())) {
             self.context.output.cork().extend_from_slice(header);
@@ -209,22 +209,22 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// Sends frames that another thread encoded, one behind the other.
+    /// Sends consecutive frames that another thread encoded.
     fn push_frames(&mut self, mut frames: &[u8], compression: Compression) {
         if compression == Compression::Never || !self.conn.endpoint.connection.compresses() {
             return self.context.output.cork().extend_from_slice(frames);
         }
         while let Ok(Some((header, size))) = FrameHeader::parse(frames) {
-            let (frame, behind) = frames.split_at(size + header.payload_len as usize);
+            let (frame, rest) = frames.split_at(size + header.payload_len as usize);
             if !self.compress(frame, None) {
                 self.context.output.cork().extend_from_slice(frame);
             }
-            frames = behind;
+            frames = rest;
         }
     }
 }
 
-/// The connection that a command is for.
+/// Returns the connection that a command is for.
 fn target(command: &Command) -> Option<Key> {
     match command {
         Command::Send { to, .. }

@@ -1,4 +1,4 @@
-//! Writes to a connection without a drive, where nothing but whole frames is to be done for it.
+//! Writes whole frames to a connection without a drive, if there is nothing else to do for it.
 
 use std::io;
 
@@ -11,22 +11,22 @@ use crate::worker::slab::Key;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frames<'a> {
     pub(super) bytes: &'a [u8],
-    /// The messages among them that are not counted yet.
+    /// The number of messages among them that are not counted yet.
     pub(super) messages: u64,
-    /// The bytes among them that came from the inbox.
+    /// The number of bytes among them that came from the inbox.
     pub(super) posted: usize,
-    /// The frames may be sent compressed instead, where that was negotiated.
+    /// Whether the frames are to be compressed if that was negotiated.
     pub(super) compressible: bool,
 }
 
 impl<D: Delivery> Worker<D> {
-    /// Writes frames to a connection that nothing else waits at, and drives it only if its socket does not take all of
-    /// them. Returns `false`, and has done nothing, if the frames are to be sent in a drive.
+    /// Writes frames to a connection that has no other output, and drives it only if its socket does not take all of them.
+    /// Returns `false`, and does nothing, if the frames must be sent in a drive.
     ///
-    /// The application has no part in this, so none of its panics are to be contained.
+    /// This does not call the application, so no panic needs to be caught.
     #[inline]
     pub(super) fn try_write_direct(&mut self, key: Key, frames: Frames<'_>) -> bool {
-        // A connection that has ended takes nothing.
+        // The frames of a connection that has ended are discarded.
         let Some(slot) = self.slots.get_mut(key) else { return true };
         let conn = &mut slot.conn;
         if !conn.can_send() || (frames.compressible && conn.endpoint.connection.compresses()) {
@@ -51,7 +51,7 @@ impl<D: Delivery> Worker<D> {
 }
 
 impl<D: Delivery> Driver<'_, D> {
-    /// Goes on after [`try_write_direct`](Worker::try_write_direct) where the socket took only some of the frames.
+    /// Continues after [`try_write_direct`](Worker::try_write_direct) if the socket did not take all of the frames.
     #[cold]
     fn finish_direct(&mut self, frames: Frames<'_>, result: io::Result<usize>) {
         self.state.posted += frames.posted;

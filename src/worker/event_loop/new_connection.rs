@@ -21,7 +21,7 @@ pub(crate) struct NewConnection<C> {
     pub(crate) addr: SocketAddr,
     pub(crate) outcome: Outcome,
     pub(crate) agreement: NegotiatedExtension,
-    /// Bytes that arrived behind the opening handshake: the first frames.
+    /// The bytes that arrived after the opening handshake: the first frames.
     pub(crate) leftover: Vec<u8>,
     pub(crate) app: C,
 }

@@ -1,9 +1,8 @@
-//! What ends a worker's sleep when a deadline comes.
+//! Ends a worker's sleep at its next deadline.
 //!
-//! A poll with a timeout sets a timer up and takes it down whenever it sleeps, which is a thirtieth of what a message
-//! costs a server that sleeps after each. Deadlines lie far ahead, and most are put off before they come: so a timer of
-//! the worker's own stands for the earliest there was, and the poll sleeps without a timeout. Where there is no timer that
-//! a poll reports on, the poll has the timeout.
+//! A poll with a timeout has the kernel set and cancel a timer each time it sleeps. Deadlines are far ahead, and most are
+//! postponed before they come. So on Linux the worker has a timer descriptor, which is set for the earliest deadline, and
+//! the poll sleeps without a timeout. On other systems the poll has a timeout.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ pub(crate) use timeout::PollTimer;
 #[cfg(target_os = "linux")]
 pub(crate) use timer::PollTimer;
 
-/// How long it is until then.
+/// Returns the time until `due`.
 fn until(due: Instant) -> Duration {
     due.saturating_duration_since(Instant::now())
 }
@@ -28,14 +27,15 @@ mod timer {
 
     use super::{Duration, Instant, until};
 
-    /// A shorter wait is not worth the setting of the timer.
+    /// A wait of less than 2 ms is a timeout of the poll. Larger sets more timeouts; smaller sets the timer for waits that
+    /// are soon over.
     const MIN_WAIT: Duration = Duration::from_millis(2);
 
-    /// A timer that a poll reports on.
+    /// A timer whose descriptor is registered with the poll.
     #[derive(Debug)]
     pub(crate) struct PollTimer {
         timer: OwnedFd,
-        /// When it goes off.
+        /// When the timer expires.
         set: Option<Instant>,
     }
 
@@ -47,12 +47,12 @@ mod timer {
             Ok(PollTimer { timer, set: None })
         }
 
-        /// Has the poll report at `due` at the latest, for a caller that waits for the poll's descriptor; `false` if it can
-        /// not.
+        /// Sets the timer to expire at `due` or before, for a caller that waits for the poll's descriptor; `false` if it can
+        /// not be set.
         pub(crate) fn arm(&mut self, due: Option<Instant>) -> bool {
             let Some(due) = due else { return true };
             if self.set.is_none_or(|set| set > due) {
-                // A wait of nothing would disarm the timer.
+                // A wait of zero would disarm the timer.
                 if self.set_to(until(due).max(Duration::from_nanos(1))).is_err() {
                     return false;
                 }
@@ -61,7 +61,7 @@ mod timer {
             true
         }
 
-        /// The timeout of a poll that is to return at `due` at the latest; it may return earlier.
+        /// Returns the timeout for a poll that must return at `due` or before. Without one, the timer ends the poll.
         #[inline]
         pub(crate) fn timeout(&mut self, due: Option<Instant>) -> Option<Duration> {
             let due = due?;
@@ -85,13 +85,13 @@ mod timer {
             let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
             let it_value = Timespec::try_from(wait).map_err(io::Error::other)?;
             let once = Itimerspec { it_interval, it_value };
-            // It is not read: setting it anew clears it, and each time it goes off is one event.
+            // The timer is never read: setting it again clears it, and each expiry is one event.
             rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
             Ok(())
         }
 
-        /// The poll reported on it.
-        pub(crate) fn rang(&mut self) {
+        /// Notes that the poll reported the timer.
+        pub(crate) fn expired(&mut self) {
             self.set = None;
         }
     }
@@ -105,7 +105,7 @@ mod timeout {
 
     use super::{Duration, Instant, until};
 
-    /// Nothing: the poll keeps the time.
+    /// Has no timer: the poll has a timeout.
     #[derive(Debug)]
     pub(crate) struct PollTimer;
 
@@ -114,18 +114,18 @@ mod timeout {
             Ok(PollTimer)
         }
 
-        /// Has the poll report at `due` at the latest: it can not, and the caller asks for the deadline.
+        /// Does nothing: the caller asks for the next deadline.
         pub(crate) fn arm(&mut self, _: Option<Instant>) -> bool {
             true
         }
 
-        /// The timeout of a poll that is to return at `due` at the latest.
+        /// Returns the timeout for a poll that must return at `due` or before.
         pub(crate) fn timeout(&mut self, due: Option<Instant>) -> Option<Duration> {
             due.map(until)
         }
 
-        /// The poll reported on it.
-        pub(crate) fn rang(&mut self) {}
+        /// Not called: no event has the token of the timer.
+        pub(crate) fn expired(&mut self) {}
     }
 }
 
@@ -135,16 +135,16 @@ mod tests {
 
     use super::*;
 
-    /// Polls until the alarm's time has come, however often the poll returns before.
+    /// Polls until `due`, however often the poll returns before.
     fn wait(poll: &mut Poll, poll_timer: &mut PollTimer, due: Instant) -> usize {
         let mut events = Events::with_capacity(4);
         let mut returns = 0;
         while Instant::now() < due {
             let timeout = poll_timer.timeout(Some(due));
-            // Without the alarm this would be the end of it.
+            // If the timer does not expire, the test fails after this time.
             poll.poll(&mut events, Some(timeout.unwrap_or(Duration::from_secs(30)))).expect("a poll");
             if !events.is_empty() {
-                poll_timer.rang();
+                poll_timer.expired();
             }
             returns += 1;
         }
@@ -153,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_off_each_time_and_for_an_earlier_deadline() {
+    fn the_timer_expires_each_time_and_for_an_earlier_deadline() {
         let mut poll = Poll::new().expect("a poll");
-        let mut poll_timer = PollTimer::new(poll.registry(), Token(1)).expect("an alarm");
+        let mut poll_timer = PollTimer::new(poll.registry(), Token(1)).expect("a timer");
         assert_eq!(poll_timer.timeout(None), None);
         for _ in 0..3 {
             let due = Instant::now() + Duration::from_millis(20);
-            // A later deadline was there first.
+            // A later deadline is set first.
             poll_timer.timeout(Some(due + Duration::from_secs(60)));
             assert!(wait(&mut poll, &mut poll_timer, due) >= 1);
         }
@@ -169,9 +169,9 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn deadlines_that_are_put_off_cost_nothing() {
+    fn a_postponed_deadline_does_not_set_the_timer_again() {
         let poll = Poll::new().expect("a poll");
-        let mut poll_timer = PollTimer::new(poll.registry(), Token(1)).expect("an alarm");
+        let mut poll_timer = PollTimer::new(poll.registry(), Token(1)).expect("a timer");
         let start = Instant::now();
         for seconds in 30..40 {
             assert_eq!(poll_timer.timeout(Some(start + Duration::from_secs(seconds))), None);
@@ -179,6 +179,6 @@ mod tests {
         let mut events = Events::with_capacity(4);
         let mut poll = poll;
         poll.poll(&mut events, Some(Duration::ZERO)).expect("a poll");
-        assert!(events.is_empty(), "it went off before its time");
+        assert!(events.is_empty(), "the timer expired early");
     }
 }

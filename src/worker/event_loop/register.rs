@@ -48,7 +48,7 @@ impl<D: Delivery> Worker<D> {
             let conn = Conn {
                 endpoint: Endpoint::new(stream, connection, leftover),
                 phase: Phase::Open,
-                // What has arrived is reported once the stream is registered; one that was registered before is not
+                // A new registration reports data that has arrived already. A stream that was registered before is not
                 // reported again.
                 readable,
                 waiting: false,

@@ -14,7 +14,8 @@ use crate::worker::panic::panic_text;
 use crate::worker::thread::enter_worker;
 use crate::worker::timer_wheel::TimerWheel;
 
-/// An answer waits at most this long for the answers to the rest of its batch.
+/// An answer waits at most 1 ms for the answers to the rest of its batch. Larger delays answers of a slow application;
+/// smaller wakes the worker more often.
 const MAX_HOLD: Duration = Duration::from_millis(1);
 
 impl<D: Delivery> Worker<D> {
@@ -34,8 +35,8 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// Runs one iteration, which waits for up to `timeout`. If the poll fails, the rest of the iteration runs all the same.
-    /// A poll that a signal interrupted has not failed.
+    /// Runs one iteration, which waits for up to `timeout`. If the poll fails, the rest of the iteration still runs. A poll
+    /// that a signal interrupts does not fail.
     pub(in crate::worker) fn run_once(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         let mut polled = self.poll.poll(&mut events, timeout);
@@ -93,7 +94,8 @@ impl<D: Delivery> Worker<D> {
         self.expired = expired;
     }
 
-    /// Ends the worker when every connection has closed after a shutdown has begun, or its deadline is over.
+    /// Ends the worker when a shutdown has begun, and every connection has closed or its deadline has passed. Returns how
+    /// the connections ended.
     pub(in crate::worker) fn ended(&mut self) -> Option<CloseCounts> {
         let deadline = self.shutdown?;
         if self.now < deadline && !(self.slots.len() == 0 && self.poll_task_is_done(self.now)) {
@@ -102,7 +104,7 @@ impl<D: Delivery> Worker<D> {
         self.force();
         self.delivery.end_iteration();
         self.context.inbox.close();
-        // The application's hooks may panic as they are dropped; the counts are reported nevertheless.
+        // The application's hooks may panic as they are dropped. The counts are returned all the same.
         let poll_task = self.poll_task.take();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(poll_task))) {
             log::error!("a hook panicked as it was dropped: {}", panic_text(&*panic));
@@ -110,10 +112,10 @@ impl<D: Delivery> Worker<D> {
         Some(self.ended)
     }
 
-    /// Carries out the answers to this iteration's events that are in the inbox already, which saves a poll. A thread that
-    /// was woken for the events and has not run yet may run first.
+    /// Executes the answers to this iteration's events that are in the inbox already, which saves a poll. Yields to a thread
+    /// that was woken for the events and may not have run yet.
     fn poll_inbox_once_more(&mut self) {
-        // A handler has answered by now.
+        // Handlers have answered by now.
         if D::ANSWERS {
             return;
         }
@@ -128,7 +130,7 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// Carries out the commands that are in the inbox.
+    /// Executes the commands in the inbox.
     pub(in crate::worker) fn serve_inbox(&mut self) {
         if self.context.inbox.has_commands() {
             self.drain_inbox();
@@ -136,7 +138,8 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// How long the poll may sleep; decided after the inbox was told that it will.
+    /// Returns how long the poll may sleep. The inbox is parked before this is decided, so that a later command wakes the
+    /// poll.
     pub(in crate::worker) fn timeout(&mut self) -> Option<Duration> {
         if self.has_work() || !self.prepare_park() {
             return Some(Duration::ZERO);
@@ -145,8 +148,8 @@ impl<D: Delivery> Worker<D> {
         earlier(self.poll_timer.timeout(due), self.delivery.holds_answers().then_some(MAX_HOLD))
     }
 
-    /// Has the poll report everything that comes in from here on, deadlines included, for a caller that waits for the
-    /// poll's descriptor; `false` if there is something to do at once.
+    /// Arms the poll to report everything that comes in from now on, deadlines included, for a caller that waits for the
+    /// poll's descriptor. Returns `false` if there is something to do at once.
     pub(in crate::worker) fn arm(&mut self) -> bool {
         // A poll that reported as many as it can may have more to report.
         if self.events.iter().count() >= EVENTS || self.has_work() || !self.prepare_park() {
@@ -156,31 +159,31 @@ impl<D: Delivery> Worker<D> {
         self.poll_timer.arm(due)
     }
 
-    /// When the next iteration is due though nothing comes in.
+    /// Returns when the next iteration is due even if nothing comes in.
     pub(in crate::worker) fn next_deadline(&self) -> Option<Instant> {
         let poll_task_asks = self.poll_task.as_ref().is_some_and(|poll_task| poll_task.has_commands());
         if self.has_work() || self.context.inbox.has_commands() || poll_task_asks { Some(self.now) } else { self.due() }
     }
 
-    /// Whether this worker has left something to its next iteration.
+    /// Whether the worker has left work for its next iteration.
     fn has_work(&self) -> bool {
         !self.ready.is_empty() || !self.context.broadcasts.is_empty()
     }
 
-    /// Tells the inbox that the poll may sleep: whatever comes in from here on wakes it. `false` if something is there.
+    /// Parks the inbox, so that a later command wakes the poll. Returns `false` if there are commands already.
     fn prepare_park(&self) -> bool {
         self.context.inbox.prepare_park() && !self.poll_task.as_ref().is_some_and(|poll_task| poll_task.has_commands())
     }
 
-    /// The next of all deadlines.
+    /// Returns the next deadline of all.
     fn due(&self) -> Option<Instant> {
-        let keeps =
+        let has_spare_memory =
             !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
         let due = earlier(earlier(self.timers.due(), self.shutdown), self.poll_task_due);
-        if keeps { earlier(due, Some(self.now + TRIM_INTERVAL)) } else { due }
+        if has_spare_memory { earlier(due, Some(self.now + TRIM_INTERVAL)) } else { due }
     }
 
-    /// Takes the time, after something other than the poll took long.
+    /// Updates the time, for work that is done outside an iteration.
     pub(in crate::worker) fn take_time(&mut self) {
         self.now = Instant::now();
         self.context.tick = self.timers.advance(self.now);
@@ -201,7 +204,7 @@ impl<D: Delivery> Worker<D> {
         });
     }
 
-    /// Resets what has not closed by the deadline.
+    /// Resets the connections that have not closed by the deadline.
     fn force(&mut self) {
         self.for_each(|driver| {
             driver.conn.endpoint.stream.reset_on_drop();
@@ -210,7 +213,7 @@ impl<D: Delivery> Worker<D> {
         });
     }
 
-    /// Gives memory back that nobody used lately, now and then.
+    /// Frees memory that was not used lately, once in every `TRIM_INTERVAL`.
     pub(in crate::worker) fn trim(&mut self) {
         if self.context.tick >= self.trim_at {
             self.trim_now();
@@ -227,7 +230,7 @@ impl<D: Delivery> Worker<D> {
     }
 }
 
-/// The earlier of two times, or the shorter of two waits, where there is any.
+/// Returns the earlier of two times, or the shorter of two waits. If one is `None`, returns the other.
 #[inline]
 pub(in crate::worker) fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     match (one, other) {

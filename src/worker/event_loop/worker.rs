@@ -203,7 +203,7 @@ impl<D: Delivery> Worker<D> {
     fn ready_other(&mut self, event: &Event, now: Instant) {
         match (event.token(), &mut self.poll_task) {
             (WAKE, _) => {}
-            (TIMER, _) => self.poll_timer.rang(),
+            (TIMER, _) => self.poll_timer.expired(),
             (_, Some(poll_task)) => {
                 poll_task.ready(event, now, &mut self.slots.keys);
                 self.poll_task_due = Some(now);

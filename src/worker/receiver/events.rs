@@ -27,7 +27,7 @@ pub struct Events {
 struct End {
     receiver: Receiver<Batch>,
     state: Arc<ChannelState>,
-    /// Batches of which some events were taken.
+    /// Batches of which some events were taken, to be continued first.
     begun: Mutex<VecDeque<Batch>>,
 }
 
@@ -92,7 +92,7 @@ impl Events {
     }
 
     /// Returns the channel of batches, for use in [`crossbeam_channel::select!`] beside the application's own channels.
-    /// Iterate over each [`Batch`] to its end: the events that are left when it is dropped are lost.
+    /// Iterate over each [`Batch`] to its end, because the events that are left when it is dropped are lost.
     ///
     /// Waiting in a `Select` costs more than [`recv`](Events::recv), because crossbeam spins before it sleeps.
     ///
@@ -124,8 +124,8 @@ impl Events {
         self.end.receiver.try_recv()
     }
 
-    /// Calls `attempt` until it finds something, and parks the thread in between. crossbeam's own `recv` spins and yields
-    /// first, which costs more than all else about a message. Here the worker looks for parked threads once an iteration.
+    /// Calls `attempt` until it succeeds, and parks the thread in between. crossbeam's own `recv` spins and yields first,
+    /// which costs more than everything else about a message. Here the worker wakes parked threads once an iteration.
     fn sleep_until<T>(
         &self,
         deadline: Option<Instant>,

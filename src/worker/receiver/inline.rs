@@ -1,4 +1,4 @@
-//! A worker without a thread of its own: the application's thread runs it, and takes its events after each iteration.
+//! A worker without a thread of its own. The application's thread runs it, and takes its events after each iteration.
 
 use std::cell::Cell;
 use std::io;
@@ -47,7 +47,7 @@ pub(crate) struct InlineDelivery<const ANSWERS: bool> {
     resumed: Vec<Key>,
 }
 
-/// A connection's place in a block.
+/// A connection's part of a block.
 #[derive(Debug, Default)]
 pub(crate) struct InlineSlot {
     /// The number of the block that has its handle, and the handle's index there.
@@ -55,7 +55,7 @@ pub(crate) struct InlineSlot {
     peer: u32,
     /// The bytes that its queue would hold if the application echoed each of its messages in the block.
     echoed: usize,
-    /// The number of the block during which it was added to the waiting ones.
+    /// The number of the block during which the connection was added to those that wait.
     waits: u32,
 }
 
@@ -95,8 +95,8 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
         self.has_events() || !self.resumed.is_empty()
     }
 
-    /// Calls `on_event` with each event that is left, and returns their number. An event during which `on_event` panics is
-    /// taken.
+    /// Calls `on_event` with each event that is left, and returns their number. If `on_event` panics, its event is not
+    /// delivered again.
     fn deliver(&mut self, mut on_event: impl FnMut(EventRef<'_>)) -> usize {
         let mut count = 0;
         while self.next < self.block.records.len() {
@@ -236,7 +236,7 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
         polled.map(|()| count)
     }
 
-    /// Makes the descriptor readable if anything is left to do, and has it become readable for what comes in later.
+    /// Makes the descriptor readable if there is anything to do, and arms it for what comes in later.
     fn arm(&mut self) {
         let is_due = match self.ended {
             Some(_) => self.worker.delivery.has_events(),
@@ -252,12 +252,12 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
         let _scope = enter_worker_scope();
         self.worker.take_time();
         self.worker.context.inbox.load.fetch_add(1, Ordering::Relaxed);
-        let place = self.worker.delivery.block.peers.len();
+        let index = self.worker.delivery.block.peers.len();
         self.worker.register_new();
         if self.is_nested.get() {
             self.arm();
         }
-        self.worker.delivery.block.peers.get(place).cloned()
+        self.worker.delivery.block.peers.get(index).cloned()
     }
 
     /// Closes every connection, and runs the worker until all are closed or `deadline` has passed. Throws events away.
@@ -302,7 +302,7 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
         self.worker.slots.len()
     }
 
-    /// Returns when the next iteration is due, although nothing comes in.
+    /// Returns when the next iteration is due even if nothing comes in.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         match self.ended {
             Some(_) => self.worker.delivery.has_events().then_some(self.worker.now),
@@ -315,7 +315,7 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
     #[cfg(unix)]
     pub(crate) fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
         if !self.is_nested.replace(true) {
-            // The descriptor is readable until the next poll, which keeps it right from then on.
+            // The descriptor is readable until the next poll. From then on, each poll arms it.
             self.worker.context.inbox.interrupt();
         }
         std::os::fd::AsFd::as_fd(self.worker.poll.registry())
