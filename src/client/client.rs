@@ -115,7 +115,7 @@ impl Client {
     /// Sends a message that was encoded before; see [`Peer::send_prepared`](Peer::send_prepared).
     ///
     /// # Errors
-    /// As [`send`](Self::send); there is no message to hand back.
+    /// As [`send`](Self::send); there is no message to return.
     pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
         self.peer.send_prepared(prepared)
     }
@@ -123,7 +123,7 @@ impl Client {
     /// Sends a message that was encoded before, if there is room.
     ///
     /// # Errors
-    /// As [`try_send`](Self::try_send); there is no message to hand back.
+    /// As [`try_send`](Self::try_send); there is no message to return.
     pub fn try_send_prepared(&self, prepared: &Prepared) -> Result<(), TrySendError<()>> {
         self.peer.try_send_prepared(prepared)
     }
@@ -131,7 +131,7 @@ impl Client {
     /// Sends a message that was encoded before, waiting up to `timeout` for room.
     ///
     /// # Errors
-    /// As [`send_timeout`](Self::send_timeout); there is no message to hand back.
+    /// As [`send_timeout`](Self::send_timeout); there is no message to return.
     pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
         self.peer.send_prepared_timeout(prepared, timeout)
     }
@@ -139,7 +139,7 @@ impl Client {
     /// Sends a message that was encoded before, waiting until `deadline` for room.
     ///
     /// # Errors
-    /// As [`send_deadline`](Self::send_deadline); there is no message to hand back.
+    /// As [`send_deadline`](Self::send_deadline); there is no message to return.
     pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
         self.peer.send_prepared_deadline(prepared, deadline)
     }

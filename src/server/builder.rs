@@ -11,7 +11,7 @@ use crate::protocol::http::{Request, Response};
 use crate::server::reactor::handshake::Decide;
 use crate::server::reactor::pending::Pending;
 
-/// The most workers, and the most channels.
+/// The largest number of workers, and of channels.
 const MAX_THREADS: usize = 1024;
 
 /// Makes a [`Server`](crate::Server); see [`Server::builder`](crate::Server::builder).
@@ -143,7 +143,7 @@ impl ServerBuilder {
         self.check_all(1)
     }
 
-    /// Checks the settings; how many workers there are to be.
+    /// Checks the settings, and returns the number of workers.
     pub(super) fn check(&self) -> Result<usize, ConfigError> {
         let workers = self.count_workers();
         self.check_all(workers)?;

@@ -70,9 +70,9 @@ impl ServerHandle {
         self.control.connection_limit.count()
     }
 
-    /// Sends a message to every connection. It is encoded once, and each worker is told once. The call never waits:
-    /// where a connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides whether it
-    /// is left out or closed.
+    /// Sends a message to every connection. It is encoded once, and each worker is sent one command. The call never waits:
+    /// if a connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides whether the
+    /// connection is skipped or closed.
     pub fn broadcast<'m>(&self, message: impl Into<CowMessage<'m>>) {
         self.broadcast_prepared(&Prepared::new(message));
     }

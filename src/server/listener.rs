@@ -6,7 +6,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::BuildError;
 
-/// The most connections that the kernel keeps until they are accepted: as many as Linux allows by default.
+/// The kernel keeps at most this many connections until they are accepted. It is the default limit of Linux.
 const BACKLOG: i32 = 4096;
 
 /// Listens on the first of the addresses that can be bound.

@@ -35,19 +35,19 @@ impl ServerBuilder {
     /// Starts a server whose events go to the application's threads, through channels.
     ///
     /// # Errors
-    /// A setting that could not work, or an address that can not be bound.
+    /// A setting is invalid, or the address can not be bound.
     pub fn bind(self, addr: impl ToSocketAddrs) -> Result<Server, BuildError> {
         let limit = self.config.max_event_buffer_size;
         let states: Vec<Arc<ChannelState>> = (0..self.channels).map(|_| Arc::new(ChannelState::new(limit))).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) = states.iter().map(|_| crossbeam_channel::unbounded()).unzip();
         let events = receivers.into_iter().zip(&states).map(|(end, state)| Events::new(end, state.clone())).collect();
         let next = AtomicUsize::new(0);
-        let places = states.clone();
+        let channels = states.clone();
         let admit: Admit<NewApp<ChannelDelivery>> = Box::new(move |request| {
-            // In turn, without the channels that nobody receives from.
+            // Round robin, without the channels whose last receiver was dropped.
             let start = next.fetch_add(1, Ordering::Relaxed);
-            let mut order = (0..places.len()).map(|step| (start + step) % places.len());
-            let state = order.find(|state| !places[*state].receiver_dropped.load(Ordering::SeqCst))?;
+            let mut order = (0..channels.len()).map(|step| (start + step) % channels.len());
+            let state = order.find(|state| !channels[*state].receiver_dropped.load(Ordering::SeqCst))?;
             Some((ChannelSlot::new(state as u16), request))
         });
         let ends: Vec<_> = senders.into_iter().zip(states.iter().cloned()).collect();
@@ -68,7 +68,7 @@ impl ServerBuilder {
     /// established connection with the request that opened it.
     ///
     /// # Errors
-    /// A setting that could not work, or an address that can not be bound.
+    /// A setting is invalid, or the address can not be bound.
     ///
     /// ```no_run
     /// use threadbare::{Handler, MessageRef, Server, Socket};
@@ -93,13 +93,13 @@ impl ServerBuilder {
         self.start(addr, Vec::new(), admit, || HandlerDelivery(std::marker::PhantomData))
     }
 
-    /// Makes a server that the calling thread runs, by polling it: the library starts no thread. Its events are told to
-    /// the closure that is given to [`EventLoop::poll`] or [`EventLoop::run`].
+    /// Makes a server that the calling thread runs, by polling it: the library starts no thread. [`EventLoop::poll`] and
+    /// [`EventLoop::run`] call a closure with its events.
     ///
     /// The hooks run on the same thread. There is one worker, and there are no channels.
     ///
     /// # Errors
-    /// A setting that could not work, such as [`workers(2)`](ServerBuilder::workers), or an address that can not be bound.
+    /// A setting is invalid, such as [`workers(2)`](ServerBuilder::workers), or the address can not be bound.
     ///
     /// ```no_run
     /// use threadbare::{EventRef, Server};
@@ -136,7 +136,7 @@ impl ServerBuilder {
             self.build(count, vec![listen(addr)?], admit, |_| delivery())?;
         let threads = handle.control.threads.clone();
         let server = Server { events, handle };
-        // From here on a failure drops the server, which stops the threads that were started.
+        // From here on, a failure drops the server, which stops the threads that were started.
         for (index, worker) in workers.into_iter().enumerate() {
             threads.spawn(format!("ws-worker-{index}"), move || worker.run()).map_err(BuildError::io("no thread"))?;
         }
@@ -223,13 +223,13 @@ impl ServerBuilder {
 /// A server that does not run yet.
 struct Built<D: Delivery> {
     workers: Vec<Worker<D>>,
-    /// `None` where the only worker has the reactor.
+    /// `None` if the reactor is the poll task of the only worker.
     reactor_thread: Option<ReactorThread<NewApp<D>>>,
     handle: ServerHandle,
 }
 
-/// Gives the reactor a thread of its own, or makes it the poll task of the only worker, and returns the way to reach it.
-/// Beside one worker a second thread would only add wake-ups, one or two for each connection.
+/// Gives the reactor a thread of its own, or makes it the poll task of the only worker, and returns its handle. With one
+/// worker, a second thread would only add wake-ups, one or two for each connection.
 fn place_reactor<D: Delivery>(
     parts: ReactorParts<NewApp<D>>,
     workers: &mut [Worker<D>],

@@ -8,7 +8,7 @@ use mio::{Poll, Token, Waker};
 /// The token of the waker; no attempt has it.
 const WAKE: Token = Token(usize::MAX);
 
-/// Raised once, it ends what waits now and whatever would wait later.
+/// Once raised, it ends the current wait and every later one.
 #[derive(Default)]
 pub(crate) struct CancelToken {
     inner: Mutex<Inner>,

@@ -47,7 +47,7 @@ pub(crate) enum ReadOutcome {
 }
 
 impl<S: ByteStream> Endpoint<S> {
-    /// An endpoint with `leftover` bytes that arrived behind the opening handshake.
+    /// An endpoint with `leftover` bytes that arrived after the opening handshake.
     pub(crate) fn new(stream: S, connection: Connection, leftover: Vec<u8>) -> Endpoint<S> {
         let mut endpoint = Endpoint { stream, connection, pending: None };
         if !leftover.is_empty() {

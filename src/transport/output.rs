@@ -49,7 +49,7 @@ pub(crate) struct Output {
 #[derive(Debug, Default)]
 struct Cork {
     bytes: Vec<u8>,
-    /// Where the bytes of the connection at hand begin; those before are held for other connections.
+    /// Where the bytes of the current connection begin. Those before are held for other connections.
     start: usize,
     /// Where the tail begins, which is in no segment yet.
     tail: usize,
@@ -292,7 +292,7 @@ impl Output {
         (written, Ok(()))
     }
 
-    /// Moves everything behind the first `written` bytes to `pending`.
+    /// Moves everything after the first `written` bytes to `pending`.
     #[inline(never)]
     fn keep_rest(&mut self, mut written: usize, pending: &mut Pending, input: &[u8]) {
         self.push_tail();

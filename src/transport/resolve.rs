@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crate::transport::cancel::{CancelToken, cancelled};
 
-/// The addresses of a host, the two families in turns (RFC 8305 4). The system's resolver can not be interrupted, so it
-/// runs on a thread of its own, which is abandoned at the deadline or the interrupt.
+/// The addresses of a host, of the two families alternately (RFC 8305 4). The system's resolver can not be interrupted, so it
+/// runs on a thread of its own, which is abandoned at the deadline or when the token is raised.
 pub(crate) fn resolve(host: &str, port: u16, deadline: Instant, cancel: &CancelToken) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse() {
         return Ok(vec![SocketAddr::new(ip, port)]);
@@ -32,13 +32,13 @@ fn on_thread(
     let interrupting = sender.clone();
     cancel.watch(move || drop(interrupting.try_send(Err(cancelled()))))?;
     std::thread::Builder::new().name("ws-resolver".into()).spawn(move || {
-        // Nobody listens after the deadline, and after the interrupt there may be no room.
+        // After the deadline there is no receiver, and after the token was raised there may be no room.
         let _ = sender.try_send(look_up());
     })?;
     resolved.recv_deadline(deadline).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// The families in turns, beginning with the one that the resolver puts first.
+/// Orders the addresses by alternating families, beginning with the one that the resolver puts first.
 fn in_turns(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addrs.first().is_some_and(SocketAddr::is_ipv6);
     let (mut first, mut second): (VecDeque<_>, VecDeque<_>) =

@@ -165,7 +165,7 @@ impl ReconnectingClient {
     /// Sends a message that was encoded before; see [`ReconnectingSender::send_prepared`](ReconnectingSender::send_prepared).
     ///
     /// # Errors
-    /// As [`send`](Self::send); there is no message to hand back.
+    /// As [`send`](Self::send); there is no message to return.
     pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
         self.sender.send_prepared(prepared)
     }
@@ -173,7 +173,7 @@ impl ReconnectingClient {
     /// Sends a message that was encoded before, if there is room.
     ///
     /// # Errors
-    /// As [`try_send`](Self::try_send); there is no message to hand back.
+    /// As [`try_send`](Self::try_send); there is no message to return.
     pub fn try_send_prepared(&self, prepared: &Prepared) -> Result<(), TrySendError<()>> {
         self.sender.try_send_prepared(prepared)
     }
@@ -181,7 +181,7 @@ impl ReconnectingClient {
     /// Sends a message that was encoded before, waiting up to `timeout` for room.
     ///
     /// # Errors
-    /// As [`send_timeout`](Self::send_timeout); there is no message to hand back.
+    /// As [`send_timeout`](Self::send_timeout); there is no message to return.
     pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
         self.sender.send_prepared_timeout(prepared, timeout)
     }
@@ -189,7 +189,7 @@ impl ReconnectingClient {
     /// Sends a message that was encoded before, waiting until `deadline` for room.
     ///
     /// # Errors
-    /// As [`send_deadline`](Self::send_deadline); there is no message to hand back.
+    /// As [`send_deadline`](Self::send_deadline); there is no message to return.
     pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
         self.sender.send_prepared_deadline(prepared, deadline)
     }

@@ -40,8 +40,8 @@ impl ReconnectingSender {
         self.send_with(message, Compression::Auto)
     }
 
-    /// Sends or queues a message as [`send`](ReconnectingSender::send) does, compressed as `compression` says: with
-    /// [`Compression::Never`] it leaves as it is even where permessage-deflate was negotiated.
+    /// Sends or queues a message as [`send`](ReconnectingSender::send) does, compressed as `compression` says. With
+    /// [`Compression::Never`] it is not compressed even if permessage-deflate was negotiated.
     ///
     /// # Errors
     /// As [`send`](ReconnectingSender::send).
@@ -89,7 +89,7 @@ impl ReconnectingSender {
     /// because a client masks each frame with a new key.
     ///
     /// # Errors
-    /// As [`send`](ReconnectingSender::send); there is no message to hand back.
+    /// As [`send`](ReconnectingSender::send); there is no message to return.
     pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
         Ok(self.offer_prepared(prepared, Wait::Policy)?)
     }
@@ -97,7 +97,7 @@ impl ReconnectingSender {
     /// Sends or queues a message that was encoded before, if there is room now.
     ///
     /// # Errors
-    /// As [`try_send`](ReconnectingSender::try_send); there is no message to hand back.
+    /// As [`try_send`](ReconnectingSender::try_send); there is no message to return.
     pub fn try_send_prepared(&self, prepared: &Prepared) -> Result<(), TrySendError<()>> {
         Ok(self.offer_prepared(prepared, Wait::Never)?)
     }
@@ -105,7 +105,7 @@ impl ReconnectingSender {
     /// Sends or queues a message that was encoded before, waiting up to `timeout` for room.
     ///
     /// # Errors
-    /// As [`send_timeout`](ReconnectingSender::send_timeout); there is no message to hand back.
+    /// As [`send_timeout`](ReconnectingSender::send_timeout); there is no message to return.
     pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
         Ok(self.offer_prepared(prepared, Wait::For(timeout))?)
     }
@@ -113,7 +113,7 @@ impl ReconnectingSender {
     /// Sends or queues a message that was encoded before, waiting until `deadline` for room.
     ///
     /// # Errors
-    /// As [`send_deadline`](ReconnectingSender::send_deadline); there is no message to hand back.
+    /// As [`send_deadline`](ReconnectingSender::send_deadline); there is no message to return.
     pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
         Ok(self.offer_prepared(prepared, Wait::Until(deadline))?)
     }

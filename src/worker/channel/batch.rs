@@ -1,4 +1,4 @@
-//! What a channel of events carries: the events of one turn of a worker.
+//! The items of a channel of events: batches, each with the events of one iteration of a worker's event loop.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,20 +8,21 @@ use crate::worker::channel::block::{Block, EventKind, close_seen};
 use crate::worker::channel::event::{Event, EventRef};
 use crate::worker::channel::state::ChannelState;
 
-/// Events of one turn of a worker: the payloads of small messages lie in one block of bytes, so that a message costs no
-/// allocation on the one thread that is freed on the other.
+/// The events of one iteration of a worker's event loop. The payloads of small messages are in one block of bytes, so that a
+/// message needs no allocation on one thread that another thread frees.
 ///
-/// An iterator; what is left when it is dropped is lost. [`Events`](crate::Events) puts batches together again, and is
-/// what to use unless the batches themselves are waited for in a [`Select`](crossbeam_channel::Select).
+/// It is an iterator. The events that are left when it is dropped are lost. Most applications receive from
+/// [`Events`](crate::Events), which joins the batches. Only a program that waits in a
+/// [`Select`](crossbeam_channel::Select) needs the batches themselves.
 pub struct Batch {
-    /// There until it is dropped. Apart, so that little moves through the channel.
+    /// `None` only while it is dropped. In a box, so that the channel moves little memory.
     pub(crate) block: Option<Box<Block>>,
     pub(crate) next: usize,
     pub(crate) state: Arc<ChannelState>,
 }
 
 impl Batch {
-    /// Lends the next event rather than give it: a short message is not copied, and the handle not counted.
+    /// Returns the next event as a borrow: a short message is not copied, and the handle is not cloned.
     #[inline]
     #[must_use]
     pub fn next_ref(&mut self) -> Option<EventRef<'_>> {
@@ -47,7 +48,7 @@ impl Iterator for Batch {
         let peer = block.peers.get(record.peer as usize)?.clone();
         Some(match std::mem::replace(&mut record.kind, EventKind::Taken) {
             EventKind::Open(request) => Event::Open(peer, request),
-            // Made here, because what one thread allocates another frees dearly.
+            // Made here, because memory that another thread allocated is expensive to free.
             EventKind::Text { start, end } => {
                 let text = block.texts.get(start as usize..end as usize)?;
                 Event::Message(peer, Message::Text(text.to_owned()))
@@ -58,7 +59,7 @@ impl Iterator for Batch {
             }
             EventKind::Assembled(message) => Event::Message(peer, message.into_message()),
             EventKind::Close(reason) => {
-                // Everything before it was given out, and answered if it is answered from this thread.
+                // All events before it were returned, and answered if this thread answers them.
                 close_seen(&peer);
                 Event::Close(peer, *reason)
             }

@@ -1,4 +1,4 @@
-//! The memory of a batch: the records of its events, and the payloads of small messages one behind the other.
+//! The memory of a batch: the records of its events, and the concatenated payloads of small messages.
 
 use crate::protocol::close::CloseReason;
 use crate::protocol::http::Request;
@@ -10,31 +10,31 @@ use crate::worker::handle::inbox::Command;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::wakeup::{BatchNumber, hold_wakeups};
 
-/// What an event counts against the limit of waiting events, beside its payload.
+/// An event counts 64 bytes and its payload towards the limit of waiting events.
 pub(crate) const EVENT_COST: usize = 64;
 
 /// A message of this size is copied to a buffer of its own, in which it goes on to the application and perhaps back;
 /// from the block it would have to be copied once more.
 pub(super) const MIN_OWNED_SIZE: usize = 16 << 10;
 
-/// What a batch is made of; recycled.
+/// The memory of a batch, which is reused.
 #[derive(Debug, Default)]
 pub(crate) struct Block {
     pub(crate) peers: Vec<Peer>,
     pub(crate) records: Vec<Record>,
-    /// The texts, one behind the other: what was validated on the worker's thread stays a `str`.
+    /// The concatenated texts. They were validated on the worker's thread, and stay a `str`.
     pub(crate) texts: String,
     pub(crate) bytes: Vec<u8>,
-    /// What it counts against the limit of waiting events.
+    /// The bytes that it counts towards the limit of waiting events.
     pub(crate) cost: usize,
-    /// How many batches it has carried.
+    /// The number of batches that it was used for.
     pub(crate) number: BatchNumber,
-    /// The inbox of the worker that it is from.
+    /// The inbox of the worker that it belongs to.
     pub(crate) origin: usize,
 }
 
 impl Block {
-    /// Lets the answers wait for the batch's end, before its first event.
+    /// Called before the first event: holds the wake-ups for answers until the end of the batch.
     #[inline]
     pub(super) fn begin(&self, next: usize) {
         if next == 0 && has_several(self) {
@@ -73,12 +73,13 @@ impl Block {
             Incoming::Borrowed(message) => pool.copy(message),
             Incoming::Assembled(message) => message,
         };
-        // It moves rather than be copied, with all the memory of its buffer.
+        // The message moves with its whole buffer, and is not copied.
         let cost = assembled.buffer.capacity();
         (EventKind::Assembled(Box::new(assembled)), cost)
     }
 
-    /// Lends the event at `index`; `None` behind the last. A large message is given away, and so is lent once.
+    /// Returns the event at `index` as a borrow; `None` after the last. A large message moves to the caller, and so is
+    /// returned once.
     #[inline]
     pub(crate) fn lend(&mut self, index: usize) -> Option<EventRef<'_>> {
         let record = self.records.get_mut(index)?;
@@ -97,7 +98,7 @@ impl Block {
                 EventRef::Message(peer, std::mem::take(&mut **message).into_message().into())
             }
             EventKind::Close(reason) => {
-                // Everything before it was given out, and answered if it is answered from this thread.
+                // All events before it were returned, and answered if this thread answers them.
                 close_seen(peer);
                 EventRef::Close(peer, reason)
             }
@@ -105,7 +106,7 @@ impl Block {
         })
     }
 
-    /// Makes it an empty one.
+    /// Empties the block.
     pub(crate) fn clear(&mut self) {
         self.peers.clear();
         self.records.clear();
@@ -115,7 +116,7 @@ impl Block {
     }
 }
 
-/// Tells the worker that the application knows of the connection's end.
+/// Notifies the worker that the application has seen the close event.
 pub(super) fn close_seen(peer: &Peer) {
     peer.shared.worker.inbox.send(Command::CloseSeen { to: peer.shared.key });
 }
@@ -140,7 +141,7 @@ pub(crate) enum EventKind {
     },
     Assembled(Box<Assembled>),
     Close(Box<CloseReason>),
-    /// Was given out.
+    /// The event was returned.
     Taken,
 }
 

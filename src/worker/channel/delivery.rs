@@ -13,7 +13,7 @@ use crate::worker::slab::Key;
 /// Sends the events of a server's connections to several channels, each connection's always to the same one.
 pub(crate) struct ChannelDelivery {
     senders: Vec<EventSender>,
-    /// The end of this iteration woke a thread.
+    /// Whether the end of this iteration woke a thread.
     woke: bool,
 }
 

@@ -1,24 +1,24 @@
-//! What happens on a server's connections, as the application receives it.
+//! The events of a server's connections, as the application receives them.
 
 use crate::protocol::close::CloseReason;
 use crate::protocol::http::Request;
 use crate::protocol::message::{CowMessage, Message};
 use crate::worker::handle::peer::Peer;
 
-/// What happens on a server's connections.
+/// An event of a server's connections.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A connection is established; this is the request that opened it.
+    /// A connection is established. The request is the one that opened it.
     Open(Peer, Request),
     /// A text or binary message arrived.
     Message(Peer, Message),
-    /// A connection has ended, or its peer has started the closing handshake; exactly one per connection, its last.
+    /// A connection has ended, or its peer has started the closing handshake. This is the last event of each connection.
     Close(Peer, CloseReason),
 }
 
 impl Event {
-    /// The connection it happened on.
+    /// The connection of the event.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         match self {
@@ -27,21 +27,21 @@ impl Event {
     }
 }
 
-/// An event that is lent by the batch it came with, so that a short message is answered without being copied: by
+/// An event that borrows from its batch, so that a short message is not copied. Returned by
 /// [`Iter::next_ref`](crate::Iter::next_ref) and [`Batch::next_ref`](crate::Batch::next_ref).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EventRef<'a> {
-    /// A connection is established; this is the request that opened it.
+    /// A connection is established. The request is the one that opened it.
     Open(&'a Peer, &'a Request),
-    /// A text or binary message arrived: borrowed if it was short or came with others, else owned.
+    /// A text or binary message arrived. It is borrowed if it was short or came with others, otherwise owned.
     Message(&'a Peer, CowMessage<'a>),
-    /// A connection has ended, or its peer has started the closing handshake; exactly one per connection, its last.
+    /// A connection has ended, or its peer has started the closing handshake. This is the last event of each connection.
     Close(&'a Peer, &'a CloseReason),
 }
 
 impl<'a> EventRef<'a> {
-    /// The connection it happened on.
+    /// The connection of the event.
     #[must_use]
     pub fn peer(&self) -> &'a Peer {
         match self {

@@ -18,7 +18,7 @@ use crate::worker::slab::Key;
 /// application's threads more often.
 const MAX_BLOCK_SIZE: usize = 64 << 10;
 
-/// A worker's end of one channel of events.
+/// A worker's sender into one channel of events.
 #[derive(Debug)]
 pub(crate) struct EventSender {
     /// `None` once the worker ends.
@@ -31,7 +31,7 @@ pub(crate) struct EventSender {
     waiting: Vec<Key>,
     /// How often the waiting connections were resumed.
     round: u32,
-    /// A batch of this iteration woke a thread.
+    /// Whether a batch of this iteration woke a thread.
     pub(super) woke: bool,
 }
 
@@ -78,7 +78,7 @@ impl EventSender {
         }
     }
 
-    /// Any message but a short text. Not inlined, so that short texts need no common path with it.
+    /// Adds any message but a short text. Not inlined, so that the code for short texts stays small.
     #[inline(never)]
     fn other_message(&mut self, cursor: &mut BlockCursor, socket: &mut Socket<'_>, message: Incoming<'_>) {
         let (kind, cost) = self.block.keep(message, &mut socket.active.context.output.pool);
@@ -111,7 +111,7 @@ impl EventSender {
         }
         let batch = Batch { block: Some(block), next: 0, state: self.state.clone() };
         if let Some(sender) = &self.sender {
-            // Without a receiver the events are nobody's.
+            // An error means that the last receiver was dropped.
             let _ = sender.send(batch);
             self.woke |= self.state.waiters.wake();
         }
@@ -121,13 +121,13 @@ impl EventSender {
         self.state.outstanding.load(Ordering::SeqCst) + self.block.cost >= self.state.limit
     }
 
-    /// Whether there is room; if not, the application tells when there is.
+    /// Whether there is room. If not, the application sends `Command::Resume` once there is.
     pub(super) fn finds_room(&self) -> bool {
         if !self.is_full() {
             return true;
         }
-        // Synchronizes with `ChannelState::release` in `state.rs`, which looks at the flag after it made room: one of the two
-        // sees the other.
+        // Synchronizes with `ChannelState::release` in `state.rs`, which loads the flag after it made room: at least one of
+        // the two sees the other's store.
         self.state.stalled.store(true, Ordering::SeqCst);
         !self.is_full()
     }
@@ -144,15 +144,15 @@ impl EventSender {
     }
 
     pub(super) fn resume(&mut self, ready: &mut Vec<Key>) {
-        // The application tells once of room, which this worker's own block or another worker may have filled since: so this
-        // asks again.
+        // The application reports room once. This worker's own block, or another worker, may have filled it since, so it is
+        // checked again.
         if !self.waiting.is_empty() && self.finds_room() {
             self.round = self.round.wrapping_add(1).max(1);
             ready.append(&mut self.waiting);
         }
     }
 
-    /// Gives the channel to the connection of `socket`. Returns whether nobody receives any more.
+    /// Gives the channel to the connection of `socket`. Returns whether the last receiver was dropped.
     pub(super) fn set_owner(&self, socket: &Socket<'_>) -> bool {
         self.state.set_owner(&socket.active.context.inbox, socket.active.state.key)
     }
@@ -170,7 +170,7 @@ impl EventSender {
 impl Drop for EventSender {
     fn drop(&mut self) {
         self.send_batch();
-        // The threads that wait see the channel's end.
+        // The waiting threads see that the channel has ended.
         self.sender = None;
         self.state.waiters.wake();
     }
@@ -188,7 +188,7 @@ mod tests {
         Box::new(Block { records, cost, ..Block::default() })
     }
 
-    /// room that is gone again before the worker looks is asked for anew.
+    /// a worker that finds the room filled again waits for room once more.
     #[test]
     fn a_connection_that_was_resumed_too_early_is_resumed_again() {
         let poll = Poll::new().expect("a poll");
@@ -205,7 +205,7 @@ mod tests {
         other.send_batch();
         own.block = block(100);
         assert!(!own.has_room(&mut BlockCursor::default(), key));
-        // The application takes what the other worker gave before this one hands over what filled it up again.
+        // The application takes the other worker's batch before this worker sends the block that filled the channel again.
         drop(events.try_recv().expect("a batch"));
         assert!(inbox.has_commands());
         own.send_batch();
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(ready, []);
 
         drop(events.try_recv().expect("a batch"));
-        assert!(inbox.has_commands(), "nobody would wake the worker");
+        assert!(inbox.has_commands(), "the worker would not be woken");
         own.resume(&mut ready);
         assert_eq!(ready, [key]);
     }

@@ -1,4 +1,4 @@
-//! What the two ends of a channel of events share: who waits, what is outstanding, and blocks to be used again.
+//! The state that both ends of a channel of events share: the waiting threads, the outstanding cost, and spare blocks.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -16,24 +16,24 @@ const SPARE_BLOCKS: usize = 16;
 /// A block of more than 512 KiB is freed rather than kept: few batches are as large.
 const MAX_SPARE_SIZE: usize = 512 << 10;
 
-/// What the workers and the application's threads share of one channel of events.
+/// The state of one channel of events that the workers and the application's threads share.
 #[derive(Debug)]
 pub(crate) struct ChannelState {
-    /// The cost of the batches that are in the channel or in the application's hands. Synchronizes with itself: workers add
-    /// to it before they look for room, and the application subtracts before it looks at `stalled`.
+    /// The cost of the batches that are in the channel or that the application handles. Workers add to it before they look
+    /// for room. The application subtracts from it before it loads `stalled`.
     pub(crate) outstanding: AtomicUsize,
     pub(crate) limit: usize,
     /// The number of those batches that have several events: while there are any, answers may wait for their end.
     pub(crate) long_batches: AtomicUsize,
-    /// A worker stopped reading because of the limit. Synchronizes with `EventSender::finds_room` in `sender.rs`.
+    /// Whether a worker stopped reading because of the limit. Synchronizes with `EventSender::finds_room` in `sender.rs`.
     pub(crate) stalled: AtomicBool,
-    /// Nobody receives any more. Synchronizes with `EventSender::receiver_dropped` in `sender.rs`.
+    /// Whether the last receiver was dropped. Synchronizes with `EventSender::receiver_dropped` in `sender.rs`.
     pub(crate) receiver_dropped: AtomicBool,
     pub(crate) workers: OnceLock<Arc<[Arc<Inbox>]>>,
-    /// The connection that has the channel to itself, if one is to have it.
+    /// The connection that the channel belongs to, if it belongs to one.
     owner: Option<Mutex<Option<Owner>>>,
     pub(crate) waiters: Waiters,
-    /// Blocks on their way back to the workers.
+    /// Empty blocks for the workers.
     pub(crate) spare: (Sender<Box<Block>>, Receiver<Box<Block>>),
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct ChannelState {
 type Owner = (Arc<Inbox>, Key);
 
 impl ChannelState {
-    /// For a channel that several connections share.
+    /// Makes the state of a channel that several connections share.
     pub(crate) fn new(limit: usize) -> ChannelState {
         ChannelState {
             outstanding: AtomicUsize::new(0),
@@ -56,13 +56,13 @@ impl ChannelState {
         }
     }
 
-    /// For a channel that one connection after the other has to itself.
+    /// Makes the state of a channel that belongs to one connection at a time.
     pub(crate) fn for_one_connection(limit: usize) -> ChannelState {
         ChannelState { owner: Some(Mutex::default()), ..ChannelState::new(limit) }
     }
 
-    /// Gives the channel to a connection, which is told from now on what the receiver does. Returns whether nobody
-    /// receives any more: the receiver sets the flag before it looks for the owner, so one of the two sees the other.
+    /// Gives the channel to a connection. The receiver sends it commands from now on. Returns whether the last receiver was
+    /// dropped: the receiver stores that before it looks for the owner, so at least one of the two sees the other.
     pub(super) fn set_owner(&self, inbox: &Arc<Inbox>, key: Key) -> bool {
         if let Some(owner) = &self.owner {
             *owner.lock().unwrap_or_else(PoisonError::into_inner) = Some((inbox.clone(), key));
@@ -70,10 +70,10 @@ impl ChannelState {
         self.receiver_dropped.load(Ordering::SeqCst)
     }
 
-    /// The application is done with a block.
+    /// Takes back a block that the application has finished.
     pub(crate) fn release(&self, mut block: Box<Block>) {
         if has_several(&block) {
-            // What was answered meanwhile goes out now.
+            // The answers in the inbox are sent now.
             block.number.fetch_add(1, Ordering::SeqCst);
             self.long_batches.fetch_sub(1, Ordering::SeqCst);
             self.inboxes().for_each(|inbox| inbox.deliver());
@@ -81,7 +81,7 @@ impl ChannelState {
         let cost = block.cost;
         block.clear();
         if block.texts.capacity() + block.bytes.capacity() <= MAX_SPARE_SIZE {
-            // A full channel of spares means that this one is not needed.
+            // If the channel of spare blocks is full, this one is freed.
             let _ = self.spare.0.try_send(block);
         }
         let left = self.outstanding.fetch_sub(cost, Ordering::SeqCst).saturating_sub(cost);
@@ -94,12 +94,12 @@ impl ChannelState {
         self.workers.get().into_iter().flat_map(|workers| workers.iter())
     }
 
-    /// Sends a command to the connection that has the channel to itself, or to all workers.
+    /// Sends a command to the connection that the channel belongs to, or to all workers.
     pub(crate) fn tell(&self, command: impl Fn(Option<Key>) -> Command) {
         match &self.owner {
             Some(owner) => {
                 let owner = owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                // One that opens later looks by itself.
+                // A connection that opens later checks the state itself.
                 if let Some((inbox, key)) = owner {
                     inbox.send(command(Some(key)));
                 }

@@ -16,7 +16,7 @@ pub(crate) enum Flag {
     AboveHighWater = 1 << 4,
     /// The closing handshake is complete, or will be with our answer.
     Clean = 1 << 5,
-    /// The peer sent data behind its close frame.
+    /// The peer sent data after its close frame.
     DataAfterClose = 1 << 6,
     /// The connection is in the worker's list of those to be driven without an event.
     InReadyList = 1 << 7,

@@ -33,7 +33,7 @@ impl<D: Delivery> Driver<'_, D> {
         self.end_connection(CloseReason::new(code, why, cause), Some(CloseFrame::describing(code, why)));
     }
 
-    /// Tells the application that the connection ends, once, and sends the close frame behind the application's answers.
+    /// Notifies the application that the connection ends, once, and sends the close frame after the application's answers.
     fn end_connection(&mut self, reason: CloseReason, answer: Option<CloseFrame>) {
         if !matches!(self.conn.phase, Phase::Open | Phase::Closing) {
             return;
@@ -56,7 +56,7 @@ impl<D: Delivery> Driver<'_, D> {
         self.active().enter(Phase::Flushing);
     }
 
-    /// The application has seen the connection's end, and its answers to earlier messages are sent or queued.
+    /// Handles that the application has seen the close event. Its answers to earlier messages are written or queued.
     pub(crate) fn close_seen(&mut self) {
         if self.conn.phase == Phase::AwaitingAnswers {
             let answer = self.context.pending_close_frames.remove(&self.state.key).flatten();
@@ -64,7 +64,7 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// Tells the application why the connection ends.
+    /// Calls the application with the reason of the connection's end.
     fn notify_application(&mut self, reason: CloseReason) -> CloseTiming {
         self.active().enter(Phase::Flushing);
         let (delivery, app, mut socket) = self.parts();
@@ -74,7 +74,7 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// The end of the stream was read: the peer sends no more.
+    /// Handles the end of the stream: the peer sends no more.
     pub(super) fn end_of_stream(&mut self) {
         self.conn.readable = false;
         self.conn.flags.insert(Flag::ReadClosed);
@@ -83,21 +83,21 @@ impl<D: Delivery> Driver<'_, D> {
                 self.end_abnormally("the peer closed TCP without a close frame", CloseCause::Lost)
             }
             Phase::Lingering => self.active().enter(Phase::Closed),
-            // What is queued can still go out.
+            // Queued output can still be written.
             Phase::AwaitingAnswers | Phase::Flushing | Phase::Closed => self.finish(),
         }
     }
 
-    /// The stream is broken.
+    /// Handles an error of the stream.
     pub(crate) fn io_failed(&mut self, error: &io::Error) {
         match error.kind() {
-            // The most frequent error. To format the system's text takes longer than the rest of the connection's end.
+            // The most frequent error. To format the system's message takes longer than everything else here.
             io::ErrorKind::ConnectionReset => self.end_abnormally("the peer reset the connection", CloseCause::Lost),
             _ => self.end_abnormally(&error.to_string(), CloseCause::Lost),
         }
     }
 
-    /// Ends the connection without a closing handshake: tells the application 1006, once, and has the socket dropped.
+    /// Ends the connection without a closing handshake: notifies the application of 1006, once, and has the socket dropped.
     pub(crate) fn end_abnormally(&mut self, why: &str, cause: CloseCause) {
         if matches!(self.conn.phase, Phase::Open | Phase::Closing) {
             self.notify_application(CloseReason::abnormal(why, cause));
@@ -121,8 +121,8 @@ impl<D: Delivery> Driver<'_, D> {
             // Tried again when the socket reports room.
             Ok(ShutdownProgress::Pending) => self.note_backlog(),
             Ok(ShutdownProgress::Done) if !done => {
-                // What is in flight is read first: the kernel answers data to a closed socket with RST, which would take
-                // the close frame from the peer.
+                // Data in flight is read first: the kernel answers data to a closed socket with RST, and the peer might
+                // lose the close frame.
                 self.conn.readable = true;
                 self.state.again = true;
                 self.active().enter(Phase::Lingering);
@@ -136,8 +136,8 @@ impl<D: Delivery> Driver<'_, D> {
         if is_needless { Ok(ShutdownProgress::Done) } else { self.conn.endpoint.shutdown_write() }
     }
 
-    /// Acts on the connection's earliest deadline, if it has passed: activity puts a deadline off without telling the
-    /// timer wheel.
+    /// Acts on the connection's earliest deadline, if it has passed. It may not have: activity postpones a deadline without
+    /// a change to the timer wheel.
     pub(crate) fn expire_deadline(&mut self) {
         self.state.deadline_changed = true;
         let next = self.conn.next_deadline(&self.context.config);
@@ -154,7 +154,7 @@ impl<D: Delivery> Driver<'_, D> {
             }
             Deadline::Write => self.expire_write(),
             Deadline::Ping | Deadline::Pong if self.conn.waiting => {
-                // Nothing is read, so nothing can be heard: the silence is ours.
+                // Reading has stopped, so the peer may not be silent.
                 self.conn.heard = self.context.tick;
                 self.conn.flags.remove(Flag::PingOutstanding);
             }
@@ -166,11 +166,12 @@ impl<D: Delivery> Driver<'_, D> {
         self.flush(&mut []);
     }
 
-    /// The output has been above the high-water mark for too long, unless the socket takes some of it now.
+    /// Closes a connection whose output has been above the high-water mark for too long, unless the socket takes some of it
+    /// now.
     fn expire_write(&mut self) {
         // The system reports room only when there is much of it; a slow reader may have made some.
         self.drain();
-        // Reading that waited for the output goes on, as after an event.
+        // Resumes reading that waited for the output, as after an event.
         self.state.again = true;
         let next = self.conn.next_deadline(&self.context.config);
         if next.is_some_and(|(at, deadline)| deadline == Deadline::Write && at <= self.context.tick) {
@@ -178,7 +179,7 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// The peer is silent: resets the connection.
+    /// Resets the connection of a silent peer.
     fn time_out(&mut self, why: &str) {
         self.conn.endpoint.stream.reset_on_drop();
         self.end_abnormally(why, CloseCause::TimedOut);
@@ -186,10 +187,10 @@ impl<D: Delivery> Driver<'_, D> {
 
     /// Fails the connection with 1011, after its handler panicked. The handler is not called again.
     pub(crate) fn panicked(&mut self) {
-        // What it sent in this drive may be incomplete.
+        // The output of this drive may be incomplete.
         self.context.output.clear();
         if self.conn.phase == Phase::Flushing && self.conn.endpoint.connection.can_send() {
-            // It panicked while it was told of the end.
+            // It panicked in the callback for the end.
             let code = CloseCode::INTERNAL_ERROR;
             self.send_close_frame(Some(CloseFrame { code, reason: "internal error".into() }));
         } else {

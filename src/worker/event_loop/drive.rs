@@ -57,7 +57,7 @@ impl<D: Delivery> HoldsOutput for Driver<'_, D> {
 }
 
 impl<D: Delivery> Driver<'_, D> {
-    /// Tells the application that the connection is established.
+    /// Notifies the application that the connection is established.
     pub(crate) fn open(&mut self, opening: D::Opening) {
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {
@@ -140,9 +140,9 @@ impl<D: Delivery> Driver<'_, D> {
     /// Decodes and delivers what `input` holds; `false` if reading must wait before all of it is decoded.
     fn decode(&mut self, input: &mut Input) -> bool {
         let mut loan = InputLoan::new(self, input);
-        let lent = input.filled_mut();
-        let size = lent.len();
-        let (left, done) = loan.decode_lent(lent);
+        let filled = input.filled_mut();
+        let size = filled.len();
+        let (left, done) = loan.decode_lent(filled);
         input.consume(size - left);
         done
     }
@@ -208,7 +208,7 @@ impl<D: Delivery> Driver<'_, D> {
         (size, self.context.codec.take_inflated())
     }
 
-    /// Notes that the peer sent data behind its close frame. It is discarded, but must be read: the kernel answers unread
+    /// Notes that the peer sent data after its close frame. It is discarded, but must be read: the kernel answers unread
     /// data with RST.
     #[cold]
     fn note_trailing(&mut self) {
@@ -362,7 +362,7 @@ impl<D: Delivery> Driver<'_, D> {
         ActiveConn { conn: self.conn, context: self.context, state: &mut self.state }
     }
 
-    /// What is on record about the connection.
+    /// The record of the connection.
     pub(crate) fn info(&self) -> &PeerInfo {
         self.conn.info(self.context, self.state.key)
     }

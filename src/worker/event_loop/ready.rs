@@ -1,4 +1,4 @@
-//! Serves the connections that the poll reported, in groups: all of a group are read before any is written to.
+//! Drives the connections that the poll reported, in groups: all of a group are read before any is written to.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use crate::worker::event_loop::worker::Worker;
 /// In larger groups the first answers wait longer, and more output competes for the data cache.
 const GROUP_SIZE: usize = 8;
 
-/// At most 100 us pass before a group's first answer is written, if a callback takes long. Several times what a group
-/// takes whose callbacks only echo; a longer wait would be felt by the peers.
+/// At most 100 us pass before a group's first answer is written, even if a callback takes long. Larger delays answers;
+/// smaller divides groups whose callbacks are quick.
 const MAX_WAIT: Duration = Duration::from_micros(100);
 
 impl<D: Delivery> Worker<D> {
-    /// Serves the connections that the poll reported, in groups: all connections of a group are read, then their answers
+    /// Drives the connections that the poll reported, in groups: all connections of a group are read, then their answers
     /// are written.
     pub(super) fn serve_ready(&mut self, events: &Events, now: Instant) {
         let mut events = events.iter().peekable();
@@ -60,7 +60,7 @@ impl<D: Delivery> Worker<D> {
             // The drive that produced them has counted their messages.
             let frames = Frames { bytes, messages: 0, posted: 0, compressible: false };
             if !self.try_write_direct(key, frames) {
-                // Nothing happens to a connection meanwhile; if something did, they go behind what is there.
+                // No other output is added to a connection meanwhile. If there were any, the frames would follow it.
                 self.drive(key, |driver, _| {
                     driver.context.output.cork().extend_from_slice(bytes);
                     driver.flush(&mut []);

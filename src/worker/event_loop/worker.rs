@@ -1,4 +1,4 @@
-//! A worker: it owns many connections, and waits in its poll and nowhere else.
+//! A worker: it owns many connections, and waits only in its poll.
 
 use std::any::Any;
 use std::io;
@@ -48,11 +48,11 @@ const TIMER: Token = Token(WAKE.0 - 1);
 /// smaller adds polls.
 pub(super) const EVENTS: usize = 128;
 
-/// Large buffers and compressors that were not used for 500 ms are given back, at the latest after twice that. Longer keeps
-/// the memory of a burst; shorter allocates again for the next one.
+/// Large buffers and compressors that were not used for 500 ms are freed, at the latest after twice that time. Larger keeps
+/// the memory of a burst; smaller allocates again for the next one.
 pub(super) const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The application's part of a [`NewConnection`]: what is kept of it, and what it is opened with.
+/// The application's part of a [`NewConnection`]: the delivery's part of the connection, and what it is opened with.
 pub(crate) type NewApp<D> = (<D as Delivery>::Connection, <D as Delivery>::Opening);
 
 /// How the connections ended that were open when the worker was shut down.
@@ -62,7 +62,7 @@ pub(crate) struct CloseCounts {
     pub(crate) forced: usize,
 }
 
-/// The connections of one thread, and all that serves them.
+/// The connections of one thread, and the state to serve them.
 pub(crate) struct Worker<D: Delivery> {
     pub(in crate::worker) poll: Poll,
     /// What the poll reported. Kept for its memory, as the next one is.
@@ -86,12 +86,12 @@ pub(crate) struct Worker<D: Delivery> {
     pub(in crate::worker) shutdown: Option<Instant>,
     pub(in crate::worker) ended: CloseCounts,
     pub(in crate::worker) trim_at: Tick,
-    /// Connections that hold memory which they can give back while they are idle.
+    /// Connections that hold memory which can be freed while they are idle.
     pub(in crate::worker) trimmable: Vec<Key>,
     pub(in crate::worker) poll_task: Option<Box<dyn PollTask>>,
     /// When the poll task is to run, if nothing happens before.
     pub(in crate::worker) poll_task_due: Option<Instant>,
-    /// How many drives there were.
+    /// The number of drives so far.
     #[cfg(test)]
     pub(in crate::worker) drives: usize,
 }
@@ -105,7 +105,7 @@ pub(crate) struct WorkerParts {
 }
 
 impl WorkerParts {
-    /// For a worker that is the `role` end of its connections.
+    /// Makes the parts of a worker that is the `role` end of its connections.
     pub(crate) fn new(role: Role) -> io::Result<WorkerParts> {
         let poll = Poll::new()?;
         let poll_timer = PollTimer::new(poll.registry(), TIMER)?;
@@ -176,7 +176,7 @@ impl<D: Delivery> Worker<D> {
         self.poll.registry().try_clone()
     }
 
-    /// Gives the worker work to do beside its connections.
+    /// Sets the worker's poll task.
     pub(crate) fn set_poll_task(&mut self, poll_task: Box<dyn PollTask>) {
         self.poll_task_due = poll_task.due(self.now);
         self.poll_task = Some(poll_task);
@@ -230,7 +230,7 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// Drives a connection: lets `act` work on it, contains a panic of the application, and records what follows.
+    /// Drives a connection: calls `act` with it, catches a panic of the application, and records what follows.
     pub(in crate::worker) fn drive(&mut self, key: Key, act: impl FnOnce(&mut Driver<'_, D>, &mut Input)) {
         let Some(Slot { conn, app }) = self.slots.get_mut(key) else { return };
         #[cfg(test)]
@@ -246,7 +246,7 @@ impl<D: Delivery> Worker<D> {
         }
         driver.active().end_drive();
         let DriveState { again, deadline_changed, .. } = driver.state;
-        // A connection that closes is read even if reading would have to wait: the peer's close frame is to be found.
+        // A closing connection is read even if reading would have to wait, to find the peer's close frame.
         let again = again || (driver.conn.waiting && driver.conn.phase != Phase::Open);
         driver.conn.waiting &= driver.conn.phase == Phase::Open;
         if let Some(app) = app {
@@ -269,7 +269,7 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// Frees what a connection held; dropping its socket closes it.
+    /// Removes a connection. Dropping its socket closes it.
     #[inline(never)]
     pub(in crate::worker) fn remove(&mut self, key: Key) {
         self.timers.cancel(key.index);

@@ -1,4 +1,4 @@
-//! Sending from any thread: the one way that a message takes to the worker, and what happens where there is no room.
+//! Sending from any thread: how a message is posted to the worker, and what happens if there is no room.
 
 use std::time::{Duration, Instant};
 
@@ -21,18 +21,18 @@ const MAX_COPIED_SIZE: usize = 16 << 10;
 /// How long a send waits for room in the connection's queue. A worker's thread never waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wait {
-    /// As the [`SlowConsumer`] policy says.
+    /// As long as the [`SlowConsumer`] policy says.
     Policy,
     /// Not at all.
     Never,
-    /// This long; as long as it takes, if an `Instant` can not hold the end.
+    /// For this time; without a deadline if an `Instant` can not hold it.
     For(Duration),
-    /// Until then.
+    /// Until this deadline.
     Until(Instant),
 }
 
 impl Wait {
-    /// The same wait, which begins now: one for a time becomes one until its end.
+    /// Begins the wait: one for a time becomes one until a deadline.
     pub(crate) fn begin(self) -> Wait {
         match self {
             Wait::For(timeout) => Instant::now().checked_add(timeout).map_or(self, Wait::Until),
@@ -40,7 +40,7 @@ impl Wait {
         }
     }
 
-    /// When a wait that begins now ends; `None` if it takes as long as it takes.
+    /// Returns the deadline of a wait that begins now; `None` if it has none.
     pub(crate) fn deadline(self, policy: SlowConsumer) -> Option<Instant> {
         match self {
             Wait::Policy if policy == SlowConsumer::Block => None,
@@ -51,13 +51,13 @@ impl Wait {
     }
 }
 
-/// What the application gets back.
+/// The error of an operation: what is returned to the application.
 #[cold]
 fn to_owned((message, refusal): (CowMessage<'_>, SendRefusal)) -> (Message, SendRefusal) {
     (message.into_message(), refusal)
 }
 
-/// What becomes of a message that the connection may take.
+/// What happens to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Admission {
     /// It is sent.
@@ -67,16 +67,16 @@ enum Admission {
 }
 
 impl Peer {
-    /// Sends a message. Where the connection's queue is above the high-water mark, the [`SlowConsumer`] policy says what
-    /// happens: by default the call waits for room. For a bound on that, see [`send_timeout`](Peer::send_timeout).
+    /// Sends a message. If the connection's queue is above the high-water mark, the [`SlowConsumer`] policy decides what
+    /// happens: by default the call waits for room. To limit the wait, use [`send_timeout`](Peer::send_timeout).
     ///
-    /// A short message is copied to the worker, and so is best lent. A large one moves if it is given, and is shared if it
-    /// is an `Arc`.
+    /// A short message is copied into the worker's queue, so a borrowed one is as good as an owned one. A large one is not
+    /// copied if it is owned, and is shared if it is an `Arc`.
     ///
     /// # Errors
-    /// The message comes back if the connection is closed or closing; if the queue is full and the policy is
-    /// [`Refuse`](SlowConsumer::Refuse), or the calling thread is a worker of a server, which must never wait; or if it
-    /// is a control frame that may not be sent.
+    /// Returns the message if the connection is closed or closing; if the queue is full and the policy is
+    /// [`Refuse`](SlowConsumer::Refuse), or the calling thread is a worker of a server, which must never wait; or if the
+    /// message is an invalid control frame.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -93,8 +93,8 @@ impl Peer {
         self.send_with(message, Compression::Auto)
     }
 
-    /// Sends a message as [`send`](Peer::send) does, compressed as `compression` says: with [`Compression::Never`] it
-    /// leaves as it is even where permessage-deflate was negotiated.
+    /// Sends a message as [`send`](Peer::send) does, compressed as `compression` says. With [`Compression::Never`] it is not
+    /// compressed even if permessage-deflate was negotiated.
     ///
     /// # Errors
     /// As [`send`](Peer::send).
@@ -110,8 +110,8 @@ impl Peer {
     /// Sends a message if the connection's queue is below the high-water mark.
     ///
     /// # Errors
-    /// The message comes back if the queue is full, the connection is closed or closing, or the message is a control
-    /// frame that may not be sent.
+    /// Returns the message if the queue is full, the connection is closed or closing, or the message is an invalid control
+    /// frame.
     pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
         Ok(self.offer(message.into(), Wait::Never, Compression::Auto).map_err(to_owned)?)
     }
@@ -145,7 +145,7 @@ impl Peer {
     /// Sends a message that was encoded before. A full queue is treated as by [`send`](Peer::send).
     ///
     /// # Errors
-    /// As [`send`](Peer::send); there is no message to hand back.
+    /// As [`send`](Peer::send); there is no message to return.
     pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
         Ok(self.offer_prepared(prepared, Wait::Policy)?)
     }
@@ -153,7 +153,7 @@ impl Peer {
     /// Sends a message that was encoded before, if the connection's queue is below the high-water mark.
     ///
     /// # Errors
-    /// As [`try_send`](Peer::try_send); there is no message to hand back.
+    /// As [`try_send`](Peer::try_send); there is no message to return.
     pub fn try_send_prepared(&self, prepared: &Prepared) -> Result<(), TrySendError<()>> {
         Ok(self.offer_prepared(prepared, Wait::Never)?)
     }
@@ -162,7 +162,7 @@ impl Peer {
     /// policy. On a worker's thread it does not wait.
     ///
     /// # Errors
-    /// As [`send_timeout`](Peer::send_timeout); there is no message to hand back.
+    /// As [`send_timeout`](Peer::send_timeout); there is no message to return.
     pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
         Ok(self.offer_prepared(prepared, Wait::For(timeout))?)
     }
@@ -171,12 +171,12 @@ impl Peer {
     /// policy. On a worker's thread it does not wait.
     ///
     /// # Errors
-    /// As [`send_timeout`](Peer::send_timeout); there is no message to hand back.
+    /// As [`send_timeout`](Peer::send_timeout); there is no message to return.
     pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
         Ok(self.offer_prepared(prepared, Wait::Until(deadline))?)
     }
 
-    /// Sends a message, or hands it back as it was given.
+    /// Sends a message, or returns it unchanged.
     #[inline]
     pub(crate) fn offer<'a>(
         &self,
