@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the cases one by one, each as long as the server likes, and has the report written.
+/// Runs the cases one after the other, each until the server ends it, and has the server write its report.
 fn all_cases(url: &str, agent: &str, run: fn(&str) -> Result<(), Box<dyn Error>>) -> Result<u32, Box<dyn Error>> {
     let url = url.trim_end_matches('/');
     let count: u32 = match Client::connect(&format!("{url}/getCaseCount"))?.recv()? {
@@ -52,7 +52,7 @@ fn all_cases(url: &str, agent: &str, run: fn(&str) -> Result<(), Box<dyn Error>>
         other => return Err(format!("a count was expected, and came {other:?}").into()),
     };
     for case in 1..=count {
-        // How a case ends is for the server to judge: many of them break the protocol.
+        // The server judges how a case ends. Many cases break the protocol on purpose.
         if let Err(error) = run(&format!("{url}/runCase?case={case}&agent={agent}")) {
             println!("case {case}: {}", Chain(&*error));
         }
@@ -74,7 +74,7 @@ fn with_client(url: &str) -> Result<(), Box<dyn Error>> {
     while let Ok(Some(message)) = client.recv() {
         client.send(message)?;
     }
-    // The server notes how a case ended when its TCP connection does; the report is not to be asked for before.
+    // The server records the result of a case when its TCP connection ends, so the report must not be requested earlier.
     client.finish(GRACE)?;
     Ok(())
 }

@@ -44,8 +44,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
-    // Who cannot keep up is cut off: to wait would hold up the others, to skip would break the
-    // promise of every message.
+    // A client that cannot keep up is closed. To wait for it would delay the others, and to skip messages would break the
+    // promise that every client gets every message.
     let config = options.config.slow_consumer(SlowConsumer::Disconnect);
     let mut builder = Server::builder().origins(OriginPolicy::Any).config(config);
     if let Some(workers) = options.workers {
@@ -63,7 +63,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The same by events on this thread, until the server has shut down.
+/// Broadcasts by events on this thread, until the server has shut down.
 fn broadcast(server: &Server) {
     let everyone = server.handle();
     for event in server {

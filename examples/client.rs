@@ -19,7 +19,7 @@ usage: client URL [options]
   --deflate               offers permessage-deflate (built with --features deflate)
 ";
 
-/// How long the server has to answer what was sent, and then our close.
+/// How long the server has to answer the last messages, and then to complete the closing handshake.
 const GRACE: Duration = Duration::from_secs(5);
 
 struct Options {

@@ -1,4 +1,4 @@
-//! Sends every message back to where it came from.
+//! Sends every message back to its sender.
 //!
 //! ```sh
 //! cargo run --release --example echo -- 127.0.0.1:8080 --workers 2
@@ -28,7 +28,7 @@ Usage: echo [ADDR] [OPTIONS]
   --help                    this text
 ";
 
-/// One per connection, on its worker's thread. It has no state, so it costs no memory.
+/// The handler of each connection, called on its worker's thread. It has no state, so it takes no memory.
 struct Echo;
 
 impl Handler for Echo {
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
-    // Any page may echo: there is nothing here that a stranger could misuse in a visitor's name.
+    // Any page may connect: an echo server has no data that another site's page could misuse.
     let mut builder = Server::builder().origins(OriginPolicy::Any).config(options.config);
     if let Some(workers) = options.workers {
         builder = builder.workers(workers);
@@ -71,10 +71,10 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The same by events on this thread, until the server has shut down.
+/// Echoes by events on this thread, until the server has shut down.
 fn echo(server: &Server) {
     let mut events = server.iter();
-    // Lent, for what is answered at once need not be copied.
+    // A message that is answered at once is borrowed, not copied.
     while let Some(event) = events.next_ref() {
         answer(event);
     }
@@ -84,7 +84,7 @@ fn answer(event: EventRef<'_>) {
     if let EventRef::Message(peer, message) = event
         && let Err(error) = peer.send(message)
     {
-        // It left while its message was on the way; the others go on.
+        // The peer left before the answer. The other connections are not affected.
         log::debug!("{}: {error}", peer.addr());
     }
 }

@@ -78,7 +78,7 @@ mod unix {
                 server.broadcast(format!("{} connections", server.connections()).as_str());
                 next_tick = now + INTERVAL;
             }
-            // It costs little when nothing is to be done. What was sent above leaves here.
+            // Costs little if there is nothing to do. Writes what was sent above.
             event_loop.poll(Duration::ZERO, print)?;
         }
         Ok(())
@@ -99,7 +99,7 @@ mod unix {
             EventRef::Close(peer, reason) => format!("{} left: {reason}", peer.addr()),
             _ => return,
         };
-        // Nobody may read it.
+        // An error means that the reader has closed the pipe.
         let _ = writeln!(io::stdout(), "{line}");
     }
 
@@ -122,7 +122,7 @@ mod unix {
             Ok(Input { file, partial: Vec::new() })
         }
 
-        /// Reads once, which does not block after the poll's report, and returns the lines that are complete.
+        /// Reads once, which does not block after the poll reported it, and returns the complete lines.
         fn read(&mut self, poll: &Poll) -> io::Result<Vec<String>> {
             let Some(file) = &mut self.file else { return Ok(Vec::new()) };
             let mut chunk = [0; 4096];
@@ -137,7 +137,7 @@ mod unix {
                 self.file = None;
                 return Ok(Vec::new());
             }
-            // The poll reports what arrives once; asked anew, it reports what is left.
+            // The poll reports arriving data once. Registering again makes it report what is left.
             poll.registry().reregister(&mut SourceFd(&file.as_raw_fd()), INPUT, Interest::READABLE)?;
             self.partial.extend_from_slice(&chunk[..size]);
             let Some(end) = self.partial.iter().rposition(|byte| *byte == b'\n') else { return Ok(Vec::new()) };

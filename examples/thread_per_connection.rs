@@ -17,10 +17,10 @@ usage: thread_per_connection [ADDR]
   ADDR  where to listen (default 127.0.0.1:8080; port 0 picks a free one)
 ";
 
-/// A peer that says nothing for this long is given up: there is no worker to ping it.
+/// A peer that sends nothing for this long is dropped, because no worker pings it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What an echo server is sent to try it out may be large.
+/// The largest message. Test programs send large messages to an echo server.
 const MAX_MESSAGE: usize = 16 << 20;
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ fn parse(mut args: lexopt::Parser) -> Result<Option<String>, lexopt::Error> {
 
 fn serve(addr: String) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(addr)?;
-    // Each connection is its thread's; when the process ends, so do they.
+    // Each connection has a thread. The threads end with the process.
     ctrlc::set_handler(|| std::process::exit(0))?;
     let mut out = stdout().lock();
     writeln!(out, "listening on ws://{}", listener.local_addr()?)?;

@@ -4,8 +4,8 @@
 //! cargo run --release --example chat -- 127.0.0.1:8080
 //! ```
 //!
-//! Then open `http://127.0.0.1:8080/` in two windows. The page is `page.html`, what is said over
-//! the WebSocket is in `rooms.rs`, and this file puts the two on a server.
+//! Then open `http://127.0.0.1:8080/` in two windows. The page is in `page.html`, and the messages are in `rooms.rs`. This
+//! file makes a server of the two.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ Usage: chat [ADDR] [OPTIONS]
   --help       this text
 ";
 
-/// The longest text that may be said, with every character as two JSON escapes of six bytes.
+/// The size of the longest message: its text with every character as two JSON escapes of six bytes.
 const MAX_MESSAGE_SIZE: usize = rooms::MAX_TEXT * 12 + 1024;
 
 struct Options {
@@ -41,11 +41,11 @@ fn main() -> ExitCode {
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let config = Config::default()
         .max_message_size(MAX_MESSAGE_SIZE)
-        // One thread writes to everyone: it must not wait for the one with the bad line.
+        // One thread sends to all clients, so it must not wait for one whose network is slow.
         .slow_consumer(SlowConsumer::Disconnect);
     let page = common::page::serve(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"));
 
-    // No `origins`: by default only a page of this very host may connect.
+    // `origins` is not set: by default, only a page from this host may connect.
     let mut builder = Server::builder().config(config).http(page).on_request(only_chat);
     if let Some(workers) = options.workers {
         builder = builder.workers(workers);
@@ -53,7 +53,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let server = builder.bind(&options.addr)?;
     common::announce(&server)?;
 
-    // The rooms belong to this thread alone, so they need no lock.
+    // Only this thread uses the rooms, so they need no lock.
     let mut rooms = Rooms::default();
     for event in &server {
         match event {
@@ -69,7 +69,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The WebSocket is at `/ws` and nowhere else.
+/// Accepts WebSocket handshakes at `/ws` only.
 fn only_chat(request: &Request) -> Result<Accept, Response> {
     match request.path() {
         "/ws" => Ok(Accept::new()),

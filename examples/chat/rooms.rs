@@ -1,4 +1,4 @@
-//! Who is in which room, and what was said there lately.
+//! The rooms of the chat: the people in each, and its latest messages.
 //!
 //! JSON objects in text messages, told apart by `type`. The page sends `join` (`name`, `room`)
 //! and `say` (`text`). It gets `welcome` (`name`, `room`, `people`, `history`), `said` (`author`,
@@ -10,20 +10,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use threadbare::{Message, Peer, Prepared};
 
-/// The longest text that may be said, in characters.
+/// The longest text of a message, in characters.
 pub(crate) const MAX_TEXT: usize = 4_000;
 /// The longest name of a person or a room, in characters.
 const MAX_NAME: usize = 32;
-/// How many messages a room remembers for those who come later.
+/// How many messages a room keeps for people who join later.
 const MAX_HISTORY: usize = 100;
-/// How many empty rooms are kept for those who come back after a broken connection.
+/// How many empty rooms are kept for people who return after a lost connection.
 const MAX_EMPTY_ROOMS: usize = 100;
 
 /// All rooms, by name.
 #[derive(Default)]
 pub(crate) struct Rooms {
     rooms: HashMap<String, Room>,
-    /// The names of the empty ones, the longest empty first.
+    /// The names of the empty rooms, the one that has been empty for longest first.
     empty: VecDeque<String>,
 }
 
@@ -34,34 +34,34 @@ struct Room {
     history: VecDeque<Value>,
 }
 
-/// Where a connection sits, once it has joined. Kept in its [`Peer`].
-struct Seat {
+/// The room of a connection that has joined, and its name there. Kept in its [`Peer`].
+struct Membership {
     room: String,
     name: String,
 }
 
 impl Rooms {
-    /// Does what the message asks for, or tells its sender why not.
+    /// Handles a message. If it is invalid, sends its sender an error.
     pub(crate) fn receive(&mut self, peer: &Peer, message: &Message) {
-        if let Err(text) = self.obey(peer, message) {
+        if let Err(text) = self.handle_message(peer, message) {
             publish([peer], &json!({"type": "error", "text": text}));
         }
     }
 
-    /// To be told of every connection that has closed, whether it had joined or not.
+    /// Must be called for every connection that has closed, whether it had joined a room or not.
     pub(crate) fn leave(&mut self, peer: &Peer) {
-        let Some(seat) = peer.data::<Seat>() else {
+        let Some(membership) = peer.data::<Membership>() else {
             return;
         };
-        let Some(room) = self.rooms.get_mut(&seat.room) else {
+        let Some(room) = self.rooms.get_mut(&membership.room) else {
             return;
         };
-        room.people.remove(&seat.name);
-        let left = json!({"type": "left", "name": seat.name, "people": room.names()});
+        room.people.remove(&membership.name);
+        let left = json!({"type": "left", "name": membership.name, "people": room.names()});
         publish(room.people.values(), &left);
 
         if room.people.is_empty() {
-            self.empty.push_back(seat.room.clone());
+            self.empty.push_back(membership.room.clone());
             if self.empty.len() > MAX_EMPTY_ROOMS
                 && let Some(oldest) = self.empty.pop_front()
             {
@@ -70,7 +70,7 @@ impl Rooms {
         }
     }
 
-    fn obey(&mut self, peer: &Peer, message: &Message) -> Result<(), &'static str> {
+    fn handle_message(&mut self, peer: &Peer, message: &Message) -> Result<(), &'static str> {
         let text = message.as_text().ok_or("only text messages are understood")?;
         let message: Value = serde_json::from_str(text).map_err(|_| "that is not JSON")?;
         let field = |name: &str| message[name].as_str().unwrap_or_default();
@@ -85,15 +85,15 @@ impl Rooms {
         if name.is_empty() || room_name.is_empty() {
             return Err("a name and a room, please");
         }
-        // Before a room is made, so that nobody can make rooms that no one ever leaves.
-        if peer.data::<Seat>().is_some() {
+        // Checked before a room is made. Otherwise one connection could make many rooms, which would never become empty.
+        if peer.data::<Membership>().is_some() {
             return Err("you are in a room already");
         }
         self.empty.retain(|empty| empty != room_name);
         let room = self.rooms.entry(room_name.to_owned()).or_default();
         let name = room.free_name(name);
-        let seat = Seat { room: room_name.to_owned(), name: name.clone() };
-        peer.set_data(seat).map_err(|_| "you are in a room already")?;
+        let membership = Membership { room: room_name.to_owned(), name: name.clone() };
+        peer.set_data(membership).map_err(|_| "you are in a room already")?;
         room.people.insert(name.clone(), peer.clone());
 
         let people = room.names();
@@ -111,15 +111,15 @@ impl Rooms {
     }
 
     fn say(&mut self, peer: &Peer, text: &str) -> Result<(), &'static str> {
-        let seat: &Seat = peer.data().ok_or("join a room first")?;
-        let room = self.rooms.get_mut(&seat.room).ok_or("that room is gone")?;
+        let membership: &Membership = peer.data().ok_or("join a room first")?;
+        let room = self.rooms.get_mut(&membership.room).ok_or("that room is gone")?;
         if text.is_empty() {
             return Err("there is nothing to say");
         }
         if text.chars().count() > MAX_TEXT {
             return Err("that is too long");
         }
-        let mut said = json!({"author": seat.name, "text": text, "time": unix_millis()});
+        let mut said = json!({"author": membership.name, "text": text, "time": unix_millis()});
         if room.history.len() == MAX_HISTORY {
             room.history.pop_front();
         }
@@ -135,7 +135,7 @@ impl Room {
         self.people.keys().map(String::as_str).collect()
     }
 
-    /// `name`, with a number behind it when someone here has it already.
+    /// Returns `name`, followed by a number if someone in the room has it already.
     fn free_name(&self, name: &str) -> String {
         if !self.people.contains_key(name) {
             return name.to_owned();
@@ -147,11 +147,11 @@ impl Room {
     }
 }
 
-/// Sends one message to many; it is encoded once for all of them.
+/// Sends one message to many peers. It is encoded once for all of them.
 fn publish<'a>(peers: impl IntoIterator<Item = &'a Peer>, message: &Value) {
     let message = Prepared::new(message.to_string());
     for peer in peers {
-        // Its `Close` event is on the way, and the rest is done there.
+        // The `Close` event of this peer follows, and removes it from the room.
         if let Err(error) = peer.send_prepared(&message) {
             log::debug!("{}: {error}", peer.addr());
         }

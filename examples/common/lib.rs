@@ -1,4 +1,4 @@
-//! What the server examples share: the way in from the command line and the way out on a signal.
+//! Code that the server examples share: the command line, and the shutdown on a signal.
 
 pub mod page;
 
@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use threadbare::{Config, Server, ServerHandle};
 
-/// What clients get to finish the closing handshake once we have been told to stop.
+/// How long clients have to complete the closing handshake after a signal.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The longest that a ping may stay unanswered.
 const MAX_PONG_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads the command line and serves; `parse` answers `None` to `--help`.
+/// Reads the command line and runs the server. `parse` returns `None` for `--help`.
 ///
-/// The exit code is 2 for a command line that is wrong and 1 for a server that failed.
+/// The exit code is 2 for an invalid command line and 1 for a server that failed.
 pub fn main<O>(
     usage: &str,
     parse: impl FnOnce(lexopt::Parser) -> Result<Option<O>, lexopt::Error>,
@@ -45,7 +45,7 @@ pub fn main<O>(
     }
 }
 
-/// An error with its causes, `error: cause: cause of that`: each of them says only what it adds.
+/// Displays an error and its causes, as `error: cause: cause of that`. Each of them only displays itself.
 #[derive(Debug)]
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
@@ -61,12 +61,13 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// Says where the server listens, once a signal can stop it: whoever reads the line may send one.
+/// Installs the handler for signals, and prints where the server listens. In this order, because a program that reads the
+/// line may send a signal at once.
 pub fn announce(server: &Server) -> Result<(), Box<dyn Error>> {
     announce_handle(server.handle())
 }
 
-/// Says where the server listens that this is the handle of, as [`announce`] does.
+/// As [`announce`], for the server of a handle.
 pub fn announce_handle(handle: ServerHandle) -> Result<(), Box<dyn Error>> {
     let addr = handle.local_addr();
     ctrlc::set_handler(move || {
@@ -75,19 +76,19 @@ pub fn announce_handle(handle: ServerHandle) -> Result<(), Box<dyn Error>> {
         log::info!("{report}");
     })?;
 
-    // Flushed, and an error rather than println!'s panic: stdout is often a pipe.
+    // Flushed, and returns an error where println! would panic, because stdout is often a pipe.
     let mut stdout = stdout().lock();
     writeln!(stdout, "listening on ws://{addr}")?;
     stdout.flush()?;
     Ok(())
 }
 
-/// Has connections pinged that have been silent for so long.
+/// Sets how long a connection may be silent before it is sent a ping.
 pub fn ping_idle(config: Config, idle: Duration) -> Config {
     config.ping_interval(Some(idle)).pong_timeout(idle.min(MAX_PONG_TIMEOUT))
 }
 
-/// A number of seconds, of which a fraction is fine and none at all is not.
+/// Parses a number of seconds, which may have a fraction and must not be zero.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .ok()

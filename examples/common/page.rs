@@ -2,7 +2,7 @@
 
 use threadbare::{Request, Response};
 
-/// Nothing is loaded from elsewhere, and nobody may put the page into a frame.
+/// The page loads nothing from other hosts, and no other page can put it into a frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -19,7 +19,7 @@ pub fn serve(html: &str, css: &str, js: &str) -> impl Fn(&Request) -> Response +
     }
 }
 
-/// One file, with what keeps a browser from being talked into more than it says.
+/// One file, with the headers that keep a browser from treating it as anything else.
 fn file(content_type: &str, body: &str) -> Response {
     Response::new(200)
         .header("Content-Type", &format!("{content_type}; charset=utf-8"))

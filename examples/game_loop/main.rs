@@ -1,4 +1,4 @@
-//! A game at 60 steps a second, whose one thread is the server as well: between two steps it polls the event loop.
+//! A game at 60 steps a second on one thread, which is also the server: between two steps it polls the event loop.
 //!
 //! ```sh
 //! cargo run --release --example game_loop
@@ -7,9 +7,9 @@
 //! Then open `http://127.0.0.1:8080/` in two windows. Without a browser: `cargo run --example client -- ws://127.0.0.1:8080`
 //! shows the states, and moves a player with a line such as `move 1 0`.
 //!
-//! Each state is whole, so that a player who reads slowly may miss states and never needs an old one. None is queued behind
-//! another in the server. What the network holds is bounded too where the player acknowledges the states that it has drawn,
-//! as the page does.
+//! Each message has the complete state, so a slow player can miss states and never needs an old one. The server queues at
+//! most one state for each player. If the player acknowledges the states that it has drawn, as the page does, the states in
+//! the network are limited too.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -39,8 +39,8 @@ Open http://ADDR/ in a browser to play, or send these messages:
 /// The time of a step.
 const STEP: Duration = Duration::from_nanos(1_000_000_000 / 60);
 
-/// How many steps a player may be behind who acknowledges states. More delays what a slow player sees, fewer lets a player
-/// who is far away miss states.
+/// A player that acknowledges states may be at most 15 steps behind. Larger delays what a slow player sees; smaller makes a
+/// player with a long round trip miss states.
 const MAX_UNACKNOWLEDGED: u64 = 15;
 
 /// The size of the world.
@@ -62,14 +62,14 @@ fn serve(addr: String) -> Result<(), Box<dyn Error>> {
     let mut game = Game::default();
     let mut next_step = Instant::now();
     while !event_loop.is_finished() {
-        // What a step sent leaves as the poll begins.
+        // The poll begins with writing what the last step sent.
         let left = next_step.saturating_duration_since(Instant::now());
         event_loop.poll(left, |event| game.on_event(event))?;
         let now = Instant::now();
         if now >= next_step {
             game.step();
             game.send_state();
-            // After a long pause, such as that of a machine that slept, the game goes on from now.
+            // After a long pause, for example of a machine that was suspended, the game continues without the missed steps.
             next_step = (next_step + STEP).max(now);
         }
     }
@@ -97,7 +97,7 @@ impl Game {
     fn on_event(&mut self, event: EventRef<'_>) {
         match event {
             EventRef::Open(peer, _) => {
-                // An error says that it is gone already.
+                // An error means that the player has left already.
                 let _ = peer.send(format!(r#"{{"you":"{}","width":{WIDTH},"height":{HEIGHT}}}"#, peer.id()));
                 self.players.insert(peer.id(), Player::new(peer.clone()));
             }
@@ -105,7 +105,7 @@ impl Game {
                 if let Some(player) = self.players.get_mut(&peer.id())
                     && let Some(text) = message.as_message().as_text()
                 {
-                    player.obey(text);
+                    player.handle_message(text);
                 }
             }
             EventRef::Close(peer, reason) => {
@@ -121,7 +121,7 @@ impl Game {
         self.players.values_mut().for_each(Player::step);
     }
 
-    /// Sends the state to each player who has room for it: encoded once for all.
+    /// Sends the state to each player with an empty queue. It is encoded once for all of them.
     fn send_state(&mut self) {
         let mut state = format!(r#"{{"step":{},"players":["#, self.step);
         for (index, (id, player)) in self.players.iter().enumerate() {
@@ -133,7 +133,7 @@ impl Game {
         state.push_str("]}");
         let state = Prepared::new(state.as_str());
         for player in self.players.values_mut().filter(|player| player.has_room(self.step)) {
-            // An error says that it is gone, and its close event is on the way.
+            // An error means that the player has left, and its close event follows.
             if player.peer.send_prepared(&state).is_ok() {
                 player.sent = self.step;
             }
@@ -146,8 +146,8 @@ impl Player {
         Player { peer, position: (WIDTH / 2.0, HEIGHT / 2.0), direction: (0.0, 0.0), sent: 0, acknowledged: None }
     }
 
-    /// Does what a message says; anything else is ignored.
-    fn obey(&mut self, text: &str) {
+    /// Handles a message. An invalid one is ignored.
+    fn handle_message(&mut self, text: &str) {
         let mut words = text.split_whitespace();
         match (words.next(), words.next(), words.next()) {
             (Some("move"), Some(dx), Some(dy)) => {
@@ -157,7 +157,7 @@ impl Player {
             }
             (Some("ack"), Some(step), None) => {
                 if let Ok(step) = step.parse::<u64>() {
-                    // No player has drawn what it was not sent.
+                    // A player can not have drawn a state that it was not sent.
                     self.acknowledged = Some(step.min(self.sent));
                 }
             }
@@ -171,7 +171,7 @@ impl Player {
         self.position.1 = (self.position.1 + dy * SPEED).clamp(0.0, HEIGHT);
     }
 
-    /// Whether the player is sent the state of this step: the next one will be newer.
+    /// Whether the player is sent the state of this step. If not, it is sent a newer one later.
     fn has_room(&self, step: u64) -> bool {
         let keeps_up = match self.acknowledged {
             None => true,

@@ -40,7 +40,7 @@ impl Example {
         Client::builder().no_proxy().connect(&self.url).expect("a connection")
     }
 
-    /// Ends it by a signal; its clients are told.
+    /// Ends it by a signal, and checks that its clients are closed.
     fn stop(mut self, signal: &str, clients: &[Client]) {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
@@ -87,7 +87,7 @@ fn echo_inline_sends_back_what_comes() {
     }
 }
 
-/// The number behind a name in a state of the game.
+/// The number after a name in a state of the game.
 fn number(state: &str, name: &str) -> u64 {
     let behind = state.split_once(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{state}")).1;
     behind.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("a number")
@@ -136,7 +136,7 @@ fn game_loop_sends_each_state_to_every_player() {
     game.stop("-TERM", &[one, two]);
 }
 
-/// What it missed it is never sent: the next state that it has room for is the newest.
+/// A slow player is never sent the states that it missed: the next state that it is sent is the newest.
 #[test]
 fn game_loop_queues_no_states_for_a_player_who_is_behind() {
     let game = Example::start("game_loop", &[]);

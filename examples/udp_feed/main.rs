@@ -5,8 +5,8 @@
 //! while sleep 0.1; do echo $((RANDOM % 100)) >/dev/udp/127.0.0.1/8081; done
 //! ```
 //!
-//! Then open `http://127.0.0.1:8080/`. Every datagram is also sent back to where it came from, which
-//! a stranger could aim at others: let only those reach the UDP port who may.
+//! Then open `http://127.0.0.1:8080/`. Every datagram is also sent back to its sender. A stranger could forge that address
+//! and so aim the answers at others: make the UDP port reachable only for senders that you trust.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -29,10 +29,10 @@ Usage: udp_feed [ADDR] [OPTIONS]
   --help      this text
 ";
 
-/// How long the UDP thread sleeps at most before it looks whether it should end.
-const TURN: Duration = Duration::from_millis(200);
+/// The UDP thread checks at least every 200 ms whether it should end.
+const READ_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Someone who looks on: what it sends is of no interest.
+/// The handler of a viewer. It ignores the messages that a viewer sends.
 struct Viewer;
 
 impl Handler for Viewer {
@@ -51,14 +51,14 @@ fn main() -> ExitCode {
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let udp =
         UdpSocket::bind(&options.udp).map_err(|error| format!("cannot listen on udp://{}: {error}", options.udp))?;
-    udp.set_read_timeout(Some(TURN))?;
+    udp.set_read_timeout(Some(READ_TIMEOUT))?;
 
     // The page shows a command that sends to this address.
     let html = include_str!("page.html").replace("{udp}", &udp.local_addr()?.to_string());
     let page = common::page::serve(&html, include_str!("page.css"), include_str!("page.js"));
     let server = Server::builder()
         .origins(OriginPolicy::Any)
-        // A viewer who cannot keep up misses datagrams, as over UDP, and the feed does not wait.
+        // A viewer that cannot keep up misses datagrams, as with UDP. The feed does not wait for it.
         .config(Config::default().slow_consumer(SlowConsumer::Drop))
         .http(page)
         .serve(&options.addr, |_request| Viewer)?;
@@ -84,7 +84,7 @@ fn feed(udp: &UdpSocket, viewers: &ServerHandle, ended: &AtomicBool) {
             Err(error) if is_expected(&error) => continue,
             Err(error) => {
                 log::warn!("receiving a datagram: {error}");
-                thread::sleep(TURN);
+                thread::sleep(READ_TIMEOUT);
                 continue;
             }
         };
@@ -96,8 +96,8 @@ fn feed(udp: &UdpSocket, viewers: &ServerHandle, ended: &AtomicBool) {
     }
 }
 
-/// When the read timeout is over, Unix says `WouldBlock` and Windows `TimedOut`; when nobody took an earlier answer,
-/// Windows says so here by `ConnectionReset`.
+/// When the read timeout is over, Unix returns `WouldBlock` and Windows `TimedOut`. If an earlier answer was not received,
+/// Windows returns `ConnectionReset` here.
 fn is_expected(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionReset, Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), ConnectionReset | Interrupted | TimedOut | WouldBlock)
