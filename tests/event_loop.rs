@@ -453,6 +453,27 @@ fn a_panic_in_the_closure_loses_only_its_event() {
     assert_eq!(event_loop.shutdown(Duration::from_millis(1)).forced, 2);
 }
 
+/// A connection whose messages wait for room among the events goes on, though each event's closure panics.
+#[test]
+fn a_panic_with_the_last_event_keeps_no_connection_waiting() {
+    const MESSAGES: usize = 50;
+    let config = Config::default().max_event_buffer_size(300).ping_interval(None);
+    let mut event_loop = bind(Server::builder().config(config));
+    let (mut client, _) = open(&mut event_loop);
+    client.send(&text("again").repeat(MESSAGES));
+    let mut messages = 0;
+    let start = Instant::now();
+    while messages < MESSAGES {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            event_loop.poll(DEADLINE, |_| {
+                messages += 1;
+                panic_quietly();
+            })
+        }));
+        assert!(start.elapsed() < DEADLINE, "{messages} messages, {polled:?}");
+    }
+}
+
 #[test]
 fn workers_and_channels_other_than_one_are_refused() {
     for (builder, word) in [

@@ -90,9 +90,10 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
         self.next < self.block.records.len()
     }
 
-    /// Whether the next iteration must not wait.
+    /// Whether the next iteration must not wait: for events, for connections that read on, or for those that wait for a
+    /// block whose last event the application panicked with.
     fn is_due(&self) -> bool {
-        self.has_events() || !self.resumed.is_empty()
+        self.has_events() || self.next > 0 || !self.resumed.is_empty()
     }
 
     /// Calls `on_event` with each event that is left, and returns their number. If `on_event` panics, its event is not
