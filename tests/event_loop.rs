@@ -474,6 +474,33 @@ fn a_panic_with_the_last_event_keeps_no_connection_waiting() {
     }
 }
 
+/// The pongs that a slow reader asks for take room in its queue, too.
+#[test]
+fn pings_do_not_fill_the_send_queue_ahead_of_an_echo() {
+    let config = Config::default().max_write_buffer_size(100_000).ping_interval(None);
+    let mut event_loop = bind(Server::builder().config(config));
+    let addr = event_loop.local_addr();
+    let writer = spawn_client(&event_loop, move || {
+        use std::io::Write;
+        let client = Client::open_with_small_buffer(addr);
+        client.stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a socket");
+        let pings = [binary(&[1, 2, 3]), common::ping(&[7; 125]).repeat(10)].concat();
+        // Until the server stops reading, as nothing is read here.
+        while (&client.stream).write_all(&pings).is_ok() {}
+    });
+    let mut echoed = 0;
+    event_loop
+        .run(|event| {
+            if let EventRef::Message(peer, message) = event {
+                peer.send(message).expect("there is room");
+                echoed += 1;
+            }
+        })
+        .expect("no error");
+    writer.join().expect("the client");
+    assert!(echoed > 0);
+}
+
 #[test]
 fn workers_and_channels_other_than_one_are_refused() {
     for (builder, word) in [

@@ -53,7 +53,7 @@ pub(crate) struct InlineSlot {
     /// The number of the block that has its handle, and the handle's index there.
     serial: u32,
     peer: u32,
-    /// The bytes that its queue would hold if the application echoed each of its messages in the block.
+    /// The bytes that its queue would hold if the application echoed each of its messages in the block, pongs included.
     echoed: usize,
     /// The number of the block during which the connection was added to those that wait.
     waits: u32,
@@ -78,7 +78,8 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
             slot.serial = self.serial;
             slot.peer = self.block.peers.len() as u32;
             let peer = socket.peer();
-            slot.echoed = peer.queued_bytes();
+            // The pongs of this drive are not in the queue yet.
+            slot.echoed = peer.queued_bytes() + socket.active.context.output.len();
             self.block.peers.push(peer);
         }
         self.block.cost += EVENT_COST + cost;
@@ -144,7 +145,12 @@ impl<const ANSWERS: bool> Delivery for InlineDelivery<ANSWERS> {
         slot.echoed += size + MAX_HEADER_SIZE;
     }
 
-    fn ping(&mut self, _: &mut InlineSlot, _: &mut Socket<'_>, _: &[u8]) {}
+    fn ping(&mut self, slot: &mut InlineSlot, _: &mut Socket<'_>, payload: &[u8]) {
+        if slot.serial == self.serial {
+            // The pong is ahead of the answers.
+            slot.echoed += payload.len() + MAX_HEADER_SIZE;
+        }
+    }
 
     fn pong(&mut self, _: &mut InlineSlot, _: &mut Socket<'_>, _: &[u8]) {}
 
