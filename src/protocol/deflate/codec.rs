@@ -58,7 +58,8 @@ impl Codec {
         };
         shared.compressed.clear();
         let smaller = compressor.run(payload, &mut shared.compressed, payload.len().saturating_sub(1));
-        shared.compressor = Some(compressor);
+        // A reset of zlib-rs 0.6.8 forgets what it holds back and not the room for it: it would panic for want of room.
+        shared.compressor = (!compressor.holds_back).then_some(compressor);
         smaller.then_some(&shared.compressed)
     }
 
@@ -189,6 +190,8 @@ pub(super) struct Compressor {
     compress: Compress,
     level: u8,
     window_bits: u8,
+    /// It was stopped before it gave out all that it made.
+    holds_back: bool,
 }
 
 impl Compressor {
@@ -198,7 +201,8 @@ impl Compressor {
             return None;
         }
         let effort = Compression::new(u32::from(level).clamp(1, 9));
-        Some(Compressor { compress: Compress::new_with_window_bits(effort, false, window_bits), level, window_bits })
+        let compress = Compress::new_with_window_bits(effort, false, window_bits);
+        Some(Compressor { compress, level, window_bits, holds_back: false })
     }
 
     /// Appends the compressed `payload` to `out` (RFC 7692 7.2.1). Returns `false` if that takes more than `budget`
@@ -211,6 +215,7 @@ impl Compressor {
         }
         let start = out.len();
         let mut rest = payload;
+        self.holds_back = true;
         loop {
             out.reserve((rest.len() / 2).clamp(MIN_ROOM, MAX_ROOM));
             let (room, before) = (out.capacity() - out.len(), out.len());
@@ -226,6 +231,7 @@ impl Compressor {
                 return false;
             }
         }
+        self.holds_back = false;
         // RFC 7692 7.2.1: "Remove 4 octets (that are 0x00 0x00 0xff 0xff) from the tail end."
         let end = out.len().saturating_sub(TAIL.len());
         if !rest.is_empty() || end < start || out.get(end..) != Some(&TAIL) {

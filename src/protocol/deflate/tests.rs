@@ -328,3 +328,26 @@ fn incompressible_messages_are_not_compressed_and_do_not_affect_the_next_message
         assert_eq!(inflate(&compressed, 200), Ok(vec![b'x'; 200]));
     }
 }
+
+/// What stops at its budget leaves nothing behind that the next message could suffer from.
+#[test]
+fn a_message_that_does_not_get_smaller_leaves_room_for_the_next() {
+    let mut state = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    })
+    .take(1 << 20)
+    .collect();
+    // Smaller by a little, so that much is made of it.
+    let mut next = noise[..300_000].to_vec();
+    next.chunks_mut(50).for_each(|chunk| chunk[..20].fill(0));
+    for level in [1, 2, 6, 9] {
+        let mut codec = Codec::new();
+        for size in [1 << 18, 500_000, 1_000_000] {
+            assert_eq!(codec.compress(&noise[..size], level, 15), None);
+            let compressed = codec.compress(&next, level, 15).expect("smaller").to_vec();
+            assert_eq!(inflate(&compressed, u64::MAX).unwrap(), next);
+        }
+    }
+}
