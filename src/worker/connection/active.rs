@@ -95,6 +95,13 @@ impl ActiveConn<'_> {
         self.conn.endpoint.backlog() + self.context.output.len()
     }
 
+    /// Bytes that wait to be written, those of this drive and those in the inbox included. The handle shows the first
+    /// only once the drive has ended.
+    pub(crate) fn queued_and_posted(&self) -> usize {
+        let shown = self.conn.peer.as_ref().map_or(0, Peer::queued_bytes);
+        shown.saturating_sub(self.state.shown_backlog) + self.queued()
+    }
+
     /// Whether the output is above the high-water mark, so that reading waits.
     pub(crate) fn is_above_high_water(&self) -> bool {
         self.queued() >= self.context.config.max_write_buffer_size

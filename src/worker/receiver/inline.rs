@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::protocol::close::CloseReason;
+use crate::protocol::frame::MAX_CONTROL_PAYLOAD;
 use crate::protocol::http::Request;
 use crate::worker::channel::block::{Block, EVENT_COST, EventKind, Record};
 use crate::worker::channel::event::EventRef;
@@ -39,7 +40,8 @@ pub(crate) struct InlineDelivery<const ANSWERS: bool> {
     serial: u32,
     /// [`Config::max_event_buffer_size`]: a block that costs this much takes no more messages.
     limit: usize,
-    /// [`Config::max_write_buffer_size`]: a queue of this size takes no more messages.
+    /// [`Config::max_write_buffer_size`], less one pong: the next frame may be a ping, whose pong is ahead of the answers
+    /// to the messages before it.
     max_queued: usize,
     /// Connections that wait until the application has taken the block.
     waiting: Vec<Key>,
@@ -66,7 +68,7 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
             next: 0,
             serial: 1,
             limit: config.max_event_buffer_size,
-            max_queued: config.max_write_buffer_size,
+            max_queued: config.max_write_buffer_size.saturating_sub(MAX_CONTROL_PAYLOAD + MAX_HEADER_SIZE),
             waiting: Vec::new(),
             resumed: Vec::new(),
         }
@@ -78,8 +80,7 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
             slot.serial = self.serial;
             slot.peer = self.block.peers.len() as u32;
             let peer = socket.peer();
-            // The pongs of this drive are not in the queue yet.
-            slot.echoed = peer.queued_bytes() + socket.active.context.output.len();
+            slot.echoed = socket.active.queued_and_posted();
             self.block.peers.push(peer);
         }
         self.block.cost += EVENT_COST + cost;
