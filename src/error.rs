@@ -16,7 +16,7 @@ pub enum BuildError {
     Io {
         /// What failed, with the address if there is one.
         operation: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

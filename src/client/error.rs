@@ -24,7 +24,7 @@ pub enum ConnectError {
     Resolve {
         /// The host.
         host: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// None of the host's addresses could be connected to, the connection broke during the handshake, or no thread could
@@ -32,7 +32,7 @@ pub enum ConnectError {
     Io {
         /// What failed, with the address if there is one. If a proxy is used, it is the address of the proxy.
         operation: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A phase took longer than its timeout.
@@ -54,7 +54,7 @@ pub enum ConnectError {
     Handshake {
         /// The URL, without user and password.
         url: String,
-        /// What is wrong with the answer.
+        /// What is wrong with the response.
         source: HandshakeError,
     },
     /// A redirect can not be followed.

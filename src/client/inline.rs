@@ -108,8 +108,8 @@ impl ClientLoop {
 
 impl ClientBuilder {
     /// Connects to a URL as [`connect`](ClientBuilder::connect) does. The calling thread waits until the opening handshake is
-    /// done, and the loop's other connections are not served meanwhile. Then the
-    /// loop has the connection: its first event is [`Open`](EventRef::Open), with the request that was sent.
+    /// complete, and the loop's other connections are not served meanwhile. Then the loop takes the connection over. Its
+    /// first event is [`Open`](EventRef::Open), with the request that was sent.
     ///
     /// The limits and timeouts are those of the loop; [`config`](ClientBuilder::config) and [`pool`](ClientBuilder::pool)
     /// have no meaning here.
@@ -152,7 +152,7 @@ impl fmt::Debug for ClientLoop {
 }
 
 impl Drop for ClientLoop {
-    /// Closes what is open with 1001, and takes up to one second for that.
+    /// Closes the connections with 1001, and takes up to one second for that.
     fn drop(&mut self) {
         self.worker.shut_down(Instant::now() + DROP_TIMEOUT);
     }

@@ -82,13 +82,13 @@ impl ServerHandle {
         self.control.publisher.broadcast(&prepared.frame);
     }
 
-    /// Stops the server: no more connections are accepted, handshakes under way are answered 503, every connection is
-    /// closed with 1001 and has until `timeout` to take what is queued for it and to answer; then it is reset. Waits
-    /// for the server's threads, at most 100 ms longer than `timeout`.
+    /// Stops the server. It accepts no more connections, answers handshakes that are under way with 503, and closes every
+    /// connection with 1001. A peer has until `timeout` to read the queued output and to answer; then its connection is
+    /// reset. Waits for the server's threads, at most 100 ms longer than `timeout`.
     ///
     /// Calling it again, from several threads, or while it runs, waits for the same end. Called from a callback of the
     /// server, on one of those threads, it starts the end and does not wait for it; the report is empty then. The same
-    /// holds on the thread that runs an [`EventLoop`](crate::EventLoop), which has to go on polling.
+    /// holds on the thread that runs an [`EventLoop`](crate::EventLoop), which has to continue to poll.
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         let deadline = self.begin_shutdown(timeout);
         if !self.control.may_block() {

@@ -20,7 +20,7 @@ use crate::worker::receiver::inline::InlineWorker;
 ///
 /// # Events
 ///
-/// [`poll`](EventLoop::poll) waits until a socket is ready, serves every socket that is, and then calls the closure with
+/// [`poll`](EventLoop::poll) waits until a socket is ready, reads from every ready socket, and then calls the closure with
 /// each event, in order. A connection's events begin with [`Open`](EventRef::Open) and end with
 /// [`Close`](EventRef::Close). The messages that the closure sends leave after the last event, in one write for each
 /// connection.
@@ -37,7 +37,7 @@ use crate::worker::receiver::inline::InlineWorker;
 /// # Panics in the closure
 ///
 /// A panic in the closure passes through [`poll`](EventLoop::poll) and [`run`](EventLoop::run) to their caller. The loop
-/// stays usable: only the event that the closure was called with is lost, and the next poll goes on with the one after it.
+/// stays usable: only the event that the closure was called with is lost, and the next poll continues with the one after it.
 ///
 /// # In another event loop
 ///
@@ -69,10 +69,10 @@ use crate::worker::receiver::inline::InlineWorker;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # Its end
+/// # Shutdown
 ///
-/// [`ServerHandle::shutdown`] from any thread begins the end, and the polls that follow carry it out: then
-/// [`is_finished`](EventLoop::is_finished) says so and [`run`](EventLoop::run) returns. Dropping the loop closes its
+/// [`ServerHandle::shutdown`] from any thread begins the shutdown, and the polls that follow complete it. Then
+/// [`is_finished`](EventLoop::is_finished) returns `true`, and [`run`](EventLoop::run) returns. Dropping the loop closes its
 /// connections with 1001, and takes up to one second for that.
 pub struct EventLoop {
     worker: InlineWorker<true>,
@@ -165,8 +165,8 @@ impl EventLoop {
         self.worker.is_finished()
     }
 
-    /// Shuts the server down as [`ServerHandle::shutdown`] does, on this thread, and returns when that is done. Events
-    /// meanwhile are lost; a program that wants them calls [`ServerHandle::shutdown`] and goes on polling.
+    /// Shuts the server down as [`ServerHandle::shutdown`] does, on this thread, and returns when that is done. Events are
+    /// lost meanwhile. A program that needs them calls [`ServerHandle::shutdown`] and continues to poll.
     pub fn shutdown(&mut self, timeout: Duration) -> ShutdownReport {
         self.handle.begin_shutdown(timeout);
         let ended = self.worker.run_to_end();

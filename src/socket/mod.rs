@@ -81,7 +81,7 @@ pub struct WebSocket<S> {
     /// Why the connection ended.
     ended: Option<CloseReason>,
     subprotocol: Option<String>,
-    /// What the application kept in the opening handshake.
+    /// The data that the application set in the opening handshake.
     data: Option<Data>,
 }
 

@@ -72,12 +72,12 @@ impl Input {
         &self.bytes
     }
 
-    /// The whole buffer. What is decoded may be overwritten.
+    /// The whole buffer. Bytes that are decoded may be overwritten.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
-    /// Moves what is not decoded to a buffer of its own.
+    /// Moves the bytes that are not decoded to a buffer of their own.
     pub(crate) fn take_rest(&mut self) -> Input {
         let rest = Input::holding(self.bytes[self.start..self.end].to_vec());
         self.start = self.end;
@@ -152,7 +152,7 @@ impl BufferPool {
         self.idle.is_empty()
     }
 
-    /// Gives back what was not needed since the last call.
+    /// Frees the buffers that were not needed since the last call.
     pub(crate) fn trim(&mut self) {
         while let Some(index) = self.smallest()
             && self.idle[index].capacity() <= self.unneeded

@@ -35,7 +35,7 @@ pub(crate) enum ReadOutcome {
         size: usize,
         /// More can be read now; otherwise the poll reports when more arrives.
         more: bool,
-        /// How many of the bytes went into the message under way: if any did, [`Connection::advance`] is to be told.
+        /// How many of the bytes went into the partial message. If any did, [`Connection::advance`] must be called.
         direct: usize,
     },
     /// Nothing now.
@@ -139,7 +139,7 @@ impl<S: ByteStream> Endpoint<S> {
         self.pending.is_none() && self.stream.pending_bytes() == 0
     }
 
-    /// Writes what is queued, after the socket reported room: how many bytes the stream took.
+    /// Writes the queued output, after the socket reported room. Returns how many bytes the stream took.
     pub(crate) fn drain(&mut self, pool: &mut BufferPool) -> io::Result<usize> {
         if self.stream.pending_bytes() > 0 {
             match self.stream.flush() {
@@ -207,7 +207,7 @@ impl<S: ByteStream> Endpoint<S> {
         payload: Chunk,
         compression: Compression,
     ) {
-        // What is compressed or masked is a copy anyway.
+        // A compressed or masked payload is a copy anyway.
         if self.connection.role() == Role::Client || self.connection.compresses() {
             self.push(output, codec, opcode, payload.as_slice(), compression);
             return payload.recycle(&mut output.pool);
@@ -348,7 +348,7 @@ mod tests {
             output.cork().extend_from_slice(text);
             endpoint.flush(&mut output, &mut []).expect("written");
         }
-        // Two in the stream's layer, three behind them in the queue.
+        // Two in the stream's layer, three after them in the queue.
         assert_eq!((endpoint.backlog(), endpoint.is_clear()), (5, false));
         assert_eq!(endpoint.drain(&mut pool).expect("no error"), 0, "its socket has no room");
         endpoint.stream.room = 4;

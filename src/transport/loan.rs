@@ -1,5 +1,5 @@
 //! Memory that is lent to an output while messages in it are delivered, so that a handler that sends them back needs no
-//! copy. A loan ends when its guard is dropped; what is sent later is copied.
+//! copy. A loan ends when its guard is dropped. Messages that are sent later are copied.
 
 use std::ops::{Deref, DerefMut};
 
@@ -12,8 +12,8 @@ pub(crate) trait HoldsOutput {
     fn output(&mut self) -> &mut Output;
 }
 
-/// Lends the input that is decoded. What is sent from it stays where it is until the flush, which has to be given the same
-/// input.
+/// Lends the input that is decoded. Payloads that are sent from it stay in it until the flush, which must be called with
+/// the same input.
 pub(crate) struct InputLoan<'a, O: HoldsOutput>(&'a mut O);
 
 impl<'a, O: HoldsOutput> InputLoan<'a, O> {

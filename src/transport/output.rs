@@ -35,7 +35,7 @@ pub(crate) struct Output {
     cork: Cork,
     /// Everything before the cork's tail, in order. Empty when the cork is all there is.
     segments: Vec<Segment>,
-    /// Bytes of the segments that lie outside of the cork.
+    /// The bytes of the segments that are not in the cork.
     apart: usize,
     /// The input being decoded, and the message being delivered: see [`loan`](super::loan).
     input: Lent,
@@ -104,7 +104,7 @@ impl Output {
         }
     }
 
-    /// Appends a frame with a payload of at least [`MIN_LENT_SIZE`], without a copy of it where it is lent.
+    /// Appends a frame with a payload of at least [`MIN_LENT_SIZE`], without a copy if the payload is in lent memory.
     fn push_unmasked(&mut self, header: FrameHeader, payload: &[u8]) {
         if let Some(range) = self.input.position(payload) {
             if let Some(start) = self.echo.place(header, &range) {
@@ -184,8 +184,8 @@ impl Output {
         self.assembled = Lent::new(message.as_bytes());
     }
 
-    /// Takes over a message that was lent: moves what is sent of it into the output, or keeps its buffer. See
-    /// [`AssembledLoan`](super::loan::AssembledLoan).
+    /// Takes over the buffer of a message that was lent: moves the parts that are sent into the output, or keeps the buffer
+    /// for reuse. See [`AssembledLoan`](super::loan::AssembledLoan).
     pub(super) fn end_assembled_loan(&mut self, message: Assembled) {
         self.assembled = Lent::default();
         let mut uses = self.segments.iter_mut().filter(|segment| matches!(segment, Segment::Assembled(_)));
@@ -212,8 +212,8 @@ impl Output {
         }
     }
 
-    /// Writes everything, in one call if the stream takes it; what it does not take is appended to `pending`. `input` is
-    /// what was lent. Returns how many bytes the stream took.
+    /// Writes everything, in one call if the stream takes it. The rest is appended to `pending`. `input` is the buffer that
+    /// was lent. Returns how many bytes the stream took.
     pub(crate) fn flush(
         &mut self,
         stream: &mut impl Write,
@@ -236,8 +236,8 @@ impl Output {
         result.map(|()| written)
     }
 
-    /// Holds the output of this connection until [`take_held`](Output::take_held), and returns where in that it lies.
-    /// `None` if there is nothing or much, or if some of it lies elsewhere.
+    /// Holds the output of this connection until [`take_held`](Output::take_held), and returns its range in that. `None` if
+    /// there is no output, or a lot of it, or if some of it is not in the cork.
     #[inline]
     pub(crate) fn hold(&mut self) -> Option<Range<usize>> {
         let held = self.cork.start..self.cork.bytes.len();
@@ -248,12 +248,13 @@ impl Output {
         Some(held)
     }
 
-    /// Takes what is held, between two connections. It is to be [given back](Output::give_back) once it is written.
+    /// Takes the output that is held, between two connections. It must be [given back](Output::give_back) once it is
+    /// written.
     pub(crate) fn take_held(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.cork).bytes
     }
 
-    /// Takes the memory of what was held.
+    /// Takes back the memory of the output that was held.
     pub(crate) fn give_back(&mut self, held: Vec<u8>) {
         self.cork.bytes = held;
         self.clear();
@@ -317,7 +318,7 @@ impl Output {
         }
     }
 
-    /// Forgets what was not flushed, and what was lent.
+    /// Discards the output that was not flushed, and the references to lent memory.
     #[inline]
     pub(crate) fn clear(&mut self) {
         if !self.segments.is_empty() {
@@ -363,7 +364,7 @@ pub(crate) fn outcome(io: Io, before: usize) -> (usize, io::Result<()>) {
     }
 }
 
-/// The addresses of memory that is lent: how a payload is recognised that is sent from there.
+/// The addresses of lent memory, by which a payload that is in it is recognized.
 #[derive(Debug, Default)]
 struct Lent(Range<usize>);
 
@@ -374,7 +375,7 @@ impl Lent {
         Lent(start..start + bytes.len())
     }
 
-    /// Which part of the lent memory `bytes` is, if it is one.
+    /// Returns the range of `bytes` in the lent memory, if it is part of it.
     fn position(&self, bytes: &[u8]) -> Option<Range<usize>> {
         let Lent(inner) = Lent::new(bytes);
         let is_inside = self.0.start <= inner.start && inner.end <= self.0.end;

@@ -22,7 +22,7 @@ pub(crate) fn resolve(host: &str, port: u16, deadline: Instant, cancel: &CancelT
     Ok(in_turns(addrs))
 }
 
-/// Has a thread look up the addresses, and leaves it alone at the deadline or the interrupt.
+/// Has a thread look up the addresses, and abandons it at the deadline or when the token is raised.
 fn on_thread(
     look_up: impl FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static,
     deadline: Instant,

@@ -43,7 +43,7 @@ impl SharedFrame {
         &self.plain
     }
 
-    /// What the frame carries.
+    /// The opcode and payload of the frame.
     pub(crate) fn message(&self) -> Option<(Opcode, &[u8])> {
         let (header, size) = FrameHeader::parse(&self.plain).ok()??;
         Some((header.opcode, self.plain.get(size..)?))
@@ -138,7 +138,7 @@ mod tests {
         let mut plain =
             Endpoint::new(BlockingStream(Cursor::default()), Connection::new(Role::Server, 1 << 20), Vec::new());
         assert_eq!(send(&mut plain, &frame), (frame.plain().to_vec(), false));
-        assert_eq!(compressions(&frame), 0, "nobody needs it");
+        assert_eq!(compressions(&frame), 0, "not compressed before it is needed");
         let mut worked = 0;
         for n in 0..1000 {
             let offer = ["", "; server_max_window_bits=9", "; server_max_window_bits=12"][n % 3];

@@ -15,30 +15,30 @@ pub struct MemoryStream {
 }
 
 impl MemoryStream {
-    /// A stream on which `arriving` comes in.
+    /// Makes a stream that `arriving` is read from.
     #[must_use]
     pub fn new(arriving: &[u8]) -> MemoryStream {
         MemoryStream { arriving: arriving.into(), taken: 0, written: Vec::new() }
     }
 
-    /// Lets the same bytes come in once more, and forgets what was written.
+    /// Makes the same bytes readable once more, and discards what was written.
     pub fn rewind(&mut self) {
         self.taken = 0;
         self.written.clear();
     }
 
-    /// What has not come in yet.
+    /// The bytes that were not read yet.
     #[must_use]
     pub fn waiting(&self) -> &[u8] {
         &self.arriving[self.taken..]
     }
 
-    /// Lets the first `size` bytes of what waits have come in.
+    /// Notes that `size` more bytes were read.
     pub fn advance(&mut self, size: usize) {
         self.taken = self.arriving.len().min(self.taken + size);
     }
 
-    /// What was written.
+    /// The bytes that were written.
     #[must_use]
     pub fn written(&self) -> &[u8] {
         &self.written

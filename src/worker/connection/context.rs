@@ -47,7 +47,7 @@ pub(crate) struct WorkerContext {
 pub(crate) struct WriteGroup {
     /// Another connection is to be read before the next write.
     pub(crate) is_open: bool,
-    /// The connections whose output waits for the end of the group, and where in [`Output`] it lies.
+    /// The connections whose output waits for the end of the group, and its range in [`Output`].
     pub(crate) held: Vec<(Key, Range<usize>)>,
 }
 

@@ -7,7 +7,7 @@ pub(crate) enum Phase {
     Open,
     /// Our close frame is out or queued; the peer's is awaited.
     Closing,
-    /// The application was told of the connection's end; our close frame waits for its answers to earlier messages.
+    /// The application was sent the close event. Our close frame waits for its answers to earlier messages.
     AwaitingAnswers,
     /// Our close frame is out or queued, and nothing follows it: once it is out, the write side is shut down.
     Flushing,

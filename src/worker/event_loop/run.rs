@@ -19,7 +19,7 @@ use crate::worker::timer_wheel::TimerWheel;
 const MAX_HOLD: Duration = Duration::from_millis(1);
 
 impl<D: Delivery> Worker<D> {
-    /// Runs the loop on this thread until the worker is told to shut down.
+    /// Runs the loop on this thread until the worker has shut down.
     pub(crate) fn run(mut self) -> CloseCounts {
         enter_worker();
         loop {

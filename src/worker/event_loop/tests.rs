@@ -25,7 +25,7 @@ use crate::worker::receiver::events::Events;
 /// More than the few that a search through all of them would not be noticed with, and fewer than a process may open.
 const CONNECTIONS: usize = 200;
 
-/// What the channel of each connection takes: one event of its opening, and a message.
+/// The limit of each connection's channel: its open event, and one message.
 const LIMIT: usize = 200;
 
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -65,7 +65,7 @@ pub(crate) struct CloseCounts {
 /// The connections of one thread, and the state to serve them.
 pub(crate) struct Worker<D: Delivery> {
     pub(in crate::worker) poll: Poll,
-    /// What the poll reported. Kept for its memory, as the next one is.
+    /// The events that the poll reported. This and the next field are kept to reuse their memory.
     pub(in crate::worker) events: Events,
     /// The indices of the connections whose deadline has passed.
     pub(in crate::worker) expired: Vec<u32>,

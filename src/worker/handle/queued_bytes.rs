@@ -109,7 +109,7 @@ mod tests {
                 done.store(true, Ordering::SeqCst);
             });
             scope.spawn(|| {
-                // In this order: what was posted before the end is seen behind it.
+                // In this order, so that bytes posted before `done` was stored are seen after it is loaded.
                 while !done.load(Ordering::SeqCst) || queued.bytes() > 0 {
                     let taken = std::mem::take(&mut *inbox.lock().expect("no panic"));
                     queued.apply(taken, 0, 0);

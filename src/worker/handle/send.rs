@@ -307,7 +307,7 @@ impl Peer {
         })
     }
 
-    /// Gives the worker a data message whose payload lies apart: it is moved there, or shared.
+    /// Posts a data message whose payload is separate from its header. The payload is moved or shared, not copied.
     fn post_payload<'a>(&self, message: CowMessage<'a>, compression: Compression) -> Result<(), CowMessage<'a>> {
         let (to, role) = (self.shared.key, self.shared.worker.role);
         let (opcode, len) = (message.as_message().opcode(), message.as_message().len());

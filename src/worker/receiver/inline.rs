@@ -200,7 +200,7 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
         InlineWorker { worker, is_nested: Cell::new(false), ended: None }
     }
 
-    /// Returns what the handles of the worker's connections share.
+    /// Returns the state that the handles of the worker's connections share.
     pub(crate) fn handle(&self) -> Arc<WorkerHandle> {
         self.worker.context.handle.clone()
     }
