@@ -1,4 +1,4 @@
-//! Sends every message to every connection, the sender's too.
+//! Sends every message to every connection, the sender's included.
 //!
 //! ```sh
 //! cargo run --release --example broadcast -- 127.0.0.1:8080 --workers 2
@@ -23,7 +23,7 @@ Usage: broadcast [ADDR] [OPTIONS]
   --help               this text
 ";
 
-/// One per connection, on its worker's thread.
+/// The handler of each connection, called on its worker's thread.
 struct Broadcast;
 
 impl Handler for Broadcast {

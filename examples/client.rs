@@ -82,7 +82,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     let client = builder.connect(&options.url)?;
     std::thread::scope(|scope| {
-        // Both ways at once: what comes is printed while the next line is typed.
+        // One thread prints messages while the other reads the next line.
         let printer = scope.spawn(|| {
             while let Ok(Some(message)) = client.recv() {
                 print(&message)?;
@@ -95,7 +95,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                 break;
             }
         }
-        // Behind our close frame nothing is received any more: an answer that is not here by now is lost.
+        // After our close frame no message is received any more: an answer that has not arrived by now is lost.
         let _ = client.close(threadbare::CloseCode::NORMAL_CLOSURE, "");
         printer.join().map_err(|_| "the printer panicked")??;
         Ok::<(), Box<dyn Error>>(())

@@ -51,7 +51,7 @@ pub trait Handler: Send + 'static {
     /// A text or binary message arrived, borrowed from the buffer it was received into.
     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>);
 
-    /// A ping arrived. Its pong is queued already.
+    /// A ping arrived. The library answers it with a pong.
     fn on_ping(&mut self, socket: &mut Socket<'_>, payload: &[u8]) {
         let _ = (socket, payload);
     }
