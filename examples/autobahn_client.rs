@@ -74,7 +74,8 @@ fn with_client(url: &str) -> Result<(), Box<dyn Error>> {
     while let Ok(Some(message)) = client.recv() {
         client.send(message)?;
     }
-    // The server records the result of a case when its TCP connection ends, so the report must not be requested earlier.
+    // The server records the result of a case when its TCP connection ends, so the report must not be requested
+    // earlier.
     client.finish(GRACE)?;
     Ok(())
 }

@@ -44,8 +44,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
-    // A client that cannot keep up is closed. To wait for it would delay the others, and to skip messages would break the
-    // promise that every client gets every message.
+    // A client that cannot keep up is closed. To wait for it would delay the others, and to skip messages would break
+    // the promise that every client gets every message.
     let config = options.config.slow_consumer(SlowConsumer::Disconnect);
     let mut builder = Server::builder().origins(OriginPolicy::Any).config(config);
     if let Some(workers) = options.workers {

@@ -4,8 +4,8 @@
 //! cargo run --release --example own_loop
 //! ```
 //!
-//! A line on standard input goes to every client. A message of a client goes to standard output. Every client is sent the
-//! number of connections each second.
+//! A line on standard input goes to every client. A message of a client goes to standard output. Every client is sent
+//! the number of connections each second.
 
 use std::process::ExitCode;
 

@@ -7,8 +7,8 @@ use crate::protocol::deflate::DeflateOption;
 
 /// What happens to a message from another thread, or from a broadcast, if the connection's queue is full.
 ///
-/// An answer from inside a [`Handler`](crate::Handler) is always queued. The worker stops reading from a connection whose
-/// output is above [`Config::max_write_buffer_size`], so that answers can not pile up.
+/// An answer from inside a [`Handler`](crate::Handler) is always queued. The worker stops reading from a connection
+/// whose output is above [`Config::max_write_buffer_size`], so that answers can not pile up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SlowConsumer {
@@ -94,8 +94,8 @@ impl Config {
         self
     }
 
-    /// The high-water mark of the events that wait for one application thread, in bytes. An event counts 64 bytes and its
-    /// payload. Above the mark, the workers stop reading from the clients. Default: 4 MiB.
+    /// The high-water mark of the events that wait for one application thread, in bytes. An event counts 64 bytes and
+    /// its payload. Above the mark, the workers stop reading from the clients. Default: 4 MiB.
     #[must_use]
     pub fn max_event_buffer_size(mut self, bytes: usize) -> Config {
         self.max_event_buffer_size = bytes;
@@ -117,8 +117,8 @@ impl Config {
         self
     }
 
-    /// The largest number of connections at one time, handshakes included. Further ones are answered 503. Default: 65,536,
-    /// which is 14 MB of idle connections.
+    /// The largest number of connections at one time, handshakes included. Further ones are answered 503. Default:
+    /// 65,536, which is 14 MB of idle connections.
     #[must_use]
     pub fn max_connections(mut self, count: usize) -> Config {
         self.max_connections = count;
@@ -141,8 +141,8 @@ impl Config {
         self
     }
 
-    /// How long a peer may be silent before it is sent a ping. `None` sends none. Default: 30 s, below the idle timeout of
-    /// common proxies (60 s).
+    /// How long a peer may be silent before it is sent a ping. `None` sends none. Default: 30 s, below the idle timeout
+    /// of common proxies (60 s).
     #[must_use]
     pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Config {
         self.ping_interval = interval.into();

@@ -57,8 +57,8 @@ impl From<ConfigError> for BuildError {
 pub enum SendError<T> {
     /// The connection is closed or closing.
     Disconnected(T),
-    /// The connection's queue is full, and the [`SlowConsumer`](crate::SlowConsumer) policy or the calling thread does not
-    /// allow to wait.
+    /// The connection's queue is full, and the [`SlowConsumer`](crate::SlowConsumer) policy or the calling thread does
+    /// not allow to wait.
     Full(T),
     /// A ping or pong of more than 125 bytes, or a close frame that may not be sent.
     Invalid(T),

@@ -16,8 +16,8 @@
 //! ```
 //!
 //! A reactor thread accepts connections and does the opening handshakes. Established connections go to a pool of worker
-//! threads, which decode frames in place. With one worker there is no reactor thread: the worker does both. The number of
-//! threads does not depend on the number of connections.
+//! threads, which decode frames in place. With one worker there is no reactor thread: the worker does both. The number
+//! of threads does not depend on the number of connections.
 //!
 //! # Interfaces
 //!
@@ -51,11 +51,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! * A [`ReconnectingClient`], which connects again when its connection is lost, after a delay that grows and is random.
+//! * A [`ReconnectingClient`], which connects again when its connection is lost, after a delay that grows and is
+//!   random.
 //! * A [`WebSocket`] on the caller's own thread, over any stream that implements `Read` and `Write`.
 //!
-//! A [`Peer`] is a handle to a connection that any thread can keep and send through. The [`guide`] says which interface to
-//! choose, and what happens if a peer or the application is too slow.
+//! A [`Peer`] is a handle to a connection that any thread can keep and send through. The [`guide`] says which interface
+//! to choose, and what happens if a peer or the application is too slow.
 //!
 //! # Features
 //!
@@ -63,8 +64,8 @@
 //!
 //! # Safe by default
 //!
-//! Web pages from another host are refused. The sizes of messages and queues are limited. Connections to silent and slow
-//! peers are closed. A panic in a callback ends one connection. [`Config`] has every limit and its reason.
+//! Web pages from another host are refused. The sizes of messages and queues are limited. Connections to silent and
+//! slow peers are closed. A panic in a callback ends one connection. [`Config`] has every limit and its reason.
 
 mod client;
 mod config;

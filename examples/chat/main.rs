@@ -4,8 +4,8 @@
 //! cargo run --release --example chat -- 127.0.0.1:8080
 //! ```
 //!
-//! Then open `http://127.0.0.1:8080/` in two windows. The page is in `page.html`, and the messages are in `rooms.rs`. This
-//! file makes a server of the two.
+//! Then open `http://127.0.0.1:8080/` in two windows. The page is in `page.html`, and the messages are in `rooms.rs`.
+//! This file makes a server of the two.
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -85,7 +85,8 @@ impl Rooms {
         if name.is_empty() || room_name.is_empty() {
             return Err("a name and a room, please");
         }
-        // Checked before a room is made. Otherwise one connection could make many rooms, which would never become empty.
+        // Checked before a room is made. Otherwise one connection could make many rooms, which would never become
+        // empty.
         if peer.data::<Membership>().is_some() {
             return Err("you are in a room already");
         }

@@ -61,8 +61,8 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// Installs the handler for signals, and prints where the server listens. In this order, because a program that reads the
-/// line may send a signal at once.
+/// Installs the handler for signals, and prints where the server listens. In this order, because a program that reads
+/// the line may send a signal at once.
 pub fn announce(server: &Server) -> Result<(), Box<dyn Error>> {
     announce_handle(server.handle())
 }

@@ -4,12 +4,12 @@
 //! cargo run --release --example game_loop
 //! ```
 //!
-//! Then open `http://127.0.0.1:8080/` in two windows. Without a browser: `cargo run --example client -- ws://127.0.0.1:8080`
-//! shows the states, and moves a player with a line such as `move 1 0`.
+//! Then open `http://127.0.0.1:8080/` in two windows. Without a browser: `cargo run --example client --
+//! ws://127.0.0.1:8080` shows the states, and moves a player with a line such as `move 1 0`.
 //!
-//! Each message has the complete state, so a slow player can miss states and never needs an old one. The server queues at
-//! most one state for each player. If the player acknowledges the states that it has drawn, as the page does, the states in
-//! the network are limited too.
+//! Each message has the complete state, so a slow player can miss states and never needs an old one. The server queues
+//! at most one state for each player. If the player acknowledges the states that it has drawn, as the page does, the
+//! states in the network are limited too.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -39,8 +39,8 @@ Open http://ADDR/ in a browser to play, or send these messages:
 /// The time of a step.
 const STEP: Duration = Duration::from_nanos(1_000_000_000 / 60);
 
-/// A player that acknowledges states may be at most 15 steps behind. Larger delays what a slow player sees; smaller makes a
-/// player with a long round trip miss states.
+/// A player that acknowledges states may be at most 15 steps behind. Larger delays what a slow player sees; smaller
+/// makes a player with a long round trip miss states.
 const MAX_UNACKNOWLEDGED: u64 = 15;
 
 /// The size of the world.
@@ -69,7 +69,8 @@ fn serve(addr: String) -> Result<(), Box<dyn Error>> {
         if now >= next_step {
             game.step();
             game.send_state();
-            // After a long pause, for example of a machine that was suspended, the game continues without the missed steps.
+            // After a long pause, for example of a machine that was suspended, the game continues without the missed
+            // steps.
             next_step = (next_step + STEP).max(now);
         }
     }

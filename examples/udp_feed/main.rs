@@ -5,8 +5,8 @@
 //! while sleep 0.1; do echo $((RANDOM % 100)) >/dev/udp/127.0.0.1/8081; done
 //! ```
 //!
-//! Then open `http://127.0.0.1:8080/`. Every datagram is also sent back to its sender. A stranger could forge that address
-//! and so aim the answers at others: make the UDP port reachable only for senders that you trust.
+//! Then open `http://127.0.0.1:8080/`. Every datagram is also sent back to its sender. A stranger could forge that
+//! address and so aim the answers at others: make the UDP port reachable only for senders that you trust.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -96,8 +96,8 @@ fn feed(udp: &UdpSocket, viewers: &ServerHandle, ended: &AtomicBool) {
     }
 }
 
-/// When the read timeout is over, Unix returns `WouldBlock` and Windows `TimedOut`. If an earlier answer was not received,
-/// Windows returns `ConnectionReset` here.
+/// When the read timeout is over, Unix returns `WouldBlock` and Windows `TimedOut`. If an earlier answer was not
+/// received, Windows returns `ConnectionReset` here.
 fn is_expected(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionReset, Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), ConnectionReset | Interrupted | TimedOut | WouldBlock)

@@ -114,17 +114,17 @@ impl ClientBuilder {
         self
     }
 
-    /// How many redirects are followed. Each is a new request with a new key. Credentials are not sent to another origin,
-    /// and `wss` is never redirected to `ws`. Default: none, because a WebSocket endpoint seldom moves, and a redirect may
-    /// lead to a log-in page.
+    /// How many redirects are followed. Each is a new request with a new key. Credentials are not sent to another
+    /// origin, and `wss` is never redirected to `ws`. Default: none, because a WebSocket endpoint seldom moves, and a
+    /// redirect may lead to a log-in page.
     #[must_use]
     pub fn max_redirects(mut self, count: usize) -> ClientBuilder {
         self.max_redirects = count;
         self
     }
 
-    /// Connects through a proxy: `http://host:port` (CONNECT) or `socks5://host:port`, with `user:password@` if the proxy
-    /// requires it. Default: the environment variables `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`.
+    /// Connects through a proxy: `http://host:port` (CONNECT) or `socks5://host:port`, with `user:password@` if the
+    /// proxy requires it. Default: the environment variables `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`.
     #[must_use]
     pub fn proxy(mut self, url: &str) -> ClientBuilder {
         self.proxy = ProxyChoice::Explicit(url.to_owned());

@@ -150,8 +150,8 @@ impl Client {
         self.peer.clone()
     }
 
-    /// Waits for the next message. Returns `None` once the closing handshake is complete and every message was received.
-    /// Several threads may wait; each message goes to one of them.
+    /// Waits for the next message. Returns `None` once the closing handshake is complete and every message was
+    /// received. Several threads may wait; each message goes to one of them.
     ///
     /// ```no_run
     /// # let client = threadbare::Client::connect("ws://127.0.0.1:8080/")?;
@@ -244,8 +244,9 @@ impl Client {
         self.peer.ping(payload)
     }
 
-    /// Starts the closing handshake. The close frame follows the messages that were sent before, and the worker completes
-    /// the handshake. Then [`recv`](Client::recv) returns `None`, after the messages that were received before.
+    /// Starts the closing handshake. The close frame follows the messages that were sent before, and the worker
+    /// completes the handshake. Then [`recv`](Client::recv) returns `None`, after the messages that were received
+    /// before.
     ///
     /// # Errors
     /// The code must not be sent, the reason has more than 123 bytes, or the connection is closed already.
@@ -253,8 +254,8 @@ impl Client {
         self.peer.close(code, reason)
     }
 
-    /// Closes with 1000 and waits, up to `timeout`, until everything is written, the closing handshake is complete, and the
-    /// TCP connection is closed. Discards messages that still arrive.
+    /// Closes with 1000 and waits, up to `timeout`, until everything is written, the closing handshake is complete, and
+    /// the TCP connection is closed. Discards messages that still arrive.
     ///
     /// # Errors
     /// [`Timeout`](ClientError::Timeout) if the time is over. The worker continues to close the connection, within

@@ -1,5 +1,5 @@
-//! Delivers what a client's worker receives: events to the client's channel, and notices about the connection's start and
-//! end to a watcher, if it has one.
+//! Delivers what a client's worker receives: events to the client's channel, and notices about the connection's start
+//! and end to a watcher, if it has one.
 
 use crossbeam_channel::Sender;
 

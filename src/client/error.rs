@@ -27,8 +27,8 @@ pub enum ConnectError {
         /// The system's error.
         source: io::Error,
     },
-    /// None of the host's addresses could be connected to, the connection broke during the handshake, or no thread could
-    /// be started.
+    /// None of the host's addresses could be connected to, the connection broke during the handshake, or no thread
+    /// could be started.
     Io {
         /// What failed, with the address if there is one. If a proxy is used, it is the address of the proxy.
         operation: String,

@@ -23,12 +23,12 @@ use crate::worker::receiver::inline::{InlineDelivery, InlineSlot, InlineWorker};
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Clients without a thread of their own: the thread that polls the loop reads, writes and keeps the deadlines. The
-/// counterpart of a server's [`EventLoop`](crate::EventLoop), whose page says more about the events, about sending, about
-/// panics in the closure, and about the descriptor.
+/// counterpart of a server's [`EventLoop`](crate::EventLoop), whose page says more about the events, about sending,
+/// about panics in the closure, and about the descriptor.
 ///
 /// [`ClientBuilder::connect_inline`] connects, and returns a [`Peer`] to send through. What the client receives goes to the
-/// closure of [`poll`](ClientLoop::poll) or [`run`](ClientLoop::run). There is no [`Client`](crate::Client), because its
-/// `recv` would wait for the thread that calls it.
+/// closure of [`poll`](ClientLoop::poll) or [`run`](ClientLoop::run). There is no [`Client`](crate::Client), because
+/// its `recv` would wait for the thread that calls it.
 ///
 /// ```no_run
 /// use threadbare::{Client, ClientLoop, CloseCode, Config, EventRef};
@@ -67,8 +67,8 @@ impl ClientLoop {
         Ok(ClientLoop { worker: InlineWorker::new(worker), to_worker, config })
     }
 
-    /// Waits until something happens, at most for `timeout`, and calls `on_event` with each event, in order. Returns the
-    /// number of events. As [`EventLoop::poll`](crate::EventLoop::poll).
+    /// Waits until something happens, at most for `timeout`, and calls `on_event` with each event, in order. Returns
+    /// the number of events. As [`EventLoop::poll`](crate::EventLoop::poll).
     ///
     /// # Errors
     /// The system's poll failed. A signal is no error.
@@ -80,8 +80,8 @@ impl ClientLoop {
         self.worker.poll(timeout.into(), on_event)
     }
 
-    /// Polls until there is no connection, and calls `on_event` with each event. To stop it, close the connections, from
-    /// `on_event` or from another thread.
+    /// Polls until there is no connection, and calls `on_event` with each event. To stop it, close the connections,
+    /// from `on_event` or from another thread.
     ///
     /// # Errors
     /// The system's poll failed.
@@ -98,8 +98,8 @@ impl ClientLoop {
         self.worker.connections()
     }
 
-    /// Returns when [`poll`](ClientLoop::poll) should be called although the descriptor is not readable, on systems other than
-    /// Linux; a time in the past means now. `None` while nothing is due.
+    /// Returns when [`poll`](ClientLoop::poll) should be called although the descriptor is not readable, on systems
+    /// other than Linux; a time in the past means now. `None` while nothing is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.worker.next_deadline()
@@ -107,12 +107,12 @@ impl ClientLoop {
 }
 
 impl ClientBuilder {
-    /// Connects to a URL as [`connect`](ClientBuilder::connect) does. The calling thread waits until the opening handshake is
-    /// complete, and the loop's other connections are not served meanwhile. Then the loop takes the connection over. Its
-    /// first event is [`Open`](EventRef::Open), with the request that was sent.
+    /// Connects to a URL as [`connect`](ClientBuilder::connect) does. The calling thread waits until the opening
+    /// handshake is complete, and the loop's other connections are not served meanwhile. Then the loop takes the
+    /// connection over. Its first event is [`Open`](EventRef::Open), with the request that was sent.
     ///
-    /// The limits and timeouts are those of the loop; [`config`](ClientBuilder::config) and [`pool`](ClientBuilder::pool)
-    /// have no meaning here.
+    /// The limits and timeouts are those of the loop; [`config`](ClientBuilder::config) and
+    /// [`pool`](ClientBuilder::pool) have no meaning here.
     ///
     /// # Errors
     /// As [`connect`](ClientBuilder::connect).
@@ -130,8 +130,8 @@ impl ClientBuilder {
 
 #[cfg(unix)]
 impl std::os::fd::AsFd for ClientLoop {
-    /// The descriptor of the system's poll, `epoll` or `kqueue`. From the first call on, the loop keeps it readable while
-    /// there is something to do.
+    /// The descriptor of the system's poll, `epoll` or `kqueue`. From the first call on, the loop keeps it readable
+    /// while there is something to do.
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.worker.fd()
     }

@@ -136,8 +136,8 @@ impl Pool {
         (EventRoute { sender: Some(sender), state: state.clone() }, Events::new(receiver, state))
     }
 
-    /// Assigns an established connection to the worker with the fewest connections. Its events go to `route`, and notices
-    /// of its start and end to `watcher`.
+    /// Assigns an established connection to the worker with the fewest connections. Its events go to `route`, and
+    /// notices of its start and end to `watcher`.
     pub(super) fn register(
         &self,
         established: Established,

@@ -51,8 +51,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the number of [`Events`](crate::Events) receivers. Each connection has one of them for all its events. Take them
-    /// with [`Server::take_events`](crate::Server::take_events). Default: 1.
+    /// Sets the number of [`Events`](crate::Events) receivers. Each connection has one of them for all its events. Take
+    /// them with [`Server::take_events`](crate::Server::take_events). Default: 1.
     #[must_use]
     pub fn channels(mut self, count: usize) -> ServerBuilder {
         self.channels = count;
@@ -74,8 +74,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets which web pages may connect. Default: those from the host that they connect to, so that another site's page can
-    /// not use a visitor's cookies (RFC 6455 10.2). Most programs send no `Origin`, and may connect.
+    /// Sets which web pages may connect. Default: those from the host that they connect to, so that another site's page
+    /// can not use a visitor's cookies (RFC 6455 10.2). Most programs send no `Origin`, and may connect.
     #[must_use]
     pub fn origins(mut self, policy: OriginPolicy) -> ServerBuilder {
         self.origins = policy;
@@ -90,8 +90,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the hook that decides about each opening handshake. It runs on the thread that accepts, and must not block. A
-    /// panic is answered 500.
+    /// Sets the hook that decides about each opening handshake. It runs on the thread that accepts, and must not block.
+    /// A panic is answered 500.
     ///
     /// ```no_run
     /// use threadbare::{Accept, Response, Server};
@@ -118,8 +118,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the hook that answers plain HTTP requests on the same port, such as for a page or a health check. It runs on
-    /// the thread that accepts, and must not block. Default: 426 (Upgrade Required).
+    /// Sets the hook that answers plain HTTP requests on the same port, such as for a page or a health check. It runs
+    /// on the thread that accepts, and must not block. Default: 426 (Upgrade Required).
     #[must_use]
     pub fn http(mut self, hook: impl Fn(&Request) -> Response + Send + 'static) -> ServerBuilder {
         self.http = Box::new(hook);

@@ -70,9 +70,9 @@ impl ServerHandle {
         self.control.connection_limit.count()
     }
 
-    /// Sends a message to every connection. It is encoded once, and each worker is sent one command. The call never waits:
-    /// if a connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides whether the
-    /// connection is skipped or closed.
+    /// Sends a message to every connection. It is encoded once, and each worker is sent one command. The call never
+    /// waits: if a connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides
+    /// whether the connection is skipped or closed.
     pub fn broadcast<'m>(&self, message: impl Into<CowMessage<'m>>) {
         self.broadcast_prepared(&Prepared::new(message));
     }
@@ -82,9 +82,9 @@ impl ServerHandle {
         self.control.publisher.broadcast(&prepared.frame);
     }
 
-    /// Stops the server. It accepts no more connections, answers handshakes that are under way with 503, and closes every
-    /// connection with 1001. A peer has until `timeout` to read the queued output and to answer; then its connection is
-    /// reset. Waits for the server's threads, at most 100 ms longer than `timeout`.
+    /// Stops the server. It accepts no more connections, answers handshakes that are under way with 503, and closes
+    /// every connection with 1001. A peer has until `timeout` to read the queued output and to answer; then its
+    /// connection is reset. Waits for the server's threads, at most 100 ms longer than `timeout`.
     ///
     /// Calling it again, from several threads, or while it runs, waits for the same end. Called from a callback of the
     /// server, on one of those threads, it starts the end and does not wait for it; the report is empty then. The same

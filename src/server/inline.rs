@@ -12,11 +12,11 @@ use crate::worker::event_loop::worker::CloseCounts;
 use crate::worker::receiver::inline::InlineWorker;
 
 /// A server without a thread of its own: the thread that polls it accepts connections, reads, writes and keeps the
-/// deadlines. It suits programs that have a loop of their own, such as games and graphical programs, and machines with one
-/// core.
+/// deadlines. It suits programs that have a loop of their own, such as games and graphical programs, and machines with
+/// one core.
 ///
-/// Made with [`ServerBuilder::bind_inline`](crate::ServerBuilder::bind_inline). Nothing happens on its connections while
-/// nobody polls it: a thread that does something else for long delays pings, answers and deadlines.
+/// Made with [`ServerBuilder::bind_inline`](crate::ServerBuilder::bind_inline). Nothing happens on its connections
+/// while nobody polls it: a thread that does something else for long delays pings, answers and deadlines.
 ///
 /// # Events
 ///
@@ -27,24 +27,25 @@ use crate::worker::receiver::inline::InlineWorker;
 ///
 /// # Sending
 ///
-/// Any thread may send through a [`Peer`](crate::Peer), which wakes a poll that waits. The thread that runs the loop never
-/// waits for room in a connection's queue, in the closure or between two polls, because it would wait for itself: where
-/// [`SlowConsumer::Block`](crate::SlowConsumer::Block) applies, a full queue refuses the message
-/// ([`SendError::Full`](crate::SendError::Full)), and [`send_timeout`](crate::Peer::send_timeout) does not wait. The loop
-/// reads no more messages from a connection than its queue has room for. A program that answers each message with one that
-/// is not longer, and sends nothing else, is never refused.
+/// Any thread may send through a [`Peer`](crate::Peer), which wakes a poll that waits. The thread that runs the loop
+/// never waits for room in a connection's queue, in the closure or between two polls, because it would wait for itself:
+/// where [`SlowConsumer::Block`](crate::SlowConsumer::Block) applies, a full queue refuses the message
+/// ([`SendError::Full`](crate::SendError::Full)), and [`send_timeout`](crate::Peer::send_timeout) does not wait. The
+/// loop reads no more messages from a connection than its queue has room for. A program that answers each message with
+/// one that is not longer, and sends nothing else, is never refused.
 ///
 /// # Panics in the closure
 ///
-/// A panic in the closure passes through [`poll`](EventLoop::poll) and [`run`](EventLoop::run) to their caller. The loop
-/// stays usable: only the event that the closure was called with is lost, and the next poll continues with the one after it.
+/// A panic in the closure passes through [`poll`](EventLoop::poll) and [`run`](EventLoop::run) to their caller. The
+/// loop stays usable: only the event that the closure was called with is lost, and the next poll continues with the one
+/// after it.
 ///
 /// # In another event loop
 ///
 /// On Unix the loop has a descriptor ([`AsFd`](std::os::fd::AsFd), [`AsRawFd`](std::os::fd::AsRawFd)) that is readable
 /// when there is something to do. Wait for it beside your own descriptors, with `poll`, `epoll`, `kqueue` or mio,
-/// level-triggered or edge-triggered, and call `poll(Duration::ZERO, ..)` each time it is readable. On Linux that includes
-/// deadlines; elsewhere wait until [`next_deadline`](EventLoop::next_deadline) at the latest.
+/// level-triggered or edge-triggered, and call `poll(Duration::ZERO, ..)` each time it is readable. On Linux that
+/// includes deadlines; elsewhere wait until [`next_deadline`](EventLoop::next_deadline) at the latest.
 ///
 /// ```no_run
 /// # #[cfg(unix)] {
@@ -89,11 +90,12 @@ impl EventLoop {
         EventLoop { worker, handle, member }
     }
 
-    /// Waits until something happens, at most for `timeout`, and calls `on_event` with each event, in order. Returns the
-    /// number of events.
+    /// Waits until something happens, at most for `timeout`, and calls `on_event` with each event, in order. Returns
+    /// the number of events.
     ///
-    /// It may return 0 before the time is over, for example after a part of a handshake or a ping. With `Duration::ZERO` it
-    /// does not wait; with `None` it waits without a limit. Once the server has shut down, it returns at once.
+    /// It may return 0 before the time is over, for example after a part of a handshake or a ping. With
+    /// `Duration::ZERO` it does not wait; with `None` it waits without a limit. Once the server has shut down, it
+    /// returns at once.
     ///
     /// # Errors
     /// The system's poll failed. A signal is no error.
@@ -165,8 +167,8 @@ impl EventLoop {
         self.worker.is_finished()
     }
 
-    /// Shuts the server down as [`ServerHandle::shutdown`] does, on this thread, and returns when that is done. Events are
-    /// lost meanwhile. A program that needs them calls [`ServerHandle::shutdown`] and continues to poll.
+    /// Shuts the server down as [`ServerHandle::shutdown`] does, on this thread, and returns when that is done. Events
+    /// are lost meanwhile. A program that needs them calls [`ServerHandle::shutdown`] and continues to poll.
     pub fn shutdown(&mut self, timeout: Duration) -> ShutdownReport {
         self.handle.begin_shutdown(timeout);
         let ended = self.worker.run_to_end();
@@ -181,15 +183,15 @@ impl EventLoop {
     }
 
     /// A handle that controls the server from any thread, and sends to all connections. Its
-    /// [`shutdown`](ServerHandle::shutdown) wakes the loop from another thread and waits until the loop has ended; on the
-    /// thread that runs the loop it begins the end and returns.
+    /// [`shutdown`](ServerHandle::shutdown) wakes the loop from another thread and waits until the loop has ended; on
+    /// the thread that runs the loop it begins the end and returns.
     #[must_use]
     pub fn handle(&self) -> ServerHandle {
         self.handle.clone()
     }
 
-    /// Returns when [`poll`](EventLoop::poll) should be called although the descriptor is not readable, on systems other
-    /// than Linux; a time in the past means now. `None` if no handshake, ping or close is due.
+    /// Returns when [`poll`](EventLoop::poll) should be called although the descriptor is not readable, on systems
+    /// other than Linux; a time in the past means now. `None` if no handshake, ping or close is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.worker.next_deadline()
@@ -211,8 +213,8 @@ fn report_of(ended: CloseCounts) -> ShutdownReport {
 
 #[cfg(unix)]
 impl std::os::fd::AsFd for EventLoop {
-    /// The descriptor of the system's poll, `epoll` or `kqueue`. From the first call on, the loop keeps it readable while
-    /// there is something to do.
+    /// The descriptor of the system's poll, `epoll` or `kqueue`. From the first call on, the loop keeps it readable
+    /// while there is something to do.
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.worker.fd()
     }

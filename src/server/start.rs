@@ -93,8 +93,8 @@ impl ServerBuilder {
         self.start(addr, Vec::new(), admit, || HandlerDelivery(std::marker::PhantomData))
     }
 
-    /// Makes a server that the calling thread runs, by polling it: the library starts no thread. [`EventLoop::poll`] and
-    /// [`EventLoop::run`] call a closure with its events.
+    /// Makes a server that the calling thread runs, by polling it: the library starts no thread. [`EventLoop::poll`]
+    /// and [`EventLoop::run`] call a closure with its events.
     ///
     /// The hooks run on the same thread. There is one worker, and there are no channels.
     ///
@@ -150,8 +150,8 @@ impl ServerBuilder {
         Ok(server)
     }
 
-    /// Makes `count` workers and a reactor for the listeners, none of which runs yet. There is at least one listener, and
-    /// the first one's address is the server's.
+    /// Makes `count` workers and a reactor for the listeners, none of which runs yet. There is at least one listener,
+    /// and the first one's address is the server's.
     fn build<D: Delivery>(
         self,
         count: usize,
@@ -228,8 +228,8 @@ struct Built<D: Delivery> {
     handle: ServerHandle,
 }
 
-/// Gives the reactor a thread of its own, or makes it the poll task of the only worker, and returns its handle. With one
-/// worker, a second thread would only add wake-ups, one or two for each connection.
+/// Gives the reactor a thread of its own, or makes it the poll task of the only worker, and returns its handle. With
+/// one worker, a second thread would only add wake-ups, one or two for each connection.
 fn place_reactor<D: Delivery>(
     parts: ReactorParts<NewApp<D>>,
     workers: &mut [Worker<D>],

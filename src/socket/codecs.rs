@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::protocol::deflate::Codec;
 use crate::transport::endpoint::Endpoint;
 
-/// At most 4 compressors are kept while no thread uses them. Larger keeps more memory; smaller allocates more often where
-/// many threads compress at the same time.
+/// At most 4 compressors are kept while no thread uses them. Larger keeps more memory; smaller allocates more often
+/// where many threads compress at the same time.
 const MAX_IDLE: usize = 4;
 
 static IDLE: Mutex<Vec<Codec>> = Mutex::new(Vec::new());

@@ -27,8 +27,8 @@ use crate::transport::output::Output;
 use crate::transport::stream::blocking::BlockingStream;
 use crate::worker::handle::stats::Stats;
 
-/// The receive buffer has 16 KiB, enough for several small messages; the payload of a large one has a buffer of its own.
-/// Larger uses more memory for each connection; smaller reads more often.
+/// The receive buffer has 16 KiB, enough for several small messages; the payload of a large one has a buffer of its
+/// own. Larger uses more memory for each connection; smaller reads more often.
 const INPUT_SIZE: usize = 16 << 10;
 
 /// At most 64 KiB of answers are gathered while received messages wait in the buffer. Larger uses more memory; smaller
@@ -116,7 +116,8 @@ impl<S: Read + Write> WebSocket<S> {
     ///
     /// # Errors
     /// The stream fails or ends without a closing handshake, or the peer breaks the protocol or a limit. After such a
-    /// failure every call returns [`Closed`](SocketError::Closed). If the stream times out, call again to continue to wait.
+    /// failure every call returns [`Closed`](SocketError::Closed). If the stream times out, call again to continue to
+    /// wait.
     #[doc(alias = "read")]
     pub fn recv(&mut self) -> Result<Option<Message>, SocketError> {
         self.recv_with(|_| Ok(()))
@@ -152,8 +153,9 @@ impl<S: Read + Write> WebSocket<S> {
         }
     }
 
-    /// The messages as they come: what [`recv`](WebSocket::recv) returns, one after the other. It ends after a completed
-    /// closing handshake, or after an error. After a [`Timeout`](SocketError::Timeout), another iterator continues.
+    /// The messages as they come: what [`recv`](WebSocket::recv) returns, one after the other. It ends after a
+    /// completed closing handshake, or after an error. After a [`Timeout`](SocketError::Timeout), another iterator
+    /// continues.
     ///
     /// ```no_run
     /// # let stream = std::net::TcpStream::connect("127.0.0.1:8080")?;
@@ -169,8 +171,8 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     /// Sends a message. It is written at once, unless more received messages wait in the buffer for
-    /// [`recv`](WebSocket::recv). Then it is gathered with their answers, and is written before `recv` waits for the stream,
-    /// or by [`flush`](WebSocket::flush).
+    /// [`recv`](WebSocket::recv). Then it is gathered with their answers, and is written before `recv` waits for the
+    /// stream, or by [`flush`](WebSocket::flush).
     ///
     /// # Errors
     /// The stream fails, the connection is closed, or the message is an invalid control frame.
@@ -178,8 +180,8 @@ impl<S: Read + Write> WebSocket<S> {
         self.send_with(message, Compression::Auto)
     }
 
-    /// Sends a message as [`send`](WebSocket::send) does, compressed as `compression` says. With [`Compression::Never`] it
-    /// is not compressed even if permessage-deflate was negotiated.
+    /// Sends a message as [`send`](WebSocket::send) does, compressed as `compression` says. With [`Compression::Never`]
+    /// it is not compressed even if permessage-deflate was negotiated.
     ///
     /// # Errors
     /// As [`send`](WebSocket::send).
@@ -245,8 +247,8 @@ impl<S: Read + Write> WebSocket<S> {
         Ok(())
     }
 
-    /// Starts the closing handshake (RFC 6455 7.1.2). [`recv`](WebSocket::recv) completes it: it discards messages until the
-    /// peer has answered, and then returns `None`.
+    /// Starts the closing handshake (RFC 6455 7.1.2). [`recv`](WebSocket::recv) completes it: it discards messages
+    /// until the peer has answered, and then returns `None`.
     ///
     /// # Errors
     /// The code must not be sent, the reason has more than 123 bytes, or the stream fails.
@@ -278,8 +280,8 @@ impl<S: Read + Write> WebSocket<S> {
         self.subprotocol.as_deref()
     }
 
-    /// The data that `decide` of [`accept_with`](WebSocket::accept_with) set with [`Accept::data`](crate::Accept::data), if
-    /// it is a `T`.
+    /// The data that `decide` of [`accept_with`](WebSocket::accept_with) set with
+    /// [`Accept::data`](crate::Accept::data), if it is a `T`.
     #[must_use]
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.data.as_ref()?.get()
@@ -297,8 +299,8 @@ impl<S: Read + Write> WebSocket<S> {
         &mut self.endpoint.stream.0
     }
 
-    /// Returns the stream. Messages that were received and not yet returned by [`recv`](WebSocket::recv) are lost, and so are
-    /// those that were sent and not yet [flushed](WebSocket::flush). After the closing handshake there are none.
+    /// Returns the stream. Messages that were received and not yet returned by [`recv`](WebSocket::recv) are lost, and
+    /// so are those that were sent and not yet [flushed](WebSocket::flush). After the closing handshake there are none.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.endpoint.stream.0

@@ -12,8 +12,8 @@ use crate::socket::{SocketError, WebSocket};
 use crate::transport::stream::attempt::{Io, attempt};
 
 impl<S: Read + Write> WebSocket<S> {
-    /// Does the server's side of the opening handshake, with default limits. It accepts any path and any origin; to decide
-    /// about these, use [`accept_with`](WebSocket::accept_with).
+    /// Does the server's side of the opening handshake, with default limits. It accepts any path and any origin; to
+    /// decide about these, use [`accept_with`](WebSocket::accept_with).
     ///
     /// # Errors
     /// The stream fails or times out, or the client sends no valid handshake. An invalid handshake is answered with an
@@ -22,8 +22,8 @@ impl<S: Read + Write> WebSocket<S> {
         WebSocket::accept_with(stream, &Config::default(), |_| Ok(Accept::new()))
     }
 
-    /// Does the server's side of the opening handshake, and lets `decide` accept or reject it. Of `config` it uses the limits
-    /// on heads and messages, and the compression; the timeouts are those of the stream.
+    /// Does the server's side of the opening handshake, and lets `decide` accept or reject it. Of `config` it uses the
+    /// limits on heads and messages, and the compression; the timeouts are those of the stream.
     ///
     /// # Errors
     /// As [`accept`](WebSocket::accept), and if `decide` rejects the handshake.

@@ -4,8 +4,9 @@ use crate::protocol::frame::MAX_HEADER_SIZE;
 use crate::protocol::message::{Assembled, MessageRef};
 
 /// A large payload begins at this offset in a page. It is a multiple of a cache line, which makes unmasking and sending
-/// faster. And it is far from the page's start, where the kernel's pieces of a stream mostly begin: some processors, such
-/// as AMD's Zen 3, copy many times slower to an address whose offset in its page is 1 to 31 bytes behind that of the source.
+/// faster. And it is far from the page's start, where the kernel's pieces of a stream mostly begin: some processors,
+/// such as AMD's Zen 3, copy many times slower to an address whose offset in its page is 1 to 31 bytes behind that of
+/// the source.
 const PAYLOAD_OFFSET: usize = PAGE / 4 * 3 + 64;
 
 /// Processors compare addresses modulo 4 KiB before they compare them in full.
@@ -94,8 +95,8 @@ pub(crate) struct BufferPool {
     unneeded: usize,
 }
 
-/// The pool keeps at most 128 MiB: a message of 16 MiB on its way in and one on its way out for each of four connections.
-/// More keeps more memory on each thread after a burst of large messages; less allocates more often.
+/// The pool keeps at most 128 MiB: a message of 16 MiB on its way in and one on its way out for each of four
+/// connections. More keeps more memory on each thread after a burst of large messages; less allocates more often.
 const MAX_POOLED_BYTES: usize = 128 << 20;
 
 /// A buffer of less than 64 KiB is freed, which costs less than to search for it.

@@ -5,8 +5,8 @@ use std::ops::Range;
 use crate::protocol::frame::FrameHeader;
 
 /// Where a server that sends the payload of the first frame of the input back puts the frame's header. The received
-/// header, which is decoded, is longer by the masking key, so the new one has room in front of the payload, and one write
-/// of one piece sends both.
+/// header, which is decoded, is longer by the masking key, so the new one has room in front of the payload, and one
+/// write of one piece sends both.
 #[derive(Debug, Default)]
 pub(super) struct EchoInPlace {
     /// Where in the input the first frame begins.
@@ -22,8 +22,8 @@ impl EchoInPlace {
         self.first_frame = first_frame;
     }
 
-    /// Where the frame begins, header included, if `payload` is the payload of the first frame in the input; otherwise the
-    /// header is to be sent apart.
+    /// Where the frame begins, header included, if `payload` is the payload of the first frame in the input; otherwise
+    /// the header is to be sent apart.
     pub(super) fn place(&mut self, header: FrameHeader, payload: &Range<usize>) -> Option<usize> {
         // What a client sends is masked (RFC 6455 5.1) and its length has the shortest form (5.2): at this distance no
         // other payload of this length can lie.

@@ -1,5 +1,5 @@
-//! One connection: its stream, its protocol state, and what waits to be written or decoded. Workers and blocking sockets
-//! both build on it.
+//! One connection: its stream, its protocol state, and what waits to be written or decoded. Workers and blocking
+//! sockets both build on it.
 
 use std::io::{self, IoSliceMut};
 
@@ -92,7 +92,8 @@ impl<S: ByteStream> Endpoint<S> {
         self.read_outcome(io, input, direct, offered)
     }
 
-    /// What a read brought that was offered so much room, `direct` of it in the message under way and the rest in `input`.
+    /// What a read brought that was offered so much room, `direct` of it in the message under way and the rest in
+    /// `input`.
     #[inline(always)]
     fn read_outcome(&self, io: Io, input: &mut Input, direct: usize, offered: usize) -> ReadOutcome {
         match io {
@@ -122,8 +123,8 @@ impl<S: ByteStream> Endpoint<S> {
         output.flush(&mut self.stream, &mut self.pending, input)
     }
 
-    /// Writes frames without an [`Output`], and returns how many bytes the stream took. `None` if something waits, which
-    /// the frames must not overtake.
+    /// Writes frames without an [`Output`], and returns how many bytes the stream took. `None` if something waits,
+    /// which the frames must not overtake.
     #[inline]
     pub(crate) fn try_write_direct(&mut self, frames: &[u8]) -> Option<io::Result<usize>> {
         if !self.is_clear() {
@@ -260,8 +261,8 @@ mod tests {
     use super::*;
     use crate::protocol::Role;
 
-    /// A stream with a layer of its own, as encryption is: it reads records whole, hands them out in part, and holds back
-    /// what its socket does not take.
+    /// A stream with a layer of its own, as encryption is: it reads records whole, hands them out in part, and holds
+    /// back what its socket does not take.
     #[derive(Debug, Default)]
     struct Layered {
         received: Vec<u8>,

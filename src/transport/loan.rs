@@ -12,8 +12,8 @@ pub(crate) trait HoldsOutput {
     fn output(&mut self) -> &mut Output;
 }
 
-/// Lends the input that is decoded. Payloads that are sent from it stay in it until the flush, which must be called with
-/// the same input.
+/// Lends the input that is decoded. Payloads that are sent from it stay in it until the flush, which must be called
+/// with the same input.
 pub(crate) struct InputLoan<'a, O: HoldsOutput>(&'a mut O);
 
 impl<'a, O: HoldsOutput> InputLoan<'a, O> {
@@ -47,8 +47,8 @@ impl<O: HoldsOutput> DerefMut for InputLoan<'_, O> {
     }
 }
 
-/// Lends a message that has a buffer of its own. When the loan ends, the output keeps the buffer if something is sent from
-/// it.
+/// Lends a message that has a buffer of its own. When the loan ends, the output keeps the buffer if something is sent
+/// from it.
 pub(crate) struct AssembledLoan<'a, O: HoldsOutput> {
     owner: &'a mut O,
     message: Assembled,

@@ -30,7 +30,8 @@ impl MaskingKeys {
     fn draw(&mut self) {
         let mut bytes = [0; DRAWN * 4];
         if let Err(error) = getrandom::fill(&mut bytes) {
-            // Only on a system without a random number generator; a client must not go on with keys that can be guessed.
+            // Only on a system without a random number generator; a client must not go on with keys that can be
+            // guessed.
             panic!("the operating system gives no random numbers: {error}");
         }
         self.drawn.extend(bytes.as_chunks::<4>().0);

@@ -15,15 +15,15 @@ use crate::transport::masking_keys::MaskingKeys;
 use crate::transport::pending::{MAX_SLICES, Pending};
 use crate::transport::stream::attempt::{Io, attempt};
 
-/// A payload of at least 16 KiB is sent from where it lies, if that memory lasts until the write. A smaller one is copied,
-/// which costs less than another slice of a vectored write.
+/// A payload of at least 16 KiB is sent from where it lies, if that memory lasts until the write. A smaller one is
+/// copied, which costs less than another slice of a vectored write.
 const MIN_LENT_SIZE: usize = 16 << 10;
 
 /// A shared frame of less than 1 KiB is copied, which costs less than to count its references, or to queue it apart.
 pub(crate) const MIN_SHARED_SIZE: usize = 1 << 10;
 
-/// A cork of more than 256 KiB is given back after the write. Larger keeps more memory on each thread; smaller allocates
-/// for each large message.
+/// A cork of more than 256 KiB is given back after the write. Larger keeps more memory on each thread; smaller
+/// allocates for each large message.
 const MAX_CORK_SIZE: usize = 256 << 10;
 
 /// At most 16 KiB are held for one connection, so that the output of a group stays in a core's cache.
@@ -184,8 +184,8 @@ impl Output {
         self.assembled = Lent::new(message.as_bytes());
     }
 
-    /// Takes over the buffer of a message that was lent: moves the parts that are sent into the output, or keeps the buffer
-    /// for reuse. See [`AssembledLoan`](super::loan::AssembledLoan).
+    /// Takes over the buffer of a message that was lent: moves the parts that are sent into the output, or keeps the
+    /// buffer for reuse. See [`AssembledLoan`](super::loan::AssembledLoan).
     pub(super) fn end_assembled_loan(&mut self, message: Assembled) {
         self.assembled = Lent::default();
         let mut uses = self.segments.iter_mut().filter(|segment| matches!(segment, Segment::Assembled(_)));
@@ -212,8 +212,8 @@ impl Output {
         }
     }
 
-    /// Writes everything, in one call if the stream takes it. The rest is appended to `pending`. `input` is the buffer that
-    /// was lent. Returns how many bytes the stream took.
+    /// Writes everything, in one call if the stream takes it. The rest is appended to `pending`. `input` is the buffer
+    /// that was lent. Returns how many bytes the stream took.
     pub(crate) fn flush(
         &mut self,
         stream: &mut impl Write,
@@ -236,8 +236,8 @@ impl Output {
         result.map(|()| written)
     }
 
-    /// Holds the output of this connection until [`take_held`](Output::take_held), and returns its range in that. `None` if
-    /// there is no output, or a lot of it, or if some of it is not in the cork.
+    /// Holds the output of this connection until [`take_held`](Output::take_held), and returns its range in that.
+    /// `None` if there is no output, or a lot of it, or if some of it is not in the cork.
     #[inline]
     pub(crate) fn hold(&mut self) -> Option<Range<usize>> {
         let held = self.cork.start..self.cork.bytes.len();
@@ -464,8 +464,8 @@ mod tests {
         }
     }
 
-    /// A frame whose payload has `size` bytes lies `before` bytes into the input, and pieces of it are sent back, of which
-    /// the socket takes `total` bytes at first: how many writes that took.
+    /// A frame whose payload has `size` bytes lies `before` bytes into the input, and pieces of it are sent back, of
+    /// which the socket takes `total` bytes at first: how many writes that took.
     fn writes(before: usize, size: usize, pieces: &[(Opcode, Range<usize>)], total: usize) -> usize {
         let payload: Vec<u8> = (0..size).map(|n| (n / 3) as u8).collect();
         let mut bytes = vec![0xEE; before];

@@ -7,11 +7,12 @@ use crate::transport::buffer::{BufferPool, Input};
 use crate::transport::chunk::Chunk;
 use crate::transport::stream::attempt::{Io, attempt};
 
-/// At most 64 slices are written in one system call. More fill the stack; fewer need more calls. The kernel allows 1,024.
+/// At most 64 slices are written in one system call. More fill the stack; fewer need more calls. The kernel allows
+/// 1,024.
 pub(crate) const MAX_SLICES: usize = 64;
 
-/// Small pieces are copied together into chunks of up to 64 KiB. Larger chunks move more bytes as they grow; smaller ones
-/// need more slices.
+/// Small pieces are copied together into chunks of up to 64 KiB. Larger chunks move more bytes as they grow; smaller
+/// ones need more slices.
 const COALESCED_SIZE: usize = 64 << 10;
 
 /// The output of a connection whose socket is full, and the input that is not decoded meanwhile. Most connections have

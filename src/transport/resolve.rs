@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crate::transport::cancel::{CancelToken, cancelled};
 
-/// The addresses of a host, of the two families alternately (RFC 8305 4). The system's resolver can not be interrupted, so it
-/// runs on a thread of its own, which is abandoned at the deadline or when the token is raised.
+/// The addresses of a host, of the two families alternately (RFC 8305 4). The system's resolver can not be interrupted,
+/// so it runs on a thread of its own, which is abandoned at the deadline or when the token is raised.
 pub(crate) fn resolve(host: &str, port: u16, deadline: Instant, cancel: &CancelToken) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse() {
         return Ok(vec![SocketAddr::new(ip, port)]);

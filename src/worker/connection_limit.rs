@@ -21,8 +21,8 @@ impl ConnectionLimit {
         ConnectionLimit { limit, per_address, count: AtomicUsize::new(0), addresses: Mutex::default() }
     }
 
-    /// Counts one more connection; `false` if there are too many already. Only the thread that accepts calls this, so that
-    /// the count does not exceed the limit.
+    /// Counts one more connection; `false` if there are too many already. Only the thread that accepts calls this, so
+    /// that the count does not exceed the limit.
     pub(crate) fn acquire(&self, address: IpAddr) -> bool {
         if self.count.load(Ordering::Relaxed) >= self.limit {
             return false;

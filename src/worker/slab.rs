@@ -12,8 +12,8 @@ pub(crate) struct Key {
     pub(crate) generation: u32,
 }
 
-/// Hashes [`Key`]s, indices and tokens. The worker allocates them, so that no peer can choose them to collide. The hasher
-/// of the standard library prevents collisions that a peer chooses, and costs more.
+/// Hashes [`Key`]s, indices and tokens. The worker allocates them, so that no peer can choose them to collide. The
+/// hasher of the standard library prevents collisions that a peer chooses, and costs more.
 #[derive(Debug, Default)]
 pub(crate) struct KeyHasher(u64);
 
@@ -23,7 +23,8 @@ impl Hasher for KeyHasher {
     }
 
     fn write_u32(&mut self, half: u32) {
-        // Fibonacci hashing: the multiplier is 2^64 divided by the golden ratio, which spreads the product's upper bits.
+        // Fibonacci hashing: the multiplier is 2^64 divided by the golden ratio, which spreads the product's upper
+        // bits.
         self.0 = (self.0.rotate_left(32) ^ u64::from(half)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 
@@ -96,7 +97,8 @@ impl Keys {
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     entries: Vec<Option<T>>,
-    /// Kept apart from the entries, so that the generations need no padding. A key may be allocated before it has a value.
+    /// Kept apart from the entries, so that the generations need no padding. A key may be allocated before it has a
+    /// value.
     pub(crate) keys: Keys,
     len: usize,
 }

@@ -28,7 +28,8 @@ impl Drop for WorkerScope {
     }
 }
 
-/// Whether this thread may wait for a worker. A worker must not: it would wait for itself, or two workers for each other.
+/// Whether this thread may wait for a worker. A worker must not: it would wait for itself, or two workers for each
+/// other.
 pub(crate) fn may_block() -> bool {
     !IS_WORKER.get()
 }

@@ -12,8 +12,8 @@ const NONE: u32 = u32::MAX;
 /// Time as a count of ticks since the wheel was made. It overflows after four years.
 pub(crate) type Tick = u32;
 
-/// A hashed timer wheel. Its lists are linked through a table with one entry for each connection, so that to schedule and
-/// to cancel a deadline takes constant time, and no allocation.
+/// A hashed timer wheel. Its lists are linked through a table with one entry for each connection, so that to schedule
+/// and to cancel a deadline takes constant time, and no allocation.
 #[derive(Debug)]
 pub(crate) struct TimerWheel {
     epoch: Instant,
@@ -133,8 +133,8 @@ impl TimerWheel {
         }
     }
 
-    /// Returns when the thread must wake; `None` if nothing is scheduled. It may wake for a deadline that was canceled, and
-    /// for one that lies a whole round of the wheel or more ahead, once a round.
+    /// Returns when the thread must wake; `None` if nothing is scheduled. It may wake for a deadline that was canceled,
+    /// and for one that lies a whole round of the wheel or more ahead, once a round.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }

@@ -19,11 +19,11 @@ type RetryHook = Arc<dyn Fn(&Outage) -> bool + Send + Sync>;
 type AttemptHook = Box<dyn FnMut(ClientBuilder, u32) -> ClientBuilder + Send>;
 type ConnectHook = Box<dyn FnMut(&Session<'_>) + Send>;
 
-/// How a [`ReconnectingClient`](crate::ReconnectingClient) reconnects. The setters chain. An invalid setting is an error of
-/// [`ClientBuilder::reconnect`].
+/// How a [`ReconnectingClient`](crate::ReconnectingClient) reconnects. The setters chain. An invalid setting is an
+/// error of [`ClientBuilder::reconnect`].
 ///
-/// The hooks run on the client's own thread, one at a time. They may block. While one does, the client does not reconnect,
-/// and a client that is closed ends after the hook returns. If a hook panics, the client ends.
+/// The hooks run on the client's own thread, one at a time. They may block. While one does, the client does not
+/// reconnect, and a client that is closed ends after the hook returns. If a hook panics, the client ends.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,17 +59,17 @@ impl Reconnect {
         }
     }
 
-    /// The first delay, of which [`jitter`](Reconnect::jitter) makes some random. Default: 5 s, so that the first attempt
-    /// to reconnect comes at a random time within 5 s, as RFC 6455 7.2.3 recommends. The very first attempt to connect is
-    /// not delayed.
+    /// The first delay, of which [`jitter`](Reconnect::jitter) makes some random. Default: 5 s, so that the first
+    /// attempt to reconnect comes at a random time within 5 s, as RFC 6455 7.2.3 recommends. The very first attempt to
+    /// connect is not delayed.
     #[must_use]
     pub fn initial_delay(mut self, delay: Duration) -> Reconnect {
         self.policy.backoff.initial = delay;
         self
     }
 
-    /// The longest delay, of which [`jitter`](Reconnect::jitter) makes some random. Default: 60 s, so that a person does
-    /// not wait long once the server is back.
+    /// The longest delay, of which [`jitter`](Reconnect::jitter) makes some random. Default: 60 s, so that a person
+    /// does not wait long once the server is back.
     #[must_use]
     pub fn max_delay(mut self, delay: Duration) -> Reconnect {
         self.policy.backoff.max = delay;
@@ -90,8 +90,9 @@ impl Reconnect {
         self
     }
 
-    /// How long a connection must last before the count of attempts and the delay start again from the beginning. Default:
-    /// 10 s, so that a server that accepts every connection and drops it soon after is not connected to all the time.
+    /// How long a connection must last before the count of attempts and the delay start again from the beginning.
+    /// Default: 10 s, so that a server that accepts every connection and drops it soon after is not connected to all
+    /// the time.
     #[must_use]
     pub fn stable_after(mut self, time: Duration) -> Reconnect {
         self.policy.stable_after = time;
@@ -107,33 +108,33 @@ impl Reconnect {
     }
 
     /// How long attempts are made before the client ends. The time counts from the start, or from the end of the last
-    /// connection that lasted for [`stable_after`](Reconnect::stable_after). The last attempt begins when the time is over.
-    /// Default: no limit.
+    /// connection that lasted for [`stable_after`](Reconnect::stable_after). The last attempt begins when the time is
+    /// over. Default: no limit.
     #[must_use]
     pub fn give_up_after(mut self, time: Duration) -> Reconnect {
         self.policy.give_up_after = Some(time);
         self
     }
 
-    /// The longest `Retry-After` that is observed; a server that asks for more is tried again after this time. The usual
-    /// delay is added, so that clients that were told the same time do not all connect together. Default: 5 min, so that a
-    /// mistaken header does not keep the client away for a day.
+    /// The longest `Retry-After` that is observed; a server that asks for more is tried again after this time. The
+    /// usual delay is added, so that clients that were told the same time do not all connect together. Default: 5 min,
+    /// so that a mistaken header does not keep the client away for a day.
     #[must_use]
     pub fn max_retry_after(mut self, time: Duration) -> Reconnect {
         self.policy.max_retry_after = time;
         self
     }
 
-    /// The high-water mark of the messages that wait for a connection, in bytes. A message counts 64 bytes and its payload.
-    /// A message is queued while less than this is queued, whatever its own size. Default: 1 MiB.
+    /// The high-water mark of the messages that wait for a connection, in bytes. A message counts 64 bytes and its
+    /// payload. A message is queued while less than this is queued, whatever its own size. Default: 1 MiB.
     #[must_use]
     pub fn max_outbox_size(mut self, bytes: usize) -> Reconnect {
         self.max_outbox_size = bytes;
         self
     }
 
-    /// Decides whether an outage is followed by another attempt. Default: [`Outage::is_transient`]. The hook is not asked
-    /// about a client that the application closed, and [`max_attempts`](Reconnect::max_attempts) and
+    /// Decides whether an outage is followed by another attempt. Default: [`Outage::is_transient`]. The hook is not
+    /// asked about a client that the application closed, and [`max_attempts`](Reconnect::max_attempts) and
     /// [`give_up_after`](Reconnect::give_up_after) apply whatever it returns.
     ///
     /// ```
@@ -152,9 +153,9 @@ impl Reconnect {
         self
     }
 
-    /// Sets a hook that is called before each attempt, the first included, with the client's builder and the number of the
-    /// attempt. The attempt uses the builder that the hook returns, with a fresh token in a header, for example. The
-    /// limits and timeouts of [`ClientBuilder::config`] and the pool can not be changed.
+    /// Sets a hook that is called before each attempt, the first included, with the client's builder and the number of
+    /// the attempt. The attempt uses the builder that the hook returns, with a fresh token in a header, for example.
+    /// The limits and timeouts of [`ClientBuilder::config`] and the pool can not be changed.
     #[must_use]
     pub fn before_attempt(
         mut self,
@@ -215,8 +216,8 @@ impl Session<'_> {
         self.peer.send(message)
     }
 
-    /// A handle to this connection, which can not be used for the next one. [`abort`](Peer::abort) drops the connection,
-    /// and the client reconnects.
+    /// A handle to this connection, which can not be used for the next one. [`abort`](Peer::abort) drops the
+    /// connection, and the client reconnects.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         self.peer

@@ -36,8 +36,8 @@ use crate::worker::receiver::events::Events;
 
 /// A client that connects, and connects again whenever its connection is lost; made by [`ClientBuilder::reconnect`].
 ///
-/// It sends and receives as a [`Client`](crate::Client) does, from any number of threads, and continues to do so after a
-/// reconnect. Messages that are sent while there is no connection wait in a bounded queue, the outbox.
+/// It sends and receives as a [`Client`](crate::Client) does, from any number of threads, and continues to do so after
+/// a reconnect. Messages that are sent while there is no connection wait in a bounded queue, the outbox.
 ///
 /// [`Outage::is_transient`] says which outages end the client and which are followed by another attempt. [`Reconnect`] says
 /// how long the client waits before it.
@@ -49,14 +49,14 @@ use crate::worker::receiver::events::Events;
 /// # What may be lost
 ///
 /// A message is delivered at most once. A message that was sent on a connection that then breaks may be lost: WebSocket
-/// does not confirm messages, and the client does not send it again. Messages in the outbox are neither lost nor reordered.
-/// They are sent on the next connection, after those that [`on_connect`](Reconnect::on_connect) sends. An application that
-/// must know that a message arrived needs an acknowledgement from the server.
+/// does not confirm messages, and the client does not send it again. Messages in the outbox are neither lost nor
+/// reordered. They are sent on the next connection, after those that [`on_connect`](Reconnect::on_connect) sends. An
+/// application that must know that a message arrived needs an acknowledgement from the server.
 ///
 /// # Threads
 ///
-/// The client has one thread of its own, which connects, waits, and watches the connection until the client ends. A worker
-/// serves the connection, as it does for every client. Each look-up of a name runs on a short-lived thread.
+/// The client has one thread of its own, which connects, waits, and watches the connection until the client ends. A
+/// worker serves the connection, as it does for every client. Each look-up of a name runs on a short-lived thread.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -162,7 +162,8 @@ impl ReconnectingClient {
         self.sender.send_deadline(message, deadline)
     }
 
-    /// Sends a message that was encoded before; see [`ReconnectingSender::send_prepared`](ReconnectingSender::send_prepared).
+    /// Sends a message that was encoded before; see
+    /// [`ReconnectingSender::send_prepared`](ReconnectingSender::send_prepared).
     ///
     /// # Errors
     /// As [`send`](Self::send); there is no message to return.
@@ -200,12 +201,12 @@ impl ReconnectingClient {
         self.sender.clone()
     }
 
-    /// Waits for the next message, through reconnects. Returns `None` once the client was closed cleanly and every message
-    /// was received. Several threads may wait; each message goes to one of them.
+    /// Waits for the next message, through reconnects. Returns `None` once the client was closed cleanly and every
+    /// message was received. Several threads may wait; each message goes to one of them.
     ///
-    /// A client is closed cleanly by [`close`](ReconnectingClient::close), or by a closing handshake of the server after
-    /// which there is no reconnect; see [`Ended::is_clean`]. [`state`](ReconnectingClient::state) has the reason. The end is
-    /// reported when the TCP connection is closed, within [`close_timeout`](crate::Config::close_timeout).
+    /// A client is closed cleanly by [`close`](ReconnectingClient::close), or by a closing handshake of the server
+    /// after which there is no reconnect; see [`Ended::is_clean`]. [`state`](ReconnectingClient::state) has the reason.
+    /// The end is reported when the TCP connection is closed, within [`close_timeout`](crate::Config::close_timeout).
     ///
     /// # Errors
     /// The client ended in another way, and every message was received: [`Failed`](ClientError::Failed) says why.
@@ -306,7 +307,8 @@ impl ReconnectingClient {
         self.sender.shared.wait_state(Some(deadline), wanted)
     }
 
-    /// A receiver of the states of the client: the current one first, then every new one. Each call makes another receiver.
+    /// A receiver of the states of the client: the current one first, then every new one. Each call makes another
+    /// receiver.
     #[must_use]
     pub fn state_changes(&self) -> StateChanges {
         self.sender.state_changes()
@@ -331,8 +333,8 @@ impl ReconnectingClient {
     }
 
     /// Ends the client. If there is a connection, it is closed after the messages that were sent before. An attempt to
-    /// connect is canceled, and so is a wait for the next one. If there is no connection, the messages in the outbox stay
-    /// there for [`take_queued`](ReconnectingClient::take_queued).
+    /// connect is canceled, and so is a wait for the next one. If there is no connection, the messages in the outbox
+    /// stay there for [`take_queued`](ReconnectingClient::take_queued).
     ///
     /// # Errors
     /// The code must not be sent, the reason has more than 123 bytes, or the client is closed already.
@@ -340,8 +342,8 @@ impl ReconnectingClient {
         self.sender.close(code, reason)
     }
 
-    /// Waits until the outbox is empty, closes with 1000, and waits until the client has ended and its last TCP connection
-    /// is closed, up to `timeout` in all. Discards messages that still arrive.
+    /// Waits until the outbox is empty, closes with 1000, and waits until the client has ended and its last TCP
+    /// connection is closed, up to `timeout` in all. Discards messages that still arrive.
     ///
     /// # Errors
     /// [`Timeout`](ClientError::Timeout) if the time is over. The client continues to close, within
@@ -420,12 +422,12 @@ impl Drop for ReconnectingClient {
 }
 
 impl ClientBuilder {
-    /// Makes a client that connects, and connects again whenever the connection is lost, with the settings of `reconnect`.
-    /// Returns at once; [`wait_state`](ReconnectingClient::wait_state) waits for the connection.
+    /// Makes a client that connects, and connects again whenever the connection is lost, with the settings of
+    /// `reconnect`. Returns at once; [`wait_state`](ReconnectingClient::wait_state) waits for the connection.
     ///
     /// # Errors
-    /// The URL or a setting is invalid, or no thread could be started. A server that can not be reached is no error: the
-    /// client tries again.
+    /// The URL or a setting is invalid, or no thread could be started. A server that can not be reached is no error:
+    /// the client tries again.
     pub fn reconnect(&self, url: &str, reconnect: Reconnect) -> Result<ReconnectingClient, ConnectError> {
         reconnect.check()?;
         // An invalid URL or header is an error here, not at the first attempt.

@@ -28,8 +28,8 @@ impl Outage {
     /// * network errors, failed look-ups, and timeouts;
     /// * a handshake that the server or a proxy answers with 5xx, 408, 425 or 429;
     /// * a connection that was lost, timed out, or was [aborted](crate::Peer::abort) (1006);
-    /// * a connection that the server closed with 1001, 1005 (no code), 1011 to 1014, or an application's code other than
-    ///   3000 and 3003;
+    /// * a connection that the server closed with 1001, 1005 (no code), 1011 to 1014, or an application's code other
+    ///   than 3000 and 3003;
     /// * a connection that this library closed because the server read nothing (1008) or its
     ///   [`max_lifetime`](crate::Config::max_lifetime) was over (1001).
     ///
@@ -48,8 +48,8 @@ impl Outage {
         }
     }
 
-    /// How long the server or the proxy asks the client to wait: `Retry-After` in seconds (RFC 9110 10.2.3). A date, its
-    /// other form, is ignored, because clocks differ.
+    /// How long the server or the proxy asks the client to wait: `Retry-After` in seconds (RFC 9110 10.2.3). A date,
+    /// its other form, is ignored, because clocks differ.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let head = match self {
@@ -95,8 +95,8 @@ fn proxy_is_transient(error: &ProxyError) -> bool {
 }
 
 fn status_is_transient(status: u16) -> bool {
-    // RFC 9110 15.5.9 (408), RFC 8470 5.2 (425) and RFC 6585 4 (429): the client may repeat the request. RFC 9110 15.6: of
-    // the server errors, 501 and 505 say that the server does not support the request.
+    // RFC 9110 15.5.9 (408), RFC 8470 5.2 (425) and RFC 6585 4 (429): the client may repeat the request. RFC 9110 15.6:
+    // of the server errors, 501 and 505 say that the server does not support the request.
     matches!(status, 408 | 425 | 429) || (matches!(status, 500..=599) && !matches!(status, 501 | 505))
 }
 
@@ -150,8 +150,8 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// Whether the client was closed cleanly: by the application or by the server, with a completed closing handshake if
-    /// there was a connection.
+    /// Whether the client was closed cleanly: by the application or by the server, with a completed closing handshake
+    /// if there was a connection.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         match self {

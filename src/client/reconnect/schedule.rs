@@ -90,8 +90,8 @@ impl RetrySchedule {
 
     /// Decides what follows an outage. `random` is uniformly distributed over all `u64`.
     pub(super) fn after(&mut self, facts: &OutageFacts, policy: &Policy, now: Instant, random: u64) -> NextStep {
-        // A connection that broke soon does not reset the delay. Otherwise a server that drops every connection would be
-        // connected to all the time.
+        // A connection that broke soon does not reset the delay. Otherwise a server that drops every connection would
+        // be connected to all the time.
         if facts.held.is_some_and(|held| held >= policy.stable_after) {
             *self = RetrySchedule::new(now);
         }

@@ -14,8 +14,8 @@ use crate::worker::handle::peer::Peer;
 use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::send::Wait;
 
-/// A handle to a [`ReconnectingClient`](crate::ReconnectingClient) that other threads can keep and send through. Cheap to
-/// clone. When the client is dropped, nothing can be sent any more.
+/// A handle to a [`ReconnectingClient`](crate::ReconnectingClient) that other threads can keep and send through. Cheap
+/// to clone. When the client is dropped, nothing can be sent any more.
 ///
 /// Messages sent from one thread arrive in order, whether they waited for a connection or not.
 #[derive(Clone, Debug)]
@@ -24,9 +24,9 @@ pub struct ReconnectingSender {
 }
 
 impl ReconnectingSender {
-    /// Sends a message on the connection, as [`Peer::send`] does, or queues it in the outbox if there is none. If the outbox
-    /// is full, the call waits for room. It does not wait but returns the message if the [`SlowConsumer`] policy is not
-    /// [`Block`], on a worker's thread, and in a hook of [`Reconnect`](crate::Reconnect).
+    /// Sends a message on the connection, as [`Peer::send`] does, or queues it in the outbox if there is none. If the
+    /// outbox is full, the call waits for room. It does not wait but returns the message if the [`SlowConsumer`] policy
+    /// is not [`Block`], on a worker's thread, and in a hook of [`Reconnect`](crate::Reconnect).
     ///
     /// A ping or pong is not queued. A close message is the same as [`close`](ReconnectingSender::close).
     ///
@@ -118,8 +118,8 @@ impl ReconnectingSender {
         Ok(self.offer_prepared(prepared, Wait::Until(deadline))?)
     }
 
-    /// Ends the client. The current connection is closed after the messages that were sent before, and the client does not
-    /// reconnect. If there is no connection, the messages in the outbox stay there for
+    /// Ends the client. The current connection is closed after the messages that were sent before, and the client does
+    /// not reconnect. If there is no connection, the messages in the outbox stay there for
     /// [`take_queued`](ReconnectingSender::take_queued).
     ///
     /// # Errors
@@ -154,8 +154,8 @@ impl ReconnectingSender {
         self.shared.lock().outbox.size()
     }
 
-    /// Removes and returns the messages that wait for a connection, oldest first: to keep them when the client ends, or to
-    /// discard those that are out of date.
+    /// Removes and returns the messages that wait for a connection, oldest first: to keep them when the client ends, or
+    /// to discard those that are out of date.
     #[must_use]
     pub fn take_queued(&self) -> Vec<Message> {
         self.shared.take_queued()

@@ -174,8 +174,8 @@ impl Shared {
         !inner.close_peer()
     }
 
-    /// Returns the next message for this connection. If there is none, later messages go to the connection directly, or the
-    /// connection is closed if the client was closed.
+    /// Returns the next message for this connection. If there is none, later messages go to the connection directly, or
+    /// the connection is closed if the client was closed.
     pub(super) fn next_queued(&self, peer: &Peer) -> Option<Queued> {
         let mut inner = self.lock();
         let queued = inner.outbox.pop();

@@ -1,5 +1,5 @@
-//! The thread that keeps a client connected. It waits for the network, for notices about its connection, for the time of
-//! the next attempt, and for room in the connection's output. Closing the client ends each of these waits.
+//! The thread that keeps a client connected. It waits for the network, for notices about its connection, for the time
+//! of the next attempt, and for room in the connection's output. Closing the client ends each of these waits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -34,8 +34,8 @@ pub(super) struct Supervisor {
     pub(super) pool: Arc<Pool>,
     /// Where the events of every connection go.
     pub(super) route: EventRoute,
-    /// Keeps the channel's receiver when the client is dropped. Otherwise the worker would close the connection with 1001;
-    /// the client closes it with 1000, after the messages that were sent.
+    /// Keeps the channel's receiver when the client is dropped. Otherwise the worker would close the connection with
+    /// 1001; the client closes it with 1000, after the messages that were sent.
     pub(super) _events: Events,
     /// Receives a notice when the client is closed.
     pub(super) stop: Receiver<()>,

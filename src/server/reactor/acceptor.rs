@@ -28,7 +28,8 @@ pub(in crate::server) struct Acceptor {
     more: bool,
     retry_at: Option<Instant>,
     shed_at: Option<Instant>,
-    /// A spare descriptor. It is closed when there are no others, so that a waiting connection can be accepted and dropped.
+    /// A spare descriptor. It is closed when there are no others, so that a waiting connection can be accepted and
+    /// dropped.
     spare: Option<File>,
 }
 
@@ -36,8 +37,8 @@ impl Acceptor {
     /// Registers the listener with the poll, under `token`.
     pub(in crate::server) fn new(mut listener: TcpListener, registry: &Registry, token: Token) -> io::Result<Acceptor> {
         registry.register(&mut listener, token, Interest::READABLE)?;
-        // Otherwise a small message would wait until the one before it is acknowledged. Accepted sockets inherit this on
-        // Linux.
+        // Otherwise a small message would wait until the one before it is acknowledged. Accepted sockets inherit this
+        // on Linux.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
         let spare = spare_descriptor();
         Ok(Acceptor { listener: Some(listener), more: false, retry_at: None, shed_at: None, spare })
@@ -93,8 +94,8 @@ impl Acceptor {
         self.more = self.listener.is_some();
     }
 
-    /// Logs that there is no descriptor or no memory for a waiting connection. Accepts and drops one connection from time to
-    /// time, so that its client does not wait for a timeout.
+    /// Logs that there is no descriptor or no memory for a waiting connection. Accepts and drops one connection from
+    /// time to time, so that its client does not wait for a timeout.
     fn shed(&mut self, error: &io::Error, now: Instant) {
         if self.shed_at.is_some_and(|at| now < at) {
             return;

@@ -24,8 +24,9 @@ pub(in crate::server) enum ReactorCommand {
 #[derive(Clone)]
 pub(in crate::server) struct ReactorHandle {
     commands: Sender<ReactorCommand>,
-    /// Whether there are commands. The reactor checks this in each iteration of the event loop, which costs less than to
-    /// ask the channel. Synchronizes between [`send`](ReactorHandle::send) and [`acknowledge`](ReactorHandle::acknowledge).
+    /// Whether there are commands. The reactor checks this in each iteration of the event loop, which costs less than
+    /// to ask the channel. Synchronizes between [`send`](ReactorHandle::send) and
+    /// [`acknowledge`](ReactorHandle::acknowledge).
     has_commands: Arc<AtomicBool>,
     wake: ReactorWaker,
 }

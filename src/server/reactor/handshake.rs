@@ -16,8 +16,9 @@ use crate::transport::stream::{ByteStream, Stream};
 use crate::worker::handle::info::Outcome;
 use crate::worker::slab::Key;
 
-/// At most 64 KiB of input are discarded after a refusal, before the socket is closed. Larger reads more from a client that
-/// keeps sending; smaller may lose the refusal, because the kernel resets a connection that is closed with unread input.
+/// At most 64 KiB of input are discarded after a refusal, before the socket is closed. Larger reads more from a client
+/// that keeps sending; smaller may lose the refusal, because the kernel resets a connection that is closed with unread
+/// input.
 const MAX_DRAINED: usize = 64 << 10;
 
 /// At most 16 KiB are taken by one read. Larger uses more memory; smaller needs more reads for a large head.

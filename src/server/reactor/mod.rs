@@ -1,5 +1,5 @@
-//! Accepts connections, does the opening handshakes, and assigns established connections to the workers. With one worker it
-//! runs as that worker's poll task, otherwise on a thread of its own.
+//! Accepts connections, does the opening handshakes, and assigns established connections to the workers. With one
+//! worker it runs as that worker's poll task, otherwise on a thread of its own.
 
 pub(super) mod acceptor;
 pub(super) mod command;
@@ -38,12 +38,12 @@ use crate::worker::timer_wheel::TimerWheel;
 /// The token of the first listener. Those of the others are below it. They are reserved tokens, which no handshake has.
 const FIRST_LISTENER: Token = Token(usize::MAX - 2);
 
-/// At most 1024 connections over the limit are answered 503 at the same time; further ones are dropped. Larger uses more
-/// descriptors under attack; smaller drops more clients without an answer.
+/// At most 1024 connections over the limit are answered 503 at the same time; further ones are dropped. Larger uses
+/// more descriptors under attack; smaller drops more clients without an answer.
 const MAX_TURNED_AWAY: usize = 1024;
 
-/// Clients that are refused at shutdown have one second to read the response. Larger delays the end of the server; smaller
-/// loses responses to slow clients.
+/// Clients that are refused at shutdown have one second to read the response. Larger delays the end of the server;
+/// smaller loses responses to slow clients.
 const SHUTDOWN_LINGER: Duration = Duration::from_secs(1);
 
 /// Makes the application's part of a connection; `None` if nobody receives its events.
@@ -73,8 +73,8 @@ pub(in crate::server) struct Reactor<C> {
     acceptors: Vec<Acceptor>,
     accepted: Vec<(TcpStream, SocketAddr)>,
     handshakes: Slab<Handshake<C>>,
-    /// Allocates the keys under which sockets are registered. In a worker's poll these are the worker's keys, and a socket
-    /// keeps its key when the worker takes it over.
+    /// Allocates the keys under which sockets are registered. In a worker's poll these are the worker's keys, and a
+    /// socket keeps its key when the worker takes it over.
     keys: Keys,
     /// The handshakes whose sockets the poll reports on.
     watched: KeyMap<Token, Key>,
@@ -197,8 +197,8 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// Calls `act`, which works on the handshake of `key`. The application's values may panic as they are dropped. Then this
-    /// handshake ends, and no other is affected.
+    /// Calls `act`, which works on the handshake of `key`. The application's values may panic as they are dropped. Then
+    /// this handshake ends, and no other is affected.
     fn contain(&mut self, key: Key, act: impl FnOnce(&mut Reactor<C>)) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| act(self))) {
             log::error!("a value of the application panicked as it was dropped: {}", panic_text(&*panic));
@@ -263,8 +263,8 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// Answers a handshake as decided. The application's part is made before the 101 is written, while the handshake can
-    /// still be refused.
+    /// Answers a handshake as decided. The application's part is made before the 101 is written, while the handshake
+    /// can still be refused.
     fn answer(&mut self, key: Key, mut request: Request, decision: Result<Accept, Response>, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         let (rules, admit) = (&self.rules, &self.admit);

@@ -8,8 +8,8 @@ use crate::server::reactor::command::{ReactorCommand, ReactorHandle};
 use crate::worker::slab::Key;
 
 /// An opening handshake that waits for the application's decision. Any thread can decide, within
-/// [`handshake_timeout`](crate::Config::handshake_timeout) of the accept. If it is dropped without a decision, the handshake
-/// is answered 500.
+/// [`handshake_timeout`](crate::Config::handshake_timeout) of the accept. If it is dropped without a decision, the
+/// handshake is answered 500.
 ///
 /// ```no_run
 /// use threadbare::{Accept, Event, Response, Server};

@@ -4,8 +4,8 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
 use crate::transport::stream::{ByteStream, ShutdownProgress};
 
-/// A stream of the caller's choice. It reports no pending bytes: a read waits for data, and a write waits until the stream
-/// has taken it.
+/// A stream of the caller's choice. It reports no pending bytes: a read waits for data, and a write waits until the
+/// stream has taken it.
 #[derive(Debug)]
 pub(crate) struct BlockingStream<S>(pub(crate) S);
 

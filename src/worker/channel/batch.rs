@@ -8,8 +8,8 @@ use crate::worker::channel::block::{Block, EventKind, close_seen};
 use crate::worker::channel::event::{Event, EventRef};
 use crate::worker::channel::state::ChannelState;
 
-/// The events of one iteration of a worker's event loop. The payloads of small messages are in one block of bytes, so that a
-/// message needs no allocation on one thread that another thread frees.
+/// The events of one iteration of a worker's event loop. The payloads of small messages are in one block of bytes, so
+/// that a message needs no allocation on one thread that another thread frees.
 ///
 /// It is an iterator. The events that are left when it is dropped are lost. Most applications receive from
 /// [`Events`](crate::Events), which joins the batches. Only a program that waits in a

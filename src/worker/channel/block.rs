@@ -13,8 +13,8 @@ use crate::worker::handle::wakeup::{BatchNumber, hold_wakeups};
 /// An event counts 64 bytes and its payload towards the limit of waiting events.
 pub(crate) const EVENT_COST: usize = 64;
 
-/// A message of at least this size is copied to a buffer of its own, which the application can send back. From the block it
-/// would have to be copied once more.
+/// A message of at least this size is copied to a buffer of its own, which the application can send back. From the
+/// block it would have to be copied once more.
 pub(super) const MIN_OWNED_SIZE: usize = 16 << 10;
 
 /// The memory of a batch, which is reused.
@@ -42,8 +42,8 @@ impl Block {
         }
     }
 
-    /// Keeps a message, and returns the kind of its record and its cost. If it needs a buffer of its own, that comes from
-    /// `pool`.
+    /// Keeps a message, and returns the kind of its record and its cost. If it needs a buffer of its own, that comes
+    /// from `pool`.
     #[inline(always)]
     pub(crate) fn keep(&mut self, message: Incoming<'_>, pool: &mut BufferPool) -> (EventKind, usize) {
         match message {

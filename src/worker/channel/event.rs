@@ -13,7 +13,8 @@ pub enum Event {
     Open(Peer, Request),
     /// A text or binary message arrived.
     Message(Peer, Message),
-    /// A connection has ended, or its peer has started the closing handshake. This is the last event of each connection.
+    /// A connection has ended, or its peer has started the closing handshake. This is the last event of each
+    /// connection.
     Close(Peer, CloseReason),
 }
 
@@ -36,7 +37,8 @@ pub enum EventRef<'a> {
     Open(&'a Peer, &'a Request),
     /// A text or binary message arrived. It is borrowed if it was short or came with others, otherwise owned.
     Message(&'a Peer, CowMessage<'a>),
-    /// A connection has ended, or its peer has started the closing handshake. This is the last event of each connection.
+    /// A connection has ended, or its peer has started the closing handshake. This is the last event of each
+    /// connection.
     Close(&'a Peer, &'a CloseReason),
 }
 

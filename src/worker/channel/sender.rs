@@ -14,8 +14,8 @@ use crate::worker::delivery::delivery::{CloseTiming, Incoming};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::slab::Key;
 
-/// A block of 64 KiB is sent before the end of the iteration. Larger blocks compete for the cache; smaller ones wake the
-/// application's threads more often.
+/// A block of 64 KiB is sent before the end of the iteration. Larger blocks compete for the cache; smaller ones wake
+/// the application's threads more often.
 const MAX_BLOCK_SIZE: usize = 64 << 10;
 
 /// A worker's sender into one channel of events.
@@ -126,8 +126,8 @@ impl EventSender {
         if !self.is_full() {
             return true;
         }
-        // Synchronizes with `ChannelState::release` in `state.rs`, which loads the flag after it made room: at least one of
-        // the two sees the other's store.
+        // Synchronizes with `ChannelState::release` in `state.rs`, which loads the flag after it made room: at least
+        // one of the two sees the other's store.
         self.state.stalled.store(true, Ordering::SeqCst);
         !self.is_full()
     }
@@ -144,8 +144,8 @@ impl EventSender {
     }
 
     pub(super) fn resume(&mut self, ready: &mut Vec<Key>) {
-        // The application reports room once. This worker's own block, or another worker, may have filled it since, so it is
-        // checked again.
+        // The application reports room once. This worker's own block, or another worker, may have filled it since, so
+        // it is checked again.
         if !self.waiting.is_empty() && self.finds_room() {
             self.round = self.round.wrapping_add(1).max(1);
             ready.append(&mut self.waiting);
@@ -205,7 +205,8 @@ mod tests {
         other.send_batch();
         own.block = block(100);
         assert!(!own.has_room(&mut BlockCursor::default(), key));
-        // The application takes the other worker's batch before this worker sends the block that filled the channel again.
+        // The application takes the other worker's batch before this worker sends the block that filled the channel
+        // again.
         drop(events.try_recv().expect("a batch"));
         assert!(inbox.has_commands());
         own.send_batch();

@@ -19,13 +19,14 @@ const MAX_SPARE_SIZE: usize = 512 << 10;
 /// The state of one channel of events that the workers and the application's threads share.
 #[derive(Debug)]
 pub(crate) struct ChannelState {
-    /// The cost of the batches that are in the channel or that the application handles. Workers add to it before they look
-    /// for room. The application subtracts from it before it loads `stalled`.
+    /// The cost of the batches that are in the channel or that the application handles. Workers add to it before they
+    /// look for room. The application subtracts from it before it loads `stalled`.
     pub(crate) outstanding: AtomicUsize,
     pub(crate) limit: usize,
     /// The number of those batches that have several events: while there are any, answers may wait for their end.
     pub(crate) long_batches: AtomicUsize,
-    /// Whether a worker stopped reading because of the limit. Synchronizes with `EventSender::finds_room` in `sender.rs`.
+    /// Whether a worker stopped reading because of the limit. Synchronizes with `EventSender::finds_room` in
+    /// `sender.rs`.
     pub(crate) stalled: AtomicBool,
     /// Whether the last receiver was dropped. Synchronizes with `EventSender::receiver_dropped` in `sender.rs`.
     pub(crate) receiver_dropped: AtomicBool,
@@ -61,8 +62,8 @@ impl ChannelState {
         ChannelState { owner: Some(Mutex::default()), ..ChannelState::new(limit) }
     }
 
-    /// Gives the channel to a connection. The receiver sends it commands from now on. Returns whether the last receiver was
-    /// dropped: the receiver stores that before it looks for the owner, so at least one of the two sees the other.
+    /// Gives the channel to a connection. The receiver sends it commands from now on. Returns whether the last receiver
+    /// was dropped: the receiver stores that before it looks for the owner, so at least one of the two sees the other.
     pub(super) fn set_owner(&self, inbox: &Arc<Inbox>, key: Key) -> bool {
         if let Some(owner) = &self.owner {
             *owner.lock().unwrap_or_else(PoisonError::into_inner) = Some((inbox.clone(), key));

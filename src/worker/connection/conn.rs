@@ -28,8 +28,8 @@ pub(crate) struct Conn {
     pub(crate) opened: Tick,
     /// When something was last received from the peer, or the socket last took some of a long output.
     pub(crate) heard: Tick,
-    /// When the phase began. In phase [`Open`](Phase::Open), when the socket last took some of an output that is above the
-    /// high-water mark.
+    /// When the phase began. In phase [`Open`](Phase::Open), when the socket last took some of an output that is above
+    /// the high-water mark.
     pub(crate) since: Tick,
 }
 

@@ -16,7 +16,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) enum Deadline {
     /// [`max_lifetime`](Config::max_lifetime) is over.
     Lifetime,
-    /// The output is above the high-water mark, and the socket took none of it for [`write_timeout`](Config::write_timeout).
+    /// The output is above the high-water mark, and the socket took none of it for
+    /// [`write_timeout`](Config::write_timeout).
     Write,
     /// Nothing was received for [`ping_interval`](Config::ping_interval): a ping is due.
     Ping,

@@ -44,9 +44,9 @@ pub(crate) trait Delivery: Send + 'static {
     /// Whether each connection has a handle from the start, because its events have it.
     const HANDLES: bool;
 
-    /// Whether messages are answered while they are delivered, whatever the size of the output. Then reading stops while the
-    /// output is above the high-water mark. Otherwise senders wait for room themselves, and reading must go on: a peer that
-    /// does not read before its own output is taken would wait for this end, and this end for the peer.
+    /// Whether messages are answered while they are delivered, whatever the size of the output. Then reading stops
+    /// while the output is above the high-water mark. Otherwise senders wait for room themselves, and reading must go
+    /// on: a peer that does not read before its own output is taken would wait for this end, and this end for the peer.
     const ANSWERS: bool;
 
     fn open(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, opening: Self::Opening);

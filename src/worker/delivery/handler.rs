@@ -10,8 +10,8 @@ use crate::worker::slab::Key;
 /// The application's part of one connection, called on the worker's thread.
 ///
 /// Each connection has a handler of its own, which needs no lock for its state. It must not block, because the worker's
-/// other connections wait meanwhile. If it panics, its connection is closed with 1011, and it is not called again. No other
-/// connection is affected.
+/// other connections wait meanwhile. If it panics, its connection is closed with 1011, and it is not called again. No
+/// other connection is affected.
 ///
 /// A closure that takes a socket and a message is a handler too. The variables that it owns are the state of its
 /// connection:

@@ -17,8 +17,8 @@ use crate::worker::handle::stats::Stats;
 
 /// A connection as its [`Handler`](crate::Handler) sees it, on the worker's thread.
 ///
-/// Everything that is sent in response to one event of the poll is written together. Up to a few connections that are ready
-/// at the same time are read first, for 0.1 ms at most.
+/// Everything that is sent in response to one event of the poll is written together. Up to a few connections that are
+/// ready at the same time are read first, for 0.1 ms at most.
 #[derive(Debug)]
 pub struct Socket<'a> {
     pub(crate) active: ActiveConn<'a>,
@@ -35,15 +35,15 @@ impl Socket<'_> {
     /// [`max_write_buffer_size`](crate::Config::max_write_buffer_size), the worker reads no more messages from this
     /// connection, so that answers can not pile up.
     ///
-    /// Returns `false` if nothing was sent, because the connection is closing or the message is an invalid control frame: a
-    /// ping of more than 125 bytes, or a close code that must not be sent.
+    /// Returns `false` if nothing was sent, because the connection is closing or the message is an invalid control
+    /// frame: a ping of more than 125 bytes, or a close code that must not be sent.
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<CowMessage<'m>>) -> bool {
         self.active.send_message(message.into(), Compression::Auto)
     }
 
-    /// Sends a message as [`send`](Socket::send) does, compressed as `compression` says. With [`Compression::Never`] it is
-    /// not compressed even if permessage-deflate was negotiated.
+    /// Sends a message as [`send`](Socket::send) does, compressed as `compression` says. With [`Compression::Never`] it
+    /// is not compressed even if permessage-deflate was negotiated.
     ///
     /// ```
     /// # use threadbare::{Compression, Socket};
@@ -61,9 +61,9 @@ impl Socket<'_> {
         self.active.send_shared(&prepared.frame)
     }
 
-    /// Sends a message to every connection of the server, this one included, at the end of this iteration of the event loop.
-    /// It is encoded once, and compressed once for all connections that negotiated the same parameters. If a connection's
-    /// queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides.
+    /// Sends a message to every connection of the server, this one included, at the end of this iteration of the event
+    /// loop. It is encoded once, and compressed once for all connections that negotiated the same parameters. If a
+    /// connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides.
     pub fn broadcast<'m>(&mut self, message: impl Into<CowMessage<'m>>) {
         self.active.context.broadcast(Prepared::new(message).frame);
     }
@@ -116,7 +116,8 @@ impl Socket<'_> {
         self.active.subprotocol()
     }
 
-    /// The data that the hook that accepted the handshake set with [`Accept::data`](crate::Accept::data), if it is a `T`.
+    /// The data that the hook that accepted the handshake set with [`Accept::data`](crate::Accept::data), if it is a
+    /// `T`.
     #[must_use]
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.active.accepted_data()?.get()

@@ -33,7 +33,8 @@ impl<D: Delivery> Driver<'_, D> {
         self.end_connection(CloseReason::new(code, why, cause), Some(CloseFrame::describing(code, why)));
     }
 
-    /// Notifies the application that the connection ends, once, and sends the close frame after the application's answers.
+    /// Notifies the application that the connection ends, once, and sends the close frame after the application's
+    /// answers.
     fn end_connection(&mut self, reason: CloseReason, answer: Option<CloseFrame>) {
         if !matches!(self.conn.phase, Phase::Open | Phase::Closing) {
             return;
@@ -97,7 +98,8 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// Ends the connection without a closing handshake: notifies the application of 1006, once, and has the socket dropped.
+    /// Ends the connection without a closing handshake: notifies the application of 1006, once, and has the socket
+    /// dropped.
     pub(crate) fn end_abnormally(&mut self, why: &str, cause: CloseCause) {
         if matches!(self.conn.phase, Phase::Open | Phase::Closing) {
             self.notify_application(CloseReason::abnormal(why, cause));
@@ -136,8 +138,8 @@ impl<D: Delivery> Driver<'_, D> {
         if is_needless { Ok(ShutdownProgress::Done) } else { self.conn.endpoint.shutdown_write() }
     }
 
-    /// Acts on the connection's earliest deadline, if it has passed. It may not have: activity postpones a deadline without
-    /// a change to the timer wheel.
+    /// Acts on the connection's earliest deadline, if it has passed. It may not have: activity postpones a deadline
+    /// without a change to the timer wheel.
     pub(crate) fn expire_deadline(&mut self) {
         self.state.deadline_changed = true;
         let next = self.conn.next_deadline(&self.context.config);
@@ -166,8 +168,8 @@ impl<D: Delivery> Driver<'_, D> {
         self.flush(&mut []);
     }
 
-    /// Closes a connection whose output has been above the high-water mark for too long, unless the socket takes some of it
-    /// now.
+    /// Closes a connection whose output has been above the high-water mark for too long, unless the socket takes some
+    /// of it now.
     fn expire_write(&mut self) {
         // The system reports room only when there is much of it; a slow reader may have made some.
         self.drain();

@@ -33,8 +33,8 @@ impl<D: Delivery> Worker<D> {
         self.queue = queue;
     }
 
-    /// Links the commands for each connection into a chain, in order, and executes one chain after the other. A command for
-    /// all connections is executed after the commands before it and before those after it.
+    /// Links the commands for each connection into a chain, in order, and executes one chain after the other. A command
+    /// for all connections is executed after the commands before it and before those after it.
     fn sort(&mut self, queue: &mut CommandQueue) {
         if let ([command], bytes) = (&mut queue.commands[..], &queue.bytes)
             && let Some(to) = target(command)
@@ -170,7 +170,8 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// Starts the closing handshake if the last receiver of the connection's events was dropped. Returns whether it did.
+    /// Starts the closing handshake if the last receiver of the connection's events was dropped. Returns whether it
+    /// did.
     fn close_if_receiver_dropped(&mut self) -> bool {
         self.app.as_ref().is_some_and(|app| self.delivery.receiver_dropped(app))
             && self.active().start_close(Some(&CloseFrame::going_away()))
@@ -178,8 +179,8 @@ impl<D: Delivery> Driver<'_, D> {
 }
 
 impl<D: Delivery> Driver<'_, D> {
-    /// Sends a frame that another thread encoded, as a compressed one. Its payload follows its header, or is in `payload`.
-    /// Returns `false` if compression was not negotiated or would save too little.
+    /// Sends a frame that another thread encoded, as a compressed one. Its payload follows its header, or is in
+    /// `payload`. Returns `false` if compression was not negotiated or would save too little.
     fn compress(&mut self, frame: &[u8], payload: Option<&[u8]>) -> bool {
         if !self.conn.endpoint.connection.compresses() {
             return false;

@@ -20,8 +20,8 @@ pub(super) struct Frames<'a> {
 }
 
 impl<D: Delivery> Worker<D> {
-    /// Writes frames to a connection that has no other output, and drives it only if its socket does not take all of them.
-    /// Returns `false`, and does nothing, if the frames must be sent in a drive.
+    /// Writes frames to a connection that has no other output, and drives it only if its socket does not take all of
+    /// them. Returns `false`, and does nothing, if the frames must be sent in a drive.
     ///
     /// This does not call the application, so no panic needs to be caught.
     #[inline]

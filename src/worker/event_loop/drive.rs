@@ -147,8 +147,8 @@ impl<D: Delivery> Driver<'_, D> {
         done
     }
 
-    /// Decodes and delivers `rest`. Returns how many bytes of it are left, and the answer of [`decode`](Driver::decode).
-    /// Not inlined there, so that the end of the loan takes no register from the loop.
+    /// Decodes and delivers `rest`. Returns how many bytes of it are left, and the answer of
+    /// [`decode`](Driver::decode). Not inlined there, so that the end of the loan takes no register from the loop.
     #[inline(never)]
     fn decode_lent(&mut self, mut rest: &mut [u8]) -> (usize, bool) {
         let mut frames = 0;
@@ -190,8 +190,8 @@ impl<D: Delivery> Driver<'_, D> {
         (0, true)
     }
 
-    /// Decodes and delivers the frame, or the part of one, at the front of `input`. Returns how many bytes it has, and how
-    /// many it was inflated to.
+    /// Decodes and delivers the frame, or the part of one, at the front of `input`. Returns how many bytes it has, and
+    /// how many it was inflated to.
     #[inline(never)]
     fn decode_any(&mut self, input: &mut [u8]) -> (usize, u64) {
         let all = input.len();
@@ -208,8 +208,8 @@ impl<D: Delivery> Driver<'_, D> {
         (size, self.context.codec.take_inflated())
     }
 
-    /// Notes that the peer sent data after its close frame. It is discarded, but must be read: the kernel answers unread
-    /// data with RST.
+    /// Notes that the peer sent data after its close frame. It is discarded, but must be read: the kernel answers
+    /// unread data with RST.
     #[cold]
     fn note_trailing(&mut self) {
         if self.conn.endpoint.connection.close_received() {
@@ -278,8 +278,8 @@ impl<D: Delivery> Driver<'_, D> {
         if self.conn.phase != Phase::Open {
             return;
         }
-        // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". 5.5.3 allows to
-        // answer only the most recent one: the others must not fill the memory of a peer that does not read.
+        // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". 5.5.3 allows
+        // to answer only the most recent one: the others must not fill the memory of a peer that does not read.
         if self.conn.endpoint.backlog() > 0 && self.active().is_above_high_water() {
             self.conn.endpoint.keep_ping(payload);
         } else {

@@ -1,8 +1,8 @@
 //! Ends a worker's sleep at its next deadline.
 //!
-//! A poll with a timeout has the kernel set and cancel a timer each time it sleeps. Deadlines are far ahead, and most are
-//! postponed before they come. So on Linux the worker has a timer descriptor, which is set for the earliest deadline, and
-//! the poll sleeps without a timeout. On other systems the poll has a timeout.
+//! A poll with a timeout has the kernel set and cancel a timer each time it sleeps. Deadlines are far ahead, and most
+//! are postponed before they come. So on Linux the worker has a timer descriptor, which is set for the earliest
+//! deadline, and the poll sleeps without a timeout. On other systems the poll has a timeout.
 
 use std::time::{Duration, Instant};
 
@@ -27,8 +27,8 @@ mod timer {
 
     use super::{Duration, Instant, until};
 
-    /// A wait of less than 2 ms is a timeout of the poll. Larger sets more timeouts; smaller sets the timer for waits that
-    /// are soon over.
+    /// A wait of less than 2 ms is a timeout of the poll. Larger sets more timeouts; smaller sets the timer for waits
+    /// that are soon over.
     const MIN_WAIT: Duration = Duration::from_millis(2);
 
     /// A timer whose descriptor is registered with the poll.
@@ -47,8 +47,8 @@ mod timer {
             Ok(PollTimer { timer, set: None })
         }
 
-        /// Sets the timer to expire at `due` or before, for a caller that waits for the poll's descriptor; `false` if it can
-        /// not be set.
+        /// Sets the timer to expire at `due` or before, for a caller that waits for the poll's descriptor; `false` if
+        /// it can not be set.
         pub(crate) fn arm(&mut self, due: Option<Instant>) -> bool {
             let Some(due) = due else { return true };
             if self.set.is_none_or(|set| set > due) {

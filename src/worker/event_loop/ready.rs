@@ -11,8 +11,8 @@ use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
 
 /// At most 8 connections are read before any of them is written to. Receiving and sending are different code of the
-/// kernel, which does not fit into a core's instruction cache together: larger groups change between the two less often.
-/// In larger groups the first answers wait longer, and more output competes for the data cache.
+/// kernel, which does not fit into a core's instruction cache together: larger groups change between the two less
+/// often. In larger groups the first answers wait longer, and more output competes for the data cache.
 const GROUP_SIZE: usize = 8;
 
 /// At most 100 us pass before a group's first answer is written, even if a callback takes long. Larger delays answers;
@@ -20,8 +20,8 @@ const GROUP_SIZE: usize = 8;
 const MAX_WAIT: Duration = Duration::from_micros(100);
 
 impl<D: Delivery> Worker<D> {
-    /// Drives the connections that the poll reported, in groups: all connections of a group are read, then their answers
-    /// are written.
+    /// Drives the connections that the poll reported, in groups: all connections of a group are read, then their
+    /// answers are written.
     pub(super) fn serve_ready(&mut self, events: &Events, now: Instant) {
         let mut events = events.iter().peekable();
         let mut began = now;
@@ -73,8 +73,8 @@ impl<D: Delivery> Worker<D> {
 }
 
 impl<D: Delivery> Driver<'_, D> {
-    /// Leaves the output of this drive to the end of the group; `false` if it is to be written now, because it is large or
-    /// there is more to do on this connection.
+    /// Leaves the output of this drive to the end of the group; `false` if it is to be written now, because it is large
+    /// or there is more to do on this connection.
     #[inline]
     pub(super) fn hold(&mut self) -> bool {
         let (conn, context) = (&self.conn, &mut *self.context);

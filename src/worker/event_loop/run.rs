@@ -35,8 +35,8 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// Runs one iteration, which waits for up to `timeout`. If the poll fails, the rest of the iteration still runs. A poll
-    /// that a signal interrupts does not fail.
+    /// Runs one iteration, which waits for up to `timeout`. If the poll fails, the rest of the iteration still runs. A
+    /// poll that a signal interrupts does not fail.
     pub(in crate::worker) fn run_once(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         let mut polled = self.poll.poll(&mut events, timeout);
@@ -58,8 +58,8 @@ impl<D: Delivery> Worker<D> {
         polled
     }
 
-    /// Runs the poll task, if there is anything for it to do. It may have connections for this worker, which are registered
-    /// next.
+    /// Runs the poll task, if there is anything for it to do. It may have connections for this worker, which are
+    /// registered next.
     fn run_poll_task(&mut self) {
         let Some(poll_task) = &self.poll_task else { return };
         if self.poll_task_due.is_some_and(|due| due <= self.now) || poll_task.has_commands() {
@@ -94,8 +94,8 @@ impl<D: Delivery> Worker<D> {
         self.expired = expired;
     }
 
-    /// Ends the worker when a shutdown has begun, and every connection has closed or its deadline has passed. Returns how
-    /// the connections ended.
+    /// Ends the worker when a shutdown has begun, and every connection has closed or its deadline has passed. Returns
+    /// how the connections ended.
     pub(in crate::worker) fn ended(&mut self) -> Option<CloseCounts> {
         let deadline = self.shutdown?;
         if self.now < deadline && !(self.slots.len() == 0 && self.poll_task_is_done(self.now)) {
@@ -112,8 +112,8 @@ impl<D: Delivery> Worker<D> {
         Some(self.ended)
     }
 
-    /// Executes the answers to this iteration's events that are in the inbox already, which saves a poll. Yields to a thread
-    /// that was woken for the events and may not have run yet.
+    /// Executes the answers to this iteration's events that are in the inbox already, which saves a poll. Yields to a
+    /// thread that was woken for the events and may not have run yet.
     fn poll_inbox_once_more(&mut self) {
         // Handlers have answered by now.
         if D::ANSWERS {
@@ -138,8 +138,8 @@ impl<D: Delivery> Worker<D> {
         }
     }
 
-    /// Returns how long the poll may sleep. The inbox is parked before this is decided, so that a later command wakes the
-    /// poll.
+    /// Returns how long the poll may sleep. The inbox is parked before this is decided, so that a later command wakes
+    /// the poll.
     pub(in crate::worker) fn timeout(&mut self) -> Option<Duration> {
         if self.has_work() || !self.prepare_park() {
             return Some(Duration::ZERO);
@@ -148,8 +148,8 @@ impl<D: Delivery> Worker<D> {
         earlier(self.poll_timer.timeout(due), self.delivery.holds_answers().then_some(MAX_HOLD))
     }
 
-    /// Arms the poll to report everything that comes in from now on, deadlines included, for a caller that waits for the
-    /// poll's descriptor. Returns `false` if there is something to do at once.
+    /// Arms the poll to report everything that comes in from now on, deadlines included, for a caller that waits for
+    /// the poll's descriptor. Returns `false` if there is something to do at once.
     pub(in crate::worker) fn arm(&mut self) -> bool {
         // A poll that reported as many as it can may have more to report.
         if self.events.iter().count() >= EVENTS || self.has_work() || !self.prepare_park() {

@@ -34,8 +34,8 @@ use crate::worker::panic::panic_text;
 use crate::worker::slab::{Key, KeyMap, Slab};
 use crate::worker::timer_wheel::{Tick, TimerWheel};
 
-/// A read takes at most 256 KiB, which is about what the kernel has ready on a fast path. Larger competes for the cache;
-/// smaller reads more often.
+/// A read takes at most 256 KiB, which is about what the kernel has ready on a fast path. Larger competes for the
+/// cache; smaller reads more often.
 const INPUT_SIZE: usize = 256 << 10;
 
 /// The waker's token. It is a reserved one, which no connection has.
@@ -44,12 +44,12 @@ const WAKE: Token = Token(usize::MAX);
 /// The token of the [`PollTimer`].
 const TIMER: Token = Token(WAKE.0 - 1);
 
-/// At most 128 connections are served per poll. Larger delays event delivery, and holds more events in memory meanwhile;
-/// smaller adds polls.
+/// At most 128 connections are served per poll. Larger delays event delivery, and holds more events in memory
+/// meanwhile; smaller adds polls.
 pub(super) const EVENTS: usize = 128;
 
-/// Large buffers and compressors that were not used for 500 ms are freed, at the latest after twice that time. Larger keeps
-/// the memory of a burst; smaller allocates again for the next one.
+/// Large buffers and compressors that were not used for 500 ms are freed, at the latest after twice that time. Larger
+/// keeps the memory of a burst; smaller allocates again for the next one.
 pub(super) const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The application's part of a [`NewConnection`]: the delivery's part of the connection, and what it is opened with.

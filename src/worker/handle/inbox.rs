@@ -19,8 +19,8 @@ use crate::worker::slab::Key;
 /// A command of another thread to a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Send `messages` data frames, which are at `start..end` of the queue's bytes. With a `payload` it is one frame, whose
-    /// header is there.
+    /// Send `messages` data frames, which are at `start..end` of the queue's bytes. With a `payload` it is one frame,
+    /// whose header is there.
     Send { to: Key, start: usize, end: usize, payload: Option<Box<Chunk>>, compression: Compression, messages: u32 },
     /// Send a frame that other connections send as well.
     SendShared { to: Key, frame: SharedFrame },
@@ -34,7 +34,8 @@ pub(crate) enum Command {
     CloseSeen { to: Key },
     /// Send a frame to every connection.
     Broadcast(SharedFrame),
-    /// The application took events, and there is room for more. Resume reading from one connection, or from all that wait.
+    /// The application took events, and there is room for more. Resume reading from one connection, or from all that
+    /// wait.
     Resume { to: Option<Key> },
     /// The last receiver of a connection's events was dropped, or that of a channel that several connections share.
     ReceiverDropped { to: Option<Key> },
@@ -72,8 +73,8 @@ impl CommandQueue {
         }
     }
 
-    /// Adds a command for a small message, whose frame was appended to `bytes` at `start`. Extends the last command instead,
-    /// if that is for the same connection and the same compression.
+    /// Adds a command for a small message, whose frame was appended to `bytes` at `start`. Extends the last command
+    /// instead, if that is for the same connection and the same compression.
     pub(crate) fn push_frame(&mut self, to: Key, start: usize, compression: Compression) {
         let now = self.bytes.len();
         match self.commands.last_mut() {
@@ -279,8 +280,8 @@ mod tests {
         assert!(queue.bytes.is_empty() && queue.bytes.capacity() >= 1000, "a small buffer is kept");
     }
 
-    /// whatever the timing, a worker that sleeps without a timeout sees every command, and every connection that it
-    /// is notified of.
+    /// whatever the timing, a worker that sleeps without a timeout sees every command, and every connection that
+    /// it is notified of.
     #[test]
     fn no_wake_up_is_lost() {
         let mut poll = Poll::new().expect("a poll");

@@ -40,8 +40,8 @@ impl Outcome {
     }
 }
 
-/// A [`PeerAddr`] in 16 bytes rather than 32, because there is one for each connection. An address that is neither IPv4 nor
-/// a Unix socket without a path is in a box.
+/// A [`PeerAddr`] in 16 bytes rather than 32, because there is one for each connection. An address that is neither IPv4
+/// nor a Unix socket without a path is in a box.
 #[derive(Debug)]
 pub(crate) enum CompactAddr {
     V4(SocketAddrV4),

@@ -14,8 +14,8 @@ use crate::worker::handle::shared::PeerShared;
 use crate::worker::handle::stats::Stats;
 use crate::worker::slab::Key;
 
-/// A handle to a connection, for use on any thread. It is cheap to clone. When the connection has ended, sending returns an
-/// error.
+/// A handle to a connection, for use on any thread. It is cheap to clone. When the connection has ended, sending
+/// returns an error.
 ///
 /// Messages that one thread sends through a peer arrive in order.
 #[derive(Clone)]
@@ -54,8 +54,8 @@ impl Peer {
         Peer { shared: Arc::new(shared) }
     }
 
-    /// Sends a ping, even if the connection's queue is full. [`Handler::on_pong`](crate::Handler::on_pong) is called with
-    /// the answer.
+    /// Sends a ping, even if the connection's queue is full. [`Handler::on_pong`](crate::Handler::on_pong) is called
+    /// with the answer.
     ///
     /// # Errors
     /// The payload has more than 125 bytes, or the connection is closed or closing.

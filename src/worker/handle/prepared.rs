@@ -7,9 +7,9 @@ use crate::transport::shared_frame::SharedFrame;
 
 /// A message encoded once, to be sent to many peers without encoding or copying it again.
 ///
-/// Where permessage-deflate was negotiated, it is also compressed once for all peers, when the first one needs it, and once
-/// more for each other window size. For a peer with context takeover it is compressed each time, because the compressed
-/// bytes depend on the messages that this peer was sent before.
+/// Where permessage-deflate was negotiated, it is also compressed once for all peers, when the first one needs it, and
+/// once more for each other window size. For a peer with context takeover it is compressed each time, because the
+/// compressed bytes depend on the messages that this peer was sent before.
 ///
 /// ```
 /// use threadbare::Prepared;
@@ -26,7 +26,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Encodes a message. A ping or pong is truncated to 125 bytes. A close can not be prepared, and becomes an empty pong.
+    /// Encodes a message. A ping or pong is truncated to 125 bytes. A close can not be prepared, and becomes an empty
+    /// pong.
     #[must_use]
     pub fn new<'a>(message: impl Into<CowMessage<'a>>) -> Prepared {
         Prepared::with(message, Compression::Auto)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::inbox::{Command, Inbox};
 
-/// Sends frames to all workers, with one command for each worker, whatever the number of its connections. Cheap to clone.
+/// Sends frames to all workers, with one command for each worker, whatever the number of its connections. Cheap to
+/// clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
     inboxes: Arc<[Arc<Inbox>]>,
@@ -29,8 +30,8 @@ impl Publisher {
         }
     }
 
-    /// Sends a frame to every connection of the other workers. The worker at `index` calls this, and sends the frame to its
-    /// own connections itself.
+    /// Sends a frame to every connection of the other workers. The worker at `index` calls this, and sends the frame to
+    /// its own connections itself.
     pub(crate) fn broadcast_to_others(&self, index: u16, frame: &SharedFrame) {
         for (other, inbox) in self.inboxes.iter().enumerate() {
             if other != usize::from(index) {

@@ -15,12 +15,12 @@ const FLAG_BITS: u32 = 2;
 /// take. It also holds whether the connection is closed, and whether senders wait for room.
 #[derive(Debug)]
 pub(crate) struct QueuedBytes {
-    /// All bytes that senders ever posted to the worker. They hold the lock of its inbox, so a store is enough to add to
-    /// it. Synchronizes with [`bytes`](QueuedBytes::bytes).
+    /// All bytes that senders ever posted to the worker. They hold the lock of its inbox, so a store is enough to add
+    /// to it. Synchronizes with [`bytes`](QueuedBytes::bytes).
     posted: AtomicU64,
-    /// The bytes that the socket did not take, less all that have ever left the inbox. The flags are in the same word, so
-    /// that no wake-up is lost: a sender sets [`AWAITED`] before it looks for room, and the worker makes room before it looks
-    /// for [`AWAITED`].
+    /// The bytes that the socket did not take, less all that have ever left the inbox. The flags are in the same word,
+    /// so that no wake-up is lost: a sender sets [`AWAITED`] before it looks for room, and the worker makes room before
+    /// it looks for [`AWAITED`].
     rest: AtomicU64,
 }
 

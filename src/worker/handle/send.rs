@@ -14,8 +14,8 @@ use crate::worker::handle::inbox::Command;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::prepared::Prepared;
 
-/// Payloads of at most 16 KiB are copied into the worker's queue; larger ones are moved there. A copy of this size costs
-/// less than an allocation that one thread makes and another frees.
+/// Payloads of at most 16 KiB are copied into the worker's queue; larger ones are moved there. A copy of this size
+/// costs less than an allocation that one thread makes and another frees.
 const MAX_COPIED_SIZE: usize = 16 << 10;
 
 /// How long a send waits for room in the connection's queue. A worker's thread never waits.
@@ -67,16 +67,16 @@ enum Admission {
 }
 
 impl Peer {
-    /// Sends a message. If the connection's queue is above the high-water mark, the [`SlowConsumer`] policy decides what
-    /// happens: by default the call waits for room. To limit the wait, use [`send_timeout`](Peer::send_timeout).
+    /// Sends a message. If the connection's queue is above the high-water mark, the [`SlowConsumer`] policy decides
+    /// what happens: by default the call waits for room. To limit the wait, use [`send_timeout`](Peer::send_timeout).
     ///
-    /// A short message is copied into the worker's queue, so a borrowed one is as good as an owned one. A large one is not
-    /// copied if it is owned, and is shared if it is an `Arc`.
+    /// A short message is copied into the worker's queue, so a borrowed one is as good as an owned one. A large one is
+    /// not copied if it is owned, and is shared if it is an `Arc`.
     ///
     /// # Errors
     /// Returns the message if the connection is closed or closing; if the queue is full and the policy is
-    /// [`Refuse`](SlowConsumer::Refuse), or the calling thread is a worker of a server, which must never wait; or if the
-    /// message is an invalid control frame.
+    /// [`Refuse`](SlowConsumer::Refuse), or the calling thread is a worker of a server, which must never wait; or if
+    /// the message is an invalid control frame.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -93,8 +93,8 @@ impl Peer {
         self.send_with(message, Compression::Auto)
     }
 
-    /// Sends a message as [`send`](Peer::send) does, compressed as `compression` says. With [`Compression::Never`] it is not
-    /// compressed even if permessage-deflate was negotiated.
+    /// Sends a message as [`send`](Peer::send) does, compressed as `compression` says. With [`Compression::Never`] it
+    /// is not compressed even if permessage-deflate was negotiated.
     ///
     /// # Errors
     /// As [`send`](Peer::send).
@@ -110,8 +110,8 @@ impl Peer {
     /// Sends a message if the connection's queue is below the high-water mark.
     ///
     /// # Errors
-    /// Returns the message if the queue is full, the connection is closed or closing, or the message is an invalid control
-    /// frame.
+    /// Returns the message if the queue is full, the connection is closed or closing, or the message is an invalid
+    /// control frame.
     pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
         Ok(self.offer(message.into(), Wait::Never, Compression::Auto).map_err(to_owned)?)
     }
@@ -158,8 +158,8 @@ impl Peer {
         Ok(self.offer_prepared(prepared, Wait::Never)?)
     }
 
-    /// Sends a message that was encoded before, waiting up to `timeout` for room in the connection's queue, whatever the
-    /// policy. On a worker's thread it does not wait.
+    /// Sends a message that was encoded before, waiting up to `timeout` for room in the connection's queue, whatever
+    /// the policy. On a worker's thread it does not wait.
     ///
     /// # Errors
     /// As [`send_timeout`](Peer::send_timeout); there is no message to return.
@@ -167,8 +167,8 @@ impl Peer {
         Ok(self.offer_prepared(prepared, Wait::For(timeout))?)
     }
 
-    /// Sends a message that was encoded before, waiting until `deadline` for room in the connection's queue, whatever the
-    /// policy. On a worker's thread it does not wait.
+    /// Sends a message that was encoded before, waiting until `deadline` for room in the connection's queue, whatever
+    /// the policy. On a worker's thread it does not wait.
     ///
     /// # Errors
     /// As [`send_timeout`](Peer::send_timeout); there is no message to return.
@@ -259,8 +259,8 @@ impl Peer {
         self.queued_bytes() >= self.shared.worker.config.max_write_buffer_size
     }
 
-    /// Waits until the queue is below the high-water mark or the connection is gone; `false` at the deadline, and at once
-    /// on a worker's thread.
+    /// Waits until the queue is below the high-water mark or the connection is gone; `false` at the deadline, and at
+    /// once on a worker's thread.
     #[cold]
     fn wait_for_room(&self, deadline: Option<Instant>) -> bool {
         if !self.shared.worker.may_block() {

@@ -11,8 +11,8 @@ pub(crate) struct WaitQueue {
 }
 
 impl WaitQueue {
-    /// Locks the queue. A sender decides under the lock whether to wait. The worker notes under it that senders will look
-    /// again.
+    /// Locks the queue. A sender decides under the lock whether to wait. The worker notes under it that senders will
+    /// look again.
     pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
         self.mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,8 +15,8 @@ use crate::worker::handle::stats::Stats;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::Key;
 
-/// The state that the handles of a connection share with its worker. Each connection that delivers events has one. It takes
-/// 104 bytes; with the counts of the `Arc` and the allocator's own word, 128.
+/// The state that the handles of a connection share with its worker. Each connection that delivers events has one. It
+/// takes 104 bytes; with the counts of the `Arc` and the allocator's own word, 128.
 pub(crate) struct PeerShared {
     pub(crate) worker: Arc<WorkerHandle>,
     pub(crate) key: Key,

@@ -23,13 +23,13 @@ pub struct Stats {
     pub dropped: u64,
     /// The latest round trip of a ping; `None` before the first.
     pub round_trip: Option<Duration>,
-    /// What compression has saved; `None` where permessage-deflate was not negotiated, as in a build without the feature
-    /// `deflate`.
+    /// What compression has saved; `None` where permessage-deflate was not negotiated, as in a build without the
+    /// feature `deflate`.
     pub deflate: Option<DeflateStats>,
 }
 
-/// A count that only the worker changes and any thread reads. Nothing else depends on it, so `Relaxed` is enough, and an
-/// addition needs no atomic read-modify-write.
+/// A count that only the worker changes and any thread reads. Nothing else depends on it, so `Relaxed` is enough, and
+/// an addition needs no atomic read-modify-write.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 

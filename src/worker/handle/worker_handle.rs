@@ -10,8 +10,8 @@ use crate::worker::handle::send_wait::WaitQueue;
 use crate::worker::slab::Key;
 use crate::worker::thread::{may_block, thread_token};
 
-/// The connections of a worker share 32 wait queues. Larger takes more memory for each worker; smaller wakes more senders
-/// that wait for another connection.
+/// The connections of a worker share 32 wait queues. Larger takes more memory for each worker; smaller wakes more
+/// senders that wait for another connection.
 const WAIT_QUEUES: usize = 32;
 
 /// The state that all connections of a worker share with their handles, each of which has a pointer to it.
@@ -22,8 +22,8 @@ pub(crate) struct WorkerHandle {
     pub(crate) index: u16,
     /// Whether the worker's connections are those of a server or of clients.
     pub(crate) role: Role,
-    /// The token of the application's thread that runs the worker; 0 if the worker has a thread of its own. A thread only
-    /// compares it with its own token, so `Relaxed` is enough.
+    /// The token of the application's thread that runs the worker; 0 if the worker has a thread of its own. A thread
+    /// only compares it with its own token, so `Relaxed` is enough.
     runner: AtomicUsize,
     wait_queues: [WaitQueue; WAIT_QUEUES],
 }

@@ -16,8 +16,8 @@ use crate::worker::handle::inbox::Command;
 /// Receives a server's events: those of all connections, or of a share of them with
 /// [`channels(n)`](crate::ServerBuilder::channels).
 ///
-/// The events of a connection always come through the same receiver, in order. Clones receive from the same channel, and
-/// each event goes to one of them. When the last clone is dropped, its connections are closed with 1001.
+/// The events of a connection always come through the same receiver, in order. Clones receive from the same channel,
+/// and each event goes to one of them. When the last clone is dropped, its connections are closed with 1001.
 #[derive(Clone, Debug)]
 pub struct Events {
     end: Arc<End>,
@@ -124,8 +124,9 @@ impl Events {
         self.end.receiver.try_recv()
     }
 
-    /// Calls `attempt` until it succeeds, and parks the thread in between. crossbeam's own `recv` spins and yields first,
-    /// which costs more than everything else about a message. Here the worker wakes parked threads once an iteration.
+    /// Calls `attempt` until it succeeds, and parks the thread in between. crossbeam's own `recv` spins and yields
+    /// first, which costs more than everything else about a message. Here the worker wakes parked threads once an
+    /// iteration.
     fn sleep_until<T>(
         &self,
         deadline: Option<Instant>,
@@ -168,8 +169,8 @@ pub struct Iter<'a> {
 }
 
 impl Iter<'_> {
-    /// Waits for the next event and lends it: a short message is not copied, and the [`Peer`](crate::Peer) is not cloned.
-    /// For an application that answers at once, this halves what an event costs its thread.
+    /// Waits for the next event and lends it: a short message is not copied, and the [`Peer`](crate::Peer) is not
+    /// cloned. For an application that answers at once, this halves what an event costs its thread.
     ///
     /// ```no_run
     /// # let server = threadbare::Server::bind("127.0.0.1:0").unwrap();

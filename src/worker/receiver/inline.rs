@@ -29,8 +29,8 @@ const MAX_HEADER_SIZE: usize = 10;
 
 /// Keeps the events of one iteration for the thread that runs the worker.
 ///
-/// `ANSWERS` is [`Delivery::ANSWERS`]. A server stops reading from a connection whose queue could not hold the answers. A
-/// client reads on, because a server that has stopped reading waits for the client to read.
+/// `ANSWERS` is [`Delivery::ANSWERS`]. A server stops reading from a connection whose queue could not hold the answers.
+/// A client reads on, because a server that has stopped reading waits for the client to read.
 #[derive(Debug)]
 pub(crate) struct InlineDelivery<const ANSWERS: bool> {
     block: Block,
@@ -205,8 +205,8 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
         self.worker.context.handle.clone()
     }
 
-    /// Waits for readiness, at most for `timeout`, runs one iteration, and calls `on_event` with each of its events. Returns
-    /// their number.
+    /// Waits for readiness, at most for `timeout`, runs one iteration, and calls `on_event` with each of its events.
+    /// Returns their number.
     pub(crate) fn poll(
         &mut self,
         timeout: Option<Duration>,
