@@ -1,0 +1,445 @@
+//! Recipes for whole tasks. The code of each compiles.
+//!
+//! # Authentication before the upgrade
+//!
+//! [`on_request_deferred`](crate::ServerBuilder::on_request_deferred) decides about a handshake on another thread,
+//! which may block. The library has checked `Host` and `Origin` before. A rejected client gets a complete HTTP
+//! response, and no connection is made. [`Accept::data`] keeps what was found out, for the life of the connection:
+//!
+//! ```no_run
+//! use std::sync::mpsc;
+//! use threadbare::{Accept, Event, Pending, Request, Response, Server};
+//!
+//! struct User(String);
+//!
+//! /// Asks a database, and may take its time.
+//! fn look_up(token: &str) -> Option<User> {
+//!     (token == "secret").then(|| User("anna".into()))
+//! }
+//!
+//! fn decide(request: &Request, pending: Pending) {
+//!     let token = request.header("Authorization").and_then(|value| value.strip_prefix("Bearer "));
+//!     match token.or_else(|| request.cookie("session")).and_then(look_up) {
+//!         Some(user) => pending.accept(Accept::new().data(user)),
+//!         None => pending.reject(Response::new(401).header("WWW-Authenticate", "Bearer").text("log in first\n")),
+//!     }
+//! }
+//!
+//! let (to_decide, handshakes) = mpsc::sync_channel::<(Request, Pending)>(256);
+//! std::thread::spawn(move || {
+//!     for (request, pending) in handshakes {
+//!         decide(&request, pending);
+//!     }
+//! });
+//!
+//! let server = Server::builder()
+//!     .on_request_deferred(move |request, pending| {
+//!         // The hook must not wait. A handshake that is dropped is answered 500.
+//!         let _ = to_decide.try_send((request, pending));
+//!     })
+//!     .bind("127.0.0.1:8080")?;
+//!
+//! for event in &server {
+//!     if let Event::Message(peer, message) = event
+//!         && let Some(User(name)) = peer.data()
+//!     {
+//!         println!("{name}: {message}");
+//!     }
+//! }
+//! # Ok::<(), threadbare::BuildError>(())
+//! ```
+//!
+//! * The decision must come within [`handshake_timeout`](crate::Config::handshake_timeout) of the accept.
+//! * A handler finds the user in the request that it is made with, by [`Request::data`], and in [`Socket::data`].
+//! * A script in a browser can not set `Authorization` on a WebSocket. Use a cookie there. The default
+//!   [`OriginPolicy::SameHost`] keeps other sites' pages from using it.
+//! * A decision that does not block is simpler with [`on_request`](crate::ServerBuilder::on_request).
+//!
+//! # Rooms
+//!
+//! The rooms belong to the thread that receives the events, so they need no lock. A message is encoded once for all
+//! members:
+//!
+//! ```no_run
+//! use std::collections::{HashMap, HashSet};
+//! use threadbare::{Config, Event, Peer, Prepared, Server, SlowConsumer};
+//!
+//! /// The room that a peer is in; kept at the peer.
+//! struct Room(String);
+//!
+//! let config = Config::default().slow_consumer(SlowConsumer::Disconnect); // no member holds up a room
+//! let server = Server::builder().config(config).bind("127.0.0.1:8080")?;
+//! let mut rooms: HashMap<String, HashSet<Peer>> = HashMap::new();
+//! for event in &server {
+//!     match event {
+//!         Event::Open(peer, request) => {
+//!             let name = request.path().to_owned();
+//!             let _ = peer.set_data(Room(name.clone())); // an error says that there is data already
+//!             rooms.entry(name).or_default().insert(peer);
+//!         }
+//!         Event::Message(peer, message) => {
+//!             let members = peer.data().and_then(|Room(name)| rooms.get(name));
+//!             let message = Prepared::new(message);
+//!             for member in members.into_iter().flatten() {
+//!                 let _ = member.send_prepared(&message); // its close event is on the way
+//!             }
+//!         }
+//!         Event::Close(peer, _) => {
+//!             if let Some(Room(name)) = peer.data()
+//!                 && let Some(members) = rooms.get_mut(name)
+//!             {
+//!                 members.remove(&peer);
+//!                 if members.is_empty() {
+//!                     rooms.remove(name); // else clients could let the map grow without an end
+//!                 }
+//!             }
+//!         }
+//!         _ => {}
+//!     }
+//! }
+//! # Ok::<(), threadbare::BuildError>(())
+//! ```
+//!
+//! The example `chat` has this with names, history, and a page.
+//!
+//! # Keep the latest
+//!
+//! Some messages are out of date as soon as the next one exists: prices, positions, progress. Do not queue them behind
+//! each other. [`SlowConsumer::Drop`] is not the answer, because it drops the newest message and lets the old ones
+//! through. Keep the newest state in the application, and send it to each peer whose queue is empty:
+//!
+//! ```no_run
+//! use std::collections::HashSet;
+//! use std::time::{Duration, Instant};
+//! use threadbare::{Event, Peer, Prepared, RecvTimeoutError, Server};
+//!
+//! const STEP: Duration = Duration::from_millis(50);
+//!
+//! let server = Server::bind("127.0.0.1:8080")?;
+//! let mut peers: HashSet<Peer> = HashSet::new();
+//! let mut state = 0_u64;
+//! let mut next_step = Instant::now() + STEP;
+//! loop {
+//!     match server.recv_deadline(next_step) {
+//!         Ok(Event::Open(peer, _)) => drop(peers.insert(peer)),
+//!         Ok(Event::Close(peer, _)) => drop(peers.remove(&peer)),
+//!         Ok(_) => state += 1,
+//!         Err(RecvTimeoutError::Disconnected) => break, // the server has shut down
+//!         Err(RecvTimeoutError::Timeout) => {}
+//!     }
+//!     if Instant::now() >= next_step {
+//!         let newest = Prepared::new(state.to_string());
+//!         for peer in peers.iter().filter(|peer| peer.queued_bytes() == 0) {
+//!             let _ = peer.try_send_prepared(&newest); // who has no room gets a newer one
+//!         }
+//!         next_step = Instant::now() + STEP;
+//!     }
+//! }
+//! # Ok::<(), threadbare::BuildError>(())
+//! ```
+//!
+//! [`queued_bytes`](crate::Peer::queued_bytes) counts what waits in the library. The kernel and the network hold more.
+//! Where that matters, let clients acknowledge what they have drawn, and send no further ahead than you like: the
+//! example `game_loop` does both.
+//!
+//! # A clean end
+//!
+//! [`Client::finish`] waits until what was sent is out, the closing handshake is complete, and TCP is closed. A program
+//! that only drops its client and exits may end before its last messages have left:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use threadbare::Client;
+//!
+//! let client = Client::connect("ws://127.0.0.1:8080/upload")?;
+//! for part in ["one", "two", "three"] {
+//!     client.send(part)?;
+//! }
+//! let reason = client.finish(Duration::from_secs(5))?;
+//! if !reason.is_clean() {
+//!     eprintln!("the server may not have everything: {reason}");
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `finish` throws away what still arrives, and so does everything behind [`close`](crate::Client::close): receive the
+//! answers that you expect first. [`ReconnectingClient::finish`] also waits for the outbox,
+//! and [`take_queued`](crate::ReconnectingClient::take_queued) gives back what could not be sent. On a server's side,
+//! `peer.send(..)` followed by [`peer.close(..)`](crate::Peer::close) is in order.
+//!
+//! # A graceful restart
+//!
+//! [`ServerHandle::shutdown`] stops accepting first. Then it closes every connection with 1001, and waits for their
+//! closing handshakes up to a deadline. It may be called from any thread, such as the one that a crate like `ctrlc` or
+//! `signal-hook` runs on a signal:
+//!
+//! ```no_run
+//! use std::io;
+//! use std::time::{Duration, Instant};
+//! use threadbare::{BuildError, Event, Server, ServerHandle};
+//!
+//! /// To be called on SIGTERM.
+//! fn stop(handle: &ServerHandle) {
+//!     let report = handle.shutdown(Duration::from_secs(5));
+//!     println!("{report}");
+//! }
+//!
+//! /// Binds as soon as the process before has let go of the port.
+//! fn bind(addr: &str, patience: Duration) -> Result<Server, BuildError> {
+//!     let deadline = Instant::now() + patience;
+//!     loop {
+//!         match Server::bind(addr) {
+//!             Err(BuildError::Io { source, .. })
+//!                 if source.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline =>
+//!             {
+//!                 std::thread::sleep(Duration::from_millis(50));
+//!             }
+//!             result => return result,
+//!         }
+//!     }
+//! }
+//!
+//! let server = bind("127.0.0.1:8080", Duration::from_secs(10))?;
+//! let handle = server.handle();
+//! # fn on_signal(_: impl FnOnce() + Send + 'static) {}
+//! on_signal(move || stop(&handle));
+//! for event in &server {
+//!     if let Event::Message(peer, message) = event {
+//!         let _ = peer.send(message); // the peer may be gone
+//!     }
+//! }
+//! // The loop ends once the server has shut down and every event was received.
+//! # Ok::<(), BuildError>(())
+//! ```
+//!
+//! This is what exists today:
+//!
+//! * Connections do not survive the restart. Each is closed with 1001, and its client has to connect again. A
+//!   [`ReconnectingClient`] does so by itself, and so should the script of a page.
+//! * A listening socket can not be handed over, and two processes can not listen on one port. Between the end of the
+//!   old listener and the new `bind`, connections are refused. On Unix the new process can bind although old
+//!   connections are still in TIME_WAIT.
+//! * To refuse nobody, start the new process on another port, let a proxy send new connections there, and then shut the
+//!   old process down.
+//!
+//! # Behind nginx and HAProxy
+//!
+//! The library has no TLS yet, so a proxy in front ends it. nginx must be told to pass the upgrade on:
+//!
+//! ```nginx
+//! map $http_upgrade $connection_upgrade {
+//!     default upgrade;
+//!     ''      close;
+//! }
+//!
+//! server {
+//!     listen 443 ssl;
+//!     server_name example.com;
+//!     ssl_certificate     /etc/ssl/example.com.pem;
+//!     ssl_certificate_key /etc/ssl/example.com.key;
+//!
+//!     location / {
+//!         proxy_pass http://127.0.0.1:8080;
+//!         proxy_http_version 1.1;
+//!         proxy_set_header Upgrade $http_upgrade;
+//!         proxy_set_header Connection $connection_upgrade;
+//!         proxy_set_header Host $http_host;
+//!         proxy_set_header X-Forwarded-For $remote_addr;
+//!         proxy_read_timeout 60s;
+//!     }
+//! }
+//! ```
+//!
+//! HAProxy passes the upgrade and `Host` on by itself:
+//!
+//! ```haproxy
+//! frontend web
+//!     mode http
+//!     bind :443 ssl crt /etc/haproxy/example.com.pem
+//!     timeout client 60s
+//!     http-request set-header X-Forwarded-For %[src]
+//!     default_backend app
+//!
+//! backend app
+//!     mode http
+//!     timeout connect 5s
+//!     timeout server 60s
+//!     timeout tunnel 60s
+//!     server app1 127.0.0.1:8080
+//! ```
+//!
+//! * **`Host` and `Origin`.** By default the server compares the two. So the proxy must pass `Host` on as the browser
+//!   sent it, with its port. Otherwise list the origins with [`OriginPolicy::List`], such as `https://example.com`.
+//! * **Timeouts.** A proxy ends a connection that is silent for too long. The default
+//!   [`ping_interval`](crate::Config::ping_interval) of 30 s is below the 60 s of both configurations.
+//! * **Addresses.** [`Peer::addr`] is the proxy's address, and
+//!   [`max_connections_per_address`](crate::Config::max_connections_per_address) would count all clients as one.
+//!   `X-Forwarded-For` is only a header: anybody can send it. Believe it only from your proxy, and let the proxy
+//!   replace what clients send, as both configurations do. The PROXY protocol (`send-proxy`) is not understood.
+//! * Let the server listen on an address that only the proxy can reach.
+//!
+//! ```no_run
+//! use std::net::IpAddr;
+//! use threadbare::{Accept, Event, Response, Server};
+//!
+//! /// The address that the proxy saw.
+//! struct ClientAddr(IpAddr);
+//!
+//! let server = Server::builder()
+//!     .on_request(|request| {
+//!         let is_from_proxy = request.addr().ip().is_some_and(|ip| ip.is_loopback());
+//!         let forwarded = request.header_values("X-Forwarded-For").last().and_then(|value| value.parse().ok());
+//!         match forwarded {
+//!             Some(addr) if is_from_proxy => Ok(Accept::new().data(ClientAddr(addr))),
+//!             _ => Err(Response::new(403)),
+//!         }
+//!     })
+//!     .bind("127.0.0.1:8080")?;
+//! for event in &server {
+//!     if let Event::Open(peer, _) = event
+//!         && let Some(ClientAddr(addr)) = peer.data()
+//!     {
+//!         println!("{addr} connected");
+//!     }
+//! }
+//! # Ok::<(), threadbare::BuildError>(())
+//! ```
+//!
+//! # Testing an application
+//!
+//! Write what talks over a connection for any stream. A pair of Unix sockets tests it without a port or a server. Give
+//! a test a timeout, so that a message which is missing fails it:
+//!
+//! ```
+//! # #[cfg(unix)] {
+//! use std::io::{Read, Write};
+//! use std::os::unix::net::UnixStream;
+//! use std::time::Duration;
+//! use threadbare::{Config, Message, Role, SocketError, WebSocket};
+//!
+//! /// The code under test: it runs over TCP, TLS, or a pair of sockets.
+//! fn greet<S: Read + Write>(socket: &mut WebSocket<S>) -> Result<(), SocketError> {
+//!     if let Some(name) = socket.recv()? {
+//!         socket.send(format!("hello {name}"))?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! let (server, client) = UnixStream::pair()?;
+//! let mut server = WebSocket::from_established(server, Role::Server, Vec::new(), &Config::default());
+//! let mut client = WebSocket::from_established(client, Role::Client, Vec::new(), &Config::default());
+//! client.send("anna")?;
+//! greet(&mut server)?;
+//! assert_eq!(client.recv_timeout(Duration::from_secs(5))?, Some(Message::from("hello anna")));
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`WebSocket::accept`] and [`WebSocket::connect`] over such a pair test the opening handshake too, each on a thread
+//! of its own. The library has no pipe in memory of its own: whatever implements [`Read`](std::io::Read) and
+//! [`Write`](std::io::Write) will do.
+//!
+//! A server is tested on port 0. The system chooses a free port, so tests can run at the same time:
+//!
+//! ```
+//! use std::time::Duration;
+//! use threadbare::{Client, Message, MessageRef, Server, Socket};
+//!
+//! let server = Server::builder().workers(1).serve("127.0.0.1:0", |_request| {
+//!     |socket: &mut Socket<'_>, message: MessageRef<'_>| {
+//!         socket.send(message);
+//!     }
+//! })?;
+//! let client = Client::builder().no_proxy().connect(&format!("ws://{}/", server.local_addr()))?;
+//! client.send("hello")?;
+//! assert_eq!(client.recv_timeout(Duration::from_secs(5))?, Some(Message::from("hello")));
+//! client.finish(Duration::from_secs(5))?;
+//! server.shutdown(Duration::from_secs(5));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Wait for events with a deadline (`recv_timeout`, [`wait_state`](crate::ReconnectingClient::wait_state)) rather than
+//! sleep.
+//!
+//! # Moving from tungstenite
+//!
+//! [`WebSocket<S>`](crate::WebSocket) is the nearest type. It blocks, and one thread owns it.
+//!
+//! | tungstenite | threadbare |
+//! | --- | --- |
+//! | `accept(stream)` | [`WebSocket::accept`] |
+//! | `accept_hdr`, `accept_with_config` | [`WebSocket::accept_with`] |
+//! | `connect(url)` | [`Client::connect`]; over TCP of your own, [`WebSocket::connect`] |
+//! | `client(request, stream)` | [`WebSocket::connect`], [`WebSocket::connect_with`] |
+//! | `IntoClientRequest`, a request with headers | [`ClientRequest`], [`ClientBuilder::header`] |
+//! | `WebSocket::from_raw_socket`, `from_partially_read` | [`WebSocket::from_established`] |
+//! | `read()` | [`recv()`](crate::WebSocket::recv), which returns data messages only |
+//! | `send(message)` | [`send(message)`](crate::WebSocket::send) |
+//! | `write(message)`, `flush()` | `send`, which gathers while received messages wait; [`flush()`](crate::WebSocket::flush) |
+//! | `close(Some(CloseFrame { code, reason }))`, then `read()` to the end | [`close(code, reason)`](crate::WebSocket::close), then `recv()`, which returns `None`; messages that arrive in between are thrown away |
+//! | `Error::ConnectionClosed` from `read()` | `Ok(None)` from `recv()` |
+//! | `Error::AlreadyClosed` | [`SocketError::Closed`] |
+//! | `Error::Io` with `WouldBlock` | [`SocketError::Timeout`]; call again |
+//! | `Error::Protocol`, `Error::Capacity` | [`SocketError::Protocol`] |
+//! | `Message::Text(Utf8Bytes)`, `Message::Binary(Bytes)` | [`Message::Text`] with a `String`, [`Message::Binary`] with a `Vec<u8>` |
+//! | `Message::Ping` and `Message::Pong` that were read | answered inside `recv()`; [`Handler::on_ping`], [`Handler::on_pong`] |
+//! | `Message::Frame` | none: fragments are put together |
+//! | `CloseCode::Normal`, `CloseCode::Away` | [`CloseCode::NORMAL_CLOSURE`], [`CloseCode::GOING_AWAY`] |
+//! | `WebSocketConfig` | [`Config`]; its `max_message_size` is 1 MiB by default, and there is no limit for a frame alone |
+//! | `get_ref()`, `get_mut()`, `into_inner()` | the same |
+//!
+//! ```no_run
+//! use std::net::TcpListener;
+//! use threadbare::{Accept, Config, OriginPolicy, Response, SocketError, WebSocket};
+//!
+//! for stream in TcpListener::bind("127.0.0.1:8080")?.incoming() {
+//!     let stream = stream?;
+//!     std::thread::spawn(move || -> Result<(), SocketError> {
+//!         let config = Config::default().max_message_size(16 << 20);
+//!         let mut socket = WebSocket::accept_with(stream, &config, |request| {
+//!             OriginPolicy::SameHost.check(request).map_err(|refusal| *refusal)?; // a `Server` does this by itself
+//!             if request.path() == "/echo" { Ok(Accept::new()) } else { Err(Response::new(404)) }
+//!         })?;
+//!         while let Some(message) = socket.recv()? {
+//!             socket.send(message)?;
+//!         }
+//!         Ok(()) // the closing handshake is complete
+//!     });
+//! }
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! A server of many connections needs no thread for each: move what follows `recv` into a [`Handler`], or take
+//! [`Event`]s.
+//!
+//! [`Accept::data`]: crate::Accept::data
+//! [`Client::connect`]: crate::Client::connect
+//! [`Client::finish`]: crate::Client::finish
+//! [`ClientBuilder::header`]: crate::ClientBuilder::header
+//! [`ClientRequest`]: crate::ClientRequest
+//! [`CloseCode::GOING_AWAY`]: crate::CloseCode::GOING_AWAY
+//! [`CloseCode::NORMAL_CLOSURE`]: crate::CloseCode::NORMAL_CLOSURE
+//! [`Config`]: crate::Config
+//! [`Event`]: crate::Event
+//! [`Handler`]: crate::Handler
+//! [`Handler::on_ping`]: crate::Handler::on_ping
+//! [`Handler::on_pong`]: crate::Handler::on_pong
+//! [`Message::Binary`]: crate::Message::Binary
+//! [`Message::Text`]: crate::Message::Text
+//! [`OriginPolicy::List`]: crate::OriginPolicy::List
+//! [`OriginPolicy::SameHost`]: crate::OriginPolicy::SameHost
+//! [`Peer::addr`]: crate::Peer::addr
+//! [`ReconnectingClient`]: crate::ReconnectingClient
+//! [`ReconnectingClient::finish`]: crate::ReconnectingClient::finish
+//! [`Request::data`]: crate::Request::data
+//! [`ServerHandle::shutdown`]: crate::ServerHandle::shutdown
+//! [`SlowConsumer::Drop`]: crate::SlowConsumer::Drop
+//! [`Socket::data`]: crate::Socket::data
+//! [`SocketError::Closed`]: crate::SocketError::Closed
+//! [`SocketError::Protocol`]: crate::SocketError::Protocol
+//! [`SocketError::Timeout`]: crate::SocketError::Timeout
+//! [`WebSocket::accept`]: crate::WebSocket::accept
+//! [`WebSocket::accept_with`]: crate::WebSocket::accept_with
+//! [`WebSocket::connect`]: crate::WebSocket::connect
+//! [`WebSocket::connect_with`]: crate::WebSocket::connect_with
+//! [`WebSocket::from_established`]: crate::WebSocket::from_established
