@@ -22,7 +22,7 @@ standard output. Every client is sent the number of connections each second.
 ";
 
 fn main() -> ExitCode {
-    common::main(USAGE, parse, serve)
+    common::main(USAGE, common::parse_addr, serve)
 }
 
 #[cfg(not(unix))]
@@ -146,17 +146,4 @@ mod unix {
             Ok(String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect())
         }
     }
-}
-
-fn parse(mut parser: lexopt::Parser) -> Result<Option<String>, lexopt::Error> {
-    use lexopt::prelude::*;
-    let mut addr = None;
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return Ok(None),
-            Value(value) if addr.is_none() => addr = Some(value.string()?),
-            _ => return Err(arg.unexpected()),
-        }
-    }
-    Ok(Some(addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned())))
 }

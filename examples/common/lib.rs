@@ -8,6 +8,7 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use lexopt::prelude::*;
 use threadbare::{Config, Server, ServerHandle};
 
 /// How long clients have to complete the closing handshake after a signal.
@@ -43,6 +44,23 @@ pub fn main<O>(
             ExitCode::FAILURE
         }
     }
+}
+
+/// Parses the command line of an example that takes an address and nothing else.
+///
+/// # Errors
+///
+/// An argument that is not known.
+pub fn parse_addr(mut parser: lexopt::Parser) -> Result<Option<String>, lexopt::Error> {
+    let mut addr = None;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('h') | Long("help") => return Ok(None),
+            Value(value) if addr.is_none() => addr = Some(value.string()?),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Some(addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned())))
 }
 
 /// Displays an error and its causes, as `error: cause: cause of that`. Each of them only displays itself.

@@ -18,7 +18,6 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use common::page;
-use lexopt::prelude::*;
 use threadbare::{EventRef, OriginPolicy, Peer, PeerId, Prepared, Server};
 
 const USAGE: &str = "\
@@ -51,7 +50,7 @@ const HEIGHT: f32 = 450.0;
 const SPEED: f32 = 4.0;
 
 fn main() -> ExitCode {
-    common::main(USAGE, parse, serve)
+    common::main(USAGE, common::parse_addr, serve)
 }
 
 fn serve(addr: String) -> Result<(), Box<dyn Error>> {
@@ -184,16 +183,4 @@ impl Player {
 
 fn direction(text: &str) -> Option<f32> {
     text.parse().ok().filter(|number: &f32| number.is_finite()).map(|number| number.clamp(-1.0, 1.0))
-}
-
-fn parse(mut parser: lexopt::Parser) -> Result<Option<String>, lexopt::Error> {
-    let mut addr = None;
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return Ok(None),
-            Value(value) if addr.is_none() => addr = Some(value.string()?),
-            _ => return Err(arg.unexpected()),
-        }
-    }
-    Ok(Some(addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned())))
 }
