@@ -234,7 +234,7 @@ impl<S: Read + Write> WebSocket<S> {
     /// The stream fails or times out. What it did not take is kept for the next call.
     pub fn flush(&mut self) -> Result<(), SocketError> {
         if self.output.len() > 0 {
-            let written = self.endpoint.flush(&mut self.output, &mut []).map_err(|error| self.broken(error))?;
+            let written = self.endpoint.flush(&mut self.output, &[]).map_err(|error| self.broken(error))?;
             self.stats.bytes_sent += written as u64;
         }
         while self.endpoint.backlog() > 0 {

@@ -63,19 +63,9 @@ impl Input {
         self.start == self.end
     }
 
-    /// Where in the whole buffer the bytes begin that are not decoded.
-    pub(crate) fn start(&self) -> usize {
-        self.start
-    }
-
     /// The whole buffer, decoded bytes included.
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// The whole buffer. Bytes that are decoded may be overwritten.
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.bytes
     }
 
     /// Moves the bytes that are not decoded to a buffer of their own.

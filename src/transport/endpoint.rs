@@ -119,7 +119,7 @@ impl<S: ByteStream> Endpoint<S> {
     }
 
     /// Writes what `output` gathered, and queues what the stream does not take. Returns how many bytes it took.
-    pub(crate) fn flush(&mut self, output: &mut Output, input: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn flush(&mut self, output: &mut Output, input: &[u8]) -> io::Result<usize> {
         output.flush(&mut self.stream, &mut self.pending, input)
     }
 

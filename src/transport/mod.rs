@@ -4,7 +4,6 @@ pub(crate) mod buffer;
 pub(crate) mod cancel;
 pub(crate) mod chunk;
 pub(crate) mod dial;
-mod echo_in_place;
 pub(crate) mod endpoint;
 pub(crate) mod loan;
 pub(crate) mod masking_keys;

@@ -10,7 +10,6 @@ use crate::protocol::message::Assembled;
 use crate::protocol::{Role, frame};
 use crate::transport::buffer::{BufferPool, Input};
 use crate::transport::chunk::Chunk;
-use crate::transport::echo_in_place::EchoInPlace;
 use crate::transport::masking_keys::MaskingKeys;
 use crate::transport::pending::{MAX_SLICES, Pending};
 use crate::transport::stream::attempt::{Io, attempt};
@@ -40,7 +39,6 @@ pub(crate) struct Output {
     /// The input being decoded, and the message being delivered: see [`loan`](super::loan).
     input: Lent,
     assembled: Lent,
-    echo: EchoInPlace,
     pub(crate) pool: BufferPool,
     keys: MaskingKeys,
 }
@@ -106,17 +104,12 @@ impl Output {
 
     /// Appends a frame with a payload of at least [`MIN_LENT_SIZE`], without a copy if the payload is in lent memory.
     fn push_unmasked(&mut self, header: FrameHeader, payload: &[u8]) {
+        header.encode(&mut self.cork.bytes);
         if let Some(range) = self.input.position(payload) {
-            if let Some(start) = self.echo.place(header, &range) {
-                return self.push_segment(Segment::Input(start..range.end));
-            }
-            header.encode(&mut self.cork.bytes);
             self.push_segment(Segment::Input(range));
         } else if let Some(range) = self.assembled.position(payload) {
-            header.encode(&mut self.cork.bytes);
             self.push_segment(Segment::Assembled(range));
         } else {
-            header.encode(&mut self.cork.bytes);
             self.cork.bytes.extend_from_slice(payload);
         }
     }
@@ -170,7 +163,6 @@ impl Output {
     #[inline(always)]
     pub(super) fn begin_input_loan(&mut self, input: &Input) {
         self.input = Lent::new(input.as_slice());
-        self.echo.begin(input.start());
     }
 
     /// See [`InputLoan`](super::loan::InputLoan).
@@ -218,11 +210,8 @@ impl Output {
         &mut self,
         stream: &mut impl Write,
         pending: &mut Option<Box<Pending>>,
-        input: &mut [u8],
+        input: &[u8],
     ) -> io::Result<usize> {
-        if !self.segments.is_empty() {
-            self.echo.write_header(input, &mut self.cork.bytes);
-        }
         let mut written = 0;
         let mut result = Ok(());
         // A connection with pending bytes has a full socket: the poll reports when there is room.
@@ -341,7 +330,6 @@ impl Output {
                 chunk.recycle(&mut self.pool);
             }
         }
-        self.echo.clear();
     }
 }
 
@@ -393,12 +381,10 @@ mod tests {
         got: Vec<u8>,
         room: usize,
         total: usize,
-        writes: usize,
     }
 
     impl Write for Narrow {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.writes += 1;
             let size = bytes.len().min(self.room).min(self.total - self.got.len());
             self.got.extend_from_slice(&bytes[..size]);
             if size == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(size) }
@@ -441,7 +427,7 @@ mod tests {
 
     #[test]
     fn whole_frames_reach_the_peer_wherever_the_socket_fills() {
-        let mut input = Input::holding((0..65_536_u32).map(|n| (n / 7) as u8).collect());
+        let input = Input::holding((0..65_536_u32).map(|n| (n / 7) as u8).collect());
         let reversed: Vec<u8> = input.as_slice().iter().rev().copied().collect();
         let message = || Assembled { buffer: reversed.clone(), filled: 40_000, is_text: false };
         let mut probe = Output::default();
@@ -449,13 +435,13 @@ mod tests {
         for total in (0..len).step_by(997).chain([len - 1, len]) {
             let mut output = Output::default();
             let expected = fill(&mut output, &input, message());
-            let mut stream = Narrow { got: Vec::new(), room: 10_000, total, writes: 0 };
+            let mut stream = Narrow { got: Vec::new(), room: 10_000, total };
             let mut pending = None;
-            output.flush(&mut stream, &mut pending, input.as_mut_slice()).expect("no error");
+            output.flush(&mut stream, &mut pending, input.as_slice()).expect("no error");
             assert_eq!(output.len(), 0);
             output.cork().extend_from_slice(b"later");
             stream.total = usize::MAX;
-            output.flush(&mut stream, &mut pending, input.as_mut_slice()).expect("no error");
+            output.flush(&mut stream, &mut pending, input.as_slice()).expect("no error");
             while let Some(waiting) = pending.as_mut().filter(|waiting| waiting.len() > 0) {
                 waiting.write_to(&mut stream, &mut output.pool).1.expect("no error");
             }
@@ -464,15 +450,14 @@ mod tests {
         }
     }
 
-    /// A frame whose payload has `size` bytes lies `before` bytes into the input, and pieces of it are sent back, of
-    /// which the socket takes `total` bytes at first: how many writes that took.
-    fn writes(before: usize, size: usize, pieces: &[(Opcode, Range<usize>)], total: usize) -> usize {
+    /// A frame whose payload has `size` bytes lies in the input, and pieces of it are sent back, of which the socket
+    /// takes `total` bytes at first.
+    fn check_pieces(size: usize, pieces: &[(Opcode, Range<usize>)], total: usize) {
         let payload: Vec<u8> = (0..size).map(|n| (n / 3) as u8).collect();
-        let mut bytes = vec![0xEE; before];
+        let mut bytes = Vec::new();
         frame::encode(&mut bytes, Opcode::Binary, &payload, Some([0; 4]));
         let payload_start = bytes.len() - size;
-        let mut input = Input::holding(bytes);
-        input.consume(before);
+        let input = Input::holding(bytes);
         let (mut output, mut expected) = (Output::default(), Vec::new());
         let mut lent = InputLoan::new(&mut output, &input);
         for (opcode, piece) in pieces {
@@ -481,31 +466,18 @@ mod tests {
         }
         drop(lent);
         assert_eq!(output.len(), expected.len());
-        let mut stream = Narrow { got: Vec::new(), room: usize::MAX, total, writes: 0 };
+        let mut stream = Narrow { got: Vec::new(), room: usize::MAX, total };
         let mut pending = None;
-        output.flush(&mut stream, &mut pending, input.as_mut_slice()).expect("no error");
-        let writes = stream.writes;
+        output.flush(&mut stream, &mut pending, input.as_slice()).expect("no error");
         stream.total = usize::MAX;
         while let Some(waiting) = pending.as_mut().filter(|waiting| waiting.len() > 0) {
             waiting.write_to(&mut stream, &mut output.pool).1.expect("no error");
         }
-        assert!(stream.got == expected, "{pieces:?} of {size} behind {before}, full after {total}");
-        writes
+        assert!(stream.got == expected, "{pieces:?} of {size}, full after {total}");
     }
 
     #[test]
-    fn the_echo_of_a_large_frame_leaves_in_one_piece() {
-        for size in [MIN_LENT_SIZE, 65_535, 65_536, 100_000] {
-            for before in [0, 1, 14, 100] {
-                for total in [3, 10, 11, 5_000, usize::MAX] {
-                    assert_eq!(writes(before, size, &[(Opcode::Text, 0..size)], total), 1);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_not_the_echo_of_the_first_frame_is_sent_as_it_is() {
+    fn pieces_of_the_input_are_sent_as_they_are() {
         let whole = |size| (Opcode::Binary, 0..size);
         for (size, pieces) in [
             (20_000, vec![whole(20_000), (Opcode::Text, 0..20_000)]),
@@ -515,7 +487,7 @@ mod tests {
             (90_000, vec![(Opcode::Text, 10..90_000), (Opcode::Text, 0..30_000), (Opcode::Text, 0..70_000)]),
         ] {
             for total in [3, 5_000, 30_000, usize::MAX] {
-                writes(0, size, &pieces, total);
+                check_pieces(size, &pieces, total);
             }
         }
     }
@@ -531,13 +503,13 @@ mod tests {
             },
         ];
         for end in clear_or_end {
-            let mut input = Input::holding(vec![7; 40_000]);
+            let input = Input::holding(vec![7; 40_000]);
             let mut output = Output::default();
             end(InputLoan::new(&mut output, &input));
             output.push_frame(Role::Server, Opcode::Binary, input.as_slice());
-            input.as_mut_slice().fill(0);
-            let mut stream = Narrow { got: Vec::new(), room: usize::MAX, total: usize::MAX, writes: 0 };
-            output.flush(&mut stream, &mut None, &mut []).expect("no error");
+            drop(input);
+            let mut stream = Narrow { got: Vec::new(), room: usize::MAX, total: usize::MAX };
+            output.flush(&mut stream, &mut None, &[]).expect("no error");
             assert!(stream.got.ends_with(&[7; 40_000]));
         }
     }
@@ -569,7 +541,7 @@ mod tests {
         }
         let mut output = Output::default();
         output.cork().push(1);
-        let error = output.flush(&mut Zero, &mut None, &mut []).unwrap_err();
+        let error = output.flush(&mut Zero, &mut None, &[]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WriteZero);
     }
 }

@@ -50,10 +50,10 @@ impl<D: Delivery> Driver<'_, D> {
             for frame in frames {
                 self.active().send_shared(frame);
             }
-            self.flush(&mut []);
+            self.flush(&[]);
         } else if self.context.config.slow_consumer == SlowConsumer::Disconnect {
             self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
-            self.flush(&mut []);
+            self.flush(&[]);
         } else {
             self.info().counters.add_dropped(frames.len() as u32);
         }

@@ -165,7 +165,7 @@ impl<D: Delivery> Driver<'_, D> {
             Deadline::Answers => self.close_seen(),
             Deadline::Close => return self.time_out("no answer to our close frame"),
         }
-        self.flush(&mut []);
+        self.flush(&[]);
     }
 
     /// Closes a connection whose output has been above the high-water mark for too long, unless the socket takes some
@@ -198,6 +198,6 @@ impl<D: Delivery> Driver<'_, D> {
         } else {
             self.fail_with(CloseCode::INTERNAL_ERROR, "internal error", CloseCause::Panicked);
         }
-        self.flush(&mut []);
+        self.flush(&[]);
     }
 }

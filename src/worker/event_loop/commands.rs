@@ -80,7 +80,7 @@ impl<D: Delivery> Worker<D> {
                     driver.execute(&mut queue.commands[at as usize], &queue.bytes);
                     at = by_connection.next[at as usize];
                 }
-                driver.flush(&mut []);
+                driver.flush(&[]);
             });
         }
     }
@@ -103,7 +103,7 @@ impl<D: Delivery> Worker<D> {
     fn drive_for(&mut self, to: Key, command: &mut Command, bytes: &[u8]) {
         self.drive(to, |driver, _| {
             driver.execute(command, bytes);
-            driver.flush(&mut []);
+            driver.flush(&[]);
         });
     }
 
@@ -119,7 +119,7 @@ impl<D: Delivery> Worker<D> {
                 self.send_broadcasts();
                 self.for_each(|driver| {
                     if driver.close_if_receiver_dropped() {
-                        driver.flush(&mut []);
+                        driver.flush(&[]);
                     }
                 });
             }

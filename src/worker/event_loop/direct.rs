@@ -60,7 +60,7 @@ impl<D: Delivery> Driver<'_, D> {
                 self.info().counters.bytes_sent.add(size as u64);
                 self.state.counts.sent += frames.messages;
                 self.context.output.cork().extend_from_slice(&frames.bytes[size..]);
-                self.flush(&mut []);
+                self.flush(&[]);
             }
             Err(error) => self.io_failed(&error),
         }

@@ -63,7 +63,7 @@ impl<D: Delivery> Driver<'_, D> {
         if let Some(app) = app {
             delivery.open(app, &mut socket, opening);
         }
-        self.flush(&mut []);
+        self.flush(&[]);
     }
 
     /// Reads and decodes until the stream is empty, the limits of one drive are reached, or reading must wait.
@@ -72,7 +72,7 @@ impl<D: Delivery> Driver<'_, D> {
         loop {
             if let Some(mut carry) = self.conn.endpoint.take_carry() {
                 let done = self.decode(&mut carry);
-                self.flush(carry.as_mut_slice());
+                self.flush(carry.as_slice());
                 if !done {
                     self.conn.endpoint.keep_carry(carry);
                     // The output may have been above the high-water mark only until it was written.
@@ -115,7 +115,7 @@ impl<D: Delivery> Driver<'_, D> {
                     self.conn.endpoint.keep_carry(Box::new(input.take_rest()));
                 }
                 if !self.hold() {
-                    self.flush(input.as_mut_slice());
+                    self.flush(input.as_slice());
                 }
             }
             ReadOutcome::Nothing => self.conn.readable = false,
@@ -292,7 +292,7 @@ impl<D: Delivery> Driver<'_, D> {
     }
 
     /// Writes the output of this drive. `input` is the buffer that was decoded.
-    pub(crate) fn flush(&mut self, input: &mut [u8]) {
+    pub(crate) fn flush(&mut self, input: &[u8]) {
         if self.context.output.len() > 0 {
             match self.conn.endpoint.flush(&mut self.context.output, input) {
                 Ok(written) => self.info().counters.bytes_sent.add(written as u64),
@@ -329,7 +329,7 @@ impl<D: Delivery> Driver<'_, D> {
         {
             self.active().send(MessageRef::Pong(&payload), Compression::Never);
         }
-        self.flush(&mut []);
+        self.flush(&[]);
     }
 
     /// Has the poll report room for what is queued, and notes when the output passes the high-water mark.

@@ -63,7 +63,7 @@ impl<D: Delivery> Worker<D> {
                 // No other output is added to a connection meanwhile. If there were any, the frames would follow it.
                 self.drive(key, |driver, _| {
                     driver.context.output.cork().extend_from_slice(bytes);
-                    driver.flush(&mut []);
+                    driver.flush(&[]);
                 });
             }
         }

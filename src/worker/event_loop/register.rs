@@ -70,7 +70,7 @@ impl<D: Delivery> Worker<D> {
                 driver.open(opening);
                 if shutting_down {
                     driver.active().start_close(Some(&CloseFrame::going_away()));
-                    driver.flush(&mut []);
+                    driver.flush(&[]);
                 }
                 driver.advance(input);
             });

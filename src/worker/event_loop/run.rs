@@ -200,7 +200,7 @@ impl<D: Delivery> Worker<D> {
         self.register_new();
         self.for_each(|driver| {
             driver.active().start_close(Some(&CloseFrame::going_away()));
-            driver.flush(&mut []);
+            driver.flush(&[]);
         });
     }
 
