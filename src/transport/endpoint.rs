@@ -347,7 +347,7 @@ mod tests {
         let (mut output, mut pool) = (Output::default(), BufferPool::default());
         for text in [b"abc", b"def"] {
             output.cork().extend_from_slice(text);
-            endpoint.flush(&mut output, &mut []).expect("written");
+            endpoint.flush(&mut output, &[]).expect("written");
         }
         // Two in the stream's layer, three after them in the queue.
         assert_eq!((endpoint.backlog(), endpoint.is_clear()), (5, false));
