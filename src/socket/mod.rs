@@ -146,7 +146,7 @@ impl<S: Read + Write> WebSocket<S> {
                     }
                 }
                 Step::Ping(payload) => {
-                    self.push(Opcode::Pong, &payload, Compression::Never)?;
+                    self.push_control(Opcode::Pong, &payload)?;
                 }
                 Step::Closed(frame) => self.peer_closed(frame)?,
             }
@@ -205,26 +205,49 @@ impl<S: Read + Write> WebSocket<S> {
         if opcode.is_control() {
             return self.send_message(message.as_message(), compression);
         }
-        self.push_chunk(opcode, Chunk::from(message), compression)?;
-        self.after_push(opcode)
+        self.check_open()?;
+        let (output, payload) = (&mut self.output, Chunk::from(message));
+        with_codec(&mut self.endpoint, |endpoint, codec| {
+            endpoint.push_chunk(output, codec, opcode, payload, compression)
+        });
+        self.after_push()
     }
 
     fn send_message(&mut self, message: MessageRef<'_>, compression: Compression) -> Result<(), SocketError> {
-        match message {
-            MessageRef::Ping(payload) | MessageRef::Pong(payload) if payload.len() > MAX_CONTROL_PAYLOAD => {
-                return Err(SocketError::Invalid(ControlError::TooLong { size: payload.len() }));
-            }
-            MessageRef::Close(None) => return self.start_close(None),
-            MessageRef::Close(Some(frame)) => return self.close(frame.code, &frame.reason),
-            _ => {}
-        }
-        self.push(message.opcode(), message.as_bytes(), compression)?;
-        self.after_push(message.opcode())
+        let (opcode, payload) = match message {
+            MessageRef::Text(text) => (Opcode::Text, text.as_bytes()),
+            MessageRef::Binary(bytes) => (Opcode::Binary, bytes),
+            control => return self.send_control(control),
+        };
+        self.check_open()?;
+        let output = &mut self.output;
+        with_codec(&mut self.endpoint, |endpoint, codec| endpoint.push(output, codec, opcode, payload, compression));
+        self.after_push()
     }
 
-    /// Counts a frame that was queued, and writes it unless more received messages wait in the buffer.
-    fn after_push(&mut self, opcode: Opcode) -> Result<(), SocketError> {
-        self.stats.messages_sent += u64::from(!opcode.is_control());
+    /// Not inlined, because most messages are data messages.
+    #[inline(never)]
+    fn send_control(&mut self, message: MessageRef<'_>) -> Result<(), SocketError> {
+        let (opcode, payload) = match message {
+            MessageRef::Close(None) => return self.start_close(None),
+            MessageRef::Close(Some(frame)) => return self.close(frame.code, &frame.reason),
+            other => (other.opcode(), other.as_bytes()),
+        };
+        // RFC 6455 5.5: control frames carry at most 125 bytes.
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            return Err(SocketError::Invalid(ControlError::TooLong { size: payload.len() }));
+        }
+        self.push_control(opcode, payload)?;
+        self.write_unless_busy()
+    }
+
+    /// Counts a message that was queued, and writes it unless more received messages wait in the buffer.
+    fn after_push(&mut self) -> Result<(), SocketError> {
+        self.stats.messages_sent += 1;
+        self.write_unless_busy()
+    }
+
+    fn write_unless_busy(&mut self) -> Result<(), SocketError> {
         if self.input.is_empty() || self.output.len() >= MAX_GATHERED { self.flush() } else { Ok(()) }
     }
 
@@ -310,32 +333,16 @@ impl<S: Read + Write> WebSocket<S> {
         if self.endpoint.close(&mut self.output, frame.as_ref()) { self.flush() } else { Err(SocketError::Closed) }
     }
 
-    fn check_open(&self, opcode: Opcode) -> Result<(), SocketError> {
-        let connection = &self.endpoint.connection;
-        let permitted = if opcode.is_control() { connection.can_send_control() } else { connection.can_send() };
-        if self.ended.is_none() && permitted { Ok(()) } else { Err(SocketError::Closed) }
+    /// Fails unless data messages can be sent.
+    fn check_open(&self) -> Result<(), SocketError> {
+        if self.ended.is_none() && self.endpoint.connection.can_send() { Ok(()) } else { Err(SocketError::Closed) }
     }
 
-    fn push(&mut self, opcode: Opcode, payload: &[u8], compression: Compression) -> Result<(), SocketError> {
-        self.check_open(opcode)?;
-        let output = &mut self.output;
-        if opcode.is_control() {
-            self.endpoint.push(output, &mut Codec::new(), opcode, payload, compression);
-        } else {
-            with_codec(&mut self.endpoint, |endpoint, codec| {
-                endpoint.push(output, codec, opcode, payload, compression)
-            });
+    fn push_control(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), SocketError> {
+        if self.ended.is_some() || !self.endpoint.connection.can_send_control() {
+            return Err(SocketError::Closed);
         }
-        Ok(())
-    }
-
-    /// As [`push`](WebSocket::push), without a copy of the payload if it is large.
-    fn push_chunk(&mut self, opcode: Opcode, payload: Chunk, compression: Compression) -> Result<(), SocketError> {
-        self.check_open(opcode)?;
-        let output = &mut self.output;
-        with_codec(&mut self.endpoint, |endpoint, codec| {
-            endpoint.push_chunk(output, codec, opcode, payload, compression)
-        });
+        self.endpoint.push(&mut self.output, &mut Codec::new(), opcode, payload, Compression::Never);
         Ok(())
     }
 
