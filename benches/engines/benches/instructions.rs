@@ -12,8 +12,8 @@ fn engine<E: Echo>(payload: usize) -> E {
     warmed_up(&Block::of_64_kib(payload))
 }
 
-fn channel(batch: usize) -> Channel {
-    Channel::new(&Block::of_messages(batch, 32))
+fn channel(batch: usize) -> Box<Channel> {
+    Box::new(Channel::new(&Block::of_messages(batch, 32)))
 }
 
 // A returned value is dropped outside the measurement.
@@ -44,8 +44,8 @@ fn threadbare_blocking(mut engine: Blocking) -> Blocking {
 #[bench::batch_of_1(args = (1), setup = channel)]
 #[bench::batch_of_8(args = (8), setup = channel)]
 #[bench::batch_of_64(args = (64), setup = channel)]
-fn threadbare_channel(mut channel: Channel) -> Channel {
-    black_box(&mut channel).deliver();
+fn threadbare_channel(mut channel: Box<Channel>) -> Box<Channel> {
+    black_box(&mut *channel).deliver();
     channel
 }
 
