@@ -107,6 +107,7 @@ impl Block {
     }
 
     /// Empties the block.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.peers.clear();
         self.records.clear();

@@ -98,6 +98,7 @@ impl EventSender {
         CloseTiming::AfterAnswers
     }
 
+    #[inline]
     pub(super) fn send_batch(&mut self) {
         if self.block.records.is_empty() {
             return;

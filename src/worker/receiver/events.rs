@@ -1,6 +1,5 @@
 //! The application's end of a channel of events, and how a thread waits for events.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,8 +26,8 @@ pub struct Events {
 struct End {
     receiver: Receiver<Batch>,
     state: Arc<ChannelState>,
-    /// Batches of which some events were taken, to be continued first.
-    begun: Mutex<VecDeque<Batch>>,
+    /// Batches of which some events were taken, to be continued before any other. The last is next.
+    begun: Mutex<Vec<Batch>>,
 }
 
 impl Drop for End {
@@ -59,13 +58,13 @@ impl Events {
     pub fn try_recv(&self) -> Result<Event, TryRecvError> {
         let mut begun = self.end.begun.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            while let Some(batch) = begun.front_mut() {
+            while let Some(batch) = begun.last_mut() {
                 if let Some(event) = batch.next() {
                     return Ok(event);
                 }
-                begun.pop_front();
+                begun.pop();
             }
-            begun.push_back(self.end.receiver.try_recv()?);
+            begun.push(self.end.receiver.try_recv()?);
         }
     }
 
@@ -118,7 +117,7 @@ impl Events {
 
     /// Returns the rest of a batch of which some events were taken, or the next batch.
     fn next_batch(&self) -> Result<Batch, TryRecvError> {
-        if let Some(batch) = self.end.begun.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+        if let Some(batch) = self.end.begun.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return Ok(batch);
         }
         self.end.receiver.try_recv()
@@ -224,7 +223,7 @@ impl Drop for Iter<'_> {
         if let (Some(events), Some(batch)) = (self.events, self.batch.take())
             && batch.len() > 0
         {
-            events.end.begun.lock().unwrap_or_else(PoisonError::into_inner).push_front(batch);
+            events.end.begun.lock().unwrap_or_else(PoisonError::into_inner).push(batch);
             // A thread that is parked looked for events while these belonged to this iterator.
             events.end.state.waiters.wake();
         }
