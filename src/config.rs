@@ -3,20 +3,26 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::protocol::Role;
 use crate::protocol::deflate::DeflateOption;
 
 /// What happens to a message from another thread, or from a broadcast, if the connection's queue is full.
 ///
 /// An answer from inside a [`Handler`](crate::Handler) is always queued. The worker stops reading from a connection
 /// whose output is above [`Config::max_write_buffer_size`], so that answers can not pile up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SlowConsumer {
     /// [`Peer::send`](crate::Peer::send) waits until there is room. A worker's thread never waits: there the message is
-    /// refused. A broadcast skips the connection and counts it. This is the default, because nothing is lost unnoticed.
-    #[default]
+    /// refused. A broadcast skips the connection and counts it. This is the default of a client, whose sender waits for
+    /// one connection only.
     Block,
-    /// The message is returned to the sender. A broadcast skips the connection and counts it.
+    /// The message is returned to the sender. A broadcast skips the connection and counts it. This is the default of a
+    /// server, because one slow client must not hold up the thread that serves them all.
+    ///
+    /// An answer to an event always has room: [`Peer::send`](crate::Peer::send) refuses a message only if
+    /// [`Config::max_write_buffer_size`] and [`Config::max_event_buffer_size`] together are queued, and the worker
+    /// reads no more from a connection while the first alone is.
     Refuse,
     /// The message is dropped and counted in [`Stats::dropped`](crate::Stats::dropped).
     Drop,
@@ -50,7 +56,7 @@ pub struct Config {
     pub(crate) close_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) max_lifetime: Option<Duration>,
-    pub(crate) slow_consumer: SlowConsumer,
+    pub(crate) slow_consumer: Option<SlowConsumer>,
     pub(crate) deflate: DeflateOption,
 }
 
@@ -70,7 +76,7 @@ impl Default for Config {
             close_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
             max_lifetime: None,
-            slow_consumer: SlowConsumer::Block,
+            slow_consumer: None,
             deflate: DeflateOption::default(),
         }
     }
@@ -178,10 +184,11 @@ impl Config {
         self
     }
 
-    /// What happens to a message if the connection's queue is full. Default: [`SlowConsumer::Block`].
+    /// What happens to a message if the connection's queue is full. Default: [`SlowConsumer::Refuse`] for a server, and
+    /// [`SlowConsumer::Block`] for a client.
     #[must_use]
     pub fn slow_consumer(mut self, policy: SlowConsumer) -> Config {
-        self.slow_consumer = policy;
+        self.slow_consumer = Some(policy);
         self
     }
 
@@ -192,6 +199,14 @@ impl Config {
     pub fn deflate(mut self, config: impl Into<Option<crate::DeflateConfig>>) -> Config {
         self.deflate.config = config.into();
         self
+    }
+
+    /// What happens to a message if the queue of a connection is full whose end this is.
+    pub(crate) fn policy(&self, role: Role) -> SlowConsumer {
+        self.slow_consumer.unwrap_or(match role {
+            Role::Server => SlowConsumer::Refuse,
+            Role::Client => SlowConsumer::Block,
+        })
     }
 
     /// Returns an error for the first invalid setting.

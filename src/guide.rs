@@ -169,9 +169,10 @@
 //! | `send_with` | as `send`; says whether the message may be compressed |
 //! | `send_prepared` and its variants | as those without `prepared` |
 //!
-//! An error gives the message back with `into_inner`. A worker's thread never waits, because its connections would wait
-//! too: there `send` returns [`SendError::Full`] where it would wait elsewhere. A handler that sends through the
-//! [`Peer`] of another connection has to expect that, and so has the thread that runs an [`EventLoop`].
+//! An error gives the message back with `into_inner`. A server's `send` does not wait by default, and a client's does.
+//! An answer to an event always has room. A worker's thread never waits, because its connections would wait too: there
+//! `send` returns [`SendError::Full`] where it would wait elsewhere. A handler that sends through the [`Peer`] of
+//! another connection has to expect that, and so has the thread that runs an [`EventLoop`].
 //!
 //! [`Socket::send`] in a handler needs no policy. There is always room for an answer, because the worker stops reading
 //! from a connection whose queue is full. It returns `false` only if the connection is closing or a control frame is
@@ -206,16 +207,19 @@
 //!
 //! | [`SlowConsumer`] | `send` from another thread | a broadcast |
 //! | --- | --- | --- |
-//! | `Block`, the default | waits for room | leaves the connection out, and counts it |
-//! | `Refuse` | returns [`SendError::Full`] | leaves the connection out, and counts it |
+//! | `Refuse`, the default of a server | takes answers to events, then returns [`SendError::Full`] | leaves the connection out, and counts it |
+//! | `Block`, the default of a client | waits for room | leaves the connection out, and counts it |
 //! | `Drop` | drops this message, and counts it in [`Stats::dropped`] | the same |
 //! | `Disconnect` | closes the connection with 1008 | the same |
 //!
 //! A client that takes nothing for [`write_timeout`](crate::Config::write_timeout) while its queue is above the mark is
 //! closed with 1008, whatever the policy. Control frames always have room.
 //!
-//! One thread that serves all connections should not wait for one of them. Choose another policy than `Block` there, or
-//! use `try_send`:
+//! With `Refuse`, the worker reads no more from a connection whose queue is above the mark, as it does for a handler.
+//! The events that were read before may still be answered: their answers are taken until
+//! [`max_event_buffer_size`](crate::Config::max_event_buffer_size) more is queued. So a loop that sends one answer to
+//! each event loses none, and no client holds up another. `Full` is for what a client did not ask for:
+//! the messages of other clients, or a feed. Leave such a message out, or choose a policy for it:
 //!
 //! ```no_run
 //! use threadbare::{Config, Event, Server, SlowConsumer};

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{DEADLINE, Frame, ping};
-use threadbare::{Client, Config, Event, Message, Server, WebSocket};
+use threadbare::{Client, Config, Event, Message, Server, SlowConsumer, WebSocket};
 
 /// The messages of one direction exceed the socket buffers of both ends.
 const COUNT: u8 = 32;
@@ -47,13 +47,14 @@ fn a_client_reads_while_its_send_queue_is_full() {
     server.join().expect("the server");
 }
 
-/// A server in channel mode reads while its send queue is full. It answers only the latest ping (RFC 6455 5.5.3), so that
+/// A server in channel mode whose senders wait reads while its send queue is full. It answers only the latest ping (RFC 6455 5.5.3), so that
 /// the others use no memory.
 #[test]
 fn pongs_behind_a_full_send_queue_are_bounded() {
     const HIGH_WATER: usize = 1 << 20;
     const PINGS: u64 = 100_000;
-    let config = Config::default().max_write_buffer_size(HIGH_WATER).write_timeout(DEADLINE);
+    let config =
+        Config::default().max_write_buffer_size(HIGH_WATER).write_timeout(DEADLINE).slow_consumer(SlowConsumer::Block);
     let server = Server::builder().workers(1).config(config).bind("127.0.0.1:0").expect("a server");
     let mut client = common::Client::open_with_small_buffer(server.local_addr());
     let mut other_client = common::Client::open(server.local_addr());

@@ -2,17 +2,18 @@
 
 mod common;
 
+use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::app::{App, echo, fill_send_queue};
 use common::servers::Mode;
-use common::{Client, DEADLINE, Frame, close, eventually, text};
+use common::{Client, DEADLINE, Frame, binary, close, eventually, ping, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
-    CloseCause, CloseCode, Config, Message, Peer, Prepared, SendError, SendTimeoutError, Server, SlowConsumer,
+    CloseCause, CloseCode, Config, Event, Message, Peer, Prepared, SendError, SendTimeoutError, Server, SlowConsumer,
     TrySendError,
 };
 
@@ -32,7 +33,7 @@ struct FullQueue {
 
 impl FullQueue {
     fn new(mode: Mode, policy: SlowConsumer) -> FullQueue {
-        let config = Config::default().max_write_buffer_size(HIGH_WATER).slow_consumer(policy);
+        let config = Config::default().max_write_buffer_size(HIGH_WATER).max_event_buffer_size(1).slow_consumer(policy);
         let app = App::start(mode, Server::builder().workers(1).config(config), echo);
         let client = Client::open_with_small_buffer(app.addr);
         let peer = app.opened();
@@ -195,7 +196,7 @@ fn the_disconnect_policy_closes_with_1008() {
 /// The message is returned instead.
 #[test]
 fn a_handler_that_sends_to_a_full_queue_does_not_block() {
-    let config = Config::default().max_write_buffer_size(HIGH_WATER);
+    let config = Config::default().max_write_buffer_size(HIGH_WATER).max_event_buffer_size(1);
     let target: Arc<std::sync::OnceLock<Peer>> = Arc::default();
     let app = App::start(Mode::Handler, Server::builder().workers(1).config(config), {
         let target = target.clone();
@@ -246,5 +247,55 @@ fn control_frames_are_queued_above_the_high_water_mark() {
         full.app.expect_closed(4000, CloseCause::Local);
         drop((full.client, full.other));
         full.app.finish();
+    }
+}
+
+/// With the default policy, a loop that answers each event is safe: a client that sends and does not read holds up no
+/// other client, its answers are bounded, and all of them arrive once it reads.
+#[test]
+fn t_03_a_client_that_does_not_read_holds_up_no_other() {
+    const COUNT: u32 = 1_000;
+    const EVENTS: usize = 256 << 10;
+    let payload = |number: u32| [&number.to_be_bytes()[..], &[7; 9_996]].concat();
+    for workers in [1, 2] {
+        let config = Config::default()
+            .max_write_buffer_size(HIGH_WATER)
+            .max_event_buffer_size(EVENTS)
+            .write_timeout(Duration::from_secs(3600));
+        let server = Server::builder().workers(workers).config(config).bind("127.0.0.1:0").expect("a server");
+        let (highest, handle) = (Arc::new(AtomicUsize::new(0)), server.handle());
+        let mut slow = Client::open_with_small_buffer(server.local_addr());
+        let mut other = Client::open(server.local_addr());
+        let answers = thread::spawn({
+            let highest = highest.clone();
+            move || {
+                for event in &server {
+                    if let Event::Message(peer, message) = event {
+                        peer.send(message).expect("an answer to an event has room");
+                        highest.fetch_max(peer.queued_bytes(), Ordering::SeqCst);
+                    }
+                }
+            }
+        });
+        let writer = thread::spawn({
+            let mut stream = slow.stream.try_clone().expect("a socket");
+            move || (0..COUNT).for_each(|number| stream.write_all(&binary(&payload(number))).expect("written"))
+        });
+        eventually("the queue is full", || highest.load(Ordering::SeqCst) >= HIGH_WATER);
+        for number in 0..100 {
+            other.send(&text(&number.to_string()));
+            assert_eq!(other.expect_frame(), Frame::text(&number.to_string()));
+        }
+        other.send(&ping(b"pong at once"));
+        assert_eq!(other.expect_frame(), Frame::pong(b"pong at once"));
+        for number in 0..COUNT {
+            assert!(slow.expect_frame() == Frame::binary(&payload(number)), "answer {number} differs");
+        }
+        writer.join().expect("the writer");
+        let highest = highest.load(Ordering::SeqCst);
+        assert!(highest <= HIGH_WATER + EVENTS + 2 * 10_010, "{highest} bytes were queued");
+        drop((slow, other));
+        handle.shutdown(DEADLINE);
+        answers.join().expect("the loop");
     }
 }

@@ -25,6 +25,7 @@ use crate::client::builder::ClientBuilder;
 use crate::client::error::{ClientError, ConnectError};
 use crate::client::pool::Pool;
 use crate::error::{ControlError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+use crate::protocol::Role;
 use crate::protocol::close::CloseCode;
 use crate::protocol::deflate::Compression;
 use crate::protocol::handshake::client::Url;
@@ -90,7 +91,7 @@ impl ReconnectingClient {
         settings: Reconnect,
     ) -> Result<ReconnectingClient, ConnectError> {
         let (stop, stopped) = crossbeam_channel::bounded(1);
-        let shared = Arc::new(Shared::new(settings.max_outbox_size, pool.config.slow_consumer, stop));
+        let shared = Arc::new(Shared::new(settings.max_outbox_size, pool.config.policy(Role::Client), stop));
         let (route, events) = pool.channel();
         let supervisor = Supervisor {
             shared: shared.clone(),

@@ -22,6 +22,9 @@ pub(crate) struct WorkerContext {
     pub(crate) config: Arc<Config>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) handle: Arc<WorkerHandle>,
+    /// A connection is not read while this many bytes are queued by another thread, so that answers from there have
+    /// room. `usize::MAX` where the policy has senders wait, drops messages or disconnects.
+    pub(crate) max_answers: usize,
     /// Sends to the connections of all workers.
     pub(crate) publisher: Publisher,
     pub(crate) output: Output,

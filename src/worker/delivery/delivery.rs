@@ -45,8 +45,9 @@ pub(crate) trait Delivery: Send + 'static {
     const HANDLES: bool;
 
     /// Whether messages are answered while they are delivered, whatever the size of the output. Then reading stops
-    /// while the output is above the high-water mark. Otherwise senders wait for room themselves, and reading must go
-    /// on: a peer that does not read before its own output is taken would wait for this end, and this end for the peer.
+    /// while the output is above the high-water mark. It also stops where the policy never has senders wait. Where
+    /// senders wait for room themselves, reading must go on: a peer that does not read before its own output is taken
+    /// would wait for this end, and this end for the peer.
     const ANSWERS: bool;
 
     fn open(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, opening: Self::Opening);

@@ -51,7 +51,7 @@ impl<D: Delivery> Driver<'_, D> {
                 self.active().send_shared(frame);
             }
             self.flush(&[]);
-        } else if self.context.config.slow_consumer == SlowConsumer::Disconnect {
+        } else if self.context.handle.policy() == SlowConsumer::Disconnect {
             self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
             self.flush(&[]);
         } else {

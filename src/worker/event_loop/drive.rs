@@ -223,6 +223,10 @@ impl<D: Delivery> Driver<'_, D> {
     fn must_wait(&mut self) -> bool {
         let room = self.output_room();
         self.conn.waiting = self.conn.phase == Phase::Open && self.is_held_up(room);
+        if !D::ANSWERS && self.conn.waiting && self.handle_is_full() {
+            // The poll reports when the socket takes the backlog. The next iteration takes what is still in the inbox.
+            self.state.again |= self.conn.endpoint.backlog() < self.context.config.max_write_buffer_size;
+        }
         self.conn.waiting
     }
 
@@ -235,8 +239,18 @@ impl<D: Delivery> Driver<'_, D> {
     /// Whether the output has filled its `room`, or the application has not taken its events.
     #[inline(always)]
     fn is_held_up(&mut self, room: usize) -> bool {
+        // In this order: an event that is answered meanwhile leaves the channel after its answer has joined the queue, so
+        // that one of the two counts it.
         (D::ANSWERS && self.context.output.len() >= room)
             || self.app.as_mut().is_some_and(|app| !self.delivery.has_room(app, self.state.key))
+            || (!D::ANSWERS && self.handle_is_full())
+    }
+
+    /// Whether the queue is full of answers from another thread, and reading is to wait for it. It is looked at before
+    /// each message, because that thread answers meanwhile.
+    #[inline(always)]
+    fn handle_is_full(&self) -> bool {
+        self.conn.peer.as_ref().is_some_and(|peer| peer.queued_bytes() >= self.context.max_answers)
     }
 
     fn dispatch(&mut self, received: Received<'_>) {

@@ -11,7 +11,7 @@ use crossbeam_channel::Receiver;
 use mio::event::Event;
 use mio::{Events, Poll, Registry, Token, Waker};
 
-use crate::config::Config;
+use crate::config::{Config, SlowConsumer};
 use crate::protocol::Role;
 use crate::protocol::deflate::Codec;
 use crate::transport::buffer::Input;
@@ -125,7 +125,9 @@ impl<D: Delivery> Worker<D> {
         connection_limit: Arc<ConnectionLimit>,
     ) -> Worker<D> {
         let now = Instant::now();
+        let refuses = parts.role == Role::Server && config.policy(parts.role) == SlowConsumer::Refuse;
         let context = WorkerContext {
+            max_answers: if refuses { config.max_write_buffer_size } else { usize::MAX },
             handle: Arc::new(WorkerHandle::new(parts.inbox.clone(), config.clone(), index, parts.role)),
             config,
             inbox: parts.inbox,

@@ -67,8 +67,9 @@ enum Admission {
 }
 
 impl Peer {
-    /// Sends a message. If the connection's queue is above the high-water mark, the [`SlowConsumer`] policy decides
-    /// what happens: by default the call waits for room. To limit the wait, use [`send_timeout`](Peer::send_timeout).
+    /// Sends a message. If the connection's queue is full, the [`SlowConsumer`] policy decides what happens: by default
+    /// a server's message is returned, and a client's call waits for room. To wait for a time, use
+    /// [`send_timeout`](Peer::send_timeout).
     ///
     /// A short message is copied into the worker's queue, so a borrowed one is as good as an owned one. A large one is
     /// not copied if it is owned, and is shared if it is an `Arc`.
@@ -236,8 +237,9 @@ impl Peer {
 
     /// Decides about one message, after a wait for room where `wait` allows one.
     fn admit(&self, wait: Wait) -> Result<Admission, SendRefusal> {
-        let policy = self.shared.worker.config.slow_consumer;
-        let has_room = !self.is_full() || self.wait_for_room(wait.deadline(policy));
+        let policy = self.shared.worker.policy();
+        let has_room =
+            !self.is_full() || self.has_answer_room(wait, policy) || self.wait_for_room(wait.deadline(policy));
         if !self.is_open() {
             return Err(SendRefusal::Disconnected);
         }
@@ -257,6 +259,14 @@ impl Peer {
 
     fn is_full(&self) -> bool {
         self.queued_bytes() >= self.shared.worker.config.max_write_buffer_size
+    }
+
+    /// Whether a full queue takes the message all the same, because it may answer an event that was delivered. The
+    /// events that wait are bounded, and none is added while the queue is full.
+    fn has_answer_room(&self, wait: Wait, policy: SlowConsumer) -> bool {
+        let config = &self.shared.worker.config;
+        let limit = config.max_write_buffer_size.saturating_add(config.max_event_buffer_size);
+        matches!((wait, policy), (Wait::Policy, SlowConsumer::Refuse)) && self.queued_bytes() < limit
     }
 
     /// Waits until the queue is below the high-water mark or the connection is gone; `false` at the deadline, and at

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::config::Config;
+use crate::config::{Config, SlowConsumer};
 use crate::protocol::Role;
 use crate::worker::handle::inbox::Inbox;
 use crate::worker::handle::send_wait::WaitQueue;
@@ -31,6 +31,11 @@ pub(crate) struct WorkerHandle {
 impl WorkerHandle {
     pub(crate) fn new(inbox: Arc<Inbox>, config: Arc<Config>, index: u16, role: Role) -> WorkerHandle {
         WorkerHandle { inbox, config, index, role, runner: AtomicUsize::new(0), wait_queues: Default::default() }
+    }
+
+    /// What happens to a message if the queue of its connection is full.
+    pub(crate) fn policy(&self) -> SlowConsumer {
+        self.config.policy(self.role)
     }
 
     /// Notes that the calling thread runs the worker.
