@@ -10,6 +10,13 @@ use crate::protocol::deflate::DeflateOption;
 ///
 /// An answer from inside a [`Handler`](crate::Handler) is always queued. The worker stops reading from a connection
 /// whose output is above [`Config::max_write_buffer_size`], so that answers can not pile up.
+///
+/// ```
+/// use threadbare::{Config, SlowConsumer};
+///
+/// // A viewer who reads too slowly misses some frames, and delays nobody.
+/// let config = Config::default().slow_consumer(SlowConsumer::Drop);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SlowConsumer {
@@ -86,6 +93,12 @@ impl Config {
     /// The largest message that is received, in bytes, summed over its fragments. A larger one closes the connection
     /// with 1009 as soon as a frame header announces it. Default: 1 MiB, which few applications exceed. Memory is used
     /// only for what a peer has sent.
+    ///
+    /// ```
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().max_message_size(64 << 10); // a chat needs no more
+    /// ```
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Config {
         self.max_message_size = bytes;
@@ -94,6 +107,12 @@ impl Config {
 
     /// The high-water mark of a connection's queued output, in bytes. A message is queued while less than this is
     /// queued, whatever its own size. Default: 1 MiB.
+    ///
+    /// ```
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().max_write_buffer_size(256 << 10); // for each connection
+    /// ```
     #[must_use]
     pub fn max_write_buffer_size(mut self, bytes: usize) -> Config {
         self.max_write_buffer_size = bytes;
@@ -102,6 +121,12 @@ impl Config {
 
     /// The high-water mark of the events that wait for one application thread, in bytes. An event counts 64 bytes and
     /// its payload. Above the mark, the workers stop reading from the clients. Default: 4 MiB.
+    ///
+    /// ```
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().max_event_buffer_size(16 << 20); // 16 MiB for each channel
+    /// ```
     #[must_use]
     pub fn max_event_buffer_size(mut self, bytes: usize) -> Config {
         self.max_event_buffer_size = bytes;
@@ -110,6 +135,12 @@ impl Config {
 
     /// The largest request head, in bytes. A larger one is refused with 431. Default: 16 KiB, twice what browsers send
     /// with many cookies.
+    ///
+    /// ```
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().max_head_size(4 << 10).max_headers(32); // no client of this server sends cookies
+    /// ```
     #[must_use]
     pub fn max_head_size(mut self, bytes: usize) -> Config {
         self.max_head_size = bytes;
@@ -117,6 +148,12 @@ impl Config {
     }
 
     /// The largest number of header lines of a request. A request with more is refused with 431. Default: 128.
+    ///
+    /// ```
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().max_headers(32);
+    /// ```
     #[must_use]
     pub fn max_headers(mut self, count: usize) -> Config {
         self.max_headers = count;
@@ -125,6 +162,12 @@ impl Config {
 
     /// The largest number of connections at one time, handshakes included. Further ones are answered 503. Default:
     /// 65,536, which is 14 MB of idle connections.
+    ///
+    /// ```
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().max_connections(1_000);
+    /// ```
     #[must_use]
     pub fn max_connections(mut self, count: usize) -> Config {
         self.max_connections = count;
@@ -133,6 +176,12 @@ impl Config {
 
     /// The largest number of connections at one time from one IP address. Further ones are answered 503. Default: no
     /// limit but [`max_connections`](Config::max_connections), because behind a proxy all clients have one address.
+    ///
+    /// ```
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().max_connections_per_address(20); // there is no proxy before this server
+    /// ```
     #[must_use]
     pub fn max_connections_per_address(mut self, count: usize) -> Config {
         self.max_connections_per_address = Some(count);
@@ -141,6 +190,13 @@ impl Config {
 
     /// How long an opening handshake may take, from accept to the response. After that the client is answered 408.
     /// Default: 10 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().handshake_timeout(Duration::from_secs(3));
+    /// ```
     #[must_use]
     pub fn handshake_timeout(mut self, timeout: Duration) -> Config {
         self.handshake_timeout = timeout;
@@ -149,6 +205,15 @@ impl Config {
 
     /// How long a peer may be silent before it is sent a ping. `None` sends none. Default: 30 s, below the idle timeout
     /// of common proxies (60 s).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Config;
+    ///
+    /// // A peer that is gone is noticed after 20 s.
+    /// let config = Config::default().ping_interval(Duration::from_secs(15)).pong_timeout(Duration::from_secs(5));
+    /// let without_pings = Config::default().ping_interval(None);
+    /// ```
     #[must_use]
     pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Config {
         self.ping_interval = interval.into();
@@ -156,6 +221,13 @@ impl Config {
     }
 
     /// How long a peer may stay silent after a ping. After that the connection is dropped (1006). Default: 10 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().pong_timeout(Duration::from_secs(5));
+    /// ```
     #[must_use]
     pub fn pong_timeout(mut self, timeout: Duration) -> Config {
         self.pong_timeout = timeout;
@@ -163,6 +235,13 @@ impl Config {
     }
 
     /// How long a peer may take to answer a close frame, and to close its end of the TCP connection. Default: 5 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().close_timeout(Duration::from_secs(1));
+    /// ```
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Config {
         self.close_timeout = timeout;
@@ -171,6 +250,13 @@ impl Config {
 
     /// How long a peer may read nothing while the connection's output is above the high-water mark. After that the
     /// connection is closed with 1008. Default: 10 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().write_timeout(Duration::from_secs(60)); // clients on slow networks
+    /// ```
     #[must_use]
     pub fn write_timeout(mut self, timeout: Duration) -> Config {
         self.write_timeout = timeout;
@@ -178,6 +264,13 @@ impl Config {
     }
 
     /// How long a connection may last before it is closed with 1001. `None`, the default, sets no limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().max_lifetime(Duration::from_secs(24 * 60 * 60)); // one day
+    /// ```
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Config {
         self.max_lifetime = lifetime.into();
@@ -186,6 +279,12 @@ impl Config {
 
     /// What happens to a message if the connection's queue is full. Default: [`SlowConsumer::Refuse`] for a server, and
     /// [`SlowConsumer::Block`] for a client.
+    ///
+    /// ```
+    /// use threadbare::{Config, SlowConsumer};
+    ///
+    /// let config = Config::default().slow_consumer(SlowConsumer::Disconnect);
+    /// ```
     #[must_use]
     pub fn slow_consumer(mut self, policy: SlowConsumer) -> Config {
         self.slow_consumer = Some(policy);
@@ -194,6 +293,12 @@ impl Config {
 
     /// Negotiates permessage-deflate (RFC 7692) with peers that support it. Default: it is not negotiated, because it
     /// costs time, and memory where a peer insists on context takeover.
+    ///
+    /// ```
+    /// use threadbare::{Config, DeflateConfig};
+    ///
+    /// let config = Config::default().deflate(DeflateConfig::default());
+    /// ```
     #[cfg(feature = "deflate")]
     #[must_use]
     pub fn deflate(mut self, config: impl Into<Option<crate::DeflateConfig>>) -> Config {
@@ -248,6 +353,17 @@ impl Config {
 }
 
 /// A setting is invalid.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbare::{BuildError, Config, Server};
+///
+/// let config = Config::default().close_timeout(Duration::ZERO);
+/// let Err(BuildError::Config(error)) = Server::builder().config(config).bind("127.0.0.1:0") else {
+///     panic!("the setting is invalid");
+/// };
+/// assert_eq!(error.to_string(), "close_timeout is 0, but must be more than zero");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     name: &'static str,

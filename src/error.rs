@@ -7,6 +7,18 @@ pub use crossbeam_channel::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::config::ConfigError;
 
 /// The server could not be built.
+///
+/// ```
+/// use threadbare::{BuildError, Server};
+///
+/// let first = Server::bind("127.0.0.1:0")?;
+/// match Server::bind(first.local_addr()) {
+///     Err(BuildError::Io { operation, source }) => println!("{operation}: {source}"), // the port is in use
+///     Err(error) => println!("{error}"),
+///     Ok(_) => unreachable!("the first server has the port"),
+/// }
+/// # Ok::<(), BuildError>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -52,6 +64,18 @@ impl From<ConfigError> for BuildError {
 }
 
 /// [`Peer::send`](crate::Peer::send) failed. The error holds the message.
+///
+/// ```
+/// use threadbare::{Message, Peer, SendError};
+///
+/// fn send_or_keep(peer: &Peer, message: Message, kept: &mut Vec<Message>) {
+///     match peer.send(message) {
+///         Err(SendError::Full(message)) => kept.push(message),
+///         Err(error) => println!("{} is not told: {error}", peer.id()),
+///         Ok(()) => {}
+///     }
+/// }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError<T> {
@@ -65,6 +89,18 @@ pub enum SendError<T> {
 }
 
 /// [`Peer::try_send`](crate::Peer::try_send) failed. The error holds the message.
+///
+/// ```
+/// use threadbare::{Peer, TrySendError};
+///
+/// /// Whether the peer is still there; a picture that has no room is left out.
+/// fn show(peer: &Peer, picture: Vec<u8>) -> bool {
+///     match peer.try_send(picture) {
+///         Ok(()) | Err(TrySendError::Full(_)) => true,
+///         Err(_) => false,
+///     }
+/// }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrySendError<T> {
@@ -77,6 +113,17 @@ pub enum TrySendError<T> {
 }
 
 /// [`Peer::send_timeout`](crate::Peer::send_timeout) failed. The error holds the message.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbare::{CloseCode, Peer, SendTimeoutError};
+///
+/// fn send_or_close(peer: &Peer, text: &str) {
+///     if let Err(SendTimeoutError::Timeout(_)) = peer.send_timeout(text, Duration::from_secs(2)) {
+///         let _ = peer.close(CloseCode::POLICY_VIOLATION, "too slow"); // it may be closed already
+///     }
+/// }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendTimeoutError<T> {
@@ -143,6 +190,12 @@ macro_rules! send_error {
     ($name:ident, $($variant:ident => $text:expr),*) => {
         impl<T> $name<T> {
             /// The message that was not sent.
+            ///
+            /// ```
+            #[doc = concat!("use threadbare::", stringify!($name), ";\n")]
+            #[doc = concat!("let error = ", stringify!($name), "::Disconnected(\"hello\");")]
+            /// assert_eq!(error.into_inner(), "hello");
+            /// ```
             pub fn into_inner(self) -> T {
                 match self {
                     $($name::$variant(message) => message,)*
@@ -175,6 +228,18 @@ send_error!(TrySendError, Disconnected => DISCONNECTED, Full => FULL, Invalid =>
 send_error!(SendTimeoutError, Disconnected => DISCONNECTED, Timeout => FULL, Invalid => INVALID);
 
 /// A control frame was refused. Nothing was sent.
+///
+/// ```
+/// use threadbare::{CloseCode, ControlError, Peer};
+///
+/// fn ping(peer: &Peer) {
+///     assert_eq!(peer.ping(&[0; 126]), Err(ControlError::TooLong { size: 126 }));
+///     assert!(matches!(peer.close(CloseCode(1005), ""), Err(ControlError::InvalidClose(_))));
+///     if peer.ping(b"") == Err(ControlError::Disconnected) {
+///         println!("{} has left", peer.id());
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ControlError {
