@@ -7,6 +7,13 @@ use crate::protocol::error::ProtocolError;
 use crate::protocol::opcode::MAX_CONTROL_PAYLOAD;
 
 /// The body of a close frame: a status code, and a reason of at most 123 bytes.
+///
+/// ```
+/// use threadbare::{CloseCode, CloseFrame, Message};
+///
+/// let goodbye = Message::Close(Some(CloseFrame::new(CloseCode(4000), "the game is over")?));
+/// # Ok::<(), threadbare::InvalidClose>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CloseFrame {
     /// The status code, which says why the connection is closed.
@@ -20,6 +27,15 @@ pub const MAX_REASON_SIZE: usize = MAX_CONTROL_PAYLOAD - 2;
 
 impl CloseFrame {
     /// Creates a close frame that may be sent.
+    ///
+    /// ```
+    /// use threadbare::{CloseCode, CloseFrame, InvalidClose};
+    ///
+    /// let frame = CloseFrame::new(CloseCode::NORMAL_CLOSURE, "done")?;
+    /// assert_eq!((frame.code.0, frame.reason.as_str()), (1000, "done"));
+    /// assert_eq!(CloseFrame::new(CloseCode(1005), ""), Err(InvalidClose::Code(CloseCode(1005))));
+    /// # Ok::<(), InvalidClose>(())
+    /// ```
     ///
     /// # Errors
     /// The code must not be sent in a frame, or the reason has more than 123 bytes.
@@ -59,6 +75,16 @@ impl CloseFrame {
 
     /// Parses the payload of a received close frame; `None` if it is empty.
     ///
+    /// ```
+    /// use threadbare::{CloseCode, CloseFrame, ProtocolError};
+    ///
+    /// let frame = CloseFrame::parse(b"\x03\xe8bye")?.expect("it has a code");
+    /// assert_eq!((frame.code, frame.reason.as_str()), (CloseCode::NORMAL_CLOSURE, "bye"));
+    /// assert_eq!(CloseFrame::parse(b"")?, None);
+    /// assert_eq!(CloseFrame::parse(b"\x03"), Err(ProtocolError::CloseWithoutCode));
+    /// # Ok::<(), ProtocolError>(())
+    /// ```
+    ///
     /// # Errors
     /// The payload has one byte, the code must not be sent in a frame, or the reason is not UTF-8.
     pub fn parse(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
@@ -77,6 +103,15 @@ impl CloseFrame {
     }
 
     /// Appends the payload of the close frame to `out`.
+    ///
+    /// ```
+    /// use threadbare::{CloseCode, CloseFrame};
+    ///
+    /// let mut payload = Vec::new();
+    /// CloseFrame::new(CloseCode::NORMAL_CLOSURE, "bye")?.encode(&mut payload);
+    /// assert_eq!(payload, b"\x03\xe8bye");
+    /// # Ok::<(), threadbare::InvalidClose>(())
+    /// ```
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.code.0.to_be_bytes());
         out.extend_from_slice(self.reason.as_bytes());
@@ -84,6 +119,13 @@ impl CloseFrame {
 }
 
 /// A close frame may not be sent. Nothing was sent.
+///
+/// ```
+/// use threadbare::{CloseCode, CloseFrame, InvalidClose};
+///
+/// let error = CloseFrame::new(CloseCode::NORMAL_CLOSURE, "x".repeat(124)).expect_err("it is too long");
+/// assert!(matches!(error, InvalidClose::Reason { .. }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidClose {
@@ -112,6 +154,14 @@ impl fmt::Display for InvalidClose {
 impl std::error::Error for InvalidClose {}
 
 /// How a connection ended.
+///
+/// ```
+/// use threadbare::{CloseCause, CloseReason};
+///
+/// fn is_fault_of_network(reason: &CloseReason) -> bool {
+///     matches!(reason.cause, CloseCause::Lost | CloseCause::TimedOut)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseCause {
@@ -133,6 +183,17 @@ pub enum CloseCause {
 
 /// Why a connection ended: the code and the reason that were received or, if none were received, those of RFC 6455
 /// 7.1.5 and 7.1.6.
+///
+/// ```
+/// use threadbare::{CloseCode, CloseReason};
+///
+/// fn log(reason: &CloseReason) {
+///     match reason.code {
+///         CloseCode::NORMAL_CLOSURE | CloseCode::GOING_AWAY => println!("left"),
+///         code => println!("ended with {code}: {} ({:?})", reason.reason, reason.cause),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CloseReason {
@@ -146,12 +207,28 @@ pub struct CloseReason {
 
 impl CloseReason {
     /// Creates a close reason from its parts.
+    ///
+    /// ```
+    /// use threadbare::{CloseCause, CloseCode, CloseReason};
+    ///
+    /// let reason = CloseReason::new(CloseCode::GOING_AWAY, "restart", CloseCause::Peer);
+    /// assert_eq!(reason.code.0, 1001);
+    /// ```
     #[must_use]
     pub fn new(code: CloseCode, reason: impl Into<String>, cause: CloseCause) -> CloseReason {
         CloseReason { code, reason: reason.into(), cause }
     }
 
     /// Creates the close reason for a close frame of the peer.
+    ///
+    /// ```
+    /// use threadbare::{CloseCause, CloseCode, CloseFrame, CloseReason};
+    ///
+    /// let frame = CloseFrame::parse(b"\x03\xe8bye")?;
+    /// assert_eq!(CloseReason::from_frame(frame, CloseCause::Peer).code, CloseCode::NORMAL_CLOSURE);
+    /// assert_eq!(CloseReason::from_frame(None, CloseCause::Peer).code.0, 1005); // it had no code
+    /// # Ok::<(), threadbare::ProtocolError>(())
+    /// ```
     #[must_use]
     pub fn from_frame(frame: Option<CloseFrame>, cause: CloseCause) -> CloseReason {
         match frame {
@@ -163,12 +240,27 @@ impl CloseReason {
     }
 
     /// Creates the close reason of a connection that ended without a close frame: 1006.
+    ///
+    /// ```
+    /// use threadbare::{CloseCause, CloseCode, CloseReason};
+    ///
+    /// let reason = CloseReason::abnormal("the connection was reset", CloseCause::Lost);
+    /// assert_eq!(reason.code, CloseCode::ABNORMAL_CLOSURE);
+    /// assert!(!reason.is_clean());
+    /// ```
     #[must_use]
     pub fn abnormal(reason: impl Into<String>, cause: CloseCause) -> CloseReason {
         CloseReason::new(CloseCode::ABNORMAL_CLOSURE, reason, cause)
     }
 
     /// Returns whether the closing handshake was completed (RFC 6455 7.1.4, "closed _cleanly_").
+    ///
+    /// ```
+    /// use threadbare::{CloseCause, CloseCode, CloseReason};
+    ///
+    /// assert!(CloseReason::new(CloseCode::NORMAL_CLOSURE, "", CloseCause::Peer).is_clean());
+    /// assert!(!CloseReason::abnormal("the connection was reset", CloseCause::Lost).is_clean());
+    /// ```
     #[must_use]
     pub fn is_clean(&self) -> bool {
         matches!(self.cause, CloseCause::Peer | CloseCause::Local)

@@ -65,6 +65,15 @@ close_codes! {
 impl CloseCode {
     /// Returns whether the code may be sent in a close frame: 1000 to 1003, 1007 to 1014 and 3000 to 4999 (RFC 6455 7.4
     /// and the IANA registry).
+    ///
+    /// ```
+    /// use threadbare::CloseCode;
+    ///
+    /// assert!(CloseCode::NORMAL_CLOSURE.is_sendable());
+    /// assert!(CloseCode(4999).is_sendable());
+    /// assert!(!CloseCode(1005).is_sendable());
+    /// assert!(!CloseCode(5000).is_sendable());
+    /// ```
     #[must_use]
     pub fn is_sendable(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)

@@ -14,6 +14,12 @@ use crate::protocol::outgoing::{Last, Outgoing};
 use crate::protocol::{frame, mask, utf8};
 
 /// The role of an endpoint: a client masks the frames that it sends, a server does not (RFC 6455 5.1).
+///
+/// ```
+/// use threadbare::Role;
+///
+/// assert_eq!(!Role::Server, Role::Client); // the other end
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The endpoint that accepted the connection.
@@ -34,6 +40,16 @@ impl Not for Role {
 }
 
 /// The state of an established connection.
+///
+/// ```
+/// use threadbare::protocol::{Connection, Role, State};
+///
+/// let mut server = Connection::new(Role::Server, 1 << 20);
+/// assert_eq!(server.state(), State::Open);
+/// let mut out = Vec::new();
+/// server.close(None, None, &mut out);
+/// assert_eq!(server.state(), State::Closing); // the client's close frame is awaited
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Both endpoints may send messages.
@@ -45,6 +61,19 @@ pub enum State {
 }
 
 /// The result of one call of [`Connection::receive`].
+///
+/// ```
+/// use threadbare::protocol::Received;
+///
+/// fn describe(received: &Received<'_>) -> &'static str {
+///     match received {
+///         Received::Message(_) | Received::Assembled(_) => "a message",
+///         Received::Ping(_) => "a ping, to be answered with a pong",
+///         Received::Close(_) => "a close frame, to be answered unless one was sent",
+///         _ => "nothing to do",
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub enum Received<'a> {
     /// Bytes were taken, but no message is complete: they were a part of a frame, or a fragment.
@@ -110,6 +139,13 @@ fn whole_message(is_text: bool, payload: &[u8]) -> Result<MessageRef<'_>, Protoc
 
 impl Connection {
     /// Creates a connection after its opening handshake. `max_message_size` is in bytes.
+    ///
+    /// ```
+    /// use threadbare::protocol::{Connection, Role};
+    ///
+    /// let client = Connection::new(Role::Client, 1 << 20); // messages of up to 1 MiB
+    /// assert_eq!(client.role(), Role::Client);
+    /// ```
     #[must_use]
     pub fn new(role: Role, max_message_size: u64) -> Connection {
         Connection {
@@ -124,12 +160,29 @@ impl Connection {
     }
 
     /// Returns the role of this endpoint.
+    ///
+    /// ```
+    /// use threadbare::protocol::{Connection, Role};
+    ///
+    /// assert_eq!(Connection::new(Role::Server, 1 << 20).role(), Role::Server);
+    /// ```
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
     }
 
     /// Returns the state of the connection.
+    ///
+    /// ```
+    /// use threadbare::protocol::{Connection, Role, State};
+    ///
+    /// let mut client = Connection::new(Role::Client, 1 << 20);
+    /// client.close(None, Some([1, 2, 3, 4]), &mut Vec::new());
+    /// assert_eq!(client.state(), State::Closing);
+    /// client.receive(&mut b"\x88\x00".to_vec())?; // the server's close frame
+    /// assert_eq!(client.state(), State::Closed);
+    /// # Ok::<(), threadbare::ProtocolError>(())
+    /// ```
     #[must_use]
     pub fn state(&self) -> State {
         match (self.close_sent(), self.close_received) {
@@ -141,12 +194,29 @@ impl Connection {
     }
 
     /// Returns whether this endpoint has sent a close frame.
+    ///
+    /// ```
+    /// use threadbare::protocol::{Connection, Role};
+    ///
+    /// let mut server = Connection::new(Role::Server, 1 << 20);
+    /// server.close(None, None, &mut Vec::new());
+    /// assert!(server.close_sent() && !server.close_received());
+    /// ```
     #[must_use]
     pub fn close_sent(&self) -> bool {
         self.outgoing == Outgoing::CloseSent
     }
 
     /// Returns whether the peer's close frame was received.
+    ///
+    /// ```
+    /// use threadbare::protocol::{Connection, Role};
+    ///
+    /// let mut client = Connection::new(Role::Client, 1 << 20);
+    /// client.receive(&mut b"\x88\x00".to_vec())?;
+    /// assert!(client.close_received() && !client.close_sent());
+    /// # Ok::<(), threadbare::ProtocolError>(())
+    /// ```
     #[must_use]
     pub fn close_received(&self) -> bool {
         self.close_received
@@ -159,6 +229,25 @@ impl Connection {
     /// is copied and kept. Call this until all of `input` is taken. Bytes after the peer's close frame or after an
     /// error are taken and ignored (RFC 6455 5.5.1).
     ///
+    /// ```
+    /// use threadbare::protocol::{Connection, Received, Role};
+    ///
+    /// let mut client = Connection::new(Role::Client, 1 << 20);
+    /// let mut input = *b"\x81\x02hi\x89\x00\x81\x05unfi"; // a text, a ping, and a part of another text
+    /// let (mut at, mut results) = (0, Vec::new());
+    /// while at < input.len() {
+    ///     let (size, received) = client.receive(&mut input[at..])?;
+    ///     results.push(match received {
+    ///         Received::Message(message) => message.to_string(),
+    ///         Received::Ping(_) => "ping".into(),
+    ///         _ => "incomplete".into(),
+    ///     });
+    ///     at += size;
+    /// }
+    /// assert_eq!(results, ["hi", "ping", "incomplete"]);
+    /// # Ok::<(), threadbare::ProtocolError>(())
+    /// ```
+    ///
     /// # Errors
     /// The peer violated the protocol or exceeded `max_message_size`. The connection reads nothing more: send the
     /// queued frames, then call [`fail`](Self::fail).
@@ -169,6 +258,18 @@ impl Connection {
 
     /// Like [`receive`](Self::receive), for connections that may have negotiated permessage-deflate. Compressed
     /// messages are decompressed with the memory of `codec`, which all connections of a thread share.
+    ///
+    /// ```
+    /// use threadbare::protocol::deflate::Codec;
+    /// use threadbare::protocol::{Connection, Received, Role};
+    ///
+    /// let mut codec = Codec::new(); // one for all connections of the thread
+    /// let mut client = Connection::new(Role::Client, 1 << 20);
+    /// let mut input = *b"\x81\x02hi";
+    /// let (size, received) = client.receive_with(&mut input, &mut codec)?;
+    /// assert!(size == 4 && matches!(received, Received::Message(message) if message.as_text() == Some("hi")));
+    /// # Ok::<(), threadbare::ProtocolError>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`receive`](Self::receive).
@@ -374,18 +475,48 @@ impl Connection {
     /// Returns how many bytes of payload the current data frame lacks. The caller can receive them directly into the
     /// message's buffer with [`spare_mut`](Self::spare_mut). Always 0 for a compressed message, which has to be
     /// decompressed first.
+    ///
+    /// ```
+    /// use threadbare::protocol::{Connection, Role};
+    ///
+    /// let mut client = Connection::new(Role::Client, 1 << 20);
+    /// client.receive(&mut b"\x82\x05he".to_vec())?;
+    /// assert_eq!(client.lacks(), 3);
+    /// # Ok::<(), threadbare::ProtocolError>(())
+    /// ```
     #[must_use]
     pub fn lacks(&self) -> u64 {
         self.assembly.as_ref().map_or(0, |assembly| assembly.lacks())
     }
 
     /// Returns the size in bytes that the buffer of the current message must grow to, if the buffer is full.
+    ///
+    /// ```
+    /// use threadbare::protocol::{Connection, Role};
+    ///
+    /// let mut client = Connection::new(Role::Client, 1 << 20);
+    /// assert_eq!(client.wants_buffer(), None); // there is no message to assemble
+    /// ```
     #[must_use]
     pub fn wants_buffer(&self) -> Option<u64> {
         self.assembly.as_ref().and_then(|assembly| assembly.wants_buffer())
     }
 
     /// Moves the current message to `buffer`, which may have been used before, and returns its previous buffer.
+    ///
+    /// ```
+    /// use threadbare::protocol::{Connection, Role};
+    ///
+    /// fn reserve(connection: &mut Connection, used_before: &mut Vec<Vec<u8>>) {
+    ///     if let Some(size) = connection.wants_buffer()
+    ///         && let Some(mut buffer) = used_before.pop()
+    ///     {
+    ///         buffer.resize(usize::try_from(size).unwrap_or(usize::MAX).max(buffer.len()), 0);
+    ///         used_before.push(connection.move_to(buffer));
+    ///     }
+    /// }
+    /// # reserve(&mut Connection::new(Role::Server, 1 << 20), &mut vec![Vec::new()]);
+    /// ```
     pub fn move_to(&mut self, buffer: Vec<u8>) -> Vec<u8> {
         match &mut self.assembly {
             Some(assembly) => assembly.move_to(buffer),
@@ -394,6 +525,23 @@ impl Connection {
     }
 
     /// Returns room for the payload of the current frame; empty if there is no such frame.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use threadbare::protocol::{Connection, Received, Role};
+    ///
+    /// let mut client = Connection::new(Role::Client, 1 << 20);
+    /// client.receive(&mut b"\x82\x05he".to_vec())?;
+    /// let mut stream = &b"llo"[..];
+    /// let mut received = Received::Nothing;
+    /// while client.lacks() > 0 {
+    ///     let size = stream.read(client.spare_mut())?; // no other buffer is needed
+    ///     received = client.advance(size)?;
+    /// }
+    /// let Received::Assembled(message) = received else { panic!("a message") };
+    /// assert_eq!(message.as_bytes(), b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn spare_mut(&mut self) -> &mut [u8] {
         match &mut self.assembly {
             Some(assembly) if assembly.lacks() > 0 => assembly.spare_mut(),
@@ -402,6 +550,16 @@ impl Connection {
     }
 
     /// Takes `size` bytes that were received into [`spare_mut`](Self::spare_mut).
+    ///
+    /// ```
+    /// use threadbare::protocol::{Connection, Received, Role};
+    ///
+    /// let mut client = Connection::new(Role::Client, 1 << 20);
+    /// client.receive(&mut b"\x82\x01".to_vec())?;
+    /// client.spare_mut()[0] = 7; // what the stream would write there
+    /// assert!(matches!(client.advance(1)?, Received::Assembled(message) if message.as_bytes() == [7]));
+    /// # Ok::<(), threadbare::ProtocolError>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`receive`](Self::receive).
@@ -416,6 +574,15 @@ impl Connection {
     }
 
     /// Returns whether a message may be sent: RFC 6455 5.5.1 forbids data frames after a close frame.
+    ///
+    /// ```
+    /// use threadbare::protocol::{Connection, Role};
+    ///
+    /// let mut server = Connection::new(Role::Server, 1 << 20);
+    /// assert!(server.can_send() && server.can_send_control());
+    /// server.close(None, None, &mut Vec::new());
+    /// assert!(!server.can_send() && !server.can_send_control());
+    /// ```
     #[inline]
     #[must_use]
     pub fn can_send(&self) -> bool {
@@ -423,6 +590,18 @@ impl Connection {
     }
 
     /// Returns whether a ping, pong or close frame may be sent.
+    ///
+    /// ```
+    /// use threadbare::protocol::frame::Opcode;
+    /// use threadbare::protocol::{Connection, Role};
+    ///
+    /// let mut server = Connection::new(Role::Server, 1 << 20);
+    /// let mut out = Vec::new();
+    /// if server.can_send_control() {
+    ///     server.send(Opcode::Ping, b"", None, &mut out);
+    /// }
+    /// assert_eq!(out, b"\x89\x00");
+    /// ```
     #[inline]
     #[must_use]
     pub fn can_send_control(&self) -> bool {
@@ -433,6 +612,16 @@ impl Connection {
     /// `None`.
     ///
     /// Returns `false` and appends nothing if a close frame was sent.
+    ///
+    /// ```
+    /// use threadbare::protocol::frame::Opcode;
+    /// use threadbare::protocol::{Connection, Role};
+    ///
+    /// let mut server = Connection::new(Role::Server, 1 << 20);
+    /// let mut out = Vec::new();
+    /// assert!(server.send(Opcode::Text, b"Hello", None, &mut out));
+    /// assert_eq!(out, b"\x81\x05Hello"); // RFC 6455 5.7
+    /// ```
     pub fn send(&mut self, opcode: Opcode, payload: &[u8], key: Option<MaskingKey>, out: &mut Vec<u8>) -> bool {
         if !self.outgoing.permits(opcode) {
             return false;
@@ -445,6 +634,18 @@ impl Connection {
     /// Appends a close frame to `out`, which starts the closing handshake or answers the peer's close frame.
     ///
     /// Returns `false` and appends nothing if a close frame was sent before.
+    ///
+    /// ```
+    /// use threadbare::protocol::{Connection, Role};
+    /// use threadbare::{CloseCode, CloseFrame};
+    ///
+    /// let mut server = Connection::new(Role::Server, 1 << 20);
+    /// let mut out = Vec::new();
+    /// assert!(server.close(Some(&CloseFrame::new(CloseCode::NORMAL_CLOSURE, "bye")?), None, &mut out));
+    /// assert_eq!(out, b"\x88\x05\x03\xe8bye");
+    /// assert!(!server.close(None, None, &mut out)); // it was sent already
+    /// # Ok::<(), threadbare::InvalidClose>(())
+    /// ```
     pub fn close(&mut self, close: Option<&CloseFrame>, key: Option<MaskingKey>, out: &mut Vec<u8>) -> bool {
         let mut payload = Vec::new();
         if let Some(close) = close {
@@ -455,6 +656,18 @@ impl Connection {
 
     /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7): appends a close frame to `out`, and ignores all bytes that
     /// arrive from now on.
+    ///
+    /// ```
+    /// use threadbare::CloseFrame;
+    /// use threadbare::protocol::{Connection, Role, State};
+    ///
+    /// let mut server = Connection::new(Role::Server, 1 << 20);
+    /// let error = server.receive(&mut b"\x81\x02hi".to_vec()).expect_err("it is not masked");
+    /// let mut out = Vec::new();
+    /// server.fail(&CloseFrame::new(error.close_code(), error.to_string())?, None, &mut out);
+    /// assert_eq!((&out[2..4], server.state()), (&1002_u16.to_be_bytes()[..], State::Closed));
+    /// # Ok::<(), threadbare::InvalidClose>(())
+    /// ```
     pub fn fail(&mut self, close: &CloseFrame, key: Option<MaskingKey>, out: &mut Vec<u8>) {
         self.close(Some(close), key, out);
         self.failed = true;

@@ -40,6 +40,15 @@ use crate::protocol::utf8::Validator;
 
 /// Whether a message may be compressed if permessage-deflate was negotiated. Without the feature `deflate` no message
 /// is compressed.
+///
+/// ```
+/// use threadbare::{Compression, Peer};
+///
+/// fn answer(peer: &Peer, page: &str, session_token: &str) -> Result<(), threadbare::SendError<threadbare::Message>> {
+///     peer.send_with(page, Compression::Auto)?; // as `send` does
+///     peer.send_with(session_token, Compression::Never) // its size must not depend on its content
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Compression {
     /// The message is compressed if it is not smaller than the threshold.
@@ -52,6 +61,16 @@ pub enum Compression {
 }
 
 /// The payload bytes of a connection's compressed messages, before and after compression.
+///
+/// ```
+/// use threadbare::DeflateStats;
+///
+/// fn print(stats: &DeflateStats) {
+///     println!("sent {} instead of {} bytes", stats.sent_compressed, stats.sent);
+///     println!("received {} instead of {} bytes", stats.received_compressed, stats.received);
+/// }
+/// # print(&DeflateStats::default());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeflateStats {

@@ -7,6 +7,14 @@ use crate::protocol::opcode::Opcode;
 use crate::protocol::utf8::InvalidUtf8;
 
 /// The peer violated the protocol or exceeded a limit: the connection is failed (RFC 6455 7.1.7).
+///
+/// ```
+/// use threadbare::protocol::{Connection, ProtocolError, Role};
+///
+/// let mut server = Connection::new(Role::Server, 1 << 20);
+/// let error = server.receive(&mut b"\x81\x02hi".to_vec()).expect_err("a client must mask");
+/// assert_eq!(error, ProtocolError::UnmaskedFrame);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProtocolError {
@@ -49,6 +57,13 @@ pub enum ProtocolError {
 
 impl ProtocolError {
     /// Returns the status code of the close frame that reports the violation to the peer.
+    ///
+    /// ```
+    /// use threadbare::{CloseCode, ProtocolError};
+    ///
+    /// assert_eq!(ProtocolError::UnmaskedFrame.close_code(), CloseCode::PROTOCOL_ERROR);
+    /// assert_eq!(ProtocolError::InvalidUtf8.close_code().0, 1007);
+    /// ```
     #[must_use]
     pub fn close_code(&self) -> CloseCode {
         // No wildcard, so that a new variant does not compile without a code.

@@ -12,6 +12,13 @@ pub const MAX_HEADER_SIZE: usize = 14;
 pub const RSV1: u8 = 0b100;
 
 /// The header of one frame.
+///
+/// ```
+/// use threadbare::protocol::frame::{FrameHeader, Opcode};
+///
+/// let header = FrameHeader::new(Opcode::Binary, 200, None);
+/// assert!(header.fin && header.rsv == 0 && header.size() == 4);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
     /// FIN: this is the last fragment of its message.
@@ -28,6 +35,13 @@ pub struct FrameHeader {
 
 impl FrameHeader {
     /// Creates the header of an unfragmented frame without RSV bits.
+    ///
+    /// ```
+    /// use threadbare::protocol::frame::{FrameHeader, Opcode};
+    ///
+    /// let header = FrameHeader::new(Opcode::Text, 5, Some([1, 2, 3, 4]));
+    /// let first_fragment = FrameHeader { fin: false, ..FrameHeader::new(Opcode::Text, 5, None) };
+    /// ```
     #[must_use]
     pub fn new(opcode: Opcode, payload_len: u64, mask: Option<MaskingKey>) -> FrameHeader {
         FrameHeader { fin: true, rsv: 0, opcode, mask, payload_len }
@@ -100,6 +114,14 @@ impl FrameHeader {
     }
 
     /// Returns the size of the encoded header in bytes.
+    ///
+    /// ```
+    /// use threadbare::protocol::frame::{FrameHeader, Opcode};
+    ///
+    /// assert_eq!(FrameHeader::new(Opcode::Text, 125, None).size(), 2);
+    /// assert_eq!(FrameHeader::new(Opcode::Text, 126, None).size(), 4);
+    /// assert_eq!(FrameHeader::new(Opcode::Text, 1 << 16, Some([0; 4])).size(), 14);
+    /// ```
     #[must_use]
     pub fn size(&self) -> usize {
         let length = match self.payload_len {
@@ -111,6 +133,14 @@ impl FrameHeader {
     }
 
     /// Appends the header to `out`, with the payload length in its shortest form.
+    ///
+    /// ```
+    /// use threadbare::protocol::frame::{FrameHeader, Opcode};
+    ///
+    /// let mut out = Vec::new();
+    /// FrameHeader::new(Opcode::Binary, 256, None).encode(&mut out);
+    /// assert_eq!(out, [0x82, 0x7E, 0x01, 0x00]); // RFC 6455 5.7
+    /// ```
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
         let first = u8::from(self.fin) << 7 | (self.rsv & 0b111) << 4 | self.opcode as u8;
@@ -160,12 +190,28 @@ fn encode_growing(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
 }
 
 /// Appends an unfragmented frame to `out`, with its payload masked if `mask` is a key.
+///
+/// ```
+/// use threadbare::protocol::frame::{self, Opcode};
+///
+/// let mut out = Vec::new();
+/// frame::encode(&mut out, Opcode::Text, b"Hello", Some([0x37, 0xfa, 0x21, 0x3d]));
+/// assert_eq!(out, b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"); // RFC 6455 5.7
+/// ```
 #[inline]
 pub fn encode(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<MaskingKey>) {
     encode_behind(out, FrameHeader::new(opcode, payload.len() as u64, mask), payload);
 }
 
 /// Appends an unfragmented frame with RSV1 to `out`. The payload is already compressed.
+///
+/// ```
+/// use threadbare::protocol::frame::{self, Opcode};
+///
+/// let mut out = Vec::new();
+/// frame::encode_compressed(&mut out, Opcode::Text, b"\xf2\x48\xcd\xc9\xc9\x07\x00", None);
+/// assert_eq!(out, b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"); // RFC 7692 7.2.3.1, "Hello"
+/// ```
 pub fn encode_compressed(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<MaskingKey>) {
     let header = FrameHeader::new(opcode, payload.len() as u64, mask);
     encode_behind(out, FrameHeader { rsv: RSV1, ..header }, payload);

@@ -3,6 +3,12 @@
 use fearless_simd::{Level, dispatch};
 
 /// A masking key: 32 bits chosen at random for each frame that a client sends.
+///
+/// ```
+/// use threadbare::protocol::mask::MaskingKey;
+///
+/// let key: MaskingKey = [0x37, 0xfa, 0x21, 0x3d]; // of a random number generator
+/// ```
 pub type MaskingKey = [u8; 4];
 
 /// Payloads of 512 bytes and more are masked with the widest vectors that the processor has. Smaller makes more
@@ -105,6 +111,17 @@ fn xor_few(payload: &mut [u8], double: u64) {
 }
 
 /// Returns the key rotated by `offset` bytes, for the piece of a payload that begins at `offset`.
+///
+/// ```
+/// use threadbare::protocol::mask;
+///
+/// let (key, mut payload) = ([1, 2, 3, 4], *b"in two pieces");
+/// let (first, second) = payload.split_at_mut(6);
+/// mask::apply(first, key);
+/// mask::apply(second, mask::rotated(key, 6));
+/// mask::apply(&mut payload, key); // all at once, back again
+/// assert_eq!(&payload, b"in two pieces");
+/// ```
 #[must_use]
 pub fn rotated(mut key: MaskingKey, offset: u64) -> MaskingKey {
     key.rotate_left((offset % 4) as usize);

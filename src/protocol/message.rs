@@ -12,6 +12,20 @@ use crate::protocol::utf8;
 ///
 /// Received messages are [`Text`](Message::Text) or [`Binary`](Message::Binary), because the library answers control
 /// frames itself. The other variants are for sending.
+///
+/// ```
+/// use threadbare::Message;
+///
+/// fn describe(message: &Message) -> String {
+///     match message {
+///         Message::Text(text) => format!("the text {text}"),
+///         Message::Binary(bytes) => format!("{} bytes", bytes.len()),
+///         _ => "for sending only".into(),
+///     }
+/// }
+/// assert_eq!(describe(&"hello".into()), "the text hello");
+/// assert_eq!(describe(&vec![1, 2, 3].into()), "3 bytes");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Message {
@@ -28,6 +42,14 @@ pub enum Message {
 }
 
 /// A borrowed message, in the buffer it was received into or in the application's memory.
+///
+/// ```
+/// use threadbare::{Message, MessageRef};
+///
+/// let message = MessageRef::from("hello"); // not copied
+/// assert_eq!(message.as_text(), Some("hello"));
+/// assert_eq!(message.into_owned(), Message::from("hello"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MessageRef<'a> {
@@ -45,12 +67,25 @@ pub enum MessageRef<'a> {
 
 impl Message {
     /// Returns the payload of a data message, ping or pong; empty for a close.
+    ///
+    /// ```
+    /// use threadbare::Message;
+    ///
+    /// assert_eq!(Message::from("hello").as_bytes(), b"hello");
+    /// assert_eq!(Message::Close(None).as_bytes(), b"");
+    /// ```
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         MessageRef::from(self).as_bytes()
     }
 
     /// Returns the payload of a data message, ping or pong without copying it; empty for a close.
+    ///
+    /// ```
+    /// use threadbare::Message;
+    ///
+    /// assert_eq!(Message::from("hello").into_bytes(), b"hello".to_vec());
+    /// ```
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         match self {
@@ -94,6 +129,13 @@ impl Message {
 
     /// Returns the payload of a binary message without copying it.
     ///
+    /// ```
+    /// use threadbare::Message;
+    ///
+    /// assert_eq!(Message::from(vec![1, 2]).into_binary(), Ok(vec![1, 2]));
+    /// assert_eq!(Message::from("text").into_binary(), Err(Message::from("text")));
+    /// ```
+    ///
     /// # Errors
     /// Returns the message itself if it is not binary.
     pub fn into_binary(self) -> Result<Vec<u8>, Message> {
@@ -104,24 +146,51 @@ impl Message {
     }
 
     /// Returns whether this is a text message.
+    ///
+    /// ```
+    /// use threadbare::Message;
+    ///
+    /// assert!(Message::from("hello").is_text());
+    /// assert!(!Message::from(vec![1, 2]).is_text());
+    /// ```
     #[must_use]
     pub fn is_text(&self) -> bool {
         MessageRef::from(self).is_text()
     }
 
     /// Returns whether this is a binary message.
+    ///
+    /// ```
+    /// use threadbare::Message;
+    ///
+    /// assert!(Message::from(vec![1, 2]).is_binary());
+    /// assert!(!Message::Ping(vec![1, 2]).is_binary());
+    /// ```
     #[must_use]
     pub fn is_binary(&self) -> bool {
         MessageRef::from(self).is_binary()
     }
 
     /// Returns the size of the payload in bytes.
+    ///
+    /// ```
+    /// use threadbare::Message;
+    ///
+    /// assert_eq!(Message::from("größer").len(), 8); // bytes, not characters
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.as_bytes().len()
     }
 
     /// Returns whether the payload is empty.
+    ///
+    /// ```
+    /// use threadbare::Message;
+    ///
+    /// assert!(Message::from("").is_empty());
+    /// assert!(!Message::from("hello").is_empty());
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -130,6 +199,12 @@ impl Message {
 
 impl<'a> MessageRef<'a> {
     /// Returns the payload of a data message, ping or pong; empty for a close.
+    ///
+    /// ```
+    /// use threadbare::MessageRef;
+    ///
+    /// assert_eq!(MessageRef::Text("hello").as_bytes(), b"hello");
+    /// ```
     #[must_use]
     pub fn as_bytes(self) -> &'a [u8] {
         match self {
@@ -140,6 +215,13 @@ impl<'a> MessageRef<'a> {
     }
 
     /// Returns the text if this is a text message.
+    ///
+    /// ```
+    /// use threadbare::MessageRef;
+    ///
+    /// assert_eq!(MessageRef::Text("hello").as_text(), Some("hello"));
+    /// assert_eq!(MessageRef::Binary(b"hello").as_text(), None);
+    /// ```
     #[must_use]
     pub fn as_text(self) -> Option<&'a str> {
         match self {
@@ -149,30 +231,63 @@ impl<'a> MessageRef<'a> {
     }
 
     /// Returns whether this is a text message.
+    ///
+    /// ```
+    /// use threadbare::MessageRef;
+    ///
+    /// assert!(MessageRef::Text("hello").is_text());
+    /// assert!(!MessageRef::Binary(b"hello").is_text());
+    /// ```
     #[must_use]
     pub fn is_text(self) -> bool {
         matches!(self, MessageRef::Text(_))
     }
 
     /// Returns whether this is a binary message.
+    ///
+    /// ```
+    /// use threadbare::MessageRef;
+    ///
+    /// assert!(MessageRef::Binary(b"hello").is_binary());
+    /// assert!(!MessageRef::Text("hello").is_binary());
+    /// ```
     #[must_use]
     pub fn is_binary(self) -> bool {
         matches!(self, MessageRef::Binary(_))
     }
 
     /// Returns the size of the payload in bytes.
+    ///
+    /// ```
+    /// use threadbare::MessageRef;
+    ///
+    /// assert_eq!(MessageRef::Binary(&[1, 2, 3]).len(), 3);
+    /// ```
     #[must_use]
     pub fn len(self) -> usize {
         self.as_bytes().len()
     }
 
     /// Returns whether the payload is empty.
+    ///
+    /// ```
+    /// use threadbare::MessageRef;
+    ///
+    /// assert!(MessageRef::Text("").is_empty());
+    /// assert!(!MessageRef::Text("hello").is_empty());
+    /// ```
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
 
     /// Copies the payload into an owned message.
+    ///
+    /// ```
+    /// use threadbare::{Message, MessageRef};
+    ///
+    /// assert_eq!(MessageRef::Text("hello").into_owned(), Message::Text("hello".to_owned()));
+    /// ```
     #[must_use]
     pub fn into_owned(self) -> Message {
         match self {
@@ -185,6 +300,14 @@ impl<'a> MessageRef<'a> {
     }
 
     /// Returns the opcode of the message's first frame.
+    ///
+    /// ```
+    /// use threadbare::MessageRef;
+    /// use threadbare::protocol::frame::Opcode;
+    ///
+    /// assert_eq!(MessageRef::Text("hello").opcode(), Opcode::Text);
+    /// assert_eq!(MessageRef::Close(None).opcode(), Opcode::Close);
+    /// ```
     #[must_use]
     pub fn opcode(self) -> Opcode {
         match self {
@@ -298,6 +421,13 @@ pub enum CowMessage<'a> {
 
 impl CowMessage<'_> {
     /// Borrows the message.
+    ///
+    /// ```
+    /// use threadbare::{CowMessage, MessageRef};
+    ///
+    /// let message = CowMessage::from(vec![1, 2, 3]);
+    /// assert_eq!(message.as_message(), MessageRef::Binary(&[1, 2, 3]));
+    /// ```
     #[inline]
     #[must_use]
     pub fn as_message(&self) -> MessageRef<'_> {
@@ -310,6 +440,13 @@ impl CowMessage<'_> {
     }
 
     /// Converts into an owned message, with a copy only if it is borrowed or shared.
+    ///
+    /// ```
+    /// use threadbare::{CowMessage, Message};
+    ///
+    /// assert_eq!(CowMessage::from("hello").into_message(), Message::from("hello")); // copied
+    /// assert_eq!(CowMessage::from(vec![1, 2]).into_message(), Message::from(vec![1, 2])); // moved
+    /// ```
     #[must_use]
     pub fn into_message(self) -> Message {
         match self {
@@ -432,6 +569,18 @@ impl fmt::Display for CowMessage<'_> {
 ///
 /// The buffer may be longer than the message. The bytes after the message are initialized and are overwritten when the
 /// buffer is used again.
+///
+/// ```
+/// use threadbare::protocol::{Connection, Received, Role};
+///
+/// let mut client = Connection::new(Role::Client, 1 << 20);
+/// client.receive(&mut b"\x01\x03hel".to_vec())?; // a fragment
+/// let mut last_fragment = *b"\x80\x02lo";
+/// let (_, received) = client.receive(&mut last_fragment)?;
+/// let Received::Assembled(message) = received else { panic!("a message") };
+/// assert_eq!(message.as_message().as_text(), Some("hello"));
+/// # Ok::<(), threadbare::ProtocolError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Assembled {
     pub(crate) buffer: Vec<u8>,
@@ -441,6 +590,15 @@ pub struct Assembled {
 
 impl Assembled {
     /// Borrows the message.
+    ///
+    /// ```
+    /// use threadbare::MessageRef;
+    /// use threadbare::protocol::message::Assembled;
+    ///
+    /// fn is_stop(message: &Assembled) -> bool {
+    ///     message.as_message() == MessageRef::Text("stop")
+    /// }
+    /// ```
     #[must_use]
     pub fn as_message(&self) -> MessageRef<'_> {
         let payload = self.as_bytes();
@@ -452,12 +610,29 @@ impl Assembled {
     }
 
     /// Returns the payload.
+    ///
+    /// ```
+    /// use threadbare::protocol::message::Assembled;
+    ///
+    /// fn count(message: &Assembled, total: &mut usize) {
+    ///     *total += message.as_bytes().len();
+    /// }
+    /// ```
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.buffer.get(..self.filled).unwrap_or_default()
     }
 
     /// Converts into an owned message that keeps the buffer.
+    ///
+    /// ```
+    /// use threadbare::Message;
+    /// use threadbare::protocol::message::Assembled;
+    ///
+    /// fn keep(message: Assembled, kept: &mut Vec<Message>) {
+    ///     kept.push(message.into_message());
+    /// }
+    /// ```
     #[must_use]
     pub fn into_message(mut self) -> Message {
         self.buffer.truncate(self.filled);
@@ -471,6 +646,15 @@ impl Assembled {
     }
 
     /// Returns the buffer, so that it can be used again.
+    ///
+    /// ```
+    /// use threadbare::protocol::message::Assembled;
+    ///
+    /// fn read(message: Assembled, used_before: &mut Vec<Vec<u8>>) {
+    ///     println!("{}", message.as_message());
+    ///     used_before.push(message.into_buffer()); // for `Connection::move_to`
+    /// }
+    /// ```
     #[must_use]
     pub fn into_buffer(self) -> Vec<u8> {
         self.buffer

@@ -4,6 +4,14 @@
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
 
 /// The opcode of a frame (RFC 6455 5.2): how its payload is interpreted.
+///
+/// ```
+/// use threadbare::protocol::frame::{FrameHeader, Opcode};
+///
+/// let (header, _) = FrameHeader::parse(&[0x89, 0x00])?.expect("it is complete");
+/// assert_eq!(header.opcode, Opcode::Ping);
+/// # Ok::<(), threadbare::ProtocolError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Opcode {
@@ -24,6 +32,13 @@ pub enum Opcode {
 impl Opcode {
     /// Returns whether this is a control frame: Close, Ping or Pong. Control frames are never fragmented and have a
     /// payload of at most 125 bytes.
+    ///
+    /// ```
+    /// use threadbare::protocol::frame::Opcode;
+    ///
+    /// assert!(Opcode::Ping.is_control());
+    /// assert!(!Opcode::Continuation.is_control());
+    /// ```
     #[must_use]
     pub fn is_control(self) -> bool {
         self as u8 & 0x8 != 0

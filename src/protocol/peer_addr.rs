@@ -29,18 +29,39 @@ pub enum PeerAddr {
 
 impl PeerAddr {
     /// Returns the IP address; `None` if this is not a [`PeerAddr::Ip`].
+    ///
+    /// ```
+    /// use threadbare::PeerAddr;
+    ///
+    /// assert_eq!(PeerAddr::from(([127, 0, 0, 1], 8080)).ip(), Some([127, 0, 0, 1].into()));
+    /// assert_eq!(PeerAddr::Unknown.ip(), None);
+    /// ```
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         self.as_socket_addr().map(|addr| addr.ip())
     }
 
     /// Returns the port; `None` if this is not a [`PeerAddr::Ip`].
+    ///
+    /// ```
+    /// use threadbare::PeerAddr;
+    ///
+    /// assert_eq!(PeerAddr::from(([127, 0, 0, 1], 8080)).port(), Some(8080));
+    /// assert_eq!(PeerAddr::Unix(None).port(), None);
+    /// ```
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.as_socket_addr().map(|addr| addr.port())
     }
 
     /// Returns the IP address and port; `None` if this is not a [`PeerAddr::Ip`].
+    ///
+    /// ```
+    /// use threadbare::PeerAddr;
+    ///
+    /// let addr = PeerAddr::from(([127, 0, 0, 1], 8080));
+    /// assert_eq!(addr.as_socket_addr(), Some(([127, 0, 0, 1], 8080).into()));
+    /// ```
     #[must_use]
     pub fn as_socket_addr(&self) -> Option<SocketAddr> {
         match self {
@@ -50,6 +71,14 @@ impl PeerAddr {
     }
 
     /// Returns the path of the Unix socket; `None` if it has none or this is not a [`PeerAddr::Unix`].
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use threadbare::PeerAddr;
+    ///
+    /// let addr = PeerAddr::Unix(Some("/run/chat.sock".into()));
+    /// assert_eq!(addr.as_path(), Some(Path::new("/run/chat.sock")));
+    /// ```
     #[must_use]
     pub fn as_path(&self) -> Option<&Path> {
         match self {

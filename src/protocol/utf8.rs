@@ -1,6 +1,14 @@
 //! UTF-8 validation of text, as a whole or in pieces.
 
 /// The text is not UTF-8 (RFC 6455 8.1).
+///
+/// ```
+/// use threadbare::ProtocolError;
+/// use threadbare::protocol::utf8::{InvalidUtf8, Validator};
+///
+/// assert_eq!(Validator::default().feed(b"\xff"), Err(InvalidUtf8));
+/// assert_eq!(ProtocolError::from(InvalidUtf8), ProtocolError::InvalidUtf8);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidUtf8;
 
@@ -36,6 +44,17 @@ fn long_ascii(bytes: &[u8]) -> Option<&AsciiStr> {
 
 /// Validates text as it arrives. It keeps a character that is split between two pieces, and refuses a text at its first
 /// invalid byte.
+///
+/// ```
+/// use threadbare::protocol::utf8::Validator;
+///
+/// let mut text = Validator::default();
+/// for piece in "größer".as_bytes().chunks(3) {
+///     text.feed(piece)?; // a character may be in two pieces
+/// }
+/// text.finish()?;
+/// # Ok::<(), threadbare::protocol::utf8::InvalidUtf8>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Validator {
     /// The first bytes of a character whose last byte has not arrived: at most three.
@@ -45,6 +64,15 @@ pub struct Validator {
 
 impl Validator {
     /// Validates the next piece.
+    ///
+    /// ```
+    /// use threadbare::protocol::utf8::Validator;
+    ///
+    /// let mut text = Validator::default();
+    /// assert!(text.feed(b"gr\xc3").is_ok()); // the beginning of a character
+    /// assert!(text.feed(b"\xb6\xc3\x9fer").is_ok());
+    /// assert!(text.feed(b"\xff").is_err());
+    /// ```
     ///
     /// # Errors
     /// [`InvalidUtf8`] as soon as no following bytes could make the text valid.
@@ -78,6 +106,14 @@ impl Validator {
     }
 
     /// Validates that the text does not end inside a character.
+    ///
+    /// ```
+    /// use threadbare::protocol::utf8::Validator;
+    ///
+    /// let mut text = Validator::default();
+    /// assert!(text.feed(b"gr\xc3").is_ok());
+    /// assert!(text.finish().is_err()); // a byte is missing
+    /// ```
     ///
     /// # Errors
     /// [`InvalidUtf8`] if it does.

@@ -22,6 +22,16 @@ const MAX_RECENT_SIZE: usize = 4 << 10;
 /// The memory for compression that the connections of a thread share: 418 KiB if both directions are in use.
 ///
 /// It is allocated when the first message needs it, and freed by [`trim`](Codec::trim).
+///
+/// ```
+/// use std::cell::RefCell;
+/// use threadbare::protocol::deflate::Codec;
+///
+/// thread_local! {
+///     static CODEC: RefCell<Codec> = const { RefCell::new(Codec::new()) }; // for all connections of the thread
+/// }
+/// assert!(CODEC.with_borrow(Codec::is_empty)); // no memory is allocated yet
+/// ```
 #[derive(Debug, Default)]
 pub struct Codec {
     shared: Option<Box<Shared>>,
@@ -38,6 +48,12 @@ struct Shared {
 
 impl Codec {
     /// Creates a codec without allocating memory.
+    ///
+    /// ```
+    /// use threadbare::protocol::deflate::Codec;
+    ///
+    /// assert!(Codec::new().is_empty());
+    /// ```
     #[must_use]
     pub const fn new() -> Codec {
         Codec { shared: None }
@@ -46,6 +62,16 @@ impl Codec {
     /// Compresses a message once for several connections: those with
     /// [`shared_window_bits`](super::super::Connection::shared_window_bits) of at least `window_bits`. Returns `None`
     /// if the message does not get smaller.
+    ///
+    /// ```
+    /// use threadbare::protocol::deflate::Codec;
+    ///
+    /// let mut codec = Codec::new();
+    /// let page = "the same line\n".repeat(100);
+    /// let compressed = codec.compress(page.as_bytes(), 1, 15).expect("it gets smaller");
+    /// assert!(compressed.len() < 100);
+    /// assert_eq!(codec.compress(b"?", 1, 15), None); // it would get longer
+    /// ```
     pub fn compress(&mut self, payload: &[u8], level: u8, window_bits: u8) -> Option<&[u8]> {
         let shared = self.shared();
         let fits = |kept: &Compressor| kept.level == level && kept.window_bits == window_bits;
@@ -93,17 +119,45 @@ impl Codec {
 
     /// Returns the number of bytes that were decompressed since the last call. Limits on the work for one connection
     /// have to count them, because a received byte can decompress to a thousand bytes.
+    ///
+    /// ```
+    /// use threadbare::protocol::deflate::Codec;
+    ///
+    /// let mut codec = Codec::new();
+    /// // A server calls `Connection::receive_with` here, and serves another connection if this is large:
+    /// assert_eq!(codec.take_inflated(), 0);
+    /// ```
     pub fn take_inflated(&mut self) -> u64 {
         self.shared.as_mut().map_or(0, |shared| std::mem::take(&mut shared.inflated))
     }
 
     /// Returns whether there is no memory to [`trim`](Codec::trim).
+    ///
+    /// ```
+    /// use threadbare::protocol::deflate::Codec;
+    ///
+    /// let mut codec = Codec::new();
+    /// assert!(codec.is_empty());
+    /// codec.compress(&[0; 1000], 1, 15);
+    /// assert!(!codec.is_empty());
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.shared.is_none()
     }
 
     /// Frees the memory if nothing was compressed or decompressed since the last call.
+    ///
+    /// ```
+    /// use threadbare::protocol::deflate::Codec;
+    ///
+    /// let mut codec = Codec::new();
+    /// codec.compress(&[0; 1000], 1, 15);
+    /// codec.trim(); // it was used since the last call
+    /// assert!(!codec.is_empty());
+    /// codec.trim();
+    /// assert!(codec.is_empty());
+    /// ```
     pub fn trim(&mut self) {
         self.shared.take_if(|shared| !std::mem::take(&mut shared.used));
     }

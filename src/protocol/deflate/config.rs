@@ -38,6 +38,13 @@ impl DeflateConfig {
     /// Sets whether the server compresses every message independently of the messages before it (RFC 7692 7.1.1.1).
     /// Default: `true`, so that the connections of a thread share one compressor. With `false`, similar small messages
     /// become much smaller, but a connection that sends uses 371 KiB at the server, and an idle one 4 KiB.
+    ///
+    /// ```
+    /// use threadbare::DeflateConfig;
+    ///
+    /// // Each message is similar to the one before it, and there are few connections.
+    /// let config = DeflateConfig::default().server_no_context_takeover(false);
+    /// ```
     #[must_use]
     pub fn server_no_context_takeover(mut self, without: bool) -> DeflateConfig {
         self.server_no_context_takeover = without;
@@ -47,6 +54,13 @@ impl DeflateConfig {
     /// Sets whether the client compresses every message independently of the messages before it (RFC 7692 7.1.1.2). A
     /// server with `true` requires this of every client. Default: `true`. With `false`, a connection keeps 47 KiB at
     /// the server after it has received a compressed message.
+    ///
+    /// ```
+    /// use threadbare::DeflateConfig;
+    ///
+    /// let config = DeflateConfig::default().client_no_context_takeover(false);
+    /// assert!(!config.offer().contains("client_no_context_takeover"));
+    /// ```
     #[must_use]
     pub fn client_no_context_takeover(mut self, without: bool) -> DeflateConfig {
         self.client_no_context_takeover = without;
@@ -57,6 +71,13 @@ impl DeflateConfig {
     /// window saves memory at the server with context takeover (245 KiB with 9) and compresses worse.
     ///
     /// RFC 7692 also allows 8, which zlib does not support.
+    ///
+    /// ```
+    /// use threadbare::DeflateConfig;
+    ///
+    /// let config = DeflateConfig::default().server_max_window_bits(11); // a window of 2 KiB
+    /// assert!(config.offer().contains("server_max_window_bits=11"));
+    /// ```
     #[must_use]
     pub fn server_max_window_bits(mut self, bits: u8) -> DeflateConfig {
         self.server_max_window_bits = bits;
@@ -65,6 +86,13 @@ impl DeflateConfig {
 
     /// Sets the base-2 logarithm of the client's LZ77 window (RFC 7692 7.1.2.2), from 9 to 15. Default: 15. A server
     /// can request this only of clients that offer the parameter; the others use 15.
+    ///
+    /// ```
+    /// use threadbare::DeflateConfig;
+    ///
+    /// let config = DeflateConfig::default().client_max_window_bits(11); // a window of 2 KiB
+    /// assert!(config.offer().contains("client_max_window_bits=11"));
+    /// ```
     #[must_use]
     pub fn client_max_window_bits(mut self, bits: u8) -> DeflateConfig {
         self.client_max_window_bits = bits;
@@ -73,6 +101,12 @@ impl DeflateConfig {
 
     /// Sets the compression level, from 1 (fastest) to 9 (smallest). Default: 1, which achieves most of the compression
     /// in a fraction of the time of higher levels.
+    ///
+    /// ```
+    /// use threadbare::DeflateConfig;
+    ///
+    /// let config = DeflateConfig::default().level(6); // smaller messages, for more time
+    /// ```
     #[must_use]
     pub fn level(mut self, level: u8) -> DeflateConfig {
         self.level = level;
@@ -81,6 +115,12 @@ impl DeflateConfig {
 
     /// Sets the size in bytes below which a message is not compressed. Default: 128, because smaller messages hardly
     /// become smaller on their own. With context takeover a smaller threshold can be useful.
+    ///
+    /// ```
+    /// use threadbare::DeflateConfig;
+    ///
+    /// let config = DeflateConfig::default().threshold(1024); // short messages are sent as they are
+    /// ```
     #[must_use]
     pub fn threshold(mut self, bytes: u32) -> DeflateConfig {
         self.threshold = bytes;
@@ -89,6 +129,14 @@ impl DeflateConfig {
 
     /// Returns the first invalid setting, if there is one: its name, its value, and its valid range. An invalid
     /// configuration cannot be negotiated.
+    ///
+    /// ```
+    /// use threadbare::DeflateConfig;
+    ///
+    /// assert_eq!(DeflateConfig::default().fault(), None);
+    /// let (name, met, _needed) = DeflateConfig::default().level(10).fault().expect("the level is invalid");
+    /// assert_eq!((name, met.to_string()), ("level", "10".to_owned()));
+    /// ```
     #[must_use]
     pub fn fault(&self) -> Option<(&'static str, u8, &'static str)> {
         let settings = [

@@ -4,34 +4,70 @@ use crate::protocol::deflate::{DeflateStats, Sink};
 use crate::protocol::error::ProtocolError;
 
 /// The memory for compression that the connections of a thread share. It is empty without the feature `deflate`.
+///
+/// ```
+/// use threadbare::protocol::deflate::Codec;
+///
+/// assert!(Codec::default().is_empty());
+/// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Codec {}
 
 impl Codec {
     /// Creates an empty codec.
+    ///
+    /// ```
+    /// use threadbare::protocol::deflate::Codec;
+    ///
+    /// let codec = Codec::new();
+    /// ```
     #[must_use]
     pub const fn new() -> Codec {
         Codec {}
     }
 
     /// Returns `None`: no message is compressed.
+    ///
+    /// ```
+    /// use threadbare::protocol::deflate::Codec;
+    ///
+    /// assert_eq!(Codec::new().compress(&[0; 1000], 1, 15), None);
+    /// ```
     pub fn compress(&mut self, _payload: &[u8], _level: u8, _window_bits: u8) -> Option<&[u8]> {
         None
     }
 
     /// Returns 0: no message is decompressed.
+    ///
+    /// ```
+    /// use threadbare::protocol::deflate::Codec;
+    ///
+    /// assert_eq!(Codec::new().take_inflated(), 0);
+    /// ```
     pub fn take_inflated(&mut self) -> u64 {
         0
     }
 
     /// Returns `true`: there is no memory to [`trim`](Codec::trim).
+    ///
+    /// ```
+    /// use threadbare::protocol::deflate::Codec;
+    ///
+    /// assert!(Codec::new().is_empty());
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         true
     }
 
     /// Does nothing: there is no memory to free.
+    ///
+    /// ```
+    /// use threadbare::protocol::deflate::Codec;
+    ///
+    /// Codec::new().trim();
+    /// ```
     pub fn trim(&mut self) {}
 
     pub(crate) fn shed(&mut self) {}

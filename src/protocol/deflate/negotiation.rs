@@ -14,6 +14,16 @@ const MAX_WINDOW_BITS: u8 = 15;
 pub(super) const MIN_WINDOW_BITS: u8 = 9;
 
 /// The negotiated parameters.
+///
+/// ```
+/// use threadbare::DeflateConfig;
+/// use threadbare::protocol::{Connection, Role};
+///
+/// let params = DeflateConfig::default().confirm([&b"permessage-deflate"[..]])?.expect("it was accepted");
+/// assert!(!params.compress.takeover && params.decompress.takeover);
+/// let client = Connection::new(Role::Client, 1 << 20).with_deflate(params);
+/// # Ok::<(), threadbare::protocol::deflate::NegotiationError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeflateParams {
@@ -28,6 +38,17 @@ pub struct DeflateParams {
 }
 
 /// The negotiated parameters for one direction.
+///
+/// ```
+/// use threadbare::DeflateConfig;
+/// use threadbare::protocol::deflate::Direction;
+///
+/// let answer = &b"permessage-deflate; server_no_context_takeover"[..];
+/// let params = DeflateConfig::default().confirm([answer])?.expect("it was accepted");
+/// let Direction { takeover, window_bits, .. } = params.decompress;
+/// assert_eq!((takeover, window_bits), (false, 15));
+/// # Ok::<(), threadbare::protocol::deflate::NegotiationError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Direction {
@@ -43,6 +64,16 @@ impl DeflateConfig {
     ///
     /// An offer with unknown, repeated or invalid parameters is declined (RFC 7692 7.1), and so is an offer that
     /// requires a window of 256 bytes.
+    ///
+    /// ```
+    /// use threadbare::{DeflateConfig, Request};
+    ///
+    /// let head = b"GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    /// let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// let (params, answer) = DeflateConfig::default().accept(request.extensions()).expect("an acceptable offer");
+    /// assert_eq!(answer, "permessage-deflate; server_no_context_takeover; client_no_context_takeover");
+    /// assert_eq!(params.compress.window_bits, 15);
+    /// ```
     pub fn accept<'r>(&self, offers: impl IntoIterator<Item = ExtensionOffer<'r>>) -> Option<(DeflateParams, String)> {
         let offers = offers.into_iter().filter(|offer| offer.name() == NAME);
         offers.filter_map(|offer| Parameters::parse(&offer).ok()).find_map(|offer| self.answer(&offer))
@@ -80,6 +111,12 @@ impl DeflateConfig {
     }
 
     /// Returns the value of the client's `Sec-WebSocket-Extensions`, which offers this configuration.
+    ///
+    /// ```
+    /// use threadbare::DeflateConfig;
+    ///
+    /// assert!(DeflateConfig::default().offer().starts_with("permessage-deflate; server_no_context_takeover"));
+    /// ```
     #[must_use]
     pub fn offer(&self) -> String {
         let limit = |bits: u8| (bits < MAX_WINDOW_BITS).then_some(bits);
@@ -95,6 +132,16 @@ impl DeflateConfig {
 
     /// Checks the server's answer to [`offer`](Self::offer). Returns the negotiated parameters, or `None` if the server
     /// declined compression. `lines` are the values of its `Sec-WebSocket-Extensions`.
+    ///
+    /// ```
+    /// use threadbare::DeflateConfig;
+    ///
+    /// let config = DeflateConfig::default();
+    /// let params = config.confirm([&b"permessage-deflate; server_max_window_bits=12"[..]])?.expect("it was accepted");
+    /// assert_eq!(params.decompress.window_bits, 12);
+    /// assert_eq!(config.confirm([])?, None); // the server does not compress
+    /// # Ok::<(), threadbare::protocol::deflate::NegotiationError>(())
+    /// ```
     ///
     /// # Errors
     /// The answer does not match the offer: _Fail the WebSocket Connection_ (RFC 7692 7.1). It is no error if the
@@ -213,6 +260,14 @@ impl fmt::Display for Parameters {
 }
 
 /// Why a server's answer to an offer of permessage-deflate is invalid.
+///
+/// ```
+/// use threadbare::DeflateConfig;
+/// use threadbare::protocol::deflate::NegotiationError;
+///
+/// let error = DeflateConfig::default().confirm([&b"x-zip"[..]]).expect_err("it was not offered");
+/// assert_eq!(error, NegotiationError::NotOffered("x-zip".into()));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NegotiationError {

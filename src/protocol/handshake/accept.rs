@@ -24,11 +24,29 @@ pub struct Accept {
 
 impl Accept {
     /// Accepts without a subprotocol and without additional headers.
+    ///
+    /// ```
+    /// use threadbare::{Accept, Server};
+    ///
+    /// let server = Server::builder().on_request(|_request| Ok(Accept::new())).bind("127.0.0.1:0")?;
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     pub fn new() -> Accept {
         Accept::default()
     }
 
     /// Chooses the subprotocol. If the client does not offer it, the handshake is answered with 500.
+    ///
+    /// ```
+    /// use threadbare::{Accept, Request};
+    ///
+    /// fn choose(request: &Request) -> Accept {
+    ///     match request.subprotocols().find(|name| name.starts_with("chat.")) {
+    ///         Some(name) => Accept::new().subprotocol(name),
+    ///         None => Accept::new(),
+    ///     }
+    /// }
+    /// ```
     pub fn subprotocol(mut self, name: impl Into<String>) -> Accept {
         self.subprotocol = Some(name.into());
         self
@@ -36,6 +54,13 @@ impl Accept {
 
     /// Adds a header. If the name or the value is invalid, or the library sets this header itself,
     /// [`check`](Accept::check) returns an error and the handshake is answered with 500.
+    ///
+    /// ```
+    /// use threadbare::Accept;
+    ///
+    /// let accept = Accept::new().header("Set-Cookie", "id=42; HttpOnly");
+    /// assert!(accept.check().is_ok());
+    /// ```
     pub fn header(mut self, name: &str, value: &str) -> Accept {
         self.fields.push(name, value);
         self
@@ -92,6 +117,13 @@ impl Accept {
     }
 
     /// Returns the chosen subprotocol.
+    ///
+    /// ```
+    /// use threadbare::Accept;
+    ///
+    /// assert_eq!(Accept::new().subprotocol("chat").chosen_subprotocol(), Some("chat"));
+    /// assert_eq!(Accept::new().chosen_subprotocol(), None);
+    /// ```
     pub fn chosen_subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
@@ -102,6 +134,15 @@ impl Accept {
 }
 
 /// Why an [`Accept`] cannot be sent. The client gets a 500 instead.
+///
+/// ```
+/// use threadbare::protocol::handshake::{AcceptError, server};
+/// use threadbare::{Accept, Request};
+///
+/// let head = b"GET /health HTTP/1.1\r\nHost: example.com\r\n\r\n";
+/// let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+/// assert_eq!(server::respond(&request, &Accept::new()), Err(AcceptError::NotAHandshake));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AcceptError {

@@ -37,6 +37,15 @@ use super::accept_value;
 use crate::protocol::http::{HttpVersion, MalformedList, ResponseHead, contains_token, extension_offers};
 
 /// The result of a successful handshake: what client and server have negotiated.
+///
+/// ```
+/// use threadbare::protocol::handshake::client::Agreed;
+///
+/// fn print(agreed: &Agreed) {
+///     println!("{:?} {:?}", agreed.subprotocol(), agreed.extensions());
+///     println!("served by {:?}", agreed.response().header("Server"));
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Agreed {
     response: ResponseHead,
@@ -45,23 +54,60 @@ pub struct Agreed {
 
 impl Agreed {
     /// Returns the subprotocol that the server chose from the client's offers.
+    ///
+    /// ```
+    /// use threadbare::protocol::handshake::client::Agreed;
+    ///
+    /// fn speaks_second_version(agreed: &Agreed) -> bool {
+    ///     agreed.subprotocol() == Some("chat.v2")
+    /// }
+    /// ```
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
 
     /// Returns the value of `Sec-WebSocket-Extensions`. It is well-formed and contains only extensions that were
     /// offered; their parameters were not checked.
+    ///
+    /// ```
+    /// use threadbare::protocol::handshake::client::Agreed;
+    ///
+    /// fn is_compressed(agreed: &Agreed) -> bool {
+    ///     agreed.extensions().is_some_and(|extensions| extensions.starts_with("permessage-deflate"))
+    /// }
+    /// ```
     pub fn extensions(&self) -> Option<&str> {
         self.response.header("Sec-WebSocket-Extensions")
     }
 
     /// Returns the server's response, with all its headers.
+    ///
+    /// ```
+    /// use threadbare::protocol::handshake::client::Agreed;
+    ///
+    /// fn cookies(agreed: &Agreed) -> Vec<String> {
+    ///     agreed.response().header_values("Set-Cookie").map(str::to_owned).collect()
+    /// }
+    /// ```
     pub fn response(&self) -> &ResponseHead {
         &self.response
     }
 }
 
 /// Checks the server's response to `request`, which was encoded with `nonce`.
+///
+/// ```
+/// use threadbare::protocol::handshake::client::{self, ClientRequest, HandshakeError, Url};
+/// use threadbare::protocol::http::ResponseHead;
+///
+/// let request = ClientRequest::new(Url::parse("ws://example.com")?);
+/// let response = ResponseHead::parse(b"HTTP/1.1 403 Forbidden\r\n\r\n")?;
+/// match client::verify(response, &request, *b"the sample nonce") {
+///     Err(HandshakeError::Refused(refusal)) => assert_eq!(refusal.status(), 403),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn verify(response: ResponseHead, request: &ClientRequest, nonce: [u8; 16]) -> Result<Agreed, HandshakeError> {
     if response.status() != 101 {
         return Err(not_switching(response));

@@ -16,6 +16,12 @@ pub use server::select_subprotocol;
 use sha1::{Digest, Sha1};
 
 /// Returns the value of `Sec-WebSocket-Accept` for a value of `Sec-WebSocket-Key` (RFC 6455 4.2.2).
+///
+/// ```
+/// use threadbare::protocol::handshake::accept_key;
+///
+/// assert_eq!(accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="); // RFC 6455 1.3
+/// ```
 pub fn accept_key(key: &str) -> String {
     String::from_utf8_lossy(&accept_value(key)).into_owned()
 }

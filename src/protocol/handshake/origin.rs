@@ -28,6 +28,15 @@ pub enum OriginPolicy {
 
 impl OriginPolicy {
     /// Checks a request. The error is a refusal with 403 (RFC 6455 4.2.2, item 4).
+    ///
+    /// ```
+    /// use threadbare::{OriginPolicy, Request};
+    ///
+    /// let head = b"GET / HTTP/1.1\r\nHost: example.com\r\nOrigin: https://example.org\r\n\r\n";
+    /// let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// assert_eq!(OriginPolicy::SameHost.check(&request).expect_err("another site").status(), 403);
+    /// assert!(OriginPolicy::List(vec!["https://example.org".into()]).check(&request).is_ok());
+    /// ```
     pub fn check(&self, request: &Request) -> Result<(), Box<Response>> {
         if *self == OriginPolicy::Any {
             return Ok(());
@@ -43,6 +52,13 @@ impl OriginPolicy {
 
     /// Returns the first entry of a list that is not an origin and can never match, for example because it has a path
     /// or ends with a slash.
+    ///
+    /// ```
+    /// use threadbare::OriginPolicy;
+    ///
+    /// let policy = OriginPolicy::List(vec!["https://example.com/".into()]);
+    /// assert_eq!(policy.invalid_entry(), Some("https://example.com/")); // for the slash
+    /// ```
     pub fn invalid_entry(&self) -> Option<&str> {
         match self {
             OriginPolicy::List(entries) => entries
@@ -67,6 +83,13 @@ impl OriginPolicy {
 
 /// The host names by which clients may connect to the server. A list refuses pages that reach a local server through a
 /// name of their own site (DNS rebinding), which the origin does not reveal.
+///
+/// ```
+/// use threadbare::HostPolicy;
+///
+/// let policy = HostPolicy::List(vec!["example.com".into(), "localhost:8080".into()]);
+/// assert_eq!(policy.invalid_entry(), None);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HostPolicy {
@@ -79,6 +102,15 @@ pub enum HostPolicy {
 
 impl HostPolicy {
     /// Checks a request. The error is a refusal with 421 (RFC 9110 15.5.20).
+    ///
+    /// ```
+    /// use threadbare::{HostPolicy, Request};
+    ///
+    /// let head = b"GET / HTTP/1.1\r\nHost: rebound.example.org\r\n\r\n";
+    /// let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// let policy = HostPolicy::List(vec!["localhost".into()]);
+    /// assert_eq!(policy.check(&request).expect_err("another host").status(), 421);
+    /// ```
     pub fn check(&self, request: &Request) -> Result<(), Box<Response>> {
         let HostPolicy::List(entries) = self else { return Ok(()) };
         let host = request.field_values("Host").next().and_then(Authority::parse);
@@ -87,6 +119,13 @@ impl HostPolicy {
     }
 
     /// Returns the first entry of a list that is not a host and can never match.
+    ///
+    /// ```
+    /// use threadbare::HostPolicy;
+    ///
+    /// let policy = HostPolicy::List(vec!["http://example.com".into()]);
+    /// assert_eq!(policy.invalid_entry(), Some("http://example.com")); // not a host but a URL
+    /// ```
     pub fn invalid_entry(&self) -> Option<&str> {
         match self {
             HostPolicy::List(entries) => {

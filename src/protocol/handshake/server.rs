@@ -13,6 +13,18 @@ use crate::protocol::peer_addr::PeerAddr;
 const USUAL_ANSWER_SIZE: usize = 256;
 
 /// A valid request.
+///
+/// ```
+/// use threadbare::PeerAddr;
+/// use threadbare::protocol::handshake::server::{self, Parsed};
+/// use threadbare::protocol::http::HeadLimits;
+///
+/// let head = b"GET /health HTTP/1.1\r\nHost: example.com\r\n\r\n";
+/// match server::parse(head, PeerAddr::Unknown, &HeadLimits::default()) {
+///     Ok(Parsed::Plain(request)) => assert_eq!(request.path(), "/health"),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub enum Parsed {
     /// An opening handshake that the server may accept.
@@ -22,6 +34,16 @@ pub enum Parsed {
 }
 
 /// Parses and checks a complete request head. The error is the response to send before the connection is closed.
+///
+/// ```
+/// use threadbare::PeerAddr;
+/// use threadbare::protocol::handshake::server;
+/// use threadbare::protocol::http::HeadLimits;
+///
+/// let head = b"GET / HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+/// let refusal = server::parse(head, PeerAddr::Unknown, &HeadLimits::default()).expect_err("the key is missing");
+/// assert!((400..500).contains(&refusal.status()));
+/// ```
 pub fn parse(head: &[u8], addr: PeerAddr, limits: &HeadLimits) -> Result<Parsed, Box<Response>> {
     check(Request::parse_within(head, addr, limits)?)
 }
@@ -122,11 +144,34 @@ impl<'r> Single<'r> {
 /// Encodes the 101 that opens the connection.
 ///
 /// `request` is the one in [`Parsed::Upgrade`].
+///
+/// ```
+/// use threadbare::protocol::handshake::server::{self, Parsed};
+/// use threadbare::protocol::http::HeadLimits;
+/// use threadbare::{Accept, PeerAddr};
+///
+/// let head = b"GET / HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+///              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// let Ok(Parsed::Upgrade(request)) = server::parse(head, PeerAddr::Unknown, &HeadLimits::default()) else {
+///     panic!("a handshake")
+/// };
+/// assert!(server::respond(&request, &Accept::new())?.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
+/// # Ok::<(), threadbare::protocol::handshake::AcceptError>(())
+/// ```
 pub fn respond(request: &Request, accept: &Accept) -> Result<Vec<u8>, AcceptError> {
     respond_with(request, accept, None)
 }
 
 /// Encodes the 101 that opens the connection. `extensions` is the value of `Sec-WebSocket-Extensions` (RFC 6455 9.1).
+///
+/// ```
+/// use threadbare::protocol::handshake::{AcceptError, server};
+/// use threadbare::{Accept, Request};
+///
+/// fn answer(request: &Request) -> Result<Vec<u8>, AcceptError> {
+///     server::respond_with(request, &Accept::new(), Some("permessage-deflate"))
+/// }
+/// ```
 pub fn respond_with(request: &Request, accept: &Accept, extensions: Option<&str>) -> Result<Vec<u8>, AcceptError> {
     let key = request.header("Sec-WebSocket-Key").ok_or(AcceptError::NotAHandshake)?;
     accept.check().map_err(AcceptError::Header)?;
@@ -158,12 +203,27 @@ pub fn respond_with(request: &Request, accept: &Accept, extensions: Option<&str>
 /// Returns the first of the client's offers that is in `supported`.
 ///
 /// RFC 6455 4.1: the client lists the subprotocols in its order of preference.
+///
+/// ```
+/// use threadbare::Request;
+/// use threadbare::protocol::handshake::select_subprotocol;
+///
+/// let head = b"GET / HTTP/1.1\r\nHost: example.com\r\nSec-WebSocket-Protocol: chat.v2, chat.v1\r\n\r\n";
+/// let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+/// assert_eq!(select_subprotocol(&request, &["chat.v1", "chat.v2"]), Some("chat.v2"));
+/// ```
 pub fn select_subprotocol<'r>(request: &'r Request, supported: &[impl AsRef<str>]) -> Option<&'r str> {
     request.subprotocols().find(|offer| supported.iter().any(|known| known.as_ref() == *offer))
 }
 
 /// Returns a 426, the response to a plain request at a server that only accepts WebSocket connections. Its headers name
 /// the protocol to upgrade to (RFC 9110 15.5.22).
+///
+/// ```
+/// use threadbare::protocol::handshake::server;
+///
+/// assert_eq!(server::upgrade_required().status(), 426);
+/// ```
 pub fn upgrade_required() -> Response {
     Response::new(426).text("This is a WebSocket server: `Upgrade: websocket` or `Connection: Upgrade` is missing.\n")
 }

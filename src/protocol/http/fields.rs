@@ -5,6 +5,13 @@ use core::fmt;
 use super::token::is_token;
 
 /// Why a header or subprotocol cannot be added to a request or a response.
+///
+/// ```
+/// use threadbare::{HeaderError, Response};
+///
+/// let response = Response::new(302).header("Location", "/next\r\nX-Injected: 1");
+/// assert_eq!(response.check(), Err(HeaderError::InvalidValue("Location".into())));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {

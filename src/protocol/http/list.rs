@@ -5,6 +5,16 @@ use std::borrow::Cow;
 use super::token::{is_tchar, same_but_for_case};
 
 /// One extension that the client offers in `Sec-WebSocket-Extensions`, with its parameters (RFC 6455 9.1).
+///
+/// ```
+/// use threadbare::Request;
+///
+/// let head = b"GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Extensions: x-zip; level=9; fast\r\n\r\n";
+/// let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+/// let offer = request.extensions().next().expect("one extension");
+/// assert_eq!(offer.name(), "x-zip");
+/// assert!(offer.params().eq([("level", Some("9")), ("fast", None)]));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtensionOffer<'a> {
     name: &'a str,
@@ -13,11 +23,27 @@ pub struct ExtensionOffer<'a> {
 
 impl<'a> ExtensionOffer<'a> {
     /// Returns the name of the extension, such as `permessage-deflate`.
+    ///
+    /// ```
+    /// use threadbare::Request;
+    ///
+    /// fn can_compress(request: &Request) -> bool {
+    ///     request.extensions().any(|offer| offer.name() == "permessage-deflate")
+    /// }
+    /// ```
     pub fn name(&self) -> &'a str {
         self.name
     }
 
     /// Returns the parameters in their order. Quoted values are returned without quotes.
+    ///
+    /// ```
+    /// use threadbare::ExtensionOffer;
+    ///
+    /// fn has_param(offer: &ExtensionOffer<'_>, wanted: &str) -> bool {
+    ///     offer.params().any(|(name, _value)| name == wanted)
+    /// }
+    /// ```
     pub fn params(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.params.iter().map(|(name, value)| (*name, value.as_deref()))
     }

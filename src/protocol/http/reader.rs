@@ -13,6 +13,18 @@ use super::scanner::{HeadError, HeadLimits, HeadScanner};
 ///
 /// Bytes that are not a response are refused at the first invalid byte, so that the result does not depend on how the
 /// bytes were split.
+///
+/// ```
+/// use threadbare::protocol::http::{HeadLimits, ResponseReader};
+///
+/// let mut reader = ResponseReader::new(HeadLimits::default());
+/// let mut received = b"HTTP/1.1 200 OK\r\n".to_vec();
+/// assert!(reader.read(&received)?.is_none()); // not the whole head
+/// received.extend(b"Content-Length: 2\r\n\r\nhi");
+/// let (head, size) = reader.read(&received)?.expect("the head is complete");
+/// assert_eq!((head.status(), &received[size..]), (200, &b"hi"[..]));
+/// # Ok::<(), threadbare::protocol::http::ResponseError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ResponseReader {
     limits: HeadLimits,
@@ -23,6 +35,14 @@ pub struct ResponseReader {
 
 impl ResponseReader {
     /// Creates a reader for one response.
+    ///
+    /// ```
+    /// use threadbare::protocol::http::{HeadLimits, ResponseReader};
+    ///
+    /// let mut limits = HeadLimits::default();
+    /// limits.max_head_size = 4 << 10;
+    /// let reader = ResponseReader::new(limits);
+    /// ```
     pub fn new(limits: HeadLimits) -> ResponseReader {
         let limits = without_target(limits);
         ResponseReader { limits, scanner: HeadScanner::new(limits), start: 0 }
@@ -32,6 +52,16 @@ impl ResponseReader {
     ///
     /// Returns the head once its end was received, and the number of bytes that it and the interim responses have. The
     /// caller keeps the bytes after them. After a head or an error was returned, the reader must not be used again.
+    ///
+    /// ```
+    /// use threadbare::protocol::http::{HeadLimits, ResponseReader};
+    ///
+    /// let mut reader = ResponseReader::new(HeadLimits::default());
+    /// let received = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"; // the first one is skipped
+    /// let (head, size) = reader.read(received)?.expect("the head is complete");
+    /// assert_eq!((head.status(), size), (200, received.len()));
+    /// # Ok::<(), threadbare::protocol::http::ResponseError>(())
+    /// ```
     pub fn read(&mut self, received: &[u8]) -> Result<Option<(ResponseHead, usize)>, ResponseError> {
         loop {
             let rest = received.get(self.start..).unwrap_or_default();
@@ -48,12 +78,29 @@ impl ResponseReader {
     }
 
     /// Returns the error for a connection that was closed after `received`.
+    ///
+    /// ```
+    /// use threadbare::protocol::http::{HeadLimits, ResponseError, ResponseReader};
+    ///
+    /// let mut reader = ResponseReader::new(HeadLimits::default());
+    /// let received = b"HTTP/1.1 200 OK\r\n";
+    /// assert!(reader.read(received)?.is_none());
+    /// assert!(matches!(reader.end(received), ResponseError::Truncated { .. })); // the server closed the connection
+    /// # Ok::<(), ResponseError>(())
+    /// ```
     pub fn end(&self, received: &[u8]) -> ResponseError {
         ResponseError::Truncated { received: received.len() }
     }
 }
 
 /// Why no response could be read.
+///
+/// ```
+/// use threadbare::protocol::http::{HeadLimits, ResponseError, ResponseReader};
+///
+/// let mut reader = ResponseReader::new(HeadLimits::default());
+/// assert!(matches!(reader.read(b"SSH-2.0-OpenSSH_9.6\r\n"), Err(ResponseError::NotHttp(_))));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResponseError {

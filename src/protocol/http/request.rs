@@ -52,6 +52,15 @@ impl Request {
     ///
     /// The error is the response to send. Only the syntax of the head is checked here, not whether it is an opening
     /// handshake.
+    ///
+    /// ```
+    /// use threadbare::Request;
+    ///
+    /// let head = b"GET /chat HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    /// assert!(Request::parse(head, ([127, 0, 0, 1], 50_000).into()).is_ok());
+    /// let refusal = Request::parse(b"hello\r\n\r\n", ([127, 0, 0, 1], 50_000).into()).expect_err("it is malformed");
+    /// assert_eq!(refusal.status(), 400);
+    /// ```
     pub fn parse(head: &[u8], addr: PeerAddr) -> Result<Request, Box<Response>> {
         Request::parse_within(head, addr, &HeadLimits::default())
     }
@@ -100,16 +109,40 @@ impl Request {
     }
 
     /// Returns the method, which is `GET` in every opening handshake.
+    ///
+    /// ```
+    /// # use threadbare::Request;
+    /// # let head = b"GET /chat HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    /// # let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// // GET /chat HTTP/1.1
+    /// assert_eq!(request.method(), "GET");
+    /// ```
     pub fn method(&self) -> &str {
         self.parts.head.str(self.parts.method)
     }
 
     /// Returns the request target as it was received, such as `/chat?room=7`.
+    ///
+    /// ```
+    /// # use threadbare::Request;
+    /// # let head = b"GET /chat?room=7 HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    /// # let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// // GET /chat?room=7 HTTP/1.1
+    /// assert_eq!(request.target(), "/chat?room=7");
+    /// ```
     pub fn target(&self) -> &str {
         self.parts.head.str(self.parts.target)
     }
 
     /// Returns the path of the target, without the query.
+    ///
+    /// ```
+    /// # use threadbare::Request;
+    /// # let head = b"GET /chat?room=7 HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    /// # let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// // GET /chat?room=7 HTTP/1.1
+    /// assert_eq!(request.path(), "/chat");
+    /// ```
     pub fn path(&self) -> &str {
         match self.path_and_query().split('?').next() {
             // RFC 9110 4.2.3: "an empty path component is equivalent to an absolute path of '/'"
@@ -119,32 +152,84 @@ impl Request {
     }
 
     /// Returns the query, which is the part of the target after its first `?`.
+    ///
+    /// ```
+    /// # use threadbare::Request;
+    /// # let head = b"GET /chat?room=7 HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    /// # let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// // GET /chat?room=7 HTTP/1.1
+    /// assert_eq!(request.query(), Some("room=7"));
+    /// ```
     pub fn query(&self) -> Option<&str> {
         self.path_and_query().split_once('?').map(|(_, query)| query)
     }
 
     /// Returns the value of the first header line with this name. Values that are not UTF-8 are skipped;
     /// [`headers`](Request::headers) returns them.
+    ///
+    /// ```
+    /// # use threadbare::Request;
+    /// # let head = b"GET / HTTP/1.1\r\nHost: example.com\r\nAuthorization: Bearer secret\r\n\r\n";
+    /// # let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// // Authorization: Bearer secret
+    /// assert_eq!(request.header("authorization"), Some("Bearer secret"));
+    /// assert_eq!(request.header("X-User"), None);
+    /// ```
     pub fn header(&self, name: &str) -> Option<&str> {
         self.parts.head.header(name)
     }
 
     /// Returns the values of all header lines with this name, except values that are not UTF-8.
+    ///
+    /// ```
+    /// # use threadbare::Request;
+    /// # let head = b"GET / HTTP/1.1\r\nHost: example.com\r\nVia: 1.1 a\r\nVia: 1.1 b\r\n\r\n";
+    /// # let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// // Via: 1.1 a
+    /// // Via: 1.1 b
+    /// assert!(request.header_values("Via").eq(["1.1 a", "1.1 b"]));
+    /// ```
     pub fn header_values(&self, name: &str) -> impl Iterator<Item = &str> {
         self.parts.head.header_values(name)
     }
 
     /// Returns all header lines in their order.
+    ///
+    /// ```
+    /// use threadbare::Request;
+    ///
+    /// fn print(request: &Request) {
+    ///     for (name, value) in request.headers() {
+    ///         println!("{name}: {}", value.escape_ascii());
+    ///     }
+    /// }
+    /// ```
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.parts.head.headers()
     }
 
     /// Returns the value of the first cookie with this name, as it was received.
+    ///
+    /// ```
+    /// # use threadbare::Request;
+    /// # let head = b"GET / HTTP/1.1\r\nHost: example.com\r\nCookie: id=42; theme=dark\r\n\r\n";
+    /// # let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// // Cookie: id=42; theme=dark
+    /// assert_eq!(request.cookie("theme"), Some("dark"));
+    /// ```
     pub fn cookie(&self, name: &str) -> Option<&str> {
         self.cookies().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
     /// Returns the names and values of the cookies (RFC 6265 4.2).
+    ///
+    /// ```
+    /// # use threadbare::Request;
+    /// # let head = b"GET / HTTP/1.1\r\nHost: example.com\r\nCookie: id=42; theme=dark\r\n\r\n";
+    /// # let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// // Cookie: id=42; theme=dark
+    /// assert!(request.cookies().eq([("id", "42"), ("theme", "dark")]));
+    /// ```
     pub fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
         self.header_values("Cookie")
             .flat_map(|line| line.split(';'))
@@ -154,26 +239,68 @@ impl Request {
 
     /// Returns `Origin`, the site of the page that opens the connection. Browsers send it, other clients usually do
     /// not.
+    ///
+    /// ```
+    /// # use threadbare::Request;
+    /// # let head = b"GET / HTTP/1.1\r\nHost: example.com\r\nOrigin: https://example.com\r\n\r\n";
+    /// # let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// // Origin: https://example.com
+    /// assert_eq!(request.origin(), Some("https://example.com"));
+    /// ```
     pub fn origin(&self) -> Option<&str> {
         self.header("Origin")
     }
 
     /// Returns `Host`, the name and port of the server that the client connects to.
+    ///
+    /// ```
+    /// # use threadbare::Request;
+    /// # let head = b"GET / HTTP/1.1\r\nHost: example.com:8080\r\n\r\n";
+    /// # let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// // Host: example.com:8080
+    /// assert_eq!(request.host(), Some("example.com:8080"));
+    /// ```
     pub fn host(&self) -> Option<&str> {
         self.header("Host")
     }
 
     /// Returns the subprotocols that the client offers, in the client's order of preference.
+    ///
+    /// ```
+    /// # use threadbare::Request;
+    /// # let head = b"GET / HTTP/1.1\r\nHost: example.com\r\nSec-WebSocket-Protocol: chat.v2, chat.v1\r\n\r\n";
+    /// # let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// // Sec-WebSocket-Protocol: chat.v2, chat.v1
+    /// assert!(request.subprotocols().eq(["chat.v2", "chat.v1"]));
+    /// ```
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
         self.field_values("Sec-WebSocket-Protocol").flat_map(|line| tokens(line).map_while(Result::ok))
     }
 
     /// Returns the extensions that the client offers, in the client's order of preference.
+    ///
+    /// ```
+    /// # use threadbare::Request;
+    /// # let head = b"GET / HTTP/1.1\r\nHost: example.com\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    /// # let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// // Sec-WebSocket-Extensions: permessage-deflate
+    /// assert!(request.extensions().any(|offer| offer.name() == "permessage-deflate"));
+    /// ```
     pub fn extensions(&self) -> impl Iterator<Item = ExtensionOffer<'_>> {
         self.field_values("Sec-WebSocket-Extensions").flat_map(|line| extension_offers(line).map_while(Result::ok))
     }
 
     /// Returns the value that the request hook kept with [`Accept::data`](crate::Accept::data), if it is a `T`.
+    ///
+    /// ```
+    /// use threadbare::Request;
+    ///
+    /// struct User(String);
+    ///
+    /// fn name(request: &Request) -> &str {
+    ///     request.data().map_or("nobody", |User(name)| name)
+    /// }
+    /// ```
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.parts.data.as_ref()?.get()
     }
@@ -183,6 +310,13 @@ impl Request {
     }
 
     /// Returns the address of the client.
+    ///
+    /// ```
+    /// # use threadbare::Request;
+    /// # let head = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    /// # let request = Request::parse(head, ([127, 0, 0, 1], 50_000).into()).expect("a well-formed head");
+    /// assert_eq!(request.addr().ip(), Some([127, 0, 0, 1].into()));
+    /// ```
     pub fn addr(&self) -> &PeerAddr {
         &self.parts.addr
     }

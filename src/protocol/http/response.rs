@@ -28,6 +28,13 @@ impl Response {
     ///
     /// A status code that is not final (100 to 199) or not valid (below 100, above 599) becomes 500, so that a refusal
     /// is never a 101.
+    ///
+    /// ```
+    /// use threadbare::Response;
+    ///
+    /// assert_eq!(Response::new(404).status(), 404);
+    /// assert_eq!(Response::new(101).status(), 500); // not final
+    /// ```
     pub fn new(status: u16) -> Response {
         let status = if (200..=599).contains(&status) { status } else { 500 };
         Response { status, fields: HeaderFields::default(), body: Vec::new() }
@@ -35,6 +42,13 @@ impl Response {
 
     /// Adds a header. If the name or the value is invalid, or the library sets this header itself,
     /// [`check`](Response::check) returns an error and the response is sent as a 500 without a body.
+    ///
+    /// ```
+    /// use threadbare::Response;
+    ///
+    /// let response = Response::new(401).header("WWW-Authenticate", "Bearer");
+    /// assert!(response.check().is_ok());
+    /// ```
     pub fn header(mut self, name: &str, value: &str) -> Response {
         self.fields.push(name, value);
         self
@@ -56,29 +70,60 @@ impl Response {
     }
 
     /// Sets the body without a `Content-Type`.
+    ///
+    /// ```
+    /// use threadbare::Response;
+    ///
+    /// let response = Response::new(200).header("Content-Type", "application/json").body(r#"{"up":true}"#);
+    /// ```
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Response {
         self.body = body.into();
         self
     }
 
     /// Sets the body and `Content-Type: text/plain; charset=utf-8`.
+    ///
+    /// ```
+    /// use threadbare::Response;
+    ///
+    /// let response = Response::new(403).text("this room is full\n");
+    /// ```
     pub fn text(mut self, text: &str) -> Response {
         self.fields.set_trusted("Content-Type", "text/plain; charset=utf-8");
         self.body(text)
     }
 
     /// Sets the body and `Content-Type: text/html; charset=utf-8`.
+    ///
+    /// ```
+    /// use threadbare::Response;
+    ///
+    /// let page = Response::new(200).html("<!doctype html><title>Chat</title><h1>Chat</h1>");
+    /// ```
     pub fn html(mut self, page: &str) -> Response {
         self.fields.set_trusted("Content-Type", "text/html; charset=utf-8");
         self.body(page)
     }
 
     /// Returns the status code.
+    ///
+    /// ```
+    /// use threadbare::Response;
+    ///
+    /// assert_eq!(Response::new(429).status(), 429);
+    /// ```
     pub fn status(&self) -> u16 {
         self.status
     }
 
     /// Encodes head and body.
+    ///
+    /// ```
+    /// use threadbare::Response;
+    ///
+    /// let sent = Response::new(200).text("up\n").encode();
+    /// assert!(sent.starts_with(b"HTTP/1.1 200 OK\r\n") && sent.ends_with(b"\r\n\r\nup\n"));
+    /// ```
     pub fn encode(&self) -> Vec<u8> {
         if self.check().is_err() {
             return Response::new(500).encode();
@@ -92,6 +137,13 @@ impl Response {
 
     /// Encodes the response to a `HEAD` request: the head of [`encode`](Response::encode), with the same
     /// `Content-Length`, and no body.
+    ///
+    /// ```
+    /// use threadbare::Response;
+    ///
+    /// let sent = Response::new(200).text("up\n").encode_head();
+    /// assert!(sent.starts_with(b"HTTP/1.1 200 OK\r\n") && sent.ends_with(b"\r\n\r\n"));
+    /// ```
     pub fn encode_head(&self) -> Vec<u8> {
         if self.check().is_err() {
             return Response::new(500).encode_head();

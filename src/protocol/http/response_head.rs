@@ -28,11 +28,30 @@ pub struct ResponseHead {
 
 impl ResponseHead {
     /// Parses a complete head, including the empty line at its end, within the default [`HeadLimits`].
+    ///
+    /// ```
+    /// use threadbare::ResponseHead;
+    ///
+    /// let head = ResponseHead::parse(b"HTTP/1.1 404 Not Found\r\n\r\n")?;
+    /// assert_eq!(head.status(), 404);
+    /// assert!(ResponseHead::parse(b"HTTP/1.1 404 Not Found\r\n").is_err()); // its end is missing
+    /// # Ok::<(), threadbare::protocol::http::HeadError>(())
+    /// ```
     pub fn parse(head: &[u8]) -> Result<ResponseHead, HeadError> {
         ResponseHead::parse_within(head, HeadLimits::default())
     }
 
     /// Like [`parse`](ResponseHead::parse), within the limits `limits`.
+    ///
+    /// ```
+    /// use threadbare::ResponseHead;
+    /// use threadbare::protocol::http::{HeadError, HeadLimits};
+    ///
+    /// let mut limits = HeadLimits::default();
+    /// limits.max_headers = 1;
+    /// let head = b"HTTP/1.1 200 OK\r\nServer: a\r\nVia: b\r\n\r\n";
+    /// assert!(matches!(ResponseHead::parse_within(head, limits), Err(HeadError::TooManyHeaders)));
+    /// ```
     pub fn parse_within(head: &[u8], limits: HeadLimits) -> Result<ResponseHead, HeadError> {
         ResponseHead::parse_scanned(head, &scan_whole(head, without_target(limits))?)
     }
@@ -53,32 +72,80 @@ impl ResponseHead {
     }
 
     /// Returns the status code, which is 101 if the server accepts.
+    ///
+    /// ```
+    /// use threadbare::ResponseHead;
+    ///
+    /// assert_eq!(ResponseHead::parse(b"HTTP/1.1 404 Not Found\r\n\r\n")?.status(), 404);
+    /// # Ok::<(), threadbare::protocol::http::HeadError>(())
+    /// ```
     pub fn status(&self) -> u16 {
         self.status
     }
 
     /// Returns the reason phrase after the status code. It may be empty.
+    ///
+    /// ```
+    /// use threadbare::ResponseHead;
+    ///
+    /// assert_eq!(ResponseHead::parse(b"HTTP/1.1 404 Not Found\r\n\r\n")?.reason(), "Not Found");
+    /// # Ok::<(), threadbare::protocol::http::HeadError>(())
+    /// ```
     pub fn reason(&self) -> &str {
         self.head.str(self.reason)
     }
 
     /// Returns the value of the first header line with this name. Values that are not UTF-8 are skipped;
     /// [`headers`](ResponseHead::headers) returns them.
+    ///
+    /// ```
+    /// use threadbare::ResponseHead;
+    ///
+    /// let head = ResponseHead::parse(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30\r\n\r\n")?;
+    /// assert_eq!(head.header("retry-after"), Some("30"));
+    /// # Ok::<(), threadbare::protocol::http::HeadError>(())
+    /// ```
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.header(name)
     }
 
     /// Returns the values of all header lines with this name, except values that are not UTF-8.
+    ///
+    /// ```
+    /// use threadbare::ResponseHead;
+    ///
+    /// let head = ResponseHead::parse(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n")?;
+    /// assert!(head.header_values("Set-Cookie").eq(["a=1", "b=2"]));
+    /// # Ok::<(), threadbare::protocol::http::HeadError>(())
+    /// ```
     pub fn header_values(&self, name: &str) -> impl Iterator<Item = &str> {
         self.head.header_values(name)
     }
 
     /// Returns all header lines in their order.
+    ///
+    /// ```
+    /// use threadbare::ResponseHead;
+    ///
+    /// let head = ResponseHead::parse(b"HTTP/1.1 200 OK\r\nServer: example\r\n\r\n")?;
+    /// for (name, value) in head.headers() {
+    ///     println!("{name}: {}", value.escape_ascii());
+    /// }
+    /// # Ok::<(), threadbare::protocol::http::HeadError>(())
+    /// ```
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.head.headers()
     }
 
     /// Returns the size of the body in bytes, if there is exactly one `Content-Length` and it is valid.
+    ///
+    /// ```
+    /// use threadbare::ResponseHead;
+    ///
+    /// let head = ResponseHead::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n")?;
+    /// assert_eq!(head.content_length(), Some(12));
+    /// # Ok::<(), threadbare::protocol::http::HeadError>(())
+    /// ```
     pub fn content_length(&self) -> Option<u64> {
         let mut values = self.field_values("Content-Length");
         match (values.next(), values.next()) {

@@ -3,6 +3,14 @@
 use core::fmt;
 
 /// Limits on the size of a head. A server answers a request that exceeds a limit with 431 or 414.
+///
+/// ```
+/// use threadbare::protocol::http::{HeadLimits, HeadScanner};
+///
+/// let mut limits = HeadLimits::default();
+/// limits.max_head_size = 4 << 10;
+/// let scanner = HeadScanner::new(limits);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeadLimits {
@@ -23,6 +31,13 @@ impl Default for HeadLimits {
 }
 
 /// Why the head of a request or a response is refused.
+///
+/// ```
+/// use threadbare::protocol::http::{HeadError, HeadLimits, HeadScanner};
+///
+/// let mut scanner = HeadScanner::new(HeadLimits::default());
+/// assert!(matches!(scanner.scan(b"GET / HTTP/1.1\n"), Err(HeadError::BareLf)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeadError {
@@ -68,6 +83,17 @@ impl core::error::Error for HeadError {}
 ///
 /// Bytes that are not a head are refused at the first invalid byte, so that the result does not depend on how the bytes
 /// were split.
+///
+/// ```
+/// use threadbare::protocol::http::{HeadLimits, HeadScanner};
+///
+/// let mut scanner = HeadScanner::new(HeadLimits::default());
+/// let mut received = b"GET / HTTP/1.1\r\nHost".to_vec();
+/// assert_eq!(scanner.scan(&received)?, None);
+/// received.extend(b": example.com\r\n\r\nand more");
+/// assert_eq!(scanner.scan(&received)?, Some(37));
+/// # Ok::<(), threadbare::protocol::http::HeadError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct HeadScanner {
     limits: HeadLimits,
@@ -82,6 +108,13 @@ pub struct HeadScanner {
 
 impl HeadScanner {
     /// Creates a scanner for one head.
+    ///
+    /// ```
+    /// use threadbare::protocol::http::{HeadLimits, HeadScanner};
+    ///
+    /// let scanner = HeadScanner::new(HeadLimits::default());
+    /// assert_eq!(scanner.bytes_scanned(), 0);
+    /// ```
     pub fn new(limits: HeadLimits) -> HeadScanner {
         HeadScanner { limits, scanned: 0, lines: 0, line_length: 0, previous: 0, skipped_empty_line: false }
     }
@@ -90,6 +123,15 @@ impl HeadScanner {
     ///
     /// Returns the size of the head once its end was received. After a size or an error was returned, the scanner must
     /// not be used again.
+    ///
+    /// ```
+    /// use threadbare::protocol::http::{HeadLimits, HeadScanner};
+    ///
+    /// let mut scanner = HeadScanner::new(HeadLimits::default());
+    /// let head = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    /// assert_eq!(scanner.scan(head)?, Some(head.len()));
+    /// # Ok::<(), threadbare::protocol::http::HeadError>(())
+    /// ```
     pub fn scan(&mut self, received: &[u8]) -> Result<Option<usize>, HeadError> {
         loop {
             self.skip_plain(received);
@@ -157,6 +199,16 @@ impl HeadScanner {
     }
 
     /// Returns the number of bytes scanned in all calls together.
+    ///
+    /// ```
+    /// use threadbare::protocol::http::{HeadLimits, HeadScanner};
+    ///
+    /// let mut scanner = HeadScanner::new(HeadLimits::default());
+    /// scanner.scan(b"GET / ")?;
+    /// scanner.scan(b"GET / HTTP/1.1\r\n")?; // only the new bytes are scanned
+    /// assert_eq!(scanner.bytes_scanned(), 16);
+    /// # Ok::<(), threadbare::protocol::http::HeadError>(())
+    /// ```
     pub fn bytes_scanned(&self) -> usize {
         self.scanned
     }

@@ -5,6 +5,19 @@ use core::fmt;
 use crate::protocol::http::{ResponseError, ResponseHead};
 
 /// The opening handshake failed: the connection is closed (RFC 6455 4.1: "_Fail the WebSocket Connection_").
+///
+/// ```
+/// use threadbare::{Client, ConnectError, HandshakeError, Response, Server};
+///
+/// let server = Server::builder().on_request(|_| Err(Response::new(401))).bind("127.0.0.1:0")?;
+/// match Client::connect(&format!("ws://{}", server.local_addr())) {
+///     Err(ConnectError::Handshake { source: HandshakeError::Refused(refusal), .. }) => {
+///         assert_eq!(refusal.status(), 401); // the client has to log in
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), threadbare::BuildError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum HandshakeError {
@@ -45,6 +58,18 @@ pub enum HandshakeError {
 
 impl HandshakeError {
     /// Adds the first [`REFUSAL_BODY`] bytes of the response body to a refusal.
+    ///
+    /// ```
+    /// use threadbare::protocol::handshake::client::{self, ClientRequest, HandshakeError, Url};
+    /// use threadbare::protocol::http::ResponseHead;
+    ///
+    /// let request = ClientRequest::new(Url::parse("ws://example.com")?);
+    /// let response = ResponseHead::parse(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 12\r\n\r\n")?;
+    /// let error = client::verify(response, &request, *b"the sample nonce").expect_err("it is refused");
+    /// let HandshakeError::Refused(refusal) = error.with_body(b"log in first") else { panic!("a refusal") };
+    /// assert_eq!(refusal.body(), b"log in first");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_body(mut self, body: &[u8]) -> HandshakeError {
         if let HandshakeError::Refused(refusal) = &mut self {
@@ -104,6 +129,15 @@ impl core::error::Error for HandshakeError {
 }
 
 /// A response with a status other than 101.
+///
+/// ```
+/// use threadbare::Refusal;
+///
+/// fn print(refusal: &Refusal) {
+///     println!("{} {}", refusal.status(), refusal.head().reason());
+///     println!("{}", String::from_utf8_lossy(refusal.body()));
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Refusal {
     head: ResponseHead,
@@ -116,16 +150,40 @@ impl Refusal {
     }
 
     /// Returns the status code.
+    ///
+    /// ```
+    /// use threadbare::Refusal;
+    ///
+    /// fn must_log_in(refusal: &Refusal) -> bool {
+    ///     refusal.status() == 401
+    /// }
+    /// ```
     pub fn status(&self) -> u16 {
         self.head.status()
     }
 
     /// Returns status, reason phrase and headers.
+    ///
+    /// ```
+    /// use threadbare::Refusal;
+    ///
+    /// fn scheme(refusal: &Refusal) -> Option<&str> {
+    ///     refusal.head().header("WWW-Authenticate")
+    /// }
+    /// ```
     pub fn head(&self) -> &ResponseHead {
         &self.head
     }
 
     /// Returns the bytes of the body that were read, at most [`REFUSAL_BODY`].
+    ///
+    /// ```
+    /// use threadbare::Refusal;
+    ///
+    /// fn explanation(refusal: &Refusal) -> String {
+    ///     String::from_utf8_lossy(refusal.body()).into_owned()
+    /// }
+    /// ```
     pub fn body(&self) -> &[u8] {
         &self.body
     }

@@ -23,6 +23,15 @@ use crate::protocol::http::{HeadLimits, ResponseError, ResponseReader, push_fiel
 /// A proxy: `http://proxy.example.com:3128`, `socks5://user:password@127.0.0.1`.
 ///
 /// `socks5` and `socks5h` have the same meaning. `Display` and `Debug` omit user and password.
+///
+/// ```
+/// use threadbare::protocol::handshake::client::proxy::Proxy;
+///
+/// let proxy = Proxy::parse("socks5://anna:secret@127.0.0.1")?;
+/// assert_eq!((proxy.host(), proxy.port()), ("127.0.0.1", 1080));
+/// assert!(!proxy.to_string().contains("secret"));
+/// # Ok::<(), threadbare::UrlError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     scheme: Scheme,
@@ -38,6 +47,15 @@ enum Scheme {
 impl Proxy {
     /// Parses the URL of a proxy. The default scheme is `http`, as in curl. The default port is 80 for `http` and 1080
     /// for SOCKS5.
+    ///
+    /// ```
+    /// use threadbare::UrlError;
+    /// use threadbare::protocol::handshake::client::proxy::Proxy;
+    ///
+    /// assert_eq!(Proxy::parse("proxy.example.com:3128")?.port(), 3128); // by HTTP
+    /// assert!(matches!(Proxy::parse("ftp://proxy.example.com"), Err(UrlError::ProxyScheme(_))));
+    /// # Ok::<(), UrlError>(())
+    /// ```
     pub fn parse(text: &str) -> Result<Proxy, UrlError> {
         let absolute = if text.contains("://") { text } else { &format!("http://{text}") };
         let (scheme, authority, target) = split(absolute)?;
@@ -53,11 +71,26 @@ impl Proxy {
     }
 
     /// Returns the host name or address of the proxy, an IPv6 address without brackets.
+    ///
+    /// ```
+    /// use threadbare::protocol::handshake::client::proxy::Proxy;
+    ///
+    /// assert_eq!(Proxy::parse("http://[2001:db8::1]:3128")?.host(), "2001:db8::1");
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn host(&self) -> &str {
         &self.site.host
     }
 
     /// Returns the port of the proxy.
+    ///
+    /// ```
+    /// use threadbare::protocol::handshake::client::proxy::Proxy;
+    ///
+    /// assert_eq!(Proxy::parse("http://proxy.example.com")?.port(), 80);
+    /// assert_eq!(Proxy::parse("socks5://proxy.example.com")?.port(), 1080);
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn port(&self) -> u16 {
         self.site.port.unwrap_or(match self.scheme {
             Scheme::Http => 80,
@@ -112,6 +145,14 @@ enum State {
 
 impl Tunnel {
     /// Creates a tunnel through this proxy to the URL's host and port.
+    ///
+    /// ```
+    /// use threadbare::Url;
+    /// use threadbare::protocol::handshake::client::proxy::{Proxy, Tunnel};
+    ///
+    /// let tunnel = Tunnel::new(&Proxy::parse("socks5://127.0.0.1")?, &Url::parse("wss://example.com")?)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(proxy: &Proxy, url: &Url) -> Result<Tunnel, ProxyError> {
         match proxy.scheme {
             Scheme::Http => Ok(Tunnel(State::Connect(connect(proxy, url)))),
@@ -120,6 +161,30 @@ impl Tunnel {
     }
 
     /// Continues with the bytes that were received and not used before. The first call passes an empty slice.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use threadbare::protocol::handshake::client::proxy::{Step, Tunnel};
+    ///
+    /// /// Returns the bytes that came from the server.
+    /// fn open(mut tunnel: Tunnel, mut proxy: impl Read + Write) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    ///     let (mut received, mut chunk) = (Vec::new(), [0; 512]);
+    ///     loop {
+    ///         match tunnel.advance(&received)? {
+    ///             Step::Receive => match proxy.read(&mut chunk)? {
+    ///                 0 => return Err(tunnel.end(&received).into()),
+    ///                 size => received.extend(&chunk[..size]),
+    ///             },
+    ///             Step::Send { consumed, bytes } => {
+    ///                 received.drain(..consumed);
+    ///                 proxy.write_all(&bytes)?;
+    ///             }
+    ///             Step::Open { consumed } => return Ok(received.split_off(consumed)),
+    ///             _ => return Err("a step that this program does not know".into()),
+    ///         }
+    ///     }
+    /// }
+    /// ```
     pub fn advance(&mut self, received: &[u8]) -> Result<Step, ProxyError> {
         match &mut self.0 {
             State::Connect(request) => {
@@ -139,6 +204,16 @@ impl Tunnel {
     }
 
     /// Returns the error for a proxy that closed the connection after `received`.
+    ///
+    /// ```
+    /// use threadbare::Url;
+    /// use threadbare::protocol::handshake::client::proxy::{Proxy, Tunnel};
+    ///
+    /// let mut tunnel = Tunnel::new(&Proxy::parse("127.0.0.1:3128")?, &Url::parse("ws://example.com")?)?;
+    /// tunnel.advance(b"")?;
+    /// println!("{}", tunnel.end(b"HTTP/1.1 200")); // the proxy closed the connection too early
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn end(&self, received: &[u8]) -> ProxyError {
         ProxyError::Response(ResponseError::Truncated { received: received.len() })
     }

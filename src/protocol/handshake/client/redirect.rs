@@ -8,6 +8,15 @@ use super::url::{Url, UrlError};
 ///
 /// RFC 6455 4.1 leaves it to the client whether it follows redirects. The caller limits their number, and creates the
 /// new request with [`ClientRequest::redirected`](super::ClientRequest::redirected).
+///
+/// ```
+/// use threadbare::protocol::handshake::client::{Url, redirect};
+///
+/// let from = Url::parse("wss://example.com/old")?;
+/// assert_eq!(redirect(&from, 307, "/new")?.to_string(), "wss://example.com/new");
+/// assert!(redirect(&from, 307, "ws://example.com/new").is_err()); // not encrypted
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn redirect(from: &Url, status: u16, location: &str) -> Result<Url, RedirectError> {
     if !is_redirect(status) {
         return Err(RedirectError::Status(status));
@@ -30,6 +39,15 @@ pub fn redirect(from: &Url, status: u16, location: &str) -> Result<Url, Redirect
 
 /// Returns whether the credentials for one URL may be sent to another: both have the same origin, which is scheme, host
 /// and port (RFC 6454 5).
+///
+/// ```
+/// use threadbare::protocol::handshake::client::{Url, credentials_allowed};
+///
+/// let from = Url::parse("wss://example.com/a")?;
+/// assert!(credentials_allowed(&from, &Url::parse("wss://example.com/b")?));
+/// assert!(!credentials_allowed(&from, &Url::parse("wss://example.org/a")?));
+/// # Ok::<(), threadbare::UrlError>(())
+/// ```
 pub fn credentials_allowed(from: &Url, to: &Url) -> bool {
     from.is_secure() == to.is_secure() && from.host() == to.host() && from.port() == to.port()
 }
@@ -41,6 +59,15 @@ pub(super) fn is_redirect(status: u16) -> bool {
 }
 
 /// Why a redirect is not followed.
+///
+/// ```
+/// use threadbare::protocol::handshake::client::{RedirectError, Url, redirect};
+///
+/// let from = Url::parse("wss://example.com")?;
+/// assert_eq!(redirect(&from, 300, "/new"), Err(RedirectError::Status(300)));
+/// assert!(matches!(redirect(&from, 301, "ws://example.com"), Err(RedirectError::Downgrade(_))));
+/// # Ok::<(), threadbare::UrlError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RedirectError {

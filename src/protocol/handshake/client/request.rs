@@ -37,11 +37,26 @@ pub struct ClientRequest {
 impl ClientRequest {
     /// Creates a request for this URL with the required headers only. The URL's user and password are sent in
     /// `Authorization`.
+    ///
+    /// ```
+    /// use threadbare::{ClientRequest, Url};
+    ///
+    /// let request = ClientRequest::new(Url::parse("ws://example.com/chat")?);
+    /// assert_eq!(request.url().target(), "/chat");
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn new(url: Url) -> ClientRequest {
         ClientRequest { url, origin: None, subprotocols: Vec::new(), extensions: None, fields: HeaderFields::default() }
     }
 
     /// Sets `Origin`, the site for which the client acts. Browsers send it, other clients usually do not have to.
+    ///
+    /// ```
+    /// use threadbare::{ClientRequest, Url};
+    ///
+    /// let request = ClientRequest::new(Url::parse("ws://example.com")?).origin("https://example.com");
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn origin(mut self, origin: &str) -> ClientRequest {
         if is_field_value(origin.as_bytes()) {
             self.origin = Some(origin.to_owned());
@@ -52,6 +67,14 @@ impl ClientRequest {
     }
 
     /// Offers a subprotocol. Call this in the client's order of preference.
+    ///
+    /// ```
+    /// use threadbare::{ClientRequest, Url};
+    ///
+    /// let request = ClientRequest::new(Url::parse("ws://example.com")?).subprotocol("chat.v2").subprotocol("chat.v1");
+    /// assert!(request.offered_subprotocols().eq(["chat.v2", "chat.v1"]));
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn subprotocol(mut self, name: &str) -> ClientRequest {
         // RFC 6455 4.1, item 10: "MUST be non-empty strings with [...] U+0021 to U+007E not including separator
         // characters [...] and MUST all be unique strings."
@@ -66,6 +89,13 @@ impl ClientRequest {
     }
 
     /// Sets the value of `Sec-WebSocket-Extensions`, such as `permessage-deflate; client_max_window_bits`.
+    ///
+    /// ```
+    /// use threadbare::{ClientRequest, Url};
+    ///
+    /// let request = ClientRequest::new(Url::parse("ws://example.com")?).extensions("permessage-deflate");
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn extensions(mut self, offers: &str) -> ClientRequest {
         let count = extension_offers(offers.as_bytes())
             .try_fold(0_usize, |count, offer| offer.map(|_| count.saturating_add(1)));
@@ -84,6 +114,15 @@ impl ClientRequest {
     ///
     /// `Authorization` replaces the URL's user and password. `Authorization`, `Proxy-Authorization` and `Cookie` are
     /// not sent after a redirect to another origin.
+    ///
+    /// ```
+    /// use threadbare::{ClientRequest, Url};
+    ///
+    /// let request = ClientRequest::new(Url::parse("ws://example.com")?).header("Authorization", "Bearer secret");
+    /// assert!(request.check().is_ok());
+    /// assert!(request.header("Host", "example.org").check().is_err()); // the library sets it
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn header(mut self, name: &str, value: &str) -> ClientRequest {
         if name.eq_ignore_ascii_case("Origin") {
             return self.origin(value); // RFC 6454 7.3: at most one
@@ -98,6 +137,15 @@ impl ClientRequest {
 
     /// Checks the headers, subprotocols, extensions and the origin that were added.
     ///
+    /// ```
+    /// use threadbare::{ClientRequest, Url};
+    ///
+    /// let request = ClientRequest::new(Url::parse("ws://example.com")?);
+    /// assert!(request.clone().subprotocol("chat").check().is_ok());
+    /// assert!(request.subprotocol("not a token").check().is_err());
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
+    ///
     /// # Errors
     /// Returns the error of the first one that cannot be sent.
     pub fn check(&self) -> Result<(), HeaderError> {
@@ -105,17 +153,42 @@ impl ClientRequest {
     }
 
     /// Returns the URL of the request.
+    ///
+    /// ```
+    /// use threadbare::{ClientRequest, Url};
+    ///
+    /// let request = ClientRequest::new(Url::parse("ws://example.com")?);
+    /// assert_eq!((request.url().host(), request.url().port()), ("example.com", 80)); // where to connect
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn url(&self) -> &Url {
         &self.url
     }
 
     /// Returns the subprotocols that the request offers.
+    ///
+    /// ```
+    /// use threadbare::{ClientRequest, Url};
+    ///
+    /// let request = ClientRequest::new(Url::parse("ws://example.com")?).subprotocol("chat");
+    /// assert_eq!(request.offered_subprotocols().next(), Some("chat"));
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn offered_subprotocols(&self) -> impl Iterator<Item = &str> {
         self.subprotocols.iter().map(String::as_str)
     }
 
     /// Returns the same request for the URL of a redirect (see [`redirect`](super::redirect())), without credentials if
     /// that URL has another origin.
+    ///
+    /// ```
+    /// use threadbare::{ClientRequest, Url};
+    ///
+    /// let request = ClientRequest::new(Url::parse("ws://example.com")?).header("Cookie", "id=42");
+    /// let redirected = request.redirected(Url::parse("ws://example.org")?).encode(*b"the sample nonce")?;
+    /// assert!(!String::from_utf8_lossy(&redirected).contains("Cookie")); // it is another origin
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn redirected(&self, to: Url) -> ClientRequest {
         let mut request = self.clone();
         if !credentials_allowed(&self.url, &to) {
@@ -128,6 +201,15 @@ impl ClientRequest {
     /// Encodes the request.
     ///
     /// `nonce` must be random and must be new for each connection, including redirects (RFC 6455 4.1, item 7).
+    ///
+    /// ```
+    /// use threadbare::{ClientRequest, Url};
+    ///
+    /// let request = ClientRequest::new(Url::parse("ws://example.com/chat")?);
+    /// let nonce = *b"the sample nonce"; // a random one for each connection
+    /// assert!(request.encode(nonce)?.starts_with(b"GET /chat HTTP/1.1\r\nHost: example.com\r\n"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`check`](ClientRequest::check).

@@ -43,6 +43,14 @@ enum Scheme {
 
 impl Url {
     /// Parses an absolute URL.
+    ///
+    /// ```
+    /// use threadbare::{Url, UrlError};
+    ///
+    /// assert_eq!(Url::parse("https://example.com")?.to_string(), "wss://example.com/");
+    /// assert!(matches!(Url::parse("ftp://example.com"), Err(UrlError::Scheme(_))));
+    /// # Ok::<(), UrlError>(())
+    /// ```
     pub fn parse(text: &str) -> Result<Url, UrlError> {
         let (scheme, authority, target) = split(text)?;
         let scheme = match scheme {
@@ -60,42 +68,105 @@ impl Url {
     }
 
     /// Returns whether the connection is encrypted: the scheme is `wss`.
+    ///
+    /// ```
+    /// use threadbare::Url;
+    ///
+    /// assert!(Url::parse("wss://example.com")?.is_secure());
+    /// assert!(!Url::parse("ws://example.com")?.is_secure());
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn is_secure(&self) -> bool {
         self.scheme == Scheme::Wss
     }
 
     /// Returns the host name or address in lower case, an IPv6 address without brackets. Name resolution and
     /// certificates use this form.
+    ///
+    /// ```
+    /// use threadbare::Url;
+    ///
+    /// assert_eq!(Url::parse("ws://Example.com:8080")?.host(), "example.com");
+    /// assert_eq!(Url::parse("ws://[2001:db8::1]:8080")?.host(), "2001:db8::1");
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn host(&self) -> &str {
         &self.site.host
     }
 
     /// Returns the host if it is an IP address.
+    ///
+    /// ```
+    /// use threadbare::Url;
+    ///
+    /// assert_eq!(Url::parse("ws://127.0.0.1:8080")?.ip(), Some([127, 0, 0, 1].into()));
+    /// assert_eq!(Url::parse("ws://example.com")?.ip(), None);
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn ip(&self) -> Option<IpAddr> {
         self.site.host.parse().ok()
     }
 
     /// Returns the port. The default is 80 for `ws` and 443 for `wss` (RFC 6455 3).
+    ///
+    /// ```
+    /// use threadbare::Url;
+    ///
+    /// assert_eq!(Url::parse("ws://example.com:8080")?.port(), 8080);
+    /// assert_eq!(Url::parse("wss://example.com")?.port(), 443);
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn port(&self) -> u16 {
         self.site.port.unwrap_or(self.default_port())
     }
 
     /// Returns the request target: path and query, at least `/`.
+    ///
+    /// ```
+    /// use threadbare::Url;
+    ///
+    /// assert_eq!(Url::parse("ws://example.com/chat?room=7")?.target(), "/chat?room=7");
+    /// assert_eq!(Url::parse("ws://example.com")?.target(), "/");
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn target(&self) -> &str {
         &self.target
     }
 
     /// Returns the user in the URL, percent-decoded.
+    ///
+    /// ```
+    /// use threadbare::Url;
+    ///
+    /// let url = Url::parse("ws://anna:top%20secret@example.com")?;
+    /// assert_eq!((url.user(), url.password()), (Some("anna"), Some("top secret")));
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn user(&self) -> Option<&str> {
         self.site.credentials.as_ref().map(|credentials| credentials.user.as_str())
     }
 
     /// Returns the password in the URL, percent-decoded.
+    ///
+    /// ```
+    /// use threadbare::Url;
+    ///
+    /// assert_eq!(Url::parse("ws://anna:secret@example.com")?.password(), Some("secret"));
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn password(&self) -> Option<&str> {
         self.site.credentials.as_ref().map(|credentials| credentials.password.as_str())
     }
 
     /// Returns host and port as in `Host`, without the port if it is the default (RFC 6455 4.1, item 4).
+    ///
+    /// ```
+    /// use threadbare::Url;
+    ///
+    /// assert_eq!(Url::parse("ws://example.com:80")?.authority(), "example.com");
+    /// assert_eq!(Url::parse("ws://[2001:db8::1]:8080")?.authority(), "[2001:db8::1]:8080");
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn authority(&self) -> String {
         if self.port() == self.default_port() { self.site.bracketed() } else { self.authority_with_port() }
     }

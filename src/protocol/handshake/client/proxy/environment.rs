@@ -20,6 +20,16 @@ use crate::protocol::handshake::client::url::{Url, UrlError};
 /// matches only this port; `10.0.0.0/8` and `fd00::/8` match the addresses with this prefix; `*` matches all hosts.
 /// Names are not resolved, so an address in the list does not match names. The local host is not an exception and must
 /// be listed.
+///
+/// ```
+/// use threadbare::Url;
+/// use threadbare::protocol::handshake::client::proxy::from_environment;
+///
+/// let variable = |name: &str| (name == "http_proxy").then(|| "proxy.example.com:3128".to_owned());
+/// let proxy = from_environment(&Url::parse("ws://example.com")?, variable)?.expect("it is set");
+/// assert_eq!(proxy.host(), "proxy.example.com");
+/// # Ok::<(), threadbare::UrlError>(())
+/// ```
 pub fn from_environment(url: &Url, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Proxy>, UrlError> {
     let either = |lower: &str| {
         let upper = lower.to_ascii_uppercase();

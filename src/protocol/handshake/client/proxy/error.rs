@@ -6,6 +6,16 @@ use crate::protocol::handshake::client::error::StatusLine;
 use crate::protocol::http::{ResponseError, ResponseHead};
 
 /// Why the proxy did not open a tunnel.
+///
+/// ```
+/// use threadbare::Url;
+/// use threadbare::protocol::handshake::client::proxy::{Proxy, ProxyError, Tunnel};
+///
+/// let mut tunnel = Tunnel::new(&Proxy::parse("socks5://127.0.0.1")?, &Url::parse("ws://example.com")?)?;
+/// tunnel.advance(b"")?;
+/// assert!(matches!(tunnel.advance(b"HTTP/1.1 400 "), Err(ProxyError::NotSocks5(b'H'))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ProxyError {

@@ -1,6 +1,16 @@
 //! The next step of a tunnel.
 
 /// What the caller of [`Tunnel::advance`](super::Tunnel::advance) must do next.
+///
+/// ```
+/// use threadbare::Url;
+/// use threadbare::protocol::handshake::client::proxy::{Proxy, Step, Tunnel};
+///
+/// let mut tunnel = Tunnel::new(&Proxy::parse("socks5://127.0.0.1")?, &Url::parse("ws://example.com")?)?;
+/// let Step::Send { bytes, .. } = tunnel.advance(b"")? else { panic!("the client speaks first") };
+/// assert_eq!(bytes[0], 5); // the version of SOCKS
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {

@@ -3,6 +3,13 @@
 use core::fmt;
 
 /// Why the URL of a server or a proxy is invalid.
+///
+/// ```
+/// use threadbare::{Url, UrlError};
+///
+/// assert_eq!(Url::parse("ws://example.com:port"), Err(UrlError::Port("port".into())));
+/// assert_eq!(Url::parse("ws://example.com/two words"), Err(UrlError::Character(' ')));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UrlError {

@@ -8,6 +8,15 @@ impl Url {
     /// (`//host/path`), an absolute path, or a relative path.
     ///
     /// A fragment is dropped because it is never sent. User and password are kept if `Location` has no host.
+    ///
+    /// ```
+    /// use threadbare::Url;
+    ///
+    /// let base = Url::parse("wss://example.com/v1/chat")?;
+    /// assert_eq!(base.resolve("../v2/chat")?.to_string(), "wss://example.com/v2/chat");
+    /// assert_eq!(base.resolve("//example.org/")?.host(), "example.org");
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
     pub fn resolve(&self, location: &str) -> Result<Url, UrlError> {
         let reference = location.split('#').next().unwrap_or_default();
         check_characters(reference)?;
