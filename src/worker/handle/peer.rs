@@ -18,12 +18,37 @@ use crate::worker::slab::Key;
 /// returns an error.
 ///
 /// Messages that one thread sends through a peer arrive in order.
+///
+/// ```
+/// use threadbare::{Client, Event, Message, Server};
+///
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+/// let Event::Open(peer, _request) = server.recv()? else { panic!("the first event") };
+/// let thread = std::thread::spawn(move || peer.send("from another thread"));
+/// assert_eq!(client.recv()?, Some(Message::from("from another thread")));
+/// # thread.join().unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Peer {
     pub(crate) shared: Arc<PeerShared>,
 }
 
 /// The identifier of a connection. It is not used for another connection while the server runs.
+///
+/// ```
+/// use std::collections::HashMap;
+/// use threadbare::{Event, PeerId};
+///
+/// fn count(scores: &mut HashMap<PeerId, u32>, event: &Event) {
+///     match event {
+///         Event::Message(peer, _) => *scores.entry(peer.id()).or_default() += 1,
+///         Event::Close(peer, _) => drop(scores.remove(&peer.id())),
+///         _ => {}
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId {
     worker: u16,
@@ -57,6 +82,14 @@ impl Peer {
     /// Sends a ping, even if the connection's queue is full. [`Handler::on_pong`](crate::Handler::on_pong) is called
     /// with the answer.
     ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// # let peer = client.peer();
+    /// peer.ping(b"still there?")?; // `Peer::stats` has the round trip once the answer has arrived
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The payload has more than 125 bytes, or the connection is closed or closing.
     pub fn ping(&self, payload: &[u8]) -> Result<(), ControlError> {
@@ -64,6 +97,18 @@ impl Peer {
     }
 
     /// Starts the closing handshake (RFC 6455 7.1.2). The close frame follows the messages that were sent before.
+    ///
+    /// ```
+    /// use threadbare::CloseCode;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// # let peer = client.peer();
+    /// peer.send("goodbye")?; // it is sent before the close frame
+    /// peer.close(CloseCode(4000), "the game is over")?;
+    /// assert_eq!(client.recv()?, None); // the closing handshake is complete
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The code must not be sent, the reason has more than 123 bytes, or the connection is closed already.
@@ -82,47 +127,116 @@ impl Peer {
     }
 
     /// Drops the TCP connection without a closing handshake.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// # let peer = client.peer();
+    /// peer.abort();
+    /// assert!(client.recv().is_err()); // there was no closing handshake
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn abort(&self) {
         self.shared.worker.inbox.send(Command::Abort { to: self.shared.key });
     }
 
     /// The identifier of the connection.
+    ///
+    /// ```
+    /// use threadbare::Peer;
+    ///
+    /// fn is_same(one: &Peer, other: &Peer) -> bool {
+    ///     one.id() == other.id() // as `one == other`
+    /// }
+    /// ```
     #[must_use]
     pub fn id(&self) -> PeerId {
         PeerId::new(self.shared.worker.index, self.shared.key)
     }
 
     /// The peer's address.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// # let peer = client.peer();
+    /// assert_eq!(peer.addr(), server.local_addr());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn addr(&self) -> PeerAddr {
         self.shared.info.addr()
     }
 
     /// The subprotocol that was agreed on.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::builder().subprotocols(["chat.v2"]).bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().subprotocols(["chat.v2"]).connect(&url)?;
+    /// # let peer = client.peer();
+    /// assert_eq!(peer.subprotocol(), Some("chat.v2"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.shared.subprotocol()
     }
 
     /// Whether messages may still be sent.
+    ///
+    /// ```
+    /// use threadbare::Peer;
+    ///
+    /// fn forget_those_who_left(room: &mut Vec<Peer>) {
+    ///     room.retain(Peer::is_open);
+    /// }
+    /// ```
     #[must_use]
     pub fn is_open(&self) -> bool {
         !self.shared.queued.is_closed()
     }
 
     /// The counts of messages and bytes of the connection, as of the last time its worker drove it.
+    ///
+    /// ```
+    /// use threadbare::Peer;
+    ///
+    /// fn print(peer: &Peer) {
+    ///     let stats = peer.stats();
+    ///     println!("{} sent {} messages, round trip {:?}", peer.id(), stats.messages_received, stats.round_trip);
+    /// }
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }
 
     /// Bytes that wait to be written.
+    ///
+    /// ```
+    /// use threadbare::Peer;
+    ///
+    /// fn slowest(peers: &[Peer]) -> Option<&Peer> {
+    ///     peers.iter().max_by_key(|peer| peer.queued_bytes())
+    /// }
+    /// ```
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.shared.queued.bytes()
     }
 
     /// Keeps data of the application with this connection. It can be set once.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// # let peer = client.peer();
+    /// assert_eq!(peer.set_data("anna"), Ok(()));
+    /// assert_eq!(peer.set_data("bert"), Err("bert")); // it can be set once
+    /// assert_eq!(peer.data(), Some(&"anna"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// Returns the data if some was set before.
@@ -137,6 +251,21 @@ impl Peer {
 
     /// The data of [`set_data`](Peer::set_data), if it is a `T`. Otherwise the data that the hook that accepted the
     /// handshake set with [`Accept::data`](crate::Accept::data), if that is a `T`.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use threadbare::Peer;
+    ///
+    /// /// Set by `peer.set_data(Score::default())` when the connection is established.
+    /// #[derive(Default)]
+    /// struct Score(AtomicU32);
+    ///
+    /// fn count(peer: &Peer) {
+    ///     if let Some(Score(score)) = peer.data() {
+    ///         score.fetch_add(1, Ordering::Relaxed);
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
         let own = self.shared.data().and_then(|data| data.downcast_ref::<Option<T>>());

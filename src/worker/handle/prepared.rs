@@ -28,6 +28,13 @@ pub struct Prepared {
 impl Prepared {
     /// Encodes a message. A ping or pong is truncated to 125 bytes. A close can not be prepared, and becomes an empty
     /// pong.
+    ///
+    /// ```
+    /// use threadbare::Prepared;
+    ///
+    /// let text = Prepared::new("tick");
+    /// let bytes = Prepared::new(vec![1, 2, 3]);
+    /// ```
     #[must_use]
     pub fn new<'a>(message: impl Into<CowMessage<'a>>) -> Prepared {
         Prepared::with(message, Compression::Auto)

@@ -97,6 +97,16 @@ impl Peer {
     /// Sends a message as [`send`](Peer::send) does, compressed as `compression` says. With [`Compression::Never`] it
     /// is not compressed even if permessage-deflate was negotiated.
     ///
+    /// ```
+    /// use threadbare::Compression;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// # let peer = client.peer();
+    /// peer.send_with("the session token", Compression::Never)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`send`](Peer::send).
     #[inline]
@@ -110,6 +120,20 @@ impl Peer {
 
     /// Sends a message if the connection's queue is below the high-water mark.
     ///
+    /// ```
+    /// use threadbare::TrySendError;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// # let peer = client.peer();
+    /// match peer.try_send("tick") {
+    ///     Ok(()) => {}
+    ///     Err(TrySendError::Full(_)) => println!("left out: the peer reads too slowly"),
+    ///     Err(error) => println!("not sent: {error}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Returns the message if the queue is full, the connection is closed or closing, or the message is an invalid
     /// control frame.
@@ -119,6 +143,19 @@ impl Peer {
 
     /// Sends a message, waiting up to `timeout` for room in the connection's queue, whatever the policy. On a worker's
     /// thread it does not wait.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::SendTimeoutError;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// # let peer = client.peer();
+    /// if let Err(SendTimeoutError::Timeout(message)) = peer.send_timeout("hello", Duration::from_secs(1)) {
+    ///     println!("no room for {message} within a second");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`try_send`](Peer::try_send), with `Timeout` where the queue stayed full.
@@ -133,6 +170,19 @@ impl Peer {
     /// Sends a message, waiting until `deadline` for room in the connection's queue, whatever the policy. On a worker's
     /// thread it does not wait.
     ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// # let peers = [client.peer()];
+    /// let deadline = Instant::now() + Duration::from_secs(1); // for all of them together
+    /// for peer in &peers {
+    ///     peer.send_deadline("hello", deadline)?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`send_timeout`](Peer::send_timeout).
     pub fn send_deadline<'a>(
@@ -145,6 +195,17 @@ impl Peer {
 
     /// Sends a message that was encoded before. A full queue is treated as by [`send`](Peer::send).
     ///
+    /// ```
+    /// use threadbare::{Peer, Prepared};
+    ///
+    /// fn tell(room: &[Peer], text: &str) {
+    ///     let message = Prepared::new(text);
+    ///     for peer in room {
+    ///         let _ = peer.send_prepared(&message); // an error says that the peer has left or has no room
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// As [`send`](Peer::send); there is no message to return.
     pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
@@ -152,6 +213,15 @@ impl Peer {
     }
 
     /// Sends a message that was encoded before, if the connection's queue is below the high-water mark.
+    ///
+    /// ```
+    /// use threadbare::{Peer, Prepared};
+    ///
+    /// /// Returns how many peers were told.
+    /// fn tell(room: &[Peer], message: &Prepared) -> usize {
+    ///     room.iter().filter(|peer| peer.try_send_prepared(message).is_ok()).count()
+    /// }
+    /// ```
     ///
     /// # Errors
     /// As [`try_send`](Peer::try_send); there is no message to return.
@@ -162,6 +232,17 @@ impl Peer {
     /// Sends a message that was encoded before, waiting up to `timeout` for room in the connection's queue, whatever
     /// the policy. On a worker's thread it does not wait.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Prepared;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// # let peer = client.peer();
+    /// peer.send_prepared_timeout(&Prepared::new("tick"), Duration::from_secs(1))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`send_timeout`](Peer::send_timeout); there is no message to return.
     pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
@@ -170,6 +251,18 @@ impl Peer {
 
     /// Sends a message that was encoded before, waiting until `deadline` for room in the connection's queue, whatever
     /// the policy. On a worker's thread it does not wait.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use threadbare::{Peer, Prepared};
+    ///
+    /// fn tell(room: &[Peer], message: &Prepared) {
+    ///     let deadline = Instant::now() + Duration::from_secs(1); // for all of them together
+    ///     for peer in room {
+    ///         let _ = peer.send_prepared_deadline(message, deadline); // the peer may be gone
+    ///     }
+    /// }
+    /// ```
     ///
     /// # Errors
     /// As [`send_timeout`](Peer::send_timeout); there is no message to return.

@@ -6,6 +6,16 @@ use std::time::Duration;
 use crate::protocol::deflate::DeflateStats;
 
 /// The counts of messages and bytes of a connection.
+///
+/// ```
+/// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+/// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+/// client.send("hello")?;
+/// let stats = client.stats();
+/// assert_eq!((stats.messages_received, stats.dropped), (0, 0));
+/// println!("{} bytes sent, {} to be written", stats.bytes_sent, stats.queued_bytes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
