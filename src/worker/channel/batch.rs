@@ -14,6 +14,22 @@ use crate::worker::channel::state::ChannelState;
 /// It is an iterator. The events that are left when it is dropped are lost. Most applications receive from
 /// [`Events`](crate::Events), which joins the batches. Only a program that waits in a
 /// [`Select`](crossbeam_channel::Select) needs the batches themselves.
+///
+/// ```no_run
+/// use threadbare::{Event, Server};
+///
+/// let server = Server::bind("127.0.0.1:8080")?;
+/// let batches = server.events().expect("not taken").as_channel();
+/// while let Ok(batch) = batches.recv() {
+///     println!("{} events at once", batch.len());
+///     for event in batch {
+///         if let Event::Message(peer, message) = event {
+///             let _ = peer.send(message); // the peer may be gone
+///         }
+///     }
+/// }
+/// # Ok::<(), threadbare::BuildError>(())
+/// ```
 pub struct Batch {
     /// `None` only while it is dropped. In a box, so that the channel moves little memory.
     pub(crate) block: Option<Box<Block>>,
@@ -23,6 +39,18 @@ pub struct Batch {
 
 impl Batch {
     /// Returns the next event as a borrow: a short message is not copied, and the handle is not cloned.
+    ///
+    /// ```
+    /// use threadbare::{Batch, EventRef};
+    ///
+    /// fn echo(mut batch: Batch) {
+    ///     while let Some(event) = batch.next_ref() {
+    ///         if let EventRef::Message(peer, message) = event {
+    ///             let _ = peer.send(message); // the peer may be gone
+    ///         }
+    ///     }
+    /// }
+    /// ```
     #[inline]
     #[must_use]
     pub fn next_ref(&mut self) -> Option<EventRef<'_>> {

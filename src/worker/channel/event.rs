@@ -6,6 +6,22 @@ use crate::protocol::message::{CowMessage, Message};
 use crate::worker::handle::peer::Peer;
 
 /// An event of a server's connections.
+///
+/// ```
+/// use threadbare::{Client, Event, Server};
+///
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let client = Client::connect(&format!("ws://{}/chat", server.local_addr()))?;
+/// client.send("hello")?;
+/// for event in server.iter().take(2) {
+///     match event {
+///         Event::Open(_peer, request) => assert_eq!(request.path(), "/chat"),
+///         Event::Message(_peer, message) => assert_eq!(message.as_text(), Some("hello")),
+///         _ => unreachable!("the client has not left"),
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -20,6 +36,14 @@ pub enum Event {
 
 impl Event {
     /// The connection of the event.
+    ///
+    /// ```
+    /// use threadbare::Event;
+    ///
+    /// fn log(event: &Event) {
+    ///     println!("{} {}: {event:?}", event.peer().id(), event.peer().addr());
+    /// }
+    /// ```
     #[must_use]
     pub fn peer(&self) -> &Peer {
         match self {
@@ -30,6 +54,19 @@ impl Event {
 
 /// An event that borrows from its batch, so that a short message is not copied. Returned by
 /// [`Iter::next_ref`](crate::Iter::next_ref) and [`Batch::next_ref`](crate::Batch::next_ref).
+///
+/// ```
+/// use threadbare::EventRef;
+///
+/// fn describe(event: &EventRef<'_>) -> String {
+///     match event {
+///         EventRef::Open(peer, request) => format!("{} opened {}", peer.id(), request.path()),
+///         EventRef::Message(peer, message) => format!("{} sent {}", peer.id(), message.as_message()),
+///         EventRef::Close(peer, reason) => format!("{} left: {reason}", peer.id()),
+///         _ => "something else".into(),
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EventRef<'a> {
@@ -44,6 +81,14 @@ pub enum EventRef<'a> {
 
 impl<'a> EventRef<'a> {
     /// The connection of the event.
+    ///
+    /// ```
+    /// use threadbare::{EventRef, PeerId};
+    ///
+    /// fn is_from(event: &EventRef<'_>, id: PeerId) -> bool {
+    ///     event.peer().id() == id
+    /// }
+    /// ```
     #[must_use]
     pub fn peer(&self) -> &'a Peer {
         match self {

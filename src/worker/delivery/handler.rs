@@ -44,24 +44,103 @@ use crate::worker::slab::Key;
 /// ```
 pub trait Handler: Send + 'static {
     /// The connection is established.
+    ///
+    /// ```
+    /// use threadbare::{Handler, MessageRef, Socket};
+    ///
+    /// struct Greeter;
+    ///
+    /// impl Handler for Greeter {
+    ///     fn on_open(&mut self, socket: &mut Socket<'_>) {
+    ///         socket.send("welcome");
+    ///     }
+    ///
+    ///     fn on_message(&mut self, _socket: &mut Socket<'_>, _message: MessageRef<'_>) {}
+    /// }
+    /// ```
     fn on_open(&mut self, socket: &mut Socket<'_>) {
         let _ = socket;
     }
 
     /// A text or binary message arrived, borrowed from the buffer it was received into.
+    ///
+    /// ```
+    /// use threadbare::{Handler, MessageRef, Socket};
+    ///
+    /// struct Calculator {
+    ///     sum: i64,
+    /// }
+    ///
+    /// impl Handler for Calculator {
+    ///     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+    ///         match message.as_text().map(str::parse::<i64>) {
+    ///             Some(Ok(number)) => self.sum = self.sum.wrapping_add(number),
+    ///             _ => drop(socket.send("send a number")), // `false` if it is closing
+    ///         }
+    ///     }
+    /// }
+    /// ```
     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>);
 
     /// A ping arrived. The library answers it with a pong.
+    ///
+    /// ```
+    /// use threadbare::{Handler, MessageRef, Socket};
+    ///
+    /// struct PingCounter(u64);
+    ///
+    /// impl Handler for PingCounter {
+    ///     fn on_message(&mut self, _socket: &mut Socket<'_>, _message: MessageRef<'_>) {}
+    ///
+    ///     fn on_ping(&mut self, _socket: &mut Socket<'_>, _payload: &[u8]) {
+    ///         self.0 += 1;
+    ///     }
+    /// }
+    /// ```
     fn on_ping(&mut self, socket: &mut Socket<'_>, payload: &[u8]) {
         let _ = (socket, payload);
     }
 
     /// A pong arrived.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use threadbare::{Handler, MessageRef, Socket};
+    ///
+    /// struct Timed(Instant);
+    ///
+    /// impl Handler for Timed {
+    ///     fn on_message(&mut self, socket: &mut Socket<'_>, _message: MessageRef<'_>) {
+    ///         self.0 = Instant::now();
+    ///         let _ = socket.ping(b"timed"); // it may be closing
+    ///     }
+    ///
+    ///     fn on_pong(&mut self, socket: &mut Socket<'_>, payload: &[u8]) {
+    ///         if payload == b"timed" {
+    ///             println!("{}: {:?}", socket.id(), self.0.elapsed());
+    ///         }
+    ///     }
+    /// }
+    /// ```
     fn on_pong(&mut self, socket: &mut Socket<'_>, payload: &[u8]) {
         let _ = (socket, payload);
     }
 
     /// The connection has ended, or the peer has started the closing handshake. Nothing more can be sent. Called once.
+    ///
+    /// ```
+    /// use threadbare::{CloseReason, Handler, MessageRef, Socket};
+    ///
+    /// struct Logged;
+    ///
+    /// impl Handler for Logged {
+    ///     fn on_message(&mut self, _socket: &mut Socket<'_>, _message: MessageRef<'_>) {}
+    ///
+    ///     fn on_close(&mut self, socket: &mut Socket<'_>, reason: &CloseReason) {
+    ///         println!("{} left: {reason}", socket.addr());
+    ///     }
+    /// }
+    /// ```
     fn on_close(&mut self, socket: &mut Socket<'_>, reason: &CloseReason) {
         let _ = (socket, reason);
     }

@@ -19,6 +19,24 @@ use crate::worker::handle::stats::Stats;
 ///
 /// Everything that is sent in response to one event of the poll is written together. Up to a few connections that are
 /// ready at the same time are read first, for 0.1 ms at most.
+///
+/// ```
+/// use threadbare::{Client, Handler, Message, MessageRef, Server, Socket};
+///
+/// struct Whisper;
+///
+/// impl Handler for Whisper {
+///     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+///         socket.send(message.as_text().unwrap_or("?").to_lowercase());
+///     }
+/// }
+///
+/// let server = Server::builder().workers(1).serve("127.0.0.1:0", |_request| Whisper)?;
+/// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+/// client.send("HELLO")?;
+/// assert_eq!(client.recv()?, Some(Message::from("hello")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Socket<'a> {
     pub(crate) active: ActiveConn<'a>,
@@ -37,6 +55,18 @@ impl Socket<'_> {
     ///
     /// Returns `false` if nothing was sent, because the connection is closing or the message is an invalid control
     /// frame: a ping of more than 125 bytes, or a close code that must not be sent.
+    ///
+    /// ```
+    /// use threadbare::Socket;
+    ///
+    /// fn answer(socket: &mut Socket<'_>) {
+    ///     socket.send("text");
+    ///     socket.send(vec![1, 2, 3]); // binary
+    ///     if !socket.send(format!("your number is {}", socket.id())) {
+    ///         println!("the connection is closing");
+    ///     }
+    /// }
+    /// ```
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<CowMessage<'m>>) -> bool {
         self.active.send_message(message.into(), Compression::Auto)
@@ -57,6 +87,18 @@ impl Socket<'_> {
     }
 
     /// Sends a message that was encoded before; `false` if the connection is closing.
+    ///
+    /// ```
+    /// use threadbare::{Handler, MessageRef, Prepared, Socket};
+    ///
+    /// struct Rules(Prepared); // cloned for each connection, encoded once
+    ///
+    /// impl Handler for Rules {
+    ///     fn on_message(&mut self, socket: &mut Socket<'_>, _message: MessageRef<'_>) {
+    ///         socket.send_prepared(&self.0);
+    ///     }
+    /// }
+    /// ```
     pub fn send_prepared(&mut self, prepared: &Prepared) -> bool {
         self.active.send_shared(&prepared.frame)
     }
@@ -64,11 +106,30 @@ impl Socket<'_> {
     /// Sends a message to every connection of the server, this one included, at the end of this iteration of the event
     /// loop. It is encoded once, and compressed once for all connections that negotiated the same parameters. If a
     /// connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides.
+    ///
+    /// ```no_run
+    /// use threadbare::{MessageRef, Server, Socket};
+    ///
+    /// let chat = Server::builder().serve("127.0.0.1:8080", |_request| {
+    ///     |socket: &mut Socket<'_>, message: MessageRef<'_>| socket.broadcast(message)
+    /// })?;
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     pub fn broadcast<'m>(&mut self, message: impl Into<CowMessage<'m>>) {
         self.active.context.broadcast(Prepared::new(message).frame);
     }
 
     /// Sends a ping. [`Handler::on_pong`](crate::Handler::on_pong) is called with the answer.
+    ///
+    /// ```
+    /// use threadbare::Socket;
+    ///
+    /// fn check(socket: &mut Socket<'_>) {
+    ///     if let Err(error) = socket.ping(b"still there?") {
+    ///         println!("not sent: {error}");
+    ///     }
+    /// }
+    /// ```
     ///
     /// # Errors
     /// The payload has more than 125 bytes, or the connection is closing.
@@ -81,6 +142,16 @@ impl Socket<'_> {
 
     /// Starts the closing handshake (RFC 6455 7.1.2). The close frame follows the messages that were sent before.
     ///
+    /// ```
+    /// use threadbare::{CloseCode, MessageRef, Socket};
+    ///
+    /// fn on_message(socket: &mut Socket<'_>, message: MessageRef<'_>) {
+    ///     if message.is_binary() {
+    ///         let _ = socket.close(CloseCode::UNSUPPORTED_DATA, "send text"); // it may be closing already
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// The code must not be sent, the reason has more than 123 bytes, or the connection is closing already.
     pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
@@ -89,28 +160,81 @@ impl Socket<'_> {
     }
 
     /// Drops the TCP connection without a closing handshake, at the end of the callback.
+    ///
+    /// ```
+    /// use threadbare::{MessageRef, Socket};
+    ///
+    /// fn on_message(socket: &mut Socket<'_>, message: MessageRef<'_>) {
+    ///     if message.is_empty() {
+    ///         socket.abort(); // without a word
+    ///     }
+    /// }
+    /// ```
     pub fn abort(&mut self) {
         self.active.context.inbox.send(crate::worker::handle::inbox::Command::Abort { to: self.active.state.key });
     }
 
     /// Returns a handle that other threads can send through. The first call allocates memory for it.
+    ///
+    /// ```
+    /// use std::sync::mpsc::Sender;
+    /// use threadbare::{Handler, MessageRef, Peer, Socket};
+    ///
+    /// /// Tells another thread about each connection.
+    /// struct Registered(Sender<Peer>);
+    ///
+    /// impl Handler for Registered {
+    ///     fn on_open(&mut self, socket: &mut Socket<'_>) {
+    ///         let _ = self.0.send(socket.peer()); // an error says that the thread has ended
+    ///     }
+    ///
+    ///     fn on_message(&mut self, _socket: &mut Socket<'_>, _message: MessageRef<'_>) {}
+    /// }
+    /// ```
     pub fn peer(&mut self) -> Peer {
         self.active.peer()
     }
 
     /// The identifier of the connection.
+    ///
+    /// ```
+    /// use threadbare::{MessageRef, Socket};
+    ///
+    /// fn on_message(socket: &mut Socket<'_>, message: MessageRef<'_>) {
+    ///     socket.broadcast(format!("{}: {message}", socket.id()));
+    /// }
+    /// ```
     #[must_use]
     pub fn id(&self) -> PeerId {
         PeerId::new(self.active.context.handle.index, self.active.state.key)
     }
 
     /// The peer's address.
+    ///
+    /// ```
+    /// use threadbare::Socket;
+    ///
+    /// fn is_local(socket: &Socket<'_>) -> bool {
+    ///     socket.addr().ip().is_some_and(|ip| ip.is_loopback())
+    /// }
+    /// ```
     #[must_use]
     pub fn addr(&self) -> PeerAddr {
         self.active.info().addr()
     }
 
     /// The subprotocol that was agreed on.
+    ///
+    /// ```
+    /// use threadbare::Socket;
+    ///
+    /// fn greet(socket: &mut Socket<'_>) {
+    ///     match socket.subprotocol() {
+    ///         Some("chat.v2") => socket.send(r#"{"hello":1}"#),
+    ///         _ => socket.send("hello"),
+    ///     };
+    /// }
+    /// ```
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.active.subprotocol()
@@ -118,18 +242,50 @@ impl Socket<'_> {
 
     /// The data that the hook that accepted the handshake set with [`Accept::data`](crate::Accept::data), if it is a
     /// `T`.
+    ///
+    /// ```
+    /// use threadbare::{MessageRef, Socket};
+    ///
+    /// struct User(String);
+    ///
+    /// fn on_message(socket: &mut Socket<'_>, message: MessageRef<'_>) {
+    ///     let name = socket.data().map_or("nobody", |User(name)| name).to_owned();
+    ///     socket.broadcast(format!("{name}: {message}"));
+    /// }
+    /// ```
     #[must_use]
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.active.accepted_data()?.get()
     }
 
     /// The counts of messages and bytes of the connection.
+    ///
+    /// ```
+    /// use threadbare::{CloseCode, Socket};
+    ///
+    /// fn limit(socket: &mut Socket<'_>) {
+    ///     if socket.stats().messages_received > 1_000 {
+    ///         let _ = socket.close(CloseCode::POLICY_VIOLATION, "too many messages"); // it may be closing already
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.active.stats()
     }
 
     /// Bytes that wait to be written.
+    ///
+    /// ```
+    /// use threadbare::Socket;
+    ///
+    /// /// Leaves out a picture while the client reads too slowly.
+    /// fn show(socket: &mut Socket<'_>, picture: &[u8]) {
+    ///     if socket.queued_bytes() < 64 << 10 {
+    ///         socket.send(picture);
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.active.queued()

@@ -17,6 +17,23 @@ use crate::worker::handle::inbox::Command;
 ///
 /// The events of a connection always come through the same receiver, in order. Clones receive from the same channel,
 /// and each event goes to one of them. When the last clone is dropped, its connections are closed with 1001.
+///
+/// ```no_run
+/// use threadbare::{Event, Server};
+///
+/// let mut server = Server::builder().channels(4).bind("127.0.0.1:8080")?;
+/// for events in server.take_events() {
+///     std::thread::spawn(move || {
+///         for event in &events {
+///             if let Event::Message(peer, message) = event {
+///                 let _ = peer.send(message); // the peer may be gone
+///             }
+///         }
+///     });
+/// }
+/// server.join();
+/// # Ok::<(), threadbare::BuildError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Events {
     end: Arc<End>,
@@ -44,6 +61,16 @@ impl Events {
 
     /// Waits for the next event.
     ///
+    /// ```
+    /// use threadbare::{Client, Event, Server};
+    ///
+    /// let mut server = Server::bind("127.0.0.1:0")?;
+    /// let events = server.take_events().remove(0);
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// assert!(matches!(events.recv()?, Event::Open(..)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The server has shut down and every event was received.
     #[doc(alias = "read")]
@@ -52,6 +79,15 @@ impl Events {
     }
 
     /// Returns the next event if there is one, without waiting.
+    ///
+    /// ```
+    /// use threadbare::{Server, TryRecvError};
+    ///
+    /// let mut server = Server::bind("127.0.0.1:0")?;
+    /// let events = server.take_events().remove(0);
+    /// assert_eq!(events.try_recv().err(), Some(TryRecvError::Empty));
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     ///
     /// # Errors
     /// There is no event now, or the server has shut down and every event was received.
@@ -70,6 +106,16 @@ impl Events {
 
     /// Waits for the next event, up to `timeout`.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::{RecvTimeoutError, Server};
+    ///
+    /// let mut server = Server::bind("127.0.0.1:0")?;
+    /// let events = server.take_events().remove(0);
+    /// assert_eq!(events.recv_timeout(Duration::from_millis(1)).err(), Some(RecvTimeoutError::Timeout));
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    ///
     /// # Errors
     /// No event came in time, or the server has shut down and every event was received.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, RecvTimeoutError> {
@@ -78,6 +124,17 @@ impl Events {
 
     /// Waits for the next event, until `deadline`.
     ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use threadbare::Events;
+    ///
+    /// /// Returns the number of events within a second.
+    /// fn count(events: &Events) -> usize {
+    ///     let deadline = Instant::now() + Duration::from_secs(1);
+    ///     std::iter::from_fn(|| events.recv_deadline(deadline).ok()).count()
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// No event came in time, or the server has shut down and every event was received.
     pub fn recv_deadline(&self, deadline: Instant) -> Result<Event, RecvTimeoutError> {
@@ -85,6 +142,17 @@ impl Events {
     }
 
     /// Returns an iterator over the events, which waits for each and ends when the server has shut down.
+    ///
+    /// ```no_run
+    /// use threadbare::Server;
+    ///
+    /// let mut server = Server::bind("127.0.0.1:8080")?;
+    /// let events = server.take_events().remove(0);
+    /// for event in events.iter().take(100) {
+    ///     println!("{event:?}");
+    /// }
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
         Iter { events: Some(self), batch: None }
@@ -161,6 +229,16 @@ impl Events {
 }
 
 /// An iterator over events, which waits for each; made by [`Events::iter`] and [`Server::iter`](crate::Server::iter).
+///
+/// ```
+/// use threadbare::{Client, Server};
+///
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let client = Client::connect(&format!("ws://{}/chat", server.local_addr()))?;
+/// let mut events = server.iter();
+/// println!("{:?}", events.next());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Iter<'a> {
     pub(crate) events: Option<&'a Events>,
