@@ -11,6 +11,21 @@ use crate::config::Config;
 pub(super) type SocketHook = Arc<dyn Fn(&TcpStream) -> std::io::Result<()> + Send + Sync>;
 
 /// Makes a [`Client`](crate::Client); see [`Client::builder`](crate::Client::builder).
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbare::{Client, Config, Server};
+///
+/// let server = Server::builder().subprotocols(["chat.v1"]).bind("127.0.0.1:0")?;
+/// let client = Client::builder()
+///     .header("Authorization", "Bearer secret")
+///     .subprotocols(["chat.v2", "chat.v1"])
+///     .config(Config::default().max_message_size(64 << 10))
+///     .timeout(Duration::from_secs(10))
+///     .connect(&format!("ws://{}/chat", server.local_addr()))?;
+/// assert_eq!(client.subprotocol(), Some("chat.v1"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct ClientBuilder {
     pub(super) headers: Vec<(String, String)>,
@@ -52,6 +67,12 @@ impl ClientBuilder {
     }
 
     /// Adds a header to the request, such as `Authorization`. An invalid header is an error when the client connects.
+    ///
+    /// ```
+    /// use threadbare::Client;
+    ///
+    /// let builder = Client::builder().header("Authorization", "Bearer secret").header("X-Room", "7");
+    /// ```
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> ClientBuilder {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -59,12 +80,24 @@ impl ClientBuilder {
     }
 
     /// Sets `Origin`, the site that the program acts for. Browsers send it. Other programs seldom need it.
+    ///
+    /// ```
+    /// use threadbare::Client;
+    ///
+    /// let builder = Client::builder().origin("https://example.com");
+    /// ```
     #[must_use]
     pub fn origin(self, origin: &str) -> ClientBuilder {
         self.header("Origin", origin)
     }
 
     /// Offers subprotocols, in the order of the client's preference.
+    ///
+    /// ```
+    /// use threadbare::Client;
+    ///
+    /// let builder = Client::builder().subprotocols(["chat.v2", "chat.v1"]); // `chat.v2`, if the server speaks it
+    /// ```
     #[must_use]
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> ClientBuilder {
         self.subprotocols.extend(names.into_iter().map(Into::into));
@@ -73,6 +106,13 @@ impl ClientBuilder {
 
     /// Sets the limits and timeouts of a client that has a thread of its own. A client in a pool has those of the pool.
     /// [`handshake_timeout`](Config::handshake_timeout) limits the client's opening handshake.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::{Client, Config};
+    ///
+    /// let builder = Client::builder().config(Config::default().ping_interval(Duration::from_secs(10)));
+    /// ```
     #[must_use]
     pub fn config(mut self, config: Config) -> ClientBuilder {
         self.config = config;
@@ -80,6 +120,14 @@ impl ClientBuilder {
     }
 
     /// Has a worker of the pool serve the connection, rather than a thread of its own.
+    ///
+    /// ```
+    /// use threadbare::{Client, ClientPool, Config};
+    ///
+    /// let pool = ClientPool::new(1, Config::default())?;
+    /// let builder = Client::builder().pool(&pool); // for all clients that it makes
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn pool(mut self, pool: &ClientPool) -> ClientBuilder {
         self.pool = Some(pool.clone());
@@ -87,6 +135,13 @@ impl ClientBuilder {
     }
 
     /// How long the look-up of the host may take. Default: 5 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Client;
+    ///
+    /// let builder = Client::builder().resolve_timeout(Duration::from_secs(2));
+    /// ```
     #[must_use]
     pub fn resolve_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.resolve_timeout = timeout;
@@ -94,6 +149,13 @@ impl ClientBuilder {
     }
 
     /// How long it may take to connect by TCP, all addresses of the host included. Default: 10 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Client;
+    ///
+    /// let builder = Client::builder().connect_timeout(Duration::from_secs(2));
+    /// ```
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.connect_timeout = timeout;
@@ -101,6 +163,13 @@ impl ClientBuilder {
     }
 
     /// How long the proxy may take to open the tunnel, once the client is connected to it. Default: 10 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Client;
+    ///
+    /// let builder = Client::builder().proxy("http://proxy.example.com:3128").proxy_timeout(Duration::from_secs(20));
+    /// ```
     #[must_use]
     pub fn proxy_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.proxy_timeout = timeout;
@@ -108,6 +177,13 @@ impl ClientBuilder {
     }
 
     /// How long connecting may take in all, redirects included. Default: 30 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Client;
+    ///
+    /// let builder = Client::builder().timeout(Duration::from_secs(5)); // nobody waits longer
+    /// ```
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.timeout = timeout;
@@ -117,6 +193,12 @@ impl ClientBuilder {
     /// How many redirects are followed. Each is a new request with a new key. Credentials are not sent to another
     /// origin, and `wss` is never redirected to `ws`. Default: none, because a WebSocket endpoint seldom moves, and a
     /// redirect may lead to a log-in page.
+    ///
+    /// ```
+    /// use threadbare::Client;
+    ///
+    /// let builder = Client::builder().max_redirects(2);
+    /// ```
     #[must_use]
     pub fn max_redirects(mut self, count: usize) -> ClientBuilder {
         self.max_redirects = count;
@@ -125,6 +207,12 @@ impl ClientBuilder {
 
     /// Connects through a proxy: `http://host:port` (CONNECT) or `socks5://host:port`, with `user:password@` if the
     /// proxy requires it. Default: the environment variables `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`.
+    ///
+    /// ```
+    /// use threadbare::Client;
+    ///
+    /// let builder = Client::builder().proxy("socks5://anna:secret@proxy.example.com");
+    /// ```
     #[must_use]
     pub fn proxy(mut self, url: &str) -> ClientBuilder {
         self.proxy = ProxyChoice::Explicit(url.to_owned());
@@ -132,6 +220,12 @@ impl ClientBuilder {
     }
 
     /// Connects without a proxy, and ignores the environment variables.
+    ///
+    /// ```
+    /// use threadbare::Client;
+    ///
+    /// let builder = Client::builder().no_proxy();
+    /// ```
     #[must_use]
     pub fn no_proxy(mut self) -> ClientBuilder {
         self.proxy = ProxyChoice::None;
@@ -139,6 +233,12 @@ impl ClientBuilder {
     }
 
     /// Calls `hook` with each new socket, before anything is sent, to set its options. `TCP_NODELAY` is set already.
+    ///
+    /// ```
+    /// use threadbare::Client;
+    ///
+    /// let builder = Client::builder().socket_hook(|socket| socket.set_ttl(16));
+    /// ```
     #[must_use]
     pub fn socket_hook(
         mut self,

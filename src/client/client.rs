@@ -48,6 +48,15 @@ pub struct Client {
 impl Client {
     /// Connects with default settings.
     ///
+    /// ```
+    /// use threadbare::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let client = Client::connect(&format!("ws://{}/chat", server.local_addr()))?;
+    /// client.send("hello")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The URL is invalid, the server can not be reached in time, or it refuses the handshake.
     pub fn connect(url: &str) -> Result<Client, ConnectError> {
@@ -55,12 +64,27 @@ impl Client {
     }
 
     /// Returns a builder, for a client with other settings.
+    ///
+    /// ```no_run
+    /// use threadbare::Client;
+    ///
+    /// let client = Client::builder().header("X-Room", "7").connect("ws://127.0.0.1:8080/chat")?;
+    /// # Ok::<(), threadbare::ConnectError>(())
+    /// ```
     #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::new()
     }
 
     /// Sends a message, waiting while the connection's queue is above the high-water mark; see [`Peer::send`].
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.send("text")?;
+    /// client.send(vec![1, 2, 3])?; // binary
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// Returns the message if the connection is closed or closing, or if it is an invalid control frame.
@@ -69,6 +93,15 @@ impl Client {
     }
 
     /// Sends a message, compressed as `compression` says; see [`Peer::send_with`].
+    ///
+    /// ```
+    /// use threadbare::Compression;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.send_with("the session token", Compression::Never)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`send`](Client::send).
@@ -82,6 +115,18 @@ impl Client {
 
     /// Sends a message if there is room; see [`Peer::try_send`].
     ///
+    /// ```
+    /// use threadbare::TrySendError;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// match client.try_send("tick") {
+    ///     Err(TrySendError::Full(_)) => println!("left out: the server reads too slowly"),
+    ///     sent => sent?,
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Returns the message if it was not sent.
     pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
@@ -89,6 +134,15 @@ impl Client {
     }
 
     /// Sends a message, waiting up to `timeout` for room; see [`Peer::send_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.send_timeout("hello", Duration::from_secs(1))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// Returns the message if it was not sent.
@@ -102,6 +156,17 @@ impl Client {
 
     /// Sends a message, waiting until `deadline` for room; see [`Peer::send_deadline`].
     ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let deadline = Instant::now() + Duration::from_secs(1); // for both together
+    /// client.send_deadline("first", deadline)?;
+    /// client.send_deadline("second", deadline)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Returns the message if it was not sent.
     pub fn send_deadline<'a>(
@@ -114,6 +179,17 @@ impl Client {
 
     /// Sends a message that was encoded before; see [`Peer::send_prepared`](Peer::send_prepared).
     ///
+    /// ```
+    /// use threadbare::{Client, Prepared};
+    ///
+    /// fn tell(clients: &[Client], text: &str) {
+    ///     let message = Prepared::new(text);
+    ///     for client in clients {
+    ///         let _ = client.send_prepared(&message); // an error says that it is closed
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// As [`send`](Self::send); there is no message to return.
     pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
@@ -121,6 +197,15 @@ impl Client {
     }
 
     /// Sends a message that was encoded before, if there is room.
+    ///
+    /// ```
+    /// use threadbare::{Client, Prepared};
+    ///
+    /// /// Returns how many clients have sent it.
+    /// fn tell(clients: &[Client], message: &Prepared) -> usize {
+    ///     clients.iter().filter(|client| client.try_send_prepared(message).is_ok()).count()
+    /// }
+    /// ```
     ///
     /// # Errors
     /// As [`try_send`](Self::try_send); there is no message to return.
@@ -130,6 +215,16 @@ impl Client {
 
     /// Sends a message that was encoded before, waiting up to `timeout` for room.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Prepared;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.send_prepared_timeout(&Prepared::new("tick"), Duration::from_secs(1))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`send_timeout`](Self::send_timeout); there is no message to return.
     pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
@@ -138,6 +233,16 @@ impl Client {
 
     /// Sends a message that was encoded before, waiting until `deadline` for room.
     ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use threadbare::Prepared;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.send_prepared_deadline(&Prepared::new("tick"), Instant::now() + Duration::from_secs(1))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`send_deadline`](Self::send_deadline); there is no message to return.
     pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
@@ -145,6 +250,15 @@ impl Client {
     }
 
     /// A handle that other threads can keep and send through. It may outlive the client.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let peer = client.peer();
+    /// let thread = std::thread::spawn(move || peer.send("from another thread"));
+    /// # thread.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.peer.clone()
@@ -177,6 +291,20 @@ impl Client {
 
     /// Returns the next message without waiting; `None` as [`recv`](Client::recv).
     ///
+    /// ```
+    /// use threadbare::ClientError;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// match client.try_recv() {
+    ///     Ok(Some(message)) => println!("{message}"),
+    ///     Ok(None) => println!("closed"),
+    ///     Err(ClientError::Empty) => println!("nothing yet"),
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`recv`](Client::recv); [`Empty`](ClientError::Empty) if no message has arrived.
     pub fn try_recv(&self) -> Result<Option<Message>, ClientError> {
@@ -191,6 +319,16 @@ impl Client {
 
     /// Waits for the next message, up to `timeout`; `None` as [`recv`](Client::recv).
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::ClientError;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// assert!(matches!(client.recv_timeout(Duration::from_millis(1)), Err(ClientError::Timeout)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`recv`](Client::recv); [`Timeout`](ClientError::Timeout) if no message arrived in time.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>, ClientError> {
@@ -201,6 +339,22 @@ impl Client {
     }
 
     /// Waits for the next message, until `deadline`; `None` as [`recv`](Client::recv).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use threadbare::{Client, ClientError, Message};
+    ///
+    /// /// Waits up to five seconds for the answer, whatever else arrives.
+    /// fn answer(client: &Client) -> Result<Option<Message>, ClientError> {
+    ///     let deadline = Instant::now() + Duration::from_secs(5);
+    ///     while let Some(message) = client.recv_deadline(deadline)? {
+    ///         if message.as_bytes().starts_with(b"answer: ") {
+    ///             return Ok(Some(message));
+    ///         }
+    ///     }
+    ///     Ok(None)
+    /// }
+    /// ```
     ///
     /// # Errors
     /// As [`recv_timeout`](Client::recv_timeout).
@@ -231,12 +385,35 @@ impl Client {
 
     /// The events behind [`recv`](Client::recv): their [`as_channel`](Events::as_channel) can be waited for in a
     /// crossbeam `Select`.
+    ///
+    /// ```no_run
+    /// # let (_keep, ticks) = crossbeam_channel::unbounded::<()>();
+    /// use threadbare::{Client, Event};
+    ///
+    /// let client = Client::connect("ws://127.0.0.1:8080/")?;
+    /// crossbeam_channel::select! {
+    ///     recv(client.events().as_channel()) -> batch => for event in batch? {
+    ///         if let Event::Message(_, message) = event {
+    ///             println!("{message}");
+    ///         }
+    ///     },
+    ///     recv(ticks) -> _ => println!("tick"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn events(&self) -> &Events {
         &self.events
     }
 
     /// Sends a ping, even if the connection's queue is full.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.ping(b"still there?")?; // `Client::stats` has the round trip once the answer has arrived
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// A payload over 125 bytes, or a connection that is closed or closing.
@@ -248,6 +425,18 @@ impl Client {
     /// completes the handshake. Then [`recv`](Client::recv) returns `None`, after the messages that were received
     /// before.
     ///
+    /// ```
+    /// use threadbare::CloseCode;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.close(CloseCode::NORMAL_CLOSURE, "done")?;
+    /// while let Some(message) = client.recv()? {
+    ///     println!("{message}"); // what the server sent before
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The code must not be sent, the reason has more than 123 bytes, or the connection is closed already.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
@@ -256,6 +445,17 @@ impl Client {
 
     /// Closes with 1000 and waits, up to `timeout`, until everything is written, the closing handshake is complete, and
     /// the TCP connection is closed. Discards messages that still arrive.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.send("goodbye")?;
+    /// let reason = client.finish(Duration::from_secs(5))?; // the server has it
+    /// assert!(reason.is_clean());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Timeout`](ClientError::Timeout) if the time is over. The worker continues to close the connection, within
@@ -288,47 +488,115 @@ impl Client {
     }
 
     /// Drops the TCP connection without a closing handshake.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.abort();
+    /// assert!(client.recv().is_err()); // there was no closing handshake
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn abort(&self) {
         self.peer.abort();
     }
 
     /// Whether messages may still be sent.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// assert!(client.is_open());
+    /// client.finish(std::time::Duration::from_secs(5))?;
+    /// assert!(!client.is_open());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.peer.is_open()
     }
 
     /// Why the connection ended, once [`recv`](Client::recv) has returned the last message.
+    ///
+    /// ```
+    /// use threadbare::CloseCode;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.close(CloseCode::NORMAL_CLOSURE, "")?;
+    /// assert_eq!(client.recv()?, None);
+    /// assert!(client.close_reason().is_some_and(|reason| reason.code == CloseCode::NORMAL_CLOSURE));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn close_reason(&self) -> Option<&CloseReason> {
         self.ended.get()
     }
 
     /// The address of the server, or of the proxy if one is used.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::builder().no_proxy().connect(&format!("ws://{}", server.local_addr()))?;
+    /// assert_eq!(client.peer_addr(), server.local_addr());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn peer_addr(&self) -> PeerAddr {
         self.peer.addr()
     }
 
     /// The local address of the connection.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::builder().no_proxy().connect(&format!("ws://{}", server.local_addr()))?;
+    /// println!("connected from {}", client.local_addr());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn local_addr(&self) -> PeerAddr {
         self.local_addr.clone()
     }
 
     /// The subprotocol that the server chose.
+    ///
+    /// ```
+    /// use threadbare::{Client, Server};
+    ///
+    /// let server = Server::builder().subprotocols(["chat.v1"]).bind("127.0.0.1:0")?;
+    /// let url = format!("ws://{}", server.local_addr());
+    /// let client = Client::builder().subprotocols(["chat.v2", "chat.v1"]).connect(&url)?;
+    /// assert_eq!(client.subprotocol(), Some("chat.v1"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.agreed.subprotocol()
     }
 
     /// The server's response to the opening handshake.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// assert_eq!(client.response().status(), 101);
+    /// println!("{:?}", client.response().header("Set-Cookie"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn response(&self) -> &ResponseHead {
         self.agreed.response()
     }
 
     /// The counts of messages and bytes of the connection.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let stats = client.stats();
+    /// println!("{} messages received, round trip {:?}", stats.messages_received, stats.round_trip);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.peer.stats()
@@ -356,6 +624,19 @@ impl Client {
 }
 
 /// The messages of a [`Client`] as they come; made by [`Client::iter`].
+///
+/// ```
+/// use threadbare::{Client, Event, Message, Server};
+///
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+/// let Event::Open(peer, _request) = server.recv()? else { panic!("the first event") };
+/// peer.send("one")?;
+/// peer.send("two")?;
+/// let messages = client.iter().take(2).collect::<Result<Vec<Message>, _>>()?;
+/// assert_eq!(messages, [Message::from("one"), Message::from("two")]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ClientIter<'a> {
     /// `None` after the end.

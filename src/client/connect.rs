@@ -40,6 +40,16 @@ pub(super) struct Connector<'a> {
 impl ClientBuilder {
     /// Connects to a URL: `ws://host:port/path`. `http://` means the same as `ws://`.
     ///
+    /// ```
+    /// use threadbare::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let builder = Client::builder().header("X-Room", "7");
+    /// let first = builder.connect(&format!("ws://{}", server.local_addr()))?;
+    /// let second = builder.connect(&format!("ws://{}", server.local_addr()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The URL or a setting is invalid, the server can not be reached in time, or it refuses the handshake.
     pub fn connect(&self, url: &str) -> Result<Client, ConnectError> {

@@ -9,6 +9,16 @@ use crate::protocol::handshake::client::{HandshakeError, RedirectError, UrlError
 use crate::protocol::http::HeaderError;
 
 /// A client could not connect.
+///
+/// ```
+/// use threadbare::{Client, ConnectError};
+///
+/// assert!(matches!(Client::connect("ftp://example.com"), Err(ConnectError::Url(_))));
+/// let Err(error) = Client::builder().subprotocols(["not a token"]).connect("ws://127.0.0.1:8080") else {
+///     panic!("it was refused before the client connected")
+/// };
+/// assert!(matches!(error, ConnectError::Header(_)));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -64,6 +74,18 @@ pub enum ConnectError {
 }
 
 /// A phase of connecting. Each has a timeout of its own.
+///
+/// ```
+/// use threadbare::{ConnectError, Phase};
+///
+/// fn explain(error: &ConnectError) {
+///     match error {
+///         ConnectError::Timeout { phase: Phase::Resolve, .. } => println!("the name server does not answer"),
+///         ConnectError::Timeout { phase, addr } => println!("{addr} does not answer: {phase}"),
+///         error => println!("{error}"),
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
@@ -144,6 +166,20 @@ impl ConnectError {
 /// [`ReconnectingClient`](crate::ReconnectingClient).
 ///
 /// A completed closing handshake is not an error: after it, `recv` returns `Ok(None)`.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbare::{Client, ClientError};
+///
+/// fn receive(client: &Client) {
+///     match client.recv_timeout(Duration::from_secs(5)) {
+///         Ok(Some(message)) => println!("{message}"),
+///         Ok(None) => println!("closed"),
+///         Err(ClientError::Failed(reason)) => println!("lost: {reason}"),
+///         Err(error) => println!("no message: {error}"),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError<E = CloseReason> {

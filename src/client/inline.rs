@@ -53,6 +53,14 @@ pub struct ClientLoop {
 impl ClientLoop {
     /// Makes a loop without a connection. `config` has the limits and timeouts of its clients.
     ///
+    /// ```
+    /// use threadbare::{ClientLoop, Config};
+    ///
+    /// let client_loop = ClientLoop::new(Config::default())?;
+    /// assert_eq!(client_loop.connections(), 0);
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    ///
     /// # Errors
     /// A setting is invalid, or the system provides no further poll.
     pub fn new(config: Config) -> Result<ClientLoop, BuildError> {
@@ -70,6 +78,21 @@ impl ClientLoop {
     /// Waits until something happens, at most for `timeout`, and calls `on_event` with each event, in order. Returns
     /// the number of events. As [`EventLoop::poll`](crate::EventLoop::poll).
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::{Client, ClientLoop, Config, EventRef, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let mut client_loop = ClientLoop::new(Config::default())?;
+    /// let client = Client::builder().connect_inline(&format!("ws://{}", server.local_addr()), &mut client_loop)?;
+    /// let mut is_open = false;
+    /// while !is_open {
+    ///     client_loop.poll(Duration::from_millis(16), |event| is_open |= matches!(event, EventRef::Open(..)))?;
+    ///     // What the program does in each of its own rounds goes here.
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The system's poll failed. A signal is no error.
     pub fn poll(
@@ -83,6 +106,19 @@ impl ClientLoop {
     /// Polls until there is no connection, and calls `on_event` with each event. To stop it, close the connections,
     /// from `on_event` or from another thread.
     ///
+    /// ```
+    /// use threadbare::{Client, ClientLoop, CloseCode, Config, MessageRef, Server, Socket};
+    ///
+    /// let server = Server::builder().workers(1).serve("127.0.0.1:0", |_request| {
+    ///     |socket: &mut Socket<'_>, _: MessageRef<'_>| drop(socket.close(CloseCode::NORMAL_CLOSURE, ""))
+    /// })?;
+    /// let mut client_loop = ClientLoop::new(Config::default())?;
+    /// let client = Client::builder().connect_inline(&format!("ws://{}", server.local_addr()), &mut client_loop)?;
+    /// client.send("hello")?;
+    /// client_loop.run(|event| println!("{event:?}"))?; // it returns once the server has closed the connection
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The system's poll failed.
     pub fn run(&mut self, mut on_event: impl FnMut(EventRef<'_>)) -> io::Result<()> {
@@ -93,6 +129,17 @@ impl ClientLoop {
     }
 
     /// Returns the number of connections. One that has ended counts until its socket is closed.
+    ///
+    /// ```
+    /// use threadbare::{Client, ClientLoop, Config, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let mut client_loop = ClientLoop::new(Config::default())?;
+    /// let client = Client::builder().connect_inline(&format!("ws://{}", server.local_addr()), &mut client_loop)?;
+    /// client_loop.poll(None, |event| println!("{event:?}"))?;
+    /// assert_eq!(client_loop.connections(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn connections(&self) -> usize {
         self.worker.connections()
@@ -100,6 +147,16 @@ impl ClientLoop {
 
     /// Returns when [`poll`](ClientLoop::poll) should be called although the descriptor is not readable, on systems
     /// other than Linux; a time in the past means now. `None` while nothing is due.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use threadbare::ClientLoop;
+    ///
+    /// /// How long the program's own poll may wait.
+    /// fn wait(client_loop: &ClientLoop) -> Option<Duration> {
+    ///     client_loop.next_deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    /// }
+    /// ```
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.worker.next_deadline()
@@ -113,6 +170,16 @@ impl ClientBuilder {
     ///
     /// The limits and timeouts are those of the loop; [`config`](ClientBuilder::config) and
     /// [`pool`](ClientBuilder::pool) have no meaning here.
+    ///
+    /// ```
+    /// use threadbare::{Client, ClientLoop, Config, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let mut client_loop = ClientLoop::new(Config::default())?;
+    /// let peer = Client::builder().connect_inline(&format!("ws://{}", server.local_addr()), &mut client_loop)?;
+    /// peer.send("hello")?; // it leaves when the loop is polled
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`connect`](ClientBuilder::connect).

@@ -48,6 +48,14 @@ pub struct ClientPool {
 impl ClientPool {
     /// Starts `workers` threads. `config` has the limits and timeouts of their clients.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::{ClientPool, Config};
+    ///
+    /// let pool = ClientPool::new(2, Config::default().ping_interval(Duration::from_secs(10)))?;
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    ///
     /// # Errors
     /// A setting is invalid, or no thread could be started.
     pub fn new(workers: usize, config: Config) -> Result<ClientPool, BuildError> {

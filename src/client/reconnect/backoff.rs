@@ -5,6 +5,12 @@ use std::time::Duration;
 use crate::config::ConfigError;
 
 /// How much of a delay is random, so that the clients of a server that was down do not all connect at the same time.
+///
+/// ```
+/// use threadbare::{Jitter, Reconnect};
+///
+/// let reconnect = Reconnect::new().jitter(Jitter::Equal); // never less than half the delay
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Jitter {

@@ -48,6 +48,12 @@ pub struct Reconnect {
 
 impl Reconnect {
     /// Default settings.
+    ///
+    /// ```
+    /// use threadbare::Reconnect;
+    ///
+    /// let reconnect = Reconnect::new().max_attempts(10);
+    /// ```
     #[must_use]
     pub fn new() -> Reconnect {
         Reconnect {
@@ -62,6 +68,13 @@ impl Reconnect {
     /// The first delay, of which [`jitter`](Reconnect::jitter) makes some random. Default: 5 s, so that the first
     /// attempt to reconnect comes at a random time within 5 s, as RFC 6455 7.2.3 recommends. The very first attempt to
     /// connect is not delayed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Reconnect;
+    ///
+    /// let reconnect = Reconnect::new().initial_delay(Duration::from_millis(500)); // there are few clients
+    /// ```
     #[must_use]
     pub fn initial_delay(mut self, delay: Duration) -> Reconnect {
         self.policy.backoff.initial = delay;
@@ -70,6 +83,13 @@ impl Reconnect {
 
     /// The longest delay, of which [`jitter`](Reconnect::jitter) makes some random. Default: 60 s, so that a person
     /// does not wait long once the server is back.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Reconnect;
+    ///
+    /// let reconnect = Reconnect::new().max_delay(Duration::from_secs(10));
+    /// ```
     #[must_use]
     pub fn max_delay(mut self, delay: Duration) -> Reconnect {
         self.policy.backoff.max = delay;
@@ -77,6 +97,12 @@ impl Reconnect {
     }
 
     /// By how much each delay is multiplied for the next one. Default: 2, the binary backoff of RFC 6455 7.2.3.
+    ///
+    /// ```
+    /// use threadbare::Reconnect;
+    ///
+    /// let reconnect = Reconnect::new().multiplier(1.5);
+    /// ```
     #[must_use]
     pub fn multiplier(mut self, factor: f64) -> Reconnect {
         self.policy.backoff.multiplier = factor;
@@ -84,6 +110,12 @@ impl Reconnect {
     }
 
     /// How much of each delay is random. Default: [`Jitter::Full`].
+    ///
+    /// ```
+    /// use threadbare::{Jitter, Reconnect};
+    ///
+    /// let reconnect = Reconnect::new().jitter(Jitter::Equal);
+    /// ```
     #[must_use]
     pub fn jitter(mut self, jitter: Jitter) -> Reconnect {
         self.policy.backoff.jitter = jitter;
@@ -93,6 +125,13 @@ impl Reconnect {
     /// How long a connection must last before the count of attempts and the delay start again from the beginning.
     /// Default: 10 s, so that a server that accepts every connection and drops it soon after is not connected to all
     /// the time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Reconnect;
+    ///
+    /// let reconnect = Reconnect::new().stable_after(Duration::from_secs(60));
+    /// ```
     #[must_use]
     pub fn stable_after(mut self, time: Duration) -> Reconnect {
         self.policy.stable_after = time;
@@ -101,6 +140,12 @@ impl Reconnect {
 
     /// How many attempts in a row are made before the client ends. Default: no limit, because a client that nobody
     /// supervises should connect whenever its server is back.
+    ///
+    /// ```
+    /// use threadbare::Reconnect;
+    ///
+    /// let reconnect = Reconnect::new().max_attempts(10);
+    /// ```
     #[must_use]
     pub fn max_attempts(mut self, count: u32) -> Reconnect {
         self.policy.max_attempts = Some(count);
@@ -110,6 +155,13 @@ impl Reconnect {
     /// How long attempts are made before the client ends. The time counts from the start, or from the end of the last
     /// connection that lasted for [`stable_after`](Reconnect::stable_after). The last attempt begins when the time is
     /// over. Default: no limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Reconnect;
+    ///
+    /// let reconnect = Reconnect::new().give_up_after(Duration::from_secs(60 * 60)); // somebody has to look at it
+    /// ```
     #[must_use]
     pub fn give_up_after(mut self, time: Duration) -> Reconnect {
         self.policy.give_up_after = Some(time);
@@ -119,6 +171,13 @@ impl Reconnect {
     /// The longest `Retry-After` that is observed; a server that asks for more is tried again after this time. The
     /// usual delay is added, so that clients that were told the same time do not all connect together. Default: 5 min,
     /// so that a mistaken header does not keep the client away for a day.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Reconnect;
+    ///
+    /// let reconnect = Reconnect::new().max_retry_after(Duration::from_secs(60));
+    /// ```
     #[must_use]
     pub fn max_retry_after(mut self, time: Duration) -> Reconnect {
         self.policy.max_retry_after = time;
@@ -127,6 +186,12 @@ impl Reconnect {
 
     /// The high-water mark of the messages that wait for a connection, in bytes. A message counts 64 bytes and its
     /// payload. A message is queued while less than this is queued, whatever its own size. Default: 1 MiB.
+    ///
+    /// ```
+    /// use threadbare::Reconnect;
+    ///
+    /// let reconnect = Reconnect::new().max_outbox_size(64 << 10); // old messages are of no use
+    /// ```
     #[must_use]
     pub fn max_outbox_size(mut self, bytes: usize) -> Reconnect {
         self.max_outbox_size = bytes;
@@ -156,6 +221,19 @@ impl Reconnect {
     /// Sets a hook that is called before each attempt, the first included, with the client's builder and the number of
     /// the attempt. The attempt uses the builder that the hook returns, with a fresh token in a header, for example.
     /// The limits and timeouts of [`ClientBuilder::config`] and the pool can not be changed.
+    ///
+    /// ```
+    /// use threadbare::Reconnect;
+    ///
+    /// fn fresh_token() -> String {
+    ///     "secret".into() // it may block
+    /// }
+    ///
+    /// let reconnect = Reconnect::new().before_attempt(|builder, attempt| {
+    ///     println!("attempt {attempt}");
+    ///     builder.header("Authorization", &format!("Bearer {}", fresh_token()))
+    /// });
+    /// ```
     #[must_use]
     pub fn before_attempt(
         mut self,
@@ -167,6 +245,14 @@ impl Reconnect {
 
     /// Sets a hook that is called on each new connection before the queued messages are sent, to subscribe again, for
     /// example.
+    ///
+    /// ```
+    /// use threadbare::Reconnect;
+    ///
+    /// let reconnect = Reconnect::new().on_connect(|session| {
+    ///     let _ = session.send("subscribe: prices"); // an error says that the connection has ended already
+    /// });
+    /// ```
     #[must_use]
     pub fn on_connect(mut self, hook: impl FnMut(&Session<'_>) + Send + 'static) -> Reconnect {
         self.on_connect = Some(Box::new(hook));
@@ -199,6 +285,17 @@ impl fmt::Debug for Reconnect {
 }
 
 /// A new connection of a reconnecting client, as [`Reconnect::on_connect`] sees it.
+///
+/// ```
+/// use threadbare::{Reconnect, Session};
+///
+/// fn subscribe(session: &Session<'_>) {
+///     println!("connection {} after attempt {}", session.number(), session.attempt());
+///     let _ = session.send("subscribe: prices"); // an error says that the connection has ended already
+/// }
+///
+/// let reconnect = Reconnect::new().on_connect(subscribe);
+/// ```
 #[derive(Debug)]
 pub struct Session<'a> {
     pub(super) peer: &'a Peer,
@@ -210,6 +307,18 @@ pub struct Session<'a> {
 impl Session<'_> {
     /// Sends a message on this connection, before the queued messages; see [`Peer::send`].
     ///
+    /// ```
+    /// use threadbare::Session;
+    ///
+    /// fn subscribe(session: &Session<'_>, topics: &[&str]) {
+    ///     for topic in topics {
+    ///         if session.send(format!("subscribe: {topic}")).is_err() {
+    ///             return; // the hook is called again on the next connection
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// Returns the message if the connection has ended. The hook is then called again on the next connection.
     pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
@@ -218,30 +327,77 @@ impl Session<'_> {
 
     /// A handle to this connection, which can not be used for the next one. [`abort`](Peer::abort) drops the
     /// connection, and the client reconnects.
+    ///
+    /// ```
+    /// use threadbare::Session;
+    ///
+    /// fn check(session: &Session<'_>) {
+    ///     if session.subprotocol() != Some("feed.v2") {
+    ///         session.peer().abort(); // another attempt may reach another server
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn peer(&self) -> &Peer {
         self.peer
     }
 
     /// The server's response to the opening handshake.
+    ///
+    /// ```
+    /// use threadbare::Session;
+    ///
+    /// fn print_server(session: &Session<'_>) {
+    ///     println!("served by {:?}", session.response().header("Server"));
+    /// }
+    /// ```
     #[must_use]
     pub fn response(&self) -> &ResponseHead {
         self.agreed.response()
     }
 
     /// The subprotocol that the server chose.
+    ///
+    /// ```
+    /// use threadbare::Session;
+    ///
+    /// fn subscribe(session: &Session<'_>) {
+    ///     let _ = session.send(match session.subprotocol() {
+    ///         Some("feed.v2") => r#"{"subscribe":"prices"}"#,
+    ///         _ => "subscribe: prices",
+    ///     });
+    /// }
+    /// ```
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.agreed.subprotocol()
     }
 
     /// The number of the attempt that succeeded, from 1.
+    ///
+    /// ```
+    /// use threadbare::Reconnect;
+    ///
+    /// let reconnect = Reconnect::new().on_connect(|session| {
+    ///     if session.attempt() > 1 {
+    ///         println!("it took {} attempts", session.attempt());
+    ///     }
+    /// });
+    /// ```
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
     /// The number of this connection among those of its client, from 1.
+    ///
+    /// ```
+    /// use threadbare::Reconnect;
+    ///
+    /// let reconnect = Reconnect::new().on_connect(|session| {
+    ///     let _ = session.send(if session.number() == 1 { "everything" } else { "what is new" });
+    /// });
+    /// ```
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number

@@ -113,6 +113,14 @@ impl ReconnectingClient {
 
     /// Sends a message, or queues it until there is a connection; see [`ReconnectingSender::send`].
     ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// client.send("hello")?; // now, or when there is a connection
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Returns the message if the client is closed, or if there is no room and the call may not wait.
     pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
@@ -120,6 +128,16 @@ impl ReconnectingClient {
     }
 
     /// Sends or queues a message, compressed as `compression` says; see [`ReconnectingSender::send_with`].
+    ///
+    /// ```
+    /// use threadbare::Compression;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// client.send_with("the session token", Compression::Never)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`send`](ReconnectingClient::send).
@@ -133,6 +151,19 @@ impl ReconnectingClient {
 
     /// Sends or queues a message if there is room now.
     ///
+    /// ```
+    /// use threadbare::TrySendError;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// match client.try_send("a measurement") {
+    ///     Err(TrySendError::Full(_)) => println!("left out: the outbox is full"),
+    ///     sent => sent?,
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Returns the message if it was neither sent nor queued.
     pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
@@ -140,6 +171,16 @@ impl ReconnectingClient {
     }
 
     /// Sends or queues a message, waiting up to `timeout` for room.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// client.send_timeout("hello", Duration::from_secs(1))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// Returns the message if it was neither sent nor queued.
@@ -152,6 +193,18 @@ impl ReconnectingClient {
     }
 
     /// Sends or queues a message, waiting until `deadline` for room.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// let deadline = Instant::now() + Duration::from_secs(1); // for both together
+    /// client.send_deadline("first", deadline)?;
+    /// client.send_deadline("second", deadline)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// Returns the message if it was neither sent nor queued.
@@ -166,6 +219,17 @@ impl ReconnectingClient {
     /// Sends a message that was encoded before; see
     /// [`ReconnectingSender::send_prepared`](ReconnectingSender::send_prepared).
     ///
+    /// ```
+    /// use threadbare::{Prepared, ReconnectingClient};
+    ///
+    /// fn tell(clients: &[ReconnectingClient], text: &str) {
+    ///     let message = Prepared::new(text);
+    ///     for client in clients {
+    ///         let _ = client.send_prepared(&message); // an error says that it is closed
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// As [`send`](Self::send); there is no message to return.
     pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
@@ -173,6 +237,15 @@ impl ReconnectingClient {
     }
 
     /// Sends a message that was encoded before, if there is room.
+    ///
+    /// ```
+    /// use threadbare::{Prepared, ReconnectingClient};
+    ///
+    /// /// Returns how many clients have sent or queued it.
+    /// fn tell(clients: &[ReconnectingClient], message: &Prepared) -> usize {
+    ///     clients.iter().filter(|client| client.try_send_prepared(message).is_ok()).count()
+    /// }
+    /// ```
     ///
     /// # Errors
     /// As [`try_send`](Self::try_send); there is no message to return.
@@ -182,6 +255,17 @@ impl ReconnectingClient {
 
     /// Sends a message that was encoded before, waiting up to `timeout` for room.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Prepared;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// client.send_prepared_timeout(&Prepared::new("tick"), Duration::from_secs(1))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`send_timeout`](Self::send_timeout); there is no message to return.
     pub fn send_prepared_timeout(&self, prepared: &Prepared, timeout: Duration) -> Result<(), SendTimeoutError<()>> {
@@ -190,6 +274,17 @@ impl ReconnectingClient {
 
     /// Sends a message that was encoded before, waiting until `deadline` for room.
     ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use threadbare::Prepared;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// client.send_prepared_deadline(&Prepared::new("tick"), Instant::now() + Duration::from_secs(1))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`send_deadline`](Self::send_deadline); there is no message to return.
     pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
@@ -197,6 +292,16 @@ impl ReconnectingClient {
     }
 
     /// A handle that other threads can keep and send through.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// let sender = client.sender();
+    /// let thread = std::thread::spawn(move || sender.send("from another thread"));
+    /// # thread.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn sender(&self) -> ReconnectingSender {
         self.sender.clone()
@@ -208,6 +313,16 @@ impl ReconnectingClient {
     /// A client is closed cleanly by [`close`](ReconnectingClient::close), or by a closing handshake of the server
     /// after which there is no reconnect; see [`Ended::is_clean`]. [`state`](ReconnectingClient::state) has the reason.
     /// The end is reported when the TCP connection is closed, within [`close_timeout`](crate::Config::close_timeout).
+    ///
+    /// ```no_run
+    /// # let url = "ws://127.0.0.1:8080/feed";
+    /// # let client = threadbare::Client::builder().reconnect(url, threadbare::Reconnect::new())?;
+    /// while let Some(message) = client.recv()? {
+    ///     println!("{message}"); // from one connection after the other
+    /// }
+    /// println!("{}", client.state());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The client ended in another way, and every message was received: [`Failed`](ClientError::Failed) says why.
@@ -224,6 +339,20 @@ impl ReconnectingClient {
 
     /// Returns the next message without waiting; `None` as [`recv`](ReconnectingClient::recv).
     ///
+    /// ```
+    /// use threadbare::ClientError;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// match client.try_recv() {
+    ///     Ok(Some(message)) => println!("{message}"),
+    ///     Err(ClientError::Empty) => println!("nothing yet"),
+    ///     ended => println!("{ended:?}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`recv`](ReconnectingClient::recv); [`Empty`](ClientError::Empty) if no message has arrived.
     pub fn try_recv(&self) -> Result<Option<Message>, ClientError<Ended>> {
@@ -239,6 +368,17 @@ impl ReconnectingClient {
 
     /// Waits for the next message, up to `timeout`; `None` as [`recv`](ReconnectingClient::recv).
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::ClientError;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// assert!(matches!(client.recv_timeout(Duration::from_millis(1)), Err(ClientError::Timeout)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`recv`](ReconnectingClient::recv); [`Timeout`](ClientError::Timeout) if no message arrived in time.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>, ClientError<Ended>> {
@@ -249,6 +389,17 @@ impl ReconnectingClient {
     }
 
     /// Waits for the next message, until `deadline`; `None` as [`recv`](ReconnectingClient::recv).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use threadbare::ReconnectingClient;
+    ///
+    /// /// Returns the number of messages within a second.
+    /// fn count(client: &ReconnectingClient) -> usize {
+    ///     let deadline = Instant::now() + Duration::from_secs(1);
+    ///     std::iter::from_fn(|| client.recv_deadline(deadline).ok().flatten()).count()
+    /// }
+    /// ```
     ///
     /// # Errors
     /// As [`recv_timeout`](ReconnectingClient::recv_timeout).
@@ -265,6 +416,15 @@ impl ReconnectingClient {
 
     /// The messages as they come, through reconnects: what [`recv`](ReconnectingClient::recv) returns, one after the
     /// other. It ends when the client was closed cleanly, or after the error that says how it ended.
+    ///
+    /// ```no_run
+    /// # let url = "ws://127.0.0.1:8080/feed";
+    /// # let client = threadbare::Client::builder().reconnect(url, threadbare::Reconnect::new())?;
+    /// for message in client.iter().take(100) {
+    ///     println!("{}", message?);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn iter(&self) -> ReconnectingClientIter<'_> {
         ReconnectingClientIter { client: Some(self) }
@@ -273,18 +433,50 @@ impl ReconnectingClient {
     /// The events behind [`recv`](ReconnectingClient::recv), of one connection after the other: each begins with
     /// [`Event::Open`] and ends with [`Event::Close`]. Their [`as_channel`](Events::as_channel) can be waited for in a
     /// crossbeam `Select`.
+    ///
+    /// ```
+    /// use threadbare::{Client, Event, Reconnect, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let client = Client::builder().reconnect(&format!("ws://{}", server.local_addr()), Reconnect::new())?;
+    /// assert!(matches!(client.events().recv()?, Event::Open(..)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn events(&self) -> &Events {
         &self.events
     }
 
     /// The state of the client.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// if !client.state().is_connected() {
+    ///     println!("not yet: {}", client.state());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn state(&self) -> ConnectionState {
         self.sender.state()
     }
 
     /// Waits up to `timeout` for a state that `wanted` accepts.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::{Client, ConnectionState, Reconnect, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let client = Client::builder().reconnect(&format!("ws://{}", server.local_addr()), Reconnect::new())?;
+    /// match client.wait_state(Duration::from_secs(5), ConnectionState::is_connected) {
+    ///     Ok(_) => client.send("hello")?,
+    ///     Err(state) => println!("not yet: {state}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// Returns the state if the time is over, or if the client has ended and that state is not wanted.
@@ -298,6 +490,17 @@ impl ReconnectingClient {
 
     /// Waits until `deadline` for a state that `wanted` accepts.
     ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use threadbare::{ConnectionState, ReconnectingClient};
+    ///
+    /// /// Whether all clients are connected after five seconds at most.
+    /// fn are_connected(clients: &[ReconnectingClient]) -> bool {
+    ///     let deadline = Instant::now() + Duration::from_secs(5);
+    ///     clients.iter().all(|client| client.wait_state_deadline(deadline, ConnectionState::is_connected).is_ok())
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// Returns the state if the deadline has passed, or if the client has ended and that state is not wanted.
     pub fn wait_state_deadline(
@@ -310,24 +513,68 @@ impl ReconnectingClient {
 
     /// A receiver of the states of the client: the current one first, then every new one. Each call makes another
     /// receiver.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// let changes = client.state_changes();
+    /// std::thread::spawn(move || {
+    ///     for state in changes.as_channel() {
+    ///         println!("{state}");
+    ///     }
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn state_changes(&self) -> StateChanges {
         self.sender.state_changes()
     }
 
     /// A handle to the current connection, if there is one; see [`ReconnectingSender::peer`].
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// if let Some(peer) = client.peer() {
+    ///     println!("round trip {:?}", peer.stats().round_trip);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn peer(&self) -> Option<Peer> {
         self.sender.peer()
     }
 
     /// The size of the messages that wait for a connection, in bytes. Each counts 64 bytes and its payload.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// if client.queued_bytes() < 64 << 10 {
+    ///     client.send("a measurement")?; // others are left out
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.sender.queued_bytes()
     }
 
     /// Takes back the messages that wait for a connection, oldest first; see [`ReconnectingSender::take_queued`].
+    ///
+    /// ```
+    /// use threadbare::{Client, CloseCode, Reconnect};
+    ///
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?; // it answers no handshake
+    /// let client = Client::builder().reconnect(&format!("ws://{}", listener.local_addr()?), Reconnect::new())?;
+    /// client.send("hello")?;
+    /// client.close(CloseCode::NORMAL_CLOSURE, "")?;
+    /// assert_eq!(client.take_queued().len(), 1); // to be sent another time
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn take_queued(&self) -> Vec<Message> {
         self.sender.take_queued()
@@ -337,6 +584,19 @@ impl ReconnectingClient {
     /// connect is canceled, and so is a wait for the next one. If there is no connection, the messages in the outbox
     /// stay there for [`take_queued`](ReconnectingClient::take_queued).
     ///
+    /// ```
+    /// use threadbare::CloseCode;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// client.close(CloseCode::NORMAL_CLOSURE, "done")?;
+    /// while let Some(message) = client.recv()? {
+    ///     println!("{message}"); // what the server sent before
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The code must not be sent, the reason has more than 123 bytes, or the client is closed already.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
@@ -345,6 +605,18 @@ impl ReconnectingClient {
 
     /// Waits until the outbox is empty, closes with 1000, and waits until the client has ended and its last TCP
     /// connection is closed, up to `timeout` in all. Discards messages that still arrive.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// client.send("goodbye")?;
+    /// let ended = client.finish(Duration::from_secs(5))?; // the server has it
+    /// assert!(ended.is_clean());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Timeout`](ClientError::Timeout) if the time is over. The client continues to close, within
@@ -386,6 +658,19 @@ impl ReconnectingClient {
 }
 
 /// The messages of a [`ReconnectingClient`] as they come; made by [`ReconnectingClient::iter`].
+///
+/// ```
+/// use threadbare::{Client, Event, Message, Reconnect, Server};
+///
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let client = Client::builder().reconnect(&format!("ws://{}", server.local_addr()), Reconnect::new())?;
+/// let Event::Open(peer, _request) = server.recv()? else { panic!("the first event") };
+/// peer.send("one")?;
+/// peer.send("two")?;
+/// let messages = client.iter().take(2).collect::<Result<Vec<Message>, _>>()?;
+/// assert_eq!(messages, [Message::from("one"), Message::from("two")]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ReconnectingClientIter<'a> {
     /// `None` after the end.
@@ -425,6 +710,16 @@ impl Drop for ReconnectingClient {
 impl ClientBuilder {
     /// Makes a client that connects, and connects again whenever the connection is lost, with the settings of
     /// `reconnect`. Returns at once; [`wait_state`](ReconnectingClient::wait_state) waits for the connection.
+    ///
+    /// ```
+    /// use threadbare::{Client, Reconnect, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let builder = Client::builder().header("X-Room", "7");
+    /// let client = builder.reconnect(&format!("ws://{}", server.local_addr()), Reconnect::new())?;
+    /// client.send("hello")?; // it waits in the outbox until there is a connection
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The URL or a setting is invalid, or no thread could be started. A server that can not be reached is no error:

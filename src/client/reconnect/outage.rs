@@ -11,6 +11,18 @@ use crate::protocol::handshake::client::proxy::ProxyError;
 use crate::protocol::http::{ResponseError, ResponseHead};
 
 /// Why a reconnecting client has no connection.
+///
+/// ```
+/// use threadbare::Outage;
+///
+/// fn explain(outage: &Outage) {
+///     match outage {
+///         Outage::Connect(error) => println!("can not connect: {error}"),
+///         Outage::Closed(reason) => println!("disconnected: {reason}"),
+///         outage => println!("{outage}"),
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outage {
@@ -40,6 +52,15 @@ impl Outage {
     ///   sent), 3000 (unauthorized) or 3003 (forbidden);
     /// * a server that broke the protocol or sent a message over the limit;
     /// * a close that the application asked for.
+    ///
+    /// ```
+    /// use threadbare::{CloseCause, CloseCode, CloseReason, Outage};
+    ///
+    /// let restart = CloseReason::new(CloseCode::GOING_AWAY, "", CloseCause::Peer);
+    /// assert!(Outage::Closed(restart).is_transient());
+    /// let forbidden = CloseReason::new(CloseCode(3003), "", CloseCause::Peer);
+    /// assert!(!Outage::Closed(forbidden).is_transient());
+    /// ```
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -50,6 +71,13 @@ impl Outage {
 
     /// How long the server or the proxy asks the client to wait: `Retry-After` in seconds (RFC 9110 10.2.3). A date,
     /// its other form, is ignored, because clocks differ.
+    ///
+    /// ```
+    /// use threadbare::{CloseCause, CloseReason, Outage};
+    ///
+    /// let lost = Outage::Closed(CloseReason::abnormal("the connection was reset", CloseCause::Lost));
+    /// assert_eq!(lost.retry_after(), None); // only the response to a handshake can have it
+    /// ```
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let head = match self {
@@ -129,6 +157,18 @@ impl std::error::Error for Outage {
 }
 
 /// Why a reconnecting client has ended for good.
+///
+/// ```
+/// use threadbare::Ended;
+///
+/// fn explain(ended: &Ended) {
+///     match ended {
+///         Ended::ByApplication(_) => println!("closed"),
+///         Ended::Final(outage) => println!("there is no use in trying again: {outage}"),
+///         ended => println!("{ended}"),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Ended {
@@ -152,6 +192,13 @@ pub enum Ended {
 impl Ended {
     /// Whether the client was closed cleanly: by the application or by the server, with a completed closing handshake
     /// if there was a connection.
+    ///
+    /// ```
+    /// use threadbare::Ended;
+    ///
+    /// assert!(Ended::ByApplication(None).is_clean()); // there was no connection
+    /// assert!(!Ended::Panicked.is_clean());
+    /// ```
     #[must_use]
     pub fn is_clean(&self) -> bool {
         match self {

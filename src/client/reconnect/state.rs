@@ -10,6 +10,21 @@ use crate::client::reconnect::outage::{Ended, Outage};
 use crate::error::Chain;
 
 /// The state of a reconnecting client.
+///
+/// ```
+/// use std::time::Instant;
+/// use threadbare::ConnectionState;
+///
+/// fn describe(state: &ConnectionState) -> String {
+///     match state {
+///         ConnectionState::Connected => "online".into(),
+///         ConnectionState::Waiting { until, .. } => {
+///             format!("offline, next attempt in {:?}", until.saturating_duration_since(Instant::now()))
+///         }
+///         state => state.to_string(),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ConnectionState {
@@ -36,12 +51,25 @@ pub enum ConnectionState {
 
 impl ConnectionState {
     /// Whether there is a connection.
+    ///
+    /// ```
+    /// use threadbare::ConnectionState;
+    ///
+    /// assert!(ConnectionState::Connected.is_connected());
+    /// ```
     #[must_use]
     pub fn is_connected(&self) -> bool {
         matches!(self, ConnectionState::Connected)
     }
 
     /// Whether the client has ended. No other state follows.
+    ///
+    /// ```
+    /// use threadbare::{ConnectionState, Ended};
+    ///
+    /// assert!(ConnectionState::Closed(Ended::ByApplication(None)).is_closed());
+    /// assert!(!ConnectionState::Connected.is_closed());
+    /// ```
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self, ConnectionState::Closed(_))
@@ -64,6 +92,18 @@ impl fmt::Display for ConnectionState {
 /// Receives the states of a client; made by [`state_changes`](crate::ReconnectingClient::state_changes).
 ///
 /// It holds up to 64 states. If the application is further behind, the oldest are dropped, never the newest.
+///
+/// ```
+/// use threadbare::{Client, CloseCode, ConnectionState, Reconnect, Server};
+///
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let client = Client::builder().reconnect(&format!("ws://{}", server.local_addr()), Reconnect::new())?;
+/// let changes = client.state_changes();
+/// client.close(CloseCode::NORMAL_CLOSURE, "")?;
+/// let states: Vec<ConnectionState> = changes.as_channel().iter().collect();
+/// assert!(states.last().is_some_and(ConnectionState::is_closed));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct StateChanges {
     receiver: Arc<Receiver<ConnectionState>>,
@@ -72,6 +112,18 @@ pub struct StateChanges {
 impl StateChanges {
     /// The channel of states, to receive from with or without a deadline, or in a crossbeam `Select`. It ends after
     /// [`ConnectionState::Closed`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::StateChanges;
+    ///
+    /// fn print_next(changes: &StateChanges) {
+    ///     match changes.as_channel().recv_timeout(Duration::from_secs(60)) {
+    ///         Ok(state) => println!("{state}"),
+    ///         Err(error) => println!("{error}"),
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn as_channel(&self) -> &Receiver<ConnectionState> {
         &self.receiver
