@@ -15,6 +15,19 @@ use crate::server::reactor::pending::Pending;
 const MAX_THREADS: usize = 1024;
 
 /// Makes a [`Server`](crate::Server); see [`Server::builder`](crate::Server::builder).
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbare::{Config, OriginPolicy, Server};
+///
+/// let server = Server::builder()
+///     .workers(2)
+///     .config(Config::default().ping_interval(Duration::from_secs(10)))
+///     .subprotocols(["chat.v2", "chat.v1"])
+///     .origins(OriginPolicy::List(vec!["https://example.com".into()]))
+///     .bind("127.0.0.1:0")?;
+/// # Ok::<(), threadbare::BuildError>(())
+/// ```
 pub struct ServerBuilder {
     pub(super) workers: Option<usize>,
     pub(super) channels: usize,
@@ -45,6 +58,13 @@ impl ServerBuilder {
     /// Beside two or more workers, one more thread accepts connections and does the opening handshakes. A single worker
     /// does both itself, which saves a switch between threads for each connection; a callback that takes long delays
     /// handshakes too. For a server without any thread see [`bind_inline`](ServerBuilder::bind_inline).
+    ///
+    /// ```
+    /// use threadbare::Server;
+    ///
+    /// let server = Server::builder().workers(1).bind("127.0.0.1:0")?;
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn workers(mut self, count: impl Into<Option<usize>>) -> ServerBuilder {
         self.workers = count.into();
@@ -53,6 +73,14 @@ impl ServerBuilder {
 
     /// Sets the number of [`Events`](crate::Events) receivers. Each connection has one of them for all its events. Take
     /// them with [`Server::take_events`](crate::Server::take_events). Default: 1.
+    ///
+    /// ```
+    /// use threadbare::Server;
+    ///
+    /// let mut server = Server::builder().channels(4).bind("127.0.0.1:0")?;
+    /// assert_eq!(server.take_events().len(), 4); // for four threads
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn channels(mut self, count: usize) -> ServerBuilder {
         self.channels = count;
@@ -60,6 +88,13 @@ impl ServerBuilder {
     }
 
     /// Sets the limits and timeouts.
+    ///
+    /// ```
+    /// use threadbare::{Config, Server};
+    ///
+    /// let server = Server::builder().config(Config::default().max_connections(1_000)).bind("127.0.0.1:0")?;
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn config(mut self, config: Config) -> ServerBuilder {
         self.config = config;
@@ -68,6 +103,16 @@ impl ServerBuilder {
 
     /// Sets the subprotocols that the server speaks. It chooses the first of the client's that is among them, unless
     /// [`on_request`](ServerBuilder::on_request) chooses (RFC 6455 4.2.2).
+    ///
+    /// ```
+    /// use threadbare::{Client, Server};
+    ///
+    /// let server = Server::builder().subprotocols(["chat.v1", "chat.v2"]).bind("127.0.0.1:0")?;
+    /// let url = format!("ws://{}", server.local_addr());
+    /// let client = Client::builder().subprotocols(["chat.v2", "chat.v1"]).connect(&url)?;
+    /// assert_eq!(client.subprotocol(), Some("chat.v2"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> ServerBuilder {
         self.subprotocols = names.into_iter().map(|name| Arc::new(name.into())).collect();
@@ -76,6 +121,17 @@ impl ServerBuilder {
 
     /// Sets which web pages may connect. Default: those from the host that they connect to, so that another site's page
     /// can not use a visitor's cookies (RFC 6455 10.2). Most programs send no `Origin`, and may connect.
+    ///
+    /// ```
+    /// use threadbare::{Client, OriginPolicy, Server};
+    ///
+    /// let policy = OriginPolicy::List(vec!["https://example.com".into()]);
+    /// let server = Server::builder().origins(policy).bind("127.0.0.1:0")?;
+    /// let url = format!("ws://{}", server.local_addr());
+    /// assert!(Client::builder().origin("https://example.com").connect(&url).is_ok());
+    /// assert!(Client::builder().origin("https://example.org").connect(&url).is_err());
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn origins(mut self, policy: OriginPolicy) -> ServerBuilder {
         self.origins = policy;
@@ -84,6 +140,14 @@ impl ServerBuilder {
 
     /// Sets the hosts that requests may name, as a protection against DNS rebinding; other requests are answered 421.
     /// Default: any.
+    ///
+    /// ```
+    /// use threadbare::{Client, Server};
+    ///
+    /// let server = Server::builder().hosts(["chat.example.com"]).bind("127.0.0.1:0")?;
+    /// assert!(Client::connect(&format!("ws://{}", server.local_addr())).is_err()); // it names another host
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn hosts<S: Into<String>>(mut self, hosts: impl IntoIterator<Item = S>) -> ServerBuilder {
         self.hosts = HostPolicy::List(hosts.into_iter().map(Into::into).collect());
@@ -112,6 +176,29 @@ impl ServerBuilder {
 
     /// As [`on_request`](ServerBuilder::on_request), for decisions that block, such as a look-up in a database: the
     /// [`Pending`] handshake goes to another thread and is decided from there.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use threadbare::{Accept, Client, Pending, Request, Response, Server};
+    ///
+    /// let (to_decide, handshakes) = mpsc::sync_channel::<(Request, Pending)>(256);
+    /// let server = Server::builder()
+    ///     .on_request_deferred(move |request, pending| {
+    ///         let _ = to_decide.try_send((request, pending)); // if the channel is full, the answer is 500
+    ///     })
+    ///     .bind("127.0.0.1:0")?;
+    /// std::thread::spawn(move || {
+    ///     for (request, pending) in handshakes {
+    ///         match request.path() {
+    ///             "/chat" => pending.accept(Accept::new()), // a look-up in a database goes here
+    ///             _ => pending.reject(Response::new(404)),
+    ///         }
+    ///     }
+    /// });
+    /// assert!(Client::connect(&format!("ws://{}/chat", server.local_addr())).is_ok());
+    /// assert!(Client::connect(&format!("ws://{}/", server.local_addr())).is_err());
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn on_request_deferred(mut self, hook: impl Fn(Request, Pending) + Send + 'static) -> ServerBuilder {
         self.decide = Decide::Later(Box::new(hook));
@@ -120,6 +207,25 @@ impl ServerBuilder {
 
     /// Sets the hook that answers plain HTTP requests on the same port, such as for a page or a health check. It runs
     /// on the thread that accepts, and must not block. Default: 426 (Upgrade Required).
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::net::TcpStream;
+    /// use threadbare::{Response, Server};
+    ///
+    /// let server = Server::builder()
+    ///     .http(|request| match request.path() {
+    ///         "/health" => Response::new(200).text("up\n"),
+    ///         _ => Response::new(404),
+    ///     })
+    ///     .bind("127.0.0.1:0")?;
+    /// let mut stream = TcpStream::connect(server.local_addr())?;
+    /// stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    /// let mut answer = String::new();
+    /// stream.read_to_string(&mut answer)?;
+    /// assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nup\n"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn http(mut self, hook: impl Fn(&Request) -> Response + Send + 'static) -> ServerBuilder {
         self.http = Box::new(hook);

@@ -16,6 +16,16 @@ use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::thread::may_block;
 
 /// How a server ended.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbare::{Server, ShutdownReport};
+///
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let ShutdownReport { clean, forced, .. } = server.shutdown(Duration::from_secs(5));
+/// assert_eq!((clean, forced), (0, 0)); // there were no connections
+/// # Ok::<(), threadbare::BuildError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
@@ -32,6 +42,21 @@ impl fmt::Display for ShutdownReport {
 }
 
 /// Controls a server from any thread; cheap to clone.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbare::Server;
+///
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let handle = server.handle();
+/// let thread = std::thread::spawn(move || {
+///     handle.broadcast("the server stops");
+///     handle.shutdown(Duration::from_secs(5))
+/// });
+/// server.join();
+/// # thread.join().unwrap();
+/// # Ok::<(), threadbare::BuildError>(())
+/// ```
 #[derive(Clone)]
 pub struct ServerHandle {
     pub(super) control: Arc<Control>,
@@ -59,12 +84,30 @@ const SLACK: Duration = Duration::from_millis(90);
 
 impl ServerHandle {
     /// The address that the server listens on.
+    ///
+    /// ```
+    /// use threadbare::Server;
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// assert_ne!(server.handle().local_addr().port(), 0); // the system has chosen one
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.control.addr
     }
 
     /// Returns the number of connections, handshakes included.
+    ///
+    /// ```
+    /// use threadbare::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// assert_eq!(server.handle().connections(), 0);
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// assert_eq!(server.handle().connections(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn connections(&self) -> usize {
         self.control.connection_limit.count()
@@ -73,11 +116,33 @@ impl ServerHandle {
     /// Sends a message to every connection. It is encoded once, and each worker is sent one command. The call never
     /// waits: if a connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides
     /// whether the connection is skipped or closed.
+    ///
+    /// ```
+    /// use threadbare::{Client, Message, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// server.recv()?; // the connection is established
+    /// server.handle().broadcast("the meeting begins");
+    /// assert_eq!(client.recv()?, Some(Message::from("the meeting begins")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn broadcast<'m>(&self, message: impl Into<CowMessage<'m>>) {
         self.broadcast_prepared(&Prepared::new(message));
     }
 
     /// Sends a message that was encoded before to every connection, as [`broadcast`](ServerHandle::broadcast) does.
+    ///
+    /// ```
+    /// use threadbare::{Prepared, ServerHandle};
+    ///
+    /// fn announce(servers: &[ServerHandle]) {
+    ///     let message = Prepared::new("the meeting begins");
+    ///     for server in servers {
+    ///         server.broadcast_prepared(&message);
+    ///     }
+    /// }
+    /// ```
     pub fn broadcast_prepared(&self, prepared: &Prepared) {
         self.control.publisher.broadcast(&prepared.frame);
     }
@@ -89,6 +154,19 @@ impl ServerHandle {
     /// Calling it again, from several threads, or while it runs, waits for the same end. Called from a callback of the
     /// server, on one of those threads, it starts the end and does not wait for it; the report is empty then. The same
     /// holds on the thread that runs an [`EventLoop`](crate::EventLoop), which has to continue to poll.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let thread = std::thread::spawn(move || while client.recv().is_ok_and(|message| message.is_some()) {});
+    /// let report = server.handle().shutdown(Duration::from_secs(5));
+    /// println!("{} connections were closed, {} were reset", report.clean, report.forced);
+    /// # thread.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         let deadline = self.begin_shutdown(timeout);
         if !self.control.may_block() {
@@ -113,6 +191,18 @@ impl ServerHandle {
     }
 
     /// Waits until the server has shut down. Called on one of its own threads, it returns at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Server;
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let handle = server.handle();
+    /// let thread = std::thread::spawn(move || handle.join()); // until the server has shut down
+    /// server.shutdown(Duration::from_secs(5));
+    /// # thread.join().unwrap();
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     pub fn join(&self) {
         if self.control.may_block() {
             self.control.threads.wait(None);

@@ -162,6 +162,18 @@ impl EventLoop {
     }
 
     /// Whether the server has shut down and the closure has had every event.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Server;
+    ///
+    /// let mut event_loop = Server::builder().bind_inline("127.0.0.1:0")?;
+    /// event_loop.handle().shutdown(Duration::from_secs(5)); // it does not wait on this thread
+    /// while !event_loop.is_finished() {
+    ///     event_loop.poll(Duration::from_millis(16), |event| println!("{event:?}"))?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.worker.is_finished()
@@ -169,6 +181,16 @@ impl EventLoop {
 
     /// Shuts the server down as [`ServerHandle::shutdown`] does, on this thread, and returns when that is done. Events
     /// are lost meanwhile. A program that needs them calls [`ServerHandle::shutdown`] and continues to poll.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Server;
+    ///
+    /// let mut event_loop = Server::builder().bind_inline("127.0.0.1:0")?;
+    /// let report = event_loop.shutdown(Duration::from_secs(5));
+    /// assert_eq!((report.clean, report.forced), (0, 0)); // there were no connections
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     pub fn shutdown(&mut self, timeout: Duration) -> ShutdownReport {
         self.handle.begin_shutdown(timeout);
         let ended = self.worker.run_to_end();
@@ -177,6 +199,14 @@ impl EventLoop {
     }
 
     /// The address that the server listens on; with the port that the system chose, if 0 was asked for.
+    ///
+    /// ```
+    /// use threadbare::Server;
+    ///
+    /// let event_loop = Server::builder().bind_inline("127.0.0.1:0")?;
+    /// println!("listening on {}", event_loop.local_addr());
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.handle.local_addr()
@@ -185,6 +215,18 @@ impl EventLoop {
     /// A handle that controls the server from any thread, and sends to all connections. Its
     /// [`shutdown`](ServerHandle::shutdown) wakes the loop from another thread and waits until the loop has ended; on
     /// the thread that runs the loop it begins the end and returns.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Server;
+    ///
+    /// let mut event_loop = Server::builder().bind_inline("127.0.0.1:0")?;
+    /// let handle = event_loop.handle();
+    /// let thread = std::thread::spawn(move || handle.shutdown(Duration::from_secs(5)));
+    /// event_loop.run(|event| println!("{event:?}"))?; // it returns after the shutdown
+    /// # thread.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn handle(&self) -> ServerHandle {
         self.handle.clone()
@@ -192,6 +234,16 @@ impl EventLoop {
 
     /// Returns when [`poll`](EventLoop::poll) should be called although the descriptor is not readable, on systems
     /// other than Linux; a time in the past means now. `None` if no handshake, ping or close is due.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use threadbare::EventLoop;
+    ///
+    /// /// How long the program's own poll may wait.
+    /// fn wait(event_loop: &EventLoop) -> Option<Duration> {
+    ///     event_loop.next_deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    /// }
+    /// ```
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.worker.next_deadline()

@@ -34,6 +34,14 @@ use crate::worker::receiver::inline::{InlineDelivery, InlineSlot, InlineWorker};
 impl ServerBuilder {
     /// Starts a server whose events go to the application's threads, through channels.
     ///
+    /// ```
+    /// use threadbare::Server;
+    ///
+    /// let server = Server::builder().workers(2).channels(2).bind("127.0.0.1:0")?;
+    /// println!("listening on {}", server.local_addr());
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    ///
     /// # Errors
     /// A setting is invalid, or the address can not be bound.
     pub fn bind(self, addr: impl ToSocketAddrs) -> Result<Server, BuildError> {

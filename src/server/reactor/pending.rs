@@ -36,11 +36,27 @@ impl Pending {
     }
 
     /// Accepts the handshake.
+    ///
+    /// ```
+    /// use threadbare::{Accept, Pending};
+    ///
+    /// fn admit(pending: Pending, user: String) {
+    ///     pending.accept(Accept::new().data(user)); // for `Peer::data`
+    /// }
+    /// ```
     pub fn accept(mut self, accept: Accept) {
         self.decide(Ok(accept));
     }
 
     /// Rejects the handshake with a response.
+    ///
+    /// ```
+    /// use threadbare::{Pending, Response};
+    ///
+    /// fn refuse(pending: Pending) {
+    ///     pending.reject(Response::new(401).header("WWW-Authenticate", "Bearer"));
+    /// }
+    /// ```
     pub fn reject(mut self, reject: Response) {
         self.decide(Err(reject));
     }
