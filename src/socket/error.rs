@@ -8,6 +8,20 @@ use crate::protocol::handshake::client::{HandshakeError, UrlError};
 use crate::protocol::http::{HeaderError, Response};
 
 /// The error of a [`WebSocket`](crate::WebSocket).
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use threadbare::{Message, SocketError, WebSocket};
+///
+/// fn next<S: Read + Write>(socket: &mut WebSocket<S>) -> Result<Option<Message>, SocketError> {
+///     loop {
+///         match socket.recv() {
+///             Err(SocketError::Timeout) => println!("nothing yet"), // the stream has a read timeout
+///             received => return received,
+///         }
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SocketError {

@@ -87,6 +87,19 @@ pub struct WebSocket<S> {
 
 impl<S: Read + Write> WebSocket<S> {
     /// Makes a connection whose opening handshake is complete. `leftover` are the bytes that arrived after it.
+    ///
+    /// ```
+    /// use std::net::{TcpListener, TcpStream};
+    /// use threadbare::{Config, Message, Role, WebSocket};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect(listener.local_addr()?)?;
+    /// let mut client = WebSocket::from_established(stream, Role::Client, vec![], &Config::default());
+    /// let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &Config::default());
+    /// client.send("hello")?;
+    /// assert_eq!(server.recv()?, Some(Message::from("hello")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn from_established(stream: S, role: Role, leftover: Vec<u8>, config: &Config) -> WebSocket<S> {
         WebSocket::agreed(stream, role, leftover, config, NegotiatedExtension::default())
@@ -113,6 +126,22 @@ impl<S: Read + Write> WebSocket<S> {
 
     /// Waits for the next message. Returns `None` once the closing handshake is complete. Answers pings meanwhile, and
     /// writes what [`send`](WebSocket::send) gathered before it waits for the stream.
+    ///
+    /// ```
+    /// # use threadbare::{Config, Role, WebSocket};
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// # let config = Config::default();
+    /// # let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+    /// # let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &config);
+    /// client.send("hello")?;
+    /// client.close(threadbare::CloseCode::NORMAL_CLOSURE, "")?;
+    /// while let Some(message) = server.recv()? {
+    ///     println!("{message}");
+    /// }
+    /// println!("closed: {:?}", server.close_reason());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The stream fails or ends without a closing handshake, or the peer breaks the protocol or a limit. After such a
@@ -174,6 +203,20 @@ impl<S: Read + Write> WebSocket<S> {
     /// [`recv`](WebSocket::recv). Then it is gathered with their answers, and is written before `recv` waits for the
     /// stream, or by [`flush`](WebSocket::flush).
     ///
+    /// ```
+    /// # use threadbare::{Config, Role, WebSocket};
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// # let config = Config::default();
+    /// # let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+    /// # let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &config);
+    /// client.send("text")?;
+    /// client.send(vec![1, 2, 3])?; // binary
+    /// assert!(server.recv()?.is_some_and(|message| message.is_text()));
+    /// assert!(server.recv()?.is_some_and(|message| message.is_binary()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The stream fails, the connection is closed, or the message is an invalid control frame.
     pub fn send<'m>(&mut self, message: impl Into<CowMessage<'m>>) -> Result<(), SocketError> {
@@ -182,6 +225,19 @@ impl<S: Read + Write> WebSocket<S> {
 
     /// Sends a message as [`send`](WebSocket::send) does, compressed as `compression` says. With [`Compression::Never`]
     /// it is not compressed even if permessage-deflate was negotiated.
+    ///
+    /// ```
+    /// use threadbare::Compression;
+    ///
+    /// # use threadbare::{Config, Role, WebSocket};
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// # let config = Config::default();
+    /// # let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+    /// # let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &config);
+    /// client.send_with("the session token", Compression::Never)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`send`](WebSocket::send).
@@ -253,6 +309,22 @@ impl<S: Read + Write> WebSocket<S> {
 
     /// Writes what [`send`](WebSocket::send) gathered.
     ///
+    /// ```
+    /// # use threadbare::{Config, Role, WebSocket};
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// # let config = Config::default();
+    /// # let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+    /// # let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &config);
+    /// client.send("one")?;
+    /// client.send("two")?;
+    /// server.recv()?;
+    /// server.send("an answer")?; // it waits for the next answer, if both messages were read at once
+    /// server.flush()?; // now it is written
+    /// assert!(client.recv()?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The stream fails or times out. What it did not take is kept for the next call.
     pub fn flush(&mut self) -> Result<(), SocketError> {
@@ -273,6 +345,21 @@ impl<S: Read + Write> WebSocket<S> {
     /// Starts the closing handshake (RFC 6455 7.1.2). [`recv`](WebSocket::recv) completes it: it discards messages
     /// until the peer has answered, and then returns `None`.
     ///
+    /// ```
+    /// use threadbare::CloseCode;
+    ///
+    /// # use threadbare::{Config, Role, WebSocket};
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// # let config = Config::default();
+    /// # let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+    /// # let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &config);
+    /// client.close(CloseCode::NORMAL_CLOSURE, "done")?;
+    /// assert_eq!(server.recv()?, None);
+    /// assert_eq!(client.recv()?, None); // the closing handshake is complete
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The code must not be sent, the reason has more than 123 bytes, or the stream fails.
     pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), SocketError> {
@@ -282,12 +369,40 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     /// Why the connection ended, once it has.
+    ///
+    /// ```
+    /// use threadbare::{CloseCause, CloseCode};
+    ///
+    /// # use threadbare::{Config, Role, WebSocket};
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// # let config = Config::default();
+    /// # let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+    /// # let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &config);
+    /// client.close(CloseCode(4000), "the game is over")?;
+    /// assert_eq!(server.recv()?, None);
+    /// let reason = server.close_reason().expect("it is closed");
+    /// assert_eq!((reason.code, reason.cause), (CloseCode(4000), CloseCause::Peer));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn close_reason(&self) -> Option<&CloseReason> {
         self.ended.as_ref()
     }
 
     /// The counts of messages and bytes of the connection. No message is ever dropped, and no round trip is measured.
+    ///
+    /// ```
+    /// # use threadbare::{Config, Role, WebSocket};
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// # let config = Config::default();
+    /// # let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+    /// # let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &config);
+    /// client.send("hello")?;
+    /// assert_eq!(client.stats().messages_sent, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
@@ -298,6 +413,23 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     /// The subprotocol that was agreed on.
+    ///
+    /// ```
+    /// use std::net::{TcpListener, TcpStream};
+    /// use threadbare::{Accept, ClientRequest, Config, Url, WebSocket};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let addr = listener.local_addr()?;
+    /// let server = std::thread::spawn(move || {
+    ///     let stream = listener.accept()?.0;
+    ///     WebSocket::accept_with(stream, &Config::default(), |_request| Ok(Accept::new().subprotocol("chat")))
+    /// });
+    /// let request = ClientRequest::new(Url::parse(&format!("ws://{addr}"))?).subprotocol("chat");
+    /// let client = WebSocket::connect_with(request, TcpStream::connect(addr)?, &Config::default())?;
+    /// assert_eq!(client.subprotocol(), Some("chat"));
+    /// # server.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
@@ -305,18 +437,65 @@ impl<S: Read + Write> WebSocket<S> {
 
     /// The data that `decide` of [`accept_with`](WebSocket::accept_with) set with
     /// [`Accept::data`](crate::Accept::data), if it is a `T`.
+    ///
+    /// ```
+    /// use std::net::TcpStream;
+    /// use threadbare::{Accept, Config, Response, SocketError, WebSocket};
+    ///
+    /// struct User(String);
+    ///
+    /// fn serve(stream: TcpStream) -> Result<(), SocketError> {
+    ///     let mut socket = WebSocket::accept_with(stream, &Config::default(), |request| match request.cookie("user") {
+    ///         Some(name) => Ok(Accept::new().data(User(name.to_owned()))),
+    ///         None => Err(Response::new(401)),
+    ///     })?;
+    ///     let greeting = socket.data().map_or("hello".into(), |User(name)| format!("hello {name}"));
+    ///     socket.send(greeting)
+    /// }
+    /// ```
     #[must_use]
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.data.as_ref()?.get()
     }
 
     /// The stream, to set its timeouts, for example. Reading from it or writing to it breaks the connection.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # use threadbare::{Config, Role, WebSocket};
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// # let config = Config::default();
+    /// # let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+    /// # let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &config);
+    /// client.get_ref().set_read_timeout(Some(Duration::from_millis(1)))?;
+    /// assert!(matches!(client.recv(), Err(threadbare::SocketError::Timeout)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.endpoint.stream.0
     }
 
     /// The stream, as [`get_ref`](WebSocket::get_ref).
+    ///
+    /// ```
+    /// use threadbare::WebSocket;
+    ///
+    /// /// Changes what a stream of the application's own does.
+    /// fn limit(socket: &mut WebSocket<Throttled>, bytes_per_second: u64) {
+    ///     socket.get_mut().bytes_per_second = bytes_per_second;
+    /// }
+    /// # struct Throttled { bytes_per_second: u64 }
+    /// # impl std::io::Read for Throttled {
+    /// #     fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> { Ok(0) }
+    /// # }
+    /// # impl std::io::Write for Throttled {
+    /// #     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> { Ok(bytes.len()) }
+    /// #     fn flush(&mut self) -> std::io::Result<()> { Ok(()) }
+    /// # }
+    /// ```
     #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.endpoint.stream.0
@@ -324,6 +503,21 @@ impl<S: Read + Write> WebSocket<S> {
 
     /// Returns the stream. Messages that were received and not yet returned by [`recv`](WebSocket::recv) are lost, and
     /// so are those that were sent and not yet [flushed](WebSocket::flush). After the closing handshake there are none.
+    ///
+    /// ```
+    /// use threadbare::CloseCode;
+    ///
+    /// # use threadbare::{Config, Role, WebSocket};
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// # let config = Config::default();
+    /// # let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+    /// # let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &config);
+    /// client.close(CloseCode::NORMAL_CLOSURE, "")?;
+    /// assert_eq!((server.recv()?, client.recv()?), (None, None));
+    /// let stream = client.into_inner(); // for what the two programs do next
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn into_inner(self) -> S {
         self.endpoint.stream.0
@@ -416,6 +610,23 @@ impl<S: fmt::Debug> fmt::Debug for WebSocket<S> {
 }
 
 /// The messages of a [`WebSocket`] as they come; made by [`WebSocket::iter`].
+///
+/// ```
+/// use threadbare::CloseCode;
+///
+/// # use threadbare::{Config, Role, WebSocket};
+/// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+/// # let config = Config::default();
+/// # let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+/// # let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &config);
+/// client.send("one")?;
+/// client.send("two")?;
+/// client.close(CloseCode::NORMAL_CLOSURE, "")?;
+/// let messages = server.iter().collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(messages.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct WebSocketIter<'a, S> {
     /// `None` after the end.

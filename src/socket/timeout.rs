@@ -34,6 +34,25 @@ macro_rules! with_timeouts {
                 /// Waits for the next message, up to `timeout`; `None` as [`recv`](WebSocket::recv). The stream's own
                 /// read timeout does not apply meanwhile.
                 ///
+                /// ```
+                /// use std::time::Duration;
+                /// use threadbare::SocketError;
+                ///
+                /// # use threadbare::{Config, Role, WebSocket};
+                /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+                /// # let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+                /// # let config = Config::default();
+                /// # let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+                /// # let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &config);
+                /// match client.recv_timeout(Duration::from_millis(1)) {
+                ///     Ok(Some(message)) => println!("{message}"),
+                ///     Ok(None) => println!("closed"),
+                ///     Err(SocketError::Timeout) => println!("nothing yet"),
+                ///     Err(error) => return Err(error.into()),
+                /// }
+                /// # Ok::<(), Box<dyn std::error::Error>>(())
+                /// ```
+                ///
                 /// # Errors
                 /// As [`recv`](WebSocket::recv); [`Timeout`](SocketError::Timeout) if no whole message arrived in time.
                 /// Part of a message is kept for the next call.
@@ -45,6 +64,22 @@ macro_rules! with_timeouts {
                 }
 
                 /// Waits for the next message, until `deadline`; see [`recv_timeout`](WebSocket::recv_timeout).
+                ///
+                /// ```
+                /// use std::time::{Duration, Instant};
+                ///
+                /// # use threadbare::{Config, Role, WebSocket};
+                /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+                /// # let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+                /// # let config = Config::default();
+                /// # let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+                /// # let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &config);
+                /// server.send("one")?;
+                /// server.send("two")?;
+                /// let deadline = Instant::now() + Duration::from_secs(5); // for both together
+                /// let messages = (client.recv_deadline(deadline)?, client.recv_deadline(deadline)?);
+                /// # Ok::<(), Box<dyn std::error::Error>>(())
+                /// ```
                 ///
                 /// # Errors
                 /// As [`recv_timeout`](WebSocket::recv_timeout).
