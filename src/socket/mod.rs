@@ -55,6 +55,12 @@ const MAX_GATHERED: usize = 64 << 10;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
+/// # SIGPIPE
+///
+/// The library raises no SIGPIPE on its own sockets. This stream is the caller's, and a vectored write to a `TcpStream`
+/// of the standard library raises it if the peer is gone. Rust programs ignore the signal. In a program whose `main` is
+/// not Rust's, the stream should write without it, or the program should ignore it.
+///
 /// # Tests of an application
 ///
 /// A pair of Unix sockets needs no port and no server; elsewhere a `TcpListener` on port 0 does the same. With

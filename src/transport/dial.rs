@@ -9,6 +9,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::transport::cancel::CancelToken;
 use crate::transport::stream::attempt::{Io, attempt};
+use crate::transport::stream::system::send;
 
 /// RFC 8305 5: the "Connection Attempt Delay", recommended to be 250 milliseconds.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -125,7 +126,7 @@ impl Read for DeadlineStream<'_> {
 
 impl Write for DeadlineStream<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.complete(|stream| stream.write(bytes))
+        self.complete(|stream| send(stream, bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

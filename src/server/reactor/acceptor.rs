@@ -9,6 +9,8 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+use crate::transport::stream::system::prevent_sigpipe;
+
 /// At most 64 connections are accepted from a listener in one iteration of the event loop. Larger delays established
 /// connections; smaller needs more iterations for many new ones.
 const MAX_ACCEPTS: usize = 64;
@@ -72,6 +74,7 @@ impl Acceptor {
             let Some(listener) = &self.listener else { break };
             match listener.accept() {
                 Ok(connection) => {
+                    prevent_sigpipe(&connection.0);
                     accepted.push(connection);
                     if is_drained(listener) {
                         self.more = false;

@@ -4,6 +4,7 @@ pub(crate) mod attempt;
 pub(crate) mod blocking;
 #[cfg(threadbare_bench)]
 pub(crate) mod memory;
+pub(crate) mod system;
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
@@ -12,6 +13,8 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+
+use crate::transport::stream::system::{receive, send, send_vectored};
 
 /// A stream under an endpoint. It may have a layer of its own between the endpoint and the socket, such as encryption,
 /// which holds bytes that were received and not yet read, or written and not yet sent.
@@ -132,7 +135,7 @@ impl Write for Stream {
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.write_vectored(slices),
+            Stream::Tcp(stream) => send_vectored(stream, slices),
             #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream.write_vectored(slices),
         }
@@ -145,28 +148,4 @@ impl Write for Stream {
             Stream::Memory(stream) => stream.flush(),
         }
     }
-}
-
-/// Reads by the system call itself: libc's function can be cancelled where there are several threads, and what sees to
-/// that takes 20 ns a call.
-#[cfg(target_os = "linux")]
-fn receive(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    let (size, _) = rustix::net::recv(stream, buffer, rustix::net::RecvFlags::empty())?;
-    Ok(size)
-}
-
-/// As [`receive`], for writing.
-#[cfg(target_os = "linux")]
-fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    Ok(rustix::net::send(stream, bytes, rustix::net::SendFlags::NOSIGNAL)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn receive(mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    stream.read(buffer)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn send(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    stream.write(bytes)
 }
