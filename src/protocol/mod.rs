@@ -9,6 +9,7 @@ mod assembly;
 pub mod close;
 mod close_code;
 pub mod connection;
+pub(crate) mod contain;
 pub mod deflate;
 mod error;
 pub mod frame;

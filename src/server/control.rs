@@ -33,11 +33,20 @@ pub struct ShutdownReport {
     pub clean: usize,
     /// Connections that ended without one: lost, or reset at the deadline.
     pub forced: usize,
+    /// Threads that failed before, by a fault of the library. Their connections were closed with 1011.
+    pub failed: usize,
 }
 
 impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} connections closed cleanly, {} by force", self.clean, self.forced)
+        write!(f, "{} connections closed cleanly, {} by force", self.clean, self.forced)?;
+        if self.failed > 0 { write!(f, "; {} threads had failed", self.failed) } else { Ok(()) }
+    }
+}
+
+impl From<CloseCounts> for ShutdownReport {
+    fn from(CloseCounts { clean, forced, failed }: CloseCounts) -> ShutdownReport {
+        ShutdownReport { clean, forced, failed }
     }
 }
 
@@ -77,6 +86,13 @@ impl Control {
     fn may_block(&self) -> bool {
         self.inline.get().map_or_else(may_block, |worker| worker.may_block())
     }
+
+    /// Stops the server if every worker has failed.
+    pub(super) fn worker_failed(&self) {
+        if self.publisher.inboxes().iter().all(|inbox| inbox.is_retired()) {
+            self.reactor.send(ReactorCommand::Stop(Instant::now()));
+        }
+    }
 }
 
 /// How long a shutdown may take beyond its deadline.
@@ -111,6 +127,20 @@ impl ServerHandle {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.control.connection_limit.count()
+    }
+
+    /// Returns how many threads of the server have failed, by a fault of the library; each failure is logged. Nothing
+    /// that the application does makes a thread fail. The connections of a worker that failed were closed with 1011, and
+    /// the other workers get the new ones. A server whose last worker or whose reactor failed shuts down.
+    ///
+    /// ```no_run
+    /// let server = threadbare::Server::bind("127.0.0.1:8080")?;
+    /// let is_healthy = server.handle().failed_threads() == 0;
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn failed_threads(&self) -> usize {
+        self.control.threads.lock().ended.failed
     }
 
     /// Sends a message to every connection. It is encoded once, and each worker is sent one command. The call never
@@ -173,11 +203,11 @@ impl ServerHandle {
             return ShutdownReport::default();
         }
         match self.control.threads.wait(Some(deadline + SLACK)) {
-            Some(CloseCounts { clean, forced }) => ShutdownReport { clean, forced },
+            Some(ended) => ended.into(),
             None => {
                 log::error!("a server thread did not end: a callback blocks it, or its event loop is not polled");
-                let CloseCounts { clean, forced } = self.control.threads.lock().ended;
-                ShutdownReport { clean, forced: forced + self.connections() }
+                let CloseCounts { clean, forced, failed } = self.control.threads.lock().ended;
+                ShutdownReport { clean, forced: forced + self.connections(), failed }
             }
         }
     }

@@ -8,7 +8,6 @@ use crate::server::DROP_TIMEOUT;
 use crate::server::control::{ServerHandle, ShutdownReport};
 use crate::server::threads::Member;
 use crate::worker::channel::event::EventRef;
-use crate::worker::event_loop::worker::CloseCounts;
 use crate::worker::receiver::inline::InlineWorker;
 
 /// A server without a thread of its own: the thread that polls it accepts connections, reads, writes and keeps the
@@ -158,7 +157,7 @@ impl EventLoop {
         while !self.is_finished() {
             self.poll(None, &mut on_event)?;
         }
-        Ok(self.worker.ended().map(report_of).unwrap_or_default())
+        Ok(self.worker.ended().map(ShutdownReport::from).unwrap_or_default())
     }
 
     /// Whether the server has shut down and the closure has had every event.
@@ -195,7 +194,7 @@ impl EventLoop {
         self.handle.begin_shutdown(timeout);
         let ended = self.worker.run_to_end();
         self.report();
-        report_of(ended)
+        ended.into()
     }
 
     /// The address that the server listens on; with the port that the system chose, if 0 was asked for.
@@ -257,10 +256,6 @@ impl EventLoop {
             member.leave(ended);
         }
     }
-}
-
-fn report_of(ended: CloseCounts) -> ShutdownReport {
-    ShutdownReport { clean: ended.clean, forced: ended.forced }
 }
 
 #[cfg(unix)]

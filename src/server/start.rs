@@ -26,7 +26,7 @@ use crate::worker::channel::state::ChannelState;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::delivery::delivery::Delivery;
 use crate::worker::delivery::handler::{Handler, HandlerDelivery};
-use crate::worker::event_loop::worker::{CloseCounts, NewApp, Worker, WorkerParts};
+use crate::worker::event_loop::worker::{NewApp, Worker, WorkerParts};
 use crate::worker::handle::publisher::Publisher;
 use crate::worker::receiver::events::Events;
 use crate::worker::receiver::inline::{InlineDelivery, InlineSlot, InlineWorker};
@@ -146,14 +146,18 @@ impl ServerBuilder {
         let server = Server { events, handle };
         // From here on, a failure drops the server, which stops the threads that were started.
         for (index, worker) in workers.into_iter().enumerate() {
-            threads.spawn(format!("ws-worker-{index}"), move || worker.run()).map_err(BuildError::io("no thread"))?;
+            let control = server.handle.control.clone();
+            let run = move || {
+                let ended = worker.run();
+                if ended.failed > 0 {
+                    control.worker_failed();
+                }
+                ended
+            };
+            threads.spawn(format!("ws-worker-{index}"), run).map_err(BuildError::io("no thread"))?;
         }
         if let Some(reactor_thread) = reactor_thread {
-            let run = || {
-                reactor_thread.run();
-                CloseCounts::default()
-            };
-            threads.spawn("ws-reactor".into(), run).map_err(BuildError::io("no thread"))?;
+            threads.spawn("ws-reactor".into(), || reactor_thread.run()).map_err(BuildError::io("no thread"))?;
         }
         Ok(server)
     }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use crate::protocol::contain::contained;
 use crate::worker::event_loop::worker::CloseCounts;
 
 /// How many threads run the server, and what those that ended report.
@@ -68,7 +69,7 @@ impl ThreadSet {
         drop(state);
         for handle in handles {
             // A panic was reported as it happened.
-            let _ = handle.join();
+            let _ = contained(|| drop(handle.join()));
         }
         Some(ended)
     }
@@ -83,6 +84,7 @@ impl Member {
         let mut state = self.0.lock();
         state.ended.clean += ended.clean;
         state.ended.forced += ended.forced;
+        state.ended.failed += ended.failed;
     }
 }
 

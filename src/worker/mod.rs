@@ -8,7 +8,6 @@ pub(crate) mod connection_limit;
 pub(crate) mod delivery;
 pub(crate) mod event_loop;
 pub(crate) mod handle;
-pub(crate) mod panic;
 pub(crate) mod receiver;
 pub(crate) mod slab;
 pub(crate) mod thread;

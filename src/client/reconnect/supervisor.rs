@@ -1,7 +1,6 @@
 //! The thread that keeps a client connected. It waits for the network, for notices about its connection, for the time
 //! of the next attempt, and for room in the connection's output. Closing the client ends each of these waits.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,10 +17,10 @@ use crate::client::reconnect::schedule::{NextStep, OutageFacts, RetrySchedule};
 use crate::client::reconnect::shared::{Shared, supervise};
 use crate::client::reconnect::state::ConnectionState;
 use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
+use crate::protocol::contain::contained;
 use crate::protocol::handshake::client::Agreed;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::send::Wait;
-use crate::worker::panic::panic_text;
 use crate::worker::receiver::events::Events;
 
 pub(super) struct Supervisor {
@@ -51,9 +50,9 @@ impl Supervisor {
     /// Runs until the client has ended.
     pub(super) fn run(mut self) {
         supervise();
-        let ended = catch_unwind(AssertUnwindSafe(|| self.supervise()));
+        let ended = contained(|| self.supervise());
         let ended = ended.unwrap_or_else(|panic| {
-            log::error!("a hook of a reconnecting client panicked: {}", panic_text(&*panic));
+            log::error!("a hook of a reconnecting client panicked: {panic}");
             if let Some(peer) = self.shared.peer() {
                 // An error means that it is closed already.
                 let _ = peer.close(CloseCode::INTERNAL_ERROR, "internal error");

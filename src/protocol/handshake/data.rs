@@ -4,18 +4,20 @@ use core::any::Any;
 use core::fmt;
 use std::sync::Arc;
 
-/// A value of a type that the application chooses.
+use crate::protocol::contain::Kept;
+
+/// A value of a type that the application chooses, in a [`Kept`].
 #[derive(Clone)]
 pub(crate) struct Data(Arc<dyn Any + Send + Sync>);
 
 impl Data {
     pub(crate) fn new<T: Any + Send + Sync>(value: T) -> Data {
-        Data(Arc::new(value))
+        Data(Arc::new(Kept::new(value)))
     }
 
     /// Returns the value if it is a `T`.
     pub(crate) fn get<T: Any + Send + Sync>(&self) -> Option<&T> {
-        self.0.downcast_ref()
+        self.0.downcast_ref::<Kept<T>>()?.get()
     }
 }
 

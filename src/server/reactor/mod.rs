@@ -4,12 +4,12 @@
 pub(super) mod acceptor;
 pub(super) mod command;
 pub(super) mod handshake;
+mod panics;
 pub(super) mod pending;
 pub(super) mod thread;
 
 use std::io;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Registry, Token};
 
 use crate::config::Config;
+use crate::protocol::contain::contained;
 use crate::protocol::handshake::Accept;
 use crate::protocol::http::{Request, Response};
 use crate::server::reactor::acceptor::Acceptor;
@@ -31,7 +32,6 @@ use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::handle::inbox::{Command, Inbox};
-use crate::worker::panic::panic_text;
 use crate::worker::slab::{Key, KeyMap, Keys, Slab};
 use crate::worker::timer_wheel::TimerWheel;
 
@@ -197,15 +197,6 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// Calls `act`, which works on the handshake of `key`. The application's values may panic as they are dropped. Then
-    /// this handshake ends, and no other is affected.
-    fn contain(&mut self, key: Key, act: impl FnOnce(&mut Reactor<C>)) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| act(self))) {
-            log::error!("a value of the application panicked as it was dropped: {}", panic_text(&*panic));
-            self.remove(key);
-        }
-    }
-
     /// Handles an event of the poll for a handshake's socket.
     fn serve(&mut self, key: Key, event: &Event, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
@@ -227,28 +218,28 @@ impl<C: Send + 'static> Reactor<C> {
         let rules = &self.rules;
         let scratch = &mut self.scratch;
         // A hook of the application may panic.
-        let next = catch_unwind(AssertUnwindSafe(|| handshake.read(rules, scratch)));
+        let next = contained(|| handshake.read(rules, scratch));
         match next {
             Ok(Next::Wait) => self.after(key, now),
             Ok(Next::Decide(request)) => self.decide(key, request, now),
-            Err(panic) => self.hook_panicked(key, &*panic, now),
+            Err(panic) => self.hook_panicked(key, &panic, now),
         }
     }
 
     fn decide(&mut self, key: Key, request: Request, now: Instant) {
         let decide = &self.rules.decide;
         match decide {
-            Decide::Now(hook) => match catch_unwind(AssertUnwindSafe(|| hook(&request))) {
+            Decide::Now(hook) => match contained(|| hook(&request)) {
                 Ok(decision) => self.answer(key, request, decision, now),
-                Err(panic) => self.hook_panicked(key, &*panic, now),
+                Err(panic) => self.hook_panicked(key, &panic, now),
             },
             Decide::Later(hook) => {
                 if let Some(handshake) = self.handshakes.get_mut(key) {
                     handshake.state = State::Deciding(Box::new(request.clone()));
                 }
                 let pending = Pending::new(key, self.handle.clone());
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(request, pending))) {
-                    self.hook_panicked(key, &*panic, now);
+                if let Err(panic) = contained(|| hook(request, pending)) {
+                    self.hook_panicked(key, &panic, now);
                 }
             }
         }
@@ -269,26 +260,18 @@ impl<C: Send + 'static> Reactor<C> {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         let (rules, admit) = (&self.rules, &self.admit);
         // The application's values may panic as they are dropped, too.
-        let made = catch_unwind(AssertUnwindSafe(|| {
+        let made = contained(|| {
             let accepted = rules.agree(&request, decision)?;
             request.set_data(accepted.outcome.data.clone());
             Ok::<_, Box<Response>>(admit(request).map(|app| (accepted, app)))
-        }));
+        });
         match made {
             Ok(Ok(Some((accepted, app)))) => handshake.accept(accepted, app),
             Ok(Ok(None)) => handshake.refuse(&overloaded()),
             Ok(Err(refusal)) => handshake.refuse(&refusal),
-            Err(panic) => return self.hook_panicked(key, &*panic, now),
+            Err(panic) => return self.hook_panicked(key, &panic, now),
         }
         self.after(key, now);
-    }
-
-    fn hook_panicked(&mut self, key: Key, panic: &(dyn std::any::Any + Send), now: Instant) {
-        log::error!("a handshake hook panicked: {}", panic_text(panic));
-        if let Some(handshake) = self.handshakes.get_mut(key) {
-            handshake.refuse(&Response::new(500));
-            self.after(key, now);
-        }
     }
 
     /// Takes the next step that the state of a handshake requires.
@@ -440,6 +423,11 @@ impl<C: Send + 'static> Reactor<C> {
                 }
             }
         }
+        self.stop_workers(deadline);
+    }
+
+    /// Has the workers close their connections until the deadline, and end.
+    fn stop_workers(&self, deadline: Instant) {
         for worker in &self.workers {
             worker.inbox.send(Command::Shutdown(deadline));
         }

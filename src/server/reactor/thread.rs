@@ -2,13 +2,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
+use crate::protocol::contain::contained;
 use crate::server::reactor::command::{ReactorHandle, ReactorWaker};
 use crate::server::reactor::{Reactor, ReactorParts};
 use crate::worker::event_loop::poll_task::PollTask;
+use crate::worker::event_loop::worker::CloseCounts;
 use crate::worker::slab::Keys;
 use crate::worker::thread::enter_worker;
 
@@ -16,6 +18,10 @@ use crate::worker::thread::enter_worker;
 const WAKE: Token = Token(usize::MAX);
 
 const EVENTS: usize = 1024;
+
+/// Connections have one second to close after the reactor failed. Larger keeps a server that accepts nothing; smaller
+/// loses what their peers did not read yet.
+const FAILURE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A reactor with a poll of its own, before its thread is started.
 pub(in crate::server) struct ReactorThread<C> {
@@ -35,9 +41,16 @@ impl<C: Send + 'static> ReactorThread<C> {
         self.reactor.handle()
     }
 
-    /// Runs the reactor until it is stopped.
-    pub(in crate::server) fn run(mut self) {
+    /// Runs the reactor until it is stopped. If it fails, by a fault of the library, the workers shut down.
+    pub(in crate::server) fn run(mut self) -> CloseCounts {
         enter_worker();
+        let Err(panic) = contained(|| self.run_until_stopped()) else { return CloseCounts::default() };
+        let _ = contained(|| log::error!("the reactor failed, and the server shuts down: {panic}"));
+        self.reactor.stop_workers(Instant::now() + FAILURE_TIMEOUT);
+        CloseCounts { failed: 1, ..CloseCounts::default() }
+    }
+
+    fn run_until_stopped(&mut self) {
         let (mut events, mut keys) = (Events::with_capacity(EVENTS), Keys::default());
         loop {
             let now = Instant::now();

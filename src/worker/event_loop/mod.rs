@@ -6,6 +6,9 @@ mod closing;
 mod commands;
 mod direct;
 pub(crate) mod drive;
+mod failure;
+#[cfg(test)]
+mod failure_tests;
 pub(crate) mod new_connection;
 pub(crate) mod poll_task;
 mod poll_timer;

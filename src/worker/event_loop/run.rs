@@ -1,17 +1,15 @@
 //! The loop of a worker: what it does each time its poll returns, how long the poll may sleep, and how the loop ends.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use mio::Events;
 
 use crate::protocol::close::{CloseCause, CloseFrame};
+use crate::protocol::contain::contained;
 use crate::worker::connection::flags::Flag;
 use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::worker::{CloseCounts, EVENTS, TRIM_INTERVAL, Worker};
-use crate::worker::panic::panic_text;
-use crate::worker::thread::enter_worker;
 use crate::worker::timer_wheel::TimerWheel;
 
 /// An answer waits at most 1 ms for the answers to the rest of its batch. Larger delays answers of a slow application;
@@ -19,9 +17,8 @@ use crate::worker::timer_wheel::TimerWheel;
 const MAX_HOLD: Duration = Duration::from_millis(1);
 
 impl<D: Delivery> Worker<D> {
-    /// Runs the loop on this thread until the worker has shut down.
-    pub(crate) fn run(mut self) -> CloseCounts {
-        enter_worker();
+    /// Runs the loop until the worker has shut down.
+    pub(super) fn run_until_shutdown(&mut self) -> CloseCounts {
         loop {
             let timeout = self.timeout();
             if let Err(error) = self.run_once(timeout) {
@@ -106,8 +103,8 @@ impl<D: Delivery> Worker<D> {
         self.context.inbox.close();
         // The application's hooks may panic as they are dropped. The counts are returned all the same.
         let poll_task = self.poll_task.take();
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(poll_task))) {
-            log::error!("a hook panicked as it was dropped: {}", panic_text(&*panic));
+        if let Err(panic) = contained(|| drop(poll_task)) {
+            log::error!("a hook panicked as it was dropped: {panic}");
         }
         Some(self.ended)
     }

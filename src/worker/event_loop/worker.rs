@@ -1,8 +1,6 @@
 //! A worker: it owns many connections, and waits only in its poll.
 
-use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,6 +11,7 @@ use mio::{Events, Poll, Registry, Token, Waker};
 
 use crate::config::{Config, SlowConsumer};
 use crate::protocol::Role;
+use crate::protocol::contain::contained;
 use crate::protocol::deflate::Codec;
 use crate::transport::buffer::Input;
 use crate::transport::output::Output;
@@ -30,7 +29,6 @@ use crate::worker::event_loop::poll_timer::PollTimer;
 use crate::worker::handle::inbox::{CommandQueue, Inbox};
 use crate::worker::handle::publisher::Publisher;
 use crate::worker::handle::worker_handle::WorkerHandle;
-use crate::worker::panic::panic_text;
 use crate::worker::slab::{Key, KeyMap, Slab};
 use crate::worker::timer_wheel::{Tick, TimerWheel};
 
@@ -60,6 +58,8 @@ pub(crate) type NewApp<D> = (<D as Delivery>::Connection, <D as Delivery>::Openi
 pub(crate) struct CloseCounts {
     pub(crate) clean: usize,
     pub(crate) forced: usize,
+    /// 1 if the thread failed.
+    pub(crate) failed: usize,
 }
 
 /// The connections of one thread, and the state to serve them.
@@ -242,9 +242,9 @@ impl<D: Delivery> Worker<D> {
         let (delivery, context) = (&mut self.delivery, &mut self.context);
         let (state, registry) = (DriveState::new(key, conn), self.poll.registry());
         let mut driver = Driver { conn, app, delivery, context, state, registry };
-        let acted = catch_unwind(AssertUnwindSafe(|| act(&mut driver, &mut self.input)));
+        let acted = contained(|| act(&mut driver, &mut self.input));
         if let Err(panic) = acted {
-            contain(&mut driver, &*panic);
+            contain(&mut driver, &panic);
         }
         driver.active().end_drive();
         let DriveState { again, deadline_changed, .. } = driver.state;
@@ -282,9 +282,10 @@ impl<D: Delivery> Worker<D> {
             self.context.pending_close_frames.remove(&key);
         }
         // The application's part may panic as it is dropped.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop((app, info)))) {
-            log::error!("{addr}: a handler panicked as it was dropped: {}", panic_text(&*panic));
+        if let Err(panic) = contained(|| drop(app)) {
+            log::error!("{addr}: a handler panicked as it was dropped: {panic}");
         }
+        drop(info);
         conn.closed_to_sends();
         self.connection_limit.release(addr.ip());
         self.context.inbox.load.fetch_sub(1, Ordering::Relaxed);
@@ -312,12 +313,12 @@ impl<D: Delivery> Worker<D> {
 
 /// Ends a connection whose application panicked.
 #[cold]
-fn contain<D: Delivery>(driver: &mut Driver<'_, D>, panic: &(dyn Any + Send)) {
-    log::error!("{}: a callback panicked: {}", driver.info().addr(), panic_text(panic));
+fn contain<D: Delivery>(driver: &mut Driver<'_, D>, panic: &str) {
+    log::error!("{}: a callback panicked: {panic}", driver.info().addr());
     let app = driver.app.take();
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(app)));
-    if let Err(panic) = dropped.and_then(|()| catch_unwind(AssertUnwindSafe(|| driver.panicked()))) {
-        log::error!("{}: and again: {}", driver.info().addr(), panic_text(&*panic));
+    let dropped = contained(|| drop(app));
+    if let Err(panic) = dropped.and_then(|()| contained(|| driver.panicked())) {
+        log::error!("{}: and again: {panic}", driver.info().addr());
         driver.panicked();
     }
 }

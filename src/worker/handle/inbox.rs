@@ -105,6 +105,9 @@ pub(crate) struct Inbox {
 /// after a burst.
 const MAX_KEPT_BYTES: usize = 1 << 20;
 
+/// The load of a worker that failed: more than any other has, and so much that counting up or down does not matter.
+const RETIRED: usize = usize::MAX / 2;
+
 impl Inbox {
     pub(crate) fn new(waker: Waker) -> Inbox {
         Inbox {
@@ -207,6 +210,17 @@ impl Inbox {
         self.has_commands.swap(false, Ordering::SeqCst);
         std::mem::swap(&mut queue.commands, &mut taken.commands);
         std::mem::swap(&mut queue.bytes, &mut taken.bytes);
+    }
+
+    /// As [`close`](Inbox::close), for a worker that failed: other workers are assigned its share of new connections.
+    pub(crate) fn retire(&self) {
+        self.load.store(RETIRED, Ordering::Relaxed);
+        self.close();
+    }
+
+    /// Whether the worker failed.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.load.load(Ordering::Relaxed) >= RETIRED / 2
     }
 
     /// Refuses commands from now on, because the worker ends.

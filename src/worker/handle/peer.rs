@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::error::ControlError;
 use crate::protocol::PeerAddr;
 use crate::protocol::close::{CloseCode, CloseFrame};
+use crate::protocol::contain::Kept;
 use crate::protocol::frame::Opcode;
 use crate::worker::handle::inbox::Command;
 use crate::worker::handle::shared::PeerShared;
@@ -242,7 +243,7 @@ impl Peer {
     /// Returns the data if some was set before.
     pub fn set_data<T: Any + Send + Sync>(&self, data: T) -> Result<(), T> {
         let mut data = Some(data);
-        self.shared.keep(|| Box::new(data.take()));
+        self.shared.keep(|| Box::new(data.take().map(Kept::new)));
         match data {
             None => Ok(()),
             Some(data) => Err(data),
@@ -268,8 +269,8 @@ impl Peer {
     /// ```
     #[must_use]
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
-        let own = self.shared.data().and_then(|data| data.downcast_ref::<Option<T>>());
-        own.and_then(Option::as_ref).or_else(|| self.shared.accepted_data()?.get())
+        let own = self.shared.data().and_then(|data| data.downcast_ref::<Option<Kept<T>>>());
+        own.and_then(|kept| kept.as_ref()?.get()).or_else(|| self.shared.accepted_data()?.get())
     }
 }
 

@@ -1,0 +1,204 @@
+//! Values of the application that panic as they are dropped: the payload of a panic, data of a connection, hooks.
+
+mod common;
+
+use std::io::Read;
+use std::panic::resume_unwind;
+use std::time::Duration;
+
+use common::app::panic_quietly;
+use common::{Client, Frame, accept, close, eventually, request, text};
+use threadbare::{Accept, Handler, MessageRef, Reconnect, Response, Server, ServerBuilder, ShutdownReport, Socket};
+
+/// Panics as it is dropped, and so does the payload of that panic.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        resume_unwind(Box::new(Bomb));
+    }
+}
+
+/// Panics when it is told to; otherwise echoes.
+struct Bomber;
+
+impl Handler for Bomber {
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+        if message.as_text() == Some("bomb") {
+            resume_unwind(Box::new(Bomb));
+        }
+        socket.send(message);
+    }
+}
+
+/// A server with a reactor of its own, and one without.
+fn servers() -> impl Iterator<Item = ServerBuilder> {
+    [1, 2].into_iter().map(|workers| Server::builder().workers(workers))
+}
+
+#[test]
+fn r_04_a_payload_that_panics_as_it_is_dropped_closes_its_connection_only() {
+    for builder in servers() {
+        let server = builder.serve("127.0.0.1:0", |_| Bomber).expect("a server");
+        let mut others: Vec<_> = (0..4).map(|_| Client::open(server.local_addr())).collect();
+        for _ in 0..4 {
+            let mut client = Client::open(server.local_addr());
+            client.send(&text("bomb"));
+            client.expect_close(1011);
+        }
+        others.push(Client::open(server.local_addr()));
+        for client in &mut others {
+            client.send(&text("still there"));
+            assert_eq!(client.expect_frame(), Frame::text("still there"));
+            client.send(&close(1000));
+            client.expect_close(1000);
+        }
+        assert_eq!(server.handle().failed_threads(), 0);
+        eventually("all connections are removed", || server.handle().connections() == 0);
+        assert_eq!(server.shutdown(Duration::from_secs(10)), ShutdownReport::default());
+    }
+}
+
+#[test]
+fn r_04_a_payload_of_a_hook_that_panics_as_it_is_dropped_is_answered_500() {
+    let refused = |addr| {
+        let mut client = Client::tcp(addr);
+        client.send(request("/", "").as_bytes());
+        let head = client.head();
+        assert!(head.starts_with("HTTP/1.1 500"), "{head}");
+    };
+    for builder in servers() {
+        let builder = builder.on_request(|_| resume_unwind(Box::new(Bomb)));
+        let server = builder.serve("127.0.0.1:0", |_| Bomber).expect("a server");
+        (0..3).for_each(|_| refused(server.local_addr()));
+        assert_eq!(server.handle().failed_threads(), 0);
+    }
+    for builder in servers() {
+        let builder = builder.on_request_deferred(|_, _pending| resume_unwind(Box::new(Bomb)));
+        let server = builder.bind("127.0.0.1:0").expect("a server");
+        (0..3).for_each(|_| refused(server.local_addr()));
+        assert_eq!(server.handle().failed_threads(), 0);
+    }
+    for builder in servers() {
+        let make = |_: &_| -> Bomber { resume_unwind(Box::new(Bomb)) };
+        let server = builder.serve("127.0.0.1:0", make).expect("a server");
+        (0..3).for_each(|_| refused(server.local_addr()));
+        assert_eq!(server.handle().failed_threads(), 0);
+    }
+}
+
+/// Data of `Accept::data` and of `Peer::set_data`, whichever thread has the last handle to it.
+#[test]
+fn r_04_data_that_panics_as_it_is_dropped_affects_no_other_connection() {
+    struct SetsData;
+    impl Handler for SetsData {
+        fn on_open(&mut self, socket: &mut Socket<'_>) {
+            assert!(socket.peer().set_data(Bomb).is_ok());
+        }
+
+        fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+            socket.send(message);
+        }
+    }
+    let come_and_go = |addr, other: &mut Client| {
+        for _ in 0..4 {
+            let mut client = Client::open(addr);
+            client.send(&close(1000));
+            client.expect_close(1000);
+            Client::open(addr).reset();
+            other.send(&text("still there"));
+            assert_eq!(other.expect_frame(), Frame::text("still there"));
+        }
+    };
+    for builder in servers() {
+        let builder = builder.on_request(|_| Ok(Accept::new().data(Bomb)));
+        let server = builder.serve("127.0.0.1:0", |_| SetsData).expect("a server");
+        let mut other = Client::open(server.local_addr());
+        come_and_go(server.local_addr(), &mut other);
+        eventually("one connection is left", || server.handle().connections() == 1);
+        assert_eq!(server.handle().failed_threads(), 0);
+    }
+    for builder in servers() {
+        let builder = builder.on_request(|_| Ok(Accept::new().data(Bomb)));
+        let mut server = builder.bind("127.0.0.1:0").expect("a server");
+        let events = server.take_events().remove(0);
+        let receiver = std::thread::spawn(move || {
+            for event in &events {
+                match event {
+                    threadbare::Event::Open(peer, _) => assert!(peer.set_data(Bomb).is_ok()),
+                    threadbare::Event::Message(peer, message) => drop(peer.send(message)),
+                    _ => {}
+                }
+            }
+        });
+        let mut other = Client::open(server.local_addr());
+        come_and_go(server.local_addr(), &mut other);
+        eventually("one connection is left", || server.handle().connections() == 1);
+        assert_eq!(server.handle().failed_threads(), 0);
+        drop(server);
+        receiver.join().expect("no panic in the application");
+    }
+    // Nobody receives the events, which have the data as well.
+    for builder in servers() {
+        let builder = builder.on_request(|_| Ok(Accept::new().data(Bomb)));
+        let mut server = builder.channels(2).bind("127.0.0.1:0").expect("a server");
+        let _kept = server.take_events().remove(0);
+        let mut clients: Vec<_> = (0..6).map(|_| Client::tcp(server.local_addr())).collect();
+        clients.iter_mut().for_each(|client| client.send(request("/", "").as_bytes()));
+        clients.iter_mut().for_each(|client| drop(client.head()));
+        assert_eq!(server.handle().failed_threads(), 0);
+    }
+}
+
+/// Two panics in one drop would abort the process.
+#[test]
+fn r_04_a_server_ends_whose_hooks_all_panic_as_they_are_dropped() {
+    for builder in servers() {
+        let (one, two, three) = (Bomb, Bomb, Bomb);
+        let builder = builder.on_request(move |_| {
+            let _one = &one;
+            Ok(Accept::new())
+        });
+        let builder = builder.http(move |_| {
+            let _two = &two;
+            Response::new(404)
+        });
+        let make = move |_: &_| {
+            let _three = &three;
+            Bomber
+        };
+        let server = builder.serve("127.0.0.1:0", make).expect("a server");
+        let mut client = Client::open(server.local_addr());
+        client.send(&close(1000));
+        client.expect_close(1000);
+        eventually("all connections are removed", || server.handle().connections() == 0);
+        assert_eq!(server.shutdown(Duration::from_secs(10)), ShutdownReport::default());
+    }
+}
+
+#[test]
+fn r_04_a_reconnecting_client_ends_whose_hook_panics_with_such_a_payload() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("ws://{}", listener.local_addr().expect("an address"));
+    let server = std::thread::spawn(move || {
+        let mut stream = accept(&listener, b"");
+        // The first bytes of a masked close frame with "internal error".
+        let mut received = [0; 2];
+        stream.read_exact(&mut received).expect("a close frame");
+        assert_eq!(received, [0x88, 0x80 | 16]);
+    });
+    let settings = Reconnect::new().on_connect(|_| resume_unwind(Box::new(Bomb)));
+    let client = threadbare::Client::builder().no_proxy().reconnect(&url, settings).expect("a client");
+    assert!(client.recv().is_err(), "it has ended");
+    server.join().expect("a close frame with 1011");
+}
+
+#[test]
+fn r_04_an_event_loop_goes_on_after_such_a_panic() {
+    let mut event_loop = Server::builder().bind_inline("127.0.0.1:0").expect("a server");
+    let mut client = Client::tcp(event_loop.local_addr());
+    client.send(request("/", "").as_bytes());
+    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| event_loop.run(|_| panic_quietly())));
+    assert!(polled.is_err(), "the panic passes to the caller");
+    assert_eq!(event_loop.handle().connections(), 1);
+}
