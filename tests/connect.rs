@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::servers::Echo;
 use common::{DEADLINE, chain};
-use threadbare::{Accept, Client, ConnectError, Message, Phase, Response, Server};
+use threadbare::{Accept, Client, Config, ConnectError, Message, Phase, Response, Server};
 
 fn server() -> Server {
     Server::builder().workers(1).serve("127.0.0.1:0", |_| Echo).expect("a server")
@@ -58,6 +58,89 @@ fn a_refusal_has_status_headers_and_body() {
     };
     assert_eq!((refusal.status(), refusal.head().header("X-Why")), (401, Some("no password")));
     assert_eq!(refusal.body(), b"a password is required");
+}
+
+/// A server for one connection, which answers the request with `answer`, given its key, and keeps the connection open.
+fn serve_answer(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a request");
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).expect("ASCII");
+        let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
+        stream.write_all(&answer(key)).expect("written");
+        // Waits until the client closes its socket.
+        let _ = stream.read_to_end(&mut head.into_bytes());
+    });
+    addr
+}
+
+/// A 101 with these additional lines, and the message `hi` behind it.
+fn switching(key: &str, lines: &str) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n{lines}\r\n",
+        threadbare::protocol::handshake::accept_key(key)
+    );
+    [head.as_bytes(), b"\x81\x02hi"].concat()
+}
+
+/// Asserts that the client receives the message behind the 101.
+fn expect_hi(client: &Client) {
+    assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from("hi"))));
+}
+
+#[test]
+fn h_06_a_refusal_is_told_when_its_body_ends() {
+    // The server keeps the connection open, so a client that waits for more waits until its timeout.
+    for (answer, status, body) in [
+        ("404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nnot here\n\r\n0\r\n\r\n", 404, "not here\n"),
+        ("403 Forbidden\r\nContent-Length: 2, 2\r\n\r\nno", 403, "no"),
+        ("403 Forbidden\r\nContent-Length: 0\r\n\r\n", 403, ""),
+        ("204 No Content\r\n\r\n", 204, ""),
+        ("304 Not Modified\r\nContent-Length: 100\r\n\r\n", 304, ""),
+    ] {
+        let addr = serve_answer(move |_| format!("HTTP/1.1 {answer}").into_bytes());
+        let config = Config::default().handshake_timeout(DEADLINE);
+        let start = Instant::now();
+        let error = Client::builder().config(config).connect(&url(addr)).expect_err("refused");
+        assert!(start.elapsed() < DEADLINE, "{answer:?}: {:?}", start.elapsed());
+        let ConnectError::Handshake { source: threadbare::HandshakeError::Refused(refusal), .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!((refusal.status(), refusal.body()), (status, body.as_bytes()), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_101_with_the_length_of_a_body_opens_the_connection() {
+    // RFC 9112 6.3, item 1: it ends at the empty line, "regardless of the header fields present in the message".
+    for lines in ["Transfer-Encoding: chunked\r\n", "Content-Length: 5\r\n"] {
+        let addr = serve_answer(move |key| switching(key, lines));
+        let client = Client::connect(&url(addr)).unwrap_or_else(|error| panic!("{lines:?}: {}", chain(&error)));
+        expect_hi(&client);
+    }
+}
+
+#[test]
+fn a_large_request_of_the_client_opens_the_connection() {
+    // Larger than what a server of this library accepts by default.
+    let path = format!("/{}?\"<%zz", "q".repeat(9_000));
+    let token = "t".repeat(17_000);
+    for (path, token) in [(path.as_str(), "t"), ("/", token.as_str())] {
+        let addr = serve_answer(|key| switching(key, ""));
+        let client = Client::builder()
+            .header("Authorization", token)
+            .connect(&format!("ws://{addr}{path}"))
+            .unwrap_or_else(|error| panic!("{}", chain(&error)));
+        expect_hi(&client);
+    }
 }
 
 #[test]

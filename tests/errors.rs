@@ -152,7 +152,6 @@ fn every_error() -> Vec<(Cause, Box<dyn Error>)> {
                 HandshakeError::Extension("x".into()),
                 HandshakeError::Compression("the list is malformed".into()),
                 HandshakeError::MalformedExtensions(";".into()),
-                HandshakeError::Body("Content-Length"),
             ],
         ),
         boxed(Cause::Some, [RedirectError::Location(UrlError::NoHost)]),

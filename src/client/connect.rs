@@ -15,9 +15,7 @@ use crate::client::pool::{Established, EventRoute, Pool};
 use crate::config::Config;
 use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::handshake::client::proxy::{Proxy, ProxyError, Step, Tunnel};
-use crate::protocol::handshake::client::{
-    Agreed, ClientRequest, HandshakeError, REFUSAL_BODY, Url, proxy, redirect, verify,
-};
+use crate::protocol::handshake::client::{Agreed, ClientRequest, HandshakeError, Url, proxy, redirect, verify};
 use crate::protocol::http::{HeadLimits, Request, ResponseReader};
 use crate::transport::cancel::CancelToken;
 use crate::transport::dial;
@@ -184,14 +182,22 @@ impl Connector<'_> {
         getrandom::fill(&mut nonce)
             .map_err(|error| ConnectError::io("no random numbers")(io::Error::other(error.to_string())))?;
         let sent = request.encode(nonce)?;
+        // Before it is sent, so that no connection is opened and dropped.
+        let own_request = Request::of_client(&sent, peer_addr.into())
+            .map_err(|_| unreachable()(io::Error::other("the request can not be read back")))?;
         deadline_stream.write_all(&sent).map_err(|error| at.broken(error, Phase::Handshake))?;
         let agreed = read_response(&mut deadline_stream, request, nonce, &mut received, &at)?;
         drop(deadline_stream);
-        // A request that this library encodes can be parsed by it.
-        let request = Request::parse(&sent, peer_addr.into())
-            .map_err(|_| unreachable()(io::Error::other("the request can not be read back")))?;
-        let (url, agreement) = (url.to_string(), NegotiatedExtension::default());
-        Ok(Established { stream, addr: peer_addr, local_addr, url, request, leftover: received, agreed, agreement })
+        Ok(Established {
+            stream,
+            addr: peer_addr,
+            local_addr,
+            url: url.to_string(),
+            request: own_request,
+            leftover: received,
+            agreed,
+            agreement: NegotiatedExtension::default(),
+        })
     }
 
     fn until(&self, timeout: Duration) -> Instant {
@@ -259,13 +265,11 @@ fn read_response(
         }
     };
     received.drain(..size);
-    let length = response.content_length();
     match verify(response, request, nonce) {
         Ok(agreed) => Ok(agreed),
         Err(error @ HandshakeError::Refused(_)) => {
             // The beginning of the body often says why. If it does not arrive, the status is returned without it.
-            let wanted = length.map_or(REFUSAL_BODY, |length| usize::try_from(length).unwrap_or(usize::MAX));
-            while received.len() < wanted.min(REFUSAL_BODY)
+            while error.awaits_body(received)
                 && read_more(stream, received, Phase::Handshake, at).is_ok_and(|size| size > 0)
             {}
             Err(at.handshake(error.with_body(received)))

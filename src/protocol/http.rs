@@ -4,6 +4,7 @@
 //! keep-alive or trailers: a connection that does not become a WebSocket connection gets one response and is closed.
 
 mod authority;
+mod body;
 mod fields;
 mod head;
 mod list;
@@ -15,6 +16,7 @@ mod scanner;
 mod token;
 
 pub(crate) use authority::Authority;
+pub(crate) use body::Body;
 pub use fields::HeaderError;
 pub(crate) use fields::{HeaderFields, is_field_value, push_field};
 pub(crate) use head::is_secret;

@@ -71,6 +71,26 @@ impl Request {
 
     /// Parses a head whose end `scanner` has found, within the limits of `scanner`.
     pub(crate) fn parse_scanned(head: &[u8], scanner: &HeadScanner, addr: PeerAddr) -> Result<Request, Box<Response>> {
+        let request = Request::read(head, scanner, addr)?;
+        if request.target().len() > scanner.limits().max_target_size {
+            return Err(HeadError::TargetTooLong.into());
+        }
+        // RFC 9112 3.2: only characters of a URI, and no fragment.
+        if request.target().bytes().any(|byte| !byte.is_ascii() || byte == b'#') {
+            return Err(refuse(400, "The request target is malformed."));
+        }
+        Ok(request)
+    }
+
+    /// Parses a request that this client sends. It has no limits, because the application made it, and a target that a
+    /// server may refuse.
+    pub(crate) fn of_client(head: &[u8], addr: PeerAddr) -> Result<Request, Box<Response>> {
+        let limits = HeadLimits { max_head_size: usize::MAX, max_headers: usize::MAX, max_target_size: usize::MAX };
+        Request::read(head, &scan_whole(head, limits)?, addr)
+    }
+
+    /// Parses a head, and checks its syntax but not its target.
+    fn read(head: &[u8], scanner: &HeadScanner, addr: PeerAddr) -> Result<Request, Box<Response>> {
         let (mut usual, mut many) = ([httparse::EMPTY_HEADER; USUAL_HEADERS], Vec::new());
         let lines = scanner.header_lines()?;
         let headers = match usual.get_mut(..lines) {
@@ -90,13 +110,6 @@ impl Request {
 
         let method = parsed.method.unwrap_or_default();
         let target = parsed.path.unwrap_or_default();
-        if target.len() > scanner.limits().max_target_size {
-            return Err(HeadError::TargetTooLong.into());
-        }
-        // RFC 9112 3.2: only characters of a URI, and no fragment.
-        if target.bytes().any(|byte| !byte.is_ascii() || byte == b'#') {
-            return Err(refuse(400, "The request target is malformed."));
-        }
         let parts = Parts {
             method: Span::of(method.as_bytes(), head)?,
             target: Span::of(target.as_bytes(), head)?,
@@ -490,6 +503,14 @@ mod tests {
         assert!(Request::parse(with_target(limits.max_target_size).as_bytes(), addr()).is_ok());
         assert_eq!(status(with_target(limits.max_target_size + 1).as_bytes()), 414);
         assert_eq!(status(with_target(limits.max_head_size * 2).as_bytes()), 414);
+    }
+
+    #[test]
+    fn the_clients_own_request_has_no_limits() {
+        let head = format!("GET /{} HTTP/1.1\r\n{}\r\n", "\"<".repeat(9_000), "a: b\r\n".repeat(200));
+        let own = Request::of_client(head.as_bytes(), addr()).unwrap();
+        assert_eq!((own.target().len(), own.headers().count()), (18_001, 200));
+        assert_eq!(status(head.as_bytes()), 414);
     }
 
     proptest! {

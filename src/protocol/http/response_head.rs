@@ -137,7 +137,8 @@ impl ResponseHead {
         self.head.headers()
     }
 
-    /// Returns the size of the body in bytes, if there is exactly one `Content-Length` and it is valid.
+    /// Returns the size of the body in bytes, if there is a valid `Content-Length`. A list of the same value counts as
+    /// that value (RFC 9110 8.6).
     ///
     /// ```
     /// use threadbare::ResponseHead;
@@ -147,13 +148,10 @@ impl ResponseHead {
     /// # Ok::<(), threadbare::protocol::http::HeadError>(())
     /// ```
     pub fn content_length(&self) -> Option<u64> {
-        let mut values = self.field_values("Content-Length");
-        match (values.next(), values.next()) {
-            (Some(value), None) if value.iter().all(u8::is_ascii_digit) => {
-                core::str::from_utf8(value).ok()?.parse().ok()
-            }
-            _ => None,
-        }
+        let mut lengths =
+            self.field_values("Content-Length").flat_map(|value| value.split(|byte| *byte == b',')).map(length);
+        let first = lengths.next()??;
+        lengths.all(|length| length == Some(first)).then_some(first)
     }
 
     pub(crate) fn version(&self) -> HttpVersion {
@@ -174,6 +172,15 @@ impl fmt::Debug for ResponseHead {
             .field("headers", &self.head)
             .finish()
     }
+}
+
+/// Parses `Content-Length = 1*DIGIT` (RFC 9110 8.6).
+fn length(value: &[u8]) -> Option<u64> {
+    let digits = value.trim_ascii();
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    core::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Removes the limit on the target, which a response does not have: a status line may be as long as the head.
@@ -202,8 +209,13 @@ mod tests {
         let bare = head("HTTP/1.0 200\r\n\r\n");
         assert_eq!((bare.status(), bare.reason(), bare.version()), (200, "", HttpVersion::Http10));
         assert_eq!((head("HTTP/1.1 500 caf\u{e9}\r\n\r\n").reason(), bare.content_length()), ("", None));
-        for length in ["-1", "1, 1", "1\r\nContent-Length: 1", "99999999999999999999", ""] {
-            assert_eq!(head(&format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")).content_length(), None);
+        let content_length =
+            |value: &str| head(&format!("HTTP/1.1 200 OK\r\nContent-Length: {value}\r\n\r\n")).content_length();
+        for same in ["1", "1, 1", "1 ,\t01", "1\r\nContent-Length: 1"] {
+            assert_eq!(content_length(same), Some(1), "{same:?}");
+        }
+        for invalid in ["-1", "+1", "1, 2", "1,", "1 1", "1\r\nContent-Length: 2", "99999999999999999999", ""] {
+            assert_eq!(content_length(invalid), None, "{invalid:?}");
         }
     }
 

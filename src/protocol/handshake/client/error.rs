@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::protocol::http::{ResponseError, ResponseHead};
+use crate::protocol::http::{Body, ResponseError, ResponseHead};
 
 /// The opening handshake failed: the connection is closed (RFC 6455 4.1: "_Fail the WebSocket Connection_").
 ///
@@ -52,12 +52,11 @@ pub enum HandshakeError {
     Compression(String),
     /// The value of `Sec-WebSocket-Extensions` is malformed.
     MalformedExtensions(String),
-    /// The 101 announces a body with this header.
-    Body(&'static str),
 }
 
 impl HandshakeError {
-    /// Adds the first [`REFUSAL_BODY`] bytes of the response body to a refusal.
+    /// Adds the first [`REFUSAL_BODY`] bytes of the response body to a refusal. `received` is what the server sent after
+    /// the head; a chunked body is decoded (RFC 9112 7.1).
     ///
     /// ```
     /// use threadbare::protocol::handshake::client::{self, ClientRequest, HandshakeError, Url};
@@ -71,11 +70,21 @@ impl HandshakeError {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn with_body(mut self, body: &[u8]) -> HandshakeError {
+    pub fn with_body(mut self, received: &[u8]) -> HandshakeError {
         if let HandshakeError::Refused(refusal) = &mut self {
-            refusal.body = body.get(..REFUSAL_BODY).unwrap_or(body).to_vec();
+            refusal.body = Body::read(&refusal.head, received, REFUSAL_BODY).content;
         }
         self
+    }
+
+    /// Returns whether this is a refusal of whose body more is to come, and wanted. `received` is what the server sent
+    /// after the head.
+    #[must_use]
+    pub fn awaits_body(&self, received: &[u8]) -> bool {
+        match self {
+            HandshakeError::Refused(refusal) => !Body::read(&refusal.head, received, REFUSAL_BODY).complete,
+            _ => false,
+        }
     }
 }
 
@@ -114,7 +123,6 @@ impl fmt::Display for HandshakeError {
             HandshakeError::MalformedExtensions(value) => {
                 write!(f, "the server's Sec-WebSocket-Extensions {value:?} is malformed")
             }
-            HandshakeError::Body(name) => write!(f, "the server's 101 announces a body ({name})"),
         }
     }
 }
