@@ -15,7 +15,7 @@ mod response_head;
 mod scanner;
 mod token;
 
-pub(crate) use authority::Authority;
+pub(crate) use authority::{Authority, AuthorityPattern};
 pub(crate) use body::Body;
 pub use fields::HeaderError;
 pub(crate) use fields::{HeaderFields, is_field_value, push_field};

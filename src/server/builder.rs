@@ -120,7 +120,8 @@ impl ServerBuilder {
     }
 
     /// Sets which web pages may connect. Default: those from the host that they connect to, so that another site's page
-    /// can not use a visitor's cookies (RFC 6455 10.2). Most programs send no `Origin`, and may connect.
+    /// can not use a visitor's cookies (RFC 6455 10.2). Most programs send no `Origin`, and may connect. One refusal a
+    /// second is logged at `warn`, with the origin and the host; a proxy that changes `Host` is the usual cause.
     ///
     /// ```
     /// use threadbare::{Client, OriginPolicy, Server};
@@ -138,7 +139,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the hosts that requests may name, as a protection against DNS rebinding; other requests are answered 421.
+    /// Sets the hosts that requests may name, as a protection against DNS rebinding; other requests are answered 421, and
+    /// logged as those of [`origins`](ServerBuilder::origins). `*.example.com` stands for all hosts below `example.com`.
     /// Default: any.
     ///
     /// ```
@@ -264,10 +266,18 @@ impl ServerBuilder {
             }
         }
         if let Some(entry) = self.origins.invalid_entry() {
-            return Err(ConfigError::new("origins", entry, "scheme://host or scheme://host:port, or null"));
+            return Err(ConfigError::new(
+                "origins",
+                entry,
+                "scheme://host or scheme://host:port, with *. before a domain for all hosts below it, or null",
+            ));
         }
         if let Some(entry) = self.hosts.invalid_entry() {
-            return Err(ConfigError::new("hosts", entry, "host or host:port"));
+            return Err(ConfigError::new(
+                "hosts",
+                entry,
+                "host or host:port, with *. before a domain for all hosts below it",
+            ));
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use crate::server::inline::EventLoop;
 use crate::server::listener::listen;
 use crate::server::reactor::command::{ReactorHandle, ReactorWaker};
 use crate::server::reactor::handshake::Rules;
+use crate::server::reactor::refusal_log::RefusalLog;
 use crate::server::reactor::thread::ReactorThread;
 use crate::server::reactor::{Admit, Reactor, ReactorParts, WorkerLink};
 use crate::server::threads::ThreadSet;
@@ -206,6 +207,7 @@ impl ServerBuilder {
             deflate: config.deflate.clone(),
             origins: self.origins,
             hosts: self.hosts,
+            refusal_log: RefusalLog::default(),
             decide: self.decide,
             http: self.http,
         };

@@ -237,12 +237,12 @@ fn check_method(request: &Request) -> Result<(), Box<Response>> {
 }
 
 fn check_host(request: &Request, host: &Single<'_>) -> Result<(), Box<Response>> {
-    let host = match host.value("Host")? {
-        Some(host) => Some(Authority::parse(host).ok_or_else(|| refuse(400, "Host is malformed."))?), // RFC 9112 3.2
+    match host.value("Host")? {
+        Some(host) => Authority::parse(host).map(|_| ()).ok_or_else(|| refuse(400, "Host is malformed."))?, // RFC 9112 3.2
         // RFC 9112 3.2: 400 "to any HTTP/1.1 request message that lacks a Host header field".
         None if request.version() == HttpVersion::Http11 => return Err(refuse(400, "Host is missing.")),
-        None => None,
-    };
+        None => {}
+    }
     let Some((scheme, authority)) = request.absolute_form() else {
         // RFC 9112 3.2.3 and 3.2.4: only CONNECT has the authority-form, and only OPTIONS the asterisk-form.
         return if request.target().starts_with('/') {
@@ -252,20 +252,14 @@ fn check_host(request: &Request, host: &Single<'_>) -> Result<(), Box<Response>>
         };
     };
     // RFC 6455 4.1, item 3: the target is a path or an absolute http or https URI.
-    let default_port = match scheme {
-        _ if scheme.eq_ignore_ascii_case("http") => 80,
-        _ if scheme.eq_ignore_ascii_case("https") => 443,
-        _ => return Err(refuse(400, "The request target is neither a path nor an http URI.")),
-    };
-    // RFC 9110 4.2.4: userinfo is an error. `Authority` does not parse it.
-    let authority =
-        Authority::parse(authority.as_bytes()).ok_or_else(|| refuse(400, "The request target is malformed."))?;
-    // RFC 9112 3.2: "a client MUST send a field value for Host that is identical to that authority component".
-    match host {
-        Some(host) if !host.same_as(&authority, Some(default_port)) => {
-            Err(refuse(400, "Host and the request target disagree."))
-        }
-        _ => Ok(()),
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return Err(refuse(400, "The request target is neither a path nor an http URI."));
+    }
+    // RFC 9110 4.2.4: userinfo is an error. `Authority` does not parse it. RFC 9112 3.2.2: a server "MUST ignore the
+    // received Host header field (if any) and instead use the host information of the request-target".
+    match Authority::parse(authority.as_bytes()) {
+        Some(_) => Ok(()),
+        None => Err(refuse(400, "The request target is malformed.")),
     }
 }
 

@@ -33,10 +33,6 @@ impl<'a> Authority<'a> {
         Some(Authority { host, port: parse_port(port)? })
     }
 
-    pub(crate) fn has_port(&self) -> bool {
-        self.port.is_some()
-    }
-
     pub(crate) fn same_host(&self, other: &Authority<'_>) -> bool {
         match (self.host, other.host) {
             (Host::Name(one), Host::Name(two)) => one.eq_ignore_ascii_case(two), // RFC 3986 3.2.2
@@ -49,6 +45,67 @@ impl<'a> Authority<'a> {
     pub(crate) fn same_as(&self, other: &Authority<'_>, default_port: Option<u16>) -> bool {
         self.same_host(other) && self.port.or(default_port) == other.port.or(default_port)
     }
+}
+
+/// A host, or all hosts below a domain: `*.example.com[:port]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AuthorityPattern<'a> {
+    authority: Authority<'a>,
+    /// The domain of `*.`, with its leading dot.
+    domain: Option<&'a [u8]>,
+}
+
+impl<'a> AuthorityPattern<'a> {
+    /// Parses `[ "*." ] host [ ":" port ]`. A `*` at another place, or before an IP address, is refused because it can
+    /// never match what a browser sends.
+    pub(crate) fn parse(text: &'a [u8]) -> Option<AuthorityPattern<'a>> {
+        let authority = Authority::parse(text)?;
+        let Host::Name(name) = authority.host else { return Some(AuthorityPattern { authority, domain: None }) };
+        let domain = name.strip_prefix(b"*");
+        if domain.unwrap_or(name).contains(&b'*') {
+            return None;
+        }
+        if let Some(domain) = domain {
+            let (dot, labels) = domain.split_first()?;
+            let is_number = |label: &[u8]| label.iter().all(u8::is_ascii_digit);
+            if *dot != b'.' || !labels.split(|byte| *byte == b'.').all(is_label) {
+                return None;
+            }
+            if labels.rsplit(|byte| *byte == b'.').next().is_some_and(is_number) {
+                return None; // an IPv4 address
+            }
+        }
+        Some(AuthorityPattern { authority, domain })
+    }
+
+    pub(crate) fn has_port(&self) -> bool {
+        self.authority.port.is_some()
+    }
+
+    /// Returns whether `host` is this host, or has one label or more before this domain.
+    pub(crate) fn matches_host(&self, host: &Authority<'_>) -> bool {
+        match (self.domain, host.host) {
+            (None, _) => self.authority.same_host(host),
+            (Some(domain), Host::Name(name)) => {
+                let labels = name.len().checked_sub(domain.len()).and_then(|end| name.split_at_checked(end));
+                labels.is_some_and(|(labels, end)| {
+                    end.eq_ignore_ascii_case(domain) && labels.split(|byte| *byte == b'.').all(is_label)
+                })
+            }
+            (Some(_), Host::V6(_)) => false,
+        }
+    }
+
+    /// Like [`matches_host`](AuthorityPattern::matches_host), with the same port. A missing port is the default port of
+    /// the scheme.
+    pub(crate) fn matches(&self, host: &Authority<'_>, default_port: Option<u16>) -> bool {
+        self.matches_host(host) && self.authority.port.or(default_port) == host.port.or(default_port)
+    }
+}
+
+/// Returns whether this is one label of a domain (RFC 1034 3.5, and `_`, which names below domains have).
+fn is_label(label: &[u8]) -> bool {
+    !label.is_empty() && label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// Parses a port. An empty port means the default port of the scheme (RFC 3986 3.2.3).
@@ -130,6 +187,59 @@ mod tests {
         }
         assert!(Authority::parse(b"caf\xe9").is_none());
         assert!(Authority::parse("caf\u{e9}".as_bytes()).is_none());
+    }
+
+    #[test]
+    fn a_pattern_matches_one_label_or_more_before_its_domain() {
+        let matches = |pattern: &str, host: &str| {
+            let pattern = AuthorityPattern::parse(pattern.as_bytes()).unwrap();
+            pattern.matches(&Authority::parse(host.as_bytes()).unwrap(), Some(443))
+        };
+        for good in
+            ["a.example.com", "a.b.example.com", "A.EXAMPLE.com:443", "xn--caf-dma.example.com", "_x.example.com"]
+        {
+            assert!(matches("*.example.com", good), "{good}");
+        }
+        for bad in [
+            "example.com",
+            ".example.com",
+            "a..example.com",
+            "aexample.com",
+            "a.example.com.evil.com",
+            "a.example.com.",
+            "a.example.com:444",
+            "a%2eb.example.com",
+            "*.example.com",
+            "evil.com",
+            "[::1]",
+        ] {
+            assert!(!matches("*.example.com", bad), "{bad}");
+        }
+        assert!(matches("*.example.com:8443", "a.example.com:8443") && !matches("*.example.com:8443", "a.example.com"));
+        assert!(matches("example.com", "example.com") && !matches("example.com", "a.example.com"));
+    }
+
+    #[test]
+    fn patterns_that_can_never_match_are_refused() {
+        for bad in [
+            "*",
+            "*.",
+            "*.*",
+            "*.*.com",
+            "a*.com",
+            "*a.com",
+            "a.*",
+            "a.*.com",
+            "*..com",
+            "*.1.2.3.4",
+            "*.[::1]",
+            "**.a",
+        ] {
+            assert!(AuthorityPattern::parse(bad.as_bytes()).is_none(), "{bad}");
+        }
+        for good in ["*.com", "*.example.com:80", "localhost", "1.2.3.4", "[::1]:80", "my_host"] {
+            assert!(AuthorityPattern::parse(good.as_bytes()).is_some(), "{good}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use core::any::Any;
 use core::fmt;
 
+use super::authority::Authority;
 use super::head::{Head, Span, scan_whole};
 use super::list::{ExtensionOffer, extension_offers, tokens};
 use super::response::{Response, refuse};
@@ -264,7 +265,8 @@ impl Request {
         self.header("Origin")
     }
 
-    /// Returns `Host`, the name and port of the server that the client connects to.
+    /// Returns the name and port of the server that the client connects to: `Host`, or what stands in a target in
+    /// absolute-form, which decides (RFC 9112 3.2.2).
     ///
     /// ```
     /// # use threadbare::Request;
@@ -274,7 +276,10 @@ impl Request {
     /// assert_eq!(request.host(), Some("example.com:8080"));
     /// ```
     pub fn host(&self) -> Option<&str> {
-        self.header("Host")
+        match self.absolute_form() {
+            Some((_, authority)) => Some(authority),
+            None => self.header("Host"),
+        }
     }
 
     /// Returns the subprotocols that the client offers, in the client's order of preference.
@@ -346,6 +351,14 @@ impl Request {
     /// Returns the values of all header lines with this name.
     pub(crate) fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.parts.head.field_values(name)
+    }
+
+    /// Returns [`host`](Request::host), parsed; `None` if it is missing or malformed.
+    pub(crate) fn authority(&self) -> Option<Authority<'_>> {
+        match self.absolute_form() {
+            Some((_, authority)) => Authority::parse(authority.as_bytes()),
+            None => self.field_values("Host").next().and_then(Authority::parse),
+        }
     }
 
     /// Returns the scheme and authority of a target in absolute-form (RFC 9112 3.2.2).

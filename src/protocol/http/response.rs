@@ -116,6 +116,11 @@ impl Response {
         self.status
     }
 
+    /// Returns the body.
+    pub(crate) fn content(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Encodes head and body.
     ///
     /// ```

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mio::Interest;
 
@@ -11,6 +12,7 @@ use crate::protocol::deflate::{DeflateOption, NegotiatedExtension};
 use crate::protocol::handshake::server::Parsed;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy, server};
 use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response};
+use crate::server::reactor::refusal_log::RefusalLog;
 use crate::transport::stream::attempt::{Io, attempt};
 use crate::transport::stream::{ByteStream, Stream};
 use crate::worker::handle::info::Outcome;
@@ -30,6 +32,7 @@ pub(in crate::server) struct Rules {
     pub(in crate::server) subprotocols: Vec<Arc<String>>,
     pub(in crate::server) origins: OriginPolicy,
     pub(in crate::server) hosts: HostPolicy,
+    pub(in crate::server) refusal_log: RefusalLog,
     pub(in crate::server) deflate: DeflateOption,
     pub(in crate::server) decide: Decide,
     pub(in crate::server) http: Box<dyn Fn(&Request) -> Response + Send>,
@@ -172,13 +175,13 @@ impl<C> Handshake<C> {
     }
 
     /// Reads from a socket that is readable, and returns what the reactor is to do next.
-    pub(in crate::server) fn read(&mut self, rules: &Rules, scratch: &mut [u8; READ_SIZE]) -> Next {
+    pub(in crate::server) fn read(&mut self, rules: &Rules, scratch: &mut [u8; READ_SIZE], now: Instant) -> Next {
         while let State::Reading | State::Draining { .. } = self.state {
             match attempt(|| self.stream.read(scratch)) {
                 Io::Done(size) => {
                     // After the poll has reported the end, read until it is found: no other event will report it.
                     self.readable = size == scratch.len() || self.end_reported;
-                    let next = self.received(rules, &scratch[..size]);
+                    let next = self.received(rules, &scratch[..size], now);
                     if matches!(next, Next::Decide(_)) || !self.readable {
                         return next;
                     }
@@ -194,7 +197,7 @@ impl<C> Handshake<C> {
         Next::Wait
     }
 
-    fn received(&mut self, rules: &Rules, bytes: &[u8]) -> Next {
+    fn received(&mut self, rules: &Rules, bytes: &[u8], now: Instant) -> Next {
         match &mut self.state {
             State::Draining { left } => {
                 *left = left.saturating_sub(bytes.len());
@@ -217,7 +220,7 @@ impl<C> Handshake<C> {
                     Ok(Some(size)) => {
                         let (head, rest) = received.split_at_checked(size).unwrap_or((received, &[]));
                         self.buffer = rest.to_vec();
-                        return self.judge(rules, head);
+                        return self.judge(rules, head, now);
                     }
                     Err(error) => self.refuse(&Box::<Response>::from(error)),
                 }
@@ -228,24 +231,30 @@ impl<C> Handshake<C> {
     }
 
     /// Parses a complete head and applies the policies.
-    fn judge(&mut self, rules: &Rules, head: &[u8]) -> Next {
+    fn judge(&mut self, rules: &Rules, head: &[u8], now: Instant) -> Next {
         self.wants_body = !head.trim_ascii_start().starts_with(b"HEAD ");
-        match server::parse_scanned(head, &self.scanner, self.addr.into()) {
-            Err(refusal) => self.refuse(&refusal),
-            Ok(Parsed::Plain(request)) => match rules.hosts.check(&request) {
-                Err(refusal) => self.refuse(&refusal),
-                Ok(()) => {
-                    let answer = (rules.http)(&request);
-                    self.respond(&answer);
-                }
-            },
-            // RFC 6455 4.2.2 and 10.2: an origin that is not acceptable is answered 403.
-            Ok(Parsed::Upgrade(request)) => {
-                match rules.hosts.check(&request).and_then(|()| rules.origins.check(&request)) {
-                    Err(refusal) => self.refuse(&refusal),
-                    Ok(()) => return Next::Decide(request),
-                }
+        let parsed = match server::parse_scanned(head, &self.scanner, self.addr.into()) {
+            Ok(parsed) => parsed,
+            Err(refusal) => {
+                self.refuse(&refusal);
+                return Next::Wait;
             }
+        };
+        let allowed = match &parsed {
+            Parsed::Plain(request) => rules.hosts.check(request),
+            // RFC 6455 4.2.2 and 10.2: an origin that is not acceptable is answered 403.
+            Parsed::Upgrade(request) => rules.hosts.check(request).and_then(|()| rules.origins.check(request)),
+        };
+        match (allowed, parsed) {
+            (Err(refusal), _) => {
+                rules.refusal_log.log(self.addr, &refusal, now);
+                self.refuse(&refusal);
+            }
+            (Ok(()), Parsed::Plain(request)) => {
+                let answer = (rules.http)(&request);
+                self.respond(&answer);
+            }
+            (Ok(()), Parsed::Upgrade(request)) => return Next::Decide(request),
         }
         Next::Wait
     }

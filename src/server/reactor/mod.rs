@@ -3,9 +3,11 @@
 
 pub(super) mod acceptor;
 pub(super) mod command;
+mod deadline;
 pub(super) mod handshake;
 mod panics;
 pub(super) mod pending;
+pub(super) mod refusal_log;
 pub(super) mod thread;
 
 use std::io;
@@ -192,8 +194,7 @@ impl<C: Send + 'static> Reactor<C> {
         }
         // A refusal has set its own deadline.
         if !handshake.ending {
-            let at = self.timers.tick(now) + TimerWheel::ticks(timeout);
-            self.timers.schedule(key.index, at);
+            self.schedule(key, timeout, now);
         }
     }
 
@@ -218,7 +219,7 @@ impl<C: Send + 'static> Reactor<C> {
         let rules = &self.rules;
         let scratch = &mut self.scratch;
         // A hook of the application may panic.
-        let next = contained(|| handshake.read(rules, scratch));
+        let next = contained(|| handshake.read(rules, scratch, now));
         match next {
             Ok(Next::Wait) => self.after(key, now),
             Ok(Next::Decide(request)) => self.decide(key, request, now),
@@ -283,8 +284,7 @@ impl<C: Send + 'static> Reactor<C> {
             State::Draining { .. } if !handshake.ending => {
                 // Set once, so that a client that keeps sending does not stay.
                 handshake.ending = true;
-                let at = self.timers.tick(now) + TimerWheel::ticks(self.config.close_timeout);
-                self.timers.schedule(key.index, at);
+                self.schedule(key, self.config.close_timeout, now);
             }
             State::Writing { .. } => self.await_room(key),
             State::Reading | State::Deciding(_) | State::Draining { .. } => {}
@@ -370,22 +370,6 @@ impl<C: Send + 'static> Reactor<C> {
                 worker.inbox.notify();
             }
         }
-    }
-
-    /// Handles the deadline of a handshake.
-    fn expire(&mut self, key: Key, now: Instant) {
-        let Some(handshake) = self.handshakes.get_mut(key) else { return };
-        match handshake.state {
-            // RFC 9110 15.5.9.
-            State::Reading => handshake.refuse(&Response::new(408)),
-            State::Deciding(_) => handshake.refuse(&overloaded()),
-            _ => return self.remove(key),
-        }
-        // The refusal has a deadline of its own.
-        handshake.ending = true;
-        let at = self.timers.tick(now) + TimerWheel::ticks(self.config.close_timeout);
-        self.timers.schedule(key.index, at);
-        self.after(key, now);
     }
 
     fn remove(&mut self, key: Key) {
