@@ -219,3 +219,25 @@ fn recv_timeout_ends_at_its_deadline_whatever_trickles_in() {
     drop(trickle.join().expect("no panic"));
     assert!(matches!(client.recv_timeout(common::DEADLINE), Err(SocketError::Io(_))));
 }
+
+#[test]
+fn a_refusal_of_a_head_request_has_a_date_and_no_body() {
+    // RFC 9110 9.3.2: "the server MUST NOT send content in the response".
+    for (status, head) in [
+        (426, "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        (400, "HEAD / HTTP/1.1\r\n\r\n"),
+        (400, "HEAD / HTTP/1.1\n"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+        client.write_all(head.as_bytes()).expect("written");
+        let (stream, _) = listener.accept().expect("a client");
+        let refused = WebSocket::accept(stream).expect_err("refused");
+        assert!(matches!(&refused, SocketError::Refused(response) if response.status() == status), "{refused}");
+        drop(refused);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("a response and FIN");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.ends_with("\r\n\r\n"), "{answer}");
+        assert!(answer.contains("\r\nDate: ") && !answer.contains("Content-Length: 0"), "{answer}");
+    }
+}

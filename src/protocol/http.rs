@@ -5,6 +5,7 @@
 
 mod authority;
 mod body;
+mod date;
 mod fields;
 mod head;
 mod list;
@@ -17,6 +18,7 @@ mod token;
 
 pub(crate) use authority::{Authority, AuthorityPattern};
 pub(crate) use body::Body;
+pub use date::HttpDate;
 pub use fields::HeaderError;
 pub(crate) use fields::{HeaderFields, is_field_value, push_field};
 pub(crate) use head::is_secret;
@@ -25,6 +27,7 @@ pub(crate) use list::{MalformedList, contains_token, extension_offers, tokens};
 pub use reader::{ResponseError, ResponseReader};
 pub(crate) use request::HttpVersion;
 pub use request::Request;
+pub(crate) use request::asks_for_head;
 pub use response::Response;
 pub(crate) use response::refuse;
 pub use response_head::ResponseHead;

@@ -6,9 +6,10 @@ use crate::config::Config;
 use crate::protocol::handshake::client::{ClientRequest, HandshakeError, Url};
 use crate::protocol::handshake::server::Parsed;
 use crate::protocol::handshake::{Accept, client, server};
-use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, ResponseReader};
+use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, ResponseReader, asks_for_head};
 use crate::protocol::{PeerAddr, Role};
 use crate::socket::{SocketError, WebSocket};
+use crate::transport::clock;
 use crate::transport::stream::attempt::{Io, attempt};
 
 impl<S: Read + Write> WebSocket<S> {
@@ -67,7 +68,8 @@ impl<S: Read + Write> WebSocket<S> {
             max_headers: config.max_headers,
             ..HeadLimits::default()
         };
-        match read_request(&mut stream, &limits).and_then(|(request, leftover)| {
+        let mut received = Vec::new();
+        match read_request(&mut stream, &limits, &mut received).and_then(|(request, leftover)| {
             let mut accept = decide(&request)?;
             let (agreement, extensions) = config.deflate.accept(&request);
             let answer = server::respond_with(&request, &accept, extensions.as_deref());
@@ -82,7 +84,11 @@ impl<S: Read + Write> WebSocket<S> {
                 Ok(socket)
             }
             Err(Unanswered::Refused(refusal)) => {
-                write_all(&mut stream, &refusal.encode())?;
+                // RFC 9110 9.3.2: no content in the response to HEAD.
+                let now = clock::today();
+                let to_head = asks_for_head(&received);
+                let answer = if to_head { refusal.encode_head_at(now) } else { refusal.encode_at(now) };
+                write_all(&mut stream, &answer)?;
                 Err(SocketError::Refused(refusal))
             }
             Err(Unanswered::Failed(error)) => Err(error),
@@ -172,25 +178,28 @@ impl From<Response> for Unanswered {
     }
 }
 
-/// Reads a request head, and returns the request and the bytes that arrived after it.
-fn read_request(stream: &mut impl Read, limits: &HeadLimits) -> Result<(Request, Vec<u8>), Unanswered> {
+/// Reads a request head into `received`, and returns the request and the bytes that arrived after it.
+fn read_request(
+    stream: &mut impl Read,
+    limits: &HeadLimits,
+    received: &mut Vec<u8>,
+) -> Result<(Request, Vec<u8>), Unanswered> {
     let mut scanner = HeadScanner::new(*limits);
-    let mut received = Vec::new();
     let size = loop {
-        match read_more(stream, &mut received) {
+        match read_more(stream, received) {
             Ok(0) => return Err(Unanswered::Failed(SocketError::Io(io::ErrorKind::UnexpectedEof.into()))),
             Ok(_) => {}
             // RFC 9110 15.5.9.
             Err(SocketError::Timeout) => return Err(Response::new(408).into()),
             Err(error) => return Err(Unanswered::Failed(error)),
         }
-        if let Some(size) = scanner.scan(&received).map_err(|error| Unanswered::Refused(error.into()))? {
+        if let Some(size) = scanner.scan(received).map_err(|error| Unanswered::Refused(error.into()))? {
             break size;
         }
     };
     let leftover = received.split_off(size);
     // The stream's type is not known to have an address.
-    match server::parse_scanned(&received, &scanner, PeerAddr::Unknown).map_err(Unanswered::Refused)? {
+    match server::parse_scanned(received, &scanner, PeerAddr::Unknown).map_err(Unanswered::Refused)? {
         Parsed::Upgrade(request) => Ok((request, leftover)),
         Parsed::Plain(_) => Err(server::upgrade_required().into()),
     }

@@ -3,6 +3,7 @@
 pub(crate) mod buffer;
 pub(crate) mod cancel;
 pub(crate) mod chunk;
+pub(crate) mod clock;
 pub(crate) mod dial;
 pub(crate) mod endpoint;
 pub(crate) mod loan;

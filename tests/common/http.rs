@@ -41,9 +41,11 @@ impl HttpResponse {
         std::str::from_utf8(&self.body).expect("a body in UTF-8")
     }
 
-    /// Asserts `Connection: close`, and a body as long as `Content-Length` says; no body in a response to `HEAD`.
+    /// Asserts `Connection: close` in one line, a `Date`, and a body as long as `Content-Length` says; no body in a response to `HEAD`.
     pub fn assert_complete(&self, with_body: bool) {
-        assert!(self.header_values("Connection").any(|option| option == "close"), "{}", self.head);
+        let options = self.header("Connection").expect("one line").split(", ");
+        assert!(options.into_iter().any(|option| option == "close"), "{}", self.head);
+        assert!(self.header("Date").is_some_and(|date| date.ends_with(" GMT")), "{}", self.head);
         let length: usize = self.header("Content-Length").expect("a length").parse().expect("a number");
         assert_eq!(self.body.len(), if with_body { length } else { 0 }, "{}", self.head);
     }

@@ -57,13 +57,19 @@ fn check(request: Request) -> Result<Parsed, Box<Response>> {
     let fields = Fields::of(&request);
     check_method(&request)?;
     check_host(&request, &fields.host)?;
-    check_no_content(&fields)?;
-    // RFC 6455 4.2.1, item 3.
-    if !fields.upgrades {
+    check_no_content(&request, &fields)?;
+    // RFC 6455 4.2.1, item 3. RFC 9110 7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0
+    // request."
+    let is_http_1_1 = request.version() == HttpVersion::Http11;
+    if !fields.upgrades || !is_http_1_1 {
         // A request with Sec-WebSocket-Key is an opening handshake that lost its Upgrade, for example in a proxy that
-        // does not forward hop-by-hop fields, and not a request for a page.
-        let meant = fields.key.first.is_some();
-        return if meant { Err(Box::new(upgrade_required())) } else { Ok(Parsed::Plain(request)) };
+        // does not forward hop-by-hop fields or speaks HTTP/1.0, and not a request for a page.
+        return match fields.key.first {
+            None => Ok(Parsed::Plain(request)),
+            Some(_) if is_http_1_1 => Err(Box::new(upgrade_required())),
+            // RFC 6455 4.2.1, item 1: "An HTTP/1.1 or higher GET request".
+            Some(_) => Err(refuse(505, "A WebSocket connection is opened by HTTP/1.1.")),
+        };
     }
     check_upgrade(&request, &fields)?;
     check_version(&fields.version)?;
@@ -120,7 +126,7 @@ impl<'r> Fields<'r> {
             } else if is("Sec-WebSocket-Extensions") {
                 fields.has_extensions = true;
             } else if is("Content-Length") {
-                fields.has_content |= value.is_empty() || value.iter().any(|digit| *digit != b'0');
+                fields.has_content |= !is_zero(value);
             } else if is("Transfer-Encoding") {
                 fields.has_transfer_encoding = true;
             }
@@ -232,7 +238,11 @@ fn check_method(request: &Request) -> Result<(), Box<Response>> {
     match request.method() {
         "GET" | "HEAD" => Ok(()),
         // RFC 9110 15.5.6: a 405 lists the allowed methods.
-        _ => Err(Box::new(refuse(405, "Only GET and HEAD are served here.").with("Allow", "GET, HEAD"))),
+        "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH" => {
+            Err(Box::new(refuse(405, "Only GET and HEAD are served here.").with("Allow", "GET, HEAD")))
+        }
+        // RFC 9110 15.6.2: "the server does not recognize the request method". 9.1: methods are case-sensitive.
+        _ => Err(refuse(501, "This method is not known here.")),
     }
 }
 
@@ -264,9 +274,20 @@ fn check_host(request: &Request, host: &Single<'_>) -> Result<(), Box<Response>>
 }
 
 /// Refuses a request with a body: the bytes would be read as frames or as a second request (RFC 9112 11.2).
-fn check_no_content(fields: &Fields<'_>) -> Result<(), Box<Response>> {
+fn check_no_content(request: &Request, fields: &Fields<'_>) -> Result<(), Box<Response>> {
     if fields.has_transfer_encoding {
-        return Err(refuse(400, "Transfer-Encoding is not allowed here.")); // RFC 9112 6.1
+        let codings = request.field_values("Transfer-Encoding").flat_map(tokens).collect::<Result<Vec<_>, _>>();
+        let is_chunked = |coding: &&str| coding.eq_ignore_ascii_case("chunked");
+        // RFC 9112 6.1: 501 for "a transfer coding it does not understand". 6.3: 400 comes first if "the chunked transfer
+        // coding is not the final encoding", and 6.1: in an HTTP/1.0 message.
+        return match codings.as_deref() {
+            Ok([others @ .., last])
+                if is_chunked(last) && !others.iter().all(is_chunked) && request.version() == HttpVersion::Http11 =>
+            {
+                Err(refuse(501, "This Transfer-Encoding is not known here."))
+            }
+            _ => Err(refuse(400, "Transfer-Encoding is not allowed here.")), // RFC 9112 6.1
+        };
     }
     if fields.has_content {
         return Err(refuse(400, "A request with content is not served here.")); // RFC 9110 9.3.1, RFC 9112 6.3
@@ -274,15 +295,19 @@ fn check_no_content(fields: &Fields<'_>) -> Result<(), Box<Response>> {
     Ok(())
 }
 
-/// Checks method, HTTP version and `Connection` of a request with `Upgrade: websocket`.
+/// Returns whether a `Content-Length` is 0. RFC 9110 8.6 allows a list of the same value: some proxies join two lines.
+fn is_zero(value: &[u8]) -> bool {
+    value
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .all(|length| !length.is_empty() && length.iter().all(|digit| *digit == b'0'))
+}
+
+/// Checks method and `Connection` of a request with `Upgrade: websocket`.
 fn check_upgrade(request: &Request, fields: &Fields<'_>) -> Result<(), Box<Response>> {
     // RFC 6455 4.2.1, item 1: "An HTTP/1.1 or higher GET request".
     if request.method() != "GET" {
         return Err(Box::new(refuse(405, "A WebSocket connection is opened by GET.").with("Allow", "GET")));
-    }
-    // RFC 9110 7.8: "MUST ignore an Upgrade header field that is received in an HTTP/1.0 request".
-    if request.version() != HttpVersion::Http11 {
-        return Err(refuse(505, "A WebSocket connection is opened by HTTP/1.1."));
     }
     // RFC 6455 4.2.1, item 4. Without the connection option, Upgrade is not meant for this hop (RFC 9110 7.8) and is
     // ignored.

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::scanner::{HeadError, HeadLimits, HeadScanner};
+use super::scanner::{HeadError, HeadScanner};
 use super::token::same_but_for_case;
 
 /// The bytes of a head, and the positions of its header lines in them.
@@ -67,9 +67,8 @@ impl fmt::Debug for Head {
     }
 }
 
-/// Scans `head`, which must be exactly one complete head.
-pub(super) fn scan_whole(head: &[u8], limits: HeadLimits) -> Result<HeadScanner, HeadError> {
-    let mut scanner = HeadScanner::new(limits);
+/// Scans `head`, which must be exactly one complete head, with a new scanner.
+pub(super) fn scan_whole(head: &[u8], mut scanner: HeadScanner) -> Result<HeadScanner, HeadError> {
     if scanner.scan(head)? != Some(head.len()) {
         return Err(HeadError::NotOneHead);
     }

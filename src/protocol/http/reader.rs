@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::response_head::{ResponseHead, without_target};
+use super::response_head::ResponseHead;
 use super::scanner::{HeadError, HeadLimits, HeadScanner};
 
 /// Finds the final response in a buffer that grows and skips the interim responses before it (RFC 9110 15.2). Each byte
@@ -44,8 +44,7 @@ impl ResponseReader {
     /// let reader = ResponseReader::new(limits);
     /// ```
     pub fn new(limits: HeadLimits) -> ResponseReader {
-        let limits = without_target(limits);
-        ResponseReader { limits, scanner: HeadScanner::new(limits), start: 0 }
+        ResponseReader { limits, scanner: HeadScanner::for_response(limits), start: 0 }
     }
 
     /// Continues to read. `received` is everything received so far, from the first byte of the response.
@@ -73,7 +72,7 @@ impl ResponseReader {
                 return Ok(Some((head, self.start)));
             }
             self.limits.max_head_size = self.limits.max_head_size.saturating_sub(size);
-            self.scanner = HeadScanner::new(self.limits);
+            self.scanner = HeadScanner::for_response(self.limits);
         }
     }
 

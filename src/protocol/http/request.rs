@@ -67,17 +67,22 @@ impl Request {
     }
 
     pub(crate) fn parse_within(head: &[u8], addr: PeerAddr, limits: &HeadLimits) -> Result<Request, Box<Response>> {
-        Request::parse_scanned(head, &scan_whole(head, *limits)?, addr)
+        Request::parse_scanned(head, &scan_whole(head, HeadScanner::new(*limits))?, addr)
     }
 
     /// Parses a head whose end `scanner` has found, within the limits of `scanner`.
     pub(crate) fn parse_scanned(head: &[u8], scanner: &HeadScanner, addr: PeerAddr) -> Result<Request, Box<Response>> {
-        let request = Request::read(head, scanner, addr)?;
+        let request = match Request::read(head, scanner, addr.clone()) {
+            Err(Unread::Version) => match as_http_1_1(head) {
+                Some(head) => Request::read(&head, scanner, addr)?,
+                None => return Err(Unread::Version.into()),
+            },
+            request => request?,
+        };
         if request.target().len() > scanner.limits().max_target_size {
             return Err(HeadError::TargetTooLong.into());
         }
-        // RFC 9112 3.2: only characters of a URI, and no fragment.
-        if request.target().bytes().any(|byte| !byte.is_ascii() || byte == b'#') {
+        if !is_target(request.target().as_bytes()) {
             return Err(refuse(400, "The request target is malformed."));
         }
         Ok(request)
@@ -87,11 +92,11 @@ impl Request {
     /// server may refuse.
     pub(crate) fn of_client(head: &[u8], addr: PeerAddr) -> Result<Request, Box<Response>> {
         let limits = HeadLimits { max_head_size: usize::MAX, max_headers: usize::MAX, max_target_size: usize::MAX };
-        Request::read(head, &scan_whole(head, limits)?, addr)
+        Ok(Request::read(head, &scan_whole(head, HeadScanner::new(limits))?, addr)?)
     }
 
     /// Parses a head, and checks its syntax but not its target.
-    fn read(head: &[u8], scanner: &HeadScanner, addr: PeerAddr) -> Result<Request, Box<Response>> {
+    fn read(head: &[u8], scanner: &HeadScanner, addr: PeerAddr) -> Result<Request, Unread> {
         let (mut usual, mut many) = ([httparse::EMPTY_HEADER; USUAL_HEADERS], Vec::new());
         let lines = scanner.header_lines()?;
         let headers = match usual.get_mut(..lines) {
@@ -104,9 +109,8 @@ impl Request {
         let mut parsed = httparse::Request::new(headers);
         // RFC 9112 2.2, 3, 5: httparse also refuses obs-fold (5.2) and whitespace before the colon (5.1).
         parsed.parse(head).map_err(|error| match error {
-            // RFC 9110 15.6.6
-            httparse::Error::Version if names_other_version(head) => refuse(505, "HTTP/1.1 is spoken here."),
-            _ => HeadError::Malformed.into(),
+            httparse::Error::Version if names_other_version(head) => Unread::Version,
+            _ => Unread::Head(HeadError::Malformed),
         })?;
 
         let method = parsed.method.unwrap_or_default();
@@ -390,6 +394,34 @@ impl fmt::Debug for Request {
     }
 }
 
+/// Why a request head can not be read.
+enum Unread {
+    /// It has another version than HTTP/1.0 and HTTP/1.1.
+    Version,
+    Head(HeadError),
+}
+
+impl From<HeadError> for Unread {
+    fn from(error: HeadError) -> Unread {
+        Unread::Head(error)
+    }
+}
+
+impl From<Unread> for Box<Response> {
+    fn from(unread: Unread) -> Box<Response> {
+        match unread {
+            Unread::Version => refuse(505, "HTTP/1.1 is spoken here."), // RFC 9110 15.6.6
+            Unread::Head(error) => error.into(),
+        }
+    }
+}
+
+/// Returns whether the request that begins with these bytes has the method HEAD.
+pub(crate) fn asks_for_head(received: &[u8]) -> bool {
+    // RFC 9112 2.2: one empty line before the request line is ignored.
+    received.strip_prefix(b"\r\n").unwrap_or(received).starts_with(b"HEAD ")
+}
+
 /// Up to 16 header lines are parsed without an allocation, which is enough for the request of a browser. Larger uses
 /// more stack; smaller adds allocations.
 const USUAL_HEADERS: usize = 16;
@@ -399,6 +431,50 @@ fn names_other_version(head: &[u8]) -> bool {
     let line = head.trim_ascii_start().split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut parts = line.split(|byte| *byte == b' ').skip(2);
     matches!((parts.next(), parts.next()), (Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']), None))
+}
+
+/// Returns the head of an HTTP/1.2 request, or of a later minor version, as one of HTTP/1.1. RFC 9110 2.5: a recipient
+/// processes it "as if it were in the highest minor version within that major version to which the recipient is
+/// conformant".
+fn as_http_1_1(head: &[u8]) -> Option<Vec<u8>> {
+    let skipped = if head.starts_with(b"\r\n") { 2 } else { 0 };
+    let end = skipped + head.get(skipped..)?.iter().position(|byte| *byte == b'\r')?;
+    let minor = end.checked_sub(1)?;
+    let is_later = matches!(head.get(..end)?, [.., b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9']);
+    is_later.then(|| {
+        let mut head = head.to_vec();
+        head[minor] = b'1';
+        head
+    })
+}
+
+/// Returns whether `target` has only characters of a URI (RFC 3986 3.3 and 3.4), no fragment, and whole percent-encodings.
+///
+/// It may also have the characters that browsers send though RFC 3986 excludes them: the URL standard of the WHATWG leaves
+/// `|`, `^`, `[` and `]` as they are, and in a query the grave accent and braces.
+fn is_target(target: &[u8]) -> bool {
+    let mut bytes = target.iter().copied();
+    let mut in_query = false;
+    while let Some(byte) = bytes.next() {
+        let valid = match byte {
+            b'%' => {
+                [bytes.next(), bytes.next()].iter().all(|digit| digit.is_some_and(|digit| digit.is_ascii_hexdigit()))
+            }
+            b'?' => {
+                in_query = true;
+                true
+            }
+            b'-' | b'.' | b'_' | b'~' | b'/' | b':' | b'@' => true,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => true,
+            b'|' | b'^' | b'[' | b']' => true,
+            b'`' | b'{' | b'}' => in_query,
+            _ => byte.is_ascii_alphanumeric(),
+        };
+        if !valid {
+            return false;
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -499,6 +575,7 @@ mod tests {
             (505, "GET / HTTP/2.0\r\n\r\n"),
             (505, "GET / HTTP/0.9\r\n\r\n"),
             (505, "\r\nPRI * HTTP/2.0\r\n\r\n"),
+            (400, "GET / HTTP/1.22\r\n\r\n"),
         ] {
             assert_eq!(status(head.as_bytes()), expected, "{head:?}");
         }
@@ -516,6 +593,32 @@ mod tests {
         assert!(Request::parse(with_target(limits.max_target_size).as_bytes(), addr()).is_ok());
         assert_eq!(status(with_target(limits.max_target_size + 1).as_bytes()), 414);
         assert_eq!(status(with_target(limits.max_head_size * 2).as_bytes()), 414);
+    }
+
+    #[test]
+    fn targets_are_uris_or_what_browsers_send() {
+        for good in ["/", "/a-b.c_~!$&'()*+,;=:@/%7f%Ff", "/|^[]", "/?a=|^`{}[]/?:@%20", "http://[::1]:80/x?y"] {
+            assert!(is_target(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "/\"", "/<", "/>", "/\\", "/%", "/%4", "/%zz", "/%4g", "/?%zz", "/?\"", "/?<", "/?>", "/?\\", "/{", "/`",
+            "/#a", "/?a#b",
+        ] {
+            assert!(!is_target(bad.as_bytes()), "{bad}");
+            assert_eq!(status(format!("GET {bad} HTTP/1.1\r\n\r\n").as_bytes()), 400, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_later_minor_version_is_taken_as_http_1_1() {
+        for (line, version) in [
+            ("GET / HTTP/1.2", HttpVersion::Http11),
+            ("\r\nGET / HTTP/1.9", HttpVersion::Http11),
+            ("GET / HTTP/1.0", HttpVersion::Http10),
+        ] {
+            let r = request(&format!("{line}\r\nX: HTTP/1.2\r\n\r\n"));
+            assert_eq!((r.version(), r.target(), r.header("X")), (version, "/", Some("HTTP/1.2")), "{line:?}");
+        }
     }
 
     #[test]

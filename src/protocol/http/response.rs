@@ -1,12 +1,14 @@
 //! HTTP responses without an upgrade, including refusals of the opening handshake.
 
+use super::date::HttpDate;
 use super::fields::{HeaderError, HeaderFields, push_field};
 use super::scanner::HeadError;
 
 /// A complete HTTP response, after which the connection is closed. It answers a plain request, or refuses an opening
 /// handshake.
 ///
-/// The library adds `Connection` and `Content-Length`, and to a 426 also `Upgrade` and `Sec-WebSocket-Version`.
+/// The library adds `Connection`, `Content-Length`, and `Date` unless the application has set it, and to a 426 also
+/// `Upgrade` and `Sec-WebSocket-Version`.
 ///
 /// ```
 /// use threadbare::Response;
@@ -121,7 +123,7 @@ impl Response {
         &self.body
     }
 
-    /// Encodes head and body.
+    /// Encodes head and body, without a `Date`: only a server without a clock omits it.
     ///
     /// ```
     /// use threadbare::Response;
@@ -130,14 +132,7 @@ impl Response {
     /// assert!(sent.starts_with(b"HTTP/1.1 200 OK\r\n") && sent.ends_with(b"\r\n\r\nup\n"));
     /// ```
     pub fn encode(&self) -> Vec<u8> {
-        if self.check().is_err() {
-            return Response::new(500).encode();
-        }
-        let mut bytes = self.encode_head();
-        if self.may_have_content() {
-            bytes.extend_from_slice(&self.body);
-        }
-        bytes
+        self.encode_with(None, Part::Whole)
     }
 
     /// Encodes the response to a `HEAD` request: the head of [`encode`](Response::encode), with the same
@@ -150,15 +145,42 @@ impl Response {
     /// assert!(sent.starts_with(b"HTTP/1.1 200 OK\r\n") && sent.ends_with(b"\r\n\r\n"));
     /// ```
     pub fn encode_head(&self) -> Vec<u8> {
+        self.encode_with(None, Part::Head)
+    }
+
+    /// Like [`encode`](Response::encode), with `Date`. `now` is the time at which the response is made.
+    ///
+    /// ```
+    /// use threadbare::Response;
+    /// use threadbare::protocol::http::HttpDate;
+    ///
+    /// let head = Response::new(204).encode_at(HttpDate::from_unix(784_111_777));
+    /// let expected = "HTTP/1.1 204 No Content\r\nConnection: close\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
+    /// assert_eq!(head, expected.as_bytes());
+    /// ```
+    pub fn encode_at(&self, now: HttpDate) -> Vec<u8> {
+        self.encode_with(Some(now), Part::Whole)
+    }
+
+    /// Like [`encode_head`](Response::encode_head), with `Date`.
+    pub fn encode_head_at(&self, now: HttpDate) -> Vec<u8> {
+        self.encode_with(Some(now), Part::Head)
+    }
+
+    fn encode_with(&self, date: Option<HttpDate>, part: Part) -> Vec<u8> {
         if self.check().is_err() {
-            return Response::new(500).encode_head();
+            return Response::new(500).encode_with(date, part);
         }
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status)).into_bytes();
-        push_field(&mut head, "Connection", "close");
+        // RFC 9110 15.5.22: "MUST send an Upgrade header field in a 426 response"; 7.8: and the connection option
+        // "upgrade". One line, for some clients read only the first.
+        push_field(&mut head, "Connection", if self.status == 426 { "close, Upgrade" } else { "close" });
+        match date {
+            // RFC 9110 6.6.1: "An origin server with a clock [...] MUST generate a Date header field".
+            Some(date) if !self.fields.contains("Date") => push_field(&mut head, "Date", &date.to_string()),
+            _ => {}
+        }
         if self.status == 426 {
-            // RFC 9110 15.5.22: "MUST send an Upgrade header field in a 426 response"; 7.8: and the connection option
-            // "upgrade".
-            push_field(&mut head, "Connection", "Upgrade");
             push_field(&mut head, "Upgrade", "websocket");
             push_field(&mut head, "Sec-WebSocket-Version", "13"); // RFC 6455 4.4
         }
@@ -170,6 +192,9 @@ impl Response {
         }
         self.fields.encode_into(&mut head);
         head.extend_from_slice(b"\r\n");
+        if matches!(part, Part::Whole) && self.may_have_content() {
+            head.extend_from_slice(&self.body);
+        }
         head
     }
 
@@ -183,6 +208,13 @@ impl Response {
         self.fields.set_trusted(name, value);
         self
     }
+}
+
+/// What of a response is encoded.
+#[derive(Clone, Copy)]
+enum Part {
+    Whole,
+    Head,
 }
 
 /// Creates a refusal whose body tells the developer of the client what is wrong.
@@ -252,6 +284,8 @@ impl From<HeadError> for Box<Response> {
             // RFC 6585 5: "unwilling to process the request because its header fields are too large".
             HeadError::TooLarge | HeadError::TooManyHeaders => 431,
             HeadError::TargetTooLong => 414, // RFC 9112 3
+            // RFC 9112 3: 501 for "a method longer than any that it implements".
+            HeadError::MethodTooLong => 501,
             HeadError::BareCr
             | HeadError::BareLf
             | HeadError::ControlCharacter
@@ -314,7 +348,23 @@ mod tests {
     fn a_426_has_upgrade_and_sec_websocket_version() {
         let text = encoded(&Response::new(426));
         assert!(text.contains("\r\nUpgrade: websocket\r\n") && text.contains("\r\nSec-WebSocket-Version: 13\r\n"));
-        assert!(text.contains("\r\nConnection: close\r\nConnection: Upgrade\r\n"));
+        assert!(text.contains("\r\nConnection: close, Upgrade\r\n"));
+        assert_eq!(text.matches("Connection:").count(), 1);
+    }
+
+    #[test]
+    fn date_is_that_of_the_application_or_of_the_caller() {
+        let (now, date) = (HttpDate::from_unix(784_111_777), "\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+        let shown = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        for status in [200, 302, 404, 426, 500] {
+            let response = Response::new(status).text("x");
+            assert!(shown(response.encode_at(now)).contains(date));
+            assert!(response.encode_at(now).starts_with(&response.encode_head_at(now)));
+            assert!(!encoded(&response).contains("Date"));
+        }
+        let own = shown(Response::new(200).header("date", "Thu, 01 Jan 1970 00:00:00 GMT").encode_at(now));
+        assert!(own.contains("\r\ndate: Thu, 01 Jan") && !own.contains("Date:"), "{own}");
+        assert!(shown(Response::new(200).header("X", "\n").encode_at(now)).contains(date));
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl ResponseHead {
     /// assert!(matches!(ResponseHead::parse_within(head, limits), Err(HeadError::TooManyHeaders)));
     /// ```
     pub fn parse_within(head: &[u8], limits: HeadLimits) -> Result<ResponseHead, HeadError> {
-        ResponseHead::parse_scanned(head, &scan_whole(head, without_target(limits))?)
+        ResponseHead::parse_scanned(head, &scan_whole(head, HeadScanner::for_response(limits))?)
     }
 
     /// Parses a head whose end `scanner` has found, within the limits of `scanner`.
@@ -181,11 +181,6 @@ fn length(value: &[u8]) -> Option<u64> {
         return None;
     }
     core::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// Removes the limit on the target, which a response does not have: a status line may be as long as the head.
-pub(super) fn without_target(limits: HeadLimits) -> HeadLimits {
-    HeadLimits { max_target_size: limits.max_head_size, ..limits }
 }
 
 #[cfg(test)]

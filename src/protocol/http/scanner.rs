@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use super::token::is_tchar;
+
 /// Limits on the size of a head. A server answers a request that exceeds a limit with 431 or 414.
 ///
 /// ```
@@ -45,8 +47,11 @@ pub enum HeadError {
     TooLarge,
     /// The head has more header lines than [`HeadLimits::max_headers`].
     TooManyHeaders,
-    /// The request target has more bytes than [`HeadLimits::max_target_size`].
+    /// The request target has more bytes than [`HeadLimits::max_target_size`], or the request line more than
+    /// [`HeadLimits::max_head_size`].
     TargetTooLong,
+    /// The request's method has more bytes than any that is known.
+    MethodTooLong,
     /// A CR is not followed by LF.
     BareCr,
     /// A line ends in LF without CR.
@@ -67,6 +72,7 @@ impl fmt::Display for HeadError {
             HeadError::TooLarge => "the head is too large",
             HeadError::TooManyHeaders => "the head has too many header lines",
             HeadError::TargetTooLong => "the request target is too long",
+            HeadError::MethodTooLong => "the method is too long",
             HeadError::BareCr => "a CR is not followed by LF",
             HeadError::BareLf => "a line ends in LF without CR",
             HeadError::ControlCharacter => "the head contains a control character",
@@ -104,10 +110,22 @@ pub struct HeadScanner {
     line_length: usize,
     previous: u8,
     skipped_empty_line: bool,
+    part: Part,
+}
+
+/// The part of a head that is scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// The method of a request, or the empty line before it.
+    Method,
+    /// The rest of a request line.
+    RequestLine,
+    /// The status line of a response, or the header lines.
+    Rest,
 }
 
 impl HeadScanner {
-    /// Creates a scanner for one head.
+    /// Creates a scanner for the head of one request.
     ///
     /// ```
     /// use threadbare::protocol::http::{HeadLimits, HeadScanner};
@@ -116,7 +134,14 @@ impl HeadScanner {
     /// assert_eq!(scanner.bytes_scanned(), 0);
     /// ```
     pub fn new(limits: HeadLimits) -> HeadScanner {
-        HeadScanner { limits, scanned: 0, lines: 0, line_length: 0, previous: 0, skipped_empty_line: false }
+        let (previous, skipped_empty_line, part) = (0, false, Part::Method);
+        HeadScanner { limits, scanned: 0, lines: 0, line_length: 0, previous, skipped_empty_line, part }
+    }
+
+    /// Creates a scanner for the head of one response, whose status line may be as long as the head.
+    pub(super) fn for_response(limits: HeadLimits) -> HeadScanner {
+        let limits = HeadLimits { max_target_size: usize::MAX, ..limits };
+        HeadScanner { part: Part::Rest, ..HeadScanner::new(limits) }
     }
 
     /// Continues the search. `received` is everything received so far, from the first byte of the head.
@@ -145,7 +170,9 @@ impl HeadScanner {
             let Some(&byte) = received.get(offset) else { return Ok(None) };
             self.scanned = self.scanned.saturating_add(1);
             if offset >= self.limits.max_head_size {
-                return Err(HeadError::TooLarge);
+                // RFC 9112 3: 414 for "a request-target longer than any URI it wishes to parse", whatever the limit is.
+                let in_target = self.part == Part::RequestLine;
+                return Err(if in_target { HeadError::TargetTooLong } else { HeadError::TooLarge });
             }
             if self.lines == 0 && self.line_length >= self.max_request_line() {
                 return Err(HeadError::TargetTooLong);
@@ -160,7 +187,10 @@ impl HeadScanner {
                 (b'\r', _) => return Err(HeadError::BareCr),
                 // RFC 9112 2.2 allows a bare LF as a line end. It is refused here because proxies disagree on it.
                 (_, b'\n') => return Err(HeadError::BareLf),
-                (_, b'\r' | b'\t' | b' '..=b'~' | 0x80..) => self.line_length = self.line_length.saturating_add(1),
+                (_, b'\r' | b'\t' | b' '..=b'~' | 0x80..) => {
+                    self.check_part(byte)?;
+                    self.line_length = self.line_length.saturating_add(1);
+                }
                 // RFC 9110 5.5: values with "NUL characters are invalid and dangerous", with other controls invalid.
                 _ => return Err(HeadError::ControlCharacter),
             }
@@ -168,16 +198,34 @@ impl HeadScanner {
         }
     }
 
+    /// Checks a byte of a request line, so that what is not HTTP is refused at once.
+    fn check_part(&mut self, byte: u8) -> Result<(), HeadError> {
+        match self.part {
+            Part::Method => match byte {
+                b' ' if self.line_length > 0 => self.part = Part::RequestLine,
+                b'\r' if self.line_length == 0 => {}
+                _ if !is_tchar(byte) => return Err(HeadError::Malformed), // RFC 9110 9.1: a method is a token
+                _ if self.line_length >= MAX_METHOD => return Err(HeadError::MethodTooLong),
+                _ => {}
+            },
+            // RFC 9112 3: target and version are visible ASCII.
+            Part::RequestLine if byte == b'\t' || !byte.is_ascii() => return Err(HeadError::Malformed),
+            Part::RequestLine | Part::Rest => {}
+        }
+        Ok(())
+    }
+
     /// Skips bytes that are not control characters, within the limits.
     fn skip_plain(&mut self, received: &[u8]) {
-        if self.previous == b'\r' {
+        if self.previous == b'\r' || self.part == Part::Method {
             return;
         }
         let in_head = self.limits.max_head_size.saturating_sub(self.scanned);
         let in_line =
             if self.lines == 0 { self.max_request_line().saturating_sub(self.line_length) } else { usize::MAX };
         let rest = received.get(self.scanned..).unwrap_or_default();
-        let plain = plain_prefix(rest).min(in_head).min(in_line);
+        let refused = if self.part == Part::RequestLine { NOT_ASCII } else { 0 };
+        let plain = plain_prefix(rest, refused).min(in_head).min(in_line);
         if let Some(&last) = plain.checked_sub(1).and_then(|last| rest.get(last)) {
             self.previous = last;
             self.scanned = self.scanned.saturating_add(plain);
@@ -188,7 +236,8 @@ impl HeadScanner {
     /// Skips CR LF, within the limits.
     fn skip_line_end(&mut self, received: &[u8]) -> bool {
         let end = self.scanned.saturating_add(2);
-        let comes = self.previous != b'\r' && received.get(self.scanned..end) == Some(b"\r\n");
+        let in_method = self.part == Part::Method && self.line_length > 0;
+        let comes = self.previous != b'\r' && !in_method && received.get(self.scanned..end) == Some(b"\r\n");
         let fits = end <= self.limits.max_head_size
             && (self.lines > 0 || self.line_length.saturating_add(1) < self.max_request_line());
         if comes && fits {
@@ -231,6 +280,7 @@ impl HeadScanner {
         self.line_length = 0;
         if !empty {
             self.lines = self.lines.saturating_add(1);
+            self.part = Part::Rest;
             return Ok(false);
         }
         if self.lines > 0 {
@@ -250,36 +300,44 @@ impl HeadScanner {
     }
 }
 
-/// Returns the number of bytes before the first control character.
-fn plain_prefix(bytes: &[u8]) -> usize {
+/// Returns the number of bytes before the first control character, or the first byte whose top bit is set in `refused`.
+fn plain_prefix(bytes: &[u8], refused: u64) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     let mut plain = 0_usize;
     for word in words {
-        let found = first_control(u64::from_le_bytes(*word));
+        let found = first_control(u64::from_le_bytes(*word), refused);
         plain = plain.saturating_add(found);
         if found < 8 {
             return plain;
         }
     }
-    plain.saturating_add(rest.iter().take_while(|byte| !byte.is_ascii_control()).count())
+    let is_plain = |byte: u8| !byte.is_ascii_control() && (refused == 0 || byte.is_ascii());
+    plain.saturating_add(rest.iter().take_while(|byte| is_plain(**byte)).count())
 }
 
-/// Returns the index of the first control character in eight bytes, of which the lowest comes first; 8 if there is
-/// none.
-fn first_control(word: u64) -> usize {
+/// The top bit of each of eight bytes.
+const NOT_ASCII: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// Returns the index of the first control character, or of the first byte with a bit of `refused`, in eight bytes, of
+/// which the lowest comes first; 8 if there is none.
+fn first_control(word: u64, refused: u64) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
+    const TOPS: u64 = NOT_ASCII;
     // Sets the top bit of each byte that is below `limit`, which is at most 128. A borrow can set the top bit of other
     // bytes, but only above such a byte.
     let below = |word: u64, limit: u8| word.wrapping_sub(ONES.wrapping_mul(u64::from(limit))) & !word & TOPS;
     let del = word ^ ONES.wrapping_mul(0x7F);
-    let found = below(word, b' ') | below(del, 1);
+    let found = below(word, b' ') | below(del, 1) | (word & refused);
     (found.trailing_zeros() / 8) as usize
 }
 
 /// The scanner allows 64 bytes of the request line for the method, two spaces, the version and CRLF. The exact limit on
 /// the target is checked when the request line is parsed.
 const METHOD_AND_VERSION: usize = 64;
+
+/// A method has at most 32 bytes. The longest that is registered has 17; larger waits longer for the end of what is no
+/// request.
+const MAX_METHOD: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -357,6 +415,30 @@ mod tests {
     }
 
     #[test]
+    fn t_11_a_long_target_is_answered_414_whatever_the_limit_of_the_head_is() {
+        for max_head_size in [60, 100, 8 << 10, 16 << 10, 1 << 20] {
+            let limits = HeadLimits { max_head_size, ..HeadLimits::default() };
+            let endless = [b"GET /".as_slice(), &[b'a'; 20_000]].concat();
+            assert_eq!(scan_whole(&endless, limits), Err(414), "{max_head_size}");
+            assert_eq!(scan_bytewise(&endless, limits), Err(414), "{max_head_size}");
+            let mut long_header = b"GET / HTTP/1.1\r\nX: ".to_vec();
+            long_header.resize(max_head_size + 1, b'x');
+            assert_eq!(scan_whole(&long_header, limits), Err(431), "{max_head_size}");
+        }
+    }
+
+    #[test]
+    fn a_method_that_does_not_end_is_answered_501() {
+        for (length, expected) in [(MAX_METHOD, Ok(None)), (MAX_METHOD + 1, Err(501)), (20_000, Err(501))] {
+            let method = vec![b'A'; length];
+            assert_eq!(scan_whole(&method, HeadLimits::default()), expected);
+            assert_eq!(scan_bytewise(&method, HeadLimits::default()), expected);
+        }
+        let longest = [&[b'A'; MAX_METHOD], b" / HTTP/1.1\r\n\r\n".as_slice()].concat();
+        assert_eq!(scan_whole(&longest, HeadLimits::default()), Ok(Some(longest.len())));
+    }
+
+    #[test]
     fn one_empty_line_before_the_request_line_is_ignored() {
         let head = [b"\r\n", HEAD].concat();
         assert_eq!(scan_whole(&head, HeadLimits::default()), Ok(Some(head.len())));
@@ -374,6 +456,15 @@ mod tests {
             b"GET /\0",
             b"\x16\x03\x01", // a TLS ClientHello
             b"GET / HTTP/1.1\r\nX: \x7f",
+            b"\xff",
+            b"\r\n\xff",
+            b"\x81\x85", // a frame
+            b" ",
+            b"\"",
+            b"GET\t",
+            b"GET\r",
+            b"GET /\xff",
+            b"GET /\t",
         ] {
             assert_eq!(scan_whole(bytes, HeadLimits::default()), Err(400), "{}", bytes.escape_ascii());
         }
@@ -388,8 +479,13 @@ mod tests {
                     bytes[place] = byte;
                     // The bytes after it do not matter.
                     bytes[place + 1..].fill(byte);
-                    let expected = if byte.is_ascii_control() { place } else { length };
-                    assert_eq!(plain_prefix(&bytes), expected, "{byte:#x} at {place} among {other:#x}");
+                    let plain = |refused| {
+                        let is_plain = |byte: &&u8| !byte.is_ascii_control() && (refused == 0 || byte.is_ascii());
+                        bytes.iter().take_while(is_plain).count()
+                    };
+                    for refused in [0, NOT_ASCII] {
+                        assert_eq!(plain_prefix(&bytes, refused), plain(refused), "{}", bytes.escape_ascii());
+                    }
                 }
             }
         }

@@ -11,8 +11,9 @@ use crate::error::Chain;
 use crate::protocol::deflate::{DeflateOption, NegotiatedExtension};
 use crate::protocol::handshake::server::Parsed;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy, server};
-use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response};
+use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, asks_for_head};
 use crate::server::reactor::refusal_log::RefusalLog;
+use crate::transport::clock;
 use crate::transport::stream::attempt::{Io, attempt};
 use crate::transport::stream::{ByteStream, Stream};
 use crate::worker::handle::info::Outcome;
@@ -214,6 +215,7 @@ impl<C> Handshake<C> {
                     before.extend_from_slice(bytes);
                     &before
                 };
+                self.wants_body = !asks_for_head(received);
                 match self.scanner.scan(received) {
                     Ok(None) if before.is_empty() => self.buffer = bytes.to_vec(),
                     Ok(None) => self.buffer = before,
@@ -232,7 +234,6 @@ impl<C> Handshake<C> {
 
     /// Parses a complete head and applies the policies.
     fn judge(&mut self, rules: &Rules, head: &[u8], now: Instant) -> Next {
-        self.wants_body = !head.trim_ascii_start().starts_with(b"HEAD ");
         let parsed = match server::parse_scanned(head, &self.scanner, self.addr.into()) {
             Ok(parsed) => parsed,
             Err(refusal) => {
@@ -276,7 +277,8 @@ impl<C> Handshake<C> {
             log::error!("{}: a response is answered with 500: {error}", self.addr);
         }
         // RFC 9110 9.3.2: the response to HEAD has no body, but its headers have the length of one.
-        let bytes = if self.wants_body { response.encode() } else { response.encode_head() };
+        let now = clock::today();
+        let bytes = if self.wants_body { response.encode_at(now) } else { response.encode_head_at(now) };
         self.answer(bytes, None);
     }
 

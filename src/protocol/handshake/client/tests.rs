@@ -21,7 +21,7 @@ fn offering() -> ClientRequest {
 }
 
 fn parsed(head: &[u8]) -> Request {
-    Request::parse(head, ([127, 0, 0, 1], 9).into()).unwrap()
+    Request::of_client(head, ([127, 0, 0, 1], 9).into()).unwrap()
 }
 
 fn lines(request: &ClientRequest) -> Vec<(String, String)> {

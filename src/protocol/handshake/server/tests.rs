@@ -60,6 +60,7 @@ fn requests_that_the_rfc_allows_are_accepted() {
     for lines in [
         "",
         "Content-Length: 0\r\n",
+        "Content-Length: 0, 00\r\nContent-Length: 0\r\n",
         "Connection: keep-alive\r\n",
         "Upgrade: h2c\r\n",
         "Sec-WebSocket-Protocol: a,,b ,\r\nSec-WebSocket-Protocol: c\r\n",
@@ -84,6 +85,8 @@ fn a_request_without_upgrade_is_plain() {
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "HEAD /health HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", // RFC 9110 7.8: it is ignored
+        "HEAD / HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n",
         "GET http://A:80/x HTTP/1.1\r\nHost: a\r\n\r\n",
     ] {
@@ -96,12 +99,13 @@ fn an_invalid_request_line_is_refused() {
     for (expected, line) in [
         ("405", "POST /chat HTTP/1.1"),
         ("405", "HEAD /chat HTTP/1.1"),
-        ("405", "get /chat HTTP/1.1"),
+        ("501", "get /chat HTTP/1.1"),
+        ("501", "BREW /chat HTTP/1.1"),
         ("405", "OPTIONS * HTTP/1.1"),
         ("405", "CONNECT server.example.com:80 HTTP/1.1"),
         ("505", "GET /chat HTTP/1.0"),
         ("505", "GET /chat HTTP/2.0"),
-        ("505", "GET /chat HTTP/1.2"),
+        ("upgrade", "GET /chat HTTP/1.2"), // RFC 9110 2.5
         ("400", "GET /chat"),
         ("400", "GET /chat HTTP/1"),
         ("400", "GET * HTTP/1.1"),
@@ -198,17 +202,31 @@ fn h_02_a_request_with_content_is_refused() {
     for lines in [
         "Content-Length: 5\r\n",
         "Content-Length: 0\r\nContent-Length: 5\r\n",
-        "Content-Length: 0, 0\r\n",
+        "Content-Length: 0, 5\r\n",
+        "Content-Length: 0,\r\n",
+        "Content-Length: 0 0\r\n",
         "Content-Length: +0\r\n",
         "Content-Length:\r\n",
         "Content-Length: -1\r\n",
         "Transfer-Encoding: chunked\r\n",
         "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding: gzip\r\n",
+        "Transfer-Encoding: chunked, gzip\r\n",
+        "Transfer-Encoding: chunked, chunked\r\n",
+        "Transfer-Encoding: gzip;q, chunked\r\n",
         "Transfer-Encoding:\r\n",
         "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n",
     ] {
         assert_eq!(outcome_with(lines), "400", "{lines:?}");
         assert_eq!(outcome(format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n").as_bytes()), "400", "{lines:?}");
+    }
+}
+
+#[test]
+fn an_unknown_transfer_coding_is_answered_501() {
+    for lines in ["Transfer-Encoding: gzip, chunked\r\n", "Transfer-Encoding: gzip\r\nTransfer-Encoding: Chunked\r\n"] {
+        assert_eq!(outcome_with(lines), "501", "{lines:?}");
+        assert_eq!(outcome(format!("GET / HTTP/1.0\r\n{lines}\r\n").as_bytes()), "400", "{lines:?}");
     }
 }
 
@@ -256,7 +274,8 @@ fn refusals_are_complete_responses() {
         let text = String::from_utf8(parse_head(head.as_bytes()).unwrap_err().encode()).unwrap();
         let (answer, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")));
-        assert!(answer.contains("\r\nConnection: close\r\n"));
+        let connection = if expected == "426" { "close, Upgrade" } else { "close" };
+        assert!(answer.contains(&format!("\r\nConnection: {connection}\r\n")));
         assert!(answer.contains(&format!("\r\nContent-Length: {}\r\n", body.len())) && !body.is_empty());
         assert_eq!(answer.contains("\r\nAllow: GET, HEAD"), expected == "405");
         assert_eq!(answer.contains("\r\nUpgrade: websocket\r\n"), expected == "426");
