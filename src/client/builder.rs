@@ -67,6 +67,7 @@ impl ClientBuilder {
     }
 
     /// Adds a header to the request, such as `Authorization`. An invalid header is an error when the client connects.
+    /// `User-Agent` replaces the default, the library's name and version.
     ///
     /// ```
     /// use threadbare::Client;

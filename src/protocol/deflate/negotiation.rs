@@ -75,7 +75,7 @@ impl DeflateConfig {
     /// assert_eq!(params.compress.window_bits, 15);
     /// ```
     pub fn accept<'r>(&self, offers: impl IntoIterator<Item = ExtensionOffer<'r>>) -> Option<(DeflateParams, String)> {
-        let offers = offers.into_iter().filter(|offer| offer.name() == NAME);
+        let offers = offers.into_iter().filter(|offer| is_name(offer.name()));
         offers.filter_map(|offer| Parameters::parse(&offer).ok()).find_map(|offer| self.answer(&offer))
     }
 
@@ -154,7 +154,7 @@ impl DeflateConfig {
         for extension in lines.into_iter().flat_map(extension_offers) {
             let extension = extension.map_err(|_| NegotiationError::Malformed)?;
             // RFC 6455 4.1: an extension "that was not present in the client's handshake" fails the connection.
-            if extension.name() != NAME {
+            if !is_name(extension.name()) {
                 return Err(NegotiationError::NotOffered(extension.name().to_owned()));
             }
             let answer = Parameters::parse(&extension)?;
@@ -188,6 +188,11 @@ impl DeflateConfig {
     fn params(&self, compress: Direction, decompress: Direction) -> DeflateParams {
         DeflateParams { compress, decompress, level: self.level, threshold: self.threshold }
     }
+}
+
+/// Compares without case, for peers differ in how they write the name.
+fn is_name(name: &str) -> bool {
+    name.eq_ignore_ascii_case(NAME)
 }
 
 const SERVER_NO_CONTEXT_TAKEOVER: &str = "server_no_context_takeover";

@@ -34,7 +34,7 @@ fn the_server_accepts_the_first_acceptable_offer() {
         ),
         ("permessage-deflate; unknown, permessage-deflate", Some("permessage-deflate")),
         ("permessage-deflate; server_max_window_bits=8", None),
-        ("Permessage-deflate", None),
+        ("Permessage-deflate", Some("permessage-deflate")),
         ("permessage-deflate2, permessage", None),
         ("", None),
     ];

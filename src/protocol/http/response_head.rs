@@ -1,6 +1,7 @@
 //! The head of a received response.
 
 use core::fmt;
+use std::borrow::Cow;
 
 use super::head::{Head, Span, scan_whole};
 use super::request::HttpVersion;
@@ -58,9 +59,10 @@ impl ResponseHead {
 
     /// Parses a head whose end `scanner` has found, within the limits of `scanner`.
     pub(super) fn parse_scanned(head: &[u8], scanner: &HeadScanner) -> Result<ResponseHead, HeadError> {
+        let head = &*normalized(head);
         let mut headers = vec![httparse::EMPTY_HEADER; scanner.header_lines()?];
         let mut parsed = httparse::Response::new(&mut headers);
-        // RFC 9112 4, 5: httparse also refuses obs-fold (5.2) and whitespace before the colon (5.1).
+        // RFC 9112 4, 5: httparse also refuses whitespace before the colon (5.1), and before the first header line (2.2).
         parsed.parse(head).map_err(|_| HeadError::Malformed)?;
         Ok(ResponseHead {
             status: parsed.code.unwrap_or_default(),
@@ -174,6 +176,26 @@ impl fmt::Debug for ResponseHead {
     }
 }
 
+/// Replaces what HTTP/1.1 requires a client to read otherwise than it stands there.
+fn normalized(head: &[u8]) -> Cow<'_, [u8]> {
+    let mut head = Cow::Borrowed(head);
+    // RFC 9110 2.5: a later minor version is processed as "the highest minor version within that major version to which
+    // the recipient is conformant".
+    if matches!(head.get(..8), Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'])) {
+        head.to_mut()[7] = b'1';
+    }
+    // RFC 9112 5.2: "A user agent that receives an obs-fold in a response message [...] MUST replace each received
+    // obs-fold with one or more SP octets". The first line is the status line, which has no continuation.
+    let first = head.windows(2).position(|pair| pair == b"\r\n").unwrap_or_default();
+    let is_fold = |triple: &[u8]| matches!(triple, [b'\r', b'\n', b' ' | b'\t']);
+    let starts = head.windows(3).enumerate().skip(first.saturating_add(1));
+    let folds: Vec<usize> = starts.filter(|(_, triple)| is_fold(triple)).map(|(start, _)| start).collect();
+    for start in folds {
+        head.to_mut()[start..start + 2].fill(b' ');
+    }
+    head
+}
+
 /// Parses `Content-Length = 1*DIGIT` (RFC 9110 8.6).
 fn length(value: &[u8]) -> Option<u64> {
     let digits = value.trim_ascii();
@@ -230,7 +252,8 @@ mod tests {
             "HTTP/2.0 200 OK\r\n\r\n",
             "GET / HTTP/1.1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n A: b\r\n\r\n", // RFC 9112 2.2
+            "HTTP/1.a 200 OK\r\n\r\n",
             "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
         ] {
             assert_eq!(ResponseHead::parse(bad.as_bytes()).unwrap_err(), HeadError::Malformed, "{bad:?}");
@@ -244,6 +267,26 @@ mod tests {
             ("", HeadError::NotOneHead),
         ] {
             assert_eq!(ResponseHead::parse(bad.as_bytes()).unwrap_err(), error, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn folded_lines_are_unfolded() {
+        // RFC 9112 5.2.
+        let r = head("HTTP/1.1 200 OK\r\nA: one\r\n two\r\n\tthree\r\nB:\r\n b\r\nC: c\r\n \r\nD: d\r\n\r\n");
+        assert_eq!(
+            r.header("A").map(|value| value.split_ascii_whitespace().collect::<Vec<_>>().join(" ")),
+            Some("one two three".into())
+        );
+        assert!(!r.header("A").unwrap().contains(['\r', '\n']));
+        assert_eq!((r.header("B"), r.header("C"), r.header("D")), (Some("b"), Some("c"), Some("d")));
+        assert_eq!(r.headers().count(), 4);
+    }
+
+    #[test]
+    fn a_later_minor_version_is_taken_as_http_1_1() {
+        for minor in 1..=9 {
+            assert_eq!(head(&format!("HTTP/1.{minor} 101 S\r\n\r\n")).version(), HttpVersion::Http11);
         }
     }
 

@@ -112,7 +112,7 @@ impl ClientRequest {
     /// Adds a header. If the name or the value is invalid, or the library sets this header itself,
     /// [`check`](ClientRequest::check) and connecting return an error.
     ///
-    /// `Authorization` replaces the URL's user and password. `Authorization`, `Proxy-Authorization` and `Cookie` are
+    /// `User-Agent` replaces the library's name and version. `Authorization` replaces the URL's user and password. `Authorization`, `Proxy-Authorization` and `Cookie` are
     /// not sent after a redirect to another origin.
     ///
     /// ```
@@ -222,6 +222,10 @@ impl ClientRequest {
         push_field(&mut head, "Connection", "Upgrade");
         push_field(&mut head, "Sec-WebSocket-Key", &key(nonce));
         push_field(&mut head, "Sec-WebSocket-Version", "13");
+        // RFC 9110 10.1.5: "A user agent SHOULD send a User-Agent header field in each request".
+        if !self.fields.contains("User-Agent") {
+            push_field(&mut head, "User-Agent", USER_AGENT);
+        }
         if !self.subprotocols.is_empty() {
             push_field(&mut head, "Sec-WebSocket-Protocol", &self.subprotocols.join(", "));
         }
@@ -245,8 +249,8 @@ impl ClientRequest {
     /// Returns whether the request offers an extension with this name.
     pub(super) fn offers_extension(&self, name: &str) -> bool {
         let offers = self.extensions.as_deref().unwrap_or_default();
-        // RFC 6455 does not say that the names are case-insensitive.
-        extension_offers(offers.as_bytes()).map_while(Result::ok).any(|offer| offer.name() == name)
+        // RFC 6455 does not say how names of extensions compare. Servers differ in how they write them.
+        extension_offers(offers.as_bytes()).map_while(Result::ok).any(|offer| offer.name().eq_ignore_ascii_case(name))
     }
 }
 
@@ -262,6 +266,9 @@ impl fmt::Debug for ClientRequest {
             .finish()
     }
 }
+
+/// The library and its version, in the form of RFC 9110 10.1.5.
+const USER_AGENT: &str = concat!("threadbare/", env!("CARGO_PKG_VERSION"));
 
 /// Returns the value of `Sec-WebSocket-Key` (RFC 6455 4.1, item 7).
 pub(super) fn key(nonce: [u8; 16]) -> String {

@@ -54,8 +54,19 @@ fn the_request_of_the_rfc_is_encoded() {
         String::from_utf8(request.encode(NONCE).unwrap()).unwrap(),
         "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Protocol: chat, superchat\r\nOrigin: http://example.com\r\n\r\n"
+         User-Agent: test\r\nSec-WebSocket-Protocol: chat, superchat\r\nOrigin: http://example.com\r\n\r\n"
+            .replacen("User-Agent: test", &format!("User-Agent: threadbare/{}", env!("CARGO_PKG_VERSION")), 1)
     );
+}
+
+#[test]
+fn the_user_agent_is_the_librarys_or_the_applications() {
+    let sent = |request: &ClientRequest| {
+        let head = parsed(&request.encode(NONCE).unwrap());
+        head.header_values("User-Agent").map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(sent(&request("ws://h")), [format!("threadbare/{}", env!("CARGO_PKG_VERSION"))]);
+    assert_eq!(sent(&request("ws://h").header("user-agent", "probe/1.0 (x)")), ["probe/1.0 (x)"]);
 }
 
 #[test]
@@ -258,7 +269,12 @@ fn h_05_a_14_a_subprotocol_that_was_not_offered_fails() {
 #[test]
 fn h_05_an_extension_that_was_not_offered_fails() {
     let line = |value: &str| format!("Sec-WebSocket-Extensions: {value}\r\n");
-    for good in ["permessage-deflate", "permessage-deflate; server_max_window_bits=7", "x-two, permessage-deflate"] {
+    for good in [
+        "permessage-deflate",
+        "permessage-deflate; server_max_window_bits=7",
+        "x-two, permessage-deflate",
+        "Permessage-Deflate, X-TWO",
+    ] {
         assert_eq!(check_with(&offering(), &line(good)).unwrap().extensions(), Some(good));
     }
     for (wrong, name) in [("x-three", "x-three"), ("x-two, client_max_window_bits", "client_max_window_bits")] {
@@ -410,6 +426,7 @@ proptest! {
         let mut expected: Vec<(String, String)> = [
             ("Host", "h:9"), ("Upgrade", "websocket"), ("Connection", "Upgrade"),
             ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="), ("Sec-WebSocket-Version", "13"),
+            ("User-Agent", concat!("threadbare/", env!("CARGO_PKG_VERSION"))),
         ].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let mut offered = Vec::new();
         for name in subprotocols {
