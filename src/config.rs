@@ -188,7 +188,8 @@ impl Config {
         self
     }
 
-    /// How long an opening handshake may take, from accept to the response. After that the client is answered 408.
+    /// How long an opening handshake may take, from accept to the response. After that the client is answered 408. A plain
+    /// HTTP response may take longer, as long as the client takes 4 KiB in each [`write_timeout`](Config::write_timeout).
     /// Default: 10 s.
     ///
     /// ```

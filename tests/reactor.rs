@@ -2,13 +2,14 @@
 
 mod common;
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use common::client_group::{ClientGroup, End, GroupClient, within_file_limit};
 use common::http::{HttpResponse, UpgradeRequest};
 use common::servers::{EchoServer, Mode, echo_server, with_accept_blocker};
 use common::{Client, DEADLINE, Frame, eventually, request};
-use threadbare::{Accept, Config, Server};
+use threadbare::{Accept, Config, Response, Server};
 
 fn server_with(config: Config) -> EchoServer {
     echo_server(Server::builder().config(config))
@@ -273,4 +274,54 @@ fn t_14_clients_over_max_connections_per_address_are_answered_503() {
     eventually("one connection is closed", || server.handle.connections() == 7);
     clients.push(accepted(from(two)));
     clients.iter_mut().for_each(expect_echo);
+}
+
+// T-20: slow readers of plain HTTP
+
+const PAGE_SIZE: usize = 8 << 20;
+
+fn page_server(config: Config) -> EchoServer {
+    echo_server(Server::builder().config(config).http(|_| Response::new(200).body(vec![b'x'; PAGE_SIZE])))
+}
+
+#[test]
+fn t_20_a_page_that_is_read_slowly_is_sent_whole() {
+    let timeout = Duration::from_secs(1);
+    let server = page_server(Config::default().handshake_timeout(timeout).write_timeout(DEADLINE));
+    let start = Instant::now();
+    let mut client = Client::tcp(server.addr);
+    client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let (mut page, mut part) = (Vec::new(), vec![0; 256 << 10]);
+    loop {
+        match client.stream.read(&mut part).expect("no reset") {
+            0 => break,
+            size => page.extend_from_slice(&part[..size]),
+        }
+        // The pace of the reader: the page takes longer than the handshake may.
+        std::thread::sleep(Duration::from_millis(40 * part.len().min(page.len()) as u64 / part.len() as u64));
+    }
+    assert!(start.elapsed() > timeout, "the page was read too fast: {:?}", start.elapsed());
+    let response = HttpResponse::parse(&page);
+    assert_eq!((response.status, response.body.len()), (200, PAGE_SIZE));
+}
+
+#[test]
+fn t_20_a_client_that_does_not_read_its_page_is_dropped() {
+    let timeout = Duration::from_millis(200);
+    let config = Config::default().handshake_timeout(timeout).write_timeout(timeout).max_connections(1);
+    let server = page_server(config);
+    let mut idle = Client::tcp(server.addr);
+    idle.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut first = [0; 12];
+    idle.stream.read_exact(&mut first).expect("the beginning");
+    assert_eq!(&first, b"HTTP/1.1 200");
+    // Its place is free for another one.
+    eventually("the client is dropped", || {
+        let mut next = Client::tcp(server.addr);
+        next.send(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        HttpResponse::parse(&next.read_to_end()).status == 200
+    });
+    let mut rest = Vec::new();
+    let _ = idle.stream.read_to_end(&mut rest);
+    assert!(rest.len() < PAGE_SIZE, "{}", rest.len());
 }

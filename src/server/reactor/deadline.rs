@@ -18,6 +18,9 @@ impl<C: Send + 'static> Reactor<C> {
     /// Handles the deadline of a handshake.
     pub(super) fn expire(&mut self, key: Key, now: Instant) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        if handshake.has_progressed() {
+            return self.schedule(key, self.config.write_timeout, now);
+        }
         match handshake.state {
             // RFC 9110 15.5.9.
             State::Reading => handshake.refuse(&Response::new(408)),

@@ -24,6 +24,14 @@ use crate::worker::slab::Key;
 /// input.
 const MAX_DRAINED: usize = 64 << 10;
 
+/// The kernel holds about 128 KiB of a larger response. Larger hides the progress of a slow client for longer than its
+/// deadline; smaller slows a fast client that is far away.
+const SEND_BUFFER: usize = 128 << 10;
+
+/// A client that takes less than 4 KiB of a response in each `write_timeout` is dropped. Larger cuts slower clients off;
+/// smaller lets a client that takes a byte at a time stay.
+const MIN_PROGRESS: usize = 4 << 10;
+
 /// At most 16 KiB are taken by one read. Larger uses more memory; smaller needs more reads for a large head.
 pub(in crate::server) const READ_SIZE: usize = 16 << 10;
 
@@ -64,6 +72,8 @@ pub(in crate::server) struct Handshake<C> {
     pub(in crate::server) end_reported: bool,
     /// Whether the response has a body: the request's method is not HEAD.
     wants_body: bool,
+    /// How much of the response was written at the last deadline.
+    written_before: usize,
     /// Whether the deadline for the end of a refused handshake is set.
     pub(in crate::server) ending: bool,
     /// Whether it counts towards the limits on connections.
@@ -155,6 +165,7 @@ impl<C> Handshake<C> {
             readable: false,
             end_reported: false,
             wants_body: true,
+            written_before: 0,
             ending: false,
             admitted,
             watched: None,
@@ -279,7 +290,21 @@ impl<C> Handshake<C> {
         // RFC 9110 9.3.2: the response to HEAD has no body, but its headers have the length of one.
         let now = clock::today();
         let bytes = if self.wants_body { response.encode_at(now) } else { response.encode_head_at(now) };
+        if bytes.len() > SEND_BUFFER {
+            self.stream.limit_send_buffer(SEND_BUFFER);
+        }
         self.answer(bytes, None);
+    }
+
+    /// Returns whether the client has taken enough of a response, since the last call, to be given more time.
+    pub(in crate::server) fn has_progressed(&mut self) -> bool {
+        match self.state {
+            State::Writing { written, established: None, .. } => {
+                let before = std::mem::replace(&mut self.written_before, written);
+                written.saturating_sub(before) >= MIN_PROGRESS
+            }
+            _ => false,
+        }
     }
 
     fn answer(&mut self, answer: Vec<u8>, established: Option<Box<Established<C>>>) {

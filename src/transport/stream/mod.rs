@@ -60,6 +60,16 @@ impl Stream {
         }
     }
 
+    /// Limits how many bytes the kernel holds for the peer. The system may double or cap it.
+    pub(crate) fn limit_send_buffer(&self, size: usize) {
+        match self {
+            // An error leaves the system's own limit, which hides the progress of a slow peer for longer.
+            Stream::Tcp(stream) => drop(socket2::SockRef::from(stream).set_send_buffer_size(size)),
+            #[cfg(threadbare_bench)]
+            Stream::Memory(_) => {}
+        }
+    }
+
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Stream::Tcp(stream) => stream,
