@@ -42,6 +42,31 @@ fn r_01_a_silent_client_is_pinged_and_reset() {
     }
 }
 
+/// A callback holds up the worker for longer than a ping and its answer may take. The ping that is sent late has its whole
+/// time.
+#[test]
+fn a_client_is_not_blamed_for_a_worker_that_was_held_up() {
+    const PONG_TIMEOUT: Duration = Duration::from_secs(2);
+    let config = Config::default().ping_interval(INTERVAL).pong_timeout(PONG_TIMEOUT);
+    let app = App::start(Mode::Handler, Server::builder().workers(1).config(config), |connection, message| {
+        if message.as_text() == Some("hold") {
+            thread::sleep(INTERVAL + PONG_TIMEOUT + Duration::from_millis(500));
+        }
+        connection.send(message);
+    });
+    let mut idle = Client::open(app.addr);
+    let mut busy = Client::open(app.addr);
+    busy.send(&text("hold"));
+    assert_eq!(busy.expect_frame(), Frame::text("hold"));
+    let ping = idle.expect_frame();
+    assert_eq!(ping.opcode, Opcode::Ping);
+    idle.send(&masked(true, 0, Opcode::Pong, &ping.payload));
+    idle.send(&text("still here"));
+    assert_eq!(idle.expect_frame(), Frame::text("still here"));
+    drop((idle, busy));
+    app.finish();
+}
+
 #[test]
 fn a_client_that_answers_pings_stays_connected() {
     for mode in Mode::ALL {

@@ -11,7 +11,7 @@ use common::{Client, Frame, binary, close, eventually, masked, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
     CloseCause, CloseCode, Compression, Config, ControlError, Message, Peer, Prepared, SendError, SendTimeoutError,
-    Server, TrySendError,
+    Server, SlowConsumer, TrySendError,
 };
 
 const HIGH_WATER: usize = 64 << 10;
@@ -53,6 +53,31 @@ fn messages_of_each_thread_stay_in_order() {
             sender.join().expect("a sender");
         }
         app.finish();
+    }
+}
+
+/// The thread that closes can send nothing afterwards, and is told so at once.
+#[test]
+fn nothing_is_sent_behind_a_close() {
+    for mode in Mode::ALL {
+        for _ in 0..50 {
+            let app = App::echo(mode);
+            let mut client = Client::open(app.addr);
+            let peer = app.opened();
+            peer.send("before").expect("the connection is open");
+            peer.close(CloseCode::NORMAL_CLOSURE, "").expect("the connection is open");
+            assert!(!peer.is_open());
+            let text = || Message::from("behind");
+            assert_eq!(peer.send("behind"), Err(SendError::Disconnected(text())), "{mode:?}");
+            assert_eq!(peer.try_send("behind"), Err(TrySendError::Disconnected(text())));
+            assert_eq!(peer.send_prepared(&Prepared::new("behind")), Err(SendError::Disconnected(())));
+            assert_eq!(peer.ping(b""), Err(ControlError::Disconnected));
+            assert_eq!(peer.close(CloseCode::NORMAL_CLOSURE, ""), Err(ControlError::Disconnected));
+            assert_eq!(client.expect_frame(), Frame::text("before"));
+            assert_eq!(client.expect_frame().close_code(), 1000);
+            client.send(&close(1000));
+            app.finish();
+        }
     }
 }
 
@@ -235,8 +260,9 @@ fn abort_resets_the_connection() {
 fn large_messages_are_echoed_twice_in_order() {
     const SIZE: usize = 5 << 20;
     for mode in Mode::ALL {
-        let builder = Server::builder().workers(1).config(Config::default().max_message_size(SIZE));
-        let app = App::start(mode, builder, |connection, message| {
+        // More is sent than one answer to each event: the sender has to wait for room.
+        let config = Config::default().max_message_size(SIZE).slow_consumer(SlowConsumer::Block);
+        let app = App::start(mode, Server::builder().workers(1).config(config), |connection, message| {
             connection.send(message);
             connection.send(message);
             connection.send("both".into());

@@ -92,7 +92,7 @@ fn r_03_no_write_of_a_client_raises_sigpipe() {
             });
             let client = threadbare::Client::builder().no_proxy().connect(&url).expect("connects");
             let mut stream = server.join().expect("a connection");
-            client.send(&vec![7_u8; LARGE]).expect("open");
+            client.send(vec![7_u8; LARGE]).expect("open");
             stream.read_exact(&mut [0]).expect("the beginning of the message");
             leave(stream, &[0x88, 2, 3, 232], || {
                 assert!(matches!(client.recv(), Ok(None)), "{:?}", client.close_reason());

@@ -18,6 +18,7 @@ use crate::worker::handle::peer::Peer;
 use crate::worker::handle::shared::PeerShared;
 use crate::worker::handle::stats::Stats;
 use crate::worker::slab::Key;
+use crate::worker::timer_wheel::TimerWheel;
 
 /// What one drive of a connection collects for [`end_drive`](ActiveConn::end_drive).
 #[derive(Debug)]
@@ -211,6 +212,10 @@ impl ActiveConn<'_> {
             self.push(Opcode::Ping, &sent, Compression::Never);
         }
         self.conn.flags.insert(Flag::PingOutstanding);
+        // The answer is due `pong_timeout` after this ping, even if the worker was held up and sends it late.
+        let interval = self.context.config.ping_interval.map_or(0, TimerWheel::ticks);
+        self.conn.heard = self.conn.heard.max(self.context.tick.saturating_sub(interval));
+        self.state.deadline_changed = true;
     }
 
     /// Records the round trip of a pong that answers [`send_keepalive_ping`](ActiveConn::send_keepalive_ping).

@@ -121,6 +121,8 @@ impl Peer {
     pub(super) fn post_close(&self, frame: Option<CloseFrame>) -> Result<(), ControlError> {
         let (to, frame) = (self.shared.key, frame.map(Box::new));
         if self.is_open() && self.shared.worker.inbox.send(Command::Close { to, frame }) {
+            // From here on this thread can send nothing, even if the worker has not come to the command.
+            self.shared.set_closed();
             Ok(())
         } else {
             Err(ControlError::Disconnected)
