@@ -334,6 +334,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Several clients may connect to one address at the same time. RFC 6455 4.1 has a client wait until its other connection
+//! to the address is open or has failed, so that web pages can not flood a server; that is left to browsers.
+//!
 //! A client follows the environment's `http_proxy`, `all_proxy` and `no_proxy`, unless
 //! [`no_proxy`](crate::ClientBuilder::no_proxy) or [`proxy`](crate::ClientBuilder::proxy) says otherwise. It follows
 //! redirects only with [`max_redirects`](crate::ClientBuilder::max_redirects). There is no TLS yet: a `wss://` URL is

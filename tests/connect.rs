@@ -2,14 +2,14 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::servers::Echo;
 use common::{DEADLINE, chain};
-use threadbare::{Accept, Client, Config, ConnectError, Message, Phase, Response, Server};
+use threadbare::{Accept, Client, Config, ConnectError, Message, Phase, Reconnect, Response, Server};
 
 fn server() -> Server {
     Server::builder().workers(1).serve("127.0.0.1:0", |_| Echo).expect("a server")
@@ -126,6 +126,39 @@ fn a_101_with_the_length_of_a_body_opens_the_connection() {
         let client = Client::connect(&url(addr)).unwrap_or_else(|error| panic!("{lines:?}: {}", chain(&error)));
         expect_hi(&client);
     }
+}
+
+#[test]
+fn a_client_sends_nothing_before_the_101() {
+    // RFC 6455 4.1: "the client MUST wait for a response from the server before sending any further data".
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = url(listener.local_addr().expect("an address"));
+    // Its message waits for the connection.
+    let client = Client::builder().reconnect(&address, Reconnect::new()).expect("a client");
+    client.send("queued").expect("accepted");
+    let (mut stream, _) = listener.accept().expect("a client");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a request");
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).expect("ASCII");
+    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
+    let mut answer = switching(key, "");
+    answer.truncate(answer.len() - b"\x81\x02hi".len());
+    let (most, last) = answer.split_at(answer.len() - 1);
+    stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
+    for part in [&b""[..], most] {
+        stream.write_all(part).expect("written");
+        let early = stream.read(&mut [0]).expect_err("nothing comes before the end of the 101");
+        assert!(matches!(early.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{early}");
+    }
+    stream.write_all(last).expect("written");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    let mut frame = [0; 12];
+    stream.read_exact(&mut frame).expect("the message");
+    assert_eq!(frame[..2], [0x81, 0x86]);
 }
 
 #[test]

@@ -69,6 +69,57 @@ fn messages_are_echoed_compressed_in_every_mode_and_setting() {
 }
 
 #[test]
+fn an_offer_is_accepted_on_a_second_line_as_a_fallback_and_in_quotes() {
+    // RFC 6455 9.1: several lines are one list. RFC 7692 5: the first acceptable offer is taken.
+    let app = App::start(Mode::Handler, Server::builder().config(config(settings()[1].clone())), echo);
+    for (lines, bits) in [
+        ("Sec-WebSocket-Extensions: x-one; a=1, x-two\r\nSec-WebSocket-Extensions: permessage-deflate\r\n", None),
+        (
+            "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=8\r\n\
+             Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=12\r\n",
+            Some("12"),
+        ),
+        (
+            "Sec-WebSocket-Extensions: permessage-deflate; unknown, permessage-deflate; server_max_window_bits=\"10\"\r\n",
+            Some("10"),
+        ),
+    ] {
+        let mut client = Raw::tcp(app.addr);
+        client.send(common::request("/", lines).as_bytes());
+        let head = client.head();
+        let expected = bits.map_or(String::new(), |bits| format!("; server_max_window_bits={bits}"));
+        let line = format!("\r\nSec-WebSocket-Extensions: permessage-deflate{expected}\r\n");
+        assert!(head.starts_with("HTTP/1.1 101 ") && head.contains(&line), "{lines:?}: {head}");
+    }
+}
+
+#[test]
+fn a_server_may_use_windows_of_8_and_9_bits() {
+    // RFC 7692 7.1.2: from 8 to 15. zlib inflates both.
+    for bits in [8, 9] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let server = thread::spawn(move || {
+            let mut raw = Raw::from_stream(listener.accept().expect("a client").0);
+            let head = raw.head();
+            let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
+            let answer = format!(
+                "HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n\
+                 Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits={bits}\r\n\r\n",
+                threadbare::protocol::handshake::accept_key(key)
+            );
+            // RFC 7692 7.2.3.1: "Hello".
+            raw.send(&[answer.as_bytes(), b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"].concat());
+            raw
+        });
+        let client = Client::builder().config(config(DeflateConfig::default())).connect(&format!("ws://{addr}/"));
+        let client = client.expect("connected");
+        assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from("Hello"))), "{bits}");
+        drop(server.join().expect("the server answers"));
+    }
+}
+
+#[test]
 fn blocking_sockets_negotiate_compression() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");

@@ -283,6 +283,17 @@ fn clients_that_disconnect_before_the_decision_are_removed() {
 // Plain HTTP on the same port
 
 #[test]
+fn an_expectation_of_100_continue_is_answered_with_the_final_status() {
+    // RFC 9110 10.1.1: a server "MAY omit sending a 100 (Continue) response if [...] the framing indicates that there is
+    // no content", and sends the final status to a request whose content it does not want.
+    let server = echo_server(Server::builder().http(|_| Response::new(200).text("a page\n")));
+    let plain = "GET / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n";
+    assert_eq!(send_request(server.addr, format!("{plain}\r\n")).text(), "a page\n");
+    assert_eq!(send_request(server.addr, format!("{plain}Content-Length: 5\r\n\r\n")).status, 400);
+    expect_accepted(server.addr, &UpgradeRequest::new().add("Expect", "100-continue"));
+}
+
+#[test]
 fn plain_requests_are_answered_426_by_default() {
     let server = echo_server(Server::builder());
     let response = send_request(server.addr, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");

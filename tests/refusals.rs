@@ -3,7 +3,7 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::http::{HttpResponse, UpgradeRequest, send_request, send_request_bytewise};
 use common::servers::{EchoServer, echo_server};
@@ -115,6 +115,19 @@ fn a_refusal_of_a_head_request_has_no_body() {
         client.send(head.as_bytes());
         assert_eq!(client.response_to_head().status, status, "{head}");
     }
+}
+
+#[test]
+fn a_head_request_that_is_late_or_too_many_is_answered_without_a_body() {
+    let hasty = echo_server(Server::builder().config(Config::default().handshake_timeout(Duration::from_millis(100))));
+    let mut late = Client::tcp(hasty.addr);
+    late.send(b"HEAD / HTTP/1.1\r\n");
+    assert_eq!(late.response_to_head().status, 408);
+    let server = echo_server(Server::builder().config(Config::default().max_connections(1)));
+    let _one = Client::open(server.addr);
+    let mut second = Client::tcp(server.addr);
+    second.send(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(second.response_to_head().status, 503);
 }
 
 #[test]

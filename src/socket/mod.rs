@@ -453,7 +453,7 @@ impl<S: Read + Write> WebSocket<S> {
     /// fn serve(stream: TcpStream) -> Result<(), SocketError> {
     ///     let mut socket = WebSocket::accept_with(stream, &Config::default(), |request| match request.cookie("user") {
     ///         Some(name) => Ok(Accept::new().data(User(name.to_owned()))),
-    ///         None => Err(Response::new(401)),
+    ///         None => Err(Response::new(401).header("WWW-Authenticate", "Bearer")),
     ///     })?;
     ///     let greeting = socket.data().map_or("hello".into(), |User(name)| format!("hello {name}"));
     ///     socket.send(greeting)

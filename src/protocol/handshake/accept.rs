@@ -94,7 +94,7 @@ impl Accept {
     /// let server = Server::builder()
     ///     .on_request(|request| match request.header("X-User") {
     ///         Some(name) => Ok(Accept::new().data(User(name.to_owned()))),
-    ///         None => Err(Response::new(401)),
+    ///         None => Err(Response::new(401).header("WWW-Authenticate", "Bearer")),
     ///     })
     ///     .bind("127.0.0.1:8080")?;
     /// for event in &server {

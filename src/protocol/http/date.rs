@@ -18,6 +18,12 @@ pub struct HttpDate {
 impl HttpDate {
     /// Creates a date from the number of seconds since 1970-01-01 00:00:00 UTC. A date after the year 9999, which the
     /// format cannot express, becomes the last second of that year.
+    ///
+    /// ```
+    /// use threadbare::protocol::http::HttpDate;
+    ///
+    /// assert_eq!(HttpDate::from_unix(0).to_string(), "Thu, 01 Jan 1970 00:00:00 GMT");
+    /// ```
     pub fn from_unix(seconds: u64) -> HttpDate {
         HttpDate { seconds: seconds.min(LAST) }
     }

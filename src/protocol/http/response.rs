@@ -163,6 +163,14 @@ impl Response {
     }
 
     /// Like [`encode_head`](Response::encode_head), with `Date`.
+    ///
+    /// ```
+    /// use threadbare::Response;
+    /// use threadbare::protocol::http::HttpDate;
+    ///
+    /// let (page, now) = (Response::new(200).html("<h1>Hello</h1>"), HttpDate::from_unix(784_111_777));
+    /// assert!(page.encode_at(now).starts_with(&page.encode_head_at(now)));
+    /// ```
     pub fn encode_head_at(&self, now: HttpDate) -> Vec<u8> {
         self.encode_with(Some(now), Part::Head)
     }

@@ -18,7 +18,7 @@ use crate::worker::slab::Key;
 ///     .on_request_deferred(|request, pending| {
 ///         std::thread::spawn(move || match request.cookie("session") {
 ///             Some("a session that the database knows") => pending.accept(Accept::new()),
-///             _ => pending.reject(Response::new(401)),
+///             _ => pending.reject(Response::new(401).header("WWW-Authenticate", "Bearer")),
 ///         });
 ///     })
 ///     .bind("127.0.0.1:0")?;

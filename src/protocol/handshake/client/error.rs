@@ -9,7 +9,8 @@ use crate::protocol::http::{Body, ResponseError, ResponseHead};
 /// ```
 /// use threadbare::{Client, ConnectError, HandshakeError, Response, Server};
 ///
-/// let server = Server::builder().on_request(|_| Err(Response::new(401))).bind("127.0.0.1:0")?;
+/// let log_in = || Response::new(401).header("WWW-Authenticate", "Bearer"); // RFC 9110 15.5.2 requires the header
+/// let server = Server::builder().on_request(move |_| Err(log_in())).bind("127.0.0.1:0")?;
 /// match Client::connect(&format!("ws://{}", server.local_addr())) {
 ///     Err(ConnectError::Handshake { source: HandshakeError::Refused(refusal), .. }) => {
 ///         assert_eq!(refusal.status(), 401); // the client has to log in
@@ -63,7 +64,7 @@ impl HandshakeError {
     /// use threadbare::protocol::http::ResponseHead;
     ///
     /// let request = ClientRequest::new(Url::parse("ws://example.com")?);
-    /// let response = ResponseHead::parse(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 12\r\n\r\n")?;
+    /// let response = ResponseHead::parse(b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 12\r\n\r\n")?;
     /// let error = client::verify(response, &request, *b"the sample nonce").expect_err("it is refused");
     /// let HandshakeError::Refused(refusal) = error.with_body(b"log in first") else { panic!("a refusal") };
     /// assert_eq!(refusal.body(), b"log in first");
@@ -79,6 +80,17 @@ impl HandshakeError {
 
     /// Returns whether this is a refusal of whose body more is to come, and wanted. `received` is what the server sent
     /// after the head.
+    ///
+    /// ```
+    /// use threadbare::protocol::handshake::client::{self, ClientRequest, Url};
+    /// use threadbare::protocol::http::ResponseHead;
+    ///
+    /// let request = ClientRequest::new(Url::parse("ws://example.com")?);
+    /// let response = ResponseHead::parse(b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    /// let error = client::verify(response, &request, *b"the sample nonce").expect_err("it is refused");
+    /// assert!(error.awaits_body(b"4\r\ngone\r\n") && !error.awaits_body(b"4\r\ngone\r\n0\r\n\r\n"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn awaits_body(&self, received: &[u8]) -> bool {
         match self {
