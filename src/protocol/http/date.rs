@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn each_day_follows_the_day_before() {
         let length = |year: u64, month: u64| match month {
-            1 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+            1 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
             1 => 28,
             3 | 5 | 8 | 10 => 30,
             _ => 31,

@@ -441,11 +441,9 @@ fn as_http_1_1(head: &[u8]) -> Option<Vec<u8>> {
     let end = skipped + head.get(skipped..)?.iter().position(|byte| *byte == b'\r')?;
     let minor = end.checked_sub(1)?;
     let is_later = matches!(head.get(..end)?, [.., b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9']);
-    is_later.then(|| {
-        let mut head = head.to_vec();
-        head[minor] = b'1';
-        head
-    })
+    let mut head = is_later.then(|| head.to_vec())?;
+    *head.get_mut(minor)? = b'1';
+    Some(head)
 }
 
 /// Returns whether `target` has only characters of a URI (RFC 3986 3.3 and 3.4), no fragment, and whole percent-encodings.

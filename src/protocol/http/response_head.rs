@@ -182,7 +182,7 @@ fn normalized(head: &[u8]) -> Cow<'_, [u8]> {
     // RFC 9110 2.5: a later minor version is processed as "the highest minor version within that major version to which
     // the recipient is conformant".
     if matches!(head.get(..8), Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'])) {
-        head.to_mut()[7] = b'1';
+        head.to_mut().splice(7..8, *b"1");
     }
     // RFC 9112 5.2: "A user agent that receives an obs-fold in a response message [...] MUST replace each received
     // obs-fold with one or more SP octets". The first line is the status line, which has no continuation.
@@ -191,7 +191,7 @@ fn normalized(head: &[u8]) -> Cow<'_, [u8]> {
     let starts = head.windows(3).enumerate().skip(first.saturating_add(1));
     let folds: Vec<usize> = starts.filter(|(_, triple)| is_fold(triple)).map(|(start, _)| start).collect();
     for start in folds {
-        head.to_mut()[start..start + 2].fill(b' ');
+        head.to_mut().splice(start..start.saturating_add(2), *b"  ");
     }
     head
 }
