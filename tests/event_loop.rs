@@ -797,3 +797,25 @@ fn a_client_that_cannot_connect_does_not_change_its_loop() {
     assert_eq!(client_loop.connections(), 0);
     client_loop.run(|event| panic!("{event:?}")).expect("no error");
 }
+
+#[test]
+fn r_11_a_shutdown_that_waits_for_a_client_does_not_spin() {
+    let mut event_loop = bind(Server::builder().config(Config::default().close_timeout(2 * DEADLINE)));
+    let mut silent = Client::tcp(event_loop.local_addr());
+    silent.send(request("/", "").as_bytes());
+    while event_loop.poll(DEADLINE, |_| {}).expect("a poll") == 0 {}
+    // On the thread that runs the loop this does not wait.
+    event_loop.handle().shutdown(2 * DEADLINE);
+    // What the reactor waits for is over after one second.
+    let (start, mut polls) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_millis(1500) {
+        event_loop.poll(Duration::from_millis(1500), |_| {}).expect("a poll");
+        polls += 1;
+    }
+    assert!(!event_loop.is_finished(), "the client has not answered");
+    assert!(polls < 50, "{polls} polls in 1.5 s");
+    drop(silent);
+    while !event_loop.is_finished() {
+        event_loop.poll(DEADLINE, |_| {}).expect("a poll");
+    }
+}

@@ -439,7 +439,9 @@ impl<C: Send + 'static> PollTask for Reactor<C> {
     fn due(&self, now: Instant) -> Option<Instant> {
         let deadline = if self.handshakes.len() > 0 { self.timers.due() } else { None };
         let accept = self.acceptors.iter().filter_map(|acceptor| acceptor.due(now)).min();
-        [deadline, accept, self.stopping].into_iter().flatten().min()
+        // Once it is done, the worker in whose poll it runs may have connections to close, and is not woken for it.
+        let stopping = self.stopping.filter(|_| !self.is_done(now));
+        [deadline, accept, stopping].into_iter().flatten().min()
     }
 
     fn has_commands(&self) -> bool {

@@ -54,6 +54,9 @@ impl<C: Send + 'static> ReactorThread<C> {
         let (mut events, mut keys) = (Events::with_capacity(EVENTS), Keys::default());
         loop {
             let now = Instant::now();
+            if self.reactor.is_done(now) {
+                return;
+            }
             let timeout = self.reactor.due(now).map(|due| due.saturating_duration_since(now));
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
@@ -65,9 +68,6 @@ impl<C: Send + 'static> ReactorThread<C> {
                 self.reactor.ready(event, now, &mut keys);
             }
             self.reactor.run(now, &mut keys);
-            if self.reactor.is_done(now) {
-                return;
-            }
         }
     }
 }
