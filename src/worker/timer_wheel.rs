@@ -78,6 +78,11 @@ impl TimerWheel {
         ((since.as_secs() * 1000 + u64::from(since.subsec_millis())) / TICK_MILLIS) as Tick
     }
 
+    /// Returns the tick in which a wait that begins `now` is over. A wait that is too long for the wheel ends with it.
+    pub(crate) fn after(&self, now: Instant, wait: Duration) -> Tick {
+        self.tick(now).saturating_add(TimerWheel::ticks(wait))
+    }
+
     /// Returns the smallest number of ticks that is not shorter than `duration`.
     pub(crate) fn ticks(duration: Duration) -> Tick {
         let ticks = duration.as_nanos().div_ceil(TICK.as_nanos());
@@ -219,6 +224,19 @@ mod tests {
         wheel.cancel(2);
         assert_eq!(expired(&mut wheel, start + TICK * 301), []);
         assert_eq!(wheel.due(), None);
+    }
+
+    #[test]
+    fn a_wait_that_is_too_long_for_the_wheel_does_not_overflow() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::new(start);
+        // After three years, of the four that the wheel counts.
+        let now = start + Duration::from_secs(3 * 365 * 24 * 3600);
+        assert_eq!(wheel.after(now, Duration::MAX), Tick::MAX);
+        wheel.advance(now);
+        let at = wheel.after(now, Duration::MAX);
+        wheel.schedule(1, at);
+        assert!(wheel.due().is_some_and(|due| due > now));
     }
 
     #[test]

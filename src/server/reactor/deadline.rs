@@ -6,12 +6,11 @@ use super::{Reactor, overloaded};
 use crate::protocol::http::Response;
 use crate::server::reactor::handshake::State;
 use crate::worker::slab::Key;
-use crate::worker::timer_wheel::TimerWheel;
 
 impl<C: Send + 'static> Reactor<C> {
     /// Sets the deadline of a handshake, in place of the one before.
     pub(super) fn schedule(&mut self, key: Key, timeout: Duration, now: Instant) {
-        let at = self.timers.tick(now) + TimerWheel::ticks(timeout);
+        let at = self.timers.after(now, timeout);
         self.timers.schedule(key.index, at);
     }
 
