@@ -23,6 +23,14 @@ pub struct CloseFrame {
 }
 
 /// The size of the longest reason in bytes: the payload of a control frame without the status code.
+///
+/// ```
+/// use threadbare::protocol::close::MAX_REASON_SIZE;
+/// use threadbare::{CloseCode, CloseFrame};
+///
+/// assert!(CloseFrame::new(CloseCode::NORMAL_CLOSURE, "x".repeat(MAX_REASON_SIZE)).is_ok());
+/// assert!(CloseFrame::new(CloseCode::NORMAL_CLOSURE, "x".repeat(MAX_REASON_SIZE + 1)).is_err());
+/// ```
 pub const MAX_REASON_SIZE: usize = MAX_CONTROL_PAYLOAD - 2;
 
 impl CloseFrame {

@@ -6,9 +6,23 @@ use crate::protocol::mask::MaskingKey;
 pub use crate::protocol::opcode::{MAX_CONTROL_PAYLOAD, Opcode};
 
 /// The size of the longest header in bytes: two bytes, a 64-bit length and a masking key.
+///
+/// ```
+/// use threadbare::protocol::frame::{FrameHeader, MAX_HEADER_SIZE, Opcode};
+///
+/// assert_eq!(FrameHeader::new(Opcode::Binary, 1 << 32, Some([0; 4])).size(), MAX_HEADER_SIZE);
+/// ```
 pub const MAX_HEADER_SIZE: usize = 14;
 
 /// The reserved bit that is set on the first frame of a compressed message (RFC 7692 6).
+///
+/// ```
+/// use threadbare::protocol::frame::{FrameHeader, RSV1};
+///
+/// let (header, _) = FrameHeader::parse(&[0xC1, 0x07])?.expect("it is complete");
+/// assert_eq!(header.rsv & RSV1, RSV1); // the message is compressed
+/// # Ok::<(), threadbare::ProtocolError>(())
+/// ```
 pub const RSV1: u8 = 0b100;
 
 /// The header of one frame.

@@ -3,6 +3,18 @@
 //!
 //! [`Connection`] is the state machine of an established connection, and [`handshake`] establishes one. Byte slices are
 //! all that either needs, so that tests, fuzzers and programs with a transport of their own can drive them.
+//!
+//! ```
+//! use threadbare::protocol::frame::Opcode;
+//! use threadbare::protocol::{Connection, Received, Role};
+//!
+//! let (mut client, mut server) = (Connection::new(Role::Client, 1 << 20), Connection::new(Role::Server, 1 << 20));
+//! let mut on_the_way = Vec::new();
+//! client.send(Opcode::Text, b"hello", Some([1, 2, 3, 4]), &mut on_the_way); // a random key for each frame
+//! let (_size, received) = server.receive(&mut on_the_way)?;
+//! assert!(matches!(received, Received::Message(message) if message.as_text() == Some("hello")));
+//! # Ok::<(), threadbare::ProtocolError>(())
+//! ```
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod assembly;

@@ -1,6 +1,13 @@
 //! Opcodes (RFC 6455 5.2).
 
 /// RFC 6455 5.5: "All control frames MUST have a payload length of 125 bytes or less".
+///
+/// ```
+/// use threadbare::Message;
+/// use threadbare::protocol::frame::MAX_CONTROL_PAYLOAD;
+///
+/// let ping = Message::Ping(vec![0; MAX_CONTROL_PAYLOAD]); // the longest
+/// ```
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
 
 /// The opcode of a frame (RFC 6455 5.2): how its payload is interpreted.

@@ -1,4 +1,22 @@
 //! The server's side of the opening handshake: it receives a request and sends a 101 or a refusal (RFC 6455 4.2).
+//!
+//! ```
+//! use threadbare::protocol::handshake::server::{self, Parsed};
+//! use threadbare::protocol::http::{HeadLimits, HeadScanner};
+//! use threadbare::{Accept, PeerAddr};
+//!
+//! let received = b"GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+//!                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+//! let mut scanner = HeadScanner::new(HeadLimits::default());
+//! let size = scanner.scan(received)?.expect("it is complete");
+//! let answer = match server::parse(&received[..size], PeerAddr::Unknown, &HeadLimits::default()) {
+//!     Ok(Parsed::Upgrade(request)) => server::respond(&request, &Accept::new())?,
+//!     Ok(_) => server::upgrade_required().encode(),
+//!     Err(refusal) => refusal.encode(),
+//! };
+//! assert!(answer.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use super::accept::{Accept, AcceptError};
 use super::accept_value;

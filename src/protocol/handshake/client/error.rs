@@ -101,6 +101,16 @@ impl HandshakeError {
 }
 
 /// At most 1024 bytes of a refusal's body are kept.
+///
+/// ```
+/// use threadbare::Refusal;
+/// use threadbare::protocol::handshake::client::REFUSAL_BODY;
+///
+/// /// Whether the body may be longer than what was kept.
+/// fn may_be_cut(refusal: &Refusal) -> bool {
+///     refusal.body().len() == REFUSAL_BODY
+/// }
+/// ```
 pub const REFUSAL_BODY: usize = 1024;
 
 impl From<ResponseError> for HandshakeError {
