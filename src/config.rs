@@ -61,6 +61,7 @@ pub struct Config {
     pub(crate) ping_interval: Option<Duration>,
     pub(crate) pong_timeout: Duration,
     pub(crate) close_timeout: Duration,
+    pub(crate) drop_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) slow_consumer: Option<SlowConsumer>,
@@ -81,6 +82,7 @@ impl Default for Config {
             ping_interval: Some(Duration::from_secs(30)),
             pong_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
+            drop_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
             max_lifetime: None,
             slow_consumer: None,
@@ -246,6 +248,22 @@ impl Config {
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Config {
         self.close_timeout = timeout;
+        self
+    }
+
+    /// How long dropping a server, a client, a [`ClientPool`](crate::ClientPool) or an event loop may wait until what
+    /// was sent is written and the closing handshakes are complete. Zero does not wait: a program that ends then loses
+    /// what it sent last. Default: 5 s, as long as a peer may take to answer a close frame by default.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().drop_timeout(Duration::from_secs(1));
+    /// ```
+    #[must_use]
+    pub fn drop_timeout(mut self, timeout: Duration) -> Config {
+        self.drop_timeout = timeout;
         self
     }
 

@@ -299,6 +299,12 @@
 //! the protocol why, sends FIN, and reads what is in flight, so that the kernel does not reset the connection and lose
 //! the close frame. A peer has [`close_timeout`](crate::Config::close_timeout) to answer and to close.
 //!
+//! A program may send and end: dropping a [`Client`], a [`ReconnectingClient`], a [`ClientPool`](crate::ClientPool) or a
+//! [`Server`](crate::Server) writes what was sent and does the closing handshake, for up to
+//! [`drop_timeout`](crate::Config::drop_timeout), 5 s by default. On a thread that the drop would wait for, such as a
+//! callback of that server, it does not wait. `finish` of the clients and [`Server::shutdown`](crate::Server::shutdown) do the same and report how
+//! it ended. [`std::process::exit`] drops nothing: call them before it.
+//!
 //! An application may give the codes 4000 to 4999 a meaning of its own; those from 3000 on are registered with IANA.
 //! [`CloseCode`] has constants for the codes of RFC 6455.
 //!

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::client::builder::ClientBuilder;
+use crate::client::ending::Ending;
 use crate::client::error::{ClientError, ConnectError};
 use crate::client::pool::Pool;
 use crate::error::{ControlError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
@@ -23,7 +24,11 @@ use crate::worker::receiver::events::Events;
 ///
 /// A worker thread serves the connection. It answers pings, enforces the timeouts and completes closing handshakes,
 /// whatever the application does. Several clients can share worker threads in a [`ClientPool`](crate::ClientPool).
-/// Dropping a client closes its connection with 1000.
+///
+/// Dropping a client closes its connection with 1000, and waits for up to [`drop_timeout`](crate::Config::drop_timeout),
+/// 5 s by default, until what was sent is written and the closing handshake is complete. So a program that sends and
+/// returns from `main` loses nothing. [`finish`](Client::finish) does the same and reports how it ended.
+/// [`std::process::exit`] drops nothing: call `finish` before it.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -32,6 +37,8 @@ use crate::worker::receiver::events::Events;
 /// let client = Client::connect("ws://127.0.0.1:8080/chat")?;
 /// client.send("hello")?;
 /// let reply = client.recv_timeout(Duration::from_secs(5))?;
+/// let ended = client.finish(Duration::from_secs(5))?;
+/// assert!(ended.is_clean());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -41,8 +48,21 @@ pub struct Client {
     pub(super) ended: OnceLock<CloseReason>,
     pub(super) agreed: Agreed,
     pub(super) local_addr: PeerAddr,
-    /// Keeps the worker threads running.
-    pub(super) _pool: Arc<Pool>,
+    /// The last field: dropped when the receiver is, so that messages that still arrive do not hold up the end.
+    pub(super) _end: AwaitedEnd,
+}
+
+/// Waits for the end of the connection when it is dropped. Keeps the worker threads running until then.
+#[derive(Debug)]
+pub(super) struct AwaitedEnd {
+    pub(super) ending: Ending,
+    pub(super) pool: Arc<Pool>,
+}
+
+impl Drop for AwaitedEnd {
+    fn drop(&mut self) {
+        self.pool.wait_for(&self.ending);
+    }
 }
 
 impl Client {

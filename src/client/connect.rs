@@ -8,8 +8,9 @@ use crossbeam_channel::Sender;
 use mio::net::TcpStream;
 
 use crate::client::builder::{ClientBuilder, ProxyChoice};
-use crate::client::client::Client;
+use crate::client::client::{AwaitedEnd, Client};
 use crate::client::delivery::Notice;
+use crate::client::ending::far_away;
 use crate::client::error::{ConnectError, Phase};
 use crate::client::pool::{Established, EventRoute, Pool};
 use crate::config::Config;
@@ -53,7 +54,7 @@ impl ClientBuilder {
     pub fn connect(&self, url: &str) -> Result<Client, ConnectError> {
         let request = self.request(url)?;
         let pool = self.worker()?;
-        let (route, events) = pool.channel();
+        let (route, events, ending) = pool.channel();
         let established = self.establish(request, &pool.config, &CancelToken::default())?;
         let local_addr = established.local_addr.into();
         let agreed = pool.register(established, &route, None);
@@ -65,7 +66,7 @@ impl ClientBuilder {
                 Err(_) => return Err(ConnectError::io("the worker has ended")(io::ErrorKind::BrokenPipe.into())),
             }
         };
-        Ok(Client { peer, events, ended: OnceLock::new(), agreed, local_addr, _pool: pool })
+        Ok(Client { peer, events, ended: OnceLock::new(), agreed, local_addr, _end: AwaitedEnd { ending, pool } })
     }
 
     /// Makes the request for a URL, with the headers and subprotocols of the builder.
@@ -324,9 +325,4 @@ impl Target<'_> {
             other(error)
         }
     }
-}
-
-/// A deadline 34 years ahead, used where the requested one does not fit an `Instant`.
-fn far_away() -> Instant {
-    Instant::now() + Duration::from_secs(1 << 30)
 }

@@ -3,6 +3,7 @@
 
 use crossbeam_channel::Sender;
 
+use crate::client::ending::Alive;
 use crate::protocol::close::CloseReason;
 use crate::protocol::http::Request;
 use crate::worker::channel::delivery::{OwnChannel, OwnChannelDelivery};
@@ -26,11 +27,13 @@ pub(super) struct ClientSlot {
     /// Sent to the watcher after the connection's last events are in the client's channel, so that those of the next
     /// connection come after them.
     ended: Option<CloseReason>,
+    /// Dropped with the connection, which ends the wait of a client that was dropped.
+    _alive: Alive,
 }
 
 impl ClientSlot {
-    pub(super) fn new(own: OwnChannel, watcher: Option<Sender<Notice>>) -> ClientSlot {
-        ClientSlot { own, watcher, ended: None }
+    pub(super) fn new(own: OwnChannel, watcher: Option<Sender<Notice>>, alive: Alive) -> ClientSlot {
+        ClientSlot { own, watcher, ended: None, _alive: alive }
     }
 }
 

@@ -7,6 +7,7 @@ use std::{fmt, io};
 use crossbeam_channel::Sender;
 
 use crate::client::builder::ClientBuilder;
+use crate::client::ending::far_away;
 use crate::client::error::ConnectError;
 use crate::config::Config;
 use crate::error::BuildError;
@@ -18,9 +19,6 @@ use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::worker::{NewApp, Worker, WorkerParts};
 use crate::worker::handle::peer::Peer;
 use crate::worker::receiver::inline::{InlineDelivery, InlineSlot, InlineWorker};
-
-/// How long connections have to close when the loop is dropped.
-const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Clients without a thread of their own: the thread that polls the loop reads, writes and keeps the deadlines. The
 /// counterpart of a server's [`EventLoop`](crate::EventLoop), whose page says more about the events, about sending,
@@ -219,8 +217,9 @@ impl fmt::Debug for ClientLoop {
 }
 
 impl Drop for ClientLoop {
-    /// Closes the connections with 1001, and takes up to one second for that.
+    /// Closes the connections with 1001, and takes up to [`drop_timeout`](Config::drop_timeout) for that.
     fn drop(&mut self) {
-        self.worker.shut_down(Instant::now() + DROP_TIMEOUT);
+        let deadline = Instant::now().checked_add(self.config.drop_timeout).unwrap_or_else(far_away);
+        self.worker.shut_down(deadline);
     }
 }

@@ -4,6 +4,7 @@ mod builder;
 mod client;
 mod connect;
 mod delivery;
+mod ending;
 mod error;
 mod inline;
 mod pool;

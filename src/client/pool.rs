@@ -1,15 +1,18 @@
 //! The worker threads of clients.
 
 use std::fmt;
+use std::mem;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use mio::net::TcpStream;
 
 use crate::client::delivery::{ClientDelivery, ClientSlot, Notice};
+use crate::client::ending::{Alive, Ending, Patience, ending, far_away};
 use crate::config::{Config, ConfigError};
 use crate::error::BuildError;
 use crate::protocol::Role;
@@ -23,13 +26,18 @@ use crate::worker::channel::sender::EventSender;
 use crate::worker::channel::state::ChannelState;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::new_connection::NewConnection;
-use crate::worker::event_loop::worker::{NewApp, Worker, WorkerParts};
+use crate::worker::event_loop::worker::{CloseCounts, NewApp, Worker, WorkerParts};
 use crate::worker::handle::inbox::{Command, Inbox};
 use crate::worker::handle::info::Outcome;
 use crate::worker::receiver::events::Events;
 
 /// Worker threads that several clients share; without one, each client has a thread of its own. Cheap to clone. The
 /// threads end when the pool and all its clients are dropped.
+///
+/// Whatever is dropped last, the pool or a client, waits until the connections of all clients are closed, for up to
+/// [`drop_timeout`](Config::drop_timeout). The drop of each client waits for its own connection; clients that are dropped
+/// one after the other wait for no more than [`drop_timeout`](Config::drop_timeout) together, and their connections are
+/// closed all the same.
 ///
 /// ```no_run
 /// use threadbare::{Client, ClientPool, Config};
@@ -114,6 +122,11 @@ pub(super) struct Pool {
     inboxes: Arc<[Arc<Inbox>]>,
     to_workers: Vec<Sender<NewConnection<NewApp<ClientDelivery>>>>,
     pub(super) config: Arc<Config>,
+    threads: Vec<JoinHandle<CloseCounts>>,
+    /// The end of all threads.
+    ending: Ending,
+    /// How long the drops of clients may still wait.
+    patience: Mutex<Patience>,
 }
 
 impl Pool {
@@ -123,25 +136,40 @@ impl Pool {
         let inboxes: Arc<[_]> = parts.iter().map(|part| part.inbox.clone()).collect();
         let connection_limit = Arc::new(ConnectionLimit::new(usize::MAX, None));
         // Made before the threads: if one can not be started, dropping the pool ends those before it.
-        let mut pool = Pool { inboxes: inboxes.clone(), to_workers: Vec::new(), config: config.clone() };
+        let (alive, ending) = ending();
+        let mut pool = Pool {
+            inboxes: inboxes.clone(),
+            to_workers: Vec::new(),
+            config: config.clone(),
+            threads: Vec::new(),
+            ending,
+            patience: Mutex::default(),
+        };
         for (index, part) in parts.into_iter().enumerate() {
             let (to_worker, new_connections) = crossbeam_channel::unbounded();
             let (siblings, config, connection_limit) = (inboxes.clone(), config.clone(), connection_limit.clone());
             let worker =
                 Worker::new(part, index as u16, siblings, config, ClientDelivery, new_connections, connection_limit);
-            std::thread::Builder::new().name(format!("ws-client-{index}")).spawn(move || worker.run())?;
+            let alive = alive.clone();
+            let run = move || {
+                // Dropped after everything that the worker has.
+                let _alive = alive;
+                worker.run()
+            };
+            pool.threads.push(std::thread::Builder::new().name(format!("ws-client-{index}")).spawn(run)?);
             pool.to_workers.push(to_worker);
         }
         Ok(pool)
     }
 
     /// Makes a channel for the events of one client of this pool. The workers send, and the client receives.
-    pub(super) fn channel(&self) -> (EventRoute, Events) {
+    pub(super) fn channel(&self) -> (EventRoute, Events, Ending) {
         let state = Arc::new(ChannelState::for_one_connection(self.config.max_event_buffer_size));
         // Set once, here.
         let _ = state.workers.set(self.inboxes.clone());
         let (sender, receiver) = crossbeam_channel::unbounded();
-        (EventRoute { sender: Some(sender), state: state.clone() }, Events::new(receiver, state))
+        let (alive, ending) = ending();
+        (EventRoute { sender: Some(sender), state: state.clone(), alive }, Events::new(receiver, state), ending)
     }
 
     /// Assigns an established connection to the worker with the fewest connections. Its events go to `route`, and
@@ -152,7 +180,7 @@ impl Pool {
         route: &EventRoute,
         watcher: Option<Sender<Notice>>,
     ) -> Agreed {
-        let slot = ClientSlot::new(OwnChannel::new(route.events()), watcher);
+        let slot = ClientSlot::new(route.own_channel(watcher.as_ref()), watcher, route.alive.clone());
         let (new_connection, agreed) = established.into_new_connection(|request| (slot, request));
         let least = (0..self.to_workers.len()).min_by_key(|index| self.inboxes[*index].load.load(Ordering::Relaxed));
         if let Some(index) = least {
@@ -165,12 +193,38 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Waits for the end of a client that is dropped, as long as its drop may wait. Returns whether the end has come.
+    pub(super) fn wait_for(&self, ending: &Ending) -> bool {
+        if self.runs_here() {
+            return ending.has_come();
+        }
+        let began = Instant::now();
+        let patience = self.patience().left(self.config.drop_timeout, began);
+        let ended = ending.wait(began.checked_add(patience));
+        let now = Instant::now();
+        self.patience().spend(now.saturating_duration_since(began), now);
+        ended
+    }
+
+    fn patience(&self) -> MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the calling thread is one of the pool's, which must not wait for itself.
+    fn runs_here(&self) -> bool {
+        let current = std::thread::current().id();
+        self.threads.iter().any(|thread| thread.thread().id() == current)
+    }
+}
+
 /// Where the events of a client's connections go. The channel does not end before this is dropped.
 #[derive(Debug)]
 pub(super) struct EventRoute {
     /// `None` once it is dropped.
     sender: Option<Sender<Batch>>,
     state: Arc<ChannelState>,
+    alive: Alive,
 }
 
 impl EventRoute {
@@ -179,6 +233,14 @@ impl EventRoute {
         // The sender is missing only while the route is dropped.
         let sender = self.sender.clone().unwrap_or_else(|| crossbeam_channel::unbounded().0);
         EventSender::new(sender, self.state.clone())
+    }
+
+    /// The channel of one connection. If somebody watches the connection, that one closes it when nobody receives.
+    fn own_channel(&self, watcher: Option<&Sender<Notice>>) -> OwnChannel {
+        match watcher {
+            Some(_) => OwnChannel::watched(self.events()),
+            None => OwnChannel::new(self.events()),
+        }
     }
 }
 
@@ -199,9 +261,18 @@ impl fmt::Debug for Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         // Each client has queued a close frame as it was dropped. The threads end when these are answered.
-        let deadline = Instant::now() + self.config.close_timeout;
+        let began = Instant::now();
+        let bound = self.config.drop_timeout;
+        let deadline = began.checked_add(self.config.close_timeout.max(bound)).unwrap_or_else(far_away);
         for inbox in &*self.inboxes {
             inbox.send(Command::Shutdown(deadline));
+        }
+        let patience = self.patience().left_after_last(bound, began);
+        if !self.runs_here() && self.ending.wait(began.checked_add(patience)) {
+            for thread in mem::take(&mut self.threads) {
+                // A panic was reported as it happened.
+                let _ = thread.join();
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::server::reactor::command::{ReactorCommand, ReactorHandle};
 use crate::server::threads::ThreadSet;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::worker::CloseCounts;
+use crate::worker::handle::inbox::Command;
 use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::publisher::Publisher;
 use crate::worker::handle::worker_handle::WorkerHandle;
@@ -76,13 +77,16 @@ pub(super) struct Control {
     pub(super) reactor: ReactorHandle,
     pub(super) publisher: Publisher,
     pub(super) connection_limit: Arc<ConnectionLimit>,
+    /// How long connections have to close when the server is dropped.
+    pub(super) drop_timeout: Duration,
     pub(super) threads: Arc<ThreadSet>,
     /// The worker that the application's thread runs, if it does.
     pub(super) inline: OnceLock<Arc<WorkerHandle>>,
 }
 
 impl Control {
-    /// Whether the calling thread may wait for the server's end.
+    /// Whether the calling thread may wait for the server's end without a bound. Two servers whose callbacks wait for
+    /// each other would never end.
     fn may_block(&self) -> bool {
         self.inline.get().map_or_else(may_block, |worker| worker.may_block())
     }
@@ -92,6 +96,11 @@ impl Control {
         if self.publisher.inboxes().iter().all(|inbox| inbox.is_retired()) {
             self.reactor.send(ReactorCommand::Stop(Instant::now()));
         }
+    }
+
+    /// Whether the calling thread may wait for the server's end up to a deadline: it is none of the server's own.
+    fn may_wait(&self) -> bool {
+        !self.threads.runs_here() && !self.inline.get().is_some_and(|worker| worker.runs_here())
     }
 }
 
@@ -199,7 +208,7 @@ impl ServerHandle {
     /// ```
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         let deadline = self.begin_shutdown(timeout);
-        if !self.control.may_block() {
+        if !self.control.may_wait() {
             return ShutdownReport::default();
         }
         match self.control.threads.wait(Some(deadline + SLACK)) {
@@ -216,7 +225,12 @@ impl ServerHandle {
     pub(super) fn begin_shutdown(&self, timeout: Duration) -> Instant {
         let now = Instant::now();
         let deadline = now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(1 << 30));
-        self.control.reactor.send(ReactorCommand::Stop(deadline));
+        if !self.control.reactor.send(ReactorCommand::Stop(deadline)) {
+            // The shutdown has begun. This deadline may be earlier.
+            for inbox in &*self.control.publisher.inboxes() {
+                inbox.send(Command::Shutdown(deadline));
+            }
+        }
         deadline
     }
 

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use crate::server::DROP_TIMEOUT;
 use crate::server::control::{ServerHandle, ShutdownReport};
 use crate::server::threads::Member;
 use crate::worker::channel::event::EventRef;
@@ -73,7 +72,7 @@ use crate::worker::receiver::inline::InlineWorker;
 ///
 /// [`ServerHandle::shutdown`] from any thread begins the shutdown, and the polls that follow complete it. Then
 /// [`is_finished`](EventLoop::is_finished) returns `true`, and [`run`](EventLoop::run) returns. Dropping the loop closes its
-/// connections with 1001, and takes up to one second for that.
+/// connections with 1001, and takes up to [`drop_timeout`](crate::Config::drop_timeout) for that.
 pub struct EventLoop {
     worker: InlineWorker<true>,
     handle: ServerHandle,
@@ -283,6 +282,6 @@ impl fmt::Debug for EventLoop {
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        self.shutdown(DROP_TIMEOUT);
+        self.shutdown(self.handle.control.drop_timeout);
     }
 }

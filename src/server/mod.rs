@@ -24,7 +24,11 @@ use crate::worker::receiver::events::{Events, Iter};
 ///
 /// Made with [`bind`](Server::bind), its events are received here, or by the application's threads from
 /// [`take_events`](Server::take_events); made with [`ServerBuilder::serve`], a handler on each worker's thread gets
-/// them, and there are none to receive. Dropping it shuts it down, with one second for its connections to close.
+/// them, and there are none to receive.
+///
+/// Dropping it shuts it down: what was sent is written, and connections have
+/// [`drop_timeout`](crate::Config::drop_timeout), 5 s by default, to close. Dropped in one of its own callbacks, it does not
+/// wait for that. [`shutdown`](Server::shutdown) does the same and reports how it ended.
 ///
 /// ```
 /// use threadbare::{Client, Event, Message, Server};
@@ -45,9 +49,6 @@ pub struct Server {
     pub(super) events: Vec<Events>,
     pub(super) handle: ServerHandle,
 }
-
-/// How long connections have to close when the server is dropped.
-const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Server {
     /// Starts a server with default settings whose events are received through a channel.
@@ -277,6 +278,8 @@ impl<'a> IntoIterator for &'a Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.handle.shutdown(DROP_TIMEOUT);
+        // Nobody receives these events, so that connections need not wait for room.
+        self.events.clear();
+        self.handle.shutdown(self.handle.control.drop_timeout);
     }
 }

@@ -197,6 +197,7 @@ impl ServerBuilder {
                 connection_limit.clone(),
             ));
         }
+        let drop_timeout = config.drop_timeout;
         let rules = Rules {
             limits: HeadLimits {
                 max_head_size: config.max_head_size,
@@ -227,6 +228,7 @@ impl ServerBuilder {
             reactor,
             publisher: Publisher::new(inboxes),
             connection_limit,
+            drop_timeout,
             threads,
             inline: OnceLock::new(),
         };

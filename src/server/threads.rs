@@ -43,6 +43,12 @@ impl ThreadSet {
         Ok(())
     }
 
+    /// Whether the calling thread is one of the set.
+    pub(super) fn runs_here(&self) -> bool {
+        let current = std::thread::current().id();
+        self.lock().handles.iter().any(|handle| handle.thread().id() == current)
+    }
+
     /// Counts the calling thread, or another one that is given the member, until that is dropped.
     pub(super) fn enter(self: &Arc<ThreadSet>) -> Member {
         self.lock().threads += 1;

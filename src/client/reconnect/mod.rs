@@ -22,6 +22,7 @@ pub use state::{ConnectionState, StateChanges};
 use supervisor::Supervisor;
 
 use crate::client::builder::ClientBuilder;
+use crate::client::ending::Ending;
 use crate::client::error::{ClientError, ConnectError};
 use crate::client::pool::Pool;
 use crate::error::{ControlError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
@@ -46,6 +47,14 @@ use crate::worker::receiver::events::Events;
 /// As with every client, the application must receive messages, even if it discards them. Above
 /// [`max_event_buffer_size`](crate::Config::max_event_buffer_size) the client stops reading, and does not notice that a
 /// connection has ended.
+///
+/// # The end
+///
+/// Dropping the client closes it with 1000, once the messages in the outbox are sent. It waits for that and for the
+/// closing handshake, for up to [`drop_timeout`](crate::Config::drop_timeout), 5 s by default. While there is no
+/// connection and messages wait for one, it goes on connecting. [`finish`](ReconnectingClient::finish) does the same and
+/// reports how it ended. [`std::process::exit`] drops nothing: call `finish` before it. A client that is dropped in one
+/// of its own hooks does not wait.
 ///
 /// # What may be lost
 ///
@@ -79,8 +88,29 @@ use crate::worker::receiver::events::Events;
 pub struct ReconnectingClient {
     sender: ReconnectingSender,
     events: Events,
-    /// Keeps the worker threads running until the last connection is closed.
-    _pool: Arc<Pool>,
+    /// The last field: dropped when the receiver is, so that messages that still arrive do not hold up the end.
+    _end: AwaitedEnd,
+}
+
+/// Waits for the end of the client when it is dropped. Keeps the worker threads running until then.
+#[derive(Debug)]
+struct AwaitedEnd {
+    ending: Ending,
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+}
+
+impl Drop for AwaitedEnd {
+    fn drop(&mut self) {
+        if !self.shared.supervised_here() && !self.pool.wait_for(&self.ending) {
+            // The time is over for what is in the outbox. An error means that the client is closing already.
+            let _ = self.shared.close(CloseCode::NORMAL_CLOSURE, "");
+            let unsent = self.shared.lock().outbox.size();
+            if unsent > 0 {
+                log::warn!("a reconnecting client was dropped, and {unsent} bytes of messages were not sent");
+            }
+        }
+    }
 }
 
 impl ReconnectingClient {
@@ -92,7 +122,7 @@ impl ReconnectingClient {
     ) -> Result<ReconnectingClient, ConnectError> {
         let (stop, stopped) = crossbeam_channel::bounded(1);
         let shared = Arc::new(Shared::new(settings.max_outbox_size, pool.config.policy(Role::Client), stop));
-        let (route, events) = pool.channel();
+        let (route, events, ending) = pool.channel();
         let supervisor = Supervisor {
             shared: shared.clone(),
             builder,
@@ -101,14 +131,14 @@ impl ReconnectingClient {
             settings,
             pool: pool.clone(),
             route,
-            _events: events.clone(),
             stop: stopped,
         };
         std::thread::Builder::new()
             .name("ws-reconnect".into())
             .spawn(move || supervisor.run())
             .map_err(ConnectError::io("no thread"))?;
-        Ok(ReconnectingClient { sender: ReconnectingSender { shared }, events, _pool: pool })
+        let end = AwaitedEnd { ending, shared: shared.clone(), pool };
+        Ok(ReconnectingClient { sender: ReconnectingSender { shared }, events, _end: end })
     }
 
     /// Sends a message, or queues it until there is a connection; see [`ReconnectingSender::send`].
@@ -624,9 +654,7 @@ impl ReconnectingClient {
     /// messages that could not be sent.
     pub fn finish(&self, timeout: Duration) -> Result<Ended, ClientError<Ended>> {
         let deadline = Instant::now().checked_add(timeout);
-        self.sender.shared.wait_empty(deadline);
-        // An error means that the client is closing already, and its end is awaited all the same.
-        let _ = self.close(CloseCode::NORMAL_CLOSURE, "");
+        self.sender.shared.close_when_sent();
         loop {
             let received = match deadline {
                 Some(deadline) => self.recv_deadline(deadline),
@@ -636,7 +664,11 @@ impl ReconnectingClient {
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(self.ended()),
                 Err(ClientError::Failed(ended)) => return Ok(ended),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // The time is over for what is in the outbox. An error means that the client is closing already.
+                    let _ = self.close(CloseCode::NORMAL_CLOSURE, "");
+                    return Err(error);
+                }
             }
         }
     }
@@ -702,8 +734,15 @@ impl<'a> IntoIterator for &'a ReconnectingClient {
 
 impl Drop for ReconnectingClient {
     fn drop(&mut self) {
-        // An error means that it is closed already.
-        let _ = self.close(CloseCode::NORMAL_CLOSURE, "");
+        let shared = &self.sender.shared;
+        if shared.supervised_here() {
+            // Nobody waits for the outbox, so that the end has no bound: a connection is closed after it, and without
+            // one the client ends. An error means that it is closed already.
+            let _ = shared.close(CloseCode::NORMAL_CLOSURE, "");
+        } else {
+            shared.close_when_sent();
+            shared.refuse_messages();
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -23,11 +24,6 @@ thread_local! {
     static SUPERVISES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Declares this thread a supervisor.
-pub(super) fn supervise() {
-    SUPERVISES.set(true);
-}
-
 pub(super) struct Shared {
     inner: Mutex<Inner>,
     /// Notified when the state has changed.
@@ -38,6 +34,8 @@ pub(super) struct Shared {
     /// Ends the supervisor's wait for the next attempt.
     stop: Sender<()>,
     pub(super) slow_consumer: SlowConsumer,
+    /// The supervisor's thread.
+    supervisor: OnceLock<ThreadId>,
 }
 
 pub(super) struct Inner {
@@ -49,6 +47,8 @@ pub(super) struct Inner {
     peer: Option<Peer>,
     /// The close frame with which the application has closed the client.
     closing: Option<CloseFrame>,
+    /// Close with 1000 once the outbox is empty.
+    finishing: bool,
 }
 
 /// Where messages go.
@@ -79,6 +79,7 @@ impl Shared {
             outbox: Outbox::new(max_outbox_size),
             peer: None,
             closing: None,
+            finishing: false,
         };
         Shared {
             inner: Mutex::new(inner),
@@ -87,7 +88,20 @@ impl Shared {
             cancel: CancelToken::default(),
             stop,
             slow_consumer,
+            supervisor: OnceLock::new(),
         }
+    }
+
+    /// Declares this thread the client's supervisor.
+    pub(super) fn supervise(&self) {
+        SUPERVISES.set(true);
+        // Set once, here.
+        let _ = self.supervisor.set(std::thread::current().id());
+    }
+
+    /// Whether this thread is the client's supervisor, which must not wait for itself.
+    pub(super) fn supervised_here(&self) -> bool {
+        self.supervisor.get() == Some(&std::thread::current().id())
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -138,8 +152,15 @@ impl Shared {
 
     /// Removes and returns the messages that wait for a connection.
     pub(super) fn take_queued(&self) -> Vec<Message> {
-        let taken = self.lock().outbox.take_all();
+        let mut inner = self.lock();
+        let taken = inner.outbox.take_all();
+        let finishing = inner.finishing;
+        drop(inner);
         self.room.notify_all();
+        if finishing {
+            // An error means that it is closed already.
+            let _ = self.close(CloseCode::NORMAL_CLOSURE, "");
+        }
         taken
     }
 
@@ -147,7 +168,7 @@ impl Shared {
     pub(super) fn close(&self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
         let frame = CloseFrame::new(code, reason).map_err(ControlError::InvalidClose)?;
         let mut inner = self.lock();
-        if matches!(inner.link, Link::Closed) {
+        if inner.closing.is_some() || inner.state.is_closed() {
             return Err(ControlError::Disconnected);
         }
         if let Link::Flowing(peer) = std::mem::replace(&mut inner.link, Link::Closed) {
@@ -179,8 +200,14 @@ impl Shared {
     pub(super) fn next_queued(&self, peer: &Peer) -> Option<Queued> {
         let mut inner = self.lock();
         let queued = inner.outbox.pop();
-        if queued.is_none() && !inner.close_peer() {
-            inner.link = Link::Flowing(peer.clone());
+        if queued.is_none() {
+            if inner.finishing && inner.closing.is_none() {
+                inner.closing = Some(CloseFrame { code: CloseCode::NORMAL_CLOSURE, reason: String::new() });
+                inner.link = Link::Closed;
+            }
+            if !inner.close_peer() {
+                inner.link = Link::Flowing(peer.clone());
+            }
         }
         drop(inner);
         self.room.notify_all();
@@ -192,12 +219,25 @@ impl Shared {
         self.lock().outbox.put_back(queued);
     }
 
-    /// Waits until the outbox is empty or the client is closed.
-    pub(super) fn wait_empty(&self, deadline: Option<Instant>) {
+    /// Closes the client with 1000 once the outbox is empty: at once, or after the last message was sent.
+    pub(super) fn close_when_sent(&self) {
         let mut inner = self.lock();
-        while inner.outbox.size() > 0 && !matches!(inner.link, Link::Closed) && !is_over(deadline) {
-            inner = wait(&self.room, inner, deadline);
+        inner.finishing = true;
+        let sent = inner.outbox.size() == 0;
+        drop(inner);
+        if sent {
+            // An error means that it is closed already.
+            let _ = self.close(CloseCode::NORMAL_CLOSURE, "");
         }
+    }
+
+    /// Accepts no more messages. Those in the outbox are still sent.
+    pub(super) fn refuse_messages(&self) {
+        let mut inner = self.lock();
+        // A connection that messages flow to has an empty outbox, so that it is closed by `close_when_sent`.
+        inner.link = Link::Closed;
+        drop(inner);
+        self.room.notify_all();
     }
 
     /// Notes that the connection has ended. Messages go into the outbox from now on.

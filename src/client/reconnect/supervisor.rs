@@ -14,14 +14,13 @@ use crate::client::reconnect::config::{Reconnect, Session};
 use crate::client::reconnect::outage::{Ended, Outage};
 use crate::client::reconnect::outbox::Queued;
 use crate::client::reconnect::schedule::{NextStep, OutageFacts, RetrySchedule};
-use crate::client::reconnect::shared::{Shared, supervise};
+use crate::client::reconnect::shared::Shared;
 use crate::client::reconnect::state::ConnectionState;
 use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
 use crate::protocol::contain::contained;
 use crate::protocol::handshake::client::Agreed;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::send::Wait;
-use crate::worker::receiver::events::Events;
 
 pub(super) struct Supervisor {
     pub(super) shared: Arc<Shared>,
@@ -33,9 +32,6 @@ pub(super) struct Supervisor {
     pub(super) pool: Arc<Pool>,
     /// Where the events of every connection go.
     pub(super) route: EventRoute,
-    /// Keeps the channel's receiver when the client is dropped. Otherwise the worker would close the connection with
-    /// 1001; the client closes it with 1000, after the messages that were sent.
-    pub(super) _events: Events,
     /// Receives a notice when the client is closed.
     pub(super) stop: Receiver<()>,
 }
@@ -49,7 +45,7 @@ struct Watched {
 impl Supervisor {
     /// Runs until the client has ended.
     pub(super) fn run(mut self) {
-        supervise();
+        self.shared.supervise();
         let ended = contained(|| self.supervise());
         let ended = ended.unwrap_or_else(|panic| {
             log::error!("a hook of a reconnecting client panicked: {panic}");

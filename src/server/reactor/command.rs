@@ -55,10 +55,10 @@ impl ReactorHandle {
         self.has_commands.swap(false, Ordering::SeqCst);
     }
 
-    pub(in crate::server) fn send(&self, command: ReactorCommand) {
-        // A reactor that has ended needs no commands.
+    /// Sends a command. Returns `false` if the reactor has ended, and needs no commands.
+    pub(in crate::server) fn send(&self, command: ReactorCommand) -> bool {
         if self.commands.send(command).is_err() {
-            return;
+            return false;
         }
         self.has_commands.store(true, Ordering::SeqCst);
         match &self.wake {
@@ -70,5 +70,6 @@ impl ReactorHandle {
             // Not held until the end of a batch, which wakes the worker only for commands in its inbox.
             ReactorWaker::Worker(inbox) => inbox.wake_now(),
         }
+        true
     }
 }

@@ -115,11 +115,19 @@ pub(crate) struct OwnChannelDelivery;
 pub(crate) struct OwnChannel {
     events: EventSender,
     cursor: BlockCursor,
+    /// Whether the connection is closed when the last receiver is dropped.
+    closes_with_receiver: bool,
 }
 
 impl OwnChannel {
     pub(crate) fn new(events: EventSender) -> OwnChannel {
-        OwnChannel { events, cursor: BlockCursor::default() }
+        OwnChannel { events, cursor: BlockCursor::default(), closes_with_receiver: true }
+    }
+
+    /// The channel of a connection that somebody watches, and closes. When the last receiver is dropped, what arrives is
+    /// thrown away.
+    pub(crate) fn watched(events: EventSender) -> OwnChannel {
+        OwnChannel { closes_with_receiver: false, ..OwnChannel::new(events) }
     }
 }
 
@@ -132,7 +140,7 @@ impl Delivery for OwnChannelDelivery {
     const ANSWERS: bool = false;
 
     fn open(&mut self, connection: &mut OwnChannel, socket: &mut Socket<'_>, request: Request) {
-        if connection.events.set_owner(socket) {
+        if connection.events.set_owner(socket) && connection.closes_with_receiver {
             socket.active.start_close(Some(&CloseFrame::going_away()));
         } else {
             connection.events.push(&mut connection.cursor, socket, 0, EventKind::Open(request));
@@ -166,6 +174,6 @@ impl Delivery for OwnChannelDelivery {
     fn end_iteration(&mut self) {}
 
     fn receiver_dropped(&self, connection: &OwnChannel) -> bool {
-        connection.events.receiver_dropped()
+        connection.closes_with_receiver && connection.events.receiver_dropped()
     }
 }
