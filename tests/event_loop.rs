@@ -284,8 +284,9 @@ fn a_shutdown_between_two_polls_does_not_wait() {
 }
 
 #[test]
-fn dropping_the_loop_closes_its_connections_within_a_second() {
-    let mut event_loop = bind(Server::builder());
+fn dropping_the_loop_closes_its_connections_within_its_bound() {
+    let config = Config::default().drop_timeout(Duration::from_millis(200));
+    let mut event_loop = bind(Server::builder().config(config));
     let (mut answering, _) = open(&mut event_loop);
     let (mut silent, peer) = open(&mut event_loop);
     let closing = thread::spawn(move || {
@@ -818,4 +819,13 @@ fn r_11_a_shutdown_that_waits_for_a_client_does_not_spin() {
     while !event_loop.is_finished() {
         event_loop.poll(DEADLINE, |_| {}).expect("a poll");
     }
+}
+
+#[test]
+fn dropping_a_loop_without_connections_does_not_wait() {
+    let config = || Config::default().drop_timeout(DEADLINE * 2);
+    let start = Instant::now();
+    drop(ClientLoop::new(config()).expect("a loop"));
+    drop(bind(Server::builder().config(config())));
+    assert!(start.elapsed() < DEADLINE, "{:?}", start.elapsed());
 }

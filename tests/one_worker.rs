@@ -209,6 +209,7 @@ fn a_decision_during_a_batch_wakes_the_worker() {
     }
     asking.send(&text("end"));
     assert_eq!(asking.expect_frame(), Frame::text("end"));
+    asking.answer_close(1001);
     application.join().expect("no panic");
 }
 

@@ -280,13 +280,16 @@ impl<const ANSWERS: bool> InlineWorker<ANSWERS> {
 
     /// Runs the worker to the end of a shutdown that has begun. Throws events away.
     pub(crate) fn run_to_end(&mut self) -> CloseCounts {
+        // Without connections it has ended already, and nothing would end a wait.
+        let mut timeout = Some(Duration::ZERO);
         loop {
-            if let Err(error) = self.poll(None, |_| {}) {
+            if let Err(error) = self.poll(timeout, |_| {}) {
                 log::error!("a worker's poll failed: {error}");
             }
             if let Some(ended) = self.ended {
                 return ended;
             }
+            timeout = None;
         }
     }
 
