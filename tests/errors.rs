@@ -85,6 +85,7 @@ fn every_error() -> Vec<(Cause, Box<dyn Error>)> {
                 ConnectError::Config(config_error()),
                 ConnectError::Resolve { host: "host".into(), source: io_error() },
                 ConnectError::Io { operation: "no connection to host:80".into(), source: io_error() },
+                ConnectError::Hook(io_error()),
                 ConnectError::Proxy { addr: "proxy:3128".into(), source: ProxyError::Credentials },
                 ConnectError::Handshake { url: "ws://host/".into(), source: HandshakeError::Http10 },
                 ConnectError::Redirect(RedirectError::Status(300)),
@@ -98,7 +99,14 @@ fn every_error() -> Vec<(Cause, Box<dyn Error>)> {
                 ConnectError::TooManyRedirects,
             ],
         ),
-        boxed(Cause::Some, [Outage::Connect(connect_error()), Outage::Closed(reason())]),
+        boxed(
+            Cause::Some,
+            [
+                Outage::Connect(connect_error()),
+                Outage::Closed(reason()),
+                Outage::ClosedHere { sent: CloseCode::GOING_AWAY, reason: reason() },
+            ],
+        ),
         boxed(
             Cause::Some,
             [

@@ -570,3 +570,55 @@ fn clients_and_senders_are_send_and_sync() {
     shared::<Client>();
     shared::<threadbare::StateChanges>();
 }
+
+#[test]
+fn a_connection_whose_lifetime_is_over_is_replaced_whatever_the_server_answers() {
+    // The same code, another one, an empty close frame, and FIN alone.
+    let answers: [&[u8]; 4] = [b"\x88\x02\x03\xe9", b"\x88\x02\x03\xe8", b"\x88\x00", b""];
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let server = thread::spawn(move || {
+        for answer in answers {
+            let mut stream = accept(&listener, &[]);
+            let mut head = [0; 8];
+            stream.read_exact(&mut head).expect("a close frame");
+            assert_eq!((head[0], [head[6] ^ head[2], head[7] ^ head[3]]), (0x88, 1001u16.to_be_bytes()));
+            stream.write_all(answer).expect("the client waits for the answer");
+        }
+        drop(accept(&listener, b"\x81\x04here"));
+    });
+    let config = Config::default().max_lifetime(Duration::from_millis(100));
+    let builder = Client::builder().no_proxy().config(config);
+    let client = builder.reconnect(&format!("ws://{addr}/"), quick()).expect("a client");
+    assert_eq!(client.recv_timeout(DEADLINE).expect("a message"), Some("here".into()));
+    server.join().expect("the server");
+}
+
+#[test]
+fn a_close_through_a_peer_ends_the_client_whatever_the_server_answers() {
+    for answer in [&b"\x88\x02\x03\xe9"[..], b""] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let server = thread::spawn(move || {
+            let mut stream = accept(&listener, &[]);
+            stream.read_exact(&mut [0; 8]).expect("a close frame");
+            stream.write_all(answer).expect("the client waits for the answer");
+        });
+        let reconnect = quick().on_connect(|session| session.peer().close(CloseCode(4000), "").expect("it is open"));
+        let client = Client::builder().no_proxy().reconnect(&format!("ws://{addr}/"), reconnect).expect("a client");
+        let Ended::Final(outage) = wait_closed(&client) else { panic!("{}", client.state()) };
+        assert!(matches!(&*outage, Outage::ClosedHere { sent: CloseCode(4000), .. }), "{outage:?}");
+        server.join().expect("the server");
+    }
+}
+
+#[test]
+fn a_socket_hook_that_fails_ends_the_client() {
+    let port = Port::new();
+    let _server = port.serve();
+    let builder = Client::builder().no_proxy().socket_hook(|_| Err(std::io::Error::other("no such device")));
+    let client = builder.reconnect(&port.url(), quick()).expect("a client");
+    let Ended::Final(outage) = wait_closed(&client) else { panic!("{}", client.state()) };
+    assert!(matches!(&*outage, Outage::Connect(ConnectError::Hook(_))), "{outage:?}");
+    assert_eq!(chain(&*outage), "the client could not connect: the socket hook failed: no such device");
+}

@@ -233,7 +233,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Calls `hook` with each new socket, before anything is sent, to set its options. `TCP_NODELAY` is set already.
+    /// Calls `hook` with each new socket, before anything is sent, to set its options. `TCP_NODELAY` is set already. An
+    /// error is [`ConnectError::Hook`](crate::ConnectError::Hook), and no connection is made.
     ///
     /// ```
     /// use threadbare::Client;

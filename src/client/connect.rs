@@ -161,7 +161,8 @@ impl Connector<'_> {
         let connected = dial::connect(&addrs, self.until(self.builder.connect_timeout), self.cancel);
         let unreachable = || ConnectError::io(format!("no connection to {addr}"));
         let stream = connected.map_err(|error| at.timeout_or(error, Phase::Connect, unreachable()))?;
-        let mut stream = self.prepare(stream).map_err(unreachable())?;
+        stream.set_nodelay(true).map_err(unreachable())?;
+        let mut stream = self.call_hook(stream).map_err(ConnectError::Hook)?;
         let peer_addr = stream.peer_addr().map_err(unreachable())?;
         let local_addr = stream.local_addr().map_err(unreachable())?;
         if local_addr == peer_addr {
@@ -213,8 +214,7 @@ impl Connector<'_> {
         }
     }
 
-    fn prepare(&self, stream: TcpStream) -> io::Result<TcpStream> {
-        stream.set_nodelay(true)?;
+    fn call_hook(&self, stream: TcpStream) -> io::Result<TcpStream> {
         let Some(hook) = &self.builder.hook else { return Ok(stream) };
         let stream = std::net::TcpStream::from(stream);
         hook(&stream)?;

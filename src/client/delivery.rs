@@ -4,7 +4,7 @@
 use crossbeam_channel::Sender;
 
 use crate::client::ending::Alive;
-use crate::protocol::close::CloseReason;
+use crate::protocol::close::{CloseCode, CloseReason};
 use crate::protocol::http::Request;
 use crate::worker::channel::delivery::{OwnChannel, OwnChannelDelivery};
 use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming};
@@ -16,7 +16,8 @@ use crate::worker::slab::Key;
 #[derive(Debug)]
 pub(super) enum Notice {
     Open(Peer),
-    Ended(CloseReason),
+    /// The connection ended, and this end had sent a close frame with this code by then.
+    Ended(CloseReason, Option<CloseCode>),
 }
 
 /// The client's part of a connection.
@@ -26,7 +27,7 @@ pub(super) struct ClientSlot {
     watcher: Option<Sender<Notice>>,
     /// Sent to the watcher after the connection's last events are in the client's channel, so that those of the next
     /// connection come after them.
-    ended: Option<CloseReason>,
+    ended: Option<(CloseReason, Option<CloseCode>)>,
     /// Dropped with the connection, which ends the wait of a client that was dropped.
     _alive: Alive,
 }
@@ -72,7 +73,8 @@ impl Delivery for ClientDelivery {
 
     fn close(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, reason: CloseReason) -> CloseTiming {
         if slot.watcher.is_some() {
-            slot.ended = Some(reason.clone());
+            let sent = socket.active.conn.endpoint.connection.sent_close_code();
+            slot.ended = Some((reason.clone(), sent));
         }
         OwnChannelDelivery.close(&mut slot.own, socket, reason)
     }
@@ -87,9 +89,9 @@ impl Delivery for ClientDelivery {
 
     fn served(&mut self, slot: &mut ClientSlot) {
         OwnChannelDelivery.served(&mut slot.own);
-        if let (Some(reason), Some(watcher)) = (slot.ended.take(), &slot.watcher) {
+        if let (Some((reason, sent)), Some(watcher)) = (slot.ended.take(), &slot.watcher) {
             // As above.
-            let _ = watcher.send(Notice::Ended(reason));
+            let _ = watcher.send(Notice::Ended(reason, sent));
         }
     }
 

@@ -45,6 +45,8 @@ pub enum ConnectError {
         /// The system's error.
         source: io::Error,
     },
+    /// The [`socket_hook`](crate::ClientBuilder::socket_hook) returned an error.
+    Hook(io::Error),
     /// A phase took longer than its timeout.
     Timeout {
         /// The phase.
@@ -119,6 +121,7 @@ impl fmt::Display for ConnectError {
             ConnectError::Tls => f.write_str("wss:// needs TLS, which this build does not have: use ws://"),
             ConnectError::Resolve { host, .. } => write!(f, "no address for {host:?}"),
             ConnectError::Io { operation, .. } => f.write_str(operation),
+            ConnectError::Hook(_) => f.write_str("the socket hook failed"),
             ConnectError::Timeout { phase, addr } => write!(f, "{phase} took too long ({addr})"),
             ConnectError::Proxy { addr, .. } => write!(f, "no tunnel through the proxy {addr}"),
             ConnectError::Handshake { url, .. } => write!(f, "the opening handshake with {url} failed"),
@@ -134,7 +137,9 @@ impl std::error::Error for ConnectError {
             ConnectError::Url(source) => Some(source),
             ConnectError::Header(source) => Some(source),
             ConnectError::Config(source) => Some(source),
-            ConnectError::Resolve { source, .. } | ConnectError::Io { source, .. } => Some(source),
+            ConnectError::Resolve { source, .. } | ConnectError::Io { source, .. } | ConnectError::Hook(source) => {
+                Some(source)
+            }
             ConnectError::Proxy { source, .. } => Some(source),
             ConnectError::Handshake { source, .. } => Some(source),
             ConnectError::Redirect(source) => Some(source),

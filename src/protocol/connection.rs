@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Not;
 
 use crate::protocol::assembly::{Assembly, Completed, PartialMessage};
-use crate::protocol::close::CloseFrame;
+use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::deflate::{Codec, Extension};
 use crate::protocol::error::ProtocolError;
 use crate::protocol::frame::{FrameHeader, Opcode, RSV1};
@@ -109,6 +109,8 @@ pub struct Connection {
     outgoing: Outgoing,
     close_received: bool,
     failed: bool,
+    /// The status code of the close frame that was sent.
+    sent_code: Option<CloseCode>,
     max_message_size: u64,
     assembly: Option<Box<Assembly>>,
     pub(super) extension: Option<Extension>,
@@ -153,6 +155,7 @@ impl Connection {
             outgoing: Outgoing::default(),
             close_received: false,
             failed: false,
+            sent_code: None,
             max_message_size,
             assembly: None,
             extension: None,
@@ -205,6 +208,11 @@ impl Connection {
     #[must_use]
     pub fn close_sent(&self) -> bool {
         self.outgoing == Outgoing::CloseSent
+    }
+
+    /// Returns the status code of the close frame that this endpoint has sent; 1005 if it had none.
+    pub(crate) fn sent_close_code(&self) -> Option<CloseCode> {
+        self.sent_code
     }
 
     /// Returns whether the peer's close frame was received.
@@ -651,7 +659,11 @@ impl Connection {
         if let Some(close) = close {
             close.encode(&mut payload);
         }
-        self.send(Opcode::Close, &payload, key, out)
+        let sent = self.send(Opcode::Close, &payload, key, out);
+        if sent {
+            self.sent_code = Some(close.map_or(CloseCode::NO_STATUS_RECEIVED, |close| close.code));
+        }
+        sent
     }
 
     /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7): appends a close frame to `out`, and ignores all bytes that

@@ -1,8 +1,8 @@
 //! Why there is no connection, and whether another attempt may succeed.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use crate::client::error::ConnectError;
 use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
@@ -28,8 +28,17 @@ use crate::protocol::http::{ResponseError, ResponseHead};
 pub enum Outage {
     /// An attempt to connect failed.
     Connect(ConnectError),
-    /// The connection ended.
+    /// The connection ended: the server closed it or broke the protocol, or the network lost it.
     Closed(CloseReason),
+    /// This end closed the connection: because its [`max_lifetime`](crate::Config::max_lifetime) was over, because of
+    /// [`SlowConsumer::Disconnect`](crate::SlowConsumer::Disconnect), or because the application asked for that, through a
+    /// [`Peer`](crate::Peer).
+    ClosedHere {
+        /// The code of our close frame; 1005 if it had none.
+        sent: CloseCode,
+        /// How the closing handshake ended: with the server's answer, or without one.
+        reason: CloseReason,
+    },
 }
 
 impl Outage {
@@ -42,16 +51,19 @@ impl Outage {
     /// * a connection that was lost, timed out, or was [aborted](crate::Peer::abort) (1006);
     /// * a connection that the server closed with 1001, 1005 (no code), 1011 to 1014, or an application's code other
     ///   than 3000 and 3003;
-    /// * a connection that this library closed because the server read nothing (1008) or its
-    ///   [`max_lifetime`](crate::Config::max_lifetime) was over (1001).
+    /// * a connection that this end closed with 1001 or 1008, whatever the server answers: so does the library when
+    ///   [`max_lifetime`](crate::Config::max_lifetime) is over (1001), and when the server reads nothing (1008).
     ///
     /// Another attempt would fail in the same way after
     /// * an invalid URL, header or setting, a URL that needs TLS, or a redirect that is not followed;
+    /// * an error of the [`socket_hook`](crate::ClientBuilder::socket_hook), or one by which the system says that this
+    ///   process may not connect, or can not: [`PermissionDenied`](std::io::ErrorKind::PermissionDenied),
+    ///   [`InvalidInput`](std::io::ErrorKind::InvalidInput), [`Unsupported`](std::io::ErrorKind::Unsupported);
     /// * any other response to the handshake, such as 401, 403, 404, or one that is no WebSocket handshake at all;
     /// * a server that closed with 1000 (the purpose is fulfilled), 1002, 1003, 1007 to 1010 (it objects to what it was
     ///   sent), 3000 (unauthorized) or 3003 (forbidden);
     /// * a server that broke the protocol or sent a message over the limit;
-    /// * a close that the application asked for.
+    /// * a close that the application asked for with another code than these, whether the server answers it or not.
     ///
     /// ```
     /// use threadbare::{CloseCause, CloseCode, CloseReason, Outage};
@@ -66,6 +78,7 @@ impl Outage {
         match self {
             Outage::Connect(error) => connect_is_transient(error),
             Outage::Closed(reason) => closed_is_transient(reason),
+            Outage::ClosedHere { sent, .. } => matches!(*sent, CloseCode::GOING_AWAY | CloseCode::POLICY_VIOLATION),
         }
     }
 
@@ -100,7 +113,8 @@ fn retry_after(head: &ResponseHead) -> Option<Duration> {
 
 fn connect_is_transient(error: &ConnectError) -> bool {
     match error {
-        ConnectError::Resolve { .. } | ConnectError::Io { .. } | ConnectError::Timeout { .. } => true,
+        ConnectError::Timeout { .. } => true,
+        ConnectError::Resolve { source, .. } | ConnectError::Io { source, .. } => io_is_transient(source),
         ConnectError::Proxy { source, .. } => proxy_is_transient(source),
         ConnectError::Handshake { source, .. } => match source {
             HandshakeError::Refused(refusal) => status_is_transient(refusal.status()),
@@ -110,6 +124,13 @@ fn connect_is_transient(error: &ConnectError) -> bool {
         },
         _ => false,
     }
+}
+
+/// Whether the network is at fault. These kinds say that the call was wrong, or that this process may not make it, which
+/// time does not change.
+fn io_is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    !matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
 }
 
 fn proxy_is_transient(error: &ProxyError) -> bool {
@@ -130,9 +151,10 @@ fn status_is_transient(status: u16) -> bool {
 
 fn closed_is_transient(reason: &CloseReason) -> bool {
     match reason.cause {
-        CloseCause::Lost | CloseCause::TimedOut | CloseCause::Aborted | CloseCause::Panicked => true,
-        // Closed by this library: the lifetime is over, or the server reads too slowly.
-        CloseCause::Local => matches!(reason.code, CloseCode::GOING_AWAY | CloseCode::POLICY_VIOLATION),
+        CloseCause::Lost | CloseCause::TimedOut | CloseCause::Aborted => true,
+        // Closed here, or a callback failed: no fault of the network.
+        CloseCause::Local | CloseCause::Panicked => false,
+        // Closed by this library, because the server reads too slowly.
         CloseCause::Failed => reason.code == CloseCode::POLICY_VIOLATION,
         CloseCause::Peer => !matches!(reason.code.0, 1000 | 1002 | 1003 | 1007..=1010 | 3000 | 3003),
     }
@@ -143,6 +165,7 @@ impl fmt::Display for Outage {
         match self {
             Outage::Connect(_) => f.write_str("the client could not connect"),
             Outage::Closed(_) => f.write_str("the connection has ended"),
+            Outage::ClosedHere { sent, .. } => write!(f, "the connection was closed with {sent}"),
         }
     }
 }
@@ -151,7 +174,7 @@ impl std::error::Error for Outage {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Outage::Connect(error) => Some(error),
-            Outage::Closed(reason) => Some(reason),
+            Outage::Closed(reason) | Outage::ClosedHere { reason, .. } => Some(reason),
         }
     }
 }
@@ -203,7 +226,10 @@ impl Ended {
     pub fn is_clean(&self) -> bool {
         match self {
             Ended::ByApplication(reason) => reason.as_ref().is_none_or(CloseReason::is_clean),
-            Ended::Final(outage) => matches!(&**outage, Outage::Closed(reason) if reason.is_clean()),
+            Ended::Final(outage) => match &**outage {
+                Outage::Closed(reason) | Outage::ClosedHere { reason, .. } => reason.is_clean(),
+                Outage::Connect(_) => false,
+            },
             Ended::GaveUp { .. } | Ended::Panicked => false,
         }
     }
@@ -232,8 +258,6 @@ impl std::error::Error for Ended {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
     use crate::client::error::Phase;
     use crate::protocol::handshake::client::{ClientRequest, Url, UrlError, verify};
@@ -307,7 +331,29 @@ mod tests {
         for cause in [CloseCause::Lost, CloseCause::TimedOut, CloseCause::Aborted] {
             assert!(transient(1006, cause), "{cause:?}");
         }
-        assert!(transient(1001, CloseCause::Local) && transient(1008, CloseCause::Failed));
-        assert!(!transient(1000, CloseCause::Local) && !transient(1009, CloseCause::Failed));
+        assert!(transient(1008, CloseCause::Failed) && !transient(1009, CloseCause::Failed));
+        assert!(!transient(1011, CloseCause::Panicked));
+    }
+
+    #[test]
+    fn a_close_of_our_own_is_judged_by_our_own_code() {
+        for (code, cause) in [(1000, CloseCause::Local), (1001, CloseCause::Local), (1006, CloseCause::Lost)] {
+            let reason = CloseReason::new(CloseCode(code), "", cause);
+            let outage = |sent| Outage::ClosedHere { sent: CloseCode(sent), reason: reason.clone() };
+            assert!(outage(1001).is_transient() && outage(1008).is_transient(), "{code}");
+            assert!(!outage(1000).is_transient() && !outage(1005).is_transient() && !outage(4000).is_transient());
+            assert_eq!(Ended::Final(Arc::new(outage(1000))).is_clean(), cause == CloseCause::Local);
+        }
+    }
+
+    #[test]
+    fn what_is_no_fault_of_the_network_is_not_retried() {
+        for kind in [io::ErrorKind::InvalidInput, io::ErrorKind::PermissionDenied, io::ErrorKind::Unsupported] {
+            assert!(!Outage::Connect(ConnectError::io("no connection")(kind.into())).is_transient());
+            let resolve = ConnectError::Resolve { host: "host".into(), source: kind.into() };
+            assert!(!Outage::Connect(resolve).is_transient());
+        }
+        let hook = ConnectError::Hook(io::ErrorKind::NotConnected.into());
+        assert!(!Outage::Connect(hook).is_transient());
     }
 }

@@ -69,11 +69,15 @@ impl Supervisor {
                 Ok(watched) => {
                     let since = Instant::now();
                     connections += 1;
-                    let reason = self.watch(&watched, attempt, connections);
+                    let (reason, sent) = self.watch(&watched, attempt, connections);
                     if self.shared.is_closing() {
                         return Ended::ByApplication(Some(reason));
                     }
-                    (Outage::Closed(reason), Some(since.elapsed()))
+                    let outage = match sent {
+                        Some(sent) => Outage::ClosedHere { sent, reason },
+                        None => Outage::Closed(reason),
+                    };
+                    (outage, Some(since.elapsed()))
                 }
                 Err(error) => (Outage::Connect(error), None),
             };
@@ -115,10 +119,11 @@ impl Supervisor {
         Ok(Watched { agreed, notices })
     }
 
-    /// Calls the hook for a new connection, sends the outbox, and waits until the connection has ended.
-    fn watch(&mut self, watched: &Watched, attempt: u32, number: u64) -> CloseReason {
+    /// Calls the hook for a new connection, sends the outbox, and waits until the connection has ended. Returns why, and
+    /// the code of the close frame that was sent before.
+    fn watch(&mut self, watched: &Watched, attempt: u32, number: u64) -> (CloseReason, Option<CloseCode>) {
         let Watched { agreed, notices } = watched;
-        let Ok(Notice::Open(peer)) = notices.recv() else { return worker_ended() };
+        let Ok(Notice::Open(peer)) = notices.recv() else { return (worker_ended(), None) };
         if self.shared.opened(&peer) {
             if let Some(hook) = &mut self.settings.on_connect {
                 hook(&Session { peer: &peer, agreed, attempt, number });
@@ -126,12 +131,12 @@ impl Supervisor {
             self.shared.enter(ConnectionState::Connected);
             self.drain(&peer, notices);
         }
-        let reason = match notices.recv() {
-            Ok(Notice::Ended(reason)) => reason,
-            Ok(Notice::Open(_)) | Err(_) => worker_ended(),
+        let ended = match notices.recv() {
+            Ok(Notice::Ended(reason, sent)) => (reason, sent),
+            Ok(Notice::Open(_)) | Err(_) => (worker_ended(), None),
         };
         self.shared.lost();
-        reason
+        ended
     }
 
     /// Sends the messages of the outbox on the connection. Once it is empty, senders use the connection directly.
