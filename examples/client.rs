@@ -1,12 +1,11 @@
 //! An interactive client: lines from stdin go out, messages come to stdout.
 
 use std::error::Error;
-use std::io::{Write, stdin, stdout};
+use std::io::{BufRead, Write, stdin, stdout};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use common::Chain;
-use threadbare::{Client, Config, Message};
+use threadbare::{Client, ClientError, CloseCause, CloseCode, Config, Message, Peer};
 
 const USAGE: &str = "\
 Sends each line of its input as a message and prints what comes back.
@@ -18,9 +17,6 @@ usage: client URL [options]
   --subprotocol NAME      offers a subprotocol; may be repeated
   --deflate               offers permessage-deflate (built with --features deflate)
 ";
-
-/// How long the server has to answer the last messages, and then to complete the closing handshake.
-const GRACE: Duration = Duration::from_secs(5);
 
 struct Options {
     url: String,
@@ -81,30 +77,52 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         builder = builder.header(name, value);
     }
     let client = builder.connect(&options.url)?;
-    std::thread::scope(|scope| {
-        // One thread prints messages while the other reads the next line.
-        let printer = scope.spawn(|| {
-            while let Ok(Some(message)) = client.recv() {
-                print(&message)?;
-            }
-            std::io::Result::Ok(())
-        });
-        for line in stdin().lines() {
-            let Ok(line) = line else { break };
-            if client.send(line).is_err() {
-                break;
-            }
+    let peer = client.peer();
+    // Not joined: it may wait for a line when the server has closed the connection, and then nobody waits for it.
+    std::thread::spawn(move || {
+        if let Err(error) = send_lines(&peer) {
+            eprintln!("the input can not be read: {error}");
         }
-        // After our close frame no message is received any more: an answer that has not arrived by now is lost.
-        let _ = client.close(threadbare::CloseCode::NORMAL_CLOSURE, "");
-        printer.join().map_err(|_| "the printer panicked")??;
-        Ok::<(), Box<dyn Error>>(())
-    })?;
-    match client.close_reason() {
-        Some(reason) if reason.is_clean() => Ok(()),
-        Some(reason) => Err(format!("the connection ended: {reason}").into()),
-        None => client.finish(GRACE).map(drop).map_err(Into::into),
+        // After our close frame no message is received any more: an answer that has not arrived by now is lost. An error
+        // means that the connection is closed already.
+        let _ = peer.close(CloseCode::NORMAL_CLOSURE, "");
+    });
+    for message in &client {
+        match message {
+            Ok(message) => print(&message)?,
+            Err(ClientError::Failed(reason)) => return Err(format!("the connection ended: {reason}").into()),
+            Err(error) => return Err(error.into()),
+        }
     }
+    match client.close_reason() {
+        Some(reason) if reason.cause == CloseCause::Peer && reason.code != CloseCode::NORMAL_CLOSURE => {
+            Err(format!("the server closed the connection: {reason}").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sends each line of the input, up to its end or that of the connection. A line that is not UTF-8 is reported and left
+/// out: a text message has to be UTF-8 (RFC 6455 5.6).
+fn send_lines(peer: &Peer) -> std::io::Result<()> {
+    let mut input = stdin().lock();
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        if input.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        match std::str::from_utf8(text.strip_suffix(b"\r").unwrap_or(text)) {
+            Ok(text) => {
+                if peer.send(text).is_err() {
+                    break;
+                }
+            }
+            Err(_) => eprintln!("line {number} is not UTF-8, and was not sent"),
+        }
+    }
+    Ok(())
 }
 
 fn print(message: &Message) -> std::io::Result<()> {
