@@ -84,8 +84,9 @@ impl Codec {
         };
         shared.compressed.clear();
         let smaller = compressor.run(payload, &mut shared.compressed, payload.len().saturating_sub(1));
-        // A reset of zlib-rs 0.6.8 forgets what it holds back and not the room for it: it would panic for want of room.
-        shared.compressor = (!compressor.holds_back).then_some(compressor);
+        // zlib-rs 0.6.8: `reset` of a compressor that was left in the middle does not make it as new. The next message,
+        // of any connection, would be garbage, or the compressor would panic. So it is dropped, here and in `Sent`.
+        shared.compressor = compressor.is_clean.then_some(compressor);
         smaller.then_some(&shared.compressed)
     }
 
@@ -200,7 +201,7 @@ impl Sent {
     fn compress(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         let Some(mut compressor) = self.compressor.take().or_else(|| self.resume()) else { return false };
         let done = compressor.run(payload, out, usize::MAX);
-        self.compressor = Some(compressor);
+        self.compressor = compressor.is_clean.then_some(compressor);
         self.used = true;
         self.note(payload);
         done
@@ -244,8 +245,9 @@ pub(super) struct Compressor {
     compress: Compress,
     level: u8,
     window_bits: u8,
-    /// It was stopped before it gave out all that it made.
-    holds_back: bool,
+    /// Its last run took all input and gave out all output, also if that was more than the budget. It may be used or
+    /// reset only then.
+    is_clean: bool,
 }
 
 impl Compressor {
@@ -256,11 +258,12 @@ impl Compressor {
         }
         let effort = Compression::new(u32::from(level).clamp(1, 9));
         let compress = Compress::new_with_window_bits(effort, false, window_bits);
-        Some(Compressor { compress, level, window_bits, holds_back: false })
+        Some(Compressor { compress, level, window_bits, is_clean: true })
     }
 
     /// Appends the compressed `payload` to `out` (RFC 7692 7.2.1). Returns `false` if that takes more than `budget`
-    /// bytes; the appended bytes must then be discarded, and the compressor must be reset before it is used again.
+    /// bytes; the appended bytes must then be discarded, and the compressor must be reset before it is used again, or
+    /// dropped if it is not clean.
     pub(super) fn run(&mut self, payload: &[u8], out: &mut Vec<u8>, budget: usize) -> bool {
         // RFC 7692 7.2.3.6: an empty message is compressed to one byte. The compressor has nothing to flush.
         if payload.is_empty() {
@@ -269,7 +272,7 @@ impl Compressor {
         }
         let start = out.len();
         let mut rest = payload;
-        self.holds_back = true;
+        self.is_clean = false;
         loop {
             out.reserve((rest.len() / 2).clamp(MIN_ROOM, MAX_ROOM));
             let (room, before) = (out.capacity() - out.len(), out.len());
@@ -285,12 +288,12 @@ impl Compressor {
                 return false;
             }
         }
-        self.holds_back = false;
         // RFC 7692 7.2.1: "Remove 4 octets (that are 0x00 0x00 0xff 0xff) from the tail end."
         let end = out.len().saturating_sub(TAIL.len());
         if !rest.is_empty() || end < start || out.get(end..) != Some(&TAIL) {
             return false;
         }
+        self.is_clean = true;
         out.truncate(end);
         end - start <= budget
     }

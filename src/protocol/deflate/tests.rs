@@ -351,3 +351,70 @@ fn a_message_that_does_not_get_smaller_leaves_room_for_the_next() {
         }
     }
 }
+
+/// Returns random bytes, of which the first tenth is zeros if `packs`: the compressed form is then a little smaller, and
+/// else a little larger, than the message.
+fn noise(mut seed: u64, size: usize, packs: bool) -> Vec<u8> {
+    let mut out: Vec<u8> = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 56) as u8
+    })
+    .take(size)
+    .collect();
+    if packs {
+        out[..size / 10].fill(0);
+    }
+    out
+}
+
+/// Messages of a size at which a step of the compressor ends, its buffers are full or the budget is reached, and others.
+fn near_a_budget() -> impl Strategy<Value = Vec<u8>> {
+    let around = prop_oneof![Just(64_usize), Just(128), Just(16_384), Just(32_768), Just(65_536), Just(131_072)];
+    let size = prop_oneof![
+        (around, 0..40_usize).prop_map(|(size, more)| size - 20 + more),
+        0..2_000_usize,
+        50_000..160_000_usize,
+    ];
+    (any::<u64>(), size, 0..4_u8).prop_map(|(seed, size, kind)| match kind {
+        0 => mixed(seed, size.min(60_000)),
+        1 => b"the same for everyone, ".iter().copied().cycle().take(size).collect(),
+        kind => noise(seed, size, kind == 2),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// The oracle is the decompressor that follows RFC 1951 bit by bit and shares nothing with the compressor.
+    #[test]
+    fn connections_that_share_a_codec_do_not_affect_each_other(
+        messages in proptest::collection::vec((near_a_budget(), 0..4_usize, 0..12_u8), 1..12),
+        levels in proptest::array::uniform2(0_u8..=9), window_bits in 9_u8..=15,
+    ) {
+        let kinds = [(false, levels[0]), (true, levels[0]), (false, levels[1]), (true, levels[1])];
+        let mut connections =
+            kinds.map(|(takeover, level)| (Extension::new(params(takeover, window_bits, level)), Vec::new()));
+        let mut codec = Codec::new();
+        for (message, index, idle) in &messages {
+            let (extension, past) = &mut connections[*index];
+            let takeover = kinds[*index].0;
+            match idle {
+                0 => codec.trim(),
+                1 => while extension.trim() {},
+                _ => {}
+            }
+            let Some(compressed) = extension.compress(message, &mut codec) else {
+                prop_assert!(!takeover, "only without a common past may a message be left as it is");
+                continue;
+            };
+            prop_assert!(takeover || compressed.len() < message.len());
+            if !takeover {
+                past.clear();
+            }
+            let start = past.len();
+            let farthest = naive::inflate(&[compressed, &TAIL].concat(), past);
+            prop_assert!(farthest.is_some_and(|farthest| farthest <= 1 << window_bits));
+            prop_assert!(past[start..] == message[..], "a message of {} bytes is another", message.len());
+        }
+    }
+}
