@@ -1,5 +1,7 @@
 //! The incomplete frame and message of a connection.
 
+use core::fmt;
+
 use std::borrow::Cow;
 
 use crate::protocol::deflate::{Codec, Extension, Sink};
@@ -21,7 +23,7 @@ pub(super) struct PartialFrame {
 }
 
 /// A partial header, a partial frame and a partial message. An idle connection has no `Assembly`.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Assembly {
     cut_header: [u8; MAX_HEADER_SIZE],
     cut_len: u8,
@@ -50,6 +52,13 @@ pub(super) enum Completed {
     Message(Assembled),
     /// A control frame.
     Control(Opcode, Cow<'static, [u8]>),
+}
+
+/// Omits the message, and the masking key of a partial frame.
+impl fmt::Debug for Assembly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Assembly").finish_non_exhaustive()
+    }
 }
 
 impl Assembly {

@@ -4,6 +4,7 @@ use std::fmt;
 
 pub use crate::protocol::close_code::CloseCode;
 use crate::protocol::error::ProtocolError;
+use crate::protocol::escaped::Escaped;
 use crate::protocol::opcode::MAX_CONTROL_PAYLOAD;
 
 /// The body of a close frame: a status code, and a reason of at most 123 bytes.
@@ -278,11 +279,12 @@ impl CloseReason {
 /// A receive call returns the close reason as its error when no more messages can arrive, after a clean close too.
 impl std::error::Error for CloseReason {}
 
+/// Control characters of the reason, which may be the peer's, are escaped.
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.code.fmt(f)?;
         if !self.reason.is_empty() {
-            write!(f, " ({})", self.reason)?;
+            write!(f, " ({})", Escaped(&self.reason))?;
         }
         Ok(())
     }

@@ -3,6 +3,8 @@
 use core::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::protocol::escaped::Escaped;
+
 /// Calls `act`, which runs code of the application or drops its values. If that panics, returns the panic's text.
 #[inline(always)]
 pub(crate) fn contained<T>(act: impl FnOnce() -> T) -> Result<T, String> {
@@ -14,7 +16,9 @@ pub(crate) fn contained<T>(act: impl FnOnce() -> T) -> Result<T, String> {
 #[cold]
 fn end(payload: Box<dyn Any + Send>) -> String {
     let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text").to_owned();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
+    // It may have text of a peer.
+    let text = Escaped(text).to_string();
     if let Err(next) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         core::mem::forget(next);
     }

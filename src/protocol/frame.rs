@@ -1,5 +1,7 @@
 //! Frame headers (RFC 6455 5.2).
 
+use core::fmt;
+
 use crate::protocol::error::ProtocolError;
 use crate::protocol::mask;
 use crate::protocol::mask::MaskingKey;
@@ -33,7 +35,7 @@ pub const RSV1: u8 = 0b100;
 /// let header = FrameHeader::new(Opcode::Binary, 200, None);
 /// assert!(header.fin && header.rsv == 0 && header.size() == 4);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
     /// FIN: this is the last fragment of its message.
     pub fin: bool,
@@ -45,6 +47,20 @@ pub struct FrameHeader {
     pub mask: Option<MaskingKey>,
     /// The payload length in bytes.
     pub payload_len: u64,
+}
+
+/// Says whether there is a masking key, and omits the key.
+impl fmt::Debug for FrameHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FrameHeader { fin, rsv, opcode, mask, payload_len } = self;
+        f.debug_struct("FrameHeader")
+            .field("fin", fin)
+            .field("rsv", rsv)
+            .field("opcode", opcode)
+            .field("masked", &mask.is_some())
+            .field("payload_len", payload_len)
+            .finish()
+    }
 }
 
 impl FrameHeader {

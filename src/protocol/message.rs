@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::protocol::close::CloseFrame;
+use crate::protocol::escaped::Escaped;
 use crate::protocol::opcode::Opcode;
 use crate::protocol::utf8;
 
@@ -516,7 +517,7 @@ const SHOWN_TEXT: usize = 256;
 const SHOWN_BYTES: usize = 16;
 
 /// Formats the message for a log. A text of up to 256 bytes is written whole; a longer text is cut between two
-/// characters and followed by its length. Any other message is written as its type, length and first 16 bytes.
+/// characters and followed by its length. Control characters are escaped. Any other message is written as its type, length and first 16 bytes.
 ///
 /// ```
 /// use threadbare::MessageRef;
@@ -528,16 +529,19 @@ const SHOWN_BYTES: usize = 16;
 impl fmt::Display for MessageRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, bytes) = match self {
-            MessageRef::Text(text) if text.len() <= SHOWN_TEXT => return f.write_str(text),
+            MessageRef::Text(text) if text.len() <= SHOWN_TEXT => return Escaped(text).fmt(f),
             MessageRef::Text(text) => {
                 let end = (0..=SHOWN_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-                return write!(f, "{}... ({} bytes)", text.get(..end).unwrap_or_default(), text.len());
+                let shown = Escaped(text.get(..end).unwrap_or_default());
+                return write!(f, "{shown}... ({} bytes)", text.len());
             }
             MessageRef::Close(None) => return f.write_str("close"),
             MessageRef::Close(Some(CloseFrame { code, reason })) if reason.is_empty() => {
                 return write!(f, "close {code}");
             }
-            MessageRef::Close(Some(CloseFrame { code, reason })) => return write!(f, "close {code} ({reason})"),
+            MessageRef::Close(Some(CloseFrame { code, reason })) => {
+                return write!(f, "close {code} ({})", Escaped(reason));
+            }
             MessageRef::Binary(bytes) => ("binary", *bytes),
             MessageRef::Ping(bytes) => ("ping", *bytes),
             MessageRef::Pong(bytes) => ("pong", *bytes),
@@ -581,11 +585,18 @@ impl fmt::Display for CowMessage<'_> {
 /// assert_eq!(message.as_message().as_text(), Some("hello"));
 /// # Ok::<(), threadbare::ProtocolError>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Assembled {
     pub(crate) buffer: Vec<u8>,
     pub(crate) filled: usize,
     pub(crate) is_text: bool,
+}
+
+/// Omits the bytes after the message, which may be those of another connection.
+impl fmt::Debug for Assembled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Assembled").field(&self.as_message()).finish()
+    }
 }
 
 impl Assembled {

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::head::is_secret;
 use super::token::is_token;
 
 /// Why a header or subprotocol cannot be added to a request or a response.
@@ -44,10 +45,18 @@ impl fmt::Display for HeaderError {
 impl core::error::Error for HeaderError {}
 
 /// Valid header fields, and the first error if an invalid one was added.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct HeaderFields {
     fields: Vec<(String, String)>,
     error: Option<HeaderError>,
+}
+
+/// Formats the fields without the values that must not be logged, such as that of `Set-Cookie`.
+impl fmt::Debug for HeaderFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.fields.iter().map(|(name, value)| (name, if is_secret(name) { "..." } else { value }));
+        f.debug_list().entries(shown).entries(&self.error).finish()
+    }
 }
 
 impl HeaderFields {

@@ -1,6 +1,7 @@
 //! A connection as its handler sees it.
 
 use std::any::Any;
+use std::fmt;
 
 use crate::error::ControlError;
 use crate::protocol::PeerAddr;
@@ -37,7 +38,6 @@ use crate::worker::handle::stats::Stats;
 /// assert_eq!(client.recv()?, Some(Message::from("hello")));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Socket<'a> {
     pub(crate) active: ActiveConn<'a>,
 }
@@ -45,6 +45,13 @@ pub struct Socket<'a> {
 impl HoldsOutput for Socket<'_> {
     fn output(&mut self) -> &mut Output {
         &mut self.active.context.output
+    }
+}
+
+/// Omits what is received and sent.
+impl fmt::Debug for Socket<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket").field("id", &self.id()).field("addr", &self.addr()).finish_non_exhaustive()
     }
 }
 
