@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::http::send_request;
 use common::servers::{Mode, echo_server_in};
-use common::{Client, Frame, close, serialize_test, text};
-use threadbare::{ClientLoop, CloseCode, Config, EventRef, Message, Server, WebSocket};
+use common::{Client, Frame, close, serialize_test, text, wait_for_end_of_threads};
+use threadbare::{ClientLoop, CloseCode, Config, EventRef, Message, Reconnect, Server, WebSocket};
 
 const EVER: Duration = Duration::MAX;
 
@@ -111,4 +111,46 @@ fn a_web_socket_waits_for_ever() {
     assert_eq!(client.recv_timeout(EVER).expect("no error"), None);
     drop(client);
     server.join().expect("no panic");
+}
+
+#[test]
+fn a_reconnecting_client_with_every_duration_at_its_maximum_works() {
+    let _guard = serialize_test();
+    let server = echo_server_in(Mode::Handler, Server::builder());
+    let builder = threadbare::Client::builder().no_proxy().config(config()).timeout(EVER).connect_timeout(EVER);
+    let settings = Reconnect::new().max_delay(EVER).stable_after(EVER).give_up_after(EVER).max_retry_after(EVER);
+    let client = builder.reconnect(&format!("ws://{}", server.addr), settings.initial_delay(EVER)).expect("a client");
+    client.send_timeout("hello", EVER).expect("not closed");
+    assert_eq!(client.recv_timeout(EVER).expect("no error"), Some(Message::Text("hello".into())));
+    client.finish(EVER).expect("it has ended");
+    drop(client);
+    // One that waits for its next attempt.
+    let client = builder.reconnect("ws://127.0.0.1:1", settings_for_ever()).expect("a client");
+    client.wait_state(EVER, |state| matches!(state, threadbare::ConnectionState::Waiting { .. })).expect("it waits");
+    client.finish(EVER).expect("it has ended");
+    drop((client, server));
+    wait_for_end_of_threads("the client");
+}
+
+fn settings_for_ever() -> Reconnect {
+    Reconnect::new().initial_delay(EVER).max_delay(EVER)
+}
+
+#[test]
+fn clients_with_every_timeout_at_its_maximum_work_and_their_threads_end() {
+    let _guard = serialize_test();
+    let server = echo_server_in(Mode::Handler, Server::builder());
+    let url = format!("ws://{}", server.addr);
+    let builder = threadbare::Client::builder().no_proxy().config(config());
+    let builder = builder.resolve_timeout(EVER).connect_timeout(EVER).proxy_timeout(EVER).timeout(EVER);
+    let client = builder.connect(&url).expect("connects");
+    client.send_timeout("hello", EVER).expect("open");
+    assert_eq!(client.recv_timeout(EVER).expect("no error"), Some(Message::Text("hello".into())));
+    client.finish(EVER).expect("closed");
+    drop(client);
+    drop(builder.connect(&url).expect("connects"));
+    let pool = threadbare::ClientPool::new(2, config()).expect("a pool");
+    drop(threadbare::Client::builder().no_proxy().pool(&pool).connect(&url).expect("connects"));
+    drop((pool, server));
+    wait_for_end_of_threads("the clients");
 }
