@@ -57,8 +57,12 @@ fn p_13_data_after_the_servers_close_frame_is_discarded() {
         for _ in 0..100 {
             client.send(&[text("late"), ping(b"late"), binary(&[0; 50_000])].concat());
         }
-        client.send(&[masked(false, 0, Opcode::Text, b"la"), close(4001)].concat());
-        assert_eq!(client.frame(), None, "no answer to what was sent after the close frame");
+        client.send(&[masked(false, 0, Opcode::Text, b"la"), close(4001), ping(b"later")].concat());
+        // RFC 6455 5.5.2: pings are answered until the client's close frame. 5.5.1 forbids only data frames.
+        for _ in 0..100 {
+            assert_eq!(client.expect_frame(), Frame::pong(b"late"));
+        }
+        assert_eq!(client.frame(), None, "no answer to anything else that was sent after the close frame");
         app.expect_closed(4001, CloseCause::Local);
         assert_eq!(texts(&app.finish()), ["close"]);
     }

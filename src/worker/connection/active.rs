@@ -171,6 +171,13 @@ impl ActiveConn<'_> {
         self.conn.endpoint.push(output, codec, opcode, payload, compression);
     }
 
+    /// Queues the answer to a ping, behind our close frame too, until the peer's close frame has come.
+    pub(crate) fn answer_ping(&mut self, payload: &[u8]) {
+        if self.conn.phase == Phase::Closing || self.conn.can_send_control() {
+            self.push(Opcode::Pong, payload, Compression::Never);
+        }
+    }
+
     /// Queues a message that other connections send as well; `false` if it can not be sent.
     #[inline]
     pub(crate) fn send_shared(&mut self, frame: &SharedFrame) -> bool {

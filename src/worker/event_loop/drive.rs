@@ -3,8 +3,6 @@
 use mio::{Interest, Registry};
 
 use crate::protocol::Received;
-use crate::protocol::deflate::Compression;
-use crate::protocol::message::MessageRef;
 use crate::transport::buffer::Input;
 use crate::transport::endpoint::ReadOutcome;
 use crate::transport::loan::{HoldsOutput, InputLoan};
@@ -289,7 +287,9 @@ impl<D: Delivery> Driver<'_, D> {
     }
 
     fn ping(&mut self, payload: &[u8]) {
-        if self.conn.phase != Phase::Open {
+        // RFC 6455 5.5.1 forbids only data frames behind our close frame, and 5.5.2 excuses from an answer only behind the
+        // peer's.
+        if !matches!(self.conn.phase, Phase::Open | Phase::Closing) {
             return;
         }
         // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". 5.5.3 allows
@@ -297,7 +297,10 @@ impl<D: Delivery> Driver<'_, D> {
         if self.conn.endpoint.backlog() > 0 && self.active().is_above_high_water() {
             self.conn.endpoint.keep_ping(payload);
         } else {
-            self.active().send(MessageRef::Pong(payload), Compression::Never);
+            self.active().answer_ping(payload);
+        }
+        if self.conn.phase != Phase::Open {
+            return;
         }
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {
@@ -341,7 +344,7 @@ impl<D: Delivery> Driver<'_, D> {
         if !self.active().is_above_high_water()
             && let Some(payload) = self.conn.endpoint.take_ping()
         {
-            self.active().send(MessageRef::Pong(&payload), Compression::Never);
+            self.active().answer_ping(&payload);
         }
         self.flush(&[]);
     }
