@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use common::app::{App, echo};
 use common::servers::Mode;
-use common::{Client, Frame, binary, close, eventually, masked, text};
+use common::{Client, DEADLINE, Frame, binary, close, eventually, masked, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
-    CloseCause, CloseCode, Compression, Config, ControlError, Message, Peer, Prepared, SendError, SendTimeoutError,
-    Server, SlowConsumer, TrySendError,
+    CloseCause, CloseCode, Compression, Config, ControlError, Event, Message, Peer, Prepared, SendError,
+    SendTimeoutError, Server, SlowConsumer, TrySendError,
 };
 
 const HIGH_WATER: usize = 64 << 10;
@@ -314,5 +314,24 @@ fn a_prepared_message_is_sent_to_many_connections() {
         }
         drop(connections);
         app.finish();
+    }
+}
+
+#[test]
+fn a_peer_of_a_dual_stack_server_has_an_ipv4_address_and_is_counted_by_it() {
+    let config = Config::default().max_connections_per_address(1);
+    let server = Server::builder().workers(1).config(config).bind("[::]:0").expect("a server");
+    let addr = std::net::SocketAddr::from(([127, 0, 0, 1], server.local_addr().port()));
+    for _ in 0..2 {
+        let mut client = Client::open(addr);
+        let local = client.stream.local_addr().expect("an address");
+        let Ok(Event::Open(peer, request)) = server.recv_timeout(DEADLINE) else { panic!("not open") };
+        assert_eq!((peer.addr(), request.addr()), (local.into(), &local.into()));
+        assert!(peer.addr().ip().is_some_and(|ip| ip.is_ipv4()), "{}", peer.addr());
+        assert_eq!(common::handshake_status(addr), Some(503), "a second one of this address");
+        client.send(&close(1000));
+        while !matches!(server.recv_timeout(DEADLINE), Ok(Event::Close(..))) {}
+        client.wait_for_end();
+        eventually("the connection is not counted any more", || server.handle().connections() == 0);
     }
 }

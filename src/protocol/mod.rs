@@ -32,7 +32,7 @@ pub mod mask;
 pub mod message;
 mod opcode;
 mod outgoing;
-mod peer_addr;
+pub(crate) mod peer_addr;
 pub mod utf8;
 
 pub use connection::{Connection, Received, Role, State};

@@ -88,9 +88,19 @@ impl PeerAddr {
     }
 }
 
+/// Returns an IPv4 address for one that is mapped into IPv6 (RFC 4291 2.5.5.2), as a socket for both reports it.
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),
+        // It may have a scope.
+        IpAddr::V6(_) => addr,
+    }
+}
+
+/// An IPv4 address that is mapped into IPv6 becomes that IPv4 address.
 impl<A: Into<SocketAddr>> From<A> for PeerAddr {
     fn from(addr: A) -> PeerAddr {
-        PeerAddr::Ip(addr.into())
+        PeerAddr::Ip(canonical(addr.into()))
     }
 }
 

@@ -9,6 +9,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+use crate::protocol::peer_addr::canonical;
 use crate::transport::stream::system::prevent_sigpipe;
 
 /// At most 64 connections are accepted from a listener in one iteration of the event loop. Larger delays established
@@ -73,9 +74,10 @@ impl Acceptor {
         for _ in 0..MAX_ACCEPTS {
             let Some(listener) = &self.listener else { break };
             match listener.accept() {
-                Ok(connection) => {
-                    prevent_sigpipe(&connection.0);
-                    accepted.push(connection);
+                Ok((stream, addr)) => {
+                    prevent_sigpipe(&stream);
+                    // One address, whichever way it came: it is counted, and told to the application.
+                    accepted.push((stream, canonical(addr)));
                     if is_drained(listener) {
                         self.more = false;
                         return;
