@@ -114,7 +114,7 @@ mod tests {
         let (mut output, mut codec) = (Output::default(), Codec::new());
         endpoint.push_shared(&mut output, &mut codec, frame);
         endpoint.stream.0 = Cursor::default();
-        endpoint.flush(&mut output, &mut []).expect("written");
+        endpoint.flush(&mut output, &[]).expect("written");
         (endpoint.stream.0.get_ref().clone(), !codec.is_empty())
     }
 
@@ -213,7 +213,7 @@ mod tests {
                     server.push(&mut output, &mut codec, Opcode::Text, text.as_bytes(), compression);
                 }
                 server.stream.0 = Cursor::default();
-                server.flush(&mut output, &mut []).expect("written");
+                server.flush(&mut output, &[]).expect("written");
                 let bytes = server.stream.0.get_ref().clone();
                 prop_assert_eq!(bytes[0] >> 4 & 0b111 == RSV1, auto && text.len() >= 128);
                 prop_assert_eq!(received(&mut client, bytes), text.into_bytes());
