@@ -180,6 +180,41 @@ fn a_stream_may_read_and_write_one_byte_at_a_time() {
 }
 
 #[test]
+fn a_client_receives_what_arrives_between_its_close_frame_and_the_servers() {
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    ours.set_read_timeout(Some(common::DEADLINE)).expect("a socket");
+    let mut client = WebSocket::from_established(ours, Role::Client, Vec::new(), &Config::default());
+    client.close(CloseCode::NORMAL_CLOSURE, "").expect("sent");
+    theirs.write_all(b"\x81\x01a\x89\x02hi\x01\x01b\x80\x01c\x88\x02\x03\xe8").expect("written");
+    let received: Vec<_> = client.iter().collect::<Result<_, _>>().expect("a clean end");
+    assert_eq!(received, [Message::from("a"), Message::from("bc")]);
+    assert!(client.close_reason().is_some_and(|reason| reason.is_clean()));
+    drop(client);
+    let mut written = Vec::new();
+    theirs.read_to_end(&mut written).expect("frames");
+    // The close frame, then the pong; both are masked.
+    assert_eq!((written.len(), &written[..2], &written[8..10]), (16, &b"\x88\x82"[..], &b"\x8a\x82"[..]));
+    assert_eq!([written[14] ^ written[10], written[15] ^ written[11]], *b"hi");
+}
+
+#[test]
+fn a_server_answers_a_ping_behind_its_close_frame_and_discards_messages() {
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    ours.set_read_timeout(Some(common::DEADLINE)).expect("a socket");
+    theirs.set_read_timeout(Some(common::DEADLINE)).expect("a socket");
+    let mut server = WebSocket::from_established(ours, Role::Server, Vec::new(), &Config::default());
+    server.close(CloseCode::NORMAL_CLOSURE, "").expect("sent");
+    theirs.write_all(&[text("late"), common::ping(b"hi")].concat()).expect("written");
+    let server = thread::spawn(move || server.recv());
+    // The pong does not wait for the peer's close frame.
+    let mut written = [0; 8];
+    theirs.read_exact(&mut written).expect("frames");
+    assert_eq!(&written, b"\x88\x02\x03\xe8\x8a\x02hi");
+    theirs.write_all(&common::close(1000)).expect("written");
+    assert_eq!(server.join().expect("no panic").expect("a clean end"), None);
+}
+
+#[test]
 fn recv_after_a_failure_does_not_report_a_clean_close() {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let mut client = WebSocket::from_established(ours, Role::Client, Vec::new(), &Config::default());

@@ -376,7 +376,7 @@
 //! | `read()` | [`recv()`](crate::WebSocket::recv), which returns data messages only |
 //! | `send(message)` | [`send(message)`](crate::WebSocket::send) |
 //! | `write(message)`, `flush()` | `send`, which gathers while received messages wait; [`flush()`](crate::WebSocket::flush) |
-//! | `close(Some(CloseFrame { code, reason }))`, then `read()` to the end | [`close(code, reason)`](crate::WebSocket::close), then `recv()`, which returns `None`; messages that arrive in between are thrown away |
+//! | `close(Some(CloseFrame { code, reason }))`, then `read()` to the end | [`close(code, reason)`](crate::WebSocket::close), then `recv()`, which returns `None`; a client receives the messages that arrive in between, a server throws them away |
 //! | `Error::ConnectionClosed` from `read()` | `Ok(None)` from `recv()` |
 //! | `Error::AlreadyClosed` | [`SocketError::Closed`] |
 //! | `Error::Io` with `WouldBlock` | [`SocketError::Timeout`]; call again |

@@ -174,14 +174,19 @@ impl<S: Read + Write> WebSocket<S> {
             match received {
                 Step::Nothing => {}
                 Step::Message(message) => {
-                    // After our close frame, frames are only read to find the peer's close frame.
-                    if !self.endpoint.connection.close_sent() {
+                    // RFC 6455 5.5.1 forbids to send data after a close frame, not to receive it: a client's close asks
+                    // for what the server still has to say. A server's close is its decision to stop.
+                    let connection = &self.endpoint.connection;
+                    if connection.role() == Role::Client || !connection.close_sent() {
                         self.stats.messages_received += 1;
                         return Ok(Some(message));
                     }
                 }
                 Step::Ping(payload) => {
-                    self.push_control(Opcode::Pong, &payload)?;
+                    // RFC 6455 5.5.2: a ping is answered until the peer's close frame came, also after our own, which
+                    // forbids data frames alone (5.5.1). The loop ends with the peer's close frame.
+                    let codec = &mut Codec::new();
+                    self.endpoint.push(&mut self.output, codec, Opcode::Pong, &payload, Compression::Never);
                 }
                 Step::Closed(frame) => self.peer_closed(frame)?,
             }
@@ -348,8 +353,9 @@ impl<S: Read + Write> WebSocket<S> {
         Ok(())
     }
 
-    /// Starts the closing handshake (RFC 6455 7.1.2). [`recv`](WebSocket::recv) completes it: it discards messages
-    /// until the peer has answered, and then returns `None`.
+    /// Starts the closing handshake (RFC 6455 7.1.2). [`recv`](WebSocket::recv) completes it, and returns `None`
+    /// once the peer has answered. As a client, it returns the messages that arrive before the answer. As a server, it
+    /// discards them, for a server that closes has decided to stop. Pings are answered meanwhile.
     ///
     /// ```
     /// use threadbare::CloseCode;
