@@ -129,7 +129,12 @@ fn every_error() -> Vec<(Cause, Box<dyn Error>)> {
         ),
         boxed(
             Cause::None,
-            [SocketError::Timeout, SocketError::Refused(Box::new(Response::new(403))), SocketError::Closed],
+            [
+                SocketError::Timeout,
+                SocketError::Queued,
+                SocketError::Refused(Box::new(Response::new(403))),
+                SocketError::Closed,
+            ],
         ),
         boxed(Cause::Some, [AcceptError::Header(HeaderError::InvalidName("a b".into()))]),
         boxed(Cause::None, [AcceptError::NotAHandshake, AcceptError::SubprotocolNotOffered("chat".into())]),

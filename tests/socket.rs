@@ -215,6 +215,37 @@ fn a_server_answers_a_ping_behind_its_close_frame_and_discards_messages() {
 }
 
 #[test]
+fn a_send_that_times_out_says_whether_the_message_was_queued() {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("a socket");
+    let config = Config::default().max_write_buffer_size(1 << 20);
+    let mut client = WebSocket::from_established(ours, Role::Client, Vec::new(), &config);
+    let (mut sent, mut refused) = (0_usize, 0);
+    // The peer does not read yet.
+    while refused < 5 {
+        let payload = vec![sent as u8; 700_000];
+        let outcome = if sent.is_multiple_of(2) { client.send(&payload) } else { client.send(payload) };
+        match outcome {
+            Ok(()) | Err(SocketError::Queued) => sent += 1,
+            Err(SocketError::Timeout) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(client.stats().queued_bytes < (1 << 20) + 700_000 + 14);
+    }
+    assert!(matches!(client.send(Message::Ping(vec![1])), Err(SocketError::Timeout)));
+    assert!(matches!(client.close(CloseCode::NORMAL_CLOSURE, ""), Err(SocketError::Queued)));
+    client.get_ref().set_nonblocking(false).expect("a socket");
+    let server = thread::spawn(move || {
+        let mut server = WebSocket::from_established(theirs, Role::Server, Vec::new(), &Config::default());
+        server.iter().collect::<Result<Vec<_>, _>>()
+    });
+    assert_eq!(client.recv().expect("a clean end"), None);
+    let received = server.join().expect("no panic").expect("a clean end");
+    let expected: Vec<_> = (0..sent).map(|n| Message::from(vec![n as u8; 700_000])).collect();
+    assert!(received == expected, "{} messages of {sent}", received.len());
+}
+
+#[test]
 fn recv_after_a_failure_does_not_report_a_clean_close() {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let mut client = WebSocket::from_established(ours, Role::Client, Vec::new(), &Config::default());

@@ -379,7 +379,7 @@
 //! | `close(Some(CloseFrame { code, reason }))`, then `read()` to the end | [`close(code, reason)`](crate::WebSocket::close), then `recv()`, which returns `None`; a client receives the messages that arrive in between, a server throws them away |
 //! | `Error::ConnectionClosed` from `read()` | `Ok(None)` from `recv()` |
 //! | `Error::AlreadyClosed` | [`SocketError::Closed`] |
-//! | `Error::Io` with `WouldBlock` | [`SocketError::Timeout`]; call again |
+//! | `Error::Io` with `WouldBlock` | [`SocketError::Timeout`]; call again. [`SocketError::Queued`]: a send took the message, do not repeat it |
 //! | `Error::Protocol`, `Error::Capacity` | [`SocketError::Protocol`] |
 //! | `Message::Text(Utf8Bytes)`, `Message::Binary(Bytes)` | [`Message::Text`] with a `String`, [`Message::Binary`] with a `Vec<u8>` |
 //! | `Message::Ping` and `Message::Pong` that were read | answered inside `recv()`; [`Handler::on_ping`], [`Handler::on_pong`] |
@@ -437,6 +437,7 @@
 //! [`Socket::data`]: crate::Socket::data
 //! [`SocketError::Closed`]: crate::SocketError::Closed
 //! [`SocketError::Protocol`]: crate::SocketError::Protocol
+//! [`SocketError::Queued`]: crate::SocketError::Queued
 //! [`SocketError::Timeout`]: crate::SocketError::Timeout
 //! [`WebSocket::accept`]: crate::WebSocket::accept
 //! [`WebSocket::accept_with`]: crate::WebSocket::accept_with

@@ -27,8 +27,13 @@ use crate::protocol::http::{HeaderError, Response};
 pub enum SocketError {
     /// The stream failed, or ended without a closing handshake.
     Io(io::Error),
-    /// The stream timed out, or it is non-blocking and not ready. The call can be repeated.
+    /// The stream timed out, or it is non-blocking and not ready. Nothing was received, and a message that was to be
+    /// sent was not queued. The call can be repeated.
     Timeout,
+    /// The message or the close frame was queued, but the stream timed out, or is not ready, before it took all of it.
+    /// To repeat the call would send it twice. [`flush`](crate::WebSocket::flush) writes the rest, as do
+    /// [`recv`](crate::WebSocket::recv) and the next send.
+    Queued,
     /// The peer broke the protocol or a limit. It was sent a close frame that says so.
     Protocol(ProtocolError),
     /// The client's opening handshake was refused, with this response.
@@ -50,6 +55,7 @@ impl fmt::Display for SocketError {
         match self {
             SocketError::Io(_) => f.write_str("the stream failed"),
             SocketError::Timeout => f.write_str("nothing within the stream's timeout"),
+            SocketError::Queued => f.write_str("queued, but not written within the stream's timeout"),
             SocketError::Protocol(_) => f.write_str("the peer broke the protocol"),
             SocketError::Refused(response) => write!(f, "the handshake was refused with {}", response.status()),
             SocketError::Url(_) => f.write_str("the URL is wrong"),
@@ -70,7 +76,7 @@ impl std::error::Error for SocketError {
             SocketError::Url(error) => Some(error),
             SocketError::Header(error) => Some(error),
             SocketError::Handshake(error) => Some(error),
-            SocketError::Timeout | SocketError::Refused(_) | SocketError::Closed => None,
+            SocketError::Timeout | SocketError::Queued | SocketError::Refused(_) | SocketError::Closed => None,
         }
     }
 }

@@ -84,6 +84,8 @@ pub struct WebSocket<S> {
     input: Input,
     output: Output,
     stats: Stats,
+    /// A message is queued while fewer bytes than these wait for the stream.
+    max_queued: usize,
     /// Why the connection ended.
     ended: Option<CloseReason>,
     subprotocol: Option<String>,
@@ -124,6 +126,7 @@ impl<S: Read + Write> WebSocket<S> {
             input: if leftover.is_empty() { Input::with_size(INPUT_SIZE) } else { Input::holding(leftover) },
             output: Output::default(),
             stats: Stats::default(),
+            max_queued: config.max_write_buffer_size,
             ended: None,
             subprotocol: None,
             data: None,
@@ -229,7 +232,10 @@ impl<S: Read + Write> WebSocket<S> {
     /// ```
     ///
     /// # Errors
-    /// The stream fails, the connection is closed, or the message is an invalid control frame.
+    /// The stream fails, the connection is closed, or the message is an invalid control frame. Over a stream that times
+    /// out or does not block, [`Queued`](SocketError::Queued) says that the message was taken and waits to be written,
+    /// and [`Timeout`](SocketError::Timeout) that it was not taken, since
+    /// [`Config::max_write_buffer_size`](crate::Config::max_write_buffer_size) bytes wait already.
     pub fn send<'m>(&mut self, message: impl Into<CowMessage<'m>>) -> Result<(), SocketError> {
         self.send_with(message, Compression::Auto)
     }
@@ -272,7 +278,7 @@ impl<S: Read + Write> WebSocket<S> {
         if opcode.is_control() {
             return self.send_message(message.as_message(), compression);
         }
-        self.check_open()?;
+        self.admit()?;
         let (output, payload) = (&mut self.output, Chunk::from(message));
         with_codec(&mut self.endpoint, |endpoint, codec| {
             endpoint.push_chunk(output, codec, opcode, payload, compression)
@@ -286,7 +292,7 @@ impl<S: Read + Write> WebSocket<S> {
             MessageRef::Binary(bytes) => (Opcode::Binary, bytes),
             control => return self.send_control(control),
         };
-        self.check_open()?;
+        self.admit()?;
         let output = &mut self.output;
         with_codec(&mut self.endpoint, |endpoint, codec| endpoint.push(output, codec, opcode, payload, compression));
         self.after_push()
@@ -304,14 +310,15 @@ impl<S: Read + Write> WebSocket<S> {
         if payload.len() > MAX_CONTROL_PAYLOAD {
             return Err(SocketError::Invalid(ControlError::TooLong { size: payload.len() }));
         }
+        self.drain_to_limit()?;
         self.push_control(opcode, payload)?;
-        self.write_unless_busy()
+        self.write_unless_busy().map_err(queued)
     }
 
     /// Counts a message that was queued, and writes it unless more received messages wait in the buffer.
     fn after_push(&mut self) -> Result<(), SocketError> {
         self.stats.messages_sent += 1;
-        self.write_unless_busy()
+        self.write_unless_busy().map_err(queued)
     }
 
     fn write_unless_busy(&mut self) -> Result<(), SocketError> {
@@ -374,6 +381,7 @@ impl<S: Read + Write> WebSocket<S> {
     ///
     /// # Errors
     /// The code must not be sent, the reason has more than 123 bytes, or the stream fails.
+    /// [`Queued`](SocketError::Queued): the stream timed out; [`recv`](WebSocket::recv) continues.
     pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), SocketError> {
         let invalid = |error| SocketError::Invalid(ControlError::InvalidClose(error));
         let frame = CloseFrame::new(code, reason).map_err(invalid)?;
@@ -536,7 +544,28 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     fn start_close(&mut self, frame: Option<CloseFrame>) -> Result<(), SocketError> {
-        if self.endpoint.close(&mut self.output, frame.as_ref()) { self.flush() } else { Err(SocketError::Closed) }
+        if self.endpoint.close(&mut self.output, frame.as_ref()) {
+            self.flush().map_err(queued)
+        } else {
+            Err(SocketError::Closed)
+        }
+    }
+
+    /// Fails unless a data message can be sent and there is room to queue it.
+    fn admit(&mut self) -> Result<(), SocketError> {
+        self.check_open()?;
+        self.drain_to_limit()
+    }
+
+    /// Writes queued output if that has reached the limit, and fails if it stays there.
+    fn drain_to_limit(&mut self) -> Result<(), SocketError> {
+        if self.endpoint.backlog() < self.max_queued {
+            return Ok(());
+        }
+        match self.flush() {
+            Err(SocketError::Timeout) if self.endpoint.backlog() < self.max_queued => Ok(()),
+            flushed => flushed,
+        }
     }
 
     /// Fails unless data messages can be sent.
@@ -610,6 +639,11 @@ impl<S: Read + Write> WebSocket<S> {
         self.ended = Some(CloseReason::abnormal(error.to_string(), CloseCause::Lost));
         SocketError::Io(error)
     }
+}
+
+/// What a timeout means to the caller once its message is queued.
+fn queued(error: SocketError) -> SocketError {
+    if matches!(error, SocketError::Timeout) { SocketError::Queued } else { error }
 }
 
 impl<S: fmt::Debug> fmt::Debug for WebSocket<S> {
