@@ -149,13 +149,13 @@ function showState(state, text) {
   $("banner").hidden = state !== "disconnected";
   $("composer").disabled = $("send").disabled = !connected;
   $("composer").placeholder = connected ? "Say something" : "Not connected";
-  if (wish) $("door-status").textContent = text;
+  if (wish) $("sign-in-status").textContent = text;
 }
 
 function showRoom(room) {
   document.title = `${room} · Chat`;
   $("room-name").textContent = room;
-  $("door").hidden = true;
+  $("sign-in").hidden = true;
   $("chat").hidden = false;
 }
 
@@ -212,10 +212,10 @@ function showError(text) {
 function stop(text) {
   socket.onclose = null;
   socket.close();
-  $("door").hidden = false;
+  $("sign-in").hidden = false;
   $("chat").hidden = true;
   $("join").disabled = false;
-  $("door-status").textContent = text;
+  $("sign-in-status").textContent = text;
 }
 
 function scrollDown() {
@@ -267,6 +267,6 @@ if (query.get("name") && query.get("room")) {
   showRoom(query.get("room"));
   join(query.get("name"), query.get("room"));
 } else {
-  $("door").hidden = false;
+  $("sign-in").hidden = false;
   $("name").focus();
 }

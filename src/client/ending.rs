@@ -22,8 +22,8 @@ impl Latch {
     }
 }
 
-/// Puts off an end until it and all its clones are dropped: each connection of a client has one, and so has whoever can
-/// make another connection.
+/// Puts off an end until it and all its clones are dropped: each connection of a client has one, and so has a pool that
+/// can make another connection.
 #[derive(Debug)]
 pub(super) struct Alive {
     latch: Arc<Latch>,

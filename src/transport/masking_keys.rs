@@ -40,7 +40,8 @@ impl MaskingKeys {
     }
 }
 
-/// Omits the keys. RFC 6455 5.3: whoever knows one before its frame is sent can choose the bytes on the wire.
+/// Omits the keys. RFC 6455 5.3: an application that knows one before its frame is sent can choose the bytes on the
+/// wire.
 impl fmt::Debug for MaskingKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MaskingKeys(..)")

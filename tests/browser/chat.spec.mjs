@@ -79,7 +79,7 @@ await report.check('joining-and-sending-by-keyboard-alone', async () => {
   await connected(bob);
 
   ada = await open(browser, server.page, { colorScheme: 'light' });
-  await screenshot(ada, 'chat-door-desktop-light');
+  await screenshot(ada, 'chat-sign-in-desktop-light');
   // From the top of the page, by Tab, until the field has the focus.
   const tabTo = async (id) => {
     for (let steps = 0; steps < 20; steps += 1) {
