@@ -83,8 +83,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         if let Err(error) = send_lines(&peer) {
             eprintln!("the input can not be read: {error}");
         }
-        // After our close frame no message is received any more: an answer that has not arrived by now is lost. An error
-        // means that the connection is closed already.
+        // The answers on their way are still received. An error means that the connection is closed already.
         let _ = peer.close(CloseCode::NORMAL_CLOSURE, "");
     });
     for message in &client {

@@ -106,6 +106,32 @@ fn a_close_by_the_server_is_received_after_the_messages_before_it() {
     common::eventually("the connection is removed", || server.handle().connections() == 0);
 }
 
+/// RFC 6455 5.5.1 forbids to send data behind a close frame, not to receive it. The buffer of events is smaller than the
+/// answers, so that reading stops on the way.
+#[test]
+fn the_answers_that_arrive_behind_the_clients_close_are_received() {
+    const ANSWERS: usize = 40;
+    let server = server();
+    for max_event_buffer_size in [4 << 20, 20_000] {
+        for _ in 0..20 {
+            let config = Config::default().max_event_buffer_size(max_event_buffer_size);
+            let client =
+                Client::builder().no_proxy().config(config).connect(&url(server.local_addr())).expect("connected");
+            for number in 0..ANSWERS {
+                client.send(vec![number as u8; 10_000]).expect("sent");
+            }
+            client.close(CloseCode::NORMAL_CLOSURE, "").expect("open");
+            let answers: Vec<_> = client.iter().map(|message| message.expect("a message")).collect();
+            assert_eq!(answers.len(), ANSWERS);
+            for (number, answer) in answers.iter().enumerate() {
+                assert!(*answer == Message::Binary(vec![number as u8; 10_000]), "answer {number} differs");
+            }
+            let reason = client.close_reason().expect("closed");
+            assert_eq!((reason.code, reason.cause), (CloseCode::NORMAL_CLOSURE, CloseCause::Local));
+        }
+    }
+}
+
 #[test]
 fn a_server_that_does_not_answer_pings_is_timed_out() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -155,7 +155,7 @@ impl<D: Delivery> Driver<'_, D> {
         // The backlog stays the same until the flush.
         let room = self.output_room();
         while !rest.is_empty() {
-            let is_open = self.conn.phase == Phase::Open;
+            let is_open = self.conn.phase == Phase::Open || self.conn.receives_behind_close();
             if !is_open {
                 self.note_trailing();
             } else if self.is_held_up(room) {
@@ -220,7 +220,7 @@ impl<D: Delivery> Driver<'_, D> {
     #[inline(always)]
     fn must_wait(&mut self) -> bool {
         let room = self.output_room();
-        self.conn.waiting = self.conn.phase == Phase::Open && self.is_held_up(room);
+        self.conn.waiting = self.conn.receives() && self.is_held_up(room);
         if !D::ANSWERS && self.conn.waiting && self.handle_is_full() {
             // The poll reports when the socket takes the backlog. The next iteration takes what is still in the inbox.
             self.state.again |= self.conn.endpoint.backlog() < self.context.config.max_write_buffer_size;
@@ -269,8 +269,8 @@ impl<D: Delivery> Driver<'_, D> {
     }
 
     fn deliver(&mut self, message: Incoming<'_>) {
-        // RFC 6455 5.5.1, 7.1.6: once our close frame is sent, what the peer still sends may be discarded.
-        if self.conn.phase == Phase::Open {
+        // RFC 6455 7.1.6: once a server's close frame is sent, what the peer still sends may be discarded.
+        if self.conn.receives() {
             self.deliver_message(message);
         } else if let Incoming::Assembled(message) = message {
             self.context.output.pool.give(message.into_buffer());

@@ -249,8 +249,8 @@ impl<D: Delivery> Worker<D> {
         driver.active().end_drive();
         let DriveState { again, deadline_changed, .. } = driver.state;
         // A closing connection is read even if reading would have to wait, to find the peer's close frame.
-        let again = again || (driver.conn.waiting && driver.conn.phase != Phase::Open);
-        driver.conn.waiting &= driver.conn.phase == Phase::Open;
+        let again = again || (driver.conn.waiting && !driver.conn.receives());
+        driver.conn.waiting &= driver.conn.receives();
         if let Some(app) = app {
             delivery.served(app);
         }
