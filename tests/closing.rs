@@ -300,3 +300,37 @@ fn p_18_the_close_frame_does_not_wait_for_a_dropped_batch() {
     drop(server);
     application.join().expect("the application");
 }
+
+/// The client reads all the time, and takes longer for what is queued than `close_timeout`. That counts from when the close
+/// frame is written.
+#[test]
+fn what_was_queued_before_a_close_arrives_however_long_it_takes() {
+    const SIZE: usize = 1 << 20;
+    const COUNT: u8 = 24;
+    for mode in Mode::ALL {
+        let config = Config::default().max_write_buffer_size(100 << 20).close_timeout(Duration::from_millis(300));
+        let app = App::start(mode, Server::builder().workers(1).config(config), |connection, message| {
+            for number in 0..COUNT {
+                connection.send(MessageRef::Binary(&vec![number; SIZE]));
+            }
+            connection.send(message);
+            connection.close(CloseCode(4000), "done").expect("the closing handshake begins");
+        });
+        let mut client = Client::open_with_small_buffer(app.addr);
+        client.send(&text("all of it"));
+        let start = Instant::now();
+        for number in 0..COUNT {
+            let frame = client.expect_frame();
+            assert!(frame == Frame::binary(&vec![number; SIZE]), "{mode:?}: message {number} differs");
+            let next = start + Duration::from_millis(50) * u32::from(number + 1);
+            std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+        }
+        assert!(start.elapsed() > 3 * Duration::from_millis(300));
+        assert_eq!(client.expect_frame(), Frame::text("all of it"));
+        assert_eq!(client.expect_frame().close_code(), 4000);
+        client.send(&close(4000));
+        assert_eq!(client.frame(), None);
+        app.expect_closed(4000, CloseCause::Local);
+        app.finish();
+    }
+}

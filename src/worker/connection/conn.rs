@@ -78,6 +78,7 @@ impl Conn {
     /// The connection's earliest deadline, and when it passes.
     pub(crate) fn next_deadline(&self, config: &Config) -> Option<(Tick, Deadline)> {
         let Conn { phase, flags, opened, heard, since, .. } = *self;
-        Timers { phase, flags, opened, heard, since }.next_deadline(config)
+        let is_writing = self.endpoint.backlog() > 0;
+        Timers { phase, flags, opened, heard, since, is_writing }.next_deadline(config)
     }
 }

@@ -25,7 +25,9 @@ pub(crate) enum Deadline {
     Pong,
     /// The application has not seen the connection's end within [`ANSWER_TIMEOUT`].
     Answers,
-    /// The peer has not completed the closing handshake within [`close_timeout`](Config::close_timeout).
+    /// The peer has not completed the closing handshake within [`close_timeout`](Config::close_timeout), counted from
+    /// when our close frame was written; or the socket took nothing of the output before it for
+    /// [`write_timeout`](Config::write_timeout).
     Close,
 }
 
@@ -38,6 +40,8 @@ pub(crate) struct Timers {
     pub(crate) opened: Tick,
     pub(crate) heard: Tick,
     pub(crate) since: Tick,
+    /// Whether output waits for the socket. While the connection closes, our close frame is the end of it.
+    pub(crate) is_writing: bool,
 }
 
 impl Timers {
@@ -47,6 +51,10 @@ impl Timers {
         let deadlines = match self.phase {
             Phase::Open => [self.lifetime(config), self.write(config), self.keepalive(config)],
             Phase::AwaitingAnswers => [Some((after(self.since, ANSWER_TIMEOUT), Deadline::Answers)), None, None],
+            // The output before the close frame may be large, and its reader slow: what counts is that it moves.
+            Phase::Closing | Phase::Flushing if self.is_writing => {
+                [Some((after(self.since, config.write_timeout), Deadline::Close)), None, None]
+            }
             Phase::Closing | Phase::Flushing | Phase::Lingering => {
                 [Some((after(self.since, config.close_timeout), Deadline::Close)), None, None]
             }
@@ -97,7 +105,7 @@ mod tests {
     fn timers(phase: Phase, flags: &[Flag]) -> Timers {
         let mut set = Flags::default();
         flags.iter().for_each(|flag| set.set(*flag, true));
-        Timers { phase, flags: set, opened: 0, heard: 0, since: 0 }
+        Timers { phase, flags: set, opened: 0, heard: 0, since: 0, is_writing: false }
     }
 
     fn at(seconds: u32, deadline: Deadline) -> Option<(Tick, Deadline)> {
@@ -119,6 +127,23 @@ mod tests {
         ] {
             assert_eq!(timers(phase, flags).next_deadline(&config()), expected, "{phase:?} {flags:?}");
         }
+    }
+
+    /// A close frame behind a large output has its time once it is written. The output before it has to move, as while
+    /// the connection is open.
+    #[test]
+    fn the_time_for_the_answer_to_a_close_frame_begins_when_it_is_written() {
+        for phase in [Phase::Closing, Phase::Flushing] {
+            let writing = |since| Timers { since, is_writing: true, ..timers(phase, &[]) };
+            assert_eq!(writing(0).next_deadline(&config()), at(10, Deadline::Close));
+            let seven = TimerWheel::ticks(7 * SECOND);
+            let after_seven = |seconds| Some((seven + TimerWheel::ticks(seconds * SECOND), Deadline::Close));
+            assert_eq!(writing(seven).next_deadline(&config()), after_seven(10), "the socket took some");
+            let written = Timers { is_writing: false, ..writing(seven) };
+            assert_eq!(written.next_deadline(&config()), after_seven(5));
+        }
+        let lingering = Timers { is_writing: true, ..timers(Phase::Lingering, &[]) };
+        assert_eq!(lingering.next_deadline(&config()), at(5, Deadline::Close));
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl<D: Delivery> Driver<'_, D> {
             Deadline::Ping => self.active().send_keepalive_ping(),
             Deadline::Pong => return self.time_out("no answer to a ping"),
             Deadline::Answers => self.close_seen(),
-            Deadline::Close => return self.time_out("no answer to our close frame"),
+            Deadline::Close => return self.expire_close(),
         }
         self.flush(&[]);
     }
@@ -178,6 +178,17 @@ impl<D: Delivery> Driver<'_, D> {
         let next = self.conn.next_deadline(&self.context.config);
         if next.is_some_and(|(at, deadline)| deadline == Deadline::Write && at <= self.context.tick) {
             self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
+        }
+    }
+
+    /// Resets a connection that does not close, unless the socket takes some of its output now.
+    fn expire_close(&mut self) {
+        let was_writing = self.conn.endpoint.backlog() > 0;
+        // As in `expire_write`.
+        self.drain();
+        let next = self.conn.next_deadline(&self.context.config);
+        if next.is_some_and(|(at, deadline)| deadline == Deadline::Close && at <= self.context.tick) {
+            self.time_out(if was_writing { "reads too slowly" } else { "no answer to our close frame" });
         }
     }
 

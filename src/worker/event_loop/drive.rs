@@ -333,8 +333,10 @@ impl<D: Delivery> Driver<'_, D> {
                 if written > 0 {
                     // A peer that takes bytes is alive.
                     self.conn.heard = self.context.tick;
-                    if self.conn.phase == Phase::Open {
+                    if matches!(self.conn.phase, Phase::Open | Phase::Closing | Phase::Flushing) {
                         self.conn.since = self.context.tick;
+                        // The time for the peer's close frame begins when ours is written.
+                        self.state.deadline_changed |= self.conn.phase != Phase::Open;
                     }
                 }
             }
