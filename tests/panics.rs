@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use common::app::panic_quietly;
 use common::{Client, Frame, accept, close, eventually, request, text};
+use threadbare::protocol::frame::Opcode;
 use threadbare::{Accept, Handler, MessageRef, Reconnect, Response, Server, ServerBuilder, ShutdownReport, Socket};
 
 /// Panics as it is dropped, and so does the payload of that panic.
@@ -135,6 +136,7 @@ fn r_04_data_that_panics_as_it_is_dropped_affects_no_other_connection() {
         come_and_go(server.local_addr(), &mut other);
         eventually("one connection is left", || server.handle().connections() == 1);
         assert_eq!(server.handle().failed_threads(), 0);
+        drop(other);
         drop(server);
         receiver.join().expect("no panic in the application");
     }
@@ -201,4 +203,42 @@ fn r_04_an_event_loop_goes_on_after_such_a_panic() {
     let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| event_loop.run(|_| panic_quietly())));
     assert!(polled.is_err(), "the panic passes to the caller");
     assert_eq!(event_loop.handle().connections(), 1);
+}
+
+/// The messages before came in the same read, and were answered. What breaks the protocol does not undo that either.
+#[test]
+fn r_04_the_answers_before_a_panic_are_sent() {
+    for builder in servers() {
+        let server = builder.serve("127.0.0.1:0", |_| Bomber).expect("a server");
+        let mut client = Client::open(server.local_addr());
+        let messages: Vec<u8> = (0..5).flat_map(|number| text(&format!("message {number}"))).collect();
+        client.send(&[messages, text("bomb")].concat());
+        for number in 0..5 {
+            assert_eq!(client.expect_frame(), Frame::text(&format!("message {number}")));
+        }
+        client.expect_close(1011);
+        assert_eq!(server.handle().failed_threads(), 0);
+    }
+}
+
+/// A large answer is not copied, but written from the buffer of the read. That is gone after a panic, and nothing else
+/// may be sent in its place.
+#[test]
+fn r_04_a_large_answer_before_a_panic_is_whole_or_missing() {
+    for builder in servers() {
+        let server = builder.serve("127.0.0.1:0", |_| Bomber).expect("a server");
+        for size in [20_000, 60_000] {
+            let large = "x".repeat(size);
+            let mut client = Client::open(server.local_addr());
+            client.send(&[text("small"), text(&large), text("bomb")].concat());
+            let mut frames = std::iter::from_fn(|| Some(client.expect_frame()));
+            let close = frames.find(|frame| {
+                let is_answer = *frame == Frame::text("small") || *frame == Frame::text(&large);
+                assert!(is_answer || frame.opcode == Opcode::Close, "{} bytes", frame.payload.len());
+                !is_answer
+            });
+            assert_eq!(close.expect("a close frame").close_code(), 1011);
+        }
+        assert_eq!(server.handle().failed_threads(), 0);
+    }
 }

@@ -307,6 +307,13 @@ impl Output {
         }
     }
 
+    /// Discards the output if some of it is in lent memory, which is gone after a panic. Otherwise it is whole frames.
+    pub(crate) fn discard_lent(&mut self) {
+        if self.segments.iter().any(|segment| matches!(segment, Segment::Input(_) | Segment::Assembled(_))) {
+            self.clear();
+        }
+    }
+
     /// Discards the output that was not flushed, and the references to lent memory.
     #[inline]
     pub(crate) fn clear(&mut self) {

@@ -200,8 +200,8 @@ impl<D: Delivery> Driver<'_, D> {
 
     /// Fails the connection with 1011, after its handler panicked. The handler is not called again.
     pub(crate) fn panicked(&mut self) {
-        // The output of this drive may be incomplete.
-        self.context.output.clear();
+        // The answers to earlier messages of the same read are sent, as before the close frame of a violation.
+        self.context.output.discard_lent();
         if self.conn.phase == Phase::Flushing && self.conn.endpoint.connection.can_send() {
             // It panicked in the callback for the end.
             let code = CloseCode::INTERNAL_ERROR;
