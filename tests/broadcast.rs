@@ -7,7 +7,7 @@ use std::thread;
 use common::app::{App, echo};
 use common::servers::Mode;
 use common::{Client, Frame, text};
-use threadbare::{Config, Handler, MessageRef, Prepared, Server, Socket};
+use threadbare::{Config, Handler, MessageRef, Peer, Prepared, Server, SlowConsumer, Socket};
 
 #[test]
 fn broadcasts_reach_every_connection_once_and_in_order() {
@@ -142,5 +142,52 @@ fn t_04_a_stalled_connection_does_not_delay_broadcasts_to_others() {
         });
         drop(stalled);
         app.finish();
+    }
+}
+
+/// All broadcasts of a callback are sent in one iteration. The queue of a client that does not read holds the high-water
+/// mark and one message of them, and the rest is counted.
+#[test]
+fn t_04_a_burst_of_broadcasts_stops_at_the_high_water_mark() {
+    const HIGH_WATER: usize = 64 << 10;
+    const COUNT: u64 = 4_000;
+    struct Burst {
+        size: usize,
+        opened: crossbeam_channel::Sender<Peer>,
+    }
+    impl Handler for Burst {
+        fn on_open(&mut self, socket: &mut Socket<'_>) {
+            self.opened.send(socket.peer()).expect("the test waits");
+        }
+
+        fn on_message(&mut self, socket: &mut Socket<'_>, _: MessageRef<'_>) {
+            (0..COUNT).for_each(|_| socket.broadcast("x".repeat(self.size).as_str()));
+        }
+    }
+    for (size, workers) in [(500, 1), (500, 2), (20_000, 1)] {
+        let config = Config::default().max_write_buffer_size(HIGH_WATER).slow_consumer(SlowConsumer::Drop);
+        let (opened, peers) = crossbeam_channel::unbounded();
+        let server = Server::builder()
+            .workers(workers)
+            .config(config)
+            .serve("127.0.0.1:0", move |_| Burst { size, opened: opened.clone() })
+            .expect("a server");
+        let silent = Client::open_with_small_buffer(server.local_addr());
+        let peer = peers.recv_timeout(common::DEADLINE).expect("opened");
+        // The kernel takes the first of these.
+        for burst in 1..=4 {
+            // A client whose own queue is full is not read.
+            let mut other = Client::open(server.local_addr());
+            other.send(&text("burst"));
+            common::eventually("each broadcast is sent or counted", || {
+                let stats = peer.stats();
+                stats.messages_sent + stats.dropped == burst * COUNT
+            });
+            let queued = peer.queued_bytes();
+            assert!(queued < HIGH_WATER + size + 10, "{queued} bytes are queued, {workers} workers");
+            other.reset();
+        }
+        assert!(peer.stats().dropped > 0);
+        silent.reset();
     }
 }

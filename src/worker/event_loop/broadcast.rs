@@ -21,7 +21,7 @@ impl<D: Delivery> Worker<D> {
 
     #[inline(never)]
     fn send_to_all(&mut self, frames: &[SharedFrame]) {
-        let joined = join(frames);
+        let joined = join(frames, self.context.config.max_write_buffer_size);
         self.for_each_key(|worker, key| {
             let is_written = joined.as_deref().is_some_and(|bytes| {
                 let messages = frames.len() as u64;
@@ -34,28 +34,35 @@ impl<D: Delivery> Worker<D> {
     }
 }
 
-/// Concatenates the frames, if all of them are small: what a socket does not take of them is copied.
-fn join(frames: &[SharedFrame]) -> Option<Vec<u8>> {
+/// Concatenates the frames, if all of them are small, because what a socket does not take of them is copied, and if all
+/// together are below `limit`, so that a queue never holds more.
+fn join(frames: &[SharedFrame], limit: usize) -> Option<Vec<u8>> {
     let frames: Vec<&[u8]> = frames.iter().map(|frame| &frame.plain()[..]).collect();
-    frames.iter().all(|frame| frame.len() < MIN_SHARED_SIZE).then(|| frames.concat())
+    let size = frames.iter().map(|frame| frame.len()).fold(0, usize::saturating_add);
+    let is_small = size <= limit && frames.iter().all(|frame| frame.len() < MIN_SHARED_SIZE);
+    is_small.then(|| frames.concat())
 }
 
 impl<D: Delivery> Driver<'_, D> {
-    /// Sends the frames, unless the connection's output is above the high-water mark.
+    /// Sends the frames, each unless the connection's output is above the high-water mark.
     fn send_all(&mut self, frames: &[SharedFrame]) {
-        if !self.conn.can_send() {
-            return;
-        }
-        if !self.active().is_above_high_water() {
-            for frame in frames {
-                self.active().send_shared(frame);
+        for frame in frames {
+            if self.active().is_above_high_water() {
+                // The socket may take what these frames brought.
+                self.flush(&[]);
             }
-            self.flush(&[]);
-        } else if self.context.handle.policy() == SlowConsumer::Disconnect {
-            self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
-            self.flush(&[]);
-        } else {
-            self.info().counters.add_dropped(frames.len() as u32);
+            if !self.conn.can_send() {
+                return;
+            }
+            if !self.active().is_above_high_water() {
+                self.active().send_shared(frame);
+            } else if self.context.handle.policy() == SlowConsumer::Disconnect {
+                self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
+                break;
+            } else {
+                self.info().counters.add_dropped(1);
+            }
         }
+        self.flush(&[]);
     }
 }
