@@ -173,6 +173,7 @@ fn the_disconnect_policy_closes_with_1008() {
     for mode in Mode::ALL {
         for by_broadcast in [false, true] {
             let mut full = FullQueue::new(mode, SlowConsumer::Disconnect);
+            // The application is told the first cause, before the client has read anything.
             if by_broadcast {
                 full.app.handle().broadcast("a broadcast");
                 assert_eq!(full.other.1.expect_frame(), Frame::text("a broadcast"));
@@ -180,12 +181,12 @@ fn the_disconnect_policy_closes_with_1008() {
                 let message = Message::Text("no".into());
                 assert_eq!(full.peer.send(message.clone()), Err(SendError::Disconnected(message)));
             }
+            let reason = full.app.closed();
+            assert_eq!((reason.code, reason.cause), (CloseCode::POLICY_VIOLATION, CloseCause::Failed), "{mode:?}");
             full.drain();
             assert_eq!(full.client.expect_frame().close_code(), 1008, "{mode:?}");
             full.client.send(&close(1008));
             assert_eq!(full.client.frame(), None);
-            let reason = full.app.closed();
-            assert_eq!(reason.code, CloseCode::POLICY_VIOLATION, "{mode:?}: {reason}");
             assert!(!full.peer.is_open());
             drop((full.client, full.other));
             full.app.finish();

@@ -1,6 +1,6 @@
 //! Executes the commands in the inbox. All frames for one connection are written together.
 
-use crate::protocol::close::{CloseCause, CloseFrame};
+use crate::protocol::close::{CloseCause, CloseCode, CloseFrame};
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::FrameHeader;
 use crate::protocol::mask;
@@ -157,6 +157,9 @@ impl<D: Delivery> Driver<'_, D> {
             Command::Close { frame, .. } => {
                 self.active().start_close(frame.as_deref());
             }
+            Command::Disconnect { .. } => {
+                self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
+            }
             Command::Abort { .. } => {
                 self.conn.endpoint.stream.reset_on_drop();
                 self.end_abnormally("aborted", CloseCause::Aborted);
@@ -232,6 +235,7 @@ fn target(command: &Command) -> Option<Key> {
         | Command::SendShared { to, .. }
         | Command::SendControl { to, .. }
         | Command::Close { to, .. }
+        | Command::Disconnect { to }
         | Command::Abort { to }
         | Command::CloseSeen { to } => Some(*to),
         Command::Resume { to } | Command::ReceiverDropped { to } => *to,

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     SendControl { to: Key, start: usize, end: usize },
     /// Start the closing handshake.
     Close { to: Key, frame: Option<Box<CloseFrame>> },
+    /// Close with 1008, because the peer reads too slowly.
+    Disconnect { to: Key },
     /// Drop the connection.
     Abort { to: Key },
     /// The application has seen the close event. Its answers to earlier messages are in the queue.

@@ -129,6 +129,13 @@ impl Peer {
         }
     }
 
+    /// Has the worker close with 1008. The application is told that, whatever the peer does afterwards.
+    pub(super) fn disconnect(&self) {
+        if self.is_open() && self.shared.worker.inbox.send(Command::Disconnect { to: self.shared.key }) {
+            self.shared.set_closed();
+        }
+    }
+
     /// Drops the TCP connection without a closing handshake.
     ///
     /// ```

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use crate::config::SlowConsumer;
 use crate::error::{ControlError, SendError, SendRefusal, SendTimeoutError, TrySendError};
-use crate::protocol::close::CloseCode;
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{self, FrameHeader, MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::message::{CowMessage, Message, MessageRef};
@@ -343,7 +342,7 @@ impl Peer {
                 Ok(Admission::Drop)
             }
             (Wait::Policy, SlowConsumer::Disconnect) => {
-                let _ = self.close(CloseCode::POLICY_VIOLATION, "reads too slowly");
+                self.disconnect();
                 Err(SendRefusal::Disconnected)
             }
             _ => Err(SendRefusal::Full),
