@@ -3,12 +3,12 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::servers::Echo;
-use common::{DEADLINE, chain};
+use common::{DEADLINE, accept_request, chain, read_head};
 use threadbare::{Accept, Client, Config, ConnectError, Message, Phase, Reconnect, Response, Server};
 
 fn server() -> Server {
@@ -65,18 +65,10 @@ fn serve_answer(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> SocketAddr
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a client");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).expect("a request");
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).expect("ASCII");
-        let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
-        stream.write_all(&answer(key)).expect("written");
-        // Waits until the client closes its socket.
-        let _ = stream.read_to_end(&mut head.into_bytes());
+        let (mut stream, key) = accept_request(&listener);
+        stream.write_all(&answer(&key)).expect("written");
+        // Waits until the client closes, by a close frame or by the end of its socket.
+        let _ = stream.read(&mut [0]);
     });
     addr
 }
@@ -136,16 +128,8 @@ fn a_client_sends_nothing_before_the_101() {
     // Its message waits for the connection.
     let client = Client::builder().reconnect(&address, Reconnect::new()).expect("a client");
     client.send("queued").expect("accepted");
-    let (mut stream, _) = listener.accept().expect("a client");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).expect("a request");
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).expect("ASCII");
-    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
-    let mut answer = switching(key, "");
+    let (mut stream, key) = accept_request(&listener);
+    let mut answer = switching(&key, "");
     answer.truncate(answer.len() - b"\x81\x02hi".len());
     let (most, last) = answer.split_at(answer.len() - 1);
     stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
@@ -265,13 +249,7 @@ fn proxy(scheme: &'static str) -> SocketAddr {
     thread::spawn(move || {
         let (mut client, _) = listener.accept().expect("a client");
         let target = if scheme == "http" {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                client.read_exact(&mut byte).expect("a request");
-                head.push(byte[0]);
-            }
-            let head = String::from_utf8(head).expect("ASCII");
+            let head = read_head(&mut client);
             client.write_all(b"HTTP/1.1 200 Go ahead\r\n\r\n").expect("written");
             head.split(' ').nth(1).expect("a target").to_owned()
         } else {
@@ -291,7 +269,13 @@ fn proxy(scheme: &'static str) -> SocketAddr {
         let copies = [(client.try_clone(), server.try_clone()), (server.try_clone(), client.try_clone())]
             .map(|(from, to)| (from.expect("a socket"), to.expect("a socket")))
             .into_iter()
-            .map(|(mut from, mut to)| thread::spawn(move || std::io::copy(&mut from, &mut to)))
+            .map(|(mut from, mut to)| {
+                thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    // The end of one side is the end of the other, for which the client waits.
+                    let _ = to.shutdown(Shutdown::Write);
+                })
+            })
             .collect::<Vec<_>>();
         copies.into_iter().for_each(|copy| drop(copy.join()));
     });

@@ -70,22 +70,33 @@ pub fn request(path: &str, headers: &str) -> String {
     )
 }
 
+/// Reads a request up to the end of its head, and nothing behind it.
+pub fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a request");
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).expect("ASCII")
+}
+
+/// Accepts a connection and reads its request, for a server that the test plays itself. Returns the request's key.
+pub fn accept_request(listener: &TcpListener) -> (TcpStream, String) {
+    let (mut stream, _) = listener.accept().expect("a client");
+    let request = read_head(&mut stream);
+    let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
+    (stream, key.to_owned())
+}
+
 /// Accepts a connection and completes its opening handshake, for a server that the test plays itself. `frames` is sent in
 /// the same write as the response.
 pub fn accept(listener: &TcpListener, frames: &[u8]) -> TcpStream {
-    let (mut stream, _) = listener.accept().expect("a client");
-    let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).expect("a request");
-        request.push(byte[0]);
-    }
-    let request = String::from_utf8(request).expect("ASCII");
-    let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
+    let (mut stream, key) = accept_request(listener);
     let head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n\r\n",
-        accept_key(key)
+        accept_key(&key)
     );
     stream.write_all(&[head.as_bytes(), frames].concat()).expect("written");
     stream
