@@ -120,20 +120,22 @@ impl Peer {
 
     pub(super) fn post_close(&self, frame: Option<CloseFrame>) -> Result<(), ControlError> {
         let (to, frame) = (self.shared.key, frame.map(Box::new));
-        if self.is_open() && self.shared.worker.inbox.send(Command::Close { to, frame }) {
-            // From here on this thread can send nothing, even if the worker has not come to the command.
+        if self.post_last(Command::Close { to, frame }) { Ok(()) } else { Err(ControlError::Disconnected) }
+    }
+
+    /// Posts a command that closes the connection; `false` if it is closed already. From here on this thread can send
+    /// nothing, even if the worker has not come to the command.
+    fn post_last(&self, command: Command) -> bool {
+        let posted = self.is_open() && self.shared.worker.inbox.send(command);
+        if posted {
             self.shared.set_closed();
-            Ok(())
-        } else {
-            Err(ControlError::Disconnected)
         }
+        posted
     }
 
     /// Has the worker close with 1008. The application is told that, whatever the peer does afterwards.
     pub(super) fn disconnect(&self) {
-        if self.is_open() && self.shared.worker.inbox.send(Command::Disconnect { to: self.shared.key }) {
-            self.shared.set_closed();
-        }
+        self.post_last(Command::Disconnect { to: self.shared.key });
     }
 
     /// Drops the TCP connection without a closing handshake.

@@ -413,7 +413,8 @@ impl Peer {
     fn post_payload<'a>(&self, message: CowMessage<'a>, compression: Compression) -> Result<(), CowMessage<'a>> {
         let (to, role) = (self.shared.key, self.shared.worker.role);
         let (opcode, len) = (message.as_message().opcode(), message.as_message().len());
-        // A copy that is needed is made before the lock is taken: a borrowed payload is copied, and a client needs a payload of its own to mask.
+        // A copy that is needed is made before the lock is taken: a borrowed payload is copied, and a client needs a
+        // payload of its own to mask.
         let mut message = Some(match (role, message) {
             (Role::Server, shared @ (CowMessage::SharedText(_) | CowMessage::SharedBinary(_))) => shared,
             (_, message) => CowMessage::Owned(message.into_message()),
