@@ -188,8 +188,7 @@ impl<S: Read + Write> WebSocket<S> {
                 Step::Ping(payload) => {
                     // RFC 6455 5.5.2: a ping is answered until the peer's close frame came, also after our own, which
                     // forbids data frames alone (5.5.1). The loop ends with the peer's close frame.
-                    let codec = &mut Codec::new();
-                    self.endpoint.push(&mut self.output, codec, Opcode::Pong, &payload, Compression::Never);
+                    self.push_control(Opcode::Pong, &payload);
                 }
                 Step::Closed(frame) => self.peer_closed(frame)?,
             }
@@ -311,7 +310,10 @@ impl<S: Read + Write> WebSocket<S> {
             return Err(SocketError::Invalid(ControlError::TooLong { size: payload.len() }));
         }
         self.drain_to_limit()?;
-        self.push_control(opcode, payload)?;
+        if self.ended.is_some() || !self.endpoint.connection.can_send_control() {
+            return Err(SocketError::Closed);
+        }
+        self.push_control(opcode, payload);
         self.write_unless_busy().map_err(queued)
     }
 
@@ -573,12 +575,8 @@ impl<S: Read + Write> WebSocket<S> {
         if self.ended.is_none() && self.endpoint.connection.can_send() { Ok(()) } else { Err(SocketError::Closed) }
     }
 
-    fn push_control(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), SocketError> {
-        if self.ended.is_some() || !self.endpoint.connection.can_send_control() {
-            return Err(SocketError::Closed);
-        }
+    fn push_control(&mut self, opcode: Opcode, payload: &[u8]) {
         self.endpoint.push(&mut self.output, &mut Codec::new(), opcode, payload, Compression::Never);
-        Ok(())
     }
 
     /// Decodes the next frame, or part of one, in the receive buffer.
