@@ -1,7 +1,6 @@
 //! The broadcasts of one iteration, in one write to each connection.
 
 use crate::config::SlowConsumer;
-use crate::protocol::close::{CloseCause, CloseCode};
 use crate::transport::output::MIN_SHARED_SIZE;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::delivery::delivery::Delivery;
@@ -57,7 +56,7 @@ impl<D: Delivery> Driver<'_, D> {
             if !self.active().is_above_high_water() {
                 self.active().send_shared(frame);
             } else if self.context.handle.policy() == SlowConsumer::Disconnect {
-                self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
+                self.fail_slow_reader();
                 break;
             } else {
                 self.info().counters.add_dropped(1);

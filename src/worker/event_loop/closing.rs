@@ -11,6 +11,9 @@ use crate::worker::connection::phase::Phase;
 use crate::worker::delivery::delivery::{CloseTiming, Delivery};
 use crate::worker::event_loop::drive::Driver;
 
+/// Why a connection ends whose peer does not read what it is sent.
+const READS_TOO_SLOWLY: &str = "reads too slowly";
+
 impl<D: Delivery> Driver<'_, D> {
     /// The peer's close frame arrived.
     pub(super) fn peer_closed(&mut self, frame: Option<CloseFrame>) {
@@ -171,24 +174,32 @@ impl<D: Delivery> Driver<'_, D> {
     /// Closes a connection whose output has been above the high-water mark for too long, unless the socket takes some
     /// of it now.
     fn expire_write(&mut self) {
-        // The system reports room only when there is much of it; a slow reader may have made some.
-        self.drain();
+        let is_due = self.is_due_after_drain(Deadline::Write);
         // Resumes reading that waited for the output, as after an event.
         self.state.again = true;
-        let next = self.conn.next_deadline(&self.context.config);
-        if next.is_some_and(|(at, deadline)| deadline == Deadline::Write && at <= self.context.tick) {
-            self.fail_with(CloseCode::POLICY_VIOLATION, "reads too slowly", CloseCause::Failed);
+        if is_due {
+            self.fail_slow_reader();
         }
+    }
+
+    /// Closes with 1008: the peer does not read what it is sent.
+    pub(super) fn fail_slow_reader(&mut self) {
+        self.fail_with(CloseCode::POLICY_VIOLATION, READS_TOO_SLOWLY, CloseCause::Failed);
+    }
+
+    /// Whether this deadline has passed although the socket is offered the output once more. The system reports room
+    /// only when there is much of it, and a slow reader may have made some.
+    fn is_due_after_drain(&mut self, deadline: Deadline) -> bool {
+        self.drain();
+        let next = self.conn.next_deadline(&self.context.config);
+        next.is_some_and(|(at, next)| next == deadline && at <= self.context.tick)
     }
 
     /// Resets a connection that does not close, unless the socket takes some of its output now.
     fn expire_close(&mut self) {
         let was_writing = self.conn.endpoint.backlog() > 0;
-        // As in `expire_write`.
-        self.drain();
-        let next = self.conn.next_deadline(&self.context.config);
-        if next.is_some_and(|(at, deadline)| deadline == Deadline::Close && at <= self.context.tick) {
-            self.time_out(if was_writing { "reads too slowly" } else { "no answer to our close frame" });
+        if self.is_due_after_drain(Deadline::Close) {
+            self.time_out(if was_writing { READS_TOO_SLOWLY } else { "no answer to our close frame" });
         }
     }
 
