@@ -10,7 +10,6 @@ use mio::net::TcpStream;
 use crate::client::builder::{ClientBuilder, ProxyChoice};
 use crate::client::client::{AwaitedEnd, Client};
 use crate::client::delivery::Notice;
-use crate::client::ending::far_away;
 use crate::client::error::{ConnectError, Phase};
 use crate::client::pool::{Established, EventRoute, Pool};
 use crate::config::Config;
@@ -19,6 +18,7 @@ use crate::protocol::handshake::client::proxy::{Proxy, ProxyError, Step, Tunnel}
 use crate::protocol::handshake::client::{Agreed, ClientRequest, HandshakeError, Url, proxy, redirect, verify};
 use crate::protocol::http::{HeadLimits, Request, ResponseReader};
 use crate::transport::cancel::CancelToken;
+use crate::transport::clock::deadline_after;
 use crate::transport::dial;
 use crate::transport::dial::DeadlineStream;
 use crate::transport::resolve::resolve;
@@ -111,7 +111,7 @@ impl ClientBuilder {
         config: &Config,
         cancel: &CancelToken,
     ) -> Result<Established, ConnectError> {
-        let deadline = Instant::now().checked_add(self.timeout).unwrap_or_else(far_away);
+        let deadline = deadline_after(Instant::now(), self.timeout);
         if let Some(offer) = config.deflate.offer() {
             request = request.extensions(&offer);
         }
@@ -203,7 +203,7 @@ impl Connector<'_> {
     }
 
     fn until(&self, timeout: Duration) -> Instant {
-        Instant::now().checked_add(timeout).unwrap_or_else(far_away).min(self.deadline)
+        deadline_after(Instant::now(), timeout).min(self.deadline)
     }
 
     fn proxy(&self, url: &Url) -> Result<Option<Proxy>, ConnectError> {

@@ -118,11 +118,6 @@ impl Patience {
     }
 }
 
-/// A deadline 34 years ahead, used where the requested one does not fit an `Instant`.
-pub(super) fn far_away() -> Instant {
-    Instant::now() + Duration::from_secs(1 << 30)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

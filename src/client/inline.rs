@@ -7,12 +7,12 @@ use std::{fmt, io};
 use crossbeam_channel::Sender;
 
 use crate::client::builder::ClientBuilder;
-use crate::client::ending::far_away;
 use crate::client::error::ConnectError;
 use crate::config::Config;
 use crate::error::BuildError;
 use crate::protocol::Role;
 use crate::transport::cancel::CancelToken;
+use crate::transport::clock::deadline_after;
 use crate::worker::channel::event::EventRef;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::new_connection::NewConnection;
@@ -219,7 +219,6 @@ impl fmt::Debug for ClientLoop {
 impl Drop for ClientLoop {
     /// Closes the connections with 1001, and takes up to [`drop_timeout`](Config::drop_timeout) for that.
     fn drop(&mut self) {
-        let deadline = Instant::now().checked_add(self.config.drop_timeout).unwrap_or_else(far_away);
-        self.worker.shut_down(deadline);
+        self.worker.shut_down(deadline_after(Instant::now(), self.config.drop_timeout));
     }
 }

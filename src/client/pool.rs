@@ -12,13 +12,14 @@ use crossbeam_channel::Sender;
 use mio::net::TcpStream;
 
 use crate::client::delivery::{ClientDelivery, ClientSlot, Notice};
-use crate::client::ending::{Alive, Ending, Patience, ending, far_away};
+use crate::client::ending::{Alive, Ending, Patience, ending};
 use crate::config::{Config, ConfigError};
 use crate::error::BuildError;
 use crate::protocol::Role;
 use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::handshake::client::Agreed;
 use crate::protocol::http::Request;
+use crate::transport::clock::deadline_after;
 use crate::transport::stream::Stream;
 use crate::worker::channel::batch::Batch;
 use crate::worker::channel::delivery::OwnChannel;
@@ -30,6 +31,7 @@ use crate::worker::event_loop::worker::{CloseCounts, NewApp, Worker, WorkerParts
 use crate::worker::handle::inbox::{Command, Inbox};
 use crate::worker::handle::info::Outcome;
 use crate::worker::receiver::events::Events;
+use crate::worker::thread::runs_on_one_of;
 
 /// Worker threads that several clients share; without one, each client has a thread of its own. Cheap to clone. The
 /// threads end when the pool and all its clients are dropped.
@@ -213,8 +215,7 @@ impl Pool {
 
     /// Whether the calling thread is one of the pool's, which must not wait for itself.
     fn runs_here(&self) -> bool {
-        let current = std::thread::current().id();
-        self.threads.iter().any(|thread| thread.thread().id() == current)
+        runs_on_one_of(&self.threads)
     }
 }
 
@@ -263,7 +264,7 @@ impl Drop for Pool {
         // Each client has queued a close frame as it was dropped. The threads end when these are answered.
         let began = Instant::now();
         let bound = self.config.drop_timeout;
-        let deadline = began.checked_add(self.config.close_timeout.max(bound)).unwrap_or_else(far_away);
+        let deadline = deadline_after(began, self.config.close_timeout.max(bound));
         for inbox in &*self.inboxes {
             inbox.send(Command::Shutdown(deadline));
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::protocol::message::CowMessage;
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle};
 use crate::server::threads::ThreadSet;
+use crate::transport::clock::deadline_after;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::worker::CloseCounts;
 use crate::worker::handle::inbox::Command;
@@ -223,8 +224,7 @@ impl ServerHandle {
 
     /// Starts the end and does not wait for it: its deadline.
     pub(super) fn begin_shutdown(&self, timeout: Duration) -> Instant {
-        let now = Instant::now();
-        let deadline = now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(1 << 30));
+        let deadline = deadline_after(Instant::now(), timeout);
         if !self.control.reactor.send(ReactorCommand::Stop(deadline)) {
             // The shutdown has begun. This deadline may be earlier.
             for inbox in &*self.control.publisher.inboxes() {

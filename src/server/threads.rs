@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::protocol::contain::contained;
 use crate::worker::event_loop::worker::CloseCounts;
+use crate::worker::thread::runs_on_one_of;
 
 /// How many threads run the server, and what those that ended report.
 #[derive(Default)]
@@ -45,8 +46,7 @@ impl ThreadSet {
 
     /// Whether the calling thread is one of the set.
     pub(super) fn runs_here(&self) -> bool {
-        let current = std::thread::current().id();
-        self.lock().handles.iter().any(|handle| handle.thread().id() == current)
+        runs_on_one_of(&self.lock().handles)
     }
 
     /// Counts the calling thread, or another one that is given the member, until that is dropped.

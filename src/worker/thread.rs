@@ -1,6 +1,7 @@
-//! Whether the current thread is a worker's.
+//! Which thread the current one is: a worker, or one of those that somebody started.
 
 use std::cell::Cell;
+use std::thread::JoinHandle;
 
 thread_local! {
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
@@ -32,6 +33,12 @@ impl Drop for WorkerScope {
 /// other.
 pub(crate) fn may_block() -> bool {
     !IS_WORKER.get()
+}
+
+/// Whether the calling thread is one of these.
+pub(crate) fn runs_on_one_of<T>(threads: &[JoinHandle<T>]) -> bool {
+    let current = std::thread::current().id();
+    threads.iter().any(|thread| thread.thread().id() == current)
 }
 
 /// Returns a number that no other running thread has. It is never 0.

@@ -19,6 +19,7 @@ use crate::client::reconnect::state::ConnectionState;
 use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
 use crate::protocol::contain::contained;
 use crate::protocol::handshake::client::Agreed;
+use crate::transport::clock::deadline_after;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::send::Wait;
 
@@ -95,8 +96,7 @@ impl Supervisor {
                 NextStep::End => return Ended::Final(outage),
                 NextStep::GiveUp { attempts } => return Ended::GaveUp { attempts, last: outage },
                 NextStep::Wait(delay) => {
-                    // A delay that does not fit an `Instant` is replaced by a year.
-                    let until = now.checked_add(delay).unwrap_or(now + A_YEAR);
+                    let until = deadline_after(now, delay);
                     let attempt = schedule.next_attempt();
                     log::info!("{}: {outage}; attempt {attempt} in {delay:?}", self.site);
                     self.shared.enter(ConnectionState::Waiting { attempt, until, why: outage });
@@ -152,8 +152,6 @@ impl Supervisor {
         }
     }
 }
-
-const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The reason for a connection whose worker ended before it sent one.
 fn worker_ended() -> CloseReason {
