@@ -9,6 +9,7 @@ mod error;
 mod inline;
 mod pool;
 mod reconnect;
+mod send;
 
 pub use builder::ClientBuilder;
 pub use client::{Client, ClientIter};

@@ -30,6 +30,7 @@ pub mod handshake;
 pub mod http;
 pub mod mask;
 pub mod message;
+mod message_conversions;
 mod opcode;
 mod outgoing;
 pub(crate) mod peer_addr;
