@@ -9,7 +9,8 @@ use crate::protocol::message::{CowMessage, Message};
 use crate::worker::handle::prepared::Prepared;
 
 impl Client {
-    /// Sends a message, waiting while the connection's queue is above the high-water mark; see [`Peer::send`].
+    /// Sends a message, waiting while the connection's queue is above the high-water mark; see
+    /// [`Peer::send`](crate::Peer::send).
     ///
     /// ```
     /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
@@ -25,7 +26,7 @@ impl Client {
         self.peer.send(message)
     }
 
-    /// Sends a message, compressed as `compression` says; see [`Peer::send_with`].
+    /// Sends a message, compressed as `compression` says; see [`Peer::send_with`](crate::Peer::send_with).
     ///
     /// ```
     /// use threadbare::Compression;
@@ -46,7 +47,7 @@ impl Client {
         self.peer.send_with(message, compression)
     }
 
-    /// Sends a message if there is room; see [`Peer::try_send`].
+    /// Sends a message if there is room; see [`Peer::try_send`](crate::Peer::try_send).
     ///
     /// ```
     /// use threadbare::TrySendError;
@@ -66,7 +67,7 @@ impl Client {
         self.peer.try_send(message)
     }
 
-    /// Sends a message, waiting up to `timeout` for room; see [`Peer::send_timeout`].
+    /// Sends a message, waiting up to `timeout` for room; see [`Peer::send_timeout`](crate::Peer::send_timeout).
     ///
     /// ```
     /// use std::time::Duration;
@@ -87,7 +88,7 @@ impl Client {
         self.peer.send_timeout(message, timeout)
     }
 
-    /// Sends a message, waiting until `deadline` for room; see [`Peer::send_deadline`].
+    /// Sends a message, waiting until `deadline` for room; see [`Peer::send_deadline`](crate::Peer::send_deadline).
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -110,7 +111,7 @@ impl Client {
         self.peer.send_deadline(message, deadline)
     }
 
-    /// Sends a message that was encoded before; see [`Peer::send_prepared`](Peer::send_prepared).
+    /// Sends a message that was encoded before; see [`Peer::send_prepared`](crate::Peer::send_prepared).
     ///
     /// ```
     /// use threadbare::{Client, Prepared};

@@ -9,7 +9,8 @@ use crate::protocol::message::{CowMessage, Message};
 use crate::worker::handle::prepared::Prepared;
 
 impl ReconnectingClient {
-    /// Sends a message, or queues it until there is a connection; see [`ReconnectingSender::send`].
+    /// Sends a message, or queues it until there is a connection; see
+    /// [`ReconnectingSender::send`](crate::ReconnectingSender::send).
     ///
     /// ```
     /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
@@ -25,7 +26,8 @@ impl ReconnectingClient {
         self.sender.send(message)
     }
 
-    /// Sends or queues a message, compressed as `compression` says; see [`ReconnectingSender::send_with`].
+    /// Sends or queues a message, compressed as `compression` says; see
+    /// [`ReconnectingSender::send_with`](crate::ReconnectingSender::send_with).
     ///
     /// ```
     /// use threadbare::Compression;
@@ -115,7 +117,7 @@ impl ReconnectingClient {
     }
 
     /// Sends a message that was encoded before; see
-    /// [`ReconnectingSender::send_prepared`](ReconnectingSender::send_prepared).
+    /// [`ReconnectingSender::send_prepared`](crate::ReconnectingSender::send_prepared).
     ///
     /// ```
     /// use threadbare::{Prepared, ReconnectingClient};
