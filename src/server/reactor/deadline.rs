@@ -8,17 +8,18 @@ use crate::server::reactor::handshake::State;
 use crate::worker::slab::Key;
 
 impl<C: Send + 'static> Reactor<C> {
-    /// Sets the deadline of a handshake, in place of the one before.
-    pub(super) fn schedule(&mut self, key: Key, timeout: Duration, now: Instant) {
-        let at = self.timers.after(now, timeout);
+    /// Sets the deadline of a handshake, in place of the one before. The timeout begins with this call, not with the turn
+    /// of the reactor: a turn is long if it accepts many connections, or if a hook of the application is slow.
+    pub(super) fn schedule(&mut self, key: Key, timeout: Duration) {
+        let at = self.timers.after(Instant::now(), timeout);
         self.timers.schedule(key.index, at);
     }
 
     /// Handles the deadline of a handshake.
-    pub(super) fn expire(&mut self, key: Key, now: Instant) {
+    pub(super) fn expire(&mut self, key: Key) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         if handshake.has_progressed() {
-            return self.schedule(key, self.config.write_timeout, now);
+            return self.schedule(key, self.config.write_timeout);
         }
         match handshake.state {
             // RFC 9110 15.5.9.
@@ -28,7 +29,7 @@ impl<C: Send + 'static> Reactor<C> {
         }
         // The refusal has a deadline of its own.
         handshake.ending = true;
-        self.schedule(key, self.config.close_timeout, now);
-        self.after(key, now);
+        self.schedule(key, self.config.close_timeout);
+        self.after(key);
     }
 }

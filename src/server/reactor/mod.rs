@@ -171,19 +171,19 @@ impl<C: Send + 'static> Reactor<C> {
                 if !reactor.shares_poll {
                     reactor.read(key, now);
                 }
-                reactor.watch(key, reactor.config.handshake_timeout, now);
+                reactor.watch(key, reactor.config.handshake_timeout);
             });
         } else if self.turned_away < MAX_TURNED_AWAY {
             self.turned_away += 1;
             let mut handshake = Handshake::new(stream, addr, &self.rules.limits, false);
             handshake.refuse(&overloaded());
             let key = self.handshakes.add(handshake);
-            self.watch(key, self.config.close_timeout, now);
+            self.watch(key, self.config.close_timeout);
         }
     }
 
     /// Registers the socket of a handshake that is not complete yet, and sets its deadline.
-    fn watch(&mut self, key: Key, timeout: Duration, now: Instant) {
+    fn watch(&mut self, key: Key, timeout: Duration) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         let (poll_key, interests) = (self.keys.allocate_key(), handshake.interests());
         handshake.watched = Some((poll_key, interests));
@@ -194,7 +194,7 @@ impl<C: Send + 'static> Reactor<C> {
         }
         // A refusal has set its own deadline.
         if !handshake.ending {
-            self.schedule(key, timeout, now);
+            self.schedule(key, timeout);
         }
     }
 
@@ -221,18 +221,18 @@ impl<C: Send + 'static> Reactor<C> {
         // A hook of the application may panic.
         let next = contained(|| handshake.read(rules, scratch, now));
         match next {
-            Ok(Next::Wait) => self.after(key, now),
-            Ok(Next::Decide(request)) => self.decide(key, request, now),
-            Err(panic) => self.hook_panicked(key, &panic, now),
+            Ok(Next::Wait) => self.after(key),
+            Ok(Next::Decide(request)) => self.decide(key, request),
+            Err(panic) => self.hook_panicked(key, &panic),
         }
     }
 
-    fn decide(&mut self, key: Key, request: Request, now: Instant) {
+    fn decide(&mut self, key: Key, request: Request) {
         let decide = &self.rules.decide;
         match decide {
             Decide::Now(hook) => match contained(|| hook(&request)) {
-                Ok(decision) => self.answer(key, request, decision, now),
-                Err(panic) => self.hook_panicked(key, &panic, now),
+                Ok(decision) => self.answer(key, request, decision),
+                Err(panic) => self.hook_panicked(key, &panic),
             },
             Decide::Later(hook) => {
                 if let Some(handshake) = self.handshakes.get_mut(key) {
@@ -240,24 +240,24 @@ impl<C: Send + 'static> Reactor<C> {
                 }
                 let pending = Pending::new(key, self.handle.clone());
                 if let Err(panic) = contained(|| hook(request, pending)) {
-                    self.hook_panicked(key, &panic, now);
+                    self.hook_panicked(key, &panic);
                 }
             }
         }
     }
 
     /// Answers a handshake that the application decided about from another thread.
-    fn decided(&mut self, key: Key, decision: Result<Accept, Response>, now: Instant) {
+    fn decided(&mut self, key: Key, decision: Result<Accept, Response>) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         match std::mem::replace(&mut handshake.state, State::Reading) {
-            State::Deciding(request) => self.answer(key, *request, decision, now),
+            State::Deciding(request) => self.answer(key, *request, decision),
             other => handshake.state = other,
         }
     }
 
     /// Answers a handshake as decided. The application's part is made before the 101 is written, while the handshake
     /// can still be refused.
-    fn answer(&mut self, key: Key, mut request: Request, decision: Result<Accept, Response>, now: Instant) {
+    fn answer(&mut self, key: Key, mut request: Request, decision: Result<Accept, Response>) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         let (rules, admit) = (&self.rules, &self.admit);
         // The application's values may panic as they are dropped, too.
@@ -270,13 +270,13 @@ impl<C: Send + 'static> Reactor<C> {
             Ok(Ok(Some((accepted, app)))) => handshake.accept(accepted, app),
             Ok(Ok(None)) => handshake.refuse(&overloaded()),
             Ok(Err(refusal)) => handshake.refuse(&refusal),
-            Err(panic) => return self.hook_panicked(key, &panic, now),
+            Err(panic) => return self.hook_panicked(key, &panic),
         }
-        self.after(key, now);
+        self.after(key);
     }
 
     /// Takes the next step that the state of a handshake requires.
-    fn after(&mut self, key: Key, now: Instant) {
+    fn after(&mut self, key: Key) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         match &handshake.state {
             State::Gone => self.remove(key),
@@ -284,7 +284,7 @@ impl<C: Send + 'static> Reactor<C> {
             State::Draining { .. } if !handshake.ending => {
                 // Set once, so that a client that keeps sending does not stay.
                 handshake.ending = true;
-                self.schedule(key, self.config.close_timeout, now);
+                self.schedule(key, self.config.close_timeout);
             }
             State::Writing { .. } => self.await_room(key),
             State::Reading | State::Deciding(_) | State::Draining { .. } => {}
@@ -343,7 +343,7 @@ impl<C: Send + 'static> Reactor<C> {
             while let Ok(command) = self.commands.try_recv() {
                 match command {
                     ReactorCommand::Decide(key, decision) => {
-                        self.contain(key, |reactor| reactor.decided(key, *decision, now))
+                        self.contain(key, |reactor| reactor.decided(key, *decision))
                     }
                     ReactorCommand::Stop(deadline) => self.stop(deadline, now),
                 }
@@ -356,7 +356,7 @@ impl<C: Send + 'static> Reactor<C> {
             self.timers.expire_until(self.timers.tick(now), &mut expired);
             for index in expired.drain(..) {
                 if let Some(key) = self.handshakes.key_at(index) {
-                    self.contain(key, |reactor| reactor.expire(key, now));
+                    self.contain(key, |reactor| reactor.expire(key));
                 }
             }
             self.expired = expired;
@@ -403,7 +403,7 @@ impl<C: Send + 'static> Reactor<C> {
                     && matches!(handshake.state, State::Reading | State::Deciding(_))
                 {
                     handshake.refuse(&overloaded());
-                    self.after(key, now);
+                    self.after(key);
                 }
             }
         }

@@ -1,7 +1,5 @@
 //! Panics of the application's hooks and values, each of which concerns one handshake.
 
-use std::time::Instant;
-
 use crate::protocol::contain::contained;
 use crate::protocol::http::Response;
 use crate::server::reactor::Reactor;
@@ -19,11 +17,11 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    pub(super) fn hook_panicked(&mut self, key: Key, panic: &str, now: Instant) {
+    pub(super) fn hook_panicked(&mut self, key: Key, panic: &str) {
         log::error!("a handshake hook panicked: {panic}");
         if let Some(handshake) = self.handshakes.get_mut(key) {
             handshake.refuse(&Response::new(500));
-            self.after(key, now);
+            self.after(key);
         }
     }
 }
