@@ -119,7 +119,7 @@ impl<S: Read + Write> WebSocket<S> {
         WebSocket {
             endpoint: Endpoint::new(BlockingStream(stream), connection, Vec::new()),
             input: if leftover.is_empty() { Input::with_size(INPUT_SIZE) } else { Input::holding(leftover) },
-            output: Output::default(),
+            output: Output::new(config.max_message_size),
             stats: Stats::default(),
             max_queued: config.max_write_buffer_size,
             ended: None,

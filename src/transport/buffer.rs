@@ -77,22 +77,44 @@ impl Input {
 }
 
 /// Large buffers to be used again. A fresh one costs a page fault for every 4 KiB, more than to receive into it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct BufferPool {
     idle: Vec<Vec<u8>>,
     bytes: usize,
+    /// The pool keeps at most this many bytes.
+    limit: usize,
     /// The least that was idle since the last [`trim`](BufferPool::trim): these bytes were not needed.
     unneeded: usize,
 }
 
-/// The pool keeps at most 128 MiB: a message of 16 MiB on its way in and one on its way out for each of four
-/// connections. More keeps more memory on each thread after a burst of large messages; less allocates more often.
+/// The pool keeps at most eight of the largest messages: one on its way in and one on its way out for each of four
+/// connections. More keeps more memory on each thread after a burst of large messages; fewer allocates more often.
+const MAX_POOLED_MESSAGES: usize = 8;
+
+/// The pool keeps at most 128 MiB, however large messages may be.
 const MAX_POOLED_BYTES: usize = 128 << 20;
 
 /// A buffer of less than 64 KiB is freed, which costs less than to search for it.
 const MIN_POOLED_SIZE: usize = 64 << 10;
 
+impl Default for BufferPool {
+    fn default() -> BufferPool {
+        BufferPool { idle: Vec::new(), bytes: 0, limit: MAX_POOLED_BYTES, unneeded: 0 }
+    }
+}
+
 impl BufferPool {
+    /// A pool for messages of at most `max_message_size` bytes.
+    pub(crate) fn for_messages(max_message_size: usize) -> BufferPool {
+        let limit = max_message_size.saturating_mul(MAX_POOLED_MESSAGES).min(MAX_POOLED_BYTES);
+        BufferPool { limit, ..BufferPool::default() }
+    }
+
+    /// The bytes that are kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The best buffer for a message of `size` bytes of which `filled` have arrived: the smallest that fits, else the
     /// largest that is worth moving to.
     pub(crate) fn take(&mut self, filled: usize, size: u64) -> Option<Vec<u8>> {
@@ -125,10 +147,10 @@ impl BufferPool {
     /// Keeps a buffer for its next use, or frees it. It replaces smaller ones if the pool is full.
     pub(crate) fn give(&mut self, buffer: Vec<u8>) {
         let size = buffer.capacity();
-        if !(MIN_POOLED_SIZE..=MAX_POOLED_BYTES).contains(&size) {
+        if !(MIN_POOLED_SIZE..=self.limit).contains(&size) {
             return;
         }
-        while self.bytes + size > MAX_POOLED_BYTES {
+        while self.bytes + size > self.limit {
             match self.smallest() {
                 Some(index) if self.idle[index].capacity() < size => drop(self.remove(index)),
                 _ => return,
@@ -212,6 +234,18 @@ mod tests {
         assert_eq!(pool.bytes, 100_000, "three were idle throughout");
         pool.trim();
         assert!(pool.is_empty());
+    }
+
+    /// Senders give buffers of any size, however small the messages that are received.
+    #[test]
+    fn the_pool_keeps_no_more_than_the_largest_messages_need() {
+        for (max_message_size, kept) in [(4096, 0), (60_000, 6), (1 << 20, 104), (usize::MAX, 1677)] {
+            let mut pool = BufferPool::for_messages(max_message_size);
+            for _ in 0..2000 {
+                pool.give(Vec::with_capacity(80_000));
+            }
+            assert_eq!((pool.idle.len(), pool.bytes()), (kept, kept * 80_000), "{max_message_size}");
+        }
     }
 
     #[test]

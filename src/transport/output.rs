@@ -62,6 +62,11 @@ enum Segment {
 }
 
 impl Output {
+    /// An output whose pool is made for messages of at most `max_message_size` bytes.
+    pub(crate) fn new(max_message_size: usize) -> Output {
+        Output { pool: BufferPool::for_messages(max_message_size), ..Output::default() }
+    }
+
     /// Bytes that wait for [`flush`](Output::flush).
     #[inline]
     pub(crate) fn len(&self) -> usize {

@@ -129,10 +129,10 @@ impl<D: Delivery> Worker<D> {
         let context = WorkerContext {
             max_answers: if refuses { config.max_write_buffer_size } else { usize::MAX },
             handle: Arc::new(WorkerHandle::new(parts.inbox.clone(), config.clone(), index, parts.role)),
-            config,
             inbox: parts.inbox,
             publisher: Publisher::new(siblings),
-            output: Output::default(),
+            output: Output::new(config.max_message_size),
+            config,
             group: WriteGroup::default(),
             codec: Codec::new(),
             epoch: now,
