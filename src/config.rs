@@ -28,7 +28,7 @@ pub enum SlowConsumer {
     /// server, because one slow client must not hold up the thread that serves them all.
     ///
     /// An answer to an event always has room: [`Peer::send`](crate::Peer::send) refuses a message only if
-    /// [`Config::max_write_buffer_size`] and [`Config::max_event_buffer_size`] together are queued, and the worker
+    /// [`Config::max_write_buffer_size`] and twice [`Config::max_event_buffer_size`] together are queued, and the worker
     /// reads no more from a connection while the first alone is.
     Refuse,
     /// The message is dropped and counted in [`Stats::dropped`](crate::Stats::dropped).
@@ -122,7 +122,11 @@ impl Config {
     }
 
     /// The high-water mark of the events that wait for one application thread, in bytes. An event counts 64 bytes and
-    /// its payload. Above the mark, the workers stop reading from the clients. Default: 4 MiB.
+    /// its payload, or the head of its request. Default: 4 MiB.
+    ///
+    /// Above the mark, a connection is read only until its events cost more than its share: the mark divided by the
+    /// number of connections, 1 KiB at least and 64 KiB at most. So one that floods does not keep the others waiting,
+    /// and up to 4,096 connections have twice the mark waiting at most. New connections wait until there is room.
     ///
     /// ```
     /// use threadbare::Config;

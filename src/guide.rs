@@ -216,7 +216,7 @@
 //! closed with 1008, whatever the policy. Control frames always have room.
 //!
 //! With `Refuse`, the worker reads no more from a connection whose queue is above the mark, as it does for a handler.
-//! The events that were read before may still be answered: their answers are taken until
+//! The events that were read before may still be answered: their answers are taken until twice
 //! [`max_event_buffer_size`](crate::Config::max_event_buffer_size) more is queued. So a loop that sends one answer to
 //! each event loses none, and no client holds up another. `Full` is for what a client did not ask for:
 //! the messages of other clients, or a feed. Leave such a message out, or choose a policy for it:
@@ -237,7 +237,8 @@
 //!
 //! **An application that does not take its events.** Above
 //! [`max_event_buffer_size`](crate::Config::max_event_buffer_size) the workers stop reading from the connections behind
-//! that receiver, and TCP makes the clients wait. Nothing is lost and nothing is reordered. Connections behind other
+//! that receiver that have their share of what waits, and TCP makes those clients wait. Connections that send little are
+//! served on, so that their pings and closes are answered. New ones wait until there is room. Nothing is lost and nothing is reordered. Connections behind other
 //! receivers go on. Writing and deadlines go on too. A connection that is not read is not pinged.
 //!
 //! **A handler that blocks.** The worker's other connections wait. With a single worker, handshakes wait too. Use
@@ -452,7 +453,8 @@
 //!   own, which grows with what has arrived, never with what a header announces, up to `max_message_size`.
 //! * Above `max_write_buffer_size` of queued output a connection takes no message of another thread or of a broadcast.
 //!   What a handler sends in one callback is always taken, so its own code is the bound on that.
-//! * Above `max_event_buffer_size` of waiting events nothing more is read for their receiver.
+//! * Above `max_event_buffer_size` of waiting events a connection of their receiver is read only while it has less than its
+//!   share of them.
 //!
 //! # Panics
 //!

@@ -25,6 +25,54 @@ fn resident() -> usize {
 
 const MIB: usize = 1 << 20;
 
+/// T-06, R-05: one client floods an application that takes no events. The others' pings are answered, and what they send
+/// is received; nothing is lost.
+#[test]
+fn t_06_r_05_a_flood_that_fills_the_event_buffer_does_not_keep_others_waiting() {
+    const MESSAGES: usize = 20_000;
+    for workers in [1, 2] {
+        let _guard = serialize_test();
+        let config = Config::default().max_event_buffer_size(256 << 10);
+        let server = Server::builder().workers(workers).config(config).bind("127.0.0.1:0").expect("a server");
+        // Some of the others share the worker of the flood.
+        let mut others: Vec<Client> = (0..4).map(|_| Client::open(server.local_addr())).collect();
+        let mut flooding = Client::open(server.local_addr());
+        let flood = thread::spawn(move || {
+            for number in 0..MESSAGES {
+                flooding.send(&binary(&numbered(0, number, 1024)));
+            }
+            flooding.send(&close(1000));
+            flooding.expect_close(1000);
+        });
+        let events = server.events().expect("not taken").clone();
+        let handle = server.handle();
+        let peers: Vec<Peer> = (0..others.len() + 1).map(|_| opened(&events)).collect();
+        // A message counts 64 bytes more than its payload.
+        eventually("the event buffer is full", || {
+            peers.iter().map(|peer| peer.stats().messages_received).sum::<u64>() >= (256 << 10) / (1024 + 64)
+        });
+        for round in 0..10 {
+            for (number, client) in others.iter_mut().enumerate() {
+                let payload = [round, number as u8];
+                client.send(&ping(&payload));
+                assert_eq!(client.expect_frame(), Frame::pong(&payload));
+                client.send(&binary(&numbered(number + 1, usize::from(round), 100)));
+            }
+        }
+        let mut next = [0; 5];
+        while next != [MESSAGES, 10, 10, 10, 10] {
+            if let Event::Message(_, message) = events.recv_timeout(DEADLINE).expect("an event") {
+                let (sender, number) = parse(message.as_bytes());
+                assert_eq!(number, next[sender], "the order of sender {sender}");
+                next[sender] += 1;
+            }
+        }
+        assert!(handle.connections() >= others.len());
+        while !matches!(events.recv_timeout(DEADLINE).expect("an event"), Event::Close(..)) {}
+        flood.join().expect("the flood ends");
+    }
+}
+
 /// one of two application threads stalls while many clients send to it. The waiting events are bounded, the other
 /// thread's connections are served, and in the end every message arrives, in order.
 #[test]

@@ -83,6 +83,10 @@ impl Delivery for ClientDelivery {
         OwnChannelDelivery.has_room(&mut slot.own, key)
     }
 
+    fn read_size(&self, slot: &ClientSlot) -> usize {
+        OwnChannelDelivery.read_size(&slot.own)
+    }
+
     fn resume(&mut self, ready: &mut Vec<Key>) {
         OwnChannelDelivery.resume(ready);
     }

@@ -381,7 +381,7 @@ impl<S: Read + Write> WebSocket<S> {
             // The bytes that came with the handshake are decoded.
             self.input = Input::with_size(INPUT_SIZE);
         }
-        match self.endpoint.read(&mut self.input, &mut self.output.pool) {
+        match self.endpoint.read(&mut self.input, &mut self.output.pool, usize::MAX) {
             ReadOutcome::Bytes { size, direct, .. } => {
                 self.stats.bytes_received += size as u64;
                 if direct == 0 {

@@ -37,9 +37,10 @@ impl Input {
         Input { bytes, front: 0, start: 0, end }
     }
 
-    /// Room to receive into. To be called only when everything that was received is decoded.
-    pub(crate) fn spare_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.front..]
+    /// Room to receive up to `max` bytes into. To be called only when everything that was received is decoded.
+    pub(crate) fn spare_mut(&mut self, max: usize) -> &mut [u8] {
+        let end = self.front.saturating_add(max).min(self.bytes.len());
+        &mut self.bytes[self.front..end]
     }
 
     /// Notes that `size` bytes were received.
@@ -195,11 +196,12 @@ mod tests {
     #[test]
     fn a_large_payload_begins_with_a_cache_line_far_into_a_page() {
         let mut input = Input::with_size(1_000);
-        assert_eq!(input.spare_mut().len(), 1_000);
+        assert_eq!(input.spare_mut(usize::MAX).len(), 1_000);
+        assert_eq!(input.spare_mut(30).len(), 30);
         assert!(input.is_empty());
         let mut header = Vec::new();
         FrameHeader::new(Opcode::Binary, 1 << 20, Some([0; 4])).encode(&mut header);
-        input.spare_mut()[..header.len()].copy_from_slice(&header);
+        input.spare_mut(usize::MAX)[..header.len()].copy_from_slice(&header);
         input.fill(1_000);
         assert_eq!(input.filled_mut().len(), 1_000);
         assert!(input.filled_mut().starts_with(&header));

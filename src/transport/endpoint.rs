@@ -72,21 +72,21 @@ impl<S: ByteStream> Endpoint<S> {
         self.pending.take_if(|pending| pending.is_idle());
     }
 
-    /// Reads once: into `input`, or first into the message under way if that lacks much.
-    pub(crate) fn read(&mut self, input: &mut Input, pool: &mut BufferPool) -> ReadOutcome {
+    /// Reads once: into `input`, at most `max` bytes, or first into the message under way if that lacks much.
+    pub(crate) fn read(&mut self, input: &mut Input, pool: &mut BufferPool, max: usize) -> ReadOutcome {
         if self.connection.lacks() >= MIN_DIRECT_SIZE {
-            return self.read_direct(input, pool);
+            return self.read_direct(input, pool, max);
         }
-        let room = input.spare_mut();
+        let room = input.spare_mut(max);
         let offered = room.len();
         let io = attempt(|| self.stream.read(room));
         self.read_outcome(io, input, 0, offered)
     }
 
     #[inline(never)]
-    fn read_direct(&mut self, input: &mut Input, pool: &mut BufferPool) -> ReadOutcome {
+    fn read_direct(&mut self, input: &mut Input, pool: &mut BufferPool, max: usize) -> ReadOutcome {
         self.find_buffer(pool);
-        let (spare, room) = (self.connection.spare_mut(), input.spare_mut());
+        let (spare, room) = (self.connection.spare_mut(), input.spare_mut(max));
         let (direct, offered) = (spare.len(), spare.len() + room.len());
         let io = attempt(|| self.stream.read_vectored(&mut [IoSliceMut::new(spare), IoSliceMut::new(room)]));
         self.read_outcome(io, input, direct, offered)
@@ -335,7 +335,9 @@ mod tests {
         let mut endpoint = endpoint(Layered { received: vec![0; 3], ..Layered::default() });
         let mut input = Input::with_size(100);
         let mut reads = Vec::new();
-        while let ReadOutcome::Bytes { size, more, .. } = endpoint.read(&mut input, &mut BufferPool::default()) {
+        while let ReadOutcome::Bytes { size, more, .. } =
+            endpoint.read(&mut input, &mut BufferPool::default(), usize::MAX)
+        {
             reads.push((size, more));
         }
         assert_eq!(reads, [(2, true), (1, false)]);

@@ -23,6 +23,11 @@ impl Head {
         Ok(Head { bytes: bytes.into(), fields: fields.into() })
     }
 
+    /// Returns the bytes of memory that the head takes.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.fields)
+    }
+
     /// Returns the value of the first header line with this name whose value is UTF-8.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.header_values(name).next()

@@ -328,6 +328,11 @@ impl Request {
         self.parts.data.as_ref()?.get()
     }
 
+    /// Returns the bytes of memory that the request takes, without the application's data.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Parts>() + self.parts.head.size()
+    }
+
     pub(crate) fn set_data(&mut self, data: Option<Data>) {
         self.parts.data = data;
     }

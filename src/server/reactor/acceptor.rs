@@ -57,6 +57,13 @@ impl Acceptor {
         self.more
     }
 
+    /// Accepts nothing for a while. Clients wait in the kernel's queue.
+    pub(in crate::server) fn postpone(&mut self, now: Instant) {
+        if self.more || self.retry_at.is_some_and(|at| now >= at) {
+            (self.more, self.retry_at) = (false, Some(now + ACCEPT_RETRY));
+        }
+    }
+
     /// When to accept again although the poll reports nothing; `None` for never.
     pub(in crate::server) fn due(&self, now: Instant) -> Option<Instant> {
         if self.more { Some(now) } else { self.retry_at }

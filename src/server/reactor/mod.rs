@@ -147,6 +147,9 @@ impl<C: Send + 'static> Reactor<C> {
     }
 
     fn accept(&mut self, now: Instant) {
+        if self.stopping.is_none() && self.is_behind() {
+            return self.acceptors.iter_mut().for_each(|acceptor| acceptor.postpone(now));
+        }
         let mut accepted = std::mem::take(&mut self.accepted);
         for acceptor in &mut self.acceptors {
             acceptor.accept(now, &mut accepted);
@@ -155,6 +158,11 @@ impl<C: Send + 'static> Reactor<C> {
             self.accepted(stream, addr, now);
         }
         self.accepted = accepted;
+    }
+
+    /// Whether a worker holds back the connections that it has been given already.
+    fn is_behind(&self) -> bool {
+        self.workers.iter().any(|worker| worker.inbox.holds_back.load(Ordering::Relaxed))
     }
 
     fn accepted(&mut self, stream: TcpStream, addr: SocketAddr, now: Instant) {

@@ -58,8 +58,13 @@ impl Delivery for ChannelDelivery {
         if self.receiver_dropped(connection) {
             socket.active.start_close(Some(&CloseFrame::going_away()));
         } else {
-            self.of(connection).push(&mut connection.cursor, socket, 0, EventKind::Open(request));
+            let cost = request.size();
+            self.of(connection).push(&mut connection.cursor, socket, cost, EventKind::Open(request));
         }
+    }
+
+    fn can_open(&mut self, connection: &ChannelSlot) -> bool {
+        self.of(connection).finds_room()
     }
 
     #[inline(always)]
@@ -77,6 +82,11 @@ impl Delivery for ChannelDelivery {
 
     fn has_room(&mut self, connection: &mut ChannelSlot, key: Key) -> bool {
         self.of(connection).has_room(&mut connection.cursor, key)
+    }
+
+    #[inline]
+    fn read_size(&self, connection: &ChannelSlot) -> usize {
+        self.senders.get(connection.channel()).map_or(usize::MAX, EventSender::read_size)
     }
 
     fn resume(&mut self, ready: &mut Vec<Key>) {
@@ -143,7 +153,8 @@ impl Delivery for OwnChannelDelivery {
         if connection.events.set_owner(socket) && connection.closes_with_receiver {
             socket.active.start_close(Some(&CloseFrame::going_away()));
         } else {
-            connection.events.push(&mut connection.cursor, socket, 0, EventKind::Open(request));
+            let cost = request.size();
+            connection.events.push(&mut connection.cursor, socket, cost, EventKind::Open(request));
         }
     }
 
@@ -161,6 +172,10 @@ impl Delivery for OwnChannelDelivery {
 
     fn has_room(&mut self, connection: &mut OwnChannel, _: Key) -> bool {
         connection.events.finds_room()
+    }
+
+    fn read_size(&self, connection: &OwnChannel) -> usize {
+        connection.events.read_size()
     }
 
     fn resume(&mut self, _: &mut Vec<Key>) {

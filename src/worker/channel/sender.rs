@@ -12,11 +12,22 @@ use crate::worker::channel::block::{Block, EVENT_COST, EventKind, MIN_OWNED_SIZE
 use crate::worker::channel::state::ChannelState;
 use crate::worker::delivery::delivery::{CloseTiming, Incoming};
 use crate::worker::delivery::socket::Socket;
-use crate::worker::slab::Key;
+use crate::worker::slab::{Key, KeyMap};
+
+/// While a channel is above its mark, a connection has a share of 1 KiB at least. More lets many connections exceed the
+/// mark by more; less keeps a small message waiting behind the others' large ones.
+const MIN_SHARE: usize = 1 << 10;
+
+/// While a channel is above its mark, a connection has a share of 64 KiB at most. More lets one fast sender exceed the
+/// mark by more.
+const MAX_SHARE: usize = 64 << 10;
 
 /// A block of 64 KiB is sent before the end of the iteration. Larger blocks compete for the cache; smaller ones wake
 /// the application's threads more often.
 const MAX_BLOCK_SIZE: usize = 64 << 10;
+
+/// A read takes 4 KiB at least, however little room the channel has: each of its events needs no more than that.
+const MIN_READ: usize = 4 << 10;
 
 /// A worker's sender into one channel of events.
 #[derive(Debug)]
@@ -31,6 +42,10 @@ pub(crate) struct EventSender {
     waiting: Vec<Key>,
     /// How often the waiting connections were resumed.
     round: u32,
+    /// Whether the channel was above the mark when that was last looked at.
+    is_congested: bool,
+    /// The cost of the events of each connection since then.
+    spent: KeyMap<Key, usize>,
     /// Whether a batch of this iteration woke a thread.
     pub(super) woke: bool,
 }
@@ -49,7 +64,17 @@ pub(crate) struct BlockCursor {
 impl EventSender {
     pub(crate) fn new(sender: Sender<Batch>, state: Arc<ChannelState>) -> EventSender {
         let sender = Some(sender);
-        EventSender { sender, state, block: Box::default(), serial: 1, waiting: Vec::new(), round: 1, woke: false }
+        EventSender {
+            sender,
+            state,
+            block: Box::default(),
+            serial: 1,
+            waiting: Vec::new(),
+            round: 1,
+            is_congested: false,
+            spent: KeyMap::default(),
+            woke: false,
+        }
     }
 
     #[inline(always)]
@@ -60,7 +85,11 @@ impl EventSender {
             self.block.origin = socket.active.context.inbox.identity();
             self.block.peers.push(socket.peer());
         }
-        self.block.cost += EVENT_COST + cost;
+        let cost = EVENT_COST + cost;
+        self.block.cost += cost;
+        if self.is_congested {
+            *self.spent.entry(socket.active.state.key).or_default() += cost;
+        }
         self.block.records.push(Record { peer: cursor.peer, kind });
         if self.block.texts.len() + self.block.bytes.len() >= MAX_BLOCK_SIZE {
             self.send_batch();
@@ -133,8 +162,25 @@ impl EventSender {
         !self.is_full()
     }
 
+    /// Whether a connection may deliver more. Above the mark it may as long as its events cost less than its share of the
+    /// mark, so that those that send much do not keep the others waiting.
+    #[inline]
     pub(super) fn has_room(&mut self, cursor: &mut BlockCursor, key: Key) -> bool {
         if self.finds_room() {
+            self.is_congested = false;
+            return true;
+        }
+        self.has_share(cursor, key)
+    }
+
+    #[cold]
+    fn has_share(&mut self, cursor: &mut BlockCursor, key: Key) -> bool {
+        if !self.is_congested {
+            self.is_congested = true;
+            self.spent.clear();
+        }
+        let spent = self.spent.get(&key).copied().unwrap_or_default();
+        if spent < share(self.state.limit, self.state.connections()) {
             return true;
         }
         if cursor.waits != self.round {
@@ -151,6 +197,13 @@ impl EventSender {
             self.round = self.round.wrapping_add(1).max(1);
             ready.append(&mut self.waiting);
         }
+    }
+
+    /// How many bytes a connection should read, so that what it can not deliver stays with the kernel.
+    #[inline]
+    pub(super) fn read_size(&self) -> usize {
+        let used = self.state.outstanding.load(Ordering::Relaxed) + self.block.cost;
+        self.state.limit.saturating_sub(used).max(MIN_READ)
     }
 
     /// Gives the channel to the connection of `socket`. Returns whether the last receiver was dropped.
@@ -177,6 +230,12 @@ impl Drop for EventSender {
     }
 }
 
+/// The share of one of so many connections in a channel with this mark, while the channel is above it. The shares of up
+/// to 4,096 connections are no more than the mark by default, so that the channel holds twice its mark at most.
+fn share(limit: usize, connections: usize) -> usize {
+    (limit / connections.max(1)).clamp(MIN_SHARE, MAX_SHARE)
+}
+
 #[cfg(test)]
 mod tests {
     use mio::{Poll, Token, Waker};
@@ -187,6 +246,37 @@ mod tests {
     fn block(cost: usize) -> Box<Block> {
         let records = vec![Record { peer: 0, kind: EventKind::Taken }];
         Box::new(Block { records, cost, ..Block::default() })
+    }
+
+    /// a share is for one time above the mark. What was delivered before does not count.
+    #[test]
+    fn a_connection_has_its_share_each_time_that_the_channel_rises_above_the_mark() {
+        let (sender, events) = crossbeam_channel::unbounded();
+        let mut own = EventSender::new(sender, Arc::new(ChannelState::new(100)));
+        let key = Key { index: 7, generation: 1 };
+        let mut cursor = BlockCursor::default();
+        for _ in 0..3 {
+            assert!(own.has_room(&mut cursor, key), "below the mark");
+            own.block = block(100);
+            own.send_batch();
+            assert!(own.has_room(&mut cursor, key));
+            own.spent.insert(key, MIN_SHARE - 1);
+            assert!(own.has_room(&mut cursor, key));
+            own.spent.insert(key, MIN_SHARE);
+            assert!(!own.has_room(&mut cursor, key));
+            let other = Key { index: 8, ..key };
+            assert!(own.has_room(&mut BlockCursor::default(), other), "another connection");
+            drop(events.try_recv().expect("a batch"));
+        }
+        assert_eq!(own.waiting, [key], "it is resumed once");
+    }
+
+    #[test]
+    fn shares_add_up_to_the_mark() {
+        assert_eq!(
+            [0, 1, 64, 100, 4096, 100_000].map(|connections| share(4 << 20, connections)),
+            [MAX_SHARE, MAX_SHARE, 64 << 10, 41_943, 1024, 1024]
+        );
     }
 
     /// a worker that finds the room filled again waits for room once more.
@@ -205,7 +295,10 @@ mod tests {
         other.block = block(100);
         other.send_batch();
         own.block = block(100);
-        assert!(!own.has_room(&mut BlockCursor::default(), key));
+        let mut cursor = BlockCursor::default();
+        assert!(own.has_room(&mut cursor, key), "it has its share");
+        own.spent.insert(key, MAX_SHARE);
+        assert!(!own.has_room(&mut cursor, key));
         // The application takes the other worker's batch before this worker sends the block that filled the channel
         // again.
         drop(events.try_recv().expect("a batch"));

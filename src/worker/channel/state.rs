@@ -91,6 +91,11 @@ impl ChannelState {
         }
     }
 
+    /// The number of connections of all workers.
+    pub(super) fn connections(&self) -> usize {
+        self.inboxes().map(|inbox| inbox.load.load(Ordering::Relaxed)).fold(0, usize::saturating_add)
+    }
+
     fn inboxes(&self) -> impl Iterator<Item = &Arc<Inbox>> {
         self.workers.get().into_iter().flat_map(|workers| workers.iter())
     }

@@ -50,6 +50,13 @@ pub(crate) trait Delivery: Send + 'static {
     /// would wait for this end, and this end for the peer.
     const ANSWERS: bool;
 
+    /// Whether a new connection can be delivered now. If not, it waits until [`resume`](Delivery::resume) has been called
+    /// and there is room.
+    fn can_open(&mut self, connection: &Self::Connection) -> bool {
+        let _ = connection;
+        true
+    }
+
     fn open(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, opening: Self::Opening);
     fn message(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, message: Incoming<'_>);
     fn ping(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, payload: &[u8]);
@@ -59,6 +66,13 @@ pub(crate) trait Delivery: Send + 'static {
 
     /// Whether there is room for more events. If not, [`resume`](Delivery::resume) returns `key` once there is.
     fn has_room(&mut self, connection: &mut Self::Connection, key: Key) -> bool;
+
+    /// The most bytes that are to be read at once, so that not much is read that can not be delivered.
+    #[inline]
+    fn read_size(&self, connection: &Self::Connection) -> usize {
+        let _ = connection;
+        usize::MAX
+    }
 
     /// Adds to `ready` the connections that may read on, because the application took events.
     fn resume(&mut self, ready: &mut Vec<Key>);

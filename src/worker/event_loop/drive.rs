@@ -97,7 +97,8 @@ impl<D: Delivery> Driver<'_, D> {
 
     /// Reads once, and handles what that brought.
     fn read(&mut self, input: &mut Input) {
-        match self.conn.endpoint.read(input, &mut self.context.output.pool) {
+        let max = self.app.as_ref().map_or(usize::MAX, |app| self.delivery.read_size(app));
+        match self.conn.endpoint.read(input, &mut self.context.output.pool, max) {
             ReadOutcome::Bytes { size, more, direct } => {
                 // A hangup is reported once: the stream is read until its end comes.
                 self.conn.readable = more || self.conn.flags.contains(Flag::HangupReported);

@@ -1,5 +1,7 @@
 //! Takes over connections whose opening handshake is complete.
 
+use std::sync::atomic::Ordering;
+
 use mio::Interest;
 
 use crate::protocol::Connection;
@@ -11,69 +13,97 @@ use crate::worker::connection::phase::Phase;
 use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::drive::Slot;
 use crate::worker::event_loop::new_connection::NewConnection;
-use crate::worker::event_loop::worker::Worker;
+use crate::worker::event_loop::worker::{NewApp, Worker};
 use crate::worker::handle::info::PeerInfo;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::shared::PeerShared;
 
 impl<D: Delivery> Worker<D> {
-    /// Takes over the connections whose opening handshake is complete.
+    /// Takes over the connections whose opening handshake is complete, those that were held back first.
     pub(in crate::worker) fn register_new(&mut self) {
+        if !self.held_back.is_empty() {
+            self.register_held_back();
+        }
         // `is_empty` costs less than a `try_recv` that finds nothing.
         while !self.new_connections.is_empty()
             && let Ok(new_connection) = self.new_connections.try_recv()
         {
-            let NewConnection { mut stream, watched, readable, end_reported, addr, .. } = new_connection;
-            let NewConnection { outcome, agreement, leftover, app: (app, opening), .. } = new_connection;
-            let (registry, context) = (self.poll.registry(), &mut self.context);
-            let role = context.handle.role;
-            let connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
-            let tick = context.tick;
-            let (key, interests) = watched.unwrap_or_else(|| (self.slots.keys.allocate_key(), Interest::READABLE));
-            let registered = match watched {
-                Some(_) => Ok(()),
-                None => registry.register(&mut stream, key.token(), interests),
-            };
-            let info = PeerInfo::new(addr);
-            let peer = if D::HANDLES {
-                let record = (info, outcome);
-                Some(Peer::new(PeerShared::new(context.handle.clone(), key, &connection, record, 0)))
-            } else {
-                context.keep_info(key.index, info, outcome);
-                None
-            };
-            let mut flags = Flags::default();
-            flags.set(Flag::WritableRegistered, interests.is_writable());
-            flags.set(Flag::HangupReported, end_reported);
-            let conn = Conn {
-                endpoint: Endpoint::new(stream, connection, leftover),
-                phase: Phase::Open,
-                // A new registration reports data that has arrived already. A stream that was registered before is not
-                // reported again.
-                readable,
-                waiting: false,
-                flags,
-                peer,
-                opened: tick,
-                heard: tick,
-                since: tick,
-            };
-            self.slots.insert(key, Slot { conn, app: Some(app) });
-            if let Err(error) = registered {
-                log::error!("{addr}: a connection could not be registered: {error}");
-                self.drive(key, |driver, _| driver.end_abnormally("not registered", CloseCause::Aborted));
-                continue;
-            }
-            let shutting_down = self.shutdown.is_some();
-            self.drive(key, |driver, input| {
-                driver.state.deadline_changed = true;
-                driver.open(opening);
-                if shutting_down {
-                    driver.active().start_close(Some(&CloseFrame::going_away()));
-                    driver.flush(&[]);
-                }
-                driver.advance(input);
-            });
+            self.register_if_there_is_room(new_connection);
         }
+    }
+
+    /// Takes over the connections that were held back, as far as there is room for their events now.
+    #[inline(never)]
+    pub(super) fn register_held_back(&mut self) {
+        for mut new_connection in std::mem::take(&mut self.held_back) {
+            // What the poll reported meanwhile was for no connection.
+            new_connection.readable = true;
+            self.register_if_there_is_room(new_connection);
+        }
+        self.context.inbox.holds_back.store(!self.held_back.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Takes over a connection, unless the application is so far behind with its events that there is no room for
+    /// another's. A worker that shuts down takes over all, to close them.
+    fn register_if_there_is_room(&mut self, new_connection: NewConnection<NewApp<D>>) {
+        if self.shutdown.is_none() && !self.delivery.can_open(&new_connection.app.0) {
+            self.context.inbox.holds_back.store(true, Ordering::Relaxed);
+            return self.held_back.push(new_connection);
+        }
+        self.register(new_connection);
+    }
+
+    fn register(&mut self, new_connection: NewConnection<NewApp<D>>) {
+        let NewConnection { mut stream, watched, readable, end_reported, addr, .. } = new_connection;
+        let NewConnection { outcome, agreement, leftover, app: (app, opening), .. } = new_connection;
+        let (registry, context) = (self.poll.registry(), &mut self.context);
+        let role = context.handle.role;
+        let connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
+        let tick = context.tick;
+        let (key, interests) = watched.unwrap_or_else(|| (self.slots.keys.allocate_key(), Interest::READABLE));
+        let registered = match watched {
+            Some(_) => Ok(()),
+            None => registry.register(&mut stream, key.token(), interests),
+        };
+        let info = PeerInfo::new(addr);
+        let peer = if D::HANDLES {
+            let record = (info, outcome);
+            Some(Peer::new(PeerShared::new(context.handle.clone(), key, &connection, record, 0)))
+        } else {
+            context.keep_info(key.index, info, outcome);
+            None
+        };
+        let mut flags = Flags::default();
+        flags.set(Flag::WritableRegistered, interests.is_writable());
+        flags.set(Flag::HangupReported, end_reported);
+        let conn = Conn {
+            endpoint: Endpoint::new(stream, connection, leftover),
+            phase: Phase::Open,
+            // A new registration reports data that has arrived already. A stream that was registered before is not
+            // reported again.
+            readable,
+            waiting: false,
+            flags,
+            peer,
+            opened: tick,
+            heard: tick,
+            since: tick,
+        };
+        self.slots.insert(key, Slot { conn, app: Some(app) });
+        if let Err(error) = registered {
+            log::error!("{addr}: a connection could not be registered: {error}");
+            self.drive(key, |driver, _| driver.end_abnormally("not registered", CloseCause::Aborted));
+            return;
+        }
+        let shutting_down = self.shutdown.is_some();
+        self.drive(key, |driver, input| {
+            driver.state.deadline_changed = true;
+            driver.open(opening);
+            if shutting_down {
+                driver.active().start_close(Some(&CloseFrame::going_away()));
+                driver.flush(&[]);
+            }
+            driver.advance(input);
+        });
     }
 }

@@ -78,6 +78,8 @@ pub(crate) struct Worker<D: Delivery> {
     pub(in crate::worker) context: WorkerContext,
     pub(in crate::worker) delivery: D,
     pub(in crate::worker) new_connections: Receiver<NewConnection<NewApp<D>>>,
+    /// New connections that wait until the application has taken events.
+    pub(super) held_back: Vec<NewConnection<NewApp<D>>>,
     pub(in crate::worker) connection_limit: Arc<ConnectionLimit>,
     /// Connections that are to be driven without an event.
     pub(in crate::worker) ready: Vec<Key>,
@@ -154,6 +156,7 @@ impl<D: Delivery> Worker<D> {
             context,
             delivery,
             new_connections,
+            held_back: Vec::new(),
             connection_limit,
             ready: Vec::new(),
             queue: CommandQueue::default(),
@@ -217,6 +220,9 @@ impl<D: Delivery> Worker<D> {
     /// Drives the connections that have more to do.
     pub(in crate::worker) fn drive_ready_list(&mut self) {
         self.delivery.resume(&mut self.ready);
+        if !self.held_back.is_empty() {
+            self.register_held_back();
+        }
         if !self.ready.is_empty() {
             self.drive_ready_list_now();
         }

@@ -101,6 +101,9 @@ pub(crate) struct Inbox {
     wakeup: Wakeup,
     /// The number of connections on the worker. New connections are assigned to the worker with the fewest.
     pub(crate) load: AtomicUsize,
+    /// Whether the worker holds new connections back, because the application is behind with its events. Then no more are
+    /// accepted. Only a hint, so `Relaxed` is enough.
+    pub(crate) holds_back: AtomicBool,
 }
 
 /// At most 1 MiB of a queue's buffer is kept for later commands. Larger keeps more memory; smaller allocates more often
@@ -124,6 +127,7 @@ impl Inbox {
             has_commands: AtomicBool::new(false),
             wakeup: Wakeup::new(waker),
             load: AtomicUsize::new(0),
+            holds_back: AtomicBool::new(false),
         }
     }
 

@@ -357,7 +357,9 @@ impl Peer {
     /// events that wait are bounded, and none is added while the queue is full.
     fn has_answer_room(&self, wait: Wait, policy: SlowConsumer) -> bool {
         let config = &self.shared.worker.config;
-        let limit = config.max_write_buffer_size.saturating_add(config.max_event_buffer_size);
+        // Above its mark the channel holds the shares as well.
+        let events = config.max_event_buffer_size.saturating_mul(2);
+        let limit = config.max_write_buffer_size.saturating_add(events);
         matches!((wait, policy), (Wait::Policy, SlowConsumer::Refuse)) && self.queued_bytes() < limit
     }
 

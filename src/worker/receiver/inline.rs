@@ -135,7 +135,8 @@ impl<const ANSWERS: bool> Delivery for InlineDelivery<ANSWERS> {
     const ANSWERS: bool = ANSWERS;
 
     fn open(&mut self, slot: &mut InlineSlot, socket: &mut Socket<'_>, request: Request) {
-        self.push(slot, socket, 0, EventKind::Open(request));
+        let cost = request.size();
+        self.push(slot, socket, cost, EventKind::Open(request));
     }
 
     #[inline(always)]
