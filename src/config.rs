@@ -6,6 +6,10 @@ use std::time::Duration;
 use crate::protocol::Role;
 use crate::protocol::deflate::DeflateOption;
 
+/// By default the memory is limited to what 256 connections may hold. More lets attackers take more; less closes
+/// connections of honest peers that send or receive large messages at the same time.
+const FULL_CONNECTIONS: usize = 256;
+
 /// What happens to a message from another thread, or from a broadcast, if the connection's queue is full.
 ///
 /// An answer from inside a [`Handler`](crate::Handler) is always queued. The worker stops reading from a connection
@@ -53,6 +57,7 @@ pub struct Config {
     pub(crate) max_message_size: usize,
     pub(crate) max_write_buffer_size: usize,
     pub(crate) max_event_buffer_size: usize,
+    pub(crate) max_memory: Option<usize>,
     pub(crate) max_head_size: usize,
     pub(crate) max_headers: usize,
     pub(crate) max_connections: usize,
@@ -74,6 +79,7 @@ impl Default for Config {
             max_message_size: 1 << 20,
             max_write_buffer_size: 1 << 20,
             max_event_buffer_size: 4 << 20,
+            max_memory: None,
             max_head_size: 16 << 10,
             max_headers: 128,
             max_connections: 65_536,
@@ -136,6 +142,32 @@ impl Config {
     #[must_use]
     pub fn max_event_buffer_size(mut self, bytes: usize) -> Config {
         self.max_event_buffer_size = bytes;
+        self
+    }
+
+    /// The memory that a server, or the clients of a pool, may take for all connections together, in bytes: incomplete
+    /// messages, queued output, input that is not decoded, events, commands to the workers, opening handshakes, the
+    /// windows of compression, and buffers that are kept. Not counted are what an idle connection takes, the buffers that
+    /// each worker always has, and what the application has as well, such as a [`Prepared`](crate::Prepared) message
+    /// before it is sent.
+    ///
+    /// Above it, the server frees the buffers that it keeps, and stops accepting. Workers stop reading from the
+    /// connections that hold more than their share, which is this limit divided by the number of connections and 16 KiB
+    /// at least, and no message is queued behind another. After a second, or at once if it is exceeded by an eighth, the
+    /// connection that holds most is closed with 1013, or reset if it does not read, and so on until the memory is below
+    /// the limit. [`ServerHandle::memory`](crate::ServerHandle::memory) tells what is taken.
+    ///
+    /// Default: room for 256 connections that hold all they may, which is `256 * (max_message_size +
+    /// max_write_buffer_size) + 2 * max_event_buffer_size`: 520 MiB with the other defaults.
+    ///
+    /// ```
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().max_memory(64 << 20); // a small machine
+    /// ```
+    #[must_use]
+    pub fn max_memory(mut self, bytes: usize) -> Config {
+        self.max_memory = Some(bytes);
         self
     }
 
@@ -329,6 +361,13 @@ impl Config {
         self
     }
 
+    /// The limit on the memory for all connections, in bytes.
+    pub(crate) fn memory_limit(&self) -> usize {
+        let one = self.max_message_size.saturating_add(self.max_write_buffer_size);
+        let default = one.saturating_mul(FULL_CONNECTIONS).saturating_add(self.max_event_buffer_size.saturating_mul(2));
+        self.max_memory.unwrap_or(default)
+    }
+
     /// What happens to a message if the queue of a connection is full whose end this is.
     pub(crate) fn policy(&self, role: Role) -> SlowConsumer {
         self.slow_consumer.unwrap_or(match role {
@@ -349,6 +388,12 @@ impl Config {
             ("max_connections", self.max_connections, 1),
             ("max_connections_per_address", self.max_connections_per_address.unwrap_or(1), 1),
         ];
+        let one = self.max_message_size.saturating_add(self.max_write_buffer_size);
+        if self.max_memory.is_some_and(|bytes| bytes < one) {
+            let met = self.max_memory.unwrap_or_default();
+            let needed = "at least max_message_size and max_write_buffer_size together";
+            return Err(ConfigError::new("max_memory", met, needed));
+        }
         for (name, value, least) in sizes {
             if value < least {
                 return Err(ConfigError { name, met: value.to_string(), needed: format!("at least {least}") });

@@ -11,6 +11,7 @@ use crate::client::error::ConnectError;
 use crate::config::Config;
 use crate::error::BuildError;
 use crate::protocol::Role;
+use crate::transport::budget::MemoryBudget;
 use crate::transport::cancel::CancelToken;
 use crate::transport::clock::deadline_after;
 use crate::worker::channel::event::EventRef;
@@ -64,7 +65,8 @@ impl ClientLoop {
     pub fn new(config: Config) -> Result<ClientLoop, BuildError> {
         config.check()?;
         let config = Arc::new(config);
-        let parts = WorkerParts::new(Role::Client).map_err(BuildError::io("no poll"))?;
+        let parts = WorkerParts::new(Role::Client, Arc::new(MemoryBudget::new(config.memory_limit())))
+            .map_err(BuildError::io("no poll"))?;
         let siblings = [parts.inbox.clone()].into();
         let (to_worker, new_connections) = crossbeam_channel::unbounded();
         let delivery = InlineDelivery::new(&config);

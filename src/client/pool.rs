@@ -19,6 +19,7 @@ use crate::protocol::Role;
 use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::handshake::client::Agreed;
 use crate::protocol::http::Request;
+use crate::transport::budget::MemoryBudget;
 use crate::transport::clock::deadline_after;
 use crate::transport::stream::Stream;
 use crate::worker::channel::batch::Batch;
@@ -106,6 +107,7 @@ impl Established {
     pub(super) fn into_new_connection<C>(self, app: impl FnOnce(Request) -> C) -> (NewConnection<C>, Agreed) {
         let Established { stream, addr, request, leftover, agreed, agreement, .. } = self;
         let new_connection = NewConnection {
+            charge: None,
             stream: Stream::Tcp(stream),
             watched: None,
             readable: false,
@@ -124,6 +126,7 @@ pub(super) struct Pool {
     inboxes: Arc<[Arc<Inbox>]>,
     to_workers: Vec<Sender<NewConnection<NewApp<ClientDelivery>>>>,
     pub(super) config: Arc<Config>,
+    budget: Arc<MemoryBudget>,
     threads: Vec<JoinHandle<CloseCounts>>,
     /// The end of all threads.
     ending: Ending,
@@ -134,7 +137,9 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn start(workers: usize, config: Config) -> std::io::Result<Pool> {
         let config = Arc::new(config);
-        let parts: Vec<WorkerParts> = (0..workers).map(|_| WorkerParts::new(Role::Client)).collect::<Result<_, _>>()?;
+        let budget = Arc::new(MemoryBudget::new(config.memory_limit()));
+        let parts: Vec<WorkerParts> =
+            (0..workers).map(|_| WorkerParts::new(Role::Client, budget.clone())).collect::<Result<_, _>>()?;
         let inboxes: Arc<[_]> = parts.iter().map(|part| part.inbox.clone()).collect();
         let connection_limit = Arc::new(ConnectionLimit::new(usize::MAX, None));
         // Made before the threads: if one can not be started, dropping the pool ends those before it.
@@ -143,6 +148,7 @@ impl Pool {
             inboxes: inboxes.clone(),
             to_workers: Vec::new(),
             config: config.clone(),
+            budget,
             threads: Vec::new(),
             ending,
             patience: Mutex::default(),
@@ -166,7 +172,7 @@ impl Pool {
 
     /// Makes a channel for the events of one client of this pool. The workers send, and the client receives.
     pub(super) fn channel(&self) -> (EventRoute, Events, Ending) {
-        let state = Arc::new(ChannelState::for_one_connection(self.config.max_event_buffer_size));
+        let state = Arc::new(ChannelState::for_one_connection(self.config.max_event_buffer_size, self.budget.clone()));
         // Set once, here.
         let _ = state.workers.set(self.inboxes.clone());
         let (sender, receiver) = crossbeam_channel::unbounded();

@@ -84,6 +84,11 @@ impl Assembly {
     }
 
     /// Returns whether the next bytes belong to a header.
+    /// Returns the bytes of memory that this takes.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Assembly>() + self.payload.buffer.capacity() + self.control.capacity()
+    }
+
     pub(super) fn wants_header(&self) -> bool {
         self.frame.is_none()
     }

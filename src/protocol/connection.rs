@@ -497,6 +497,13 @@ impl Connection {
         self.assembly.as_ref().map_or(0, |assembly| assembly.lacks())
     }
 
+    /// Returns the bytes of memory that the message under way takes, and the windows of compression.
+    #[inline]
+    pub(crate) fn memory(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| assembly.memory())
+            + self.extension.as_ref().map_or(0, |extension| extension.memory())
+    }
+
     /// Returns the size in bytes that the buffer of the current message must grow to, if the buffer is full.
     ///
     /// ```
@@ -682,6 +689,11 @@ impl Connection {
     /// ```
     pub fn fail(&mut self, close: &CloseFrame, key: Option<MaskingKey>, out: &mut Vec<u8>) {
         self.close(Some(close), key, out);
+        self.give_up();
+    }
+
+    /// Frees the message under way, and receives nothing more.
+    pub(crate) fn give_up(&mut self) {
         self.failed = true;
         self.assembly = None;
         if let Some(extension) = &mut self.extension {

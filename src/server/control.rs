@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::protocol::message::CowMessage;
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle};
 use crate::server::threads::ThreadSet;
+use crate::transport::budget::MemoryBudget;
 use crate::transport::clock::deadline_after;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::worker::CloseCounts;
@@ -78,6 +79,7 @@ pub(super) struct Control {
     pub(super) reactor: ReactorHandle,
     pub(super) publisher: Publisher,
     pub(super) connection_limit: Arc<ConnectionLimit>,
+    pub(super) budget: Arc<MemoryBudget>,
     /// How long connections have to close when the server is dropped.
     pub(super) drop_timeout: Duration,
     pub(super) threads: Arc<ThreadSet>,
@@ -137,6 +139,22 @@ impl ServerHandle {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.control.connection_limit.count()
+    }
+
+    /// Returns the bytes of memory that the server takes for its connections, as
+    /// [`Config::max_memory`](crate::Config::max_memory) counts them: 0 a second after all have ended, when the buffers that
+    /// were kept are freed. The events that an application receives count until it asks for the next.
+    ///
+    /// ```
+    /// use threadbare::Server;
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// assert_eq!(server.handle().memory(), 0); // there are no connections
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.control.budget.used()
     }
 
     /// Returns how many threads of the server have failed, by a fault of the library; each failure is logged. Nothing

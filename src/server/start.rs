@@ -21,6 +21,7 @@ use crate::server::reactor::refusal_log::RefusalLog;
 use crate::server::reactor::thread::ReactorThread;
 use crate::server::reactor::{Admit, Reactor, ReactorParts, WorkerLink};
 use crate::server::threads::ThreadSet;
+use crate::transport::budget::MemoryBudget;
 use crate::worker::channel::delivery::{ChannelDelivery, ChannelSlot};
 use crate::worker::channel::sender::EventSender;
 use crate::worker::channel::state::ChannelState;
@@ -46,8 +47,9 @@ impl ServerBuilder {
     /// # Errors
     /// A setting is invalid, or the address can not be bound.
     pub fn bind(self, addr: impl ToSocketAddrs) -> Result<Server, BuildError> {
-        let limit = self.config.max_event_buffer_size;
-        let states: Vec<Arc<ChannelState>> = (0..self.channels).map(|_| Arc::new(ChannelState::new(limit))).collect();
+        let budget = self.budget();
+        let state = || Arc::new(ChannelState::new(self.config.max_event_buffer_size, budget.clone()));
+        let states: Vec<Arc<ChannelState>> = (0..self.channels).map(|_| state()).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) = states.iter().map(|_| crossbeam_channel::unbounded()).unzip();
         let events = receivers.into_iter().zip(&states).map(|(end, state)| Events::new(end, state.clone())).collect();
         let next = AtomicUsize::new(0);
@@ -65,7 +67,7 @@ impl ServerBuilder {
                 |(sender, state): &(_, Arc<ChannelState>)| EventSender::new(Clone::clone(sender), state.clone());
             ChannelDelivery::new(ends.iter().map(sender).collect())
         };
-        let server = self.start(addr, events, admit, delivery)?;
+        let server = self.start(addr, events, admit, delivery, budget)?;
         for state in states {
             // Set once, here.
             let _ = state.workers.set(server.handle.control.publisher.inboxes());
@@ -99,7 +101,8 @@ impl ServerBuilder {
         make: impl Fn(&Request) -> H + Send + 'static,
     ) -> Result<Server, BuildError> {
         let admit: Admit<NewApp<HandlerDelivery<H>>> = Box::new(move |request| Some((make(&request), ())));
-        self.start(addr, Vec::new(), admit, || HandlerDelivery(std::marker::PhantomData))
+        let budget = self.budget();
+        self.start(addr, Vec::new(), admit, || HandlerDelivery(std::marker::PhantomData), budget)
     }
 
     /// Makes a server that the calling thread runs, by polling it: the library starts no thread. [`EventLoop::poll`]
@@ -128,9 +131,14 @@ impl ServerBuilder {
 
     fn inline(self, listeners: Vec<TcpListener>) -> Result<EventLoop, BuildError> {
         let admit: Admit<NewApp<InlineDelivery<true>>> = Box::new(|request| Some((InlineSlot::default(), request)));
-        let Built { workers, handle, .. } = self.build(1, listeners, admit, InlineDelivery::new)?;
+        let budget = self.budget();
+        let Built { workers, handle, .. } = self.build(1, listeners, admit, InlineDelivery::new, budget)?;
         let worker = workers.into_iter().next().expect("as many workers as asked for");
         Ok(EventLoop::new(InlineWorker::new(worker), handle))
+    }
+
+    fn budget(&self) -> Arc<MemoryBudget> {
+        Arc::new(MemoryBudget::new(self.config.memory_limit()))
     }
 
     fn start<D: Delivery>(
@@ -139,10 +147,11 @@ impl ServerBuilder {
         events: Vec<Events>,
         admit: Admit<NewApp<D>>,
         delivery: impl Fn() -> D,
+        budget: Arc<MemoryBudget>,
     ) -> Result<Server, BuildError> {
         let count = self.check()?;
         let Built { workers, reactor_thread, handle } =
-            self.build(count, vec![listen(addr)?], admit, |_| delivery())?;
+            self.build(count, vec![listen(addr)?], admit, |_| delivery(), budget)?;
         let threads = handle.control.threads.clone();
         let server = Server { events, handle };
         // From here on, a failure drops the server, which stops the threads that were started.
@@ -171,13 +180,14 @@ impl ServerBuilder {
         listeners: Vec<TcpListener>,
         admit: Admit<NewApp<D>>,
         delivery: impl Fn(&Config) -> D,
+        budget: Arc<MemoryBudget>,
     ) -> Result<Built<D>, BuildError> {
         let addr = listeners[0].local_addr().map_err(BuildError::io("the address can not be told"))?;
         let config = Arc::new(self.config);
         let connection_limit =
             Arc::new(ConnectionLimit::new(config.max_connections, config.max_connections_per_address));
         let parts: Vec<WorkerParts> = (0..count)
-            .map(|_| WorkerParts::new(Role::Server))
+            .map(|_| WorkerParts::new(Role::Server, budget.clone()))
             .collect::<Result<_, _>>()
             .map_err(BuildError::io("no poll"))?;
         let inboxes: Arc<[_]> = parts.iter().map(|part| part.inbox.clone()).collect();
@@ -197,7 +207,7 @@ impl ServerBuilder {
                 connection_limit.clone(),
             ));
         }
-        let drop_timeout = config.drop_timeout;
+        let (drop_timeout, max_waiting) = (config.drop_timeout, config.max_write_buffer_size);
         let rules = Rules {
             limits: HeadLimits {
                 max_head_size: config.max_head_size,
@@ -218,6 +228,7 @@ impl ServerBuilder {
             config,
             admit,
             connection_limit: connection_limit.clone(),
+            budget: budget.clone(),
             workers: links,
         };
         let (reactor, reactor_thread) =
@@ -226,8 +237,9 @@ impl ServerBuilder {
         let control = Control {
             addr,
             reactor,
-            publisher: Publisher::new(inboxes),
+            publisher: Publisher::new(inboxes, max_waiting),
             connection_limit,
+            budget,
             drop_timeout,
             threads,
             inline: OnceLock::new(),

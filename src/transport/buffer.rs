@@ -166,6 +166,12 @@ impl BufferPool {
         self.idle.is_empty()
     }
 
+    /// Frees all buffers.
+    pub(crate) fn clear(&mut self) {
+        self.idle.clear();
+        (self.bytes, self.unneeded) = (0, 0);
+    }
+
     /// Frees the buffers that were not needed since the last call.
     pub(crate) fn trim(&mut self) {
         while let Some(index) = self.smallest()

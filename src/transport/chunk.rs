@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::protocol::message::CowMessage;
+use crate::transport::budget::MemoryBudget;
 use crate::transport::buffer::BufferPool;
+use crate::transport::shared_bytes::SharedBytes;
 
 /// Bytes on their way out, owned or shared with other connections.
 #[derive(Clone, Debug)]
@@ -17,7 +19,9 @@ pub(crate) struct Chunk {
 #[derive(Clone, Debug)]
 enum Data {
     Owned(Vec<u8>),
-    Shared(Arc<[u8]>),
+    Shared(SharedBytes),
+    /// A part of a message that the connection sends several times.
+    Part(Arc<[u8]>),
 }
 
 impl Chunk {
@@ -27,14 +31,14 @@ impl Chunk {
     }
 
     /// Bytes that other connections send as well.
-    pub(crate) fn shared(bytes: Arc<[u8]>) -> Chunk {
+    pub(crate) fn shared(bytes: SharedBytes) -> Chunk {
         let end = bytes.len();
         Chunk { data: Data::Shared(bytes), start: 0, end }
     }
 
-    /// Some of the bytes that other connections send as well.
+    /// Some of the bytes of a message that the connection sends several times.
     pub(crate) fn part(bytes: Arc<[u8]>, range: Range<usize>) -> Chunk {
-        Chunk { data: Data::Shared(bytes), start: range.start, end: range.end }
+        Chunk { data: Data::Part(bytes), start: range.start, end: range.end }
     }
 
     /// The chunk, leaving an empty one.
@@ -47,6 +51,24 @@ impl Chunk {
         match &self.data {
             Data::Owned(bytes) => &bytes[self.start..self.end],
             Data::Shared(bytes) => &bytes[self.start..self.end],
+            Data::Part(bytes) => &bytes[self.start..self.end],
+        }
+    }
+
+    /// The bytes of memory that this connection takes for it. Those that it shares with others are
+    /// [charged](SharedBytes::charge) once.
+    pub(crate) fn memory(&self) -> usize {
+        match &self.data {
+            Data::Owned(buffer) => buffer.capacity(),
+            Data::Shared(_) => 0,
+            Data::Part(bytes) => bytes.len(),
+        }
+    }
+
+    /// Charges the memory that it shares with others to `budget`.
+    pub(crate) fn charge(&self, budget: &Arc<MemoryBudget>) {
+        if let Data::Shared(bytes) = &self.data {
+            bytes.charge(budget);
         }
     }
 
@@ -79,8 +101,8 @@ impl From<CowMessage<'_>> for Chunk {
     /// The payload: moved if it is owned, shared if it is shared, else copied.
     fn from(message: CowMessage<'_>) -> Chunk {
         match message {
-            CowMessage::SharedText(text) => Chunk::shared(text.into()),
-            CowMessage::SharedBinary(bytes) => Chunk::shared(bytes),
+            CowMessage::SharedText(text) => Chunk::shared(SharedBytes::from(Arc::<[u8]>::from(text))),
+            CowMessage::SharedBinary(bytes) => Chunk::shared(bytes.into()),
             other => {
                 let bytes = other.into_message().into_bytes();
                 let end = bytes.len();

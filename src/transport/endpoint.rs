@@ -161,6 +161,18 @@ impl<S: ByteStream> Endpoint<S> {
         self.pending.as_ref().map_or(0, |pending| pending.len()) + self.stream.pending_bytes()
     }
 
+    /// The bytes of memory that the connection takes now, beyond those that it always takes.
+    #[inline]
+    pub(crate) fn memory(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.memory()) + self.connection.memory()
+    }
+
+    /// Gives up what was received and not delivered, and decodes nothing more.
+    pub(crate) fn give_up_input(&mut self) {
+        self.take_carry();
+        self.connection.give_up();
+    }
+
     /// Shuts the write side of the stream down. To be called again, once the backlog is gone, until it is done.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<ShutdownProgress> {
         self.stream.shutdown_write()

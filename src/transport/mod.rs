@@ -1,5 +1,6 @@
 //! One socket: its stream, what waits to be decoded, what waits to be written.
 
+pub(crate) mod budget;
 pub(crate) mod buffer;
 pub(crate) mod cancel;
 pub(crate) mod chunk;
@@ -11,5 +12,6 @@ pub(crate) mod masking_keys;
 pub(crate) mod output;
 pub(crate) mod pending;
 pub(crate) mod resolve;
+pub(crate) mod shared_bytes;
 pub(crate) mod shared_frame;
 pub(crate) mod stream;

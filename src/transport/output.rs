@@ -12,6 +12,7 @@ use crate::transport::buffer::{BufferPool, Input};
 use crate::transport::chunk::Chunk;
 use crate::transport::masking_keys::MaskingKeys;
 use crate::transport::pending::{MAX_SLICES, Pending};
+use crate::transport::shared_bytes::SharedBytes;
 use crate::transport::stream::attempt::{Io, attempt};
 
 /// A payload of at least 16 KiB is sent from where it lies, if that memory lasts until the write. A smaller one is
@@ -127,7 +128,7 @@ impl Output {
 
     /// Appends a frame that other connections send as well.
     #[inline]
-    pub(crate) fn push_shared(&mut self, frame: &Arc<[u8]>) {
+    pub(crate) fn push_shared(&mut self, frame: &SharedBytes) {
         if frame.len() < MIN_SHARED_SIZE {
             self.cork.bytes.extend_from_slice(frame);
         } else {

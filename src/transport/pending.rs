@@ -21,6 +21,8 @@ const COALESCED_SIZE: usize = 64 << 10;
 pub(crate) struct Pending {
     chunks: VecDeque<Chunk>,
     len: usize,
+    /// The bytes of memory of the chunks.
+    chunk_memory: usize,
     /// The latest ping that was not answered because the queue was long (RFC 6455 5.5.3 lets the others go).
     pub(crate) late_ping: Option<Vec<u8>>,
     /// Received bytes that are not decoded, because a drive reached its limits or reading must wait.
@@ -33,6 +35,12 @@ impl Pending {
         self.len
     }
 
+    /// The bytes of memory that this takes.
+    pub(crate) fn memory(&self) -> usize {
+        let carry = self.carry.as_ref().map_or(0, |carry| carry.as_slice().len());
+        size_of::<Pending>() + self.chunks.capacity() * size_of::<Chunk>() + self.chunk_memory + carry
+    }
+
     /// Whether nothing waits any more.
     pub(crate) fn is_idle(&self) -> bool {
         self.len == 0 && self.late_ping.is_none() && self.carry.is_none()
@@ -41,11 +49,15 @@ impl Pending {
     /// Appends a copy of `bytes`.
     pub(crate) fn push_bytes(&mut self, bytes: &[u8]) {
         self.len += bytes.len();
-        if self.chunks.back_mut().is_some_and(|last| last.try_extend(bytes, COALESCED_SIZE)) {
-            return;
+        if let Some(last) = self.chunks.back_mut() {
+            let before = last.memory();
+            if last.try_extend(bytes, COALESCED_SIZE) {
+                self.chunk_memory += last.memory() - before;
+                return;
+            }
         }
         if !bytes.is_empty() {
-            self.chunks.push_back(Chunk::owned(bytes.to_vec(), 0, bytes.len()));
+            self.push_chunk(Chunk::owned(bytes.to_vec(), 0, bytes.len()));
         }
     }
 
@@ -53,8 +65,13 @@ impl Pending {
     pub(crate) fn push(&mut self, chunk: Chunk) {
         self.len += chunk.as_slice().len();
         if !chunk.as_slice().is_empty() {
-            self.chunks.push_back(chunk);
+            self.push_chunk(chunk);
         }
+    }
+
+    fn push_chunk(&mut self, chunk: Chunk) {
+        self.chunk_memory += chunk.memory();
+        self.chunks.push_back(chunk);
     }
 
     /// Writes until everything is written or the stream is full. Returns how many bytes it took, and how that ended.
@@ -96,6 +113,7 @@ impl Pending {
             }
             size -= len;
             if let Some(done) = self.chunks.pop_front() {
+                self.chunk_memory -= done.memory();
                 done.recycle(pool);
             }
         }

@@ -7,18 +7,20 @@ use std::sync::OnceLock;
 use crate::protocol::deflate::{Codec, Compression};
 use crate::protocol::frame::{FrameHeader, Opcode};
 use crate::protocol::{Connection, frame};
+use crate::transport::budget::MemoryBudget;
+use crate::transport::shared_bytes::SharedBytes;
 
 /// A frame as a server sends it, encoded once for many connections; and compressed once for each size of window among
 /// those that negotiated permessage-deflate, when the first of them comes.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedFrame {
-    plain: Arc<[u8]>,
+    plain: SharedBytes,
     #[cfg(feature = "deflate")]
     deflated: Option<Arc<Deflated>>,
 }
 
 /// A compressed frame, and the size of its payload.
-pub(crate) type DeflatedFrame = (Arc<[u8]>, usize);
+pub(crate) type DeflatedFrame = (SharedBytes, usize);
 
 /// For windows of 9 to 15 bits: the compressed frame, or none where it would not get smaller.
 #[cfg(feature = "deflate")]
@@ -39,8 +41,13 @@ impl SharedFrame {
     }
 
     /// The frame for connections without compression.
-    pub(crate) fn plain(&self) -> &Arc<[u8]> {
+    pub(crate) fn plain(&self) -> &SharedBytes {
         &self.plain
+    }
+
+    /// Charges its memory to `budget`.
+    pub(crate) fn charge(&self, budget: &Arc<MemoryBudget>) {
+        self.plain.charge(budget);
     }
 
     /// The opcode and payload of the frame.
@@ -72,7 +79,9 @@ impl SharedFrame {
             let payload = connection.compress_shared(payload, codec)?;
             let mut frame = Vec::with_capacity(payload.len() + frame::MAX_HEADER_SIZE);
             frame::encode_compressed(&mut frame, opcode, payload, None);
-            Some((frame.into(), payload.len()))
+            let frame = SharedBytes::from(frame);
+            frame.charge_like(&self.plain);
+            Some((frame, payload.len()))
         });
         compressed.as_ref()
     }

@@ -35,8 +35,13 @@ impl<H: Handler> HandlerEngine<H> {
     /// # Errors
     /// The system provides no further poll.
     pub fn new(arriving: &[u8], handler: H) -> io::Result<HandlerEngine<H>> {
-        Engine::new(WorkerParts::new(Role::Server)?, arriving, HandlerDelivery(PhantomData), (handler, ()))
-            .map(HandlerEngine)
+        Engine::new(
+            WorkerParts::new(Role::Server, Arc::default())?,
+            arriving,
+            HandlerDelivery(PhantomData),
+            (handler, ()),
+        )
+        .map(HandlerEngine)
     }
 
     /// Receives the bytes once more, as after an event of the poll, and runs the worker until it is idle.
@@ -61,8 +66,8 @@ impl ChannelEngine {
     pub fn new(arriving: &[u8]) -> io::Result<(ChannelEngine, Events)> {
         let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", ADDR.into());
         let request = request.map_err(|_| io::ErrorKind::InvalidData)?;
-        let parts = WorkerParts::new(Role::Server)?;
-        let state = Arc::new(ChannelState::new(Config::default().max_event_buffer_size));
+        let parts = WorkerParts::new(Role::Server, Arc::default())?;
+        let state = Arc::new(ChannelState::new(Config::default().max_event_buffer_size, Arc::default()));
         // Set once, here.
         let _ = state.workers.set([parts.inbox.clone()].into());
         let (sender, receiver) = crossbeam_channel::unbounded();
@@ -90,6 +95,7 @@ impl<D: Delivery> Engine<D> {
         let config = Arc::new(Config::default());
         let mut worker = Worker::new(parts, 0, siblings, config, delivery, new_connections, connection_limit);
         let new_connection = NewConnection {
+            charge: None,
             stream: Stream::Memory(MemoryStream::new(arriving)),
             watched: None,
             readable: false,

@@ -19,6 +19,9 @@ const MAX_KEPT_SIZE: usize = 256 << 10;
 /// Larger keeps more memory per connection; smaller makes messages after a pause compress worse.
 const MAX_RECENT_SIZE: usize = 4 << 10;
 
+/// The memory of a compressor of zlib-rs beside its window, which takes four bytes for each byte that it spans.
+const FIXED_SIZE: usize = 248_960;
+
 /// The memory for compression that the connections of a thread share: 418 KiB if both directions are in use.
 ///
 /// It is allocated when the first message needs it, and freed by [`trim`](Codec::trim).
@@ -147,6 +150,15 @@ impl Codec {
         self.shared.is_none()
     }
 
+    /// Returns the bytes of memory that are allocated, as far as they are known.
+    pub(crate) fn memory(&self) -> usize {
+        self.shared.as_ref().map_or(0, |shared| {
+            let compressor = shared.compressor.as_ref().map_or(0, Compressor::memory);
+            let inflater = shared.inflater.as_ref().map_or(0, |inflater| inflater.memory());
+            size_of::<Shared>() + compressor + inflater + shared.compressed.capacity()
+        })
+    }
+
     /// Frees the memory if nothing was compressed or decompressed since the last call.
     ///
     /// ```
@@ -224,6 +236,11 @@ impl Sent {
         self.recent.extend_from_slice(end);
     }
 
+    /// Returns the bytes of memory that this takes.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Sent>() + self.compressor.as_ref().map_or(0, Compressor::memory) + self.recent.capacity()
+    }
+
     /// Returns whether there is a compressor.
     pub(super) fn keeps(&self) -> bool {
         self.compressor.is_some()
@@ -259,6 +276,11 @@ impl Compressor {
         let effort = Compression::new(u32::from(level).clamp(1, 9));
         let compress = Compress::new_with_window_bits(effort, false, window_bits);
         Some(Compressor { compress, level, window_bits, is_clean: true })
+    }
+
+    /// Returns the bytes of memory that zlib takes.
+    fn memory(&self) -> usize {
+        FIXED_SIZE + (4 << self.window_bits)
     }
 
     /// Appends the compressed `payload` to `out` (RFC 7692 7.2.1). Returns `false` if that takes more than `budget`

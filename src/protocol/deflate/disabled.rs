@@ -71,6 +71,10 @@ impl Codec {
     pub fn trim(&mut self) {}
 
     pub(crate) fn shed(&mut self) {}
+
+    pub(crate) fn memory(&self) -> usize {
+        0
+    }
 }
 
 /// The permessage-deflate extension of a connection, which does not exist in this build.
@@ -78,6 +82,10 @@ impl Codec {
 pub(in crate::protocol) enum Extension {}
 
 impl Extension {
+    pub(in crate::protocol) fn memory(&self) -> usize {
+        match *self {}
+    }
+
     pub(in crate::protocol) fn begin(&mut self) {
         match *self {}
     }

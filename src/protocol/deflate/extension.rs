@@ -59,6 +59,12 @@ impl Extension {
         }))
     }
 
+    /// Returns the bytes of memory that the windows of the connection take.
+    pub(in crate::protocol) fn memory(&self) -> usize {
+        self.0.sent.as_ref().map_or(0, |sent| sent.memory())
+            + self.0.inflater.as_ref().map_or(0, |inflater| inflater.memory())
+    }
+
     /// Begins a compressed message.
     pub(in crate::protocol) fn begin(&mut self) {
         if let Some(inflater) = &mut self.0.inflater {

@@ -16,6 +16,9 @@ const MIN_ROOM: usize = 256;
 /// need; smaller grows the buffer of a large message more often.
 const MAX_GUESS: usize = 64 << 10;
 
+/// The memory of a decompressor of zlib-rs.
+const DECOMPRESS_SIZE: usize = 47_552;
+
 /// A decompressor for a sequence of messages.
 #[derive(Debug)]
 pub(super) struct Inflater {
@@ -29,6 +32,11 @@ impl Inflater {
     /// save nothing, and the result for a peer that exceeds its window would depend on how its bytes arrive.
     pub(super) fn new() -> Inflater {
         Inflater { decompress: Decompress::new(false), at_boundary: true }
+    }
+
+    /// Returns the bytes of memory that this takes.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Inflater>() + DECOMPRESS_SIZE
     }
 
     /// Begins a message that may refer to the messages before it.

@@ -13,6 +13,7 @@ use crate::protocol::handshake::server::Parsed;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy, server};
 use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, asks_for_head};
 use crate::server::reactor::refusal_log::RefusalLog;
+use crate::transport::budget::Charge;
 use crate::transport::clock;
 use crate::transport::stream::attempt::{Io, attempt};
 use crate::transport::stream::{ByteStream, Stream};
@@ -78,6 +79,8 @@ pub(in crate::server) struct Handshake<C> {
     pub(in crate::server) ending: bool,
     /// Whether it counts towards the limits on connections.
     pub(in crate::server) admitted: bool,
+    /// The memory that it takes.
+    pub(in crate::server) charge: Charge,
     /// The key under which the socket is registered with the poll, and the interests, if it is.
     pub(in crate::server) watched: Option<(Key, Interest)>,
 }
@@ -103,6 +106,8 @@ pub(in crate::server) struct Established<C> {
     pub(in crate::server) outcome: Outcome,
     pub(in crate::server) agreement: NegotiatedExtension,
     pub(in crate::server) app: C,
+    /// The bytes of memory of the request.
+    size: usize,
 }
 
 /// An accepted handshake: its outcome, and the response 101.
@@ -110,6 +115,8 @@ pub(in crate::server) struct Accepted {
     answer: Vec<u8>,
     pub(in crate::server) outcome: Outcome,
     agreement: NegotiatedExtension,
+    /// The bytes of memory of the request.
+    size: usize,
 }
 
 /// What the reactor is to do next.
@@ -144,7 +151,7 @@ impl Rules {
             known.cloned().unwrap_or_else(|| Arc::new(chosen.to_owned()))
         });
         let outcome = Outcome { subprotocol, data: accept.take_data() };
-        Ok(Accepted { answer, outcome, agreement })
+        Ok(Accepted { answer, outcome, agreement, size: request.size() })
     }
 }
 
@@ -153,6 +160,7 @@ impl<C> Handshake<C> {
         stream: Stream,
         addr: SocketAddr,
         limits: &HeadLimits,
+        charge: Charge,
         admitted: bool,
     ) -> Handshake<C> {
         let scanner = HeadScanner::new(*limits);
@@ -168,8 +176,20 @@ impl<C> Handshake<C> {
             written_before: 0,
             ending: false,
             admitted,
+            charge,
             watched: None,
         }
+    }
+
+    /// The bytes of memory that it takes.
+    pub(in crate::server) fn memory(&self) -> usize {
+        let state = match &self.state {
+            State::Reading | State::Draining { .. } | State::Gone => 0,
+            State::Deciding(request) => request.size(),
+            State::Writing { answer, .. } => answer.capacity(),
+            State::Ready(established) => established.size,
+        };
+        self.buffer.capacity() + state
     }
 
     /// Takes the bytes that arrived after the head: the first frames.
@@ -273,8 +293,9 @@ impl<C> Handshake<C> {
 
     /// Accepts the handshake. The connection is established once the 101 is written.
     pub(in crate::server) fn accept(&mut self, accepted: Accepted, app: C) {
-        let established = Established { outcome: accepted.outcome, agreement: accepted.agreement, app };
-        self.answer(accepted.answer, Some(Box::new(established)));
+        let Accepted { answer, outcome, agreement, size } = accepted;
+        let established = Established { outcome, agreement, app, size };
+        self.answer(answer, Some(Box::new(established)));
     }
 
     /// Answers with a response that ends the connection.

@@ -1,7 +1,8 @@
 //! Accepts connections, does the opening handshakes, and assigns established connections to the workers. With one
 //! worker it runs as that worker's poll task, otherwise on a thread of its own.
 
-pub(super) mod acceptor;
+mod acceptor;
+mod admission;
 pub(super) mod command;
 mod deadline;
 pub(super) mod handshake;
@@ -29,7 +30,7 @@ use crate::server::reactor::acceptor::Acceptor;
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle, ReactorWaker};
 use crate::server::reactor::handshake::{Decide, Established, Handshake, Next, READ_SIZE, Rules, State};
 use crate::server::reactor::pending::Pending;
-use crate::transport::stream::Stream;
+use crate::transport::budget::MemoryBudget;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
@@ -86,6 +87,7 @@ pub(in crate::server) struct Reactor<C> {
     config: Arc<Config>,
     admit: Admit<C>,
     connection_limit: Arc<ConnectionLimit>,
+    budget: Arc<MemoryBudget>,
     workers: Vec<WorkerLink<C>>,
     commands: Receiver<ReactorCommand>,
     handle: ReactorHandle,
@@ -101,6 +103,7 @@ pub(in crate::server) struct ReactorParts<C> {
     pub(in crate::server) config: Arc<Config>,
     pub(in crate::server) admit: Admit<C>,
     pub(in crate::server) connection_limit: Arc<ConnectionLimit>,
+    pub(in crate::server) budget: Arc<MemoryBudget>,
     pub(in crate::server) workers: Vec<WorkerLink<C>>,
 }
 
@@ -111,7 +114,7 @@ impl<C: Send + 'static> Reactor<C> {
         registry: Registry,
         wake: ReactorWaker,
     ) -> io::Result<Reactor<C>> {
-        let ReactorParts { listeners, rules, config, admit, connection_limit, workers } = parts;
+        let ReactorParts { listeners, rules, config, admit, connection_limit, budget, workers } = parts;
         let tokens = (0..).map(|index| Token(FIRST_LISTENER.0 - index));
         let acceptors: io::Result<_> = listeners
             .into_iter()
@@ -133,6 +136,7 @@ impl<C: Send + 'static> Reactor<C> {
             config,
             admit,
             connection_limit,
+            budget,
             workers,
             commands,
             handle: ReactorHandle::new(sender, wake),
@@ -144,66 +148,6 @@ impl<C: Send + 'static> Reactor<C> {
 
     pub(in crate::server) fn handle(&self) -> ReactorHandle {
         self.handle.clone()
-    }
-
-    fn accept(&mut self, now: Instant) {
-        if self.stopping.is_none() && self.is_behind() {
-            return self.acceptors.iter_mut().for_each(|acceptor| acceptor.postpone(now));
-        }
-        let mut accepted = std::mem::take(&mut self.accepted);
-        for acceptor in &mut self.acceptors {
-            acceptor.accept(now, &mut accepted);
-        }
-        for (stream, addr) in accepted.drain(..) {
-            self.accepted(stream, addr, now);
-        }
-        self.accepted = accepted;
-    }
-
-    /// Whether a worker holds back the connections that it has been given already.
-    fn is_behind(&self) -> bool {
-        self.workers.iter().any(|worker| worker.inbox.holds_back.load(Ordering::Relaxed))
-    }
-
-    fn accepted(&mut self, stream: TcpStream, addr: SocketAddr, now: Instant) {
-        // On Linux the socket inherits this from its listener. If the socket is broken, the first write fails.
-        if cfg!(not(target_os = "linux")) {
-            let _ = stream.set_nodelay(true);
-        }
-        let stream = Stream::Tcp(stream);
-        if self.stopping.is_none() && self.connection_limit.acquire(addr.ip()) {
-            let key = self.handshakes.add(Handshake::new(stream, addr, &self.rules.limits, true));
-            self.contain(key, |reactor| {
-                // A request that has arrived already is answered before the socket is registered. That saves the system
-                // calls that register it here and deregister it when a worker takes it over.
-                if !reactor.shares_poll {
-                    reactor.read(key, now);
-                }
-                reactor.watch(key, reactor.config.handshake_timeout);
-            });
-        } else if self.turned_away < MAX_TURNED_AWAY {
-            self.turned_away += 1;
-            let mut handshake = Handshake::new(stream, addr, &self.rules.limits, false);
-            handshake.refuse(&overloaded());
-            let key = self.handshakes.add(handshake);
-            self.watch(key, self.config.close_timeout);
-        }
-    }
-
-    /// Registers the socket of a handshake that is not complete yet, and sets its deadline.
-    fn watch(&mut self, key: Key, timeout: Duration) {
-        let Some(handshake) = self.handshakes.get_mut(key) else { return };
-        let (poll_key, interests) = (self.keys.allocate_key(), handshake.interests());
-        handshake.watched = Some((poll_key, interests));
-        self.watched.insert(poll_key.token(), key);
-        if let Err(error) = self.registry.register(&mut handshake.stream, poll_key.token(), interests) {
-            log::error!("a connection could not be registered: {error}");
-            return self.remove(key);
-        }
-        // A refusal has set its own deadline.
-        if !handshake.ending {
-            self.schedule(key, timeout);
-        }
     }
 
     /// Handles an event of the poll for a handshake's socket.
@@ -286,6 +230,7 @@ impl<C: Send + 'static> Reactor<C> {
     /// Takes the next step that the state of a handshake requires.
     fn after(&mut self, key: Key) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        handshake.charge.set(handshake.memory());
         match &handshake.state {
             State::Gone => self.remove(key),
             State::Ready(_) => self.assign_to_worker(key),
@@ -333,10 +278,20 @@ impl<C: Send + 'static> Reactor<C> {
             return;
         };
         let leftover = handshake.take_leftover();
-        let Handshake { stream, addr, watched, readable, end_reported, .. } = handshake;
-        let Established { outcome, agreement, app } = *established;
-        let new_connection =
-            NewConnection { stream, watched, readable, end_reported, addr, outcome, agreement, leftover, app };
+        let Handshake { stream, addr, watched, readable, end_reported, charge, .. } = handshake;
+        let Established { outcome, agreement, app, .. } = *established;
+        let new_connection = NewConnection {
+            stream,
+            watched,
+            readable,
+            end_reported,
+            addr,
+            outcome,
+            agreement,
+            leftover,
+            app,
+            charge: Some(charge),
+        };
         worker.inbox.load.fetch_add(1, Ordering::Relaxed);
         match worker.new_connections.send(new_connection) {
             Ok(()) => worker.notify_due = true,

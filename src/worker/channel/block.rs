@@ -27,6 +27,10 @@ pub(crate) struct Block {
     pub(crate) bytes: Vec<u8>,
     /// The bytes that it counts towards the limit of waiting events.
     pub(crate) cost: usize,
+    /// The bytes of the requests and of the messages with buffers of their own.
+    pub(crate) apart: usize,
+    /// The bytes of memory that it counted when it was sent.
+    pub(crate) memory: usize,
     /// The number of batches that it was used for.
     pub(crate) number: BatchNumber,
     /// The inbox of the worker that it belongs to.
@@ -34,6 +38,12 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// Returns the bytes of memory that the block takes.
+    pub(crate) fn footprint(&self) -> usize {
+        let records = self.records.capacity() * size_of::<Record>() + self.peers.capacity() * size_of::<Peer>();
+        size_of::<Block>() + records + self.texts.capacity() + self.bytes.capacity() + self.apart
+    }
+
     /// Called before the first event: holds the wake-ups for answers until the end of the batch.
     #[inline]
     pub(super) fn begin(&self, next: usize) {
@@ -75,6 +85,7 @@ impl Block {
         };
         // The message moves with its whole buffer, and is not copied.
         let cost = assembled.buffer.capacity();
+        self.apart += cost;
         (EventKind::Assembled(Box::new(assembled)), cost)
     }
 
@@ -113,7 +124,7 @@ impl Block {
         self.records.clear();
         self.texts.clear();
         self.bytes.clear();
-        self.cost = 0;
+        (self.cost, self.apart) = (0, 0);
     }
 }
 

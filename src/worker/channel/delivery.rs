@@ -4,7 +4,6 @@ use std::num::NonZero;
 
 use crate::protocol::close::{CloseFrame, CloseReason};
 use crate::protocol::http::Request;
-use crate::worker::channel::block::EventKind;
 use crate::worker::channel::sender::{BlockCursor, EventSender};
 use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming};
 use crate::worker::delivery::socket::Socket;
@@ -58,8 +57,7 @@ impl Delivery for ChannelDelivery {
         if self.receiver_dropped(connection) {
             socket.active.start_close(Some(&CloseFrame::going_away()));
         } else {
-            let cost = request.size();
-            self.of(connection).push(&mut connection.cursor, socket, cost, EventKind::Open(request));
+            self.of(connection).open(&mut connection.cursor, socket, request);
         }
     }
 
@@ -153,8 +151,7 @@ impl Delivery for OwnChannelDelivery {
         if connection.events.set_owner(socket) && connection.closes_with_receiver {
             socket.active.start_close(Some(&CloseFrame::going_away()));
         } else {
-            let cost = request.size();
-            connection.events.push(&mut connection.cursor, socket, cost, EventKind::Open(request));
+            connection.events.open(&mut connection.cursor, socket, request);
         }
     }
 

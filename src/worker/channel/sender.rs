@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::Sender;
 
 use crate::protocol::close::CloseReason;
+use crate::protocol::http::Request;
 use crate::protocol::message::MessageRef;
 use crate::worker::channel::batch::Batch;
 use crate::worker::channel::block::{Block, EVENT_COST, EventKind, MIN_OWNED_SIZE, Record, has_several};
@@ -114,6 +115,12 @@ impl EventSender {
         self.push(cursor, socket, cost, kind);
     }
 
+    pub(super) fn open(&mut self, cursor: &mut BlockCursor, socket: &mut Socket<'_>, request: Request) {
+        let size = request.size();
+        self.block.apart += size;
+        self.push(cursor, socket, size, EventKind::Open(request));
+    }
+
     pub(super) fn close(
         &mut self,
         cursor: &mut BlockCursor,
@@ -133,12 +140,14 @@ impl EventSender {
             return;
         }
         let next = self.state.spare.1.try_recv().unwrap_or_default();
-        let block = std::mem::replace(&mut self.block, next);
+        let mut block = std::mem::replace(&mut self.block, next);
         self.serial = self.serial.wrapping_add(1).max(1);
         self.state.outstanding.fetch_add(block.cost, Ordering::SeqCst);
         if has_several(&block) {
             self.state.long_batches.fetch_add(1, Ordering::SeqCst);
         }
+        block.memory = block.footprint();
+        self.state.memory.add(block.memory);
         let batch = Batch { block: Some(block), next: 0, state: self.state.clone() };
         if let Some(sender) = &self.sender {
             // An error means that the last receiver was dropped.
@@ -252,7 +261,7 @@ mod tests {
     #[test]
     fn a_connection_has_its_share_each_time_that_the_channel_rises_above_the_mark() {
         let (sender, events) = crossbeam_channel::unbounded();
-        let mut own = EventSender::new(sender, Arc::new(ChannelState::new(100)));
+        let mut own = EventSender::new(sender, Arc::new(ChannelState::new(100, Arc::default())));
         let key = Key { index: 7, generation: 1 };
         let mut cursor = BlockCursor::default();
         for _ in 0..3 {
@@ -283,8 +292,8 @@ mod tests {
     #[test]
     fn a_connection_that_was_resumed_too_early_is_resumed_again() {
         let poll = Poll::new().expect("a poll");
-        let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker")));
-        let state = Arc::new(ChannelState::new(100));
+        let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker"), Arc::default()));
+        let state = Arc::new(ChannelState::new(100, Arc::default()));
         state.workers.set([inbox.clone()].into()).expect("set once");
         let (sender, events) = crossbeam_channel::unbounded();
         let mut own = EventSender::new(sender.clone(), state.clone());

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::transport::budget::{MemoryBudget, Tally};
 use crate::worker::channel::block::{Block, has_several};
 use crate::worker::channel::waiters::Waiters;
 use crate::worker::handle::inbox::{Command, Inbox};
@@ -13,8 +14,8 @@ use crate::worker::slab::Key;
 /// At most 16 blocks are kept for their next use. More keep more memory; fewer allocate more often.
 const SPARE_BLOCKS: usize = 16;
 
-/// A block of more than 512 KiB is freed rather than kept: few batches are as large.
-const MAX_SPARE_SIZE: usize = 512 << 10;
+/// A block of more than 256 KiB is freed rather than kept: few batches are as large.
+const MAX_SPARE_SIZE: usize = 256 << 10;
 
 /// The state of one channel of events that the workers and the application's threads share.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct ChannelState {
     /// The cost of the batches that are in the channel or that the application handles. Workers add to it before they
     /// look for room. The application subtracts from it before it loads `stalled`.
     pub(crate) outstanding: AtomicUsize,
+    /// The memory of those batches.
+    pub(crate) memory: Tally,
     pub(crate) limit: usize,
     /// The number of those batches that have several events: while there are any, answers may wait for their end.
     pub(crate) long_batches: AtomicUsize,
@@ -43,9 +46,10 @@ type Owner = (Arc<Inbox>, Key);
 
 impl ChannelState {
     /// Makes the state of a channel that several connections share.
-    pub(crate) fn new(limit: usize) -> ChannelState {
+    pub(crate) fn new(limit: usize, budget: Arc<MemoryBudget>) -> ChannelState {
         ChannelState {
             outstanding: AtomicUsize::new(0),
+            memory: Tally::new(budget),
             limit,
             long_batches: AtomicUsize::new(0),
             stalled: AtomicBool::new(false),
@@ -58,8 +62,8 @@ impl ChannelState {
     }
 
     /// Makes the state of a channel that belongs to one connection at a time.
-    pub(crate) fn for_one_connection(limit: usize) -> ChannelState {
-        ChannelState { owner: Some(Mutex::default()), ..ChannelState::new(limit) }
+    pub(crate) fn for_one_connection(limit: usize, budget: Arc<MemoryBudget>) -> ChannelState {
+        ChannelState { owner: Some(Mutex::default()), ..ChannelState::new(limit, budget) }
     }
 
     /// Gives the channel to a connection. The receiver sends it commands from now on. Returns whether the last receiver
@@ -80,6 +84,7 @@ impl ChannelState {
             self.inboxes().for_each(|inbox| inbox.deliver());
         }
         let cost = block.cost;
+        self.memory.subtract(block.memory);
         block.clear();
         if block.texts.capacity() + block.bytes.capacity() <= MAX_SPARE_SIZE {
             // If the channel of spare blocks is full, this one is freed.

@@ -125,8 +125,10 @@ impl ActiveConn<'_> {
             return self.send(message.as_message(), compression);
         }
         self.state.counts.sent += 1;
+        let payload = Chunk::from(message);
+        payload.charge(&self.context.inbox.budget);
         let WorkerContext { output, codec, .. } = &mut *self.context;
-        self.conn.endpoint.push_chunk(output, codec, opcode, Chunk::from(message), compression);
+        self.conn.endpoint.push_chunk(output, codec, opcode, payload, compression);
         true
     }
 
@@ -262,6 +264,10 @@ impl ActiveConn<'_> {
             let counters = &self.info().counters;
             counters.messages_received.add(received);
             counters.messages_sent.add(sent);
+        }
+        let held = self.conn.endpoint.memory();
+        if held > 0 || !self.context.charges.is_empty() {
+            self.context.charge(self.state.key.index, held);
         }
         let Some(peer) = &self.conn.peer else { return };
         peer.shared.publish_deflate(&self.conn.endpoint.connection);

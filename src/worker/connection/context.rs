@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::config::Config;
@@ -15,6 +16,10 @@ use crate::worker::handle::publisher::Publisher;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::{Key, KeyMap};
 use crate::worker::timer_wheel::Tick;
+
+/// A connection may hold 16 KiB, however short of memory the server is. Larger lets many small holders exceed the limit by
+/// more; smaller keeps those waiting that are not the cause.
+const MIN_SHARE: usize = 16 << 10;
 
 /// The state that the connections of a worker share.
 #[derive(Debug)]
@@ -41,6 +46,11 @@ pub(crate) struct WorkerContext {
     pub(crate) infos: Vec<PeerInfo>,
     /// The outcomes of the opening handshakes of connections without a handle, if there are any, by index.
     pub(crate) outcomes: KeyMap<u32, Outcome>,
+    /// The memory of connections that take more than an idle one, by index, as the budget was told.
+    pub(crate) charges: KeyMap<u32, usize>,
+    /// Whether the server takes more memory than it may, and the connections that are not read for that.
+    pub(crate) is_short_of_memory: bool,
+    pub(crate) starved: Vec<Key>,
     /// Close frames that wait for the application's answers to earlier messages.
     pub(crate) pending_close_frames: KeyMap<Key, Option<CloseFrame>>,
 }
@@ -78,8 +88,26 @@ impl WorkerContext {
         (info, self.outcomes.remove(&index).unwrap_or_default())
     }
 
+    /// Tells the budget that the connection at `index` takes `held` bytes more than an idle one.
+    #[inline(never)]
+    pub(crate) fn charge(&mut self, index: u32, held: usize) {
+        let before = match held {
+            0 => self.charges.remove(&index),
+            _ => self.charges.insert(index, held),
+        };
+        self.inbox.budget.change(before.unwrap_or(0), held);
+    }
+
+    /// The memory that a connection may hold while the server is short of memory.
+    pub(crate) fn memory_share(&self) -> usize {
+        let workers = self.publisher.workers();
+        let connections = self.inbox.load.load(Ordering::Relaxed).saturating_mul(workers);
+        (self.inbox.budget.limit() / connections.max(1)).max(MIN_SHARE)
+    }
+
     /// Sends a frame to every connection of every worker.
     pub(crate) fn broadcast(&mut self, frame: SharedFrame) {
+        frame.charge(&self.inbox.budget);
         self.publisher.broadcast_to_others(self.handle.index, &frame);
         self.broadcasts.push(frame);
     }

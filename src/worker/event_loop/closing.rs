@@ -104,8 +104,13 @@ impl<D: Delivery> Driver<'_, D> {
     /// Ends the connection without a closing handshake: notifies the application of 1006, once, and has the socket
     /// dropped.
     pub(crate) fn end_abnormally(&mut self, why: &str, cause: CloseCause) {
+        self.end_with(CloseReason::abnormal(why, cause));
+    }
+
+    /// As [`end_abnormally`](Driver::end_abnormally), with a reason of the caller's.
+    pub(super) fn end_with(&mut self, reason: CloseReason) {
         if matches!(self.conn.phase, Phase::Open | Phase::Closing) {
-            self.notify_application(CloseReason::abnormal(why, cause));
+            self.notify_application(reason);
         }
         self.context.output.clear();
         self.active().enter(Phase::Closed);

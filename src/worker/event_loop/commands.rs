@@ -28,8 +28,12 @@ impl<D: Delivery> Worker<D> {
         let mut queue = std::mem::take(&mut self.queue);
         self.context.inbox.take(&mut queue);
         self.register_new();
+        if queue.left_out > 0 {
+            let left_out = queue.left_out;
+            self.for_each(|driver| driver.info().counters.add_dropped(left_out));
+        }
         self.sort(&mut queue);
-        queue.recycle();
+        queue.recycle(&self.context.inbox.budget);
         self.queue = queue;
     }
 

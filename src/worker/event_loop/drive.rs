@@ -221,7 +221,8 @@ impl<D: Delivery> Driver<'_, D> {
     #[inline(always)]
     fn must_wait(&mut self) -> bool {
         let room = self.output_room();
-        self.conn.waiting = self.conn.receives() && self.is_held_up(room);
+        let is_starved = self.context.is_short_of_memory && self.is_starved();
+        self.conn.waiting = self.conn.receives() && (self.is_held_up(room) || is_starved);
         if !D::ANSWERS && self.conn.waiting && self.handle_is_full() {
             // The poll reports when the socket takes the backlog. The next iteration takes what is still in the inbox.
             self.state.again |= self.conn.endpoint.backlog() < self.context.config.max_write_buffer_size;

@@ -69,7 +69,7 @@ impl Delivery for Faulty {
 
 #[test]
 fn r_07_a_worker_that_fails_closes_its_connections_and_wakes_their_senders() {
-    let parts = WorkerParts::new(Role::Server).expect("a poll");
+    let parts = WorkerParts::new(Role::Server, Arc::default()).expect("a poll");
     let inbox = parts.inbox.clone();
     let (to_worker, new_connections) = crossbeam_channel::unbounded();
     let (to_test, peers) = crossbeam_channel::unbounded();
@@ -91,6 +91,7 @@ fn r_07_a_worker_that_fails_closes_its_connections_and_wakes_their_senders() {
         assert!(limit.acquire(addr.ip()));
         inbox.load.fetch_add(1, Ordering::Relaxed);
         let new_connection = NewConnection {
+            charge: None,
             stream: Stream::Tcp(mio::net::TcpStream::from_std(stream)),
             watched: None,
             readable: false,

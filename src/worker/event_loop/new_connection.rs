@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use mio::Interest;
 
 use crate::protocol::deflate::NegotiatedExtension;
+use crate::transport::budget::Charge;
 use crate::transport::stream::Stream;
 use crate::worker::handle::info::Outcome;
 use crate::worker::slab::Key;
@@ -24,4 +25,6 @@ pub(crate) struct NewConnection<C> {
     /// The bytes that arrived after the opening handshake: the first frames.
     pub(crate) leftover: Vec<u8>,
     pub(crate) app: C,
+    /// The memory that this takes, if it counts.
+    pub(crate) charge: Option<Charge>,
 }

@@ -55,7 +55,7 @@ impl<D: Delivery> Worker<D> {
 
     fn register(&mut self, new_connection: NewConnection<NewApp<D>>) {
         let NewConnection { mut stream, watched, readable, end_reported, addr, .. } = new_connection;
-        let NewConnection { outcome, agreement, leftover, app: (app, opening), .. } = new_connection;
+        let NewConnection { outcome, agreement, leftover, app: (app, opening), charge, .. } = new_connection;
         let (registry, context) = (self.poll.registry(), &mut self.context);
         let role = context.handle.role;
         let connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
@@ -90,6 +90,8 @@ impl<D: Delivery> Worker<D> {
             since: tick,
         };
         self.slots.insert(key, Slot { conn, app: Some(app) });
+        // From here on its parts count by themselves.
+        drop(charge);
         if let Err(error) = registered {
             log::error!("{addr}: a connection could not be registered: {error}");
             self.drive(key, |driver, _| driver.end_abnormally("not registered", CloseCause::Aborted));

@@ -52,6 +52,7 @@ impl<D: Delivery> Worker<D> {
         self.expire();
         self.send_broadcasts();
         self.delivery.end_iteration();
+        self.check_memory();
         polled
     }
 
@@ -176,7 +177,7 @@ impl<D: Delivery> Worker<D> {
     fn due(&self) -> Option<Instant> {
         let has_spare_memory =
             !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
-        let due = earlier(earlier(self.timers.due(), self.shutdown), self.poll_task_due);
+        let due = earlier(earlier(self.timers.due(), self.shutdown), earlier(self.poll_task_due, self.memory_due()));
         if has_spare_memory { earlier(due, Some(self.now + TRIM_INTERVAL)) } else { due }
     }
 
@@ -223,7 +224,14 @@ impl<D: Delivery> Worker<D> {
         self.context.output.pool.trim();
         self.context.codec.trim();
         let slots = &mut self.slots;
-        self.trimmable.retain(|key| slots.get_mut(*key).is_some_and(|slot| slot.conn.endpoint.connection.trim()));
+        let context = &mut self.context;
+        self.trimmable.retain(|key| {
+            let Some(slot) = slots.get_mut(*key) else { return false };
+            let keeps = slot.conn.endpoint.connection.trim();
+            context.charge(key.index, slot.conn.endpoint.memory());
+            keeps
+        });
+        self.check_memory();
     }
 }
 

@@ -38,7 +38,7 @@ struct Clients {
 }
 
 fn clients() -> Clients {
-    let parts = WorkerParts::new(Role::Client).expect("a poll");
+    let parts = WorkerParts::new(Role::Client, Arc::default()).expect("a poll");
     let inboxes: Arc<[_]> = [parts.inbox.clone()].into();
     let (to_worker, new_connections) = crossbeam_channel::unbounded();
     let (config, limit) = (Arc::new(Config::default()), Arc::new(ConnectionLimit::new(usize::MAX, None)));
@@ -49,12 +49,13 @@ fn clients() -> Clients {
     for _ in 0..CONNECTIONS {
         clients.peers.push(TcpStream::connect(addr).expect("connected"));
         let (stream, addr) = eventually(|| listener.accept().ok());
-        let state = Arc::new(ChannelState::for_one_connection(LIMIT));
+        let state = Arc::new(ChannelState::for_one_connection(LIMIT, Arc::default()));
         state.workers.set(inboxes.clone()).expect("set once");
         let (sender, receiver) = crossbeam_channel::unbounded();
         let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", addr.into()).expect("a request");
         clients.receivers.push(Events::new(receiver, state.clone()));
         let new_connection = NewConnection {
+            charge: None,
             stream: Stream::Tcp(stream),
             watched: None,
             readable: false,
@@ -124,7 +125,7 @@ fn a_dropped_receiver_drives_its_own_connection_alone() {
 fn a_receiver_that_is_dropped_before_its_connection_opens_closes_it() {
     let mut clients = clients();
     let sender = crossbeam_channel::unbounded().0;
-    let state = Arc::new(ChannelState::for_one_connection(LIMIT));
+    let state = Arc::new(ChannelState::for_one_connection(LIMIT, Arc::default()));
     drop(Events::new(crossbeam_channel::unbounded().1, state.clone()));
     let key = clients.worker.slots.key_at(0).expect("a connection");
     let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", ([127, 0, 0, 1], 1).into());

@@ -13,6 +13,7 @@ use crate::config::{Config, SlowConsumer};
 use crate::protocol::Role;
 use crate::protocol::contain::contained;
 use crate::protocol::deflate::Codec;
+use crate::transport::budget::MemoryBudget;
 use crate::transport::buffer::Input;
 use crate::transport::output::Output;
 use crate::worker::connection::active::DriveState;
@@ -88,6 +89,10 @@ pub(crate) struct Worker<D: Delivery> {
     pub(in crate::worker) shutdown: Option<Instant>,
     pub(in crate::worker) ended: CloseCounts,
     pub(in crate::worker) trim_at: Tick,
+    /// The memory of the pools, as the budget was told.
+    pub(super) pooled: usize,
+    /// When the connection that holds most is closed, while the server takes more memory than it may.
+    pub(super) close_largest_at: Option<Tick>,
     /// Connections that hold memory which can be freed while they are idle.
     pub(in crate::worker) trimmable: Vec<Key>,
     pub(in crate::worker) poll_task: Option<Box<dyn PollTask>>,
@@ -108,10 +113,10 @@ pub(crate) struct WorkerParts {
 
 impl WorkerParts {
     /// Makes the parts of a worker that is the `role` end of its connections.
-    pub(crate) fn new(role: Role) -> io::Result<WorkerParts> {
+    pub(crate) fn new(role: Role, budget: Arc<MemoryBudget>) -> io::Result<WorkerParts> {
         let poll = Poll::new()?;
         let poll_timer = PollTimer::new(poll.registry(), TIMER)?;
-        let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), WAKE)?));
+        let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), WAKE)?, budget));
         Ok(WorkerParts { poll, poll_timer, role, inbox })
     }
 }
@@ -132,7 +137,7 @@ impl<D: Delivery> Worker<D> {
             max_answers: if refuses { config.max_write_buffer_size } else { usize::MAX },
             handle: Arc::new(WorkerHandle::new(parts.inbox.clone(), config.clone(), index, parts.role)),
             inbox: parts.inbox,
-            publisher: Publisher::new(siblings),
+            publisher: Publisher::new(siblings, config.max_write_buffer_size),
             output: Output::new(config.max_message_size),
             config,
             group: WriteGroup::default(),
@@ -142,6 +147,9 @@ impl<D: Delivery> Worker<D> {
             broadcasts: Vec::new(),
             infos: Vec::new(),
             outcomes: KeyMap::default(),
+            charges: KeyMap::default(),
+            is_short_of_memory: false,
+            starved: Vec::new(),
             pending_close_frames: KeyMap::default(),
         };
         Worker {
@@ -164,6 +172,8 @@ impl<D: Delivery> Worker<D> {
             shutdown: None,
             ended: CloseCounts::default(),
             trim_at: TimerWheel::ticks(TRIM_INTERVAL),
+            pooled: 0,
+            close_largest_at: None,
             trimmable: Vec::new(),
             poll_task: None,
             poll_task_due: None,
@@ -284,6 +294,9 @@ impl<D: Delivery> Worker<D> {
         let Some(Slot { conn, app }) = self.slots.remove(key) else { return };
         let addr = conn.info(&self.context, key).addr();
         let info = self.context.take_info(key.index);
+        if !self.context.charges.is_empty() {
+            self.context.charge(key.index, 0);
+        }
         if !self.context.pending_close_frames.is_empty() {
             self.context.pending_close_frames.remove(&key);
         }

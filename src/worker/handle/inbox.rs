@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use mio::Waker;
@@ -11,6 +11,7 @@ use crate::protocol::Role;
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::Compression;
 use crate::protocol::mask::MaskingKey;
+use crate::transport::budget::MemoryBudget;
 use crate::transport::chunk::Chunk;
 use crate::transport::masking_keys::MaskingKeys;
 use crate::transport::shared_frame::SharedFrame;
@@ -54,6 +55,13 @@ pub(crate) struct CommandQueue {
     pub(crate) bytes: Vec<u8>,
     /// The masking keys for the frames of clients.
     pub(crate) keys: MaskingKeys,
+    /// The bytes of payloads that are neither here nor shared.
+    pub(crate) payloads: usize,
+    /// The bytes of the broadcasts among the commands, and how many were left out because there were too many.
+    pub(crate) broadcasts: usize,
+    pub(crate) left_out: u32,
+    /// The bytes of memory that the budget was told of.
+    charged: usize,
     /// The worker has ended.
     closed: bool,
 }
@@ -68,12 +76,25 @@ impl CommandQueue {
     }
 
     /// Empties the queue after its commands were executed.
-    pub(crate) fn recycle(&mut self) {
+    pub(crate) fn recycle(&mut self, budget: &MemoryBudget) {
         self.commands.clear();
         self.bytes.clear();
         if self.bytes.capacity() > MAX_KEPT_BYTES {
             self.bytes = Vec::new();
         }
+        if self.commands.capacity() > MAX_KEPT_COMMANDS {
+            self.commands = Vec::new();
+        }
+        (self.payloads, self.broadcasts, self.left_out) = (0, 0, 0);
+        self.charge(budget);
+    }
+
+    /// Tells the budget what memory the queue takes, beyond what an empty one may keep.
+    fn charge(&mut self, budget: &MemoryBudget) {
+        let bytes = if self.bytes.capacity() > MAX_KEPT_BYTES { self.bytes.capacity() } else { 0 };
+        let commands = if self.commands.capacity() > MAX_KEPT_COMMANDS { self.commands.capacity() } else { 0 };
+        let footprint = bytes + commands * size_of::<Command>() + self.payloads;
+        budget.change(std::mem::replace(&mut self.charged, footprint), footprint);
     }
 
     /// Adds a command for a small message, whose frame was appended to `bytes` at `start`. Extends the last command
@@ -104,11 +125,17 @@ pub(crate) struct Inbox {
     /// Whether the worker holds new connections back, because the application is behind with its events. Then no more are
     /// accepted. Only a hint, so `Relaxed` is enough.
     pub(crate) holds_back: AtomicBool,
+    /// The memory of the server, or of the set of clients.
+    pub(crate) budget: Arc<MemoryBudget>,
 }
 
 /// At most 1 MiB of a queue's buffer is kept for later commands. Larger keeps more memory; smaller allocates more often
 /// after a burst.
 const MAX_KEPT_BYTES: usize = 1 << 20;
+
+/// A queue for 16,384 commands is kept, which is 640 KiB. Larger keeps more memory; smaller allocates more often after a
+/// burst.
+const MAX_KEPT_COMMANDS: usize = 16 << 10;
 
 /// The load of a worker that failed: more than any other has, and so much that counting up or down does not matter.
 const RETIRED: usize = usize::MAX / 2;
@@ -121,13 +148,14 @@ impl fmt::Debug for Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new(waker: Waker) -> Inbox {
+    pub(crate) fn new(waker: Waker, budget: Arc<MemoryBudget>) -> Inbox {
         Inbox {
             queue: Mutex::default(),
             has_commands: AtomicBool::new(false),
             wakeup: Wakeup::new(waker),
             load: AtomicUsize::new(0),
             holds_back: AtomicBool::new(false),
+            budget,
         }
     }
 
@@ -143,6 +171,7 @@ impl Inbox {
             return false;
         }
         push(&mut queue);
+        queue.charge(&self.budget);
         // A sequentially consistent store is expensive. One is enough for all commands until the worker takes them.
         if !queue.commands.is_empty() && !self.has_commands.load(Ordering::Relaxed) {
             self.has_commands.store(true, Ordering::SeqCst);
@@ -150,6 +179,20 @@ impl Inbox {
         drop(queue);
         self.wake();
         true
+    }
+
+    /// Has the worker send a frame to each of its connections. If it has not taken `max` bytes of such frames, it leaves
+    /// this one out and counts it for each of them.
+    pub(crate) fn broadcast(&self, frame: &SharedFrame, max: usize) {
+        frame.charge(&self.budget);
+        self.post(|queue| {
+            if queue.broadcasts >= max {
+                queue.left_out += 1;
+                return;
+            }
+            queue.broadcasts += frame.plain().len() + size_of::<Command>();
+            queue.commands.push(Command::Broadcast(frame.clone()));
+        });
     }
 
     /// Has the worker look for connections to take over. They are in a channel of their own.
@@ -223,6 +266,10 @@ impl Inbox {
         self.has_commands.swap(false, Ordering::SeqCst);
         std::mem::swap(&mut queue.commands, &mut taken.commands);
         std::mem::swap(&mut queue.bytes, &mut taken.bytes);
+        std::mem::swap(&mut queue.payloads, &mut taken.payloads);
+        std::mem::swap(&mut queue.broadcasts, &mut taken.broadcasts);
+        std::mem::swap(&mut queue.left_out, &mut taken.left_out);
+        std::mem::swap(&mut queue.charged, &mut taken.charged);
     }
 
     /// As [`close`](Inbox::close), for a worker that failed: other workers are assigned its share of new connections.
@@ -241,14 +288,13 @@ impl Inbox {
         let mut queue = self.lock();
         queue.closed = true;
         self.has_commands.store(false, Ordering::Relaxed);
-        queue.commands = Vec::new();
-        queue.bytes = Vec::new();
+        (queue.commands, queue.bytes, queue.payloads) = (Vec::new(), Vec::new(), 0);
+        queue.charge(&self.budget);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use mio::{Events, Poll, Token};
@@ -300,10 +346,10 @@ mod tests {
     fn a_recycled_queue_keeps_no_large_buffer() {
         let mut queue = CommandQueue { bytes: vec![0; MAX_KEPT_BYTES + 1], ..CommandQueue::default() };
         queue.commands.push(Command::Resume { to: None });
-        queue.recycle();
+        queue.recycle(&MemoryBudget::default());
         assert_eq!((queue.commands.len(), queue.bytes.len(), queue.bytes.capacity()), (0, 0, 0));
         queue.bytes.extend_from_slice(&[0; 1000]);
-        queue.recycle();
+        queue.recycle(&MemoryBudget::default());
         assert!(queue.bytes.is_empty() && queue.bytes.capacity() >= 1000, "a small buffer is kept");
     }
 
@@ -312,7 +358,7 @@ mod tests {
     #[test]
     fn no_wake_up_is_lost() {
         let mut poll = Poll::new().expect("a poll");
-        let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker")));
+        let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker"), Arc::default()));
         let (to_worker, new_connections) = crossbeam_channel::unbounded();
         let sender = std::thread::spawn({
             let inbox = inbox.clone();
@@ -339,7 +385,7 @@ mod tests {
             if inbox.has_commands() {
                 inbox.take(&mut queue);
                 seen += queue.commands.len() + new_connections.try_iter().count();
-                queue.recycle();
+                queue.recycle(&MemoryBudget::default());
             }
         }
         sender.join().expect("the sender");

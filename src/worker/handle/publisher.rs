@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use crate::transport::shared_frame::SharedFrame;
-use crate::worker::handle::inbox::{Command, Inbox};
+use crate::worker::handle::inbox::Inbox;
 
 /// Sends frames to all workers, with one command for each worker, whatever the number of its connections. Cheap to
 /// clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
     inboxes: Arc<[Arc<Inbox>]>,
+    /// A worker leaves a frame out if it has not taken this many bytes of them.
+    max_waiting: usize,
 }
 
 impl Publisher {
-    /// Makes a publisher for the workers with these inboxes.
-    pub(crate) fn new(inboxes: Arc<[Arc<Inbox>]>) -> Publisher {
-        Publisher { inboxes }
+    /// Makes a publisher for the workers with these inboxes. At most about `max_waiting` bytes wait at each.
+    pub(crate) fn new(inboxes: Arc<[Arc<Inbox>]>, max_waiting: usize) -> Publisher {
+        Publisher { inboxes, max_waiting }
     }
 
     /// The inboxes of the workers, each at its worker's index.
@@ -23,10 +25,15 @@ impl Publisher {
         self.inboxes.clone()
     }
 
+    /// The number of workers.
+    pub(crate) fn workers(&self) -> usize {
+        self.inboxes.len()
+    }
+
     /// Sends a frame to every connection, from any thread, and does not wait.
     pub(crate) fn broadcast(&self, frame: &SharedFrame) {
         for inbox in &*self.inboxes {
-            inbox.send(Command::Broadcast(frame.clone()));
+            inbox.broadcast(frame, self.max_waiting);
         }
     }
 
@@ -35,7 +42,7 @@ impl Publisher {
     pub(crate) fn broadcast_to_others(&self, index: u16, frame: &SharedFrame) {
         for (other, inbox) in self.inboxes.iter().enumerate() {
             if other != usize::from(index) {
-                inbox.send(Command::Broadcast(frame.clone()));
+                inbox.broadcast(frame, self.max_waiting);
             }
         }
     }

@@ -350,7 +350,9 @@ impl Peer {
     }
 
     fn is_full(&self) -> bool {
-        self.queued_bytes() >= self.shared.worker.config.max_write_buffer_size
+        let queued = self.queued_bytes();
+        queued >= self.shared.worker.config.max_write_buffer_size
+            || (queued > 0 && self.shared.worker.inbox.budget.is_exceeded())
     }
 
     /// Whether a full queue takes the message all the same, because it may answer an event that was delivered. The
@@ -436,6 +438,8 @@ impl Peer {
                     Chunk::owned(bytes, 0, len)
                 }
             };
+            payload.charge(&self.shared.worker.inbox.budget);
+            queue.payloads += payload.memory();
             let payload = Some(Box::new(payload));
             queue.commands.push(Command::Send { to, start, end, payload, compression, messages: 1 });
         });
@@ -454,6 +458,7 @@ impl Peer {
             };
         }
         let (to, frame) = (self.shared.key, prepared.frame.clone());
+        frame.charge(&self.shared.worker.inbox.budget);
         self.shared.worker.inbox.post(|queue| {
             self.shared.queued.add_posted(frame.plain().len());
             queue.commands.push(Command::SendShared { to, frame });

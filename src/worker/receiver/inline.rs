@@ -136,6 +136,7 @@ impl<const ANSWERS: bool> Delivery for InlineDelivery<ANSWERS> {
 
     fn open(&mut self, slot: &mut InlineSlot, socket: &mut Socket<'_>, request: Request) {
         let cost = request.size();
+        self.block.apart += cost;
         self.push(slot, socket, cost, EventKind::Open(request));
     }
 
