@@ -96,6 +96,9 @@ pub use protocol::http::{ExtensionOffer, HeaderError, Request, Response, Respons
 pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::{PeerAddr, ProtocolError, Role};
 pub use server::{EventLoop, Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
+pub use socket::client_handshake::ClientHandshake;
+pub use socket::open_error::OpenError;
+pub use socket::server_handshake::ServerHandshake;
 pub use socket::{SocketError, WebSocket, WebSocketIter};
 #[cfg(threadbare_bench)]
 #[doc(hidden)]

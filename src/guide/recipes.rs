@@ -371,6 +371,7 @@
 //! | `accept_hdr`, `accept_with_config` | [`WebSocket::accept_with`] |
 //! | `connect(url)` | [`Client::connect`]; over TCP of your own, [`WebSocket::connect`] |
 //! | `client(request, stream)` | [`WebSocket::connect`], [`WebSocket::connect_with`] |
+//! | `HandshakeError::Interrupted(MidHandshake)`, `handshake()` | [`ClientHandshake`], [`ServerHandshake`]; [`OpenError::WouldBlock`], `advance()` |
 //! | `IntoClientRequest`, a request with headers | [`ClientRequest`], [`ClientBuilder::header`] |
 //! | `WebSocket::from_raw_socket`, `from_partially_read` | [`WebSocket::from_established`] |
 //! | `read()` | [`recv()`](crate::WebSocket::recv), which returns data messages only |
@@ -416,6 +417,7 @@
 //! [`Client::connect`]: crate::Client::connect
 //! [`Client::finish`]: crate::Client::finish
 //! [`ClientBuilder::header`]: crate::ClientBuilder::header
+//! [`ClientHandshake`]: crate::ClientHandshake
 //! [`ClientRequest`]: crate::ClientRequest
 //! [`CloseCode::GOING_AWAY`]: crate::CloseCode::GOING_AWAY
 //! [`CloseCode::NORMAL_CLOSURE`]: crate::CloseCode::NORMAL_CLOSURE
@@ -426,6 +428,7 @@
 //! [`Handler::on_pong`]: crate::Handler::on_pong
 //! [`Message::Binary`]: crate::Message::Binary
 //! [`Message::Text`]: crate::Message::Text
+//! [`OpenError::WouldBlock`]: crate::OpenError::WouldBlock
 //! [`OriginPolicy::List`]: crate::OriginPolicy::List
 //! [`OriginPolicy::SameHost`]: crate::OriginPolicy::SameHost
 //! [`Peer::addr`]: crate::Peer::addr
@@ -435,6 +438,7 @@
 //! [`ServerHandle::shutdown`]: crate::ServerHandle::shutdown
 //! [`SlowConsumer::Drop`]: crate::SlowConsumer::Drop
 //! [`Socket::data`]: crate::Socket::data
+//! [`ServerHandshake`]: crate::ServerHandshake
 //! [`SocketError::Closed`]: crate::SocketError::Closed
 //! [`SocketError::Protocol`]: crate::SocketError::Protocol
 //! [`SocketError::Queued`]: crate::SocketError::Queued

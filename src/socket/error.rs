@@ -28,7 +28,8 @@ pub enum SocketError {
     /// The stream failed, or ended without a closing handshake.
     Io(io::Error),
     /// The stream timed out, or it is non-blocking and not ready. Nothing was received, and a message that was to be
-    /// sent was not queued. The call can be repeated.
+    /// sent was not queued. The call can be repeated. An opening handshake can not, because its stream is dropped: for
+    /// that there are [`ClientHandshake`](crate::ClientHandshake) and [`ServerHandshake`](crate::ServerHandshake).
     Timeout,
     /// The message or the close frame was queued, but the stream timed out, or is not ready, before it took all of it.
     /// To repeat the call would send it twice. [`flush`](crate::WebSocket::flush) writes the rest, as do

@@ -1,9 +1,13 @@
 //! One connection on the caller's own thread, over any stream that implements `Read` and `Write`.
 
+mod attempt;
+pub(crate) mod client_handshake;
 mod codecs;
 mod error;
 mod open;
+pub(crate) mod open_error;
 mod send;
+pub(crate) mod server_handshake;
 mod timeout;
 
 use std::any::Any;

@@ -1,0 +1,45 @@
+//! Reading and writing a head, as far as the stream is ready.
+
+use std::io::{self, Read, Write};
+
+use crate::socket::error::SocketError;
+use crate::transport::stream::attempt::{Io, attempt};
+
+/// One read takes at most 4 KiB, more than most heads have. Larger uses more of the stack; smaller needs more reads.
+const READ_SIZE: usize = 4 << 10;
+
+/// What one read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrived {
+    /// Bytes.
+    Bytes,
+    /// The peer sends no more.
+    End,
+}
+
+/// Reads once, and appends to `received`.
+pub(super) fn read_more(stream: &mut impl Read, received: &mut Vec<u8>) -> Result<Arrived, SocketError> {
+    let mut chunk = [0; READ_SIZE];
+    match attempt(|| stream.read(&mut chunk)) {
+        Io::Done(size) => {
+            received.extend_from_slice(&chunk[..size]);
+            Ok(Arrived::Bytes)
+        }
+        Io::WouldBlock => Err(SocketError::Timeout),
+        Io::End => Ok(Arrived::End),
+        Io::Failed(error) => Err(SocketError::Io(error)),
+    }
+}
+
+/// Writes `bytes` from the first that is not `written`, and counts them there.
+pub(super) fn write_rest(stream: &mut impl Write, bytes: &[u8], written: &mut usize) -> Result<(), SocketError> {
+    while let Some(rest) = bytes.get(*written..).filter(|rest| !rest.is_empty()) {
+        match attempt(|| stream.write(rest)) {
+            Io::Done(size) => *written += size,
+            Io::WouldBlock => return Err(SocketError::Timeout),
+            Io::End => return Err(SocketError::Io(io::ErrorKind::WriteZero.into())),
+            Io::Failed(error) => return Err(SocketError::Io(error)),
+        }
+    }
+    Ok(())
+}
