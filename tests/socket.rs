@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
@@ -79,6 +79,8 @@ fn a_violation_is_reported_to_both_ends() {
     client.send(b"\x81\x05Hello");
     assert_eq!(client.expect_frame(), Frame::text("before"));
     assert_eq!(client.expect_frame().close_code(), 1002);
+    assert_eq!(client.frame(), None);
+    drop(client); // the server's socket waits for it
     let error = server.join().expect("no panic").expect_err("a violation");
     assert_eq!(chain(&error), "the peer broke the protocol: a client must mask its frames");
 }
@@ -297,6 +299,7 @@ fn a_refusal_of_a_head_request_has_a_date_and_no_body() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
         client.write_all(head.as_bytes()).expect("written");
+        client.shutdown(Shutdown::Write).expect("a socket");
         let (stream, _) = listener.accept().expect("a client");
         let refused = WebSocket::accept(stream).expect_err("refused");
         assert!(matches!(&refused, SocketError::Refused(response) if response.status() == status), "{refused}");

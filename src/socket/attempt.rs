@@ -11,8 +11,8 @@ const READ_SIZE: usize = 4 << 10;
 /// What one read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrived {
-    /// Bytes.
-    Bytes,
+    /// Bytes. There may be more where these filled the buffer.
+    Bytes { more: bool },
     /// The peer sends no more.
     End,
 }
@@ -23,7 +23,7 @@ pub(super) fn read_more(stream: &mut impl Read, received: &mut Vec<u8>) -> Resul
     match attempt(|| stream.read(&mut chunk)) {
         Io::Done(size) => {
             received.extend_from_slice(&chunk[..size]);
-            Ok(Arrived::Bytes)
+            Ok(Arrived::Bytes { more: size == READ_SIZE })
         }
         Io::WouldBlock => Err(SocketError::Timeout),
         Io::End => Ok(Arrived::End),

@@ -55,7 +55,7 @@ struct Progress {
     received: Vec<u8>,
 }
 
-impl<S: Read + Write> ClientHandshake<S> {
+impl<S: Read + Write + 'static> ClientHandshake<S> {
     /// Makes a handshake with this request over a stream that is connected to the server. For `wss://`, the stream must
     /// be a TLS stream. Nothing is written yet. Of `config` the handshake uses what [`WebSocket::connect_with`] does.
     ///

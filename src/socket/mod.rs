@@ -3,27 +3,29 @@
 mod attempt;
 pub(crate) mod client_handshake;
 mod codecs;
+mod drain;
+mod ending;
 mod error;
 mod open;
 pub(crate) mod open_error;
 mod send;
 pub(crate) mod server_handshake;
+mod system;
 mod timeout;
 
 use std::any::Any;
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use codecs::with_codec;
 pub use error::SocketError;
 
-use crate::config::Config;
 use crate::protocol::close::{CloseCause, CloseFrame, CloseReason};
-use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::frame::Opcode;
 use crate::protocol::handshake::Data;
 use crate::protocol::message::Message;
-use crate::protocol::{Connection, ProtocolError, Received, Role};
+use crate::protocol::{ProtocolError, Received, Role};
 use crate::transport::buffer::Input;
 use crate::transport::endpoint::{Endpoint, ReadOutcome};
 use crate::transport::output::Output;
@@ -54,6 +56,26 @@ const INPUT_SIZE: usize = 16 << 10;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
+/// # How TCP ends
+///
+/// A closing handshake is followed by the end of TCP (RFC 6455 7.1.1), for which the socket is dropped. The kernel answers
+/// bytes that are unread when a stream is closed, or come later, with RST, and the peer may lose the close frame. So the
+/// drop ends TCP in order where the stream is a `TcpStream` or `UnixStream` of the standard library or of mio:
+///
+/// * After [`close`](WebSocket::close) or a violation by the peer, or if the peer sends something behind its close frame,
+///   the drop writes what waits, sends FIN, and discards what the peer still sends until the peer's FIN.
+/// * As a client over TCP, after a clean close, the drop waits for the server's FIN. The server closes first, so that no
+///   client is left with a port in TIME_WAIT.
+///
+/// This takes up to [`close_timeout`](crate::Config::close_timeout) and 16 MiB of input. Meanwhile the stream has timeouts
+/// of the library; its own are put back. A stream that does not block is not waited for: the drop discards what is there.
+/// Nor does a thread that panics wait. A refusal by [`accept`](WebSocket::accept) ends in the same way if the client may
+/// send more than was read.
+///
+/// Another stream, TLS for example, is just dropped, because the library can neither shut it down nor bound its reads. The
+/// drop of a type around it can do so, or the caller after [`into_inner`](WebSocket::into_inner). A socket that is neither
+/// closed nor closing is dropped at once, and what was not [flushed](WebSocket::flush) is lost.
+///
 /// # SIGPIPE
 ///
 /// The library raises no SIGPIPE on its own sockets. This stream is the caller's, and a vectored write to a `TcpStream`
@@ -64,6 +86,7 @@ const INPUT_SIZE: usize = 16 << 10;
 ///
 /// A pair of Unix sockets needs no port and no server; elsewhere a `TcpListener` on port 0 does the same. With
 /// [`accept`](WebSocket::accept) and [`connect`](WebSocket::connect) the opening handshake is tested too.
+/// If one thread has both ends of a TCP connection, it should drop the server's first, for which the client's waits.
 ///
 /// ```
 /// # #[cfg(unix)] {
@@ -85,53 +108,20 @@ pub struct WebSocket<S> {
     stats: Stats,
     /// A message is queued while fewer bytes than these wait for the stream.
     max_queued: usize,
+    /// Whether the last read filled its buffer, so that the stream may have more.
+    may_have_more: bool,
     /// Why the connection ended.
     ended: Option<CloseReason>,
     subprotocol: Option<String>,
     /// The data that the application set in the opening handshake.
     data: Option<Data>,
+    /// How long the end of TCP may take.
+    close_timeout: Duration,
+    /// What ends TCP as the socket is dropped, unless its stream was returned.
+    on_drop: Option<fn(&mut WebSocket<S>)>,
 }
 
 impl<S: Read + Write> WebSocket<S> {
-    /// Makes a connection whose opening handshake is complete. `leftover` are the bytes that arrived after it.
-    ///
-    /// ```
-    /// use std::net::{TcpListener, TcpStream};
-    /// use threadbare::{Config, Message, Role, WebSocket};
-    ///
-    /// let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// let stream = TcpStream::connect(listener.local_addr()?)?;
-    /// let mut client = WebSocket::from_established(stream, Role::Client, vec![], &Config::default());
-    /// let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &Config::default());
-    /// client.send("hello")?;
-    /// assert_eq!(server.recv()?, Some(Message::from("hello")));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn from_established(stream: S, role: Role, leftover: Vec<u8>, config: &Config) -> WebSocket<S> {
-        WebSocket::agreed(stream, role, leftover, config, NegotiatedExtension::default())
-    }
-
-    fn agreed(
-        stream: S,
-        role: Role,
-        leftover: Vec<u8>,
-        config: &Config,
-        agreement: NegotiatedExtension,
-    ) -> WebSocket<S> {
-        let connection = Connection::new(role, config.max_message_size as u64).agreed(agreement);
-        WebSocket {
-            endpoint: Endpoint::new(BlockingStream(stream), connection, Vec::new()),
-            input: if leftover.is_empty() { Input::with_size(INPUT_SIZE) } else { Input::holding(leftover) },
-            output: Output::new(config.max_message_size),
-            stats: Stats::default(),
-            max_queued: config.max_write_buffer_size,
-            ended: None,
-            subprotocol: None,
-            data: None,
-        }
-    }
-
     /// Waits for the next message. Returns `None` once the closing handshake is complete. Answers pings meanwhile, and
     /// writes what [`send`](WebSocket::send) gathered before it waits for the stream.
     ///
@@ -318,7 +308,7 @@ impl<S: Read + Write> WebSocket<S> {
     /// ```
     #[must_use]
     pub fn get_ref(&self) -> &S {
-        &self.endpoint.stream.0
+        self.endpoint.stream.as_ref()
     }
 
     /// The stream, as [`get_ref`](WebSocket::get_ref).
@@ -341,10 +331,10 @@ impl<S: Read + Write> WebSocket<S> {
     /// ```
     #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
-        &mut self.endpoint.stream.0
+        self.endpoint.stream.as_mut()
     }
 
-    /// Returns the stream. Messages that were received and not yet returned by [`recv`](WebSocket::recv) are lost, and
+    /// Returns the stream, which stays open. Messages that were received and not yet returned by [`recv`](WebSocket::recv) are lost, and
     /// so are those that were sent and not yet [flushed](WebSocket::flush). After the closing handshake there are none.
     ///
     /// ```
@@ -362,8 +352,9 @@ impl<S: Read + Write> WebSocket<S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn into_inner(self) -> S {
-        self.endpoint.stream.0
+    pub fn into_inner(mut self) -> S {
+        self.on_drop = None;
+        self.endpoint.stream.take_stream()
     }
 
     /// Decodes the next frame, or part of one, in the receive buffer.
@@ -386,7 +377,8 @@ impl<S: Read + Write> WebSocket<S> {
             self.input = Input::with_size(INPUT_SIZE);
         }
         match self.endpoint.read(&mut self.input, &mut self.output.pool, usize::MAX) {
-            ReadOutcome::Bytes { size, direct, .. } => {
+            ReadOutcome::Bytes { size, direct, more } => {
+                self.may_have_more = more;
                 self.stats.bytes_received += size as u64;
                 if direct == 0 {
                     return Ok(Step::Nothing);
@@ -429,7 +421,7 @@ impl<S: Read + Write> WebSocket<S> {
 impl<S: fmt::Debug> fmt::Debug for WebSocket<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocket")
-            .field("stream", &self.endpoint.stream.0)
+            .field("stream", self.endpoint.stream.as_ref())
             .field("state", &self.endpoint.connection.state())
             .finish_non_exhaustive()
     }

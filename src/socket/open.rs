@@ -1,17 +1,24 @@
-//! How a [`WebSocket`] is opened: by the opening handshake, as server or client.
+//! How a [`WebSocket`] is opened: by the opening handshake, as server or client, or after it.
 
 use std::io::{Read, Write};
 
 use crate::config::Config;
+use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::handshake::Accept;
 use crate::protocol::handshake::client::{ClientRequest, Url};
 use crate::protocol::http::{Request, Response};
+use crate::protocol::{Connection, Role};
 use crate::socket::client_handshake::ClientHandshake;
 use crate::socket::open_error::OpenError;
 use crate::socket::server_handshake::ServerHandshake;
-use crate::socket::{SocketError, WebSocket};
+use crate::socket::{INPUT_SIZE, SocketError, WebSocket};
+use crate::transport::buffer::Input;
+use crate::transport::endpoint::Endpoint;
+use crate::transport::output::Output;
+use crate::transport::stream::blocking::BlockingStream;
+use crate::worker::handle::stats::Stats;
 
-impl<S: Read + Write> WebSocket<S> {
+impl<S: Read + Write + 'static> WebSocket<S> {
     /// Does the server's side of the opening handshake, with default limits. It accepts any path and any origin; to
     /// decide about these, use [`accept_with`](WebSocket::accept_with).
     ///
@@ -31,7 +38,8 @@ impl<S: Read + Write> WebSocket<S> {
     ///
     /// # Errors
     /// The stream fails or times out, or the client sends no valid handshake. An invalid handshake is answered with an
-    /// error status, and a client that sends none in the stream's read timeout with 408.
+    /// error status, and a client that sends none in the stream's read timeout with 408. A client that still sends as it
+    /// is refused has up to [`Config::close_timeout`] to read the answer; see [`WebSocket`] on how TCP ends.
     ///
     /// The stream is dropped with the error. Over a stream that does not block, use a [`ServerHandshake`].
     pub fn accept(stream: S) -> Result<WebSocket<S>, SocketError> {
@@ -39,7 +47,8 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     /// Does the server's side of the opening handshake, and lets `decide` accept or reject it. Of `config` it uses the
-    /// limits on heads and messages, and the compression; the timeouts are those of the stream.
+    /// limits on heads and messages, the compression and [`close_timeout`](Config::close_timeout); the other timeouts are
+    /// those of the stream.
     ///
     /// ```
     /// use std::net::TcpStream;
@@ -110,5 +119,48 @@ impl<S: Read + Write> WebSocket<S> {
     /// As [`connect`](WebSocket::connect).
     pub fn connect_with(request: ClientRequest, stream: S, config: &Config) -> Result<WebSocket<S>, SocketError> {
         Ok(ClientHandshake::new(request, stream, config)?.advance()?)
+    }
+
+    /// Makes a connection whose opening handshake is complete. `leftover` are the bytes that arrived after it.
+    ///
+    /// ```
+    /// use std::net::{TcpListener, TcpStream};
+    /// use threadbare::{Config, Message, Role, WebSocket};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect(listener.local_addr()?)?;
+    /// let mut client = WebSocket::from_established(stream, Role::Client, vec![], &Config::default());
+    /// let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &Config::default());
+    /// client.send("hello")?;
+    /// assert_eq!(server.recv()?, Some(Message::from("hello")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn from_established(stream: S, role: Role, leftover: Vec<u8>, config: &Config) -> WebSocket<S> {
+        WebSocket::agreed(stream, role, leftover, config, NegotiatedExtension::default())
+    }
+
+    /// Makes a connection with what the opening handshake agreed on.
+    pub(super) fn agreed(
+        stream: S,
+        role: Role,
+        leftover: Vec<u8>,
+        config: &Config,
+        agreement: NegotiatedExtension,
+    ) -> WebSocket<S> {
+        let connection = Connection::new(role, config.max_message_size as u64).agreed(agreement);
+        WebSocket {
+            endpoint: Endpoint::new(BlockingStream::new(stream), connection, Vec::new()),
+            input: if leftover.is_empty() { Input::with_size(INPUT_SIZE) } else { Input::holding(leftover) },
+            output: Output::new(config.max_message_size),
+            stats: Stats::default(),
+            max_queued: config.max_write_buffer_size,
+            may_have_more: false,
+            ended: None,
+            subprotocol: None,
+            data: None,
+            close_timeout: config.close_timeout,
+            on_drop: Some(WebSocket::end_tcp),
+        }
     }
 }

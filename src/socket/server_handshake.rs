@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 
 use crate::config::Config;
 use crate::protocol::deflate::NegotiatedExtension;
@@ -10,7 +11,9 @@ use crate::protocol::handshake::{Accept, Data};
 use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, asks_for_head};
 use crate::protocol::{PeerAddr, Role};
 use crate::socket::attempt::{Arrived, read_more, write_rest};
+use crate::socket::drain::{Drain, Drained, Wait};
 use crate::socket::open_error::OpenError;
+use crate::socket::system::SystemSocket;
 use crate::socket::{SocketError, WebSocket};
 use crate::transport::clock;
 
@@ -73,6 +76,8 @@ enum State {
     Reading,
     /// The response is written.
     Writing { response: Vec<u8>, written: usize, outcome: Outcome },
+    /// The refusal was written. What the client still sends is discarded.
+    Draining { drain: Drain, refusal: Box<Response> },
     /// The handshake is complete or has failed.
     Over,
 }
@@ -80,6 +85,9 @@ enum State {
 /// What follows the response.
 enum Outcome {
     Established(Box<Established>),
+    /// The client may still send something.
+    RefusedWithin(Box<Response>),
+    /// The client has sent its whole request.
     Refused(Box<Response>),
 }
 
@@ -93,7 +101,7 @@ struct Established {
 
 impl<S, D> ServerHandshake<S, D>
 where
-    S: Read + Write,
+    S: Read + Write + 'static,
     D: FnOnce(&Request) -> Result<Accept, Response>,
 {
     /// Makes a handshake over the stream of a client. `decide` accepts or rejects the request, once it has arrived. Of
@@ -156,7 +164,9 @@ where
     ///
     /// # Errors
     /// [`WouldBlock`](OpenError::WouldBlock) returns the handshake, to be continued once the stream is ready.
-    /// [`Failed`](OpenError::Failed): the stream fails, or the client was refused.
+    /// [`Failed`](OpenError::Failed): the stream fails, or the client was refused. After a refusal what the client still
+    /// sends is read and discarded until it closes, for up to [`Config::close_timeout`], so that TCP does not lose the
+    /// response; see [`WebSocket`].
     pub fn advance(mut self) -> Result<WebSocket<S>, OpenError<ServerHandshake<S, D>>> {
         let established = match self.run() {
             Ok(established) => established,
@@ -174,11 +184,17 @@ where
     pub(super) fn time_out(mut self) -> SocketError {
         if let State::Reading = self.progress.state {
             self.refuse(Response::new(408)); // RFC 9110 15.5.9
-            if let Err(error) = self.run() {
+            if let Err(error @ (SocketError::Io(_) | SocketError::Refused(_))) = self.run() {
                 return error;
             }
         }
-        SocketError::Timeout
+        match std::mem::replace(&mut self.progress.state, State::Over) {
+            State::Draining { mut drain, refusal } => {
+                drain.run(&mut self.stream, Wait::UntilDeadline);
+                SocketError::Refused(refusal)
+            }
+            _ => SocketError::Timeout,
+        }
     }
 
     /// Continues until the connection is established.
@@ -186,7 +202,7 @@ where
         loop {
             match &mut self.progress.state {
                 State::Reading => match read_more(&mut self.stream, &mut self.progress.received)? {
-                    Arrived::Bytes => self.scan(),
+                    Arrived::Bytes { more } => self.scan(more),
                     Arrived::End => return Err(SocketError::Io(io::ErrorKind::UnexpectedEof.into())),
                 },
                 State::Writing { response, written, .. } => {
@@ -195,25 +211,32 @@ where
                         return Ok(established);
                     }
                 }
+                State::Draining { drain, .. } => {
+                    if drain.run(&mut self.stream, Wait::AsTheStream) == Drained::NotYet {
+                        return Err(SocketError::Timeout);
+                    }
+                    return Err(self.end());
+                }
                 State::Over => return Err(SocketError::Closed),
             }
         }
     }
 
-    /// Looks for the end of the head.
-    fn scan(&mut self) {
+    /// Looks for the end of the head. `more`: the stream may have more than was received.
+    fn scan(&mut self, more: bool) {
         match self.progress.scanner.scan(&self.progress.received) {
             Ok(None) => {}
             Ok(Some(size)) => {
                 let leftover = self.progress.received.split_off(size);
-                self.judge(leftover);
+                self.judge(leftover, more);
             }
-            Err(error) => self.answer_refusal(error.into()),
+            Err(error) => self.answer_refusal(error.into(), Outcome::RefusedWithin),
         }
     }
 
     /// Parses a complete head, and has the application decide.
-    fn judge(&mut self, leftover: Vec<u8>) {
+    fn judge(&mut self, leftover: Vec<u8>, more: bool) {
+        let outcome = if more || !leftover.is_empty() { Outcome::RefusedWithin } else { Outcome::Refused };
         // The stream's type is not known to have an address.
         match server::parse_scanned(&self.progress.received, &self.progress.scanner, PeerAddr::Unknown) {
             Ok(Parsed::Upgrade(request)) => match self.decide(&request, leftover) {
@@ -221,10 +244,11 @@ where
                     let outcome = Outcome::Established(Box::new(established));
                     self.progress.state = State::Writing { response, written: 0, outcome };
                 }
-                Err(refusal) => self.answer_refusal(Box::new(refusal)),
+                Err(refusal) => self.answer_refusal(Box::new(refusal), outcome),
             },
-            Ok(Parsed::Plain(_)) => self.answer_refusal(Box::new(server::upgrade_required())),
-            Err(refusal) => self.answer_refusal(refusal),
+            Ok(Parsed::Plain(_)) => self.answer_refusal(Box::new(server::upgrade_required()), outcome),
+            Err(refusal) if self.has_content() => self.answer_refusal(refusal, Outcome::RefusedWithin),
+            Err(refusal) => self.answer_refusal(refusal, outcome),
         }
     }
 
@@ -238,6 +262,16 @@ where
         Ok((response, Established { agreement, subprotocol, data: accept.take_data(), leftover }))
     }
 
+    /// Returns whether content follows the head, or may.
+    fn has_content(&self) -> bool {
+        let Ok(request) = Request::parse_scanned(&self.progress.received, &self.progress.scanner, PeerAddr::Unknown)
+        else {
+            return true;
+        };
+        request.field_values("Transfer-Encoding").next().is_some()
+            || request.field_values("Content-Length").any(|length| length != b"0")
+    }
+
     /// Handles that the response is written whole.
     fn written(&mut self) -> Result<Option<Box<Established>>, SocketError> {
         let State::Writing { outcome, .. } = std::mem::replace(&mut self.progress.state, State::Over) else {
@@ -246,6 +280,25 @@ where
         match outcome {
             Outcome::Established(established) => Ok(Some(established)),
             Outcome::Refused(refusal) => Err(SocketError::Refused(refusal)),
+            Outcome::RefusedWithin(refusal) => {
+                // FIN: the response has ended. The kernel answers input that is unread when the socket is closed, or
+                // comes later, with RST, and the client might lose the response.
+                let socket = SystemSocket::of(&self.stream);
+                if socket.is_none_or(|socket| socket.options.shutdown(Shutdown::Write).is_err()) {
+                    return Err(SocketError::Refused(refusal));
+                }
+                self.progress.state =
+                    State::Draining { drain: Drain::new(self.progress.config.close_timeout), refusal };
+                Ok(None)
+            }
+        }
+    }
+
+    /// The error of a refused handshake.
+    fn end(&mut self) -> SocketError {
+        match std::mem::replace(&mut self.progress.state, State::Over) {
+            State::Draining { refusal, .. } => SocketError::Refused(refusal),
+            _ => SocketError::Closed,
         }
     }
 }
@@ -266,16 +319,16 @@ impl<S, D> ServerHandshake<S, D> {
     /// ```
     pub fn refuse(&mut self, refusal: Response) {
         if let State::Reading = self.progress.state {
-            self.answer_refusal(Box::new(refusal));
+            self.answer_refusal(Box::new(refusal), Outcome::RefusedWithin);
         }
     }
 
-    fn answer_refusal(&mut self, refusal: Box<Response>) {
+    fn answer_refusal(&mut self, refusal: Box<Response>, outcome: fn(Box<Response>) -> Outcome) {
         // RFC 9110 9.3.2: no content in the response to HEAD.
         let now = clock::today();
         let to_head = asks_for_head(&self.progress.received);
         let response = if to_head { refusal.encode_head_at(now) } else { refusal.encode_at(now) };
-        self.progress.state = State::Writing { response, written: 0, outcome: Outcome::Refused(refusal) };
+        self.progress.state = State::Writing { response, written: 0, outcome: outcome(refusal) };
     }
 
     /// Whether the handshake waits to write, and not to read: what to poll the stream for.

@@ -115,16 +115,16 @@ mod tests {
         let other = DeflateParams { compress: params.decompress, decompress: params.compress, ..params };
         let server = Connection::new(Role::Server, 1 << 20).with_deflate(params);
         let client = Connection::new(Role::Client, 1 << 20).with_deflate(other);
-        (Endpoint::new(BlockingStream(Cursor::default()), server, Vec::new()), client)
+        (Endpoint::new(BlockingStream::new(Cursor::default()), server, Vec::new()), client)
     }
 
     /// What is sent of a frame, and whether `codec` was used for it.
     fn send(endpoint: &mut Endpoint<BlockingStream<Cursor<Vec<u8>>>>, frame: &SharedFrame) -> (Vec<u8>, bool) {
         let (mut output, mut codec) = (Output::default(), Codec::new());
         endpoint.push_shared(&mut output, &mut codec, frame);
-        endpoint.stream.0 = Cursor::default();
+        *endpoint.stream.as_mut() = Cursor::default();
         endpoint.flush(&mut output, &[]).expect("written");
-        (endpoint.stream.0.get_ref().clone(), !codec.is_empty())
+        (endpoint.stream.as_ref().get_ref().clone(), !codec.is_empty())
     }
 
     fn received(client: &mut Connection, mut bytes: Vec<u8>) -> Vec<u8> {
@@ -145,7 +145,7 @@ mod tests {
         let frame = SharedFrame::new(Opcode::Text, text.as_bytes(), Compression::Auto);
         let config = DeflateConfig::default();
         let mut plain =
-            Endpoint::new(BlockingStream(Cursor::default()), Connection::new(Role::Server, 1 << 20), Vec::new());
+            Endpoint::new(BlockingStream::new(Cursor::default()), Connection::new(Role::Server, 1 << 20), Vec::new());
         assert_eq!(send(&mut plain, &frame), (frame.plain().to_vec(), false));
         assert_eq!(compressions(&frame), 0, "not compressed before it is needed");
         let mut worked = 0;
@@ -221,9 +221,9 @@ mod tests {
                 } else {
                     server.push(&mut output, &mut codec, Opcode::Text, text.as_bytes(), compression);
                 }
-                server.stream.0 = Cursor::default();
+                *server.stream.as_mut() = Cursor::default();
                 server.flush(&mut output, &[]).expect("written");
-                let bytes = server.stream.0.get_ref().clone();
+                let bytes = server.stream.as_ref().get_ref().clone();
                 prop_assert_eq!(bytes[0] >> 4 & 0b111 == RSV1, auto && text.len() >= 128);
                 prop_assert_eq!(received(&mut client, bytes), text.into_bytes());
             }

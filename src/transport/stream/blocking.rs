@@ -7,7 +7,32 @@ use crate::transport::stream::{ByteStream, ShutdownProgress};
 /// A stream of the caller's choice. It reports no pending bytes: a read waits for data, and a write waits until the
 /// stream has taken it.
 #[derive(Debug)]
-pub(crate) struct BlockingStream<S>(pub(crate) S);
+pub(crate) struct BlockingStream<S> {
+    /// `None` once it is returned to the caller, with which the socket's life ends.
+    stream: Option<S>,
+}
+
+impl<S> BlockingStream<S> {
+    pub(crate) fn new(stream: S) -> BlockingStream<S> {
+        BlockingStream { stream: Some(stream) }
+    }
+
+    pub(crate) fn as_ref(&self) -> &S {
+        self.stream.as_ref().expect(TAKEN)
+    }
+
+    pub(crate) fn as_mut(&mut self) -> &mut S {
+        self.stream.as_mut().expect(TAKEN)
+    }
+
+    /// Takes the stream, after which nothing else may be called.
+    pub(crate) fn take_stream(&mut self) -> S {
+        self.stream.take().expect(TAKEN)
+    }
+}
+
+/// Nobody can: the one who takes the stream owns the socket, and drops it.
+const TAKEN: &str = "the stream is used after it was returned";
 
 impl<S: Read + Write> ByteStream for BlockingStream<S> {
     fn has_more(&self, size: usize, offered: usize) -> bool {
@@ -26,24 +51,24 @@ impl<S: Read + Write> ByteStream for BlockingStream<S> {
 
 impl<S: Read> Read for BlockingStream<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
+        self.as_mut().read(buffer)
     }
 
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.0.read_vectored(buffers)
+        self.as_mut().read_vectored(buffers)
     }
 }
 
 impl<S: Write> Write for BlockingStream<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        self.as_mut().write(bytes)
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write_vectored(slices)
+        self.as_mut().write_vectored(slices)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.as_mut().flush()
     }
 }
