@@ -346,7 +346,7 @@ impl Handler for Echo {
 #[test]
 fn r_23_those_that_do_not_read_are_reset_when_the_memory_is_above_its_limit() {
     let _guard = serialize_test();
-    let limit = 3 * MIB;
+    let limit = 6 * MIB;
     let config = Config::default().max_memory(limit).slow_consumer(SlowConsumer::Drop);
     let server = Server::builder().workers(2).config(config).bind("127.0.0.1:0").expect("a server");
     let handle = server.handle();

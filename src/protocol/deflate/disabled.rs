@@ -43,9 +43,9 @@ impl Codec {
     /// ```
     /// use threadbare::protocol::deflate::Codec;
     ///
-    /// assert_eq!(Codec::new().take_inflated(), 0);
+    /// assert_eq!(Codec::new().take_work(), 0);
     /// ```
-    pub fn take_inflated(&mut self) -> u64 {
+    pub fn take_work(&mut self) -> u64 {
         0
     }
 

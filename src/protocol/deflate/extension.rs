@@ -79,7 +79,9 @@ impl Extension {
         codec: &mut Codec,
         sink: Sink<'_>,
     ) -> Result<(), ProtocolError> {
-        self.0.stats.received_compressed += piece.len() as u64;
+        let size = piece.len() as u64;
+        self.0.stats.received_compressed += size;
+        codec.count(size, 0);
         self.with_inflater(codec, sink, |inflater, sink| inflater.inflate(piece, sink))
     }
 
@@ -107,7 +109,7 @@ impl Extension {
         self.0.inflater = Some(inflater);
         let inflated = (sink.message.filled - before) as u64;
         self.0.stats.received += inflated;
-        codec.count(inflated);
+        codec.count(0, inflated);
         Ok(())
     }
 

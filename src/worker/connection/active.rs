@@ -32,6 +32,9 @@ pub(crate) struct DriveState {
     pub(crate) counts: MessageCounts,
     /// The bytes of this drive that came from the inbox.
     pub(crate) posted: usize,
+    /// The work of decompression in this drive, as [`Codec::take_work`](crate::protocol::deflate::Codec::take_work) counts
+    /// it.
+    pub(crate) inflated: u64,
     /// The connection has more to do, and the poll may not report it again.
     pub(crate) again: bool,
     /// The connection's next deadline may have changed.
@@ -54,6 +57,7 @@ impl DriveState {
             shown_backlog: conn.endpoint.backlog(),
             counts: MessageCounts::default(),
             posted: 0,
+            inflated: 0,
             again: false,
             deadline_changed: false,
         }

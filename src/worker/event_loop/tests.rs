@@ -11,6 +11,8 @@ use crate::config::Config;
 use crate::protocol::Role;
 use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::frame::{self, Opcode};
+#[cfg(feature = "deflate")]
+use crate::protocol::frame::{FrameHeader, RSV1};
 use crate::protocol::http::Request;
 use crate::transport::stream::Stream;
 use crate::worker::channel::delivery::{OwnChannel, OwnChannelDelivery};
@@ -38,6 +40,11 @@ struct Clients {
 }
 
 fn clients() -> Clients {
+    clients_with(CONNECTIONS, NegotiatedExtension::default(), &[])
+}
+
+/// Clients that have agreed on this extension, and have received these bytes behind the response to their handshake.
+fn clients_with(count: usize, agreement: NegotiatedExtension, leftover: &[u8]) -> Clients {
     let parts = WorkerParts::new(Role::Client, Arc::default()).expect("a poll");
     let inboxes: Arc<[_]> = [parts.inbox.clone()].into();
     let (to_worker, new_connections) = crossbeam_channel::unbounded();
@@ -46,7 +53,7 @@ fn clients() -> Clients {
     let mut clients = Clients { worker, receivers: Vec::new(), peers: Vec::new() };
     let listener = TcpListener::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let addr = listener.local_addr().expect("an address");
-    for _ in 0..CONNECTIONS {
+    for _ in 0..count {
         clients.peers.push(TcpStream::connect(addr).expect("connected"));
         let (stream, addr) = eventually(|| listener.accept().ok());
         let state = Arc::new(ChannelState::for_one_connection(LIMIT, Arc::default()));
@@ -62,8 +69,8 @@ fn clients() -> Clients {
             end_reported: false,
             addr,
             outcome: crate::worker::handle::info::Outcome::default(),
-            agreement: NegotiatedExtension::default(),
-            leftover: Vec::new(),
+            agreement,
+            leftover: leftover.to_vec(),
             app: (OwnChannel::new(EventSender::new(sender, state)), request),
         };
         to_worker.send(new_connection).expect("a worker");
@@ -160,4 +167,57 @@ fn a_receiver_that_makes_room_resumes_its_own_connection_alone() {
         assert!(drives <= 2, "{drives} drives for the room at one connection");
         (received == 2).then_some(())
     });
+}
+
+/// Compressed data that inflates to nothing: streams of two bytes, after each of which the inflater is reset; stored blocks;
+/// and blocks with codes of their own.
+#[cfg(feature = "deflate")]
+#[test]
+fn t_21_a_drive_ends_after_16_kib_that_inflate_to_nothing() {
+    use crate::protocol::deflate::{DeflateConfig, DeflateOption};
+
+    let head = b"GET / HTTP/1.1\r\nHost: localhost\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    let request = Request::parse(head, ([127, 0, 0, 1], 1).into()).expect("a request");
+    let (agreement, answer) = DeflateOption { config: Some(DeflateConfig::default()) }.accept(&request);
+    assert!(answer.is_some());
+    for unit in [&b"\x03\x00"[..], b"\x00\x00\x00\xff\xff", b"\x05\xc0\x81\x08\x00\x00\x00\x00\x20\x7f\xeb\x07"] {
+        for frame_size in [120, 12_000, 600_000] {
+            // A message that does not end, so that nothing is delivered.
+            let mut bytes = Vec::new();
+            while bytes.len() < 500_000 {
+                let (rsv, opcode) = if bytes.is_empty() { (RSV1, Opcode::Binary) } else { (0, Opcode::Continuation) };
+                let payload_len = frame_size as u64;
+                FrameHeader { fin: false, rsv, opcode, mask: None, payload_len }.encode(&mut bytes);
+                bytes.extend(unit.iter().cycle().take(frame_size));
+            }
+            let mut clients = clients_with(1, agreement, &bytes);
+            let key = clients.worker.slots.key_at(0).expect("a connection");
+            let look = |clients: &mut Clients, advance: bool| {
+                let mut seen = None;
+                clients.worker.drive(key, |driver, input| {
+                    if advance {
+                        driver.advance(input);
+                    }
+                    let left = driver.conn.endpoint.take_carry().map_or(0, |mut carry| {
+                        let size = carry.filled_mut().len();
+                        driver.conn.endpoint.keep_carry(carry);
+                        size
+                    });
+                    seen = Some((left, driver.state.again));
+                });
+                seen.expect("it was driven")
+            };
+            // The connection was driven when it was registered.
+            let (mut left, mut drives) = (look(&mut clients, false).0, 1);
+            while left > 0 {
+                let before = left;
+                let again;
+                (left, again) = look(&mut clients, true);
+                drives += 1;
+                assert!((1..=20 << 10).contains(&(before - left)), "{} bytes in a drive, {unit:02x?}", before - left);
+                assert_eq!(again, left > 0);
+            }
+            assert!(drives >= 25, "{drives} drives for {} bytes", bytes.len());
+        }
+    }
 }
