@@ -102,6 +102,9 @@ impl Config {
     /// with 1009 as soon as a frame header announces it. Default: 1 MiB, which few applications exceed. Memory is used
     /// only for what a peer has sent.
     ///
+    /// Of a compressed message, this is the limit on the decompressed size. The compressed size has a limit as well: a
+    /// seventh and 64 KiB more, and 16 bytes for each fragment, which is what data that do not get smaller may take.
+    ///
     /// ```
     /// use threadbare::Config;
     ///

@@ -370,6 +370,35 @@ fn a_16_max_message_size_is_exact_at_every_end() {
 }
 
 #[test]
+fn a_41_compressed_messages_that_inflate_to_nothing_are_closed_with_1009_at_every_end() {
+    let _guard = serialize_test();
+    let limit = 100_000;
+    let most = limit + limit / 8 + limit / 64 + (64 << 10);
+    let empty = b"\x00\x00\x00\xFF\xFF";
+    for end in ENDS {
+        let (role, mask) = match end.peer() {
+            Role::Client => (Role::Client, Some([0; 4])),
+            Role::Server => (Role::Server, None),
+        };
+        let mut announced = Vec::new();
+        FrameHeader { fin: true, rsv: RSV1, opcode: Opcode::Binary, mask, payload_len: 1 << 60 }.encode(&mut announced);
+        announced.extend(empty.repeat(1000));
+        let one = frame(role, true, RSV1, Opcode::Binary, &empty.repeat(most as usize / empty.len() + 1));
+        let mut fragments = frame(role, false, RSV1, Opcode::Binary, b"");
+        for _ in 0..=most / 10 {
+            fragments.extend(frame(role, false, 0, Opcode::Continuation, &empty.repeat(2)));
+        }
+        for bytes in [announced, one, fragments] {
+            assert_eq!(receive(end, limit, bytes), (None, 1009), "{end:?}");
+        }
+        // As large as permitted. It ends with the header of an empty stored block.
+        let payload = [&empty.repeat((most as usize - 1) / empty.len())[..], b"\x00"].concat();
+        let bytes = frame(role, true, RSV1, Opcode::Binary, &payload);
+        assert_eq!(receive(end, limit, bytes), (Some(Vec::new()), 1000), "{end:?}");
+    }
+}
+
+#[test]
 fn a_15_clients_and_blocking_sockets_close_bombs_with_1009_in_bounded_memory() {
     let _guard = serialize_test();
     let limit = MIB;

@@ -241,6 +241,7 @@ fn every_error() -> Vec<(Cause, Box<dyn Error>)> {
                 ProtocolError::InvalidUtf8,
                 ProtocolError::InvalidDeflate,
                 ProtocolError::MessageTooBig { size: 2, limit: 1 },
+                ProtocolError::CompressedMessageTooBig { size: 2, limit: 1 },
             ],
         ),
     ]

@@ -4,7 +4,7 @@ use core::fmt;
 
 use std::borrow::Cow;
 
-use crate::protocol::deflate::{Codec, Extension, Sink};
+use crate::protocol::deflate::{Codec, Extension, Sink, WireSize};
 use crate::protocol::error::ProtocolError;
 use crate::protocol::frame::{FrameHeader, MAX_HEADER_SIZE, Opcode, RSV1};
 use crate::protocol::mask;
@@ -34,8 +34,8 @@ pub(super) struct Assembly {
     cut_len: u8,
     frame: Option<PartialFrame>,
     message: Option<Opcode>,
-    /// The message is compressed. `payload` holds the decompressed data.
-    compressed: bool,
+    /// Present if the message is compressed. `payload` holds the decompressed data.
+    compressed: Option<WireSize>,
     utf8: Validator,
     payload: Assembled,
     control: Vec<u8>,
@@ -45,8 +45,9 @@ pub(super) struct Assembly {
 pub(super) enum PartialMessage {
     /// The message is not compressed and this many bytes have arrived.
     Plain(u64),
-    /// The message is compressed. Its size is checked while it is decompressed.
-    Compressed,
+    /// The message is compressed, and this many bytes were decompressed. Its decompressed size is checked while it is
+    /// decompressed.
+    Compressed(WireSize, u64),
 }
 
 /// The result of a complete frame.
@@ -100,9 +101,10 @@ impl Assembly {
 
     /// Returns the partial message, if there is one.
     pub(super) fn message_under_way(&self) -> Option<PartialMessage> {
+        let filled = self.payload.filled as u64;
         self.message.map(|_| match self.compressed {
-            true => PartialMessage::Compressed,
-            false => PartialMessage::Plain(self.payload.filled as u64),
+            Some(size) => PartialMessage::Compressed(size, filled),
+            None => PartialMessage::Plain(filled),
         })
     }
 
@@ -115,10 +117,13 @@ impl Assembly {
     pub(super) fn begin(&mut self, header: FrameHeader, extension: Option<&mut Extension>) {
         if matches!(header.opcode, Opcode::Text | Opcode::Binary) {
             self.message = Some(header.opcode);
-            self.compressed = header.rsv == RSV1;
-            if let (true, Some(extension)) = (self.compressed, extension) {
+            self.compressed = (header.rsv == RSV1).then(WireSize::default);
+            if let (Some(_), Some(extension)) = (self.compressed, extension) {
                 extension.begin();
             }
+        }
+        if let (Some(size), false) = (&mut self.compressed, header.opcode.is_control()) {
+            size.add(header.payload_len);
         }
         self.frame = Some(PartialFrame { header, received: 0 });
     }
@@ -136,14 +141,14 @@ impl Assembly {
     ) -> Result<(Option<Completed>, usize), ProtocolError> {
         let Some(frame) = &mut self.frame else { return Ok((None, 0)) };
         let rest = frame.header.payload_len - frame.received;
-        let inflates = self.compressed && !frame.header.opcode.is_control();
+        let inflates = self.compressed.is_some() && !frame.header.opcode.is_control();
         let most = if inflates { input.len().min(MAX_COMPRESSED_STEP) } else { input.len() };
         let taken = usize::try_from(rest).map_or(most, |rest| rest.min(most));
         let piece = input.get_mut(..taken).unwrap_or_default();
         frame.unmask(piece);
         if frame.header.opcode.is_control() {
             self.control.extend_from_slice(piece);
-        } else if let (true, Some(extension)) = (self.compressed, extension) {
+        } else if let (Some(_), Some(extension)) = (self.compressed, extension) {
             let last = frame.header.fin && frame.is_complete();
             extension.inflate(piece, codec, self.sink(limit))?;
             if last {
@@ -166,7 +171,7 @@ impl Assembly {
     /// Returns how many bytes of payload the current data frame lacks; 0 if the message is compressed.
     pub(super) fn lacks(&self) -> u64 {
         match &self.frame {
-            Some(frame) if !frame.header.opcode.is_control() && !self.compressed => {
+            Some(frame) if !frame.header.opcode.is_control() && self.compressed.is_none() => {
                 frame.header.payload_len - frame.received
             }
             _ => 0,
@@ -233,7 +238,7 @@ impl Assembly {
         let is_text = self.message.take() == Some(Opcode::Text);
         // RFC 6455 5.6: the whole message must be valid UTF-8, but a frame of it may end inside a character.
         self.utf8.finish()?;
-        self.compressed = false;
+        self.compressed = None;
         let mut message = std::mem::take(&mut self.payload);
         message.is_text = is_text;
         Ok(Some(Completed::Message(message)))

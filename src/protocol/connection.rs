@@ -5,7 +5,7 @@ use std::ops::Not;
 
 use crate::protocol::assembly::{Assembly, Completed, PartialMessage};
 use crate::protocol::close::{CloseCode, CloseFrame};
-use crate::protocol::deflate::{Codec, Extension};
+use crate::protocol::deflate::{Codec, Extension, WireSize};
 use crate::protocol::error::ProtocolError;
 use crate::protocol::frame::{FrameHeader, Opcode, RSV1};
 use crate::protocol::mask::MaskingKey;
@@ -454,9 +454,13 @@ impl Connection {
         }
         let before = match (header.opcode, message) {
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(()),
-            // The limit is on the decompressed message, and compressed data may be larger than that.
-            (Opcode::Continuation, Some(PartialMessage::Compressed)) => return Ok(()),
-            (Opcode::Text | Opcode::Binary, None) if header.rsv != 0 => return Ok(()),
+            // `max_message_size` is the limit on the decompressed message, and compressed data may be larger than that.
+            (Opcode::Continuation, Some(PartialMessage::Compressed(size, inflated))) => {
+                return size.check_next(header.payload_len, inflated, self.max_message_size);
+            }
+            (Opcode::Text | Opcode::Binary, None) if header.rsv != 0 => {
+                return WireSize::default().check_next(header.payload_len, 0, self.max_message_size);
+            }
             (Opcode::Continuation, Some(PartialMessage::Plain(before))) => before,
             (Opcode::Text | Opcode::Binary, None) => 0,
             // RFC 6455 5.4: a continuation belongs to a message, and "the fragments of one message MUST NOT be

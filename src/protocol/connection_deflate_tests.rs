@@ -144,6 +144,125 @@ fn p_10_the_limit_is_on_the_decompressed_message() {
     assert_eq!(every_way(&noise, 3), [Seen::Binary(b"abc".to_vec())]);
 }
 
+/// The limit on the compressed size of a message without fragments that earn slack.
+fn wire_limit(limit: u64) -> u64 {
+    limit + limit / 8 + limit / 64 + (64 << 10)
+}
+
+/// The header of a client's frame.
+fn client_header(fin: bool, rsv: u8, opcode: Opcode, payload_len: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    FrameHeader { fin, rsv, opcode, mask: Some(KEY), payload_len }.encode(&mut bytes);
+    bytes
+}
+
+#[test]
+fn a_41_a_compressed_message_is_refused_at_the_header_that_makes_it_too_big() {
+    for limit in [0, 1000, LIMIT] {
+        let most = wire_limit(limit);
+        let refused = |size| failure(ProtocolError::CompressedMessageTooBig { size, limit: most });
+        for size in [most + 1, 1 << 32, (1 << 32) + 10, 1 << 60, (1 << 63) - 1] {
+            let header = client_header(true, RSV1, Opcode::Binary, size);
+            assert_eq!(every_way(&header, limit), refused(size), "{size} of {limit}");
+        }
+        assert_eq!(every_way(&client_header(true, RSV1, Opcode::Binary, most), limit), []);
+        // The sum of the fragments counts, and it does not overflow.
+        let start = client_frame(false, RSV1, Opcode::Binary, b"\x00\x00\x00\xff\xff");
+        let ping = frame(Opcode::Ping, b"");
+        for (size, sum) in [(most - 5, most), (most - 4, most + 1), ((1 << 63) - 1, (1 << 63) + 4)] {
+            let bytes = [&start[..], &ping, &client_header(true, 0, Opcode::Continuation, size)].concat();
+            let mut expected = vec![Seen::Ping(Vec::new())];
+            expected.extend(if sum > most { refused(sum) } else { Vec::new() });
+            assert_eq!(every_way(&bytes, limit), expected, "{size} more of {limit}");
+        }
+    }
+    // Sums and limits beyond 2^64.
+    for limit in [1 << 63, u64::MAX - 1, u64::MAX] {
+        let bytes = client_header(true, RSV1, Opcode::Binary, (1 << 63) - 1);
+        assert_eq!(every_way(&bytes, limit), []);
+    }
+    assert_eq!(ProtocolError::CompressedMessageTooBig { size: 2, limit: 1 }.close_code(), CloseCode::MESSAGE_TOO_BIG);
+}
+
+#[test]
+fn a_41_fragments_that_inflate_to_nothing_are_refused() {
+    let limit = 1000;
+    let most = wire_limit(limit);
+    let full = [&deflated(&[b'x'; 1000])[..], b"\x00\x00\xff\xff"].concat();
+    for (start, slack) in [(&b""[..], 0), (&full, 16 * limit)] {
+        for unit in [&b"\x00\x00\x00\xff\xff"[..], b"\x03\x00", b"\x00\x00\x00\xff\xff\x03\x00\x03\x00"] {
+            let mut bytes = client_frame(false, RSV1, Opcode::Binary, start);
+            let fragment = client_frame(false, 0, Opcode::Continuation, unit);
+            let count = (most + slack) as usize / unit.len() + 2;
+            bytes.extend(fragment.repeat(count));
+            let [Seen::Failed(ProtocolError::CompressedMessageTooBig { size, limit: met })] =
+                whole(true, limit, &bytes)[..]
+            else {
+                panic!("it is not refused")
+            };
+            assert_eq!(met, most + slack);
+            assert!(size > met && size <= met + unit.len() as u64, "{size} of {met}");
+            // A fragment less, and the message is taken.
+            let kept = bytes.len() - 2 * fragment.len() - fragment.len() * usize::from(!start.is_empty()) * 40;
+            assert_eq!(whole(true, limit, &bytes[..kept]), []);
+        }
+    }
+}
+
+/// The largest permitted messages, by encoders that make much of them.
+#[test]
+fn a_41_the_largest_message_is_received_however_it_was_compressed() {
+    let noise = |size: usize| -> Vec<u8> {
+        (0..size as u64).map(|n| 144 + (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) as u8 % 112).collect()
+    };
+    let mut codec = Codec::new();
+    for size in [1, 2, 100, 5000, 66_000, 800_000] {
+        let plain = noise(size);
+        let mut payloads: Vec<Vec<u8>> =
+            [0, 1, 2, 6, 9].map(|level| zlib_deflate(&mut Compress::new(Level::new(level), false), &plain)).into();
+        payloads.push(fixed_literals(&plain));
+        for payload in &payloads {
+            let bytes = client_frame(true, RSV1, Opcode::Binary, payload);
+            let events = feed_to(&mut server(false, size as u64), &mut codec, [&bytes[..]]);
+            assert!(events == [Seen::Binary(plain.clone())], "{size} bytes in {}", payload.len());
+        }
+        assert!(payloads.last().is_some_and(|payload| payload.len() > size + size / 8));
+        // Flushed after each fragment.
+        for part in if size < 100_000 { &[1, 2, 3, 50, 1000][..] } else { &[65_535] } {
+            for level in [0, 1, 6] {
+                let mut compress = Compress::new(Level::new(level), false);
+                let mut bytes = Vec::new();
+                for piece in plain.chunks(*part).take(20_000) {
+                    let (rsv, opcode) =
+                        if bytes.is_empty() { (RSV1, Opcode::Binary) } else { (0, Opcode::Continuation) };
+                    let payload = [&zlib_deflate(&mut compress, piece)[..], b"\x00\x00\xff\xff"].concat();
+                    bytes.extend(client_frame(false, rsv, opcode, &payload));
+                }
+                bytes.extend(client_frame(true, 0, Opcode::Continuation, b"\x00"));
+                let sent = size.min(part * 20_000);
+                let events = feed_to(&mut server(false, sent as u64), &mut codec, [&bytes[..]]);
+                assert!(
+                    events == [Seen::Binary(plain[..sent].to_vec())],
+                    "{size} bytes in fragments of {part}, level {level}"
+                );
+            }
+        }
+    }
+}
+
+/// Compresses bytes of 144 and more as literals with the fixed codes of nine bits (RFC 1951 3.2.6), as an encoder that has
+/// no other block does.
+fn fixed_literals(plain: &[u8]) -> Vec<u8> {
+    let mut bits = vec![false, true, false];
+    for byte in plain {
+        let code = 0b1_1001_0000 + u16::from(byte - 144);
+        bits.extend((0..9).rev().map(|place| code >> place & 1 == 1));
+    }
+    // The end of the block, and the header of an empty stored one.
+    bits.extend([false; 7 + 3]);
+    bits.chunks(8).map(|byte| byte.iter().enumerate().map(|(place, bit)| u8::from(*bit) << place).sum()).collect()
+}
+
 #[test]
 fn p_19_control_frames_between_compressed_fragments_are_received() {
     let payload = deflated(b"Hello, Hello, Hello");

@@ -20,6 +20,7 @@ mod inflater;
 #[cfg(feature = "deflate")]
 mod negotiation;
 mod option;
+mod wire_size;
 
 #[cfg(feature = "deflate")]
 pub use codec::Codec;
@@ -34,6 +35,7 @@ pub(super) use extension::Extension;
 #[cfg(feature = "deflate")]
 pub use negotiation::{DeflateParams, Direction, NegotiationError};
 pub(crate) use option::{DeflateOption, NegotiatedExtension};
+pub(super) use wire_size::WireSize;
 
 use crate::protocol::message::Assembled;
 use crate::protocol::utf8::Validator;

@@ -53,6 +53,13 @@ pub enum ProtocolError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// A compressed message has more bytes than an encoder makes of the largest message that is permitted.
+    CompressedMessageTooBig {
+        /// The size in bytes that the compressed message has at least.
+        size: u64,
+        /// The limit in bytes on the compressed size.
+        limit: u64,
+    },
 }
 
 impl ProtocolError {
@@ -82,7 +89,9 @@ impl ProtocolError {
             | ProtocolError::InvalidCloseCode(_) => CloseCode::PROTOCOL_ERROR,
             // RFC 6455 7.4.1: "data within a message that was not consistent with the type of the message".
             ProtocolError::InvalidUtf8 | ProtocolError::InvalidDeflate => CloseCode::INVALID_FRAME_PAYLOAD_DATA,
-            ProtocolError::MessageTooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
+            ProtocolError::MessageTooBig { .. } | ProtocolError::CompressedMessageTooBig { .. } => {
+                CloseCode::MESSAGE_TOO_BIG
+            }
         }
     }
 }
@@ -112,6 +121,9 @@ impl fmt::Display for ProtocolError {
             ProtocolError::InvalidDeflate => f.write_str("compressed message does not inflate"),
             ProtocolError::MessageTooBig { size, limit } => {
                 write!(f, "message of {size} bytes or more is over the limit of {limit}")
+            }
+            ProtocolError::CompressedMessageTooBig { size, limit } => {
+                write!(f, "compressed message of {size} bytes or more is over the limit of {limit}")
             }
         }
     }
