@@ -7,9 +7,9 @@ use std::thread;
 
 use common::app::{App, AppEvent, echo};
 use common::servers::Mode;
-use common::{Client as Raw, DEADLINE};
-use flate2::{Decompress, FlushDecompress};
-use threadbare::protocol::frame::{Opcode, RSV1};
+use common::{Client as Raw, DEADLINE, masked};
+use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress};
+use threadbare::protocol::frame::{self, Opcode, RSV1};
 use threadbare::{
     Accept, Client, ClientRequest, Compression, Config, DeflateConfig, DeflateStats, Handler, Message, MessageRef,
     Peer, Prepared, Reconnect, Server, Socket, Url, WebSocket,
@@ -19,12 +19,14 @@ fn config(deflate: DeflateConfig) -> Config {
     Config::default().max_message_size(4 << 20).deflate(deflate)
 }
 
-/// Both settings of context takeover, and small windows.
-fn settings() -> [DeflateConfig; 3] {
+/// Every setting of context takeover, and small windows.
+fn settings() -> [DeflateConfig; 5] {
     let default = DeflateConfig::default();
     [
         default.clone(),
         default.clone().server_no_context_takeover(false).client_no_context_takeover(false),
+        default.clone().server_no_context_takeover(false),
+        default.clone().client_no_context_takeover(false),
         default.server_max_window_bits(9).client_max_window_bits(10),
     ]
 }
@@ -83,6 +85,11 @@ fn an_offer_is_accepted_on_a_second_line_as_a_fallback_and_in_quotes() {
             "Sec-WebSocket-Extensions: permessage-deflate; unknown, permessage-deflate; server_max_window_bits=\"10\"\r\n",
             Some("10"),
         ),
+        (
+            "Sec-WebSocket-Extensions: x-one; client_max_window_bits=\"10\"\r\n\
+             Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=\"10\"\r\n",
+            None,
+        ),
     ] {
         let mut client = Raw::tcp(app.addr);
         client.send(common::request("/", lines).as_bytes());
@@ -90,6 +97,47 @@ fn an_offer_is_accepted_on_a_second_line_as_a_fallback_and_in_quotes() {
         let expected = bits.map_or(String::new(), |bits| format!("; server_max_window_bits={bits}"));
         let line = format!("\r\nSec-WebSocket-Extensions: permessage-deflate{expected}\r\n");
         assert!(head.starts_with("HTTP/1.1 101 ") && head.contains(&line), "{lines:?}: {head}");
+    }
+}
+
+/// 40,000 bytes that repeat themselves every 200.
+fn periodic() -> Vec<u8> {
+    (0..200).map(|n| n ^ 0x55).cycle().take(40_000).collect()
+}
+
+#[test]
+fn context_takeover_is_negotiated_for_each_side_alone() {
+    // RFC 7692 7.1.1: the parameters are about the messages of one side each.
+    let app =
+        App::start(Mode::Handler, Server::builder().config(config(settings()[1].clone().threshold(0).level(6))), echo);
+    // RFC 7692 7.2.3.1 and 7.2.3.2: "Hello", and the same as a reference to the message before.
+    let hello = |payload: &[u8]| masked(true, RSV1, Opcode::Text, payload);
+    let first = hello(b"\xf2\x48\xcd\xc9\xc9\x07\x00");
+    let second = hello(b"\xf2\x00\x11\x00\x00");
+    for (offer, server, client) in [
+        ("", true, true),
+        ("; server_no_context_takeover", false, true),
+        ("; client_no_context_takeover", true, false),
+        ("; server_no_context_takeover; client_no_context_takeover", false, false),
+    ] {
+        let mut raw = Raw::tcp(app.addr);
+        let headers = format!("Sec-WebSocket-Extensions: permessage-deflate{offer}\r\n");
+        raw.send(common::request("/", &headers).as_bytes());
+        let head = raw.head();
+        assert!(head.contains(&format!("\r\nSec-WebSocket-Extensions: permessage-deflate{offer}\r\n")), "{head}");
+        raw.send(&[&first[..], &first].concat());
+        let answers = [raw.expect_frame(), raw.expect_frame()];
+        // "Hello" does not get smaller, except as a reference.
+        let expected: [(u8, &[u8]); 2] = match server {
+            true => [(RSV1, b"\xf2\x48\xcd\xc9\xc9\x07\x00"), (RSV1, b"\xf2\x00\x11\x00\x00")],
+            false => [(0, b"Hello"), (0, b"Hello")],
+        };
+        assert_eq!(answers.each_ref().map(|frame| (frame.rsv, &frame.payload[..])), expected, "{offer}");
+        raw.send(&second);
+        match client {
+            true => assert_eq!(raw.expect_frame().opcode, Opcode::Text, "{offer}"),
+            false => raw.expect_close(1007),
+        }
     }
 }
 
@@ -108,13 +156,24 @@ fn a_server_may_use_windows_of_8_and_9_bits() {
                  Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits={bits}\r\n\r\n",
                 threadbare::protocol::handshake::accept_key(key)
             );
-            // RFC 7692 7.2.3.1: "Hello".
-            raw.send(&[answer.as_bytes(), b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"].concat());
+            // RFC 7692 7.2.3.1 and 7.2.3.2: "Hello", and the same in the window.
+            let hello = b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00\xc1\x05\xf2\x00\x11\x00\x00";
+            // The third message is full of distances. With 9 bits zlib looks 250 bytes back at most.
+            let mut compress = Compress::new_with_window_bits(Level::best(), false, 9);
+            let mut third = Vec::with_capacity(1000);
+            compress.compress_vec(&periodic(), &mut third, FlushCompress::Sync).expect("compressed");
+            third.truncate(third.len() - 4);
+            let mut frame = Vec::new();
+            frame::encode_compressed(&mut frame, Opcode::Binary, &third, None);
+            raw.send(&[answer.as_bytes(), hello, &frame].concat());
             raw
         });
         let client = Client::builder().config(config(DeflateConfig::default())).connect(&format!("ws://{addr}/"));
         let client = client.expect("connected");
-        assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from("Hello"))), "{bits}");
+        for _ in 0..2 {
+            assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from("Hello"))), "{bits}");
+        }
+        assert_eq!(client.recv_timeout(DEADLINE), Ok(Some(Message::from(periodic()))), "{bits}");
         drop(server.join().expect("the server answers"));
     }
 }

@@ -86,6 +86,8 @@ fn the_answer_of_the_server_states_its_parameters() {
         ("", "=11", [(false, 11), (false, 15)]),
         ("; client_max_window_bits", "=11; client_max_window_bits=10", [(false, 11), (false, 10)]),
         ("; client_max_window_bits=15", "=11; client_max_window_bits=10", [(false, 11), (false, 10)]),
+        ("; client_max_window_bits=\"15\"", "=11; client_max_window_bits=10", [(false, 11), (false, 10)]),
+        ("; client_max_window_bits=\"10\"", "=11", [(false, 11), (false, 10)]),
         ("; client_max_window_bits=9", "=11", [(false, 11), (false, 9)]),
         ("; client_max_window_bits=8", "=11", [(false, 11), (false, 8)]),
         ("; server_max_window_bits=9", "=9", [(false, 9), (false, 15)]),
@@ -121,6 +123,8 @@ fn the_client_accepts_answers_that_match_its_offer() {
         (lenient(), "; server_no_context_takeover", [(true, 15), (false, 15)]),
         (lenient(), "; client_no_context_takeover", [(false, 15), (true, 15)]),
         (lenient(), "; server_max_window_bits=8; client_max_window_bits=8", [(true, 8), (true, 8)]),
+        (lenient(), "; server_max_window_bits=\"9\"; client_max_window_bits=\"10\"", [(true, 10), (true, 9)]),
+        (lenient(), "; client_no_context_takeover; server_max_window_bits=9", [(false, 15), (true, 9)]),
         // The server may omit parameters that were requested of it. The client keeps to the parameters that it offered.
         (strict.clone(), "", [(false, 10), (true, 15)]),
         (strict.clone(), "; server_max_window_bits=11; client_max_window_bits=9", [(false, 9), (true, 11)]),
