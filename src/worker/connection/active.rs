@@ -112,6 +112,13 @@ impl ActiveConn<'_> {
         self.queued() >= self.context.config.max_write_buffer_size
     }
 
+    /// Whether the handle takes no more messages. The application may have closed through it, and the command is still in
+    /// the inbox.
+    #[inline]
+    pub(crate) fn handle_is_closed(&self) -> bool {
+        self.conn.peer.as_ref().is_some_and(|peer| !peer.is_open())
+    }
+
     /// Queues a message of the application; `false` if it can not be sent. A large payload that is not borrowed is not
     /// copied.
     #[inline(always)]
@@ -211,6 +218,23 @@ impl ActiveConn<'_> {
         self.conn.endpoint.close(&mut self.context.output, frame)
     }
 
+    /// Drops the connection without a closing handshake: nothing more is delivered or sent. The application is told of the
+    /// end by [`finish`], outside its callbacks.
+    ///
+    /// [`finish`]: crate::worker::event_loop::drive::Driver::finish
+    #[cold]
+    pub(crate) fn abort(&mut self) {
+        self.conn.endpoint.stream.reset_on_drop();
+        self.conn.closed_to_sends();
+        self.context.output.clear();
+        match self.conn.phase {
+            Phase::Open | Phase::Closing => self.enter(Phase::Aborting),
+            Phase::Aborting => {}
+            // The application knows already that the connection ends.
+            Phase::AwaitingAnswers | Phase::Flushing | Phase::Lingering | Phase::Closed => self.enter(Phase::Closed),
+        }
+    }
+
     /// Enters the next phase.
     pub(crate) fn enter(&mut self, phase: Phase) {
         self.conn.phase = phase;
@@ -247,7 +271,11 @@ impl ActiveConn<'_> {
         let peer = self.conn.peer.get_or_insert_with(|| {
             let record = context.take_info(state.key.index);
             let (handle, connection) = (context.handle.clone(), &self.conn.endpoint.connection);
-            Peer::new(PeerShared::new(handle, state.key, connection, record, state.shown_backlog))
+            let shared = PeerShared::new(handle, state.key, connection, record, state.shown_backlog);
+            if self.conn.phase != Phase::Open {
+                shared.set_closed();
+            }
+            Peer::new(shared)
         });
         peer.clone()
     }

@@ -58,7 +58,7 @@ impl Timers {
             Phase::Closing | Phase::Flushing | Phase::Lingering => {
                 [Some((after(self.since, config.close_timeout), Deadline::Close)), None, None]
             }
-            Phase::Closed => return None,
+            Phase::Aborting | Phase::Closed => return None,
         };
         deadlines.into_iter().flatten().min_by_key(|(at, _)| *at)
     }

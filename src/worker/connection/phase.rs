@@ -13,6 +13,8 @@ pub(crate) enum Phase {
     Flushing,
     /// FIN is sent; what still arrives is discarded until the peer closes.
     Lingering,
+    /// The application dropped the connection. It is told of the end once its callback has returned.
+    Aborting,
     /// To be removed at the end of the drive.
     Closed,
 }

@@ -76,7 +76,7 @@ impl Socket<'_> {
     /// ```
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<CowMessage<'m>>) -> bool {
-        self.active.send_message(message.into(), Compression::Auto)
+        !self.active.handle_is_closed() && self.active.send_message(message.into(), Compression::Auto)
     }
 
     /// Sends a message as [`send`](Socket::send) does, compressed as `compression` says. With [`Compression::Never`] it
@@ -90,7 +90,7 @@ impl Socket<'_> {
     /// ```
     #[inline]
     pub fn send_with<'m>(&mut self, message: impl Into<CowMessage<'m>>, compression: Compression) -> bool {
-        self.active.send_message(message.into(), compression)
+        !self.active.handle_is_closed() && self.active.send_message(message.into(), compression)
     }
 
     /// Sends a message that was encoded before; `false` if the connection is closing.
@@ -107,7 +107,7 @@ impl Socket<'_> {
     /// }
     /// ```
     pub fn send_prepared(&mut self, prepared: &Prepared) -> bool {
-        self.active.send_shared(&prepared.frame)
+        !self.active.handle_is_closed() && self.active.send_shared(&prepared.frame)
     }
 
     /// Sends a message to every connection of the server, this one included, at the end of this iteration of the event
@@ -163,10 +163,13 @@ impl Socket<'_> {
     /// The code must not be sent, the reason has more than 123 bytes, or the connection is closing already.
     pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), ControlError> {
         let frame = CloseFrame::new(code, reason).map_err(|error: InvalidClose| ControlError::InvalidClose(error))?;
-        if self.active.start_close(Some(&frame)) { Ok(()) } else { Err(ControlError::Disconnected) }
+        let started = !self.active.handle_is_closed() && self.active.start_close(Some(&frame));
+        if started { Ok(()) } else { Err(ControlError::Disconnected) }
     }
 
-    /// Drops the TCP connection without a closing handshake, at the end of the callback.
+    /// Drops the TCP connection without a closing handshake, at the end of the callback. The peer sees a reset. What was
+    /// sent and is not written yet is discarded, and no message that was received behind this one is delivered.
+    /// [`Handler::on_close`](crate::Handler::on_close) is called, unless it was before.
     ///
     /// ```
     /// use threadbare::{MessageRef, Socket};
@@ -178,7 +181,7 @@ impl Socket<'_> {
     /// }
     /// ```
     pub fn abort(&mut self) {
-        self.active.context.inbox.send(crate::worker::handle::inbox::Command::Abort { to: self.active.state.key });
+        self.active.abort();
     }
 
     /// Returns a handle that other threads can send through. The first call allocates memory for it.

@@ -43,7 +43,16 @@ impl<D: Delivery> Driver<'_, D> {
             return;
         }
         let clean = reason.is_clean();
+        self.active().enter(Phase::Flushing);
+        if !D::HANDLES {
+            // A handler may have a handle, and has given its answers.
+            self.conn.closed_to_sends();
+        }
         let timing = self.notify_application(reason);
+        if self.conn.phase == Phase::Closed {
+            // It was aborted in the callback.
+            return;
+        }
         self.conn.flags.set(Flag::Clean, clean);
         if timing == CloseTiming::AfterAnswers && self.conn.endpoint.connection.can_send() {
             self.context.pending_close_frames.insert(self.state.key, answer);
@@ -70,7 +79,6 @@ impl<D: Delivery> Driver<'_, D> {
 
     /// Calls the application with the reason of the connection's end.
     fn notify_application(&mut self, reason: CloseReason) -> CloseTiming {
-        self.active().enter(Phase::Flushing);
         let (delivery, app, mut socket) = self.parts();
         match app {
             Some(app) => delivery.close(app, &mut socket, reason),
@@ -88,7 +96,7 @@ impl<D: Delivery> Driver<'_, D> {
             }
             Phase::Lingering => self.active().enter(Phase::Closed),
             // Queued output can still be written.
-            Phase::AwaitingAnswers | Phase::Flushing | Phase::Closed => self.finish(),
+            Phase::AwaitingAnswers | Phase::Flushing | Phase::Aborting | Phase::Closed => self.finish(),
         }
     }
 
@@ -109,18 +117,25 @@ impl<D: Delivery> Driver<'_, D> {
 
     /// As [`end_abnormally`](Driver::end_abnormally), with a reason of the caller's.
     pub(super) fn end_with(&mut self, reason: CloseReason) {
-        if matches!(self.conn.phase, Phase::Open | Phase::Closing) {
+        let is_news = matches!(self.conn.phase, Phase::Open | Phase::Closing | Phase::Aborting);
+        self.context.output.clear();
+        self.conn.closed_to_sends();
+        self.active().enter(Phase::Closed);
+        if is_news {
             self.notify_application(reason);
         }
-        self.context.output.clear();
-        self.active().enter(Phase::Closed);
     }
 
-    /// Ends TCP (RFC 6455 7.1.1) once the close frame is sent.
-    pub(super) fn finish(&mut self) {
-        if self.conn.phase != Phase::Flushing || self.conn.endpoint.backlog() > 0 || self.context.output.len() > 0 {
-            return;
+    /// Ends TCP (RFC 6455 7.1.1) once the close frame is sent, or at once if the application dropped the connection.
+    pub(crate) fn finish(&mut self) {
+        match self.conn.phase {
+            Phase::Flushing if self.conn.endpoint.backlog() == 0 && self.context.output.len() == 0 => self.end_tcp(),
+            Phase::Aborting => self.end_abnormally("aborted", CloseCause::Aborted),
+            _ => {}
         }
+    }
+
+    fn end_tcp(&mut self) {
         // RFC 6455 7.1.1: after a clean closing handshake the server closes TCP first, and the client waits for that.
         let (clean, trailing) = (self.conn.flags.contains(Flag::Clean), self.conn.flags.contains(Flag::DataAfterClose));
         let client_waits = clean && self.conn.endpoint.connection.role() == Role::Client;

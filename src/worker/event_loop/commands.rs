@@ -1,6 +1,6 @@
 //! Executes the commands in the inbox. All frames for one connection are written together.
 
-use crate::protocol::close::{CloseCause, CloseFrame};
+use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::FrameHeader;
 use crate::protocol::mask;
@@ -162,10 +162,7 @@ impl<D: Delivery> Driver<'_, D> {
                 self.active().start_close(frame.as_deref());
             }
             Command::Disconnect { .. } => self.fail_slow_reader(),
-            Command::Abort { .. } => {
-                self.conn.endpoint.stream.reset_on_drop();
-                self.end_abnormally("aborted", CloseCause::Aborted);
-            }
+            Command::Abort { .. } => self.active().abort(),
             Command::CloseSeen { .. } => self.close_seen(),
             Command::Resume { .. } => self.state.again = true,
             Command::ReceiverDropped { .. } => {

@@ -114,7 +114,7 @@ impl<D: Delivery> Driver<'_, D> {
                 if !done {
                     self.conn.endpoint.keep_carry(Box::new(input.take_rest()));
                 }
-                if !self.hold() {
+                if self.obey_abort() || !self.hold() {
                     self.flush(input.as_slice());
                 }
             }
@@ -158,8 +158,13 @@ impl<D: Delivery> Driver<'_, D> {
         while !rest.is_empty() {
             let is_open = self.conn.phase == Phase::Open || self.conn.receives_behind_close();
             if !is_open {
-                self.note_trailing();
+                if self.note_trailing() {
+                    return (0, true);
+                }
             } else if self.is_held_up(room) {
+                if self.obey_abort() {
+                    return (0, true);
+                }
                 self.conn.waiting = true;
                 return (rest.len(), false);
             }
@@ -207,16 +212,33 @@ impl<D: Delivery> Driver<'_, D> {
     }
 
     /// Notes that the peer sent data after its close frame. It is discarded, but must be read: the kernel answers
-    /// unread data with RST.
+    /// unread data with RST. Returns whether nothing more needs to be decoded, because the connection was dropped.
     #[cold]
-    fn note_trailing(&mut self) {
+    fn note_trailing(&mut self) -> bool {
         if self.conn.endpoint.connection.close_received() {
             self.conn.flags.insert(Flag::DataAfterClose);
         }
+        matches!(self.conn.phase, Phase::Aborting | Phase::Closed)
     }
 
-    /// Whether reading must wait, because the output is above the high-water mark and would grow by answers, or because
-    /// the application has not taken its events.
+    /// Drops the connection if that was asked for through its handle, whose command is still in the inbox. Returns
+    /// whether it did.
+    fn obey_abort(&mut self) -> bool {
+        let aborted = self.handle_is_aborted();
+        if aborted {
+            self.active().abort();
+        }
+        aborted
+    }
+
+    /// Whether the application has dropped the connection through its handle: in a callback, or on another thread.
+    #[inline(always)]
+    fn handle_is_aborted(&self) -> bool {
+        self.conn.peer.as_ref().is_some_and(|peer| peer.shared.queued.is_aborted())
+    }
+
+    /// Whether reading must wait, because the output is above the high-water mark and would grow by answers, because the
+    /// application has not taken its events, or because it has dropped the connection.
     #[inline(always)]
     fn must_wait(&mut self) -> bool {
         let room = self.output_room();
@@ -235,7 +257,8 @@ impl<D: Delivery> Driver<'_, D> {
         self.context.config.max_write_buffer_size.saturating_sub(self.conn.endpoint.backlog())
     }
 
-    /// Whether the output has filled its `room`, or the application has not taken its events.
+    /// Whether the output has filled its `room`, the application has not taken its events, or it has dropped the
+    /// connection.
     #[inline(always)]
     fn is_held_up(&mut self, room: usize) -> bool {
         // In this order: an event that is answered meanwhile leaves the channel after its answer has joined the queue, so
@@ -243,6 +266,7 @@ impl<D: Delivery> Driver<'_, D> {
         (D::ANSWERS && self.context.output.len() >= room)
             || self.app.as_mut().is_some_and(|app| !self.delivery.has_room(app, self.state.key))
             || (!D::ANSWERS && self.handle_is_full())
+            || self.handle_is_aborted()
     }
 
     /// Whether the queue is full of answers from another thread, and reading is to wait for it. It is looked at before
@@ -258,13 +282,7 @@ impl<D: Delivery> Driver<'_, D> {
             Received::Message(message) => self.deliver(Incoming::Borrowed(message)),
             Received::Assembled(message) => self.deliver(Incoming::Assembled(message)),
             Received::Ping(payload) => self.ping(&payload),
-            Received::Pong(payload) => {
-                self.active().record_round_trip(&payload);
-                let (delivery, app, mut socket) = self.parts();
-                if let Some(app) = app {
-                    delivery.pong(app, &mut socket, &payload);
-                }
-            }
+            Received::Pong(payload) => self.pong(&payload),
             Received::Close(frame) => self.peer_closed(frame),
         }
     }
@@ -309,8 +327,21 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
+    fn pong(&mut self, payload: &[u8]) {
+        // The application was told the end of the others.
+        if !matches!(self.conn.phase, Phase::Open | Phase::Closing) {
+            return;
+        }
+        self.active().record_round_trip(payload);
+        let (delivery, app, mut socket) = self.parts();
+        if let Some(app) = app {
+            delivery.pong(app, &mut socket, payload);
+        }
+    }
+
     /// Writes the output of this drive. `input` is the buffer that was decoded.
     pub(crate) fn flush(&mut self, input: &[u8]) {
+        self.obey_abort();
         if self.context.output.len() > 0 {
             match self.conn.endpoint.flush(&mut self.context.output, input) {
                 Ok(written) => self.info().counters.bytes_sent.add(written as u64),

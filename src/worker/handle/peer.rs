@@ -138,7 +138,10 @@ impl Peer {
         self.post_last(Command::Disconnect { to: self.shared.key });
     }
 
-    /// Drops the TCP connection without a closing handshake.
+    /// Drops the TCP connection without a closing handshake. The other end sees a reset. What was sent and is not written
+    /// yet may be discarded, and from here on nothing can be sent. A handler and the callback of an
+    /// [`EventLoop`](crate::EventLoop) get no more messages of the connection; [`Events`](crate::Events) may hold some
+    /// that were received before. The reason of the end is 1006, [`CloseCause::Aborted`](crate::CloseCause::Aborted).
     ///
     /// ```
     /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
@@ -149,7 +152,10 @@ impl Peer {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn abort(&self) {
-        self.shared.worker.inbox.send(Command::Abort { to: self.shared.key });
+        // In this order: once the worker sees the mark, the command is in its inbox.
+        if self.shared.worker.inbox.send(Command::Abort { to: self.shared.key }) {
+            self.shared.set_aborted();
+        }
     }
 
     /// The identifier of the connection.

@@ -8,11 +8,14 @@ const CLOSED: u64 = 1;
 /// Senders wait for room.
 const AWAITED: u64 = 2;
 
+/// The application dropped the connection.
+const ABORTED: u64 = 4;
+
 /// Bytes are counted in the bits above the flags, so that a count below zero leaves the flags as they are.
-const FLAG_BITS: u32 = 2;
+const FLAG_BITS: u32 = 3;
 
 /// The count of bytes that are queued for a connection: those in the worker's inbox, and those that the socket did not
-/// take. It also holds whether the connection is closed, and whether senders wait for room.
+/// take. It also holds whether the connection is closed or aborted, and whether senders wait for room.
 #[derive(Debug)]
 pub(crate) struct QueuedBytes {
     /// All bytes that senders ever posted to the worker. They hold the lock of its inbox, so a store is enough to add
@@ -58,6 +61,18 @@ impl QueuedBytes {
         self.rest.fetch_or(CLOSED, Ordering::SeqCst) & AWAITED != 0
     }
 
+    /// Whether the application has dropped the connection.
+    #[inline]
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.rest.load(Ordering::Acquire) & ABORTED != 0
+    }
+
+    /// Notes that the application has dropped the connection, so that nothing more can be sent. Returns whether senders
+    /// wait for room.
+    pub(crate) fn abort(&self) -> bool {
+        self.rest.fetch_or(CLOSED | ABORTED, Ordering::SeqCst) & AWAITED != 0
+    }
+
     /// Notes that a sender waits unless there is room now.
     pub(crate) fn set_awaited(&self) {
         self.rest.fetch_or(AWAITED, Ordering::SeqCst);
@@ -90,7 +105,10 @@ mod tests {
         assert!(queued.close());
         queued.clear_awaited();
         assert!(!queued.apply(0, 30, 0));
-        assert_eq!((queued.bytes(), queued.is_closed()), (0, true));
+        assert_eq!((queued.bytes(), queued.is_closed(), queued.is_aborted()), (0, true, false));
+        assert!(!queued.abort());
+        assert!(!queued.apply(0, 0, 9));
+        assert_eq!((queued.bytes(), queued.is_closed(), queued.is_aborted()), (9, true, true));
     }
 
     /// The two counts are read one after the other, and their sum is never below zero.

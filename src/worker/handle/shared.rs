@@ -94,6 +94,13 @@ impl PeerShared {
         }
     }
 
+    /// Notes that the application has dropped the connection, and wakes senders that wait for room.
+    pub(crate) fn set_aborted(&self) {
+        if self.queued.abort() {
+            self.wake_senders();
+        }
+    }
+
     #[cold]
     fn wake_senders(&self) {
         // A sender that is about to wait holds the lock until it waits.

@@ -99,12 +99,14 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
     }
 
     /// Calls `on_event` with each event that is left, and returns their number. If `on_event` panics, its event is not
-    /// delivered again.
+    /// delivered again. Messages of a connection that the application has dropped meanwhile are left out.
     fn deliver(&mut self, mut on_event: impl FnMut(EventRef<'_>)) -> usize {
         let mut count = 0;
         while self.next < self.block.records.len() {
             self.next += 1;
-            if let Some(event) = self.block.lend(self.next - 1) {
+            if let Some(event) = self.block.lend(self.next - 1)
+                && !is_unwanted(&event)
+            {
                 count += 1;
                 on_event(event);
             }
@@ -124,6 +126,11 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
         self.serial = self.serial.wrapping_add(1).max(1);
         self.resumed.append(&mut self.waiting);
     }
+}
+
+/// Whether this is a message of a connection that the application has dropped.
+fn is_unwanted(event: &EventRef<'_>) -> bool {
+    matches!(event, EventRef::Message(peer, _) if peer.shared.queued.is_aborted())
 }
 
 impl<const ANSWERS: bool> Delivery for InlineDelivery<ANSWERS> {
