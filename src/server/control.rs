@@ -173,7 +173,8 @@ impl ServerHandle {
 
     /// Sends a message to every connection. It is encoded once, and each worker is sent one command. The call never
     /// waits: if a connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides
-    /// whether the connection is skipped or closed.
+    /// whether the connection is skipped or closed. A close is sent to every connection. A control frame that may not be
+    /// sent, such as a ping of more than 125 bytes, is sent to none.
     ///
     /// ```
     /// use threadbare::{Client, Message, Server};
@@ -202,7 +203,7 @@ impl ServerHandle {
     /// }
     /// ```
     pub fn broadcast_prepared(&self, prepared: &Prepared) {
-        self.control.publisher.broadcast(&prepared.frame);
+        self.control.publisher.broadcast(prepared);
     }
 
     /// Stops the server. It accepts no more connections, answers handshakes that are under way with 503, and closes

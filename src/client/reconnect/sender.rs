@@ -319,7 +319,7 @@ impl ReconnectingSender {
     }
 
     fn offer_prepared(&self, prepared: &Prepared, wait: Wait) -> Result<(), ((), SendRefusal)> {
-        let (message, compression) = (prepared.to_message(), prepared.frame.compression());
+        let (message, compression) = (prepared.to_message(), prepared.compression());
         self.offer(message.into(), wait, compression).map_err(|(_, refusal)| ((), refusal))
     }
 
@@ -356,7 +356,14 @@ impl ReconnectingSender {
                     inner = self.shared.lock();
                     inner.link.leave(&peer);
                 }
-                Link::Down if !is_data => return Err((message.into_message(), SendRefusal::Disconnected)),
+                Link::Down if !is_data => {
+                    // There may be a connection that the outbox is being sent on. A control frame may overtake that.
+                    let Some(peer) = inner.peer.clone() else {
+                        return Err((message.into_message(), SendRefusal::Disconnected));
+                    };
+                    drop(inner);
+                    return peer.offer(message, wait, compression).map_err(|(back, why)| (back.into_message(), why));
+                }
                 Link::Down if inner.outbox.has_room() => {
                     inner.outbox.push(Queued { message: message.into_message(), compression });
                     return Ok(());

@@ -44,7 +44,7 @@ pub(super) struct Inner {
     pub(super) link: Link,
     pub(super) outbox: Outbox,
     /// The current connection, even while messages still go into the outbox.
-    peer: Option<Peer>,
+    pub(super) peer: Option<Peer>,
     /// The close frame with which the application has closed the client.
     closing: Option<CloseFrame>,
     /// Close with 1000 once the outbox is empty.

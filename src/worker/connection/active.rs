@@ -15,6 +15,7 @@ use crate::worker::connection::flags::Flag;
 use crate::worker::connection::phase::Phase;
 use crate::worker::handle::info::PeerInfo;
 use crate::worker::handle::peer::Peer;
+use crate::worker::handle::prepared::{Content, Prepared};
 use crate::worker::handle::shared::PeerShared;
 use crate::worker::handle::stats::Stats;
 use crate::worker::slab::Key;
@@ -201,6 +202,15 @@ impl ActiveConn<'_> {
         let WorkerContext { output, codec, .. } = &mut *self.context;
         self.conn.endpoint.push_shared(output, codec, frame);
         true
+    }
+
+    /// Queues a message that was encoded before; `false` if it can not be sent.
+    #[inline]
+    pub(crate) fn send_prepared(&mut self, prepared: &Prepared) -> bool {
+        match &prepared.content {
+            Content::Data(frame) => self.send_shared(frame),
+            Content::Control(message) => self.send_control(MessageRef::from(&**message)),
+        }
     }
 
     /// Starts the closing handshake; `false` if it has begun already.

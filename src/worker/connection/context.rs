@@ -9,9 +9,9 @@ use crate::config::Config;
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::Codec;
 use crate::transport::output::Output;
-use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::inbox::Inbox;
 use crate::worker::handle::info::{Outcome, PeerInfo};
+use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::publisher::Publisher;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::{Key, KeyMap};
@@ -40,8 +40,8 @@ pub(crate) struct WorkerContext {
     pub(crate) epoch: Instant,
     /// The time of this iteration of the event loop, in ticks of the timer wheel.
     pub(crate) tick: Tick,
-    /// Frames for every connection, sent at the end of the iteration.
-    pub(crate) broadcasts: Vec<SharedFrame>,
+    /// Messages for every connection, sent at the end of the iteration.
+    pub(crate) broadcasts: Vec<Prepared>,
     /// The records of connections without a handle, each at its connection's index.
     pub(crate) infos: Vec<PeerInfo>,
     /// The outcomes of the opening handshakes of connections without a handle, if there are any, by index.
@@ -105,10 +105,10 @@ impl WorkerContext {
         (self.inbox.budget.limit() / connections.max(1)).max(MIN_SHARE)
     }
 
-    /// Sends a frame to every connection of every worker.
-    pub(crate) fn broadcast(&mut self, frame: SharedFrame) {
-        frame.charge(&self.inbox.budget);
-        self.publisher.broadcast_to_others(self.handle.index, &frame);
-        self.broadcasts.push(frame);
+    /// Sends a message to every connection of every worker.
+    pub(crate) fn broadcast(&mut self, message: Prepared) {
+        message.charge(&self.inbox.budget);
+        self.publisher.broadcast_to_others(self.handle.index, &message);
+        self.broadcasts.push(message);
     }
 }

@@ -93,7 +93,7 @@ impl Socket<'_> {
         !self.active.handle_is_closed() && self.active.send_message(message.into(), compression)
     }
 
-    /// Sends a message that was encoded before; `false` if the connection is closing.
+    /// Sends a message that was encoded before; `false` as [`send`](Socket::send).
     ///
     /// ```
     /// use threadbare::{Handler, MessageRef, Prepared, Socket};
@@ -107,12 +107,13 @@ impl Socket<'_> {
     /// }
     /// ```
     pub fn send_prepared(&mut self, prepared: &Prepared) -> bool {
-        !self.active.handle_is_closed() && self.active.send_shared(&prepared.frame)
+        !self.active.handle_is_closed() && self.active.send_prepared(prepared)
     }
 
     /// Sends a message to every connection of the server, this one included, at the end of this iteration of the event
     /// loop. It is encoded once, and compressed once for all connections that negotiated the same parameters. If a
-    /// connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides.
+    /// connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides. A control frame that
+    /// may not be sent is sent to none; see [`ServerHandle::broadcast`](crate::ServerHandle::broadcast).
     ///
     /// ```no_run
     /// use threadbare::{MessageRef, Server, Socket};
@@ -123,7 +124,7 @@ impl Socket<'_> {
     /// # Ok::<(), threadbare::BuildError>(())
     /// ```
     pub fn broadcast<'m>(&mut self, message: impl Into<CowMessage<'m>>) {
-        self.active.context.broadcast(Prepared::new(message).frame);
+        self.active.context.broadcast(Prepared::new(message));
     }
 
     /// Sends a ping. [`Handler::on_pong`](crate::Handler::on_pong) is called with the answer.

@@ -114,7 +114,7 @@ impl<D: Delivery> Worker<D> {
     /// Executes a command that is not for one connection.
     fn execute_global(&mut self, command: &Command) {
         match command {
-            Command::Broadcast(frame) => self.context.broadcasts.push(frame.clone()),
+            Command::Broadcast(message) => self.context.broadcasts.push(message.clone()),
             Command::Shutdown(deadline) => {
                 self.send_broadcasts();
                 self.begin_shutdown(*deadline);

@@ -15,6 +15,7 @@ use crate::transport::budget::MemoryBudget;
 use crate::transport::chunk::Chunk;
 use crate::transport::masking_keys::MaskingKeys;
 use crate::transport::shared_frame::SharedFrame;
+use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::wakeup::{Wakeup, wakeups_are_held};
 use crate::worker::slab::Key;
 
@@ -36,8 +37,8 @@ pub(crate) enum Command {
     Abort { to: Key },
     /// The application has seen the close event. Its answers to earlier messages are in the queue.
     CloseSeen { to: Key },
-    /// Send a frame to every connection.
-    Broadcast(SharedFrame),
+    /// Send a message to every connection.
+    Broadcast(Prepared),
     /// The application took events, and there is room for more. Resume reading from one connection, or from all that
     /// wait.
     Resume { to: Option<Key> },
@@ -181,17 +182,17 @@ impl Inbox {
         true
     }
 
-    /// Has the worker send a frame to each of its connections. If it has not taken `max` bytes of such frames, it leaves
-    /// this one out and counts it for each of them.
-    pub(crate) fn broadcast(&self, frame: &SharedFrame, max: usize) {
-        frame.charge(&self.budget);
+    /// Has the worker send a message to each of its connections. If it has not taken `max` bytes of such messages, it
+    /// leaves this one out and counts it for each of them, unless it is a close.
+    pub(crate) fn broadcast(&self, message: &Prepared, max: usize) {
+        message.charge(&self.budget);
         self.post(|queue| {
-            if queue.broadcasts >= max {
+            if queue.broadcasts >= max && !message.is_close() {
                 queue.left_out += 1;
                 return;
             }
-            queue.broadcasts += frame.plain().len() + size_of::<Command>();
-            queue.commands.push(Command::Broadcast(frame.clone()));
+            queue.broadcasts += message.size() + size_of::<Command>();
+            queue.commands.push(Command::Broadcast(message.clone()));
         });
     }
 

@@ -1,15 +1,22 @@
 //! A message that is encoded once for many connections.
 
+use std::sync::Arc;
+
 use crate::protocol::deflate::Compression;
-use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
-use crate::protocol::message::{CowMessage, Message, MessageRef};
+use crate::protocol::frame::Opcode;
+use crate::protocol::message::{CowMessage, Message};
+use crate::transport::budget::MemoryBudget;
 use crate::transport::shared_frame::SharedFrame;
 
 /// A message encoded once, to be sent to many peers without encoding or copying it again.
 ///
 /// Where permessage-deflate was negotiated, it is also compressed once for all peers, when the first one needs it, and
 /// once more for each other window size. For a peer with context takeover it is compressed each time, because the
-/// compressed bytes depend on the messages that this peer was sent before.
+/// compressed bytes depend on the messages that this peer was sent before. A client masks what it sends, each frame with
+/// a key of its own (RFC 6455 5.3), and so encodes it each time.
+///
+/// A ping, pong or close is sent as by [`Peer::send`](crate::Peer::send): a close starts the closing handshake, and a
+/// control frame that may not be sent is an error of each send.
 ///
 /// ```
 /// use threadbare::Prepared;
@@ -22,18 +29,28 @@ use crate::transport::shared_frame::SharedFrame;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    pub(crate) frame: SharedFrame,
+    pub(crate) content: Content,
+}
+
+/// What is sent of a [`Prepared`] message.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    /// A text or binary message, encoded.
+    Data(SharedFrame),
+    /// A ping, pong or close. It is as short as what it is encoded to, and is checked as it is sent.
+    Control(Arc<Message>),
 }
 
 impl Prepared {
-    /// Encodes a message. A ping or pong is truncated to 125 bytes. A close can not be prepared, and becomes an empty
-    /// pong.
+    /// Encodes a message.
     ///
     /// ```
-    /// use threadbare::Prepared;
+    /// use threadbare::{CloseCode, CloseFrame, Message, Prepared};
     ///
     /// let text = Prepared::new("tick");
     /// let bytes = Prepared::new(vec![1, 2, 3]);
+    /// let close = Prepared::new(Message::Close(Some(CloseFrame::new(CloseCode::GOING_AWAY, "maintenance")?)));
+    /// # Ok::<(), threadbare::InvalidClose>(())
     /// ```
     #[must_use]
     pub fn new<'a>(message: impl Into<CowMessage<'a>>) -> Prepared {
@@ -50,26 +67,59 @@ impl Prepared {
     #[must_use]
     pub fn with<'a>(message: impl Into<CowMessage<'a>>, compression: Compression) -> Prepared {
         let message = message.into();
-        let message = message.as_message();
-        let (opcode, payload) = match message {
-            MessageRef::Text(_) | MessageRef::Binary(_) => (message.opcode(), message.as_bytes()),
-            MessageRef::Ping(payload) | MessageRef::Pong(payload) => {
-                (message.opcode(), &payload[..payload.len().min(MAX_CONTROL_PAYLOAD)])
-            }
-            MessageRef::Close(_) => (Opcode::Pong, &[][..]),
+        let borrowed = message.as_message();
+        let opcode = borrowed.opcode();
+        let content = if opcode.is_control() {
+            Content::Control(Arc::new(message.into_message()))
+        } else {
+            Content::Data(SharedFrame::new(opcode, borrowed.as_bytes(), compression))
         };
-        Prepared { frame: SharedFrame::new(opcode, payload, compression) }
+        Prepared { content }
     }
 
     /// The message that was prepared.
     pub(crate) fn to_message(&self) -> Message {
-        let (opcode, payload) = self.frame.message().unwrap_or((Opcode::Binary, &[]));
-        match opcode {
-            // Text was a `str` before it was encoded.
-            Opcode::Text => Message::Text(String::from_utf8_lossy(payload).into_owned()),
-            Opcode::Ping => Message::Ping(payload.to_vec()),
-            Opcode::Pong => Message::Pong(payload.to_vec()),
-            Opcode::Binary | Opcode::Continuation | Opcode::Close => Message::Binary(payload.to_vec()),
+        match &self.content {
+            Content::Data(frame) => data_message(frame),
+            Content::Control(message) => Message::clone(message),
         }
+    }
+
+    /// The bytes of the frame; 0 for a control frame, which is short.
+    pub(crate) fn size(&self) -> usize {
+        match &self.content {
+            Content::Data(frame) => frame.plain().len(),
+            Content::Control(_) => 0,
+        }
+    }
+
+    /// Charges the memory of the frame to `budget`.
+    pub(crate) fn charge(&self, budget: &Arc<MemoryBudget>) {
+        if let Content::Data(frame) = &self.content {
+            frame.charge(budget);
+        }
+    }
+
+    /// Whether it starts the closing handshake.
+    pub(crate) fn is_close(&self) -> bool {
+        matches!(&self.content, Content::Control(message) if matches!(**message, Message::Close(_)))
+    }
+
+    /// Whether connections may compress it.
+    pub(crate) fn compression(&self) -> Compression {
+        match &self.content {
+            Content::Data(frame) => frame.compression(),
+            Content::Control(_) => Compression::Never,
+        }
+    }
+}
+
+/// The message that a frame was made of.
+pub(crate) fn data_message(frame: &SharedFrame) -> Message {
+    match frame.message() {
+        // Text was a `str` before it was encoded.
+        Some((Opcode::Text, payload)) => Message::Text(String::from_utf8_lossy(payload).into_owned()),
+        Some((_, payload)) => Message::Binary(payload.to_vec()),
+        None => Message::Binary(Vec::new()),
     }
 }

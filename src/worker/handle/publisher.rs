@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::inbox::Inbox;
+use crate::worker::handle::prepared::Prepared;
 
-/// Sends frames to all workers, with one command for each worker, whatever the number of its connections. Cheap to
+/// Sends messages to all workers, with one command for each worker, whatever the number of its connections. Cheap to
 /// clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
@@ -30,19 +30,18 @@ impl Publisher {
         self.inboxes.len()
     }
 
-    /// Sends a frame to every connection, from any thread, and does not wait.
-    pub(crate) fn broadcast(&self, frame: &SharedFrame) {
+    /// Sends a message to every connection, from any thread, and does not wait.
+    pub(crate) fn broadcast(&self, message: &Prepared) {
         for inbox in &*self.inboxes {
-            inbox.broadcast(frame, self.max_waiting);
+            inbox.broadcast(message, self.max_waiting);
         }
     }
 
-    /// Sends a frame to every connection of the other workers. The worker at `index` calls this, and sends the frame to
-    /// its own connections itself.
-    pub(crate) fn broadcast_to_others(&self, index: u16, frame: &SharedFrame) {
+    /// Sends a message to every connection of the other workers. The worker at `index` calls this, and sends it to its own connections itself.
+    pub(crate) fn broadcast_to_others(&self, index: u16, message: &Prepared) {
         for (other, inbox) in self.inboxes.iter().enumerate() {
             if other != usize::from(index) {
-                inbox.broadcast(frame, self.max_waiting);
+                inbox.broadcast(message, self.max_waiting);
             }
         }
     }

@@ -9,9 +9,10 @@ use crate::protocol::frame::{self, FrameHeader, MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::message::{CowMessage, Message, MessageRef};
 use crate::protocol::{Role, mask};
 use crate::transport::chunk::Chunk;
+use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::inbox::Command;
 use crate::worker::handle::peer::Peer;
-use crate::worker::handle::prepared::Prepared;
+use crate::worker::handle::prepared::{Content, Prepared, data_message};
 
 /// Payloads of at most 16 KiB are copied into the worker's queue; larger ones are moved there. A copy of this size
 /// costs less than an allocation that one thread makes and another frees.
@@ -319,8 +320,15 @@ impl Peer {
     }
 
     fn offer_prepared(&self, prepared: &Prepared, wait: Wait) -> Result<(), ((), SendRefusal)> {
+        let frame = match &prepared.content {
+            Content::Data(frame) => frame,
+            Content::Control(message) => {
+                let sent = self.offer_any(MessageRef::from(&**message).into(), wait, Compression::Never);
+                return sent.map_err(|(_, refusal)| ((), refusal));
+            }
+        };
         match self.admit(wait) {
-            Ok(Admission::Send) if self.post_prepared(prepared) => Ok(()),
+            Ok(Admission::Send) if self.post_shared(frame) => Ok(()),
             Ok(Admission::Send) => Err(((), SendRefusal::Disconnected)),
             Ok(Admission::Drop) => Ok(()),
             Err(refusal) => Err(((), refusal)),
@@ -448,16 +456,12 @@ impl Peer {
     }
 
     /// Gives the worker a message that was encoded before; `false` if the worker has ended.
-    fn post_prepared(&self, prepared: &Prepared) -> bool {
+    fn post_shared(&self, frame: &SharedFrame) -> bool {
         if self.shared.worker.role == Role::Client {
-            // A client's frames are masked, each with a key of its own.
-            let (message, compression) = (prepared.to_message(), prepared.frame.compression());
-            return match message {
-                Message::Text(_) | Message::Binary(_) => self.post_data(message.into(), compression).is_ok(),
-                control => self.offer_any(control.into(), Wait::Never, compression).is_ok(),
-            };
+            // RFC 6455 5.3: a client's frames are masked, each with a key of its own.
+            return self.post_data(data_message(frame).into(), frame.compression()).is_ok();
         }
-        let (to, frame) = (self.shared.key, prepared.frame.clone());
+        let (to, frame) = (self.shared.key, frame.clone());
         frame.charge(&self.shared.worker.inbox.budget);
         self.shared.worker.inbox.post(|queue| {
             self.shared.queued.add_posted(frame.plain().len());
