@@ -70,6 +70,7 @@ pub struct Config {
     pub(crate) write_timeout: Duration,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) slow_consumer: Option<SlowConsumer>,
+    pub(crate) after_close: Option<AfterClose>,
     pub(crate) deflate: DeflateOption,
 }
 
@@ -92,6 +93,7 @@ impl Default for Config {
             write_timeout: Duration::from_secs(10),
             max_lifetime: None,
             slow_consumer: None,
+            after_close: None,
             deflate: DeflateOption::default(),
         }
     }
@@ -349,6 +351,21 @@ impl Config {
         self
     }
 
+    /// What happens to messages that arrive between our close frame and the peer's. Default: [`AfterClose::Discard`] for a
+    /// server, and [`AfterClose::Deliver`] for a client.
+    ///
+    /// ```
+    /// use threadbare::{AfterClose, Config};
+    ///
+    /// // This server closes only when its clients have been served, and loses nothing that they still send.
+    /// let config = Config::default().after_close(AfterClose::Deliver);
+    /// ```
+    #[must_use]
+    pub fn after_close(mut self, choice: AfterClose) -> Config {
+        self.after_close = Some(choice);
+        self
+    }
+
     /// Negotiates permessage-deflate (RFC 7692) with peers that support it. Default: it is not negotiated, because it
     /// costs time, and memory where a peer insists on context takeover.
     ///
@@ -377,6 +394,15 @@ impl Config {
             Role::Server => SlowConsumer::Refuse,
             Role::Client => SlowConsumer::Block,
         })
+    }
+
+    /// Whether messages that arrive behind the close frame of this end are delivered.
+    pub(crate) fn delivers_after_close(&self, role: Role) -> bool {
+        let choice = self.after_close.unwrap_or(match role {
+            Role::Server => AfterClose::Discard,
+            Role::Client => AfterClose::Deliver,
+        });
+        choice == AfterClose::Deliver
     }
 
     /// Returns an error for the first invalid setting.
@@ -421,6 +447,38 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What happens to messages that arrive after this end has sent its close frame, and before the peer's close frame. RFC
+/// 6455 5.5.1 forbids to send data behind a close frame, and lets the peer finish its message before it answers. It
+/// leaves open whether the end that closed first still delivers what arrives.
+///
+/// Whatever is chosen, nothing can be sent, pings are answered, and messages behind the peer's close frame are discarded.
+/// So is everything after this end failed the connection (7.1.7), because of a violation, a limit or a slow reader.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbare::{AfterClose, Client, CloseCode, Config, Event, Server};
+///
+/// let config = Config::default().after_close(AfterClose::Deliver);
+/// let server = Server::builder().config(config).bind("127.0.0.1:0")?;
+/// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+/// let Event::Open(peer, _) = server.recv()? else { panic!("the first event") };
+/// client.send("on its way")?;
+/// peer.close(CloseCode::NORMAL_CLOSURE, "done")?;
+/// assert!(matches!(server.recv()?, Event::Message(..))); // whether it came before the close frame or behind it
+/// assert!(matches!(server.recv()?, Event::Close(..)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AfterClose {
+    /// They are delivered as before, up to the peer's close frame. This is the default of a client: its close asks for what
+    /// the server still has to say. The application must go on receiving: if it has no room for events, the peer's close
+    /// frame is not found behind them, and the connection is reset after [`close_timeout`](Config::close_timeout).
+    Deliver,
+    /// They are read and discarded. This is the default of a server: its close is the decision to stop.
+    Discard,
 }
 
 /// A setting is invalid.

@@ -298,7 +298,9 @@
 //!
 //! The library completes the closing handshake by itself. It answers the peer's close frame, tells a peer that breaks
 //! the protocol why, sends FIN, and reads what is in flight, so that the kernel does not reset the connection and lose
-//! the close frame. A peer has [`close_timeout`](crate::Config::close_timeout) to answer and to close.
+//! the close frame. A peer has [`close_timeout`](crate::Config::close_timeout) to answer and to close. A client still
+//! receives what arrives before the answer, and a server discards it;
+//! [`after_close`](crate::Config::after_close) changes that.
 //!
 //! A program may send and end: dropping a [`Client`], a [`ReconnectingClient`], a [`ClientPool`](crate::ClientPool) or a
 //! [`Server`](crate::Server) writes what was sent and does the closing handshake, for up to

@@ -82,7 +82,7 @@ pub use client::{
     Jitter, Outage, Phase, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender, Session,
     StateChanges,
 };
-pub use config::{Config, ConfigError, SlowConsumer};
+pub use config::{AfterClose, Config, ConfigError, SlowConsumer};
 pub use error::{
     BuildError, ControlError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };

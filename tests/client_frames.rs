@@ -3,67 +3,16 @@
 mod common;
 
 use std::collections::HashSet;
-use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::thread;
 
-use common::{DEADLINE, accept};
-use threadbare::protocol::frame::{FrameHeader, Opcode};
-use threadbare::protocol::mask;
+use common::DEADLINE;
+use common::server_end::{CLOSE, Masked, ServerEnd, listen};
+use threadbare::protocol::frame::Opcode;
 use threadbare::{
     Client, ClientLoop, ClientPool, CloseCode, CloseFrame, Config, ConnectionState, Message, Prepared, Reconnect,
     SendError, WebSocket,
 };
-
-/// A frame of a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Masked {
-    opcode: Opcode,
-    key: [u8; 4],
-    payload: Vec<u8>,
-}
-
-/// The server's end of a connection, which the test plays itself.
-struct Server {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Server {
-    fn frame(&mut self) -> Masked {
-        loop {
-            if let Some((header, size)) = FrameHeader::parse(&self.buffer).expect("a valid frame") {
-                let end = size + header.payload_len as usize;
-                if self.buffer.len() >= end {
-                    let key = header.mask.expect("RFC 6455 5.1: a client masks all its frames");
-                    let mut payload = self.buffer[size..end].to_vec();
-                    mask::apply(&mut payload, key);
-                    self.buffer.drain(..end);
-                    return Masked { opcode: header.opcode, key, payload };
-                }
-            }
-            let mut chunk = [0; 65536];
-            let size = self.stream.read(&mut chunk).expect("within the deadline");
-            assert!(size > 0, "the connection ended");
-            self.buffer.extend_from_slice(&chunk[..size]);
-        }
-    }
-
-    /// Receives frames up to the close frame, which is the last.
-    fn frames(&mut self) -> Vec<Masked> {
-        let mut frames = Vec::new();
-        while frames.last().is_none_or(|last: &Masked| last.opcode != Opcode::Close) {
-            frames.push(self.frame());
-        }
-        frames
-    }
-}
-
-fn listen() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("ws://{}/", listener.local_addr().expect("an address"));
-    (listener, url)
-}
 
 /// What the application of a client can call, whatever its kind.
 trait Sends {
@@ -199,12 +148,9 @@ fn connect(kind: &str, url: &str) -> Box<dyn Sends> {
 fn frames_of(kind: &str, send: impl FnOnce(&mut dyn Sends)) -> Vec<Masked> {
     let (listener, url) = listen();
     let server = thread::spawn(move || {
-        let stream = accept(&listener, &[]);
-        stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
-        let mut server = Server { stream, buffer: Vec::new() };
+        let mut server = ServerEnd::accept(&listener);
         let frames = server.frames();
-        // The client waits for the answer.
-        std::io::Write::write_all(&mut server.stream, b"\x88\x02\x03\xe8").expect("written");
+        server.send(CLOSE); // the client waits for the answer
         frames
     });
     let mut client = connect(kind, &url);

@@ -110,6 +110,8 @@ pub struct WebSocket<S> {
     max_queued: usize,
     /// Whether the last read filled its buffer, so that the stream may have more.
     may_have_more: bool,
+    /// [`Config::after_close`] of this end.
+    delivers_after_close: bool,
     /// Why the connection ended.
     ended: Option<CloseReason>,
     subprotocol: Option<String>,
@@ -166,10 +168,8 @@ impl<S: Read + Write> WebSocket<S> {
             match received {
                 Step::Nothing => {}
                 Step::Message(message) => {
-                    // RFC 6455 5.5.1 forbids to send data after a close frame, not to receive it: a client's close asks
-                    // for what the server still has to say. A server's close is its decision to stop.
-                    let connection = &self.endpoint.connection;
-                    if connection.role() == Role::Client || !connection.close_sent() {
+                    // RFC 6455 5.5.1 forbids to send data after a close frame, not to receive it.
+                    if self.delivers_after_close || !self.endpoint.connection.close_sent() {
                         self.stats.messages_received += 1;
                         return Ok(Some(message));
                     }

@@ -6,6 +6,7 @@ pub mod client_group;
 pub mod http;
 #[cfg(target_os = "linux")]
 pub mod memory;
+pub mod server_end;
 #[cfg(target_os = "linux")]
 pub mod server_process;
 pub mod servers;

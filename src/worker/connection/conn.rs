@@ -1,7 +1,6 @@
 //! The state of one connection, apart from the application's part.
 
 use crate::config::Config;
-use crate::protocol::Role;
 use crate::transport::endpoint::Endpoint;
 use crate::transport::stream::Stream;
 use crate::worker::connection::context::WorkerContext;
@@ -52,20 +51,6 @@ impl Conn {
     /// Whether control frames can still be sent. They may come between the fragments of a message.
     pub(crate) fn can_send_control(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::AwaitingAnswers) && self.endpoint.connection.can_send_control()
-    }
-
-    /// Whether messages of the peer are delivered.
-    #[inline(always)]
-    pub(crate) fn receives(&self) -> bool {
-        self.phase == Phase::Open || self.receives_behind_close()
-    }
-
-    /// Whether messages are delivered although our close frame is queued. RFC 6455 5.5.1 forbids to send data after a
-    /// close frame, not to receive it. A client that closes still gets the answers on their way; a server that closes
-    /// has decided to stop.
-    #[cold]
-    pub(crate) fn receives_behind_close(&self) -> bool {
-        self.phase == Phase::Closing && self.endpoint.connection.role() == Role::Client
     }
 
     /// Has the handle refuse messages from now on, if there is one.

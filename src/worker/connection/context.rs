@@ -25,6 +25,8 @@ const MIN_SHARE: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct WorkerContext {
     pub(crate) config: Arc<Config>,
+    /// [`Config::after_close`] of this end.
+    pub(crate) delivers_after_close: bool,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) handle: Arc<WorkerHandle>,
     /// A connection is not read while this many bytes are queued by another thread, so that answers from there have

@@ -148,7 +148,8 @@ impl Socket<'_> {
         if self.send(MessageRef::Ping(payload)) { Ok(()) } else { Err(ControlError::Disconnected) }
     }
 
-    /// Starts the closing handshake (RFC 6455 7.1.2). The close frame follows the messages that were sent before.
+    /// Starts the closing handshake (RFC 6455 7.1.2). The close frame follows the messages that were sent before. Messages
+    /// that still arrive are discarded, unless [`Config::after_close`](crate::Config::after_close) has them delivered.
     ///
     /// ```
     /// use threadbare::{CloseCode, MessageRef, Socket};

@@ -156,7 +156,7 @@ impl<D: Delivery> Driver<'_, D> {
         // The backlog stays the same until the flush.
         let room = self.output_room();
         while !rest.is_empty() {
-            let is_open = self.conn.phase == Phase::Open || self.conn.receives_behind_close();
+            let is_open = self.receives();
             if !is_open {
                 if self.note_trailing() {
                     return (0, true);
@@ -237,13 +237,26 @@ impl<D: Delivery> Driver<'_, D> {
         self.conn.peer.as_ref().is_some_and(|peer| peer.shared.queued.is_aborted())
     }
 
+    /// Whether messages of the peer are delivered.
+    #[inline(always)]
+    pub(crate) fn receives(&self) -> bool {
+        self.conn.phase == Phase::Open || self.receives_after_close()
+    }
+
+    /// Whether messages are delivered although our close frame is queued. RFC 6455 5.5.1 forbids to send data after a
+    /// close frame, not to receive it.
+    #[cold]
+    fn receives_after_close(&self) -> bool {
+        self.conn.phase == Phase::Closing && self.context.delivers_after_close
+    }
+
     /// Whether reading must wait, because the output is above the high-water mark and would grow by answers, because the
     /// application has not taken its events, or because it has dropped the connection.
     #[inline(always)]
     fn must_wait(&mut self) -> bool {
         let room = self.output_room();
         let is_starved = self.context.is_short_of_memory && self.is_starved();
-        self.conn.waiting = self.conn.receives() && (self.is_held_up(room) || is_starved);
+        self.conn.waiting = self.receives() && (self.is_held_up(room) || is_starved);
         if !D::ANSWERS && self.conn.waiting && self.handle_is_full() {
             // The poll reports when the socket takes the backlog. The next iteration takes what is still in the inbox.
             self.state.again |= self.conn.endpoint.backlog() < self.context.config.max_write_buffer_size;
@@ -288,8 +301,7 @@ impl<D: Delivery> Driver<'_, D> {
     }
 
     fn deliver(&mut self, message: Incoming<'_>) {
-        // RFC 6455 7.1.6: once a server's close frame is sent, what the peer still sends may be discarded.
-        if self.conn.receives() {
+        if self.receives() {
             self.deliver_message(message);
         } else if let Incoming::Assembled(message) = message {
             self.context.output.pool.give(message.into_buffer());

@@ -135,6 +135,7 @@ impl<D: Delivery> Worker<D> {
         let refuses = parts.role == Role::Server && config.policy(parts.role) == SlowConsumer::Refuse;
         let context = WorkerContext {
             max_answers: if refuses { config.max_write_buffer_size } else { usize::MAX },
+            delivers_after_close: config.delivers_after_close(parts.role),
             handle: Arc::new(WorkerHandle::new(parts.inbox.clone(), config.clone(), index, parts.role)),
             inbox: parts.inbox,
             publisher: Publisher::new(siblings, config.max_write_buffer_size),
@@ -265,8 +266,8 @@ impl<D: Delivery> Worker<D> {
         driver.active().end_drive();
         let DriveState { again, deadline_changed, .. } = driver.state;
         // A closing connection is read even if reading would have to wait, to find the peer's close frame.
-        let again = again || (driver.conn.waiting && !driver.conn.receives());
-        driver.conn.waiting &= driver.conn.receives();
+        let again = again || (driver.conn.waiting && !driver.receives());
+        driver.conn.waiting &= driver.receives();
         if let Some(app) = app {
             delivery.served(app);
         }

@@ -97,7 +97,9 @@ impl Peer {
         self.post_control(Opcode::Ping, payload)
     }
 
-    /// Starts the closing handshake (RFC 6455 7.1.2). The close frame follows the messages that were sent before.
+    /// Starts the closing handshake (RFC 6455 7.1.2). The close frame follows the messages that were sent before, and this
+    /// thread can send nothing behind it. [`Config::after_close`](crate::Config::after_close) says what happens to
+    /// messages that still arrive.
     ///
     /// ```
     /// use threadbare::CloseCode;
