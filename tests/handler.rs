@@ -2,13 +2,16 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::{Client, DEADLINE, Frame, eventually, text};
 use threadbare::{
-    Accept, Config, Event, Message, MessageRef, PeerAddr, Request, Response, Server, ServerBuilder, Socket, WebSocket,
+    Accept, Config, Event, Handler, Message, MessageRef, PeerAddr, Request, Response, Server, ServerBuilder, Socket,
+    WebSocket,
 };
 
 /// What the hooks of these tests learn: a user.
@@ -157,4 +160,89 @@ fn a_websocket_over_a_stream_has_the_data_and_claims_no_address() {
     assert_eq!((socket.data(), client.data::<User>()), (Some(&User("anna".into())), None));
     socket.send("hello").expect("sent");
     assert_eq!(client.recv().expect("received"), Some(Message::from("hello")));
+}
+
+/// Sends as soon as its connection is there: itself, through its handle, and to everyone.
+struct Eager;
+
+impl Handler for Eager {
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        socket.send("by the socket");
+        socket.peer().send("by the handle").expect("it is open");
+        socket.broadcast("to all");
+    }
+
+    fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {}
+}
+
+/// Receives the 101, then the frames of `Eager` for this connection, whatever broadcasts come between.
+fn expect_101_and_frames(client: &mut Client) {
+    assert!(client.head().starts_with("HTTP/1.1 101 "));
+    let mut expected = HashSet::from(["by the socket", "by the handle"]);
+    while !expected.is_empty() {
+        let frame = client.expect_frame();
+        let text = String::from_utf8(frame.payload).expect("text");
+        assert!(expected.remove(&*text) || text == "to all" || text == "by another thread", "{text}");
+    }
+}
+
+/// RFC 6455 4.2.2: the connection is open once the server has sent its response, and no frame may come before that.
+#[test]
+fn no_byte_is_sent_before_the_101_however_early_the_application_sends() {
+    for (workers, deferred) in [(1, false), (1, true), (2, false), (2, true)] {
+        let builder = Server::builder().workers(workers);
+        let builder = match deferred {
+            false => builder.on_request(authenticate),
+            true => builder.on_request_deferred(|_, pending| drop(thread::spawn(|| pending.accept(Accept::new())))),
+        };
+        let server = builder.serve("127.0.0.1:0", |_| Eager).expect("a server");
+        let (handle, done) = (server.handle(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    handle.broadcast("by another thread");
+                    thread::yield_now();
+                }
+            });
+            let clients = scope.spawn(|| {
+                for number in 0..30 {
+                    let mut client = Client::tcp(server.local_addr());
+                    let request = common::request("/", "");
+                    // The response may be due while the last bytes of the request arrive.
+                    let (first, last) = request.split_at(request.len() - number % 4);
+                    client.send(first.as_bytes());
+                    client.send(last.as_bytes());
+                    expect_101_and_frames(&mut client);
+                }
+            });
+            let result = clients.join();
+            done.store(true, Ordering::Relaxed);
+            result.expect("no frame before a 101");
+        });
+    }
+}
+
+/// The same with events: the application sends when it is told of the connection.
+#[test]
+fn no_byte_is_sent_before_the_101_by_a_thread_of_the_application() {
+    let server = Server::builder().workers(2).bind("127.0.0.1:0").expect("a server");
+    let (addr, handle) = (server.local_addr(), server.handle());
+    let application = thread::spawn({
+        let handle = handle.clone();
+        move || {
+            for event in &server {
+                if let Event::Open(peer, _) = event {
+                    peer.send("by the socket").expect("it is open");
+                    handle.broadcast("to all");
+                    peer.send("by the handle").expect("it is open");
+                }
+            }
+        }
+    });
+    let mut clients: Vec<_> = (0..30).map(|_| Client::tcp(addr)).collect();
+    clients.iter_mut().for_each(|client| client.send(common::request("/", "").as_bytes()));
+    clients.iter_mut().for_each(expect_101_and_frames);
+    drop(clients);
+    handle.shutdown(DEADLINE);
+    application.join().expect("no panic");
 }

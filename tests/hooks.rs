@@ -289,7 +289,13 @@ fn an_expectation_of_100_continue_is_answered_with_the_final_status() {
     let server = echo_server(Server::builder().http(|_| Response::new(200).text("a page\n")));
     let plain = "GET / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n";
     assert_eq!(send_request(server.addr, format!("{plain}\r\n")).text(), "a page\n");
-    assert_eq!(send_request(server.addr, format!("{plain}Content-Length: 5\r\n\r\n")).status, 400);
+    // Whether the client waits for a 100, or has sent its content already.
+    for content in ["Content-Length: 5\r\n\r\n", "Content-Length: 5\r\n\r\nhello"] {
+        assert_eq!(send_request(server.addr, format!("{plain}{content}")).status, 400);
+    }
+    for content in ["Transfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"] {
+        assert_eq!(send_request(server.addr, format!("{plain}{content}")).status, 400);
+    }
     expect_accepted(server.addr, &UpgradeRequest::new().add("Expect", "100-continue"));
 }
 
