@@ -266,6 +266,13 @@ impl Config {
 
     /// How long a peer may stay silent after a ping. After that the connection is dropped (1006). Default: 10 s.
     ///
+    /// A ping waits behind the output that was queued before it. The time begins anew whenever the system takes some of that
+    /// output. On Linux it also begins anew while the peer's system has yet to acknowledge more than a few small frames: a
+    /// peer that reads a large message slowly is not silent. Its connection is dropped once it acknowledges nothing for
+    /// [`ping_interval`](Config::ping_interval) and this timeout together. Linux looks at that whenever it transmits again,
+    /// which it does less and less often: that a peer is gone in the middle of a message is noticed after about twice that
+    /// time at the latest.
+    ///
     /// ```
     /// use std::time::Duration;
     /// use threadbare::Config;

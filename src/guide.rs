@@ -264,8 +264,9 @@
 //! ```
 //!
 //! **A silent peer.** The worker pings a peer after [`ping_interval`](crate::Config::ping_interval) of silence. If it
-//! hears nothing for [`pong_timeout`](crate::Config::pong_timeout) more, the connection ends with code 1006. A
-//! [`WebSocket`] has no worker and is not pinged: set the timeouts of its stream.
+//! hears nothing for [`pong_timeout`](crate::Config::pong_timeout) more, the connection ends with code 1006. A peer that
+//! still takes what was sent before the ping has more time. A [`WebSocket`] has no worker and is not pinged: set the
+//! timeouts of its stream.
 //!
 //! # Closing and ends
 //!

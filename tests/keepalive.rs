@@ -2,15 +2,16 @@
 
 mod common;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::app::{App, TICK, echo};
 use common::servers::Mode;
-use common::{Client, Frame, binary, close, eventually, masked, text};
+use common::{Client, Frame, accept, binary, close, eventually, masked, text};
 use threadbare::protocol::frame::Opcode;
-use threadbare::{CloseCause, Config, SendError, Server, SlowConsumer};
+use threadbare::{Client as ThreadedClient, CloseCause, Config, EventRef, Message, SendError, Server, SlowConsumer};
 
 const INTERVAL: Duration = Duration::from_millis(150);
 const PONG_TIMEOUT: Duration = Duration::from_millis(200);
@@ -39,6 +40,120 @@ fn r_01_a_silent_client_is_pinged_and_reset() {
         assert!(start.elapsed() >= INTERVAL + PONG_TIMEOUT - 2 * TICK, "reset after {:?}", start.elapsed());
         app.expect_closed(1006, CloseCause::TimedOut);
         app.finish();
+    }
+}
+
+/// What a peer is sent that reads it for longer than a ping and its answer may take. The kernel holds all of it.
+const DOWNLOAD: usize = 3_000_000;
+
+fn download_config() -> Config {
+    let config = Config::default().max_write_buffer_size(4 * DOWNLOAD);
+    config.ping_interval(Duration::from_millis(300)).pong_timeout(Duration::from_millis(700))
+}
+
+/// Reads so many bytes, at 1.5 MB/s.
+fn read_slowly(stream: &mut TcpStream, size: usize) {
+    let (start, mut received, mut chunk) = (Instant::now(), 0, vec![0; 16 << 10]);
+    while received < size {
+        let room = chunk.len().min(size - received);
+        match stream.read(&mut chunk[..room]) {
+            Ok(0) => panic!("the end of the stream after {received} bytes"),
+            Ok(count) => received += count,
+            Err(error) => panic!("{error} after {received} bytes and {:?}", start.elapsed()),
+        }
+        let next = start + Duration::from_micros(received as u64 * 2 / 3);
+        thread::park_timeout(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Downloads from a server that answers `download`, and sees that the connection is open.
+fn download_slowly(mut client: Client) {
+    client.send(&text("download"));
+    read_slowly(&mut client.stream, 10 + DOWNLOAD);
+    client.send(&text("still here"));
+    loop {
+        let frame = client.expect_frame();
+        if frame.opcode != Opcode::Ping {
+            assert_eq!(frame, Frame::text("still here"));
+            break;
+        }
+    }
+}
+
+/// The ping waits in the server's kernel, behind data that the client still receives.
+#[test]
+fn r_01_a_client_in_the_middle_of_a_slow_download_is_not_reset() {
+    for (mode, workers) in [(Mode::Handler, 1), (Mode::Channel, 2)] {
+        let builder = Server::builder().workers(workers).config(download_config());
+        let app = App::start(mode, builder, move |connection, message| {
+            let sent = match message.as_text() {
+                Some("download") => connection.send(vec![7; DOWNLOAD][..].into()),
+                _ => connection.send(message),
+            };
+            assert!(sent, "{mode:?}");
+        });
+        download_slowly(Client::open_with_small_buffer(app.addr));
+        app.finish();
+    }
+}
+
+#[test]
+fn r_01_a_client_of_an_inline_loop_in_the_middle_of_a_slow_download_is_not_reset() {
+    let builder = Server::builder().config(download_config());
+    let mut event_loop = builder.bind_inline("127.0.0.1:0").expect("a server");
+    let (addr, handle) = (event_loop.local_addr(), event_loop.handle());
+    let client = thread::spawn(move || {
+        let client = thread::spawn(move || download_slowly(Client::open_with_small_buffer(addr)));
+        let downloaded = client.join();
+        handle.shutdown(Duration::from_millis(200));
+        downloaded
+    });
+    let ran = event_loop.run(|event| {
+        if let EventRef::Message(peer, message) = event {
+            let sent = match message.as_message().as_text() {
+                Some("download") => peer.send(vec![7; DOWNLOAD]),
+                _ => peer.send(message),
+            };
+            assert_eq!(sent, Ok(()));
+        }
+    });
+    ran.expect("no error");
+    client.join().expect("the thread").expect("the client");
+}
+
+#[test]
+fn r_01_a_server_in_the_middle_of_a_slow_upload_is_not_reset() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    socket2::SockRef::from(&listener).set_recv_buffer_size(128 << 10).expect("a socket");
+    let url = format!("ws://{}/", listener.local_addr().expect("an address"));
+    let server = thread::spawn(move || {
+        let mut stream = accept(&listener, &[]);
+        read_slowly(&mut stream, 14 + DOWNLOAD);
+        stream.write_all(b"\x81\x0Astill here").expect("the client reads it");
+        stream
+    });
+    let client = ThreadedClient::builder().config(download_config()).connect(&url).expect("connected");
+    client.send(vec![7; DOWNLOAD]).expect("sent");
+    assert_eq!(client.recv_timeout(common::DEADLINE), Ok(Some(Message::Text("still here".into()))));
+    drop(server.join().expect("the server"));
+}
+
+/// Some of the download is in the client's kernel, some in the server's, and in the larger one some in the server.
+#[test]
+fn r_01_a_client_that_stops_in_the_middle_of_a_download_is_given_up() {
+    for (mode, size) in [(Mode::Handler, DOWNLOAD), (Mode::Channel, DOWNLOAD), (Mode::Handler, 4 * DOWNLOAD)] {
+        let config =
+            Config::default().max_write_buffer_size(5 * DOWNLOAD).ping_interval(INTERVAL).pong_timeout(PONG_TIMEOUT);
+        let app = App::start(mode, Server::builder().workers(1).config(config), move |connection, _| {
+            assert!(connection.send(vec![7; size][..].into()));
+        });
+        let mut client = Client::open_with_small_buffer(app.addr);
+        client.send(&text("download"));
+        read_slowly(&mut client.stream, 100_000);
+        app.expect_closed(1006, CloseCause::TimedOut);
+        eventually("the connection is removed", || app.handle().connections() == 0);
+        app.finish();
+        drop(client);
     }
 }
 

@@ -14,7 +14,7 @@ use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::transport::stream::system::{receive, send, send_vectored};
+use crate::transport::stream::system::{awaits_acknowledgement, receive, send, send_vectored};
 
 /// A stream under an endpoint. It may have a layer of its own between the endpoint and the socket, such as encryption,
 /// which holds bytes that were received and not yet read, or written and not yet sent.
@@ -67,6 +67,17 @@ impl Stream {
             Stream::Tcp(stream) => drop(socket2::SockRef::from(stream).set_send_buffer_size(size)),
             #[cfg(threadbare_bench)]
             Stream::Memory(_) => {}
+        }
+    }
+
+    /// Whether the peer's system has yet to acknowledge some of what was written, or had at the call before. After a call
+    /// that says so, the kernel ends the connection once nothing was acknowledged for `patience`. `false` where the system
+    /// does not say; Linux does. To be asked only before a connection would be given up.
+    pub(crate) fn awaits_acknowledgement(&self, patience: Duration) -> bool {
+        match self {
+            Stream::Tcp(stream) => awaits_acknowledgement(stream, patience).unwrap_or(false),
+            #[cfg(threadbare_bench)]
+            Stream::Memory(_) => false,
         }
     }
 

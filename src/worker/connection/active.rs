@@ -260,6 +260,11 @@ impl ActiveConn<'_> {
         }
         self.conn.flags.insert(Flag::PingOutstanding);
         // The answer is due `pong_timeout` after this ping, even if the worker was held up and sends it late.
+        self.restart_pong_timeout();
+    }
+
+    /// Has the answer to the keepalive ping be due [`pong_timeout`](crate::Config::pong_timeout) from now.
+    pub(crate) fn restart_pong_timeout(&mut self) {
         let interval = self.context.config.ping_interval.map_or(0, TimerWheel::ticks);
         self.conn.heard = self.conn.heard.max(self.context.tick.saturating_sub(interval));
         self.state.deadline_changed = true;

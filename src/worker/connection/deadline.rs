@@ -21,7 +21,8 @@ pub(crate) enum Deadline {
     Write,
     /// Nothing was received for [`ping_interval`](Config::ping_interval): a ping is due.
     Ping,
-    /// The ping was not answered within [`pong_timeout`](Config::pong_timeout).
+    /// The ping was not answered within [`pong_timeout`](Config::pong_timeout), which begins anew while output before the
+    /// ping is on its way to the peer.
     Pong,
     /// The application has not seen the connection's end within [`ANSWER_TIMEOUT`].
     Answers,

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::config::Config;
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
 use crate::protocol::{ProtocolError, Role};
 use crate::transport::stream::ShutdownProgress;
@@ -105,6 +106,8 @@ impl<D: Delivery> Driver<'_, D> {
         match error.kind() {
             // The most frequent error. To format the system's message takes longer than everything else here.
             io::ErrorKind::ConnectionReset => self.end_abnormally("the peer reset the connection", CloseCause::Lost),
+            // `expire_pong` asks the kernel for it.
+            io::ErrorKind::TimedOut => self.end_abnormally("the peer acknowledges nothing", CloseCause::TimedOut),
             _ => self.end_abnormally(&error.to_string(), CloseCause::Lost),
         }
     }
@@ -184,11 +187,27 @@ impl<D: Delivery> Driver<'_, D> {
                 self.conn.flags.remove(Flag::PingOutstanding);
             }
             Deadline::Ping => self.active().send_keepalive_ping(),
-            Deadline::Pong => return self.time_out("no answer to a ping"),
+            Deadline::Pong => return self.expire_pong(),
             Deadline::Answers => self.close_seen(),
             Deadline::Close => return self.expire_close(),
         }
         self.flush(&[]);
+    }
+
+    /// Resets a connection whose peer has not answered a ping, unless the ping may still be on its way to the peer, behind
+    /// other output: here, or in the kernel.
+    fn expire_pong(&mut self) {
+        if !self.is_due_after_drain(Deadline::Pong) {
+            return;
+        }
+        let Config { ping_interval, pong_timeout, .. } = *self.context.config;
+        // The kernel ends the connection of a peer that takes nothing for as long as another peer may be silent.
+        let patience = ping_interval.unwrap_or_default().saturating_add(pong_timeout);
+        if self.conn.endpoint.stream.awaits_acknowledgement(patience) {
+            self.active().restart_pong_timeout();
+        } else {
+            self.time_out("no answer to a ping");
+        }
     }
 
     /// Closes a connection whose output has been above the high-water mark for too long, unless the socket takes some
