@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
@@ -206,4 +207,28 @@ fn send_deadline_fails_at_its_deadline() {
     assert!(Instant::now() >= deadline && matches!(client.try_send("no"), Err(TrySendError::Full(_))));
     assert_eq!(client.recv_deadline(deadline), Err(ClientError::Timeout));
     client.abort();
+}
+
+/// Two messages arrive together. The application takes the second once the server has the answer to the first.
+#[test]
+fn r_08_a_client_sends_an_answer_before_its_batch_is_consumed() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = url(listener.local_addr().expect("an address"));
+    let server = thread::spawn(move || {
+        let mut stream = accept(&listener, &[]);
+        stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+        stream.read_exact(&mut [0; 8]).expect("the first message");
+        stream.write_all(b"\x81\x01a\x81\x01b").expect("sent");
+        let mut answer = [0; 7];
+        stream.read_exact(&mut answer).expect("the answer");
+        stream
+    });
+    // No ping wakes the worker during the test.
+    let config = Config::default().ping_interval(None);
+    let client = Client::builder().config(config).connect(&url).expect("connected");
+    client.send("go").expect("sent");
+    assert_eq!(client.recv(), Ok(Some("a".into())));
+    client.send("A").expect("sent");
+    drop(server.join().expect("the server"));
+    assert_eq!(client.recv(), Ok(Some("b".into())));
 }

@@ -25,7 +25,7 @@ use crate::protocol::close::{CloseCause, CloseFrame, CloseReason};
 use crate::protocol::frame::Opcode;
 use crate::protocol::handshake::Data;
 use crate::protocol::message::Message;
-use crate::protocol::{ProtocolError, Received, Role};
+use crate::protocol::{ProtocolError, Received};
 use crate::transport::buffer::Input;
 use crate::transport::endpoint::{Endpoint, ReadOutcome};
 use crate::transport::output::Output;

@@ -90,7 +90,8 @@ pub(crate) trait Delivery: Send + 'static {
         false
     }
 
-    /// Whether the application may be handling a batch of events, whose answers do not wake the worker before its end.
+    /// Whether the application may be handling a batch of events, whose answers are better written together. They do not
+    /// wake a worker that sleeps briefly before the batch ends.
     fn holds_answers(&self) -> bool {
         false
     }

@@ -10,10 +10,12 @@ use crate::protocol::contain::contained;
 use crate::worker::connection::flags::Flag;
 use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::worker::{CloseCounts, EVENTS, TRIM_INTERVAL, Worker};
+use crate::worker::handle::wakeup::Sleep;
 use crate::worker::timer_wheel::TimerWheel;
 
 /// An answer waits at most 1 ms for the answers to the rest of its batch. Larger delays answers of a slow application;
-/// smaller wakes the worker more often.
+/// smaller wakes the worker more often. A worker that found nothing after this time sleeps until the next answer wakes
+/// it.
 const MAX_HOLD: Duration = Duration::from_millis(1);
 
 impl<D: Delivery> Worker<D> {
@@ -41,6 +43,7 @@ impl<D: Delivery> Worker<D> {
             polled = Ok(());
         }
         self.context.inbox.set_running();
+        self.found_nothing = timeout != Some(Duration::ZERO) && events.is_empty() && !self.context.inbox.has_commands();
         let now = Instant::now();
         self.now = now;
         self.context.tick = self.timers.advance(now);
@@ -139,18 +142,19 @@ impl<D: Delivery> Worker<D> {
     /// Returns how long the poll may sleep. The inbox is parked before this is decided, so that a later command wakes
     /// the poll.
     pub(in crate::worker) fn timeout(&mut self) -> Option<Duration> {
-        if self.has_work() || !self.prepare_park() {
+        let holds_answers = !self.found_nothing && self.delivery.holds_answers();
+        if self.has_work() || !self.prepare_park(if holds_answers { Sleep::Brief } else { Sleep::Long }) {
             return Some(Duration::ZERO);
         }
         let due = self.due();
-        earlier(self.poll_timer.timeout(due), self.delivery.holds_answers().then_some(MAX_HOLD))
+        earlier(self.poll_timer.timeout(due), holds_answers.then_some(MAX_HOLD))
     }
 
     /// Arms the poll to report everything that comes in from now on, deadlines included, for a caller that waits for
     /// the poll's descriptor. Returns `false` if there is something to do at once.
     pub(in crate::worker) fn arm(&mut self) -> bool {
         // A poll that reported as many as it can may have more to report.
-        if self.events.iter().count() >= EVENTS || self.has_work() || !self.prepare_park() {
+        if self.events.iter().count() >= EVENTS || self.has_work() || !self.prepare_park(Sleep::Long) {
             return false;
         }
         let due = self.due();
@@ -169,8 +173,9 @@ impl<D: Delivery> Worker<D> {
     }
 
     /// Parks the inbox, so that a later command wakes the poll. Returns `false` if there are commands already.
-    fn prepare_park(&self) -> bool {
-        self.context.inbox.prepare_park() && !self.poll_task.as_ref().is_some_and(|poll_task| poll_task.has_commands())
+    fn prepare_park(&self, sleep: Sleep) -> bool {
+        self.context.inbox.prepare_park(sleep)
+            && !self.poll_task.as_ref().is_some_and(|poll_task| poll_task.has_commands())
     }
 
     /// Returns the next deadline of all.

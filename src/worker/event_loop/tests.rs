@@ -1,8 +1,10 @@
-//! A worker without its thread: how many drives an event costs, however many connections there are.
+//! A worker without its thread: how many drives an event costs, however many connections there are, and how long it
+//! sleeps.
 
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
@@ -15,7 +17,7 @@ use crate::protocol::frame::{self, Opcode};
 use crate::protocol::frame::{FrameHeader, RSV1};
 use crate::protocol::http::Request;
 use crate::transport::stream::Stream;
-use crate::worker::channel::delivery::{OwnChannel, OwnChannelDelivery};
+use crate::worker::channel::delivery::{ChannelDelivery, OwnChannel, OwnChannelDelivery};
 use crate::worker::channel::event::Event;
 use crate::worker::channel::sender::EventSender;
 use crate::worker::channel::state::ChannelState;
@@ -220,4 +222,31 @@ fn t_21_a_drive_ends_after_16_kib_that_inflate_to_nothing() {
             assert!(drives >= 25, "{drives} drives for {} bytes", bytes.len());
         }
     }
+}
+
+/// While the application may be handling several events, the worker waits a moment for the answers to all of them. If
+/// nothing comes, it sleeps until it is woken.
+#[test]
+fn a_worker_that_waits_for_answers_does_not_wake_again_and_again() {
+    let parts = WorkerParts::new(Role::Server, Arc::default()).expect("a poll");
+    let inbox = parts.inbox.clone();
+    let (config, limit) = (Arc::new(Config::default()), Arc::new(ConnectionLimit::new(usize::MAX, None)));
+    let state = Arc::new(ChannelState::new(LIMIT, Arc::default()));
+    let delivery = ChannelDelivery::new(vec![EventSender::new(crossbeam_channel::unbounded().0, state.clone())]);
+    let new_connections = crossbeam_channel::unbounded().1;
+    let mut worker = Worker::new(parts, 0, [inbox.clone()].into(), config, delivery, new_connections, limit);
+    assert_eq!(worker.timeout(), None, "nothing is due");
+
+    state.long_batches.store(1, Ordering::SeqCst);
+    for _ in 0..3 {
+        let timeout = worker.timeout();
+        assert_eq!(timeout, Some(Duration::from_millis(1)));
+        worker.run_once(timeout).expect("a poll");
+        assert_eq!(worker.timeout(), None, "nothing came");
+        // An answer, which is one of several perhaps.
+        inbox.notify();
+        worker.run_once(Some(DEADLINE)).expect("a poll");
+    }
+    state.long_batches.store(0, Ordering::SeqCst);
+    assert_eq!(worker.timeout(), None, "nothing is due");
 }

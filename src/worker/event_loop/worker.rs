@@ -73,6 +73,8 @@ pub(crate) struct Worker<D: Delivery> {
     /// When the poll returned.
     pub(in crate::worker) now: Instant,
     pub(in crate::worker) poll_timer: PollTimer,
+    /// Whether the last poll waited, and neither an event nor a command ended it.
+    pub(in crate::worker) found_nothing: bool,
     pub(in crate::worker) slots: Slab<Slot<D::Connection>>,
     pub(in crate::worker) timers: TimerWheel,
     pub(in crate::worker) input: Input,
@@ -159,6 +161,7 @@ impl<D: Delivery> Worker<D> {
             expired: Vec::new(),
             now,
             poll_timer: parts.poll_timer,
+            found_nothing: false,
             slots: Slab::new(),
             timers: TimerWheel::new(now),
             input: Input::with_size(INPUT_SIZE),

@@ -16,7 +16,7 @@ use crate::transport::chunk::Chunk;
 use crate::transport::masking_keys::MaskingKeys;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::prepared::Prepared;
-use crate::worker::handle::wakeup::{Wakeup, wakeups_are_held};
+use crate::worker::handle::wakeup::{Sleep, Wakeup, wakeups_are_held};
 use crate::worker::slab::Key;
 
 /// A command of another thread to a worker.
@@ -207,10 +207,11 @@ impl Inbox {
         self.post(|queue| queue.commands.push(command))
     }
 
-    /// Wakes the worker if it is parked, unless this thread holds wake-ups until the end of a batch.
+    /// Wakes the worker if it is parked, unless it sleeps briefly and this thread holds wake-ups until the end of a
+    /// batch.
     #[inline]
     pub(crate) fn wake(&self) {
-        if self.wakeup.is_parked() && !wakeups_are_held(self.identity()) {
+        if self.wakeup.is_parked_for(|| wakeups_are_held(self.identity())) {
             self.wakeup.wake();
         }
     }
@@ -241,8 +242,8 @@ impl Inbox {
     ///
     /// A sender stores `has_commands` before it loads whether the worker is parked. The worker stores that it is parked
     /// before it loads `has_commands`. So at least one of the two sees the other's store, and no wake-up is lost.
-    pub(crate) fn prepare_park(&self) -> bool {
-        self.wakeup.park();
+    pub(crate) fn prepare_park(&self, sleep: Sleep) -> bool {
+        self.wakeup.park(sleep);
         let empty = !self.has_commands();
         if !empty {
             self.set_running();
@@ -301,6 +302,7 @@ mod tests {
     use mio::{Events, Poll, Token};
 
     use super::*;
+    use crate::worker::handle::wakeup::{BatchNumber, hold_wakeups};
 
     #[test]
     fn a_command_is_small() {
@@ -354,6 +356,36 @@ mod tests {
         assert!(queue.bytes.is_empty() && queue.bytes.capacity() >= 1000, "a small buffer is kept");
     }
 
+    #[test]
+    fn a_thread_that_holds_wake_ups_wakes_a_worker_that_sleeps_long() {
+        let mut poll = Poll::new().expect("a poll");
+        let inbox = Inbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker"), Arc::default());
+        let mut events = Events::with_capacity(4);
+        let mut is_woken = || {
+            poll.poll(&mut events, Some(Duration::ZERO)).expect("a poll");
+            !events.is_empty()
+        };
+        let number = BatchNumber::default();
+        for (sleep, holds, wakes) in [
+            (Sleep::Brief, false, true),
+            (Sleep::Brief, true, false),
+            (Sleep::Long, false, true),
+            (Sleep::Long, true, true),
+        ] {
+            if holds {
+                hold_wakeups(&number, inbox.identity());
+            }
+            assert!(inbox.prepare_park(sleep));
+            inbox.send(Command::Resume { to: None });
+            assert_eq!(is_woken(), wakes, "{sleep:?}, holds wake-ups: {holds}");
+            // The end of the batch.
+            number.fetch_add(1, Ordering::SeqCst);
+            inbox.deliver();
+            assert_eq!(is_woken(), !wakes, "{sleep:?}, holds wake-ups: {holds}");
+            inbox.take(&mut CommandQueue::default());
+        }
+    }
+
     /// whatever the timing, a worker that sleeps without a timeout sees every command, and every connection that
     /// it is notified of.
     #[test]
@@ -378,7 +410,7 @@ mod tests {
         let mut queue = CommandQueue::default();
         let mut seen = 0;
         while seen < 100_000 {
-            if inbox.prepare_park() {
+            if inbox.prepare_park(Sleep::Long) {
                 poll.poll(&mut events, Some(Duration::from_secs(30))).expect("a poll");
                 assert!(!events.is_empty(), "slept through something after {seen}");
             }

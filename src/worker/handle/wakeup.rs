@@ -12,6 +12,18 @@ const RUNNING: u8 = 0;
 /// The worker sleeps, or is about to sleep and will check its inbox once more.
 const PARKED: u8 = 1;
 
+/// As [`PARKED`], for so short a time that a thread which holds its wake-ups need not wake it.
+const PARKED_BRIEFLY: u8 = 2;
+
+/// How long a worker is about to sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// Until it is woken.
+    Long,
+    /// Until it is woken, or a moment is over: whoever holds wake-ups does not wake it.
+    Brief,
+}
+
 /// Wakes one worker, unless it runs and will check its inbox anyway.
 #[derive(Debug)]
 pub(crate) struct Wakeup {
@@ -31,10 +43,21 @@ impl Wakeup {
         self.state.load(Ordering::SeqCst) != RUNNING
     }
 
+    /// Whether the worker has to be woken by this thread, which may hold its wake-ups. Synchronizes with
+    /// [`park`](Wakeup::park).
+    #[inline]
+    pub(super) fn is_parked_for(&self, holds_wakeups: impl FnOnce() -> bool) -> bool {
+        match self.state.load(Ordering::SeqCst) {
+            RUNNING => false,
+            PARKED_BRIEFLY => !holds_wakeups(),
+            _ => true,
+        }
+    }
+
     /// Wakes the worker if it is parked.
     pub(super) fn wake(&self) {
         // The worker checks its inbox whenever it wakes, so a failure only delays the commands.
-        if self.state.swap(RUNNING, Ordering::SeqCst) == PARKED {
+        if self.state.swap(RUNNING, Ordering::SeqCst) != RUNNING {
             self.interrupt();
         }
     }
@@ -46,9 +69,14 @@ impl Wakeup {
         }
     }
 
-    /// Notes that the worker is about to sleep. Synchronizes with [`is_parked`](Wakeup::is_parked).
-    pub(super) fn park(&self) {
-        self.state.store(PARKED, Ordering::SeqCst);
+    /// Notes that the worker is about to sleep. Synchronizes with [`is_parked`](Wakeup::is_parked) and
+    /// [`is_parked_for`](Wakeup::is_parked_for).
+    pub(super) fn park(&self, sleep: Sleep) {
+        let parked = match sleep {
+            Sleep::Long => PARKED,
+            Sleep::Brief => PARKED_BRIEFLY,
+        };
+        self.state.store(parked, Ordering::SeqCst);
     }
 
     /// Notes that the worker runs.
@@ -68,7 +96,7 @@ pub(crate) type BatchNumber = Arc<AtomicU32>;
 
 /// Holds this thread's wake-ups of the worker that sent a batch until the end of that batch. Otherwise the first answer
 /// would wake the worker, and the worker would write the answers one by one. The thread that ends the batch wakes the
-/// worker. Meanwhile the worker does not sleep long, because it knows of the batch.
+/// worker. A worker that sleeps long does not wait for that: it is woken by the first answer.
 pub(crate) fn hold_wakeups(number: &BatchNumber, origin: usize) {
     let now = number.load(Ordering::SeqCst);
     HELD.with_borrow_mut(|held| match held {
