@@ -68,6 +68,7 @@ pub struct Config {
     pub(crate) close_timeout: Duration,
     pub(crate) drop_timeout: Duration,
     pub(crate) write_timeout: Duration,
+    pub(crate) min_write_progress: usize,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) slow_consumer: Option<SlowConsumer>,
     pub(crate) after_close: Option<AfterClose>,
@@ -91,6 +92,7 @@ impl Default for Config {
             close_timeout: Duration::from_secs(5),
             drop_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
+            min_write_progress: 4 << 10,
             max_lifetime: None,
             slow_consumer: None,
             after_close: None,
@@ -232,8 +234,8 @@ impl Config {
     }
 
     /// How long an opening handshake may take, from accept to the response. After that the client is answered 408. A plain
-    /// HTTP response may take longer, as long as the client takes 4 KiB in each [`write_timeout`](Config::write_timeout).
-    /// Default: 10 s.
+    /// HTTP response may take longer, as long as the client takes [`min_write_progress`](Config::min_write_progress) bytes
+    /// in each [`write_timeout`](Config::write_timeout). Default: 10 s.
     ///
     /// ```
     /// use std::time::Duration;
@@ -315,8 +317,9 @@ impl Config {
         self
     }
 
-    /// How long a peer may read nothing while the connection's output is above the high-water mark. After that the
-    /// connection is closed with 1008. Default: 10 s.
+    /// How long a peer may take for [`min_write_progress`](Config::min_write_progress) bytes while the connection's output
+    /// is above the high-water mark. After that the connection is closed with 1008. The output before a close frame must
+    /// be taken at the same rate, or the connection is dropped (1006). Default: 10 s.
     ///
     /// ```
     /// use std::time::Duration;
@@ -327,6 +330,23 @@ impl Config {
     #[must_use]
     pub fn write_timeout(mut self, timeout: Duration) -> Config {
         self.write_timeout = timeout;
+        self
+    }
+
+    /// How many bytes a peer must take in each [`write_timeout`](Config::write_timeout) while the connection's output is
+    /// above the high-water mark, while output waits before a close frame, and while a plain HTTP response is written.
+    /// With 0 one byte is enough, so that a peer can keep its queue full for as long as it likes. Default: 4 KiB. With the
+    /// default timeout that is 410 bytes a second, which the slowest of networks has, and a queue of 1 MiB is gone within
+    /// an hour.
+    ///
+    /// ```
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().min_write_progress(64 << 10); // every client has a fast network
+    /// ```
+    #[must_use]
+    pub fn min_write_progress(mut self, bytes: usize) -> Config {
+        self.min_write_progress = bytes;
         self
     }
 
@@ -410,6 +430,15 @@ impl Config {
             Role::Client => AfterClose::Deliver,
         });
         choice == AfterClose::Deliver
+    }
+
+    /// An output that was above the high-water mark is so until it is below this. If that were the high-water mark itself, a
+    /// peer could take a few bytes, have as many more queued for it, and be given `write_timeout` anew.
+    pub(crate) fn low_water_mark(&self) -> usize {
+        self.max_write_buffer_size
+            .saturating_sub(self.min_write_progress)
+            .saturating_add(1)
+            .min(self.max_write_buffer_size)
     }
 
     /// Returns an error for the first invalid setting.
@@ -524,6 +553,15 @@ impl std::error::Error for ConfigError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Between two times that an output is above the high-water mark, the peer takes `min_write_progress` at least.
+    #[test]
+    fn an_output_is_above_the_mark_until_enough_was_taken() {
+        let mark = Config::default().max_write_buffer_size;
+        for (progress, low) in [(0, mark), (1, mark), (2, mark - 1), (4096, mark - 4095), (mark, 1), (usize::MAX, 1)] {
+            assert_eq!(Config::default().min_write_progress(progress).low_water_mark(), low, "{progress}");
+        }
+    }
 
     #[test]
     fn invalid_settings_are_refused() {

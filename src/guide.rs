@@ -212,8 +212,9 @@
 //! | `Drop` | drops this message, and counts it in [`Stats::dropped`] | the same |
 //! | `Disconnect` | closes the connection with 1008 | the same |
 //!
-//! A client that takes nothing for [`write_timeout`](crate::Config::write_timeout) while its queue is above the mark is
-//! closed with 1008, whatever the policy. Control frames always have room.
+//! A client that takes less than [`min_write_progress`](crate::Config::min_write_progress) in each
+//! [`write_timeout`](crate::Config::write_timeout) while its queue is above the mark is closed with 1008, whatever the
+//! policy. Control frames always have room.
 //!
 //! With `Refuse`, the worker reads no more from a connection whose queue is above the mark, as it does for a handler.
 //! The events that were read before may still be answered: their answers are taken until twice

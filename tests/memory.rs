@@ -208,10 +208,10 @@ fn r_22_requests_that_open_connections_are_counted() {
     comparison.ends();
 }
 
-/// T-21: an application whose events nobody takes is not sent more opening requests than it has room for, and the clients
+/// T-22: an application whose events nobody takes is not sent more opening requests than it has room for, and the clients
 /// wait. Once it takes events, all are opened.
 #[test]
-fn t_21_opening_requests_wait_for_an_application_that_is_behind() {
+fn t_22_opening_requests_wait_for_an_application_that_is_behind() {
     let _guard = serialize_test();
     for workers in [1, 2] {
         const CLIENTS: usize = 2_000;

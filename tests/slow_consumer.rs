@@ -2,19 +2,20 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::app::{App, echo, fill_send_queue};
+use common::app::{App, Connection, TICK, echo, fill_send_queue};
 use common::servers::Mode;
-use common::{Client, DEADLINE, Frame, binary, close, eventually, ping, text};
+use common::{Client, DEADLINE, Frame, accept, binary, close, eventually, ping, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
-    CloseCause, CloseCode, Config, Event, Message, Peer, Prepared, SendError, SendTimeoutError, Server, SlowConsumer,
-    TrySendError,
+    Client as ThreadedClient, ClientError, CloseCause, CloseCode, Config, Event, Message, Peer, Prepared, SendError,
+    SendTimeoutError, Server, SlowConsumer, TrySendError,
 };
 
 const HIGH_WATER: usize = 64 << 10;
@@ -248,6 +249,126 @@ fn control_frames_are_queued_above_the_high_water_mark() {
         full.app.expect_closed(4000, CloseCause::Local);
         drop((full.client, full.other));
         full.app.finish();
+    }
+}
+
+/// What a client takes in each `write_timeout` that takes its download at the least rate, and what it is sent.
+const DOWNLOAD: usize = 16 << 20;
+const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A server that demands more of its clients than any of the tests takes, and sends `DOWNLOAD` bytes for each message.
+fn demanding(mode: Mode, on_download: impl Fn(&mut dyn Connection) + Send + Sync + 'static) -> App {
+    let config = Config::default()
+        .max_write_buffer_size(HIGH_WATER)
+        .write_timeout(WRITE_TIMEOUT)
+        .min_write_progress(DOWNLOAD)
+        .close_timeout(DEADLINE)
+        .ping_interval(None);
+    App::start(mode, Server::builder().workers(1).config(config), move |connection, _| {
+        assert!(connection.send(vec![7; DOWNLOAD][..].into()));
+        on_download(connection);
+    })
+}
+
+/// Reads a little again and again, until the connection ends or the condition holds. Returns how much that was.
+fn trickle(stream: &mut TcpStream, mut until: impl FnMut() -> bool) -> usize {
+    let (start, mut received, mut chunk) = (Instant::now(), 0, vec![0; 64 << 10]);
+    while !until()
+        && let Ok(size @ 1..) = stream.read(&mut chunk)
+    {
+        received += size;
+        assert!(start.elapsed() < DEADLINE, "the connection is open");
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    received
+}
+
+/// The client always takes some of its output, and less than `min_write_progress` in each `write_timeout`.
+#[test]
+fn t_03_a_client_that_takes_too_little_is_closed_with_1008() {
+    for mode in Mode::ALL {
+        let app = demanding(mode, |_| ());
+        let mut client = Client::open_with_small_buffer(app.addr);
+        let peer = app.opened();
+        let start = Instant::now();
+        client.send(&text("download"));
+        trickle(&mut client.stream, || !peer.is_open());
+        assert!(start.elapsed() >= WRITE_TIMEOUT - TICK, "{:?}", start.elapsed());
+        let reason = app.closed();
+        assert_eq!((reason.code.0, reason.cause), (1008, CloseCause::Failed), "{mode:?}: {reason}");
+        // The close frame is behind the rest, which has as long again.
+        trickle(&mut client.stream, || app.handle().connections() == 0);
+        app.finish();
+    }
+}
+
+/// The same for what waits before a close frame of the application.
+#[test]
+fn t_03_a_client_that_takes_too_little_before_a_close_frame_is_reset() {
+    for mode in Mode::ALL {
+        let app = demanding(mode, |connection| connection.close(CloseCode(4000), "").expect("open"));
+        let mut client = Client::open_with_small_buffer(app.addr);
+        client.send(&text("download"));
+        let received = trickle(&mut client.stream, || app.handle().connections() == 0);
+        assert!(received < DOWNLOAD, "{mode:?}: {received}");
+        app.expect_closed(1006, CloseCause::TimedOut);
+        app.finish();
+    }
+}
+
+/// The same for a client whose server takes too little.
+#[test]
+fn t_03_a_server_that_takes_too_little_is_closed_with_1008() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    socket2::SockRef::from(&listener).set_recv_buffer_size(128 << 10).expect("a socket");
+    let url = format!("ws://{}/", listener.local_addr().expect("an address"));
+    let server = thread::spawn(move || trickle(&mut accept(&listener, &[]), || false));
+    let config = Config::default()
+        .max_write_buffer_size(HIGH_WATER)
+        .write_timeout(WRITE_TIMEOUT)
+        .min_write_progress(DOWNLOAD)
+        .ping_interval(None);
+    let client = ThreadedClient::builder().config(config).connect(&url).expect("connected");
+    client.send(vec![7; DOWNLOAD]).expect("sent");
+    let error = client.recv_timeout(DEADLINE).expect_err("a failure");
+    assert!(matches!(error, ClientError::Failed(..)), "{error:?}");
+    let reason = client.close_reason().expect("closed");
+    assert_eq!((reason.code, reason.cause), (CloseCode::POLICY_VIOLATION, CloseCause::Failed), "{reason}");
+    drop(client);
+    assert!(server.join().expect("the server") < DOWNLOAD);
+}
+
+/// The output goes below the high-water mark with each read of the client, and above it with the next message.
+#[test]
+fn t_03_messages_that_refill_the_queue_do_not_renew_the_timeout() {
+    for mode in Mode::ALL {
+        let config = Config::default()
+            .max_write_buffer_size(DOWNLOAD)
+            .write_timeout(WRITE_TIMEOUT)
+            .min_write_progress(DOWNLOAD / 2)
+            .close_timeout(DEADLINE)
+            .ping_interval(None);
+        let app = App::start(mode, Server::builder().workers(1).config(config), echo);
+        let mut client = Client::open_with_small_buffer(app.addr);
+        let peer = app.opened();
+        let sender = thread::spawn({
+            let peer = peer.clone();
+            move || {
+                loop {
+                    match peer.try_send(vec![7; 10_000]) {
+                        Err(TrySendError::Disconnected(_)) => break,
+                        Err(_) => thread::park_timeout(Duration::from_millis(1)),
+                        Ok(()) => {}
+                    }
+                }
+            }
+        });
+        eventually("the queue is full", || peer.queued_bytes() >= DOWNLOAD);
+        trickle(&mut client.stream, || !peer.is_open());
+        app.expect_closed(1008, CloseCause::Failed);
+        sender.join().expect("the sender");
+        client.reset();
+        app.finish();
     }
 }
 

@@ -155,6 +155,11 @@ impl<S: ByteStream> Endpoint<S> {
         Ok(written)
     }
 
+    /// Whether the stream took at least `size` bytes of the queue since this last returned `true`, or all of it.
+    pub(crate) fn has_progressed(&mut self, size: usize) -> bool {
+        self.pending.as_mut().is_none_or(|pending| pending.has_progressed(size))
+    }
+
     /// Bytes that the socket did not take, whether they wait here or in the stream's own layer.
     #[inline]
     pub(crate) fn backlog(&self) -> usize {

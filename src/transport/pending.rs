@@ -23,6 +23,8 @@ pub(crate) struct Pending {
     len: usize,
     /// The bytes of memory of the chunks.
     chunk_memory: usize,
+    /// Bytes that the stream took since [`has_progressed`](Pending::has_progressed) last returned `true`.
+    taken: usize,
     /// The latest ping that was not answered because the queue was long (RFC 6455 5.5.3 lets the others go).
     pub(crate) late_ping: Option<Vec<u8>>,
     /// Received bytes that are not decoded, because a drive reached its limits or reading must wait.
@@ -44,6 +46,15 @@ impl Pending {
     /// Whether nothing waits any more.
     pub(crate) fn is_idle(&self) -> bool {
         self.len == 0 && self.late_ping.is_none() && self.carry.is_none()
+    }
+
+    /// Whether the stream took at least `size` bytes since this last returned `true`, or everything.
+    pub(crate) fn has_progressed(&mut self, size: usize) -> bool {
+        let progressed = self.len == 0 || self.taken >= size;
+        if progressed {
+            self.taken = 0;
+        }
+        progressed
     }
 
     /// Appends a copy of `bytes`.
@@ -105,6 +116,7 @@ impl Pending {
 
     fn advance(&mut self, mut size: usize, pool: &mut BufferPool) {
         self.len -= size;
+        self.taken = self.taken.saturating_add(size);
         while let Some(first) = self.chunks.front_mut() {
             let len = first.as_slice().len();
             if size < len {
@@ -117,5 +129,41 @@ impl Pending {
                 done.recycle(pool);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket that has room for so many bytes.
+    struct Room(usize);
+
+    impl Write for Room {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let size = self.0.min(bytes.len());
+            self.0 -= size;
+            if size == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(size) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn small_steps_count_as_progress_together() {
+        let (mut pending, mut pool) = (Pending::default(), BufferPool::default());
+        assert!(pending.has_progressed(4), "nothing waits");
+        pending.push_bytes(&[7; 15]);
+        let mut left = 15;
+        for (room, progressed) in [(1, false), (2, false), (1, true), (3, false), (0, false), (1, true), (5, true)] {
+            let (taken, result) = pending.write_to(&mut Room(room), &mut pool);
+            left -= room;
+            assert_eq!((taken, pending.len(), result.is_ok()), (room, left, true));
+            assert_eq!(pending.has_progressed(4), progressed, "{room} more, {left} left");
+        }
+        let (taken, _) = pending.write_to(&mut Room(3), &mut pool);
+        assert_eq!((taken, pending.len(), pending.has_progressed(4)), (2, 0, true), "all of it");
     }
 }

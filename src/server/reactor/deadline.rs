@@ -18,7 +18,7 @@ impl<C: Send + 'static> Reactor<C> {
     /// Handles the deadline of a handshake.
     pub(super) fn expire(&mut self, key: Key) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
-        if handshake.has_progressed() {
+        if handshake.has_progressed(self.config.min_write_progress) {
             return self.schedule(key, self.config.write_timeout);
         }
         match handshake.state {

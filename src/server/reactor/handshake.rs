@@ -29,10 +29,6 @@ const MAX_DRAINED: usize = 64 << 10;
 /// deadline; smaller slows a fast client that is far away.
 const SEND_BUFFER: usize = 128 << 10;
 
-/// A client that takes less than 4 KiB of a response in each `write_timeout` is dropped. Larger cuts slower clients off;
-/// smaller lets a client that takes a byte at a time stay.
-const MIN_PROGRESS: usize = 4 << 10;
-
 /// At most 16 KiB are taken by one read. Larger uses more memory; smaller needs more reads for a large head.
 pub(in crate::server) const READ_SIZE: usize = 16 << 10;
 
@@ -317,12 +313,12 @@ impl<C> Handshake<C> {
         self.answer(bytes, None);
     }
 
-    /// Returns whether the client has taken enough of a response, since the last call, to be given more time.
-    pub(in crate::server) fn has_progressed(&mut self) -> bool {
+    /// Returns whether the client has taken at least `size` bytes of a response since the last call, and one at least.
+    pub(in crate::server) fn has_progressed(&mut self, size: usize) -> bool {
         match self.state {
             State::Writing { written, established: None, .. } => {
                 let before = std::mem::replace(&mut self.written_before, written);
-                written.saturating_sub(before) >= MIN_PROGRESS
+                written.saturating_sub(before) >= size.max(1)
             }
             _ => false,
         }

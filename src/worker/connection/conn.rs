@@ -28,8 +28,8 @@ pub(crate) struct Conn {
     pub(crate) opened: Tick,
     /// When something was last received from the peer, or the socket last took some of a long output.
     pub(crate) heard: Tick,
-    /// When the phase began. In phase [`Open`](Phase::Open), when the socket last took some of an output that is above
-    /// the high-water mark.
+    /// When the phase began, or the output was first above the high-water mark. Later, when the socket had taken
+    /// [`min_write_progress`](Config::min_write_progress) more of the output.
     pub(crate) since: Tick,
 }
 

@@ -16,8 +16,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) enum Deadline {
     /// [`max_lifetime`](Config::max_lifetime) is over.
     Lifetime,
-    /// The output is above the high-water mark, and the socket took none of it for
-    /// [`write_timeout`](Config::write_timeout).
+    /// The output is above the high-water mark, and the socket took less than
+    /// [`min_write_progress`](Config::min_write_progress) of it within [`write_timeout`](Config::write_timeout).
     Write,
     /// Nothing was received for [`ping_interval`](Config::ping_interval): a ping is due.
     Ping,
@@ -27,7 +27,8 @@ pub(crate) enum Deadline {
     /// The application has not seen the connection's end within [`ANSWER_TIMEOUT`].
     Answers,
     /// The peer has not completed the closing handshake within [`close_timeout`](Config::close_timeout), counted from
-    /// when our close frame was written; or the socket took nothing of the output before it for
+    /// when our close frame was written; or the socket took less than
+    /// [`min_write_progress`](Config::min_write_progress) of the output before it within
     /// [`write_timeout`](Config::write_timeout).
     Close,
 }

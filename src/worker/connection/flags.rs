@@ -12,7 +12,8 @@ pub(crate) enum Flag {
     ReadClosed = 1 << 2,
     /// A keepalive ping was sent, and nothing was heard since.
     PingOutstanding = 1 << 3,
-    /// The output is above the high-water mark, and last moved at [`Conn::since`](super::conn::Conn::since).
+    /// The output was above the high-water mark, and has not moved enough since
+    /// [`Conn::since`](super::conn::Conn::since).
     AboveHighWater = 1 << 4,
     /// The closing handshake is complete, or will be with our answer.
     Clean = 1 << 5,

@@ -377,7 +377,8 @@ impl<D: Delivery> Driver<'_, D> {
                 if written > 0 {
                     // A peer that takes bytes is alive.
                     self.conn.heard = self.context.tick;
-                    if matches!(self.conn.phase, Phase::Open | Phase::Closing | Phase::Flushing) {
+                    let progressed = self.conn.endpoint.has_progressed(self.context.config.min_write_progress);
+                    if progressed && matches!(self.conn.phase, Phase::Open | Phase::Closing | Phase::Flushing) {
                         self.conn.since = self.context.tick;
                         // The time for the peer's close frame begins when ours is written.
                         self.state.deadline_changed |= self.conn.phase != Phase::Open;
@@ -401,8 +402,10 @@ impl<D: Delivery> Driver<'_, D> {
         if backlog > 0 && !self.conn.flags.contains(Flag::WritableRegistered) {
             self.register_writable();
         }
-        let above = backlog >= self.context.config.max_write_buffer_size;
-        if above != self.conn.flags.contains(Flag::AboveHighWater) && self.conn.phase == Phase::Open {
+        let was_above = self.conn.flags.contains(Flag::AboveHighWater);
+        let config = &self.context.config;
+        let above = backlog >= if was_above { config.low_water_mark() } else { config.max_write_buffer_size };
+        if above != was_above && self.conn.phase == Phase::Open {
             self.conn.flags.set(Flag::AboveHighWater, above);
             self.conn.since = self.context.tick;
             self.state.deadline_changed = true;
