@@ -287,7 +287,13 @@ impl Config {
         self
     }
 
-    /// How long a peer may take to answer a close frame, and to close its end of the TCP connection. Default: 5 s.
+    /// How long a peer may take to answer a close frame, and to close its end of the TCP connection. After that the
+    /// connection is dropped (1006). Default: 5 s.
+    ///
+    /// The time begins when the close frame is written. On Linux it begins anew while the peer's system has yet to
+    /// acknowledge what was sent before a close frame of the application, as long as it acknowledges some of it in each
+    /// [`write_timeout`](Config::write_timeout): a peer that reads slowly gets all of it.
+    /// [`abort`](crate::Peer::abort) waits for nothing.
     ///
     /// ```
     /// use std::time::Duration;

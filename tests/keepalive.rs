@@ -1,4 +1,4 @@
-//! Keepalive pings, the maximum lifetime, and clients that stop reading.
+//! Keepalive pings, close frames behind much data, the maximum lifetime, and clients that stop reading.
 
 mod common;
 
@@ -11,7 +11,9 @@ use common::app::{App, TICK, echo};
 use common::servers::Mode;
 use common::{Client, Frame, accept, binary, close, eventually, masked, text};
 use threadbare::protocol::frame::Opcode;
-use threadbare::{Client as ThreadedClient, CloseCause, Config, EventRef, Message, SendError, Server, SlowConsumer};
+use threadbare::{
+    Client as ThreadedClient, CloseCause, CloseCode, Config, EventRef, Message, SendError, Server, SlowConsumer,
+};
 
 const INTERVAL: Duration = Duration::from_millis(150);
 const PONG_TIMEOUT: Duration = Duration::from_millis(200);
@@ -136,6 +138,64 @@ fn r_01_a_server_in_the_middle_of_a_slow_upload_is_not_reset() {
     client.send(vec![7; DOWNLOAD]).expect("sent");
     assert_eq!(client.recv_timeout(common::DEADLINE), Ok(Some(Message::Text("still here".into()))));
     drop(server.join().expect("the server"));
+}
+
+/// The close frame waits in the server's kernel, behind data that the client still receives.
+#[test]
+fn p_15_a_client_that_reads_slowly_gets_what_was_sent_before_a_close_frame() {
+    for mode in Mode::ALL {
+        let config = download_config().ping_interval(None).close_timeout(Duration::from_millis(500));
+        let app = App::start(mode, Server::builder().workers(1).config(config), |connection, _| {
+            assert!(connection.send(vec![7; DOWNLOAD][..].into()));
+            connection.close(CloseCode(4000), "").expect("the connection is open");
+        });
+        let mut client = Client::open_with_small_buffer(app.addr);
+        client.send(&text("download"));
+        read_slowly(&mut client.stream, 10 + DOWNLOAD);
+        assert_eq!(client.expect_frame().close_code(), 4000);
+        client.send(&close(4000));
+        assert_eq!(client.frame(), None);
+        app.expect_closed(4000, CloseCause::Local);
+        app.finish();
+    }
+}
+
+#[test]
+fn p_15_a_server_that_reads_slowly_gets_what_was_sent_before_a_close_frame() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    socket2::SockRef::from(&listener).set_recv_buffer_size(128 << 10).expect("a socket");
+    let url = format!("ws://{}/", listener.local_addr().expect("an address"));
+    let server = thread::spawn(move || {
+        let mut stream = accept(&listener, &[]);
+        read_slowly(&mut stream, 14 + DOWNLOAD);
+        stream.read_exact(&mut [0; 8]).expect("a close frame");
+        stream.write_all(b"\x88\x02\x03\xE8").expect("the client reads it");
+    });
+    let config = download_config().ping_interval(None).close_timeout(Duration::from_millis(500));
+    let client = ThreadedClient::builder().config(config).connect(&url).expect("connected");
+    client.send(vec![7; DOWNLOAD]).expect("sent");
+    client.close(CloseCode::NORMAL_CLOSURE, "").expect("the connection is open");
+    assert_eq!(client.recv_timeout(common::DEADLINE), Ok(None));
+    server.join().expect("the server");
+}
+
+/// The close frame can not reach it.
+#[test]
+fn p_15_a_client_that_does_not_read_what_was_sent_before_a_close_frame_is_reset() {
+    for mode in Mode::ALL {
+        let timeout = Duration::from_millis(300);
+        let config = download_config().ping_interval(None).close_timeout(timeout).write_timeout(timeout);
+        let app = App::start(mode, Server::builder().workers(1).config(config), |connection, _| {
+            assert!(connection.send(vec![7; DOWNLOAD][..].into()));
+            connection.close(CloseCode(4000), "").expect("the connection is open");
+        });
+        let mut client = Client::open_with_small_buffer(app.addr);
+        client.send(&text("download"));
+        app.expect_closed(1006, CloseCause::TimedOut);
+        eventually("the connection is removed", || app.handle().connections() == 0);
+        app.finish();
+        drop(client);
+    }
 }
 
 /// Some of the download is in the client's kernel, some in the server's, and in the larger one some in the server.

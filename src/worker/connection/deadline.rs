@@ -27,8 +27,8 @@ pub(crate) enum Deadline {
     /// The application has not seen the connection's end within [`ANSWER_TIMEOUT`].
     Answers,
     /// The peer has not completed the closing handshake within [`close_timeout`](Config::close_timeout), counted from
-    /// when our close frame was written; or the socket took less than
-    /// [`min_write_progress`](Config::min_write_progress) of the output before it within
+    /// when our close frame was written, or was last on its way to the peer behind other output. Or the socket took less
+    /// than [`min_write_progress`](Config::min_write_progress) of the output before the close frame within
     /// [`write_timeout`](Config::write_timeout).
     Close,
 }

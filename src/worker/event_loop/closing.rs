@@ -106,7 +106,7 @@ impl<D: Delivery> Driver<'_, D> {
         match error.kind() {
             // The most frequent error. To format the system's message takes longer than everything else here.
             io::ErrorKind::ConnectionReset => self.end_abnormally("the peer reset the connection", CloseCause::Lost),
-            // `expire_pong` asks the kernel for it.
+            // `expire_pong` and `expire_close` ask the kernel for it.
             io::ErrorKind::TimedOut => self.end_abnormally("the peer acknowledges nothing", CloseCause::TimedOut),
             _ => self.end_abnormally(&error.to_string(), CloseCause::Lost),
         }
@@ -234,11 +234,21 @@ impl<D: Delivery> Driver<'_, D> {
         next.is_some_and(|(at, next)| next == deadline && at <= self.context.tick)
     }
 
-    /// Resets a connection that does not close, unless the socket takes some of its output now.
+    /// Resets a connection that does not close, unless the socket takes some of its output now, or our close frame is on
+    /// its way to the peer, behind other output in the kernel. The output before the close frame of a violation is not
+    /// waited for.
     fn expire_close(&mut self) {
         let was_writing = self.conn.endpoint.backlog() > 0;
-        if self.is_due_after_drain(Deadline::Close) {
-            self.time_out(if was_writing { READS_TOO_SLOWLY } else { "no answer to our close frame" });
+        if !self.is_due_after_drain(Deadline::Close) {
+            return;
+        }
+        let patience = self.context.config.write_timeout;
+        if was_writing {
+            self.time_out(READS_TOO_SLOWLY);
+        } else if self.conn.phase == Phase::Closing && self.conn.endpoint.stream.awaits_acknowledgement(patience) {
+            self.conn.since = self.context.tick;
+        } else {
+            self.time_out("no answer to our close frame");
         }
     }
 
