@@ -28,6 +28,7 @@ impl Handler for Echo {
 }
 
 fn server() -> Server {
+    common::logged::install();
     let config = Config::default().max_message_size(20 << 20);
     Server::builder().workers(1).config(config).serve("127.0.0.1:0", |_| Echo).expect("a server")
 }

@@ -12,6 +12,7 @@ use common::{DEADLINE, accept_request, chain, read_head};
 use threadbare::{Accept, Client, Config, ConnectError, Message, Phase, Reconnect, Response, Server};
 
 fn server() -> Server {
+    common::logged::install();
     Server::builder().workers(1).serve("127.0.0.1:0", |_| Echo).expect("a server")
 }
 
@@ -21,6 +22,7 @@ fn url(addr: SocketAddr) -> String {
 
 /// A server that accepts one connection and sends these bytes, without regard to the request.
 fn serve_bytes(bytes: &'static [u8]) -> SocketAddr {
+    common::logged::install();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     thread::spawn(move || {
@@ -62,6 +64,7 @@ fn a_refusal_has_status_headers_and_body() {
 
 /// A server for one connection, which answers the request with `answer`, given its key, and keeps the connection open.
 fn serve_answer(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> SocketAddr {
+    common::logged::install();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     thread::spawn(move || {

@@ -5,6 +5,7 @@ mod common;
 use std::net::Shutdown;
 
 use common::app::{App, AppEvent, panic_quietly, texts};
+use common::logged::expect_error;
 use common::servers::Mode;
 use common::{Client, Frame, close, eventually, masked, ping, serialize_test, server_threads, text};
 use threadbare::protocol::frame::Opcode;
@@ -153,6 +154,7 @@ fn panicking_server(builder: ServerBuilder) -> Server {
 
 #[test]
 fn r_04_a_panic_closes_its_connection_with_1011() {
+    let _expected = expect_error("a callback panicked");
     let _guard = serialize_test();
     let server = panicking_server(Server::builder().workers(2));
     for place in ["open", "message", "after-the-answer", "ping", "pong"] {
@@ -180,6 +182,7 @@ fn r_04_a_panic_closes_its_connection_with_1011() {
 /// `on_close` is called before the close frame is sent, whose code can therefore still become 1011.
 #[test]
 fn r_04_a_panic_in_on_close_closes_with_1011() {
+    let _expected = expect_error("a callback panicked");
     let _guard = serialize_test();
     let server = panicking_server(Server::builder().workers(2));
     for end in [close(1000), b"\xff\xff".to_vec()] {
@@ -195,6 +198,7 @@ fn r_04_a_panic_in_on_close_closes_with_1011() {
 
 #[test]
 fn r_04_a_panic_in_drop_does_not_change_the_close_code() {
+    let _expected = expect_error("a handler panicked as it was dropped");
     let _guard = serialize_test();
     let server = panicking_server(Server::builder().workers(2));
     let mut client = Client::open_with(server.local_addr(), "/drop", "");
@@ -210,6 +214,8 @@ fn r_04_a_panic_in_drop_does_not_change_the_close_code() {
 /// The handler is dropped because of its panic, and panics again.
 #[test]
 fn r_04_a_panic_in_drop_after_a_panic_closes_with_1011() {
+    let _first = expect_error("a callback panicked");
+    let _second = expect_error("and again");
     struct Twice;
     impl Handler for Twice {
         fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {
@@ -242,6 +248,8 @@ fn r_04_panics_of_ten_handlers_leave_ninety_connections_open() {
 }
 
 fn ten_of_a_hundred_handlers_panic(workers: usize, threads: usize) {
+    let _first = expect_error("a callback panicked");
+    let _second = expect_error("a handler panicked as it was dropped");
     let server = panicking_server(Server::builder().workers(workers));
     // A thread has its name once it runs.
     eventually("the server's threads run", || server_threads().len() == threads);

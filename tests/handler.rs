@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use common::logged::expect_error;
 use common::{Client, DEADLINE, Frame, eventually, text};
 use threadbare::{
     Accept, Config, Event, Handler, Message, MessageRef, PeerAddr, Request, Response, Server, ServerBuilder, Socket,
@@ -119,6 +120,8 @@ fn data_of_the_handshake_is_dropped_with_the_connection() {
 
 #[test]
 fn data_of_the_handshake_that_panics_as_it_is_dropped_harms_nobody_else() {
+    let _panic = expect_error("on purpose");
+    let _refused = expect_error("the handshake could not be accepted");
     struct Panics;
     impl Drop for Panics {
         fn drop(&mut self) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::app::panic_quietly;
 use common::http::{UpgradeRequest, send_request};
+use common::logged::expect_error;
 use common::servers::{Echo, Mode, echo_server, with_accept_blocker};
 use common::{Client, DEADLINE, Frame, eventually};
 use threadbare::{Accept, Config, Event, Peer, Pending, Request, Response, Server, ServerBuilder};
@@ -130,6 +131,7 @@ fn the_first_offered_subprotocol_that_the_server_supports_is_selected() {
 
 #[test]
 fn selecting_a_subprotocol_that_was_not_offered_is_answered_500() {
+    let _expected = expect_error("the handshake could not be accepted");
     let server = echo_server(Server::builder().on_request(|_| Ok(Accept::new().subprotocol("chat"))));
     assert_eq!(send_request(server.addr, UpgradeRequest::new().head()).status, 500);
     assert_eq!(
@@ -349,6 +351,7 @@ fn a_plain_request_followed_by_fin_is_answered() {
 
 #[test]
 fn r_04_a_panic_in_a_hook_is_answered_500_and_the_server_continues() {
+    let _expected = expect_error("a handshake hook panicked");
     let builder = || {
         Server::builder().http(|request| match request.path() {
             "/panic" => panic_quietly(),
@@ -379,6 +382,7 @@ fn r_04_a_panic_in_a_hook_is_answered_500_and_the_server_continues() {
 
 #[test]
 fn r_04_a_panic_in_the_handler_factory_is_answered_500_and_the_server_continues() {
+    let _expected = expect_error("a handshake hook panicked");
     let make = |request: &Request| match request.path() {
         "/panic" => panic_quietly(),
         _ => Echo,

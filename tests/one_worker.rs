@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::app::panic_quietly;
+use common::logged::expect_error;
 use common::servers::Echo;
 use common::{Client, DEADLINE, Frame, close, eventually, request, serialize_test, server_threads, text};
 use crossbeam_channel::Receiver;
@@ -279,6 +280,8 @@ impl Drop for PanicsOnDrop {
 
 #[test]
 fn r_04_panics_during_handshakes_do_not_affect_other_connections() {
+    let _first = expect_error("a handshake hook panicked");
+    let _second = expect_error("panicked as it was dropped");
     let _guard = serialize_test();
     for workers in [1, 2] {
         let (enter, entered) = crossbeam_channel::bounded(1);
@@ -328,6 +331,7 @@ fn r_04_panics_during_handshakes_do_not_affect_other_connections() {
 /// The worker drops the hook at its end.
 #[test]
 fn r_04_a_panic_in_the_drop_of_a_hook_does_not_lose_the_report() {
+    let _expected = expect_error("panicked as it was dropped");
     let _guard = serialize_test();
     let hook = PanicsOnDrop { panics: true };
     let server = Server::builder().workers(1).on_request(move |_| {

@@ -7,6 +7,7 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use common::app::panic_quietly;
+use common::logged::expect_error;
 use common::{Client, Frame, accept, close, eventually, request, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{Accept, Handler, MessageRef, Reconnect, Response, Server, ServerBuilder, ShutdownReport, Socket};
@@ -39,6 +40,7 @@ fn servers() -> impl Iterator<Item = ServerBuilder> {
 
 #[test]
 fn r_04_a_payload_that_panics_as_it_is_dropped_closes_its_connection_only() {
+    let _expected = expect_error("a callback panicked");
     for builder in servers() {
         let server = builder.serve("127.0.0.1:0", |_| Bomber).expect("a server");
         let mut others: Vec<_> = (0..4).map(|_| Client::open(server.local_addr())).collect();
@@ -62,6 +64,7 @@ fn r_04_a_payload_that_panics_as_it_is_dropped_closes_its_connection_only() {
 
 #[test]
 fn r_04_a_payload_of_a_hook_that_panics_as_it_is_dropped_is_answered_500() {
+    let _expected = expect_error("a handshake hook panicked");
     let refused = |addr| {
         let mut client = Client::tcp(addr);
         client.send(request("/", "").as_bytes());
@@ -91,6 +94,7 @@ fn r_04_a_payload_of_a_hook_that_panics_as_it_is_dropped_is_answered_500() {
 /// Data of `Accept::data` and of `Peer::set_data`, whichever thread has the last handle to it.
 #[test]
 fn r_04_data_that_panics_as_it_is_dropped_affects_no_other_connection() {
+    let _expected = expect_error("panicked as it was dropped").or_nothing();
     struct SetsData;
     impl Handler for SetsData {
         fn on_open(&mut self, socket: &mut Socket<'_>) {
@@ -155,6 +159,7 @@ fn r_04_data_that_panics_as_it_is_dropped_affects_no_other_connection() {
 /// Two panics in one drop would abort the process.
 #[test]
 fn r_04_a_server_ends_whose_hooks_all_panic_as_they_are_dropped() {
+    let _expected = expect_error("panicked as it was dropped");
     for builder in servers() {
         let (one, two, three) = (Bomb, Bomb, Bomb);
         let builder = builder.on_request(move |_| {
@@ -180,6 +185,7 @@ fn r_04_a_server_ends_whose_hooks_all_panic_as_they_are_dropped() {
 
 #[test]
 fn r_04_a_reconnecting_client_ends_whose_hook_panics_with_such_a_payload() {
+    let _expected = expect_error("a hook of a reconnecting client panicked");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("ws://{}", listener.local_addr().expect("an address"));
     let server = std::thread::spawn(move || {
@@ -208,6 +214,7 @@ fn r_04_an_event_loop_goes_on_after_such_a_panic() {
 /// The messages before came in the same read, and were answered. What breaks the protocol does not undo that either.
 #[test]
 fn r_04_the_answers_before_a_panic_are_sent() {
+    let _expected = expect_error("a callback panicked");
     for builder in servers() {
         let server = builder.serve("127.0.0.1:0", |_| Bomber).expect("a server");
         let mut client = Client::open(server.local_addr());
@@ -225,6 +232,7 @@ fn r_04_the_answers_before_a_panic_are_sent() {
 /// may be sent in its place.
 #[test]
 fn r_04_a_large_answer_before_a_panic_is_whole_or_missing() {
+    let _expected = expect_error("a callback panicked");
     for builder in servers() {
         let server = builder.serve("127.0.0.1:0", |_| Bomber).expect("a server");
         for size in [20_000, 60_000] {

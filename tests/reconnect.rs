@@ -9,6 +9,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::app::panic_quietly;
+use common::logged::expect_error;
 use common::{DEADLINE, accept, chain, eventually};
 use crossbeam_channel::Receiver;
 use threadbare::{
@@ -50,6 +52,7 @@ impl Port {
 
 /// Delays of at most 50 ms.
 fn quick() -> Reconnect {
+    common::logged::install();
     Reconnect::new().initial_delay(Duration::from_millis(5)).max_delay(Duration::from_millis(50))
 }
 
@@ -537,9 +540,10 @@ fn a_send_of_on_connect_through_a_full_outbox_does_not_block() {
 
 #[test]
 fn a_panic_in_on_connect_ends_the_client_and_closes_with_1011() {
+    let _expected = expect_error("a hook of a reconnecting client panicked");
     let port = Port::new();
     let server = port.serve();
-    let client = port.client(quick().on_connect(|_| panic!("on purpose")));
+    let client = port.client(quick().on_connect(|_| panic_quietly()));
     assert!(matches!(wait_closed(&client), Ended::Panicked));
     assert!(matches!(client.recv(), Err(ClientError::Failed(Ended::Panicked))));
     opened(&server);

@@ -100,6 +100,7 @@ fn expect_forms(client: &Client, (texts, bytes): (usize, usize)) {
 }
 
 fn echo() -> (Server, String) {
+    common::logged::install();
     struct Echo;
     impl Handler for Echo {
         fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {

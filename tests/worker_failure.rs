@@ -6,25 +6,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::app::panic_quietly;
+use common::logged::{Expected, expect_error, expect_error_and};
 use common::{Client, DEADLINE, Frame, serialize_test, text, wait_for_end_of_threads};
 use threadbare::{Handler, MessageRef, Server, Socket};
-
-/// Panics on a worker's thread as that reports the panic of a callback.
-struct FaultyLogger;
-
-impl log::Log for FaultyLogger {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if record.args().to_string().contains("a callback panicked") {
-            panic_quietly();
-        }
-    }
-
-    fn flush(&self) {}
-}
 
 struct Echo;
 
@@ -38,10 +22,12 @@ impl Handler for Echo {
 }
 
 fn server(workers: usize) -> Server {
-    // Set by the first test that comes here.
-    let _ = log::set_logger(&FaultyLogger);
-    log::set_max_level(log::LevelFilter::Error);
     Server::builder().workers(workers).serve("127.0.0.1:0", |_| Echo).expect("a server")
+}
+
+/// The logger panics on a worker's thread as that reports the panic of a callback. Until these are dropped.
+fn faulty_logger() -> [Expected; 2] {
+    [expect_error_and("a callback panicked", || panic_quietly()), expect_error("failed, and closes its")]
 }
 
 /// Has the worker of a new connection fail.
@@ -54,6 +40,7 @@ fn fail(server: &Server) {
 #[test]
 fn r_07_the_other_workers_go_on_when_one_has_failed() {
     let _guard = serialize_test();
+    let _expected = faulty_logger();
     let server = server(2);
     let mut clients: Vec<_> = (0..8).map(|_| Client::open(server.local_addr())).collect();
     let handle = server.handle();
@@ -88,6 +75,7 @@ fn r_07_the_other_workers_go_on_when_one_has_failed() {
 #[test]
 fn r_07_a_server_ends_when_its_only_worker_has_failed() {
     let _guard = serialize_test();
+    let _expected = faulty_logger();
     let server = server(1);
     let mut other = Client::open(server.local_addr());
     let _half_a_handshake = Client::tcp(server.local_addr());

@@ -108,6 +108,7 @@ impl App {
         builder: ServerBuilder,
         on_message: impl Fn(&mut dyn Connection, MessageRef<'_>) + Send + Sync + 'static,
     ) -> App {
+        super::logged::install();
         let on_message: Arc<OnMessage> = Arc::new(on_message);
         let (log, recorded) = crossbeam_channel::unbounded();
         let (server, thread) = match mode {

@@ -4,6 +4,7 @@
 pub mod app;
 pub mod client_group;
 pub mod http;
+pub mod logged;
 #[cfg(target_os = "linux")]
 pub mod memory;
 pub mod server_end;
@@ -84,6 +85,7 @@ pub fn read_head(stream: &mut TcpStream) -> String {
 
 /// Accepts a connection and reads its request, for a server that the test plays itself. Returns the request's key.
 pub fn accept_request(listener: &TcpListener) -> (TcpStream, String) {
+    logged::install();
     let (mut stream, _) = listener.accept().expect("a client");
     let request = read_head(&mut stream);
     let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
@@ -143,6 +145,7 @@ impl Client {
 
     /// A client on a connected socket.
     pub fn from_stream(stream: TcpStream) -> Client {
+        logged::install();
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
         stream.set_write_timeout(Some(DEADLINE)).expect("a socket");
@@ -285,6 +288,7 @@ pub fn handshake_status(addr: SocketAddr) -> Option<u16> {
 
 /// Polls until `condition` holds: for what no event reports, such as a count that another thread updates.
 pub fn eventually(what: &str, condition: impl Fn() -> bool) {
+    logged::install();
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < DEADLINE, "timed out: {what}");
@@ -305,6 +309,7 @@ pub fn open_with_peer(server: &Server) -> (Client, Peer) {
 /// descriptors or memory.
 pub fn serialize_test() -> MutexGuard<'static, ()> {
     static RUNNING: Mutex<()> = Mutex::new(());
+    logged::install();
     // A test that failed does not keep the others from running.
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use threadbare::{Accept, Event, Handler, MessageRef, Request, Response, Server, ServerBuilder, ServerHandle, Socket};
 
-use super::{Client, DEADLINE, request};
+use super::{Client, DEADLINE, logged, request};
 
 /// Sends back what it receives.
 pub struct Echo;
@@ -52,6 +52,7 @@ pub fn echo_server(builder: ServerBuilder) -> EchoServer {
 
 /// Starts an echo server.
 pub fn echo_server_in(mode: Mode, builder: ServerBuilder) -> EchoServer {
+    logged::install();
     let builder = builder.workers(worker_count());
     match mode {
         Mode::Handler => {
