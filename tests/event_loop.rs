@@ -153,7 +153,10 @@ fn the_next_deadline_is_that_of_the_next_ping() {
     let mut event_loop = bind(Server::builder().config(config));
     assert_eq!(event_loop.next_deadline(), None, "nothing is due");
     let (mut client, _) = open(&mut event_loop);
-    let pinged = thread::spawn(move || assert_eq!(client.expect_frame().opcode, Opcode::Ping));
+    let pinged = thread::spawn(move || {
+        assert_eq!(client.expect_frame().opcode, Opcode::Ping);
+        client // it is open until the loop below has ended
+    });
     let mut clock = mio::Poll::new().expect("a poll");
     let mut events = mio::Events::with_capacity(1);
     while !pinged.is_finished() {
@@ -162,7 +165,7 @@ fn the_next_deadline_is_that_of_the_next_ping() {
         clock.poll(&mut events, Some(due.saturating_duration_since(Instant::now()))).expect("a poll");
         event_loop.poll(Duration::ZERO, echo).expect("a poll");
     }
-    pinged.join().expect("a ping");
+    drop(pinged.join().expect("a ping"));
 }
 
 #[test]
