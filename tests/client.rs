@@ -233,3 +233,38 @@ fn r_08_a_client_sends_an_answer_before_its_batch_is_consumed() {
     drop(server.join().expect("the server"));
     assert_eq!(client.recv(), Ok(Some("b".into())));
 }
+
+/// The server's two messages come as one batch. Only a client of which the second is not received yet can show that its
+/// message does not wait for that.
+#[test]
+fn a_message_is_sent_before_the_rest_of_its_batch_is_received() {
+    let serve = || {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = url(listener.local_addr().expect("an address"));
+        let (answered, pong) = crossbeam_channel::bounded(1);
+        let server = thread::spawn(move || {
+            let mut stream = accept(&listener, b"\x81\x03one\x81\x03two\x89\x00");
+            stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+            stream.read_exact(&mut [0; 6]).expect("a pong");
+            answered.send(()).expect("the test waits");
+            stream.read_exact(&mut [0; 6 + 5]).expect("a message");
+        });
+        (url, server, pong)
+    };
+    let (url, server, pong) = serve();
+    let client = Client::builder().no_proxy().connect(&url).expect("a connection");
+    assert_eq!(client.recv().expect("a message"), Some("one".into()));
+    // The worker has nothing to do any more.
+    pong.recv_timeout(DEADLINE).expect("a pong");
+    client.send("early").expect("sent");
+    server.join().expect("the message arrives");
+    assert_eq!(client.recv().expect("a message"), Some("two".into()));
+
+    let (url, server, pong) = serve();
+    let client = Client::builder().no_proxy().reconnect(&url, threadbare::Reconnect::new()).expect("a client");
+    assert_eq!(client.recv().expect("a message"), Some("one".into()));
+    pong.recv_timeout(DEADLINE).expect("a pong");
+    client.send("early").expect("sent");
+    server.join().expect("the message arrives");
+    assert_eq!(client.recv().expect("a message"), Some("two".into()));
+}
