@@ -310,3 +310,45 @@ fn a_refusal_of_a_head_request_has_a_date_and_no_body() {
         assert!(answer.contains("\r\nDate: ") && !answer.contains("Content-Length: 0"), "{answer}");
     }
 }
+
+/// Each end has more to say than the system's buffers hold, and hears only if it reads meanwhile.
+#[test]
+fn both_ends_receive_while_neither_can_write() {
+    const MESSAGES: usize = 60;
+    fn exchange(mut socket: WebSocket<UnixStream>) {
+        let (mut sent, mut received) = (0, 0);
+        while sent < MESSAGES || received < MESSAGES {
+            while sent < MESSAGES && matches!(socket.send(vec![sent as u8; 100_000]), Ok(()) | Err(SocketError::Queued))
+            {
+                sent += 1;
+            }
+            match socket.recv() {
+                Ok(message) => {
+                    assert_eq!(message, Some(vec![received as u8; 100_000].into()));
+                    received += 1;
+                }
+                Err(SocketError::Timeout) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        while let Err(SocketError::Timeout) = socket.flush() {}
+    }
+    for nonblocking in [false, true] {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (done, ended) = crossbeam_channel::bounded(2);
+        for (role, stream) in [(Role::Server, ours), (Role::Client, theirs)] {
+            stream.set_nonblocking(nonblocking).expect("a socket");
+            stream.set_read_timeout(Some(Duration::from_millis(5))).expect("a socket");
+            stream.set_write_timeout(Some(Duration::from_millis(5))).expect("a socket");
+            let socket = WebSocket::from_established(stream, role, vec![], &Config::default());
+            let done = done.clone();
+            thread::spawn(move || {
+                exchange(socket);
+                done.send(()).expect("the test waits");
+            });
+        }
+        for _ in 0..2 {
+            ended.recv_timeout(common::DEADLINE).expect("both have sent and received everything");
+        }
+    }
+}

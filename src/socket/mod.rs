@@ -159,7 +159,11 @@ impl<S: Read + Write> WebSocket<S> {
                 return if reason.is_clean() { Ok(None) } else { Err(SocketError::Closed) };
             }
             let received = if self.input.is_empty() {
-                self.flush()?;
+                match self.flush() {
+                    // The peer may read only after this end has read.
+                    Ok(()) | Err(SocketError::Timeout) => {}
+                    Err(error) => return Err(error),
+                }
                 prepare(self.get_ref())?;
                 self.receive()?
             } else {
