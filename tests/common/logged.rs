@@ -24,6 +24,13 @@ struct Entry {
 
 static ENTRIES: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
+static CONTEXT: Mutex<String> = Mutex::new(String::new());
+
+/// Sets what is printed as well when the process ends, such as how to repeat what it did.
+pub fn set_context(context: String) {
+    *CONTEXT.lock().unwrap_or_else(PoisonError::into_inner) = context;
+}
+
 /// Expects errors and warnings with `part` in their texts, and such panics of threads of the library. Make this before the
 /// server or client whose threads log it.
 pub fn expect_error(part: &'static str) -> Expected {
@@ -124,8 +131,10 @@ fn end_process(text: &str) -> ! {
     let thread = thread.name().unwrap_or("without a name");
     let stack = Backtrace::force_capture();
     // The test harness would capture what `eprintln!` prints, and lose it.
-    let text =
-        format!("\nNO TEST EXPECTS THIS of thread {thread}: {text}\nIf one should: logged::expect_error\n{stack}");
+    let context = CONTEXT.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let text = format!(
+        "\nNO TEST EXPECTS THIS of thread {thread}: {text}\n{context}If one should: logged::expect_error\n{stack}"
+    );
     let _ = std::io::stderr().write_all(text.as_bytes());
     std::process::abort()
 }
