@@ -217,6 +217,8 @@ const SHORT: Duration = Duration::from_millis(100);
 #[test]
 fn r_12_concurrent_shutdowns_end_the_server_once() {
     let _expected = expect_error("a callback panicked").or_nothing();
+    // The short deadline may pass on a busy machine. That the threads end is asserted below.
+    let _late = expect_error("a server thread did not end").or_nothing();
     let _guard = serialize_test();
     for round in 0..50 {
         let slot = Arc::new(Mutex::new(None));
@@ -290,6 +292,32 @@ fn r_12_concurrent_shutdowns_end_the_server_once() {
         stop.store(true, Ordering::SeqCst);
         connecting.join().expect("the connecting thread");
         client.wait_for_end();
+    }
+}
+
+#[test]
+fn r_04_a_connection_whose_end_panics_at_the_deadline_is_counted() {
+    struct PanicsAtTheEnd;
+    impl Handler for PanicsAtTheEnd {
+        fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {}
+        fn on_close(&mut self, _: &mut Socket<'_>, _: &threadbare::CloseReason) {
+            panic_quietly();
+        }
+    }
+    let _guard = serialize_test();
+    let _expected = expect_error("a callback panicked");
+    let _late = expect_error("a server thread did not end").or_nothing();
+    for workers in [1, 2] {
+        let server = Server::builder().workers(workers).serve("127.0.0.1:0", |_| PanicsAtTheEnd).expect("a server");
+        let mut clients: Vec<_> = (0..3).map(|_| Client::open(server.local_addr())).collect();
+        eventually("all are open", || server.handle().connections() == 3);
+        let handle = server.handle();
+        handle.shutdown(Duration::ZERO);
+        handle.join();
+        let report = handle.shutdown(DEADLINE);
+        assert_eq!((report.clean, report.forced, report.failed), (0, 3, 0), "{report}");
+        assert_eq!(handle.connections(), 0);
+        clients.iter_mut().for_each(Client::wait_for_end);
     }
 }
 

@@ -209,10 +209,14 @@ impl<D: Delivery> Worker<D> {
 
     /// Resets the connections that have not closed by the deadline.
     fn force(&mut self) {
-        self.for_each(|driver| {
-            driver.conn.endpoint.stream.reset_on_drop();
-            driver.conn.flags.remove(Flag::Clean);
-            driver.end_abnormally("the server shut down", CloseCause::TimedOut);
+        self.for_each_key(|worker, key| {
+            worker.drive(key, |driver, _| {
+                driver.conn.endpoint.stream.reset_on_drop();
+                driver.conn.flags.remove(Flag::Clean);
+                driver.end_abnormally("the server shut down", CloseCause::TimedOut);
+            });
+            // The callback for the end may have panicked, for which there is no time to close with 1011.
+            worker.remove(key);
         });
     }
 
