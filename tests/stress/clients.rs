@@ -222,7 +222,7 @@ impl<'a> Talker<'a> {
                 if self.reader.entry.reconnects {
                     return;
                 }
-                fail(&format!("connection {} of {} does not end", self.reader.entry.id, self.reader.entry.kind));
+                fail(&format!("{} does not end", self.reader.entry));
             }
         }
     }
@@ -361,7 +361,8 @@ fn blocking(round: &Round, actor: &Actor, random: &mut Random) {
     };
     timeout(&stream, Duration::from_secs(5));
     if random.percent(30) {
-        socket2::SockRef::from(&stream).set_recv_buffer_size(16 << 10).expect("a socket");
+        // Smaller than a segment of the loopback interface, the system would send one each few hundred milliseconds.
+        socket2::SockRef::from(&stream).set_recv_buffer_size(128 << 10).expect("a socket");
     }
     let url = Url::parse(&url(round, id, random)).expect("a URL");
     let Ok(socket) = WebSocket::connect_with(ClientRequest::new(url), stream, &config(random, None)) else { return };

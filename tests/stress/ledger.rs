@@ -1,6 +1,7 @@
 //! What both ends of each connection sent and received, and whether that agrees.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -132,14 +133,7 @@ impl Entry {
         let (answered, answers) = (load(&instance.answered), load(&self.answers_received));
         let (pushed, pushes) = (load(&instance.pushed), load(&self.pushed_received));
         let (end, told) = (lock(&self.end).clone(), lock(&instance.end).clone());
-        let wrong = |what: &str| -> ! {
-            fail(&format!(
-                "connection {} of {}: {what}. Client to server: {sent} sent, {received} received; answers: {answered} \
-                 sent, {answers} received; from another thread: {pushed} sent, {pushes} received. The client's end: \
-                 {end:?}. The server's: {told:?}",
-                self.id, self.kind
-            ))
-        };
+        let wrong = |what: &str| -> ! { fail(&format!("{self}: {what}")) };
         if received > sent || answers > answered || pushes > pushed {
             wrong("more was received than sent");
         }
@@ -167,5 +161,21 @@ impl Entry {
             }
             totals.complete.1 += 1;
         }
+    }
+}
+
+/// What both ends know of the connection.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let load = |count: &AtomicU64| count.load(Ordering::SeqCst);
+        write!(f, "connection {} of {} ({} messages sent, ", self.id, self.kind, load(&self.sent))?;
+        write!(f, "{} answers received, ", load(&self.answers_received))?;
+        write!(f, "{} of another thread, end: {:?}", load(&self.pushed_received), lock(&self.end))?;
+        for instance in &*lock(&self.instances) {
+            write!(f, "; at the server {} messages received, ", load(&instance.received))?;
+            write!(f, "{} answers sent, {} by another thread, ", load(&instance.answered), load(&instance.pushed))?;
+            write!(f, "end: {:?}", lock(&instance.end))?;
+        }
+        f.write_str(")")
     }
 }
