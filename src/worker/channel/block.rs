@@ -17,6 +17,9 @@ pub(crate) const EVENT_COST: usize = 64;
 /// block it would have to be copied once more.
 pub(super) const MIN_OWNED_SIZE: usize = 16 << 10;
 
+/// The memory of a [`BatchNumber`]: two counts of references, and the number.
+const NUMBER_SIZE: usize = 3 * size_of::<usize>();
+
 /// The memory of a batch, which is reused.
 #[derive(Debug, Default)]
 pub(crate) struct Block {
@@ -41,7 +44,7 @@ impl Block {
     /// Returns the bytes of memory that the block takes.
     pub(crate) fn footprint(&self) -> usize {
         let records = self.records.capacity() * size_of::<Record>() + self.peers.capacity() * size_of::<Peer>();
-        size_of::<Block>() + records + self.texts.capacity() + self.bytes.capacity() + self.apart
+        size_of::<Block>() + NUMBER_SIZE + records + self.texts.capacity() + self.bytes.capacity() + self.apart
     }
 
     /// Called before the first event: holds the wake-ups for answers until the end of the batch.

@@ -30,6 +30,9 @@ const MAX_BLOCK_SIZE: usize = 64 << 10;
 /// A read takes 4 KiB at least, however little room the channel has: each of its events needs no more than that.
 const MIN_READ: usize = 4 << 10;
 
+/// A batch's place in a channel: the batch, and the channel's own word.
+const PLACE_SIZE: usize = size_of::<Batch>() + size_of::<usize>();
+
 /// A worker's sender into one channel of events.
 #[derive(Debug)]
 pub(crate) struct EventSender {
@@ -146,7 +149,7 @@ impl EventSender {
         if has_several(&block) {
             self.state.long_batches.fetch_add(1, Ordering::SeqCst);
         }
-        block.memory = block.footprint();
+        block.memory = block.footprint() + PLACE_SIZE;
         self.state.memory.add(block.memory);
         let batch = Batch { block: Some(block), next: 0, state: self.state.clone() };
         if let Some(sender) = &self.sender {
