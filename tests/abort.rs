@@ -206,6 +206,7 @@ fn nothing_is_delivered_or_sent_after_an_abort_with_compressed_messages() {
 /// A handler that panics after it has dropped its connection changes nothing.
 #[test]
 fn an_abort_before_a_panic_is_an_abort() {
+    let _panic = common::logged::expect_error("a callback panicked");
     let server = Server::builder().workers(1).serve("127.0.0.1:0", |_| {
         |socket: &mut Socket<'_>, message: MessageRef<'_>| {
             socket.send(message);
