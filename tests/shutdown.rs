@@ -17,7 +17,7 @@ use common::{
     wait_for_end_of_threads,
 };
 use threadbare::protocol::frame::Opcode;
-use threadbare::{Handler, MessageRef, Server, ServerHandle, Socket};
+use threadbare::{Config, Handler, MessageRef, SendTimeoutError, Server, ServerHandle, Socket};
 
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
@@ -62,6 +62,57 @@ fn stream(mut client: Client, running: &AtomicUsize) -> Streamed {
                     streamed.echoed += 1;
                 }
             },
+        }
+    }
+}
+
+/// what other threads send while the server shuts down, or a connection's lifetime ends, is either refused or
+/// delivered.
+#[test]
+fn r_11_every_message_that_is_accepted_before_a_close_is_delivered() {
+    for (workers, ending) in [(1, "shutdown"), (2, "shutdown"), (2, "lifetime"), (2, "close")] {
+        for round in 0..10 {
+            let mut config = Config::default().close_timeout(DEADLINE).write_timeout(DEADLINE);
+            if ending == "lifetime" {
+                config = config.max_lifetime(Duration::from_millis(50));
+            }
+            let server = Server::builder().workers(workers).config(config).bind("127.0.0.1:0").expect("a server");
+            let (mut client, peer) = common::open_with_peer(&server);
+            let senders: Vec<_> = (0..3)
+                .map(|_| {
+                    let peer = peer.clone();
+                    std::thread::spawn(move || {
+                        let mut accepted = 0;
+                        loop {
+                            match peer.send_timeout("a message", DEADLINE) {
+                                Ok(()) => accepted += 1,
+                                Err(SendTimeoutError::Disconnected(_)) => return accepted,
+                                Err(error) => panic!("{error}"),
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let receiver = std::thread::spawn(move || {
+                let mut received = 0;
+                loop {
+                    let frame = client.expect_frame();
+                    if frame.opcode == Opcode::Close {
+                        client.send(&common::close(frame.close_code()));
+                        return received;
+                    }
+                    received += 1;
+                }
+            });
+            eventually("messages are sent", || peer.stats().messages_sent > 100);
+            match ending {
+                "shutdown" => drop(server.shutdown(DEADLINE)),
+                "close" => peer.close(threadbare::CloseCode::GOING_AWAY, "").expect("it is open"),
+                _ => {}
+            }
+            let accepted: usize = senders.into_iter().map(|sender| sender.join().expect("a sender")).sum();
+            let received: usize = receiver.join().expect("the client");
+            assert_eq!(received, accepted, "{ending} with {workers} workers, round {round}");
         }
     }
 }

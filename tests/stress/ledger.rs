@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use threadbare::{CloseCause, CloseCode, CloseReason};
+use threadbare::{CloseCause, CloseReason};
 
 use crate::board::{fail, lock};
-use crate::plan::{Plan, ServerKind};
+use crate::plan::Plan;
 
 /// The codes with which the thread closes that answers.
 pub(crate) const OWN_CODES: RangeInclusive<u16> = 4_000..=4_009;
@@ -56,6 +56,8 @@ pub(crate) struct Instance {
     pub(crate) answered: AtomicU64,
     /// Messages that another thread sent.
     pub(crate) pushed: AtomicU64,
+    /// The application has dropped the connection.
+    pub(crate) aborted: AtomicBool,
     pub(crate) end: Mutex<Option<CloseReason>>,
 }
 
@@ -137,24 +139,19 @@ impl Entry {
         if received > sent || answers > answered || pushes > pushed {
             wrong("more was received than sent");
         }
-        // The close frame of a thread follows everything that it sent. A worker that closes, as at the end of a
-        // connection's lifetime, does not wait for a thread that sends meanwhile.
-        let closed_by_client = told
-            .as_ref()
-            .is_some_and(|reason| reason.cause == CloseCause::Peer && reason.code != CloseCode::GOING_AWAY);
+        // What comes behind an abort is thrown away, though the peer's close frame may have come already.
+        if instance.aborted.load(Ordering::SeqCst) {
+            return;
+        }
+        // The close frame follows everything that was accepted before it, whoever closes.
+        let closed_by_client = told.as_ref().is_some_and(|reason| reason.cause == CloseCause::Peer);
         if closed_by_client && (!self.reconnects || end == End::Finished) {
             if received != sent {
                 wrong("messages to the server were lost");
             }
             totals.complete.0 += 1;
         }
-        // An answer from another thread than the one that closes, as in a shutdown, may be accepted and come too late.
-        let one_thread = matches!(plan.server, ServerKind::Handler | ServerKind::Blocking);
-        let ordered = told.as_ref().is_some_and(|reason| match reason.cause {
-            CloseCause::Peer => true,
-            CloseCause::Local => one_thread || OWN_CODES.contains(&reason.code.0),
-            _ => false,
-        });
+        let ordered = told.as_ref().is_some_and(|reason| matches!(reason.cause, CloseCause::Peer | CloseCause::Local));
         if ordered && end == End::Received && !plan.lossy {
             if answers != answered {
                 wrong("answers were lost");

@@ -137,7 +137,10 @@ impl Talk {
                     self.answer(out, 100);
                 }
             }
-            993..996 => out.abort(),
+            993..996 => {
+                self.instance.aborted.store(true, Ordering::SeqCst);
+                out.abort();
+            }
             996..999 if self.round.plan.panics => {
                 self.panicked = true;
                 return Then::Panic;

@@ -13,6 +13,7 @@ use crate::worker::connection::conn::Conn;
 use crate::worker::connection::context::WorkerContext;
 use crate::worker::connection::flags::Flag;
 use crate::worker::connection::phase::Phase;
+use crate::worker::handle::inbox::Command;
 use crate::worker::handle::info::PeerInfo;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::prepared::{Content, Prepared};
@@ -115,9 +116,12 @@ impl ActiveConn<'_> {
 
     /// Whether the handle takes no more messages. The application may have closed through it, and the command is still in
     /// the inbox.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn handle_is_closed(&self) -> bool {
-        self.conn.peer.as_ref().is_some_and(|peer| !peer.is_open())
+        match &self.conn.peer {
+            None => false,
+            Some(peer) => is_closed(peer),
+        }
     }
 
     /// Queues a message of the application; `false` if it can not be sent. A large payload that is not borrowed is not
@@ -223,6 +227,21 @@ impl ActiveConn<'_> {
         true
     }
 
+    /// Starts the closing handshake behind what other threads have sent: they are told that the connection is closed from
+    /// here on, and the worker executes what they have posted before.
+    pub(crate) fn close_behind_senders(&mut self, frame: &CloseFrame) {
+        let Some(peer) = &self.conn.peer else {
+            // No other thread can send.
+            self.start_close(Some(frame));
+            return;
+        };
+        // Otherwise the closing handshake has begun, or the command for it is in the inbox.
+        if self.conn.phase == Phase::Open && !peer.shared.queued.is_closed() {
+            let frame = Some(Box::new(frame.clone()));
+            peer.shared.post_last(Command::Close { to: self.state.key, frame });
+        }
+    }
+
     /// Queues a close frame; `false` if one was sent before.
     pub(crate) fn push_close(&mut self, frame: Option<&CloseFrame>) -> bool {
         self.conn.endpoint.close(&mut self.context.output, frame)
@@ -320,4 +339,11 @@ impl ActiveConn<'_> {
         peer.shared.publish_deflate(&self.conn.endpoint.connection);
         peer.shared.publish(self.state.posted, self.state.shown_backlog, self.conn.endpoint.backlog());
     }
+}
+
+/// Most connections with a handler have no handle. Not inlined, so that their answers have the registers.
+#[cold]
+#[inline(never)]
+fn is_closed(peer: &Peer) -> bool {
+    !peer.is_open()
 }

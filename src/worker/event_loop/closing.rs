@@ -178,7 +178,7 @@ impl<D: Delivery> Driver<'_, D> {
         match deadline {
             Deadline::Lifetime => {
                 let frame = CloseFrame { code: CloseCode::GOING_AWAY, reason: "lifetime is over".into() };
-                self.active().start_close(Some(&frame));
+                self.active().close_behind_senders(&frame);
             }
             Deadline::Write => self.expire_write(),
             Deadline::Ping | Deadline::Pong if self.conn.waiting => {

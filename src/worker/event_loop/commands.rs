@@ -19,7 +19,12 @@ impl<D: Delivery> Worker<D> {
     #[inline]
     pub(super) fn drain_inbox(&mut self) {
         if self.context.inbox.has_commands() {
+            let shutdown = self.shutdown;
             self.take_commands();
+            if self.shutdown != shutdown && self.context.inbox.has_commands() {
+                // The closes of the shutdown that has begun, behind what other threads have sent.
+                self.take_commands();
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use crate::worker::connection::phase::Phase;
 use crate::worker::delivery::delivery::{Delivery, Incoming};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::handle::info::PeerInfo;
+use crate::worker::handle::peer::Peer;
 
 /// A connection is read at most twice per drive. More delays the worker's other connections; fewer drives a fast sender
 /// more often.
@@ -231,6 +232,17 @@ impl<D: Delivery> Driver<'_, D> {
         aborted
     }
 
+    /// As [`handle_is_aborted`](Driver::handle_is_aborted), before each message. Most connections with a handler have no
+    /// handle, and those that have one are looked at out of the way, so that the loop has its registers.
+    #[inline(always)]
+    fn is_to_be_aborted(&self) -> bool {
+        match &self.conn.peer {
+            None => false,
+            Some(peer) if D::HANDLES => peer.shared.queued.is_aborted(),
+            Some(peer) => is_aborted(peer),
+        }
+    }
+
     /// Whether the application has dropped the connection through its handle: in a callback, or on another thread.
     #[inline(always)]
     fn handle_is_aborted(&self) -> bool {
@@ -279,7 +291,7 @@ impl<D: Delivery> Driver<'_, D> {
         (D::ANSWERS && self.context.output.len() >= room)
             || self.app.as_mut().is_some_and(|app| !self.delivery.has_room(app, self.state.key))
             || (!D::ANSWERS && self.handle_is_full())
-            || self.handle_is_aborted()
+            || self.is_to_be_aborted()
     }
 
     /// Whether the queue is full of answers from another thread, and reading is to wait for it. It is looked at before
@@ -439,4 +451,10 @@ impl<D: Delivery> Driver<'_, D> {
         let active = ActiveConn { conn: self.conn, context: self.context, state: &mut self.state };
         (self.delivery, self.app.as_mut(), Socket { active })
     }
+}
+
+#[cold]
+#[inline(never)]
+fn is_aborted(peer: &Peer) -> bool {
+    peer.shared.queued.is_aborted()
 }

@@ -202,7 +202,7 @@ impl<D: Delivery> Worker<D> {
         self.shutdown = Some(deadline);
         self.register_new();
         self.for_each(|driver| {
-            driver.active().start_close(Some(&CloseFrame::going_away()));
+            driver.active().close_behind_senders(&CloseFrame::going_away());
             driver.flush(&[]);
         });
     }

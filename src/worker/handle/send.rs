@@ -409,7 +409,7 @@ impl Peer {
     /// Encodes a data message into the worker's queue; `false` if the worker has ended.
     fn post_copy(&self, opcode: Opcode, payload: &[u8], compression: Compression) -> bool {
         let (to, role) = (self.shared.key, self.shared.worker.role);
-        self.shared.worker.inbox.post(|queue| {
+        self.shared.post(|queue| {
             let start = queue.bytes.len();
             match queue.key(role) {
                 None => frame::encode_short(&mut queue.bytes, opcode, payload),
@@ -431,7 +431,7 @@ impl Peer {
             (Role::Server, shared @ (CowMessage::SharedText(_) | CowMessage::SharedBinary(_))) => shared,
             (_, message) => CowMessage::Owned(message.into_message()),
         });
-        self.shared.worker.inbox.post(|queue| {
+        self.shared.post(|queue| {
             let Some(message) = message.take() else { return };
             let (start, key) = (queue.bytes.len(), queue.key(role));
             FrameHeader::new(opcode, len as u64, key).encode(&mut queue.bytes);
@@ -463,7 +463,7 @@ impl Peer {
         }
         let (to, frame) = (self.shared.key, frame.clone());
         frame.charge(&self.shared.worker.inbox.budget);
-        self.shared.worker.inbox.post(|queue| {
+        self.shared.post(|queue| {
             self.shared.queued.add_posted(frame.plain().len());
             queue.commands.push(Command::SendShared { to, frame });
         })
@@ -476,7 +476,7 @@ impl Peer {
         }
         let to = self.shared.key;
         let posted = self.is_open()
-            && self.shared.worker.inbox.post(|queue| {
+            && self.shared.post(|queue| {
                 let (start, key) = (queue.bytes.len(), queue.key(self.shared.worker.role));
                 frame::encode(&mut queue.bytes, opcode, payload, key);
                 queue.commands.push(Command::SendControl { to, start, end: queue.bytes.len() });

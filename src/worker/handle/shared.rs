@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use crate::protocol::Connection;
 use crate::protocol::deflate::DeflateStats;
 use crate::protocol::handshake::Data;
+use crate::worker::handle::inbox::{Command, CommandQueue};
 use crate::worker::handle::info::{Outcome, PeerInfo};
 use crate::worker::handle::queued_bytes::QueuedBytes;
 use crate::worker::handle::send_wait::WaitQueue;
@@ -85,6 +86,34 @@ impl PeerShared {
         if self.queued.apply(posted, before, after) {
             self.wake_senders();
         }
+    }
+
+    /// Has `push` add what is sent to the queue, unless the connection is closed or the worker has ended; `false` then. This
+    /// is looked at under the lock, so that nothing is accepted that comes behind a close.
+    #[inline]
+    pub(crate) fn post(&self, push: impl FnOnce(&mut CommandQueue)) -> bool {
+        let mut is_open = false;
+        self.worker.inbox.post(|queue| {
+            is_open = !self.queued.is_closed();
+            if is_open {
+                push(queue);
+            }
+        }) && is_open
+    }
+
+    /// Posts a command that closes the connection, and has every send after it fail, on any thread; `false` if the worker
+    /// has ended. What was posted before is sent before.
+    pub(crate) fn post_last(&self, command: Command) -> bool {
+        let mut are_senders_waiting = false;
+        let posted = self.worker.inbox.post(|queue| {
+            queue.commands.push(command);
+            // Under the lock, under which a sender looks at it.
+            are_senders_waiting = self.queued.close();
+        });
+        if are_senders_waiting {
+            self.wake_senders();
+        }
+        posted
     }
 
     /// Notes that nothing more can be sent, and wakes senders that wait for room. Called by the worker.
