@@ -6,11 +6,16 @@ use std::time::Duration;
 use crate::protocol::Role;
 use crate::protocol::deflate::DeflateOption;
 
+pub(crate) mod send_options;
+
 /// By default the memory is limited to what 256 connections may hold. More lets attackers take more; less closes
 /// connections of honest peers that send or receive large messages at the same time.
 const FULL_CONNECTIONS: usize = 256;
 
 /// What happens to a message from another thread, or from a broadcast, if the connection's queue is full.
+///
+/// [`Config::slow_consumer`] sets it for all connections, [`Peer::set_slow_consumer`](crate::Peer::set_slow_consumer) for
+/// one, and [`SendOptions::slow_consumer`](crate::SendOptions::slow_consumer) for one message.
 ///
 /// An answer from inside a [`Handler`](crate::Handler) is always queued. The worker stops reading from a connection
 /// whose output is above [`Config::max_write_buffer_size`], so that answers can not pile up.

@@ -82,6 +82,7 @@ pub use client::{
     Jitter, Outage, Phase, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender, Session,
     StateChanges,
 };
+pub use config::send_options::SendOptions;
 pub use config::{AfterClose, Config, ConfigError, SlowConsumer};
 pub use error::{
     BuildError, ControlError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,

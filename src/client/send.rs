@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::client::client::Client;
+use crate::config::send_options::SendOptions;
 use crate::error::{SendError, SendTimeoutError, TrySendError};
-use crate::protocol::deflate::Compression;
 use crate::protocol::message::{CowMessage, Message};
 use crate::worker::handle::prepared::Prepared;
 
@@ -26,7 +26,7 @@ impl Client {
         self.peer.send(message)
     }
 
-    /// Sends a message, compressed as `compression` says; see [`Peer::send_with`](crate::Peer::send_with).
+    /// Sends a message with options; see [`Peer::send_with`](crate::Peer::send_with).
     ///
     /// ```
     /// use threadbare::Compression;
@@ -42,9 +42,9 @@ impl Client {
     pub fn send_with<'a>(
         &self,
         message: impl Into<CowMessage<'a>>,
-        compression: Compression,
+        options: impl Into<SendOptions>,
     ) -> Result<(), SendError<Message>> {
-        self.peer.send_with(message, compression)
+        self.peer.send_with(message, options)
     }
 
     /// Sends a message if there is room; see [`Peer::try_send`](crate::Peer::try_send).

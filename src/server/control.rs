@@ -172,8 +172,8 @@ impl ServerHandle {
     }
 
     /// Sends a message to every connection. It is encoded once, and each worker is sent one command. The call never
-    /// waits: if a connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides
-    /// whether the connection is skipped or closed. A close is sent to every connection. A control frame that may not be
+    /// waits: if a connection's queue is full, its [`SlowConsumer`](crate::SlowConsumer) policy decides whether the
+    /// connection is skipped or closed. A close is sent to every connection. A control frame that may not be
     /// sent, such as a ping of more than 125 bytes, is sent to none.
     ///
     /// ```

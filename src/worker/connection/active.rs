@@ -208,9 +208,9 @@ impl ActiveConn<'_> {
         true
     }
 
-    /// Queues a message that was encoded before; `false` if it can not be sent.
+    /// Queues a message that was encoded before, whatever its options; `false` if it can not be sent.
     #[inline]
-    pub(crate) fn send_prepared(&mut self, prepared: &Prepared) -> bool {
+    pub(crate) fn push_prepared(&mut self, prepared: &Prepared) -> bool {
         match &prepared.content {
             Content::Data(frame) => self.send_shared(frame),
             Content::Control(message) => self.send_control(MessageRef::from(&**message)),

@@ -29,8 +29,8 @@ pub(crate) struct WorkerContext {
     pub(crate) delivers_after_close: bool,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) handle: Arc<WorkerHandle>,
-    /// A connection is not read while this many bytes are queued by another thread, so that answers from there have
-    /// room. `usize::MAX` where the policy has senders wait, drops messages or disconnects.
+    /// A connection whose policy refuses messages is not read while this many bytes are queued by another thread, so that
+    /// answers from there have room. `usize::MAX` for a client.
     pub(crate) max_answers: usize,
     /// Sends to the connections of all workers.
     pub(crate) publisher: Publisher,

@@ -6,3 +6,4 @@ pub(crate) mod context;
 pub(crate) mod deadline;
 pub(crate) mod flags;
 pub(crate) mod phase;
+pub(crate) mod send_with;

@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::fmt;
 
+use crate::config::SlowConsumer;
+use crate::config::send_options::SendOptions;
 use crate::error::ControlError;
 use crate::protocol::PeerAddr;
 use crate::protocol::close::{CloseCode, CloseFrame, InvalidClose};
@@ -79,21 +81,28 @@ impl Socket<'_> {
         !self.active.handle_is_closed() && self.active.send_message(message.into(), Compression::Auto)
     }
 
-    /// Sends a message as [`send`](Socket::send) does, compressed as `compression` says. With [`Compression::Never`] it
-    /// is not compressed even if permessage-deflate was negotiated.
+    /// Sends a message with options: whether it may be compressed, and what happens if the output is above
+    /// [`max_write_buffer_size`](crate::Config::max_write_buffer_size). Without a policy it is queued all the same, as by
+    /// [`send`](Socket::send), whatever the connection's own policy. A single option needs no [`SendOptions`].
+    ///
+    /// Returns `false` if nothing was sent: also where the policy is [`Refuse`](crate::SlowConsumer::Refuse), or
+    /// [`Block`](crate::SlowConsumer::Block), since a worker's thread never waits.
     ///
     /// ```
-    /// # use threadbare::{Compression, Socket};
+    /// use threadbare::{Compression, SlowConsumer, Socket};
+    ///
     /// fn answer(socket: &mut Socket<'_>, session_token: &str) {
     ///     socket.send_with(session_token, Compression::Never);
+    ///     socket.send_with("somebody is typing", SlowConsumer::Drop);
     /// }
     /// ```
     #[inline]
-    pub fn send_with<'m>(&mut self, message: impl Into<CowMessage<'m>>, compression: Compression) -> bool {
-        !self.active.handle_is_closed() && self.active.send_message(message.into(), compression)
+    pub fn send_with<'m>(&mut self, message: impl Into<CowMessage<'m>>, options: impl Into<SendOptions>) -> bool {
+        !self.active.handle_is_closed() && self.active.send_with(message.into(), options.into())
     }
 
-    /// Sends a message that was encoded before; `false` as [`send`](Socket::send).
+    /// Sends a message that was encoded before, as [`send_with`](Socket::send_with) does with the options that it was
+    /// prepared with; `false` if nothing was sent.
     ///
     /// ```
     /// use threadbare::{Handler, MessageRef, Prepared, Socket};
@@ -112,7 +121,7 @@ impl Socket<'_> {
 
     /// Sends a message to every connection of the server, this one included, at the end of this iteration of the event
     /// loop. It is encoded once, and compressed once for all connections that negotiated the same parameters. If a
-    /// connection's queue is full, the server's [`SlowConsumer`](crate::SlowConsumer) policy decides. A control frame that
+    /// connection's queue is full, its [`SlowConsumer`](crate::SlowConsumer) policy decides. A control frame that
     /// may not be sent is sent to none; see [`ServerHandle::broadcast`](crate::ServerHandle::broadcast).
     ///
     /// ```no_run
@@ -205,6 +214,26 @@ impl Socket<'_> {
     /// ```
     pub fn peer(&mut self) -> Peer {
         self.active.peer()
+    }
+
+    /// Sets what happens to the messages of other threads, and to broadcasts, while the queue of this connection is full;
+    /// see [`Peer::set_slow_consumer`]. The first call allocates memory for the handle.
+    ///
+    /// ```
+    /// use threadbare::{Handler, MessageRef, SlowConsumer, Socket};
+    ///
+    /// struct Viewer;
+    ///
+    /// impl Handler for Viewer {
+    ///     fn on_open(&mut self, socket: &mut Socket<'_>) {
+    ///         socket.set_slow_consumer(SlowConsumer::Drop); // a viewer may miss pictures
+    ///     }
+    ///
+    ///     fn on_message(&mut self, _socket: &mut Socket<'_>, _message: MessageRef<'_>) {}
+    /// }
+    /// ```
+    pub fn set_slow_consumer(&mut self, policy: impl Into<Option<SlowConsumer>>) {
+        self.peer().set_slow_consumer(policy);
     }
 
     /// The identifier of the connection.

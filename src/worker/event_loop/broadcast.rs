@@ -60,8 +60,8 @@ impl<D: Delivery> Driver<'_, D> {
                 break;
             }
             if message.is_close() || !self.active().is_above_high_water() {
-                self.active().send_prepared(message);
-            } else if self.context.handle.policy() == SlowConsumer::Disconnect {
+                self.active().push_prepared(message);
+            } else if self.policy_for(message) == SlowConsumer::Disconnect {
                 self.fail_slow_reader();
                 break;
             } else {
@@ -69,5 +69,12 @@ impl<D: Delivery> Driver<'_, D> {
             }
         }
         self.flush(&[]);
+    }
+
+    /// What happens to a message for which there is no room.
+    #[cold]
+    fn policy_for(&self, message: &Prepared) -> SlowConsumer {
+        let own = self.conn.peer.as_ref().map(|peer| peer.shared.policy());
+        message.options().slow_consumer.or(own).unwrap_or_else(|| self.context.handle.policy())
     }
 }

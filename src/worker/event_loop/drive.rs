@@ -298,7 +298,7 @@ impl<D: Delivery> Driver<'_, D> {
     /// each message, because that thread answers meanwhile.
     #[inline(always)]
     fn handle_is_full(&self) -> bool {
-        self.conn.peer.as_ref().is_some_and(|peer| peer.queued_bytes() >= self.context.max_answers)
+        self.conn.peer.as_ref().is_some_and(|peer| peer.queued_bytes() >= self.context.max_answers && peer.refuses())
     }
 
     fn dispatch(&mut self, received: Received<'_>) {

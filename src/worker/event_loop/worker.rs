@@ -9,7 +9,7 @@ use crossbeam_channel::Receiver;
 use mio::event::Event;
 use mio::{Events, Poll, Registry, Token, Waker};
 
-use crate::config::{Config, SlowConsumer};
+use crate::config::Config;
 use crate::protocol::Role;
 use crate::protocol::contain::contained;
 use crate::protocol::deflate::Codec;
@@ -134,9 +134,8 @@ impl<D: Delivery> Worker<D> {
         connection_limit: Arc<ConnectionLimit>,
     ) -> Worker<D> {
         let now = Instant::now();
-        let refuses = parts.role == Role::Server && config.policy(parts.role) == SlowConsumer::Refuse;
         let context = WorkerContext {
-            max_answers: if refuses { config.max_write_buffer_size } else { usize::MAX },
+            max_answers: if parts.role == Role::Server { config.max_write_buffer_size } else { usize::MAX },
             delivers_after_close: config.delivers_after_close(parts.role),
             handle: Arc::new(WorkerHandle::new(parts.inbox.clone(), config.clone(), index, parts.role)),
             inbox: parts.inbox,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use crate::config::SlowConsumer;
 use crate::error::ControlError;
 use crate::protocol::PeerAddr;
 use crate::protocol::close::{CloseCode, CloseFrame};
@@ -240,6 +241,52 @@ impl Peer {
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.shared.queued.bytes()
+    }
+
+    /// Sets what happens to the messages of this connection while its queue is full: those of other threads, and
+    /// broadcasts. `None` returns to [`Config::slow_consumer`](crate::Config::slow_consumer), which holds for a
+    /// connection from the start. A policy that is given with a message precedes: see
+    /// [`SendOptions::slow_consumer`](crate::SendOptions::slow_consumer).
+    ///
+    /// It applies to sends that begin afterwards. A call that waits for room already goes on waiting.
+    ///
+    /// ```
+    /// use threadbare::{Event, Server, SlowConsumer};
+    ///
+    /// fn serve(server: &Server) {
+    ///     for event in server {
+    ///         match event {
+    ///             // Viewers may miss pictures; players must not miss moves.
+    ///             Event::Open(peer, request) if request.path() == "/watch" => {
+    ///                 peer.set_slow_consumer(SlowConsumer::Drop);
+    ///             }
+    ///             Event::Open(peer, _) => peer.set_slow_consumer(SlowConsumer::Disconnect),
+    ///             _ => {}
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn set_slow_consumer(&self, policy: impl Into<Option<SlowConsumer>>) {
+        self.shared.queued.set_policy(policy.into());
+    }
+
+    /// What happens to a message of this connection while its queue is full: the policy of
+    /// [`set_slow_consumer`](Peer::set_slow_consumer), else the configured one.
+    ///
+    /// ```
+    /// use threadbare::SlowConsumer;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// # let peer = client.peer();
+    /// assert_eq!(peer.slow_consumer(), SlowConsumer::Block); // a client's default
+    /// peer.set_slow_consumer(SlowConsumer::Refuse);
+    /// assert_eq!(peer.slow_consumer(), SlowConsumer::Refuse);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn slow_consumer(&self) -> SlowConsumer {
+        self.shared.policy()
     }
 
     /// Keeps data of the application with this connection. It can be set once.

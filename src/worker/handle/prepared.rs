@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::config::send_options::SendOptions;
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::Opcode;
 use crate::protocol::message::{CowMessage, Message};
@@ -30,6 +31,8 @@ use crate::transport::shared_frame::SharedFrame;
 #[derive(Clone, Debug)]
 pub struct Prepared {
     pub(crate) content: Content,
+    /// How it is sent, apart from [`compression`](Prepared::compression). Most messages have no options.
+    options: Option<Arc<SendOptions>>,
 }
 
 /// What is sent of a [`Prepared`] message.
@@ -54,27 +57,36 @@ impl Prepared {
     /// ```
     #[must_use]
     pub fn new<'a>(message: impl Into<CowMessage<'a>>) -> Prepared {
-        Prepared::with(message, Compression::Auto)
+        Prepared::with(message, SendOptions::new())
     }
 
-    /// Encodes a message that is compressed as `compression` says. With [`Compression::Never`] it is not compressed.
+    /// Encodes a message that is sent with these options: whether it may be compressed, and what happens where a queue
+    /// is full. A single option needs no [`SendOptions`].
     ///
     /// ```
-    /// use threadbare::{Compression, Prepared};
+    /// use threadbare::{Compression, Prepared, SlowConsumer};
     ///
     /// let picture = Prepared::with(&[0xFF, 0xD8][..], Compression::Never);
+    /// let typing = Prepared::with("somebody is typing", SlowConsumer::Drop);
     /// ```
     #[must_use]
-    pub fn with<'a>(message: impl Into<CowMessage<'a>>, compression: Compression) -> Prepared {
+    pub fn with<'a>(message: impl Into<CowMessage<'a>>, options: impl Into<SendOptions>) -> Prepared {
+        let options = options.into();
         let message = message.into();
         let borrowed = message.as_message();
         let opcode = borrowed.opcode();
         let content = if opcode.is_control() {
             Content::Control(Arc::new(message.into_message()))
         } else {
-            Content::Data(SharedFrame::new(opcode, borrowed.as_bytes(), compression))
+            Content::Data(SharedFrame::new(opcode, borrowed.as_bytes(), options.compression))
         };
-        Prepared { content }
+        let has_options = options != SendOptions::new().compression(options.compression);
+        Prepared { content, options: has_options.then(|| Arc::new(options)) }
+    }
+
+    /// The options that it is sent with, apart from [`compression`](Prepared::compression).
+    pub(crate) fn options(&self) -> SendOptions {
+        self.options.as_deref().copied().unwrap_or_default()
     }
 
     /// The message that was prepared.
@@ -98,6 +110,11 @@ impl Prepared {
         if let Content::Data(frame) = &self.content {
             frame.charge(budget);
         }
+    }
+
+    /// Whether it is a text or binary message.
+    pub(crate) fn is_data(&self) -> bool {
+        matches!(&self.content, Content::Data(_))
     }
 
     /// Whether it starts the closing handshake.

@@ -1,6 +1,8 @@
-//! The count of bytes that are queued for a connection, and whether senders wait for room.
+//! The count of bytes that are queued for a connection, whether senders wait for room, and the connection's own policy.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::config::SlowConsumer;
 
 /// Nothing more can be sent.
 const CLOSED: u64 = 1;
@@ -11,11 +13,17 @@ const AWAITED: u64 = 2;
 /// The application dropped the connection.
 const ABORTED: u64 = 4;
 
-/// Bytes are counted in the bits above the flags, so that a count below zero leaves the flags as they are.
-const FLAG_BITS: u32 = 3;
+/// The bits of the connection's own policy; 0 if it has none.
+const POLICY: u64 = 0b111 << POLICY_SHIFT;
+
+const POLICY_SHIFT: u32 = 3;
+
+/// Bytes are counted in the bits above the flags and the policy, so that a count below zero leaves these as they are.
+const FLAG_BITS: u32 = 6;
 
 /// The count of bytes that are queued for a connection: those in the worker's inbox, and those that the socket did not
-/// take. It also holds whether the connection is closed or aborted, and whether senders wait for room.
+/// take. It also holds whether the connection is closed or aborted, whether senders wait for room, and the connection's
+/// own policy.
 #[derive(Debug)]
 pub(crate) struct QueuedBytes {
     /// All bytes that senders ever posted to the worker. They hold the lock of its inbox, so a store is enough to add
@@ -73,6 +81,31 @@ impl QueuedBytes {
         self.rest.fetch_or(CLOSED | ABORTED, Ordering::SeqCst) & AWAITED != 0
     }
 
+    /// The connection's own policy, if it has one.
+    pub(crate) fn policy(&self) -> Option<SlowConsumer> {
+        match (self.rest.load(Ordering::Relaxed) & POLICY) >> POLICY_SHIFT {
+            1 => Some(SlowConsumer::Block),
+            2 => Some(SlowConsumer::Refuse),
+            3 => Some(SlowConsumer::Drop),
+            4 => Some(SlowConsumer::Disconnect),
+            _ => None,
+        }
+    }
+
+    /// Sets the connection's own policy. Messages of other threads may meet the one before, so `Relaxed` is enough.
+    pub(crate) fn set_policy(&self, policy: Option<SlowConsumer>) {
+        let bits: u64 = match policy {
+            None => 0,
+            Some(SlowConsumer::Block) => 1,
+            Some(SlowConsumer::Refuse) => 2,
+            Some(SlowConsumer::Drop) => 3,
+            Some(SlowConsumer::Disconnect) => 4,
+        };
+        let change = |word: u64| Some(word & !POLICY | bits << POLICY_SHIFT);
+        // It never fails: the change is always made.
+        let _ = self.rest.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+    }
+
     /// Notes that a sender waits unless there is room now.
     pub(crate) fn set_awaited(&self) {
         self.rest.fetch_or(AWAITED, Ordering::SeqCst);
@@ -109,6 +142,23 @@ mod tests {
         assert!(!queued.abort());
         assert!(!queued.apply(0, 0, 9));
         assert_eq!((queued.bytes(), queued.is_closed(), queued.is_aborted()), (9, true, true));
+    }
+
+    #[test]
+    fn the_policy_is_independent_of_the_count_and_the_flags() {
+        let queued = QueuedBytes::new(7);
+        queued.set_awaited();
+        for policy in [SlowConsumer::Block, SlowConsumer::Refuse, SlowConsumer::Drop, SlowConsumer::Disconnect] {
+            for policy in [Some(policy), None] {
+                queued.set_policy(policy);
+                queued.add_posted(3);
+                assert!(queued.apply(3, 0, 0));
+                assert_eq!((queued.policy(), queued.bytes(), queued.is_closed()), (policy, 7, false));
+            }
+        }
+        queued.set_policy(Some(SlowConsumer::Disconnect));
+        queued.close();
+        assert_eq!((queued.policy(), queued.bytes(), queued.is_closed()), (Some(SlowConsumer::Disconnect), 7, true));
     }
 
     /// The two counts are read one after the other, and their sum is never below zero.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::SlowConsumer;
+use crate::config::send_options::SendOptions;
 use crate::error::{ControlError, SendError, SendRefusal, SendTimeoutError, TrySendError};
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{self, FrameHeader, MAX_CONTROL_PAYLOAD, Opcode};
@@ -21,8 +22,10 @@ const MAX_COPIED_SIZE: usize = 16 << 10;
 /// How long a send waits for room in the connection's queue. A worker's thread never waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wait {
-    /// As long as the [`SlowConsumer`] policy says.
+    /// As long as the policy of the connection says.
     Policy,
+    /// As long as this policy says, which was given with the message.
+    As(SlowConsumer),
     /// Not at all.
     Never,
     /// For this time; without a deadline if an `Instant` can not hold it.
@@ -40,14 +43,33 @@ impl Wait {
         }
     }
 
+    /// Returns the policy that decides if there is no room; `None` if the caller has set a time to wait. `policy` is that
+    /// of the connection.
+    fn policy(self, policy: SlowConsumer) -> Option<SlowConsumer> {
+        match self {
+            Wait::Policy => Some(policy),
+            Wait::As(policy) => Some(policy),
+            Wait::Never | Wait::For(_) | Wait::Until(_) => None,
+        }
+    }
+
     /// Returns the deadline of a wait that begins now; `None` if it has none.
     pub(crate) fn deadline(self, policy: SlowConsumer) -> Option<Instant> {
         match self {
-            Wait::Policy if policy == SlowConsumer::Block => None,
-            Wait::Policy | Wait::Never => Some(Instant::now()),
+            Wait::Policy | Wait::As(_) => match self.policy(policy) {
+                Some(SlowConsumer::Block) => None,
+                _ => Some(Instant::now()),
+            },
+            Wait::Never => Some(Instant::now()),
             Wait::For(timeout) => Instant::now().checked_add(timeout),
             Wait::Until(deadline) => Some(deadline),
         }
+    }
+}
+
+impl From<SendOptions> for Wait {
+    fn from(options: SendOptions) -> Wait {
+        options.slow_consumer.map_or(Wait::Policy, Wait::As)
     }
 }
 
@@ -91,19 +113,20 @@ impl Peer {
     /// ```
     #[inline]
     pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
-        self.send_with(message, Compression::Auto)
+        Ok(self.offer(message.into(), Wait::Policy, Compression::Auto).map_err(to_owned)?)
     }
 
-    /// Sends a message as [`send`](Peer::send) does, compressed as `compression` says. With [`Compression::Never`] it
-    /// is not compressed even if permessage-deflate was negotiated.
+    /// Sends a message as [`send`](Peer::send) does, with options for this message: whether it may be compressed, and
+    /// what happens if the queue is full. A single option needs no [`SendOptions`].
     ///
     /// ```
-    /// use threadbare::Compression;
+    /// use threadbare::{Compression, SlowConsumer};
     ///
     /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
     /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
     /// # let peer = client.peer();
     /// peer.send_with("the session token", Compression::Never)?;
+    /// peer.send_with("somebody is typing", SlowConsumer::Drop)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -113,9 +136,10 @@ impl Peer {
     pub fn send_with<'a>(
         &self,
         message: impl Into<CowMessage<'a>>,
-        compression: Compression,
+        options: impl Into<SendOptions>,
     ) -> Result<(), SendError<Message>> {
-        Ok(self.offer(message.into(), Wait::Policy, compression).map_err(to_owned)?)
+        let options = options.into();
+        Ok(self.offer_with(message.into(), options.into(), options).map_err(to_owned)?)
     }
 
     /// Sends a message if the connection's queue is below the high-water mark.
@@ -193,7 +217,8 @@ impl Peer {
         Ok(self.offer(message.into(), Wait::Until(deadline), Compression::Auto).map_err(to_owned)?)
     }
 
-    /// Sends a message that was encoded before. A full queue is treated as by [`send`](Peer::send).
+    /// Sends a message that was encoded before. A full queue is treated as by [`send_with`](Peer::send_with) with the
+    /// options that the message was prepared with.
     ///
     /// ```
     /// use threadbare::{Peer, Prepared};
@@ -209,7 +234,7 @@ impl Peer {
     /// # Errors
     /// As [`send`](Peer::send); there is no message to return.
     pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
-        Ok(self.offer_prepared(prepared, Wait::Policy)?)
+        Ok(self.offer_prepared(prepared, prepared.options().into())?)
     }
 
     /// Sends a message that was encoded before, if the connection's queue is below the high-water mark.
@@ -268,6 +293,17 @@ impl Peer {
     /// As [`send_timeout`](Peer::send_timeout); there is no message to return.
     pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
         Ok(self.offer_prepared(prepared, Wait::Until(deadline))?)
+    }
+
+    /// Sends a message with options, or returns it unchanged. `wait` precedes the policy of the options.
+    #[inline]
+    pub(crate) fn offer_with<'a>(
+        &self,
+        message: CowMessage<'a>,
+        wait: Wait,
+        options: SendOptions,
+    ) -> Result<(), (CowMessage<'a>, SendRefusal)> {
+        self.offer(message, wait, options.compression)
     }
 
     /// Sends a message, or returns it unchanged.
@@ -337,19 +373,27 @@ impl Peer {
 
     /// Decides about one message, after a wait for room where `wait` allows one.
     fn admit(&self, wait: Wait) -> Result<Admission, SendRefusal> {
-        let policy = self.shared.worker.policy();
-        let has_room =
-            !self.is_full() || self.has_answer_room(wait, policy) || self.wait_for_room(wait.deadline(policy));
+        if self.is_full() {
+            return self.admit_to_full(wait);
+        }
+        if self.is_open() { Ok(Admission::Send) } else { Err(SendRefusal::Disconnected) }
+    }
+
+    #[cold]
+    fn admit_to_full(&self, wait: Wait) -> Result<Admission, SendRefusal> {
+        let policy = self.shared.policy();
+        let decides = wait.policy(policy);
+        let has_room = self.has_answer_room(decides) || self.wait_for_room(wait.deadline(policy));
         if !self.is_open() {
             return Err(SendRefusal::Disconnected);
         }
-        match (wait, policy) {
+        match decides {
             _ if has_room => Ok(Admission::Send),
-            (Wait::Policy, SlowConsumer::Drop) => {
+            Some(SlowConsumer::Drop) => {
                 self.shared.info.counters.add_dropped(1);
                 Ok(Admission::Drop)
             }
-            (Wait::Policy, SlowConsumer::Disconnect) => {
+            Some(SlowConsumer::Disconnect) => {
                 self.disconnect();
                 Err(SendRefusal::Disconnected)
             }
@@ -365,12 +409,18 @@ impl Peer {
 
     /// Whether a full queue takes the message all the same, because it may answer an event that was delivered. The
     /// events that wait are bounded, and none is added while the queue is full.
-    fn has_answer_room(&self, wait: Wait, policy: SlowConsumer) -> bool {
+    fn has_answer_room(&self, policy: Option<SlowConsumer>) -> bool {
         let config = &self.shared.worker.config;
         // Above its mark the channel holds the shares as well.
         let events = config.max_event_buffer_size.saturating_mul(2);
         let limit = config.max_write_buffer_size.saturating_add(events);
-        matches!((wait, policy), (Wait::Policy, SlowConsumer::Refuse)) && self.queued_bytes() < limit
+        policy == Some(SlowConsumer::Refuse) && self.queued_bytes() < limit
+    }
+
+    /// Whether messages of this connection are refused by default while the queue is full.
+    #[cold]
+    pub(crate) fn refuses(&self) -> bool {
+        self.shared.policy() == SlowConsumer::Refuse
     }
 
     /// Waits until the queue is below the high-water mark or the connection is gone; `false` at the deadline, and at

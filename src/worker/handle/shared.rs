@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
+use crate::config::SlowConsumer;
 use crate::protocol::Connection;
 use crate::protocol::deflate::DeflateStats;
 use crate::protocol::handshake::Data;
@@ -54,6 +55,11 @@ impl PeerShared {
     /// Where senders wait for room.
     pub(crate) fn wait_queue(&self) -> &WaitQueue {
         self.worker.wait_queue(self.key)
+    }
+
+    /// What happens to a message if the queue is full: the connection's own policy, else the configured one.
+    pub(crate) fn policy(&self) -> SlowConsumer {
+        self.queued.policy().unwrap_or_else(|| self.worker.policy())
     }
 
     pub(crate) fn stats(&self) -> Stats {

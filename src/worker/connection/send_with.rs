@@ -1,0 +1,54 @@
+//! Sending with options from the worker's own thread, which never waits.
+
+use crate::config::SlowConsumer;
+use crate::config::send_options::SendOptions;
+use crate::protocol::message::CowMessage;
+use crate::worker::connection::active::ActiveConn;
+use crate::worker::handle::inbox::Command;
+use crate::worker::handle::prepared::Prepared;
+
+impl ActiveConn<'_> {
+    /// Queues a message as its options say; `false` if it is not sent.
+    #[inline]
+    pub(crate) fn send_with(&mut self, message: CowMessage<'_>, options: SendOptions) -> bool {
+        if let Some(policy) = options.slow_consumer
+            && !message.as_message().opcode().is_control()
+            && self.is_above_high_water()
+        {
+            return self.apply_policy(policy);
+        }
+        self.send_message(message, options.compression)
+    }
+
+    /// Queues a message that was encoded before, as its options say; `false` if it is not sent.
+    #[inline]
+    pub(crate) fn send_prepared(&mut self, prepared: &Prepared) -> bool {
+        if let Some(policy) = prepared.options().slow_consumer
+            && prepared.is_data()
+            && self.is_above_high_water()
+        {
+            return self.apply_policy(policy);
+        }
+        self.push_prepared(prepared)
+    }
+
+    /// Does what the policy says about a message for which there is no room; `false` if the caller is to know.
+    #[cold]
+    fn apply_policy(&mut self, policy: SlowConsumer) -> bool {
+        if !self.conn.can_send() {
+            return false;
+        }
+        match policy {
+            SlowConsumer::Block | SlowConsumer::Refuse => false,
+            SlowConsumer::Drop => {
+                self.info().counters.add_dropped(1);
+                true
+            }
+            SlowConsumer::Disconnect => {
+                // After the callback that is under way.
+                self.context.inbox.send(Command::Disconnect { to: self.state.key });
+                false
+            }
+        }
+    }
+}
