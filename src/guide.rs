@@ -166,7 +166,7 @@
 //! | `send` | the policy decides, see [`SlowConsumer`] |
 //! | `try_send` | returns the message |
 //! | `send_timeout`, `send_deadline` | waits so long, then returns the message |
-//! | `send_with` | as `send`; says whether the message may be compressed |
+//! | `send_with` | as `send`, with [`SendOptions`]: compression, a policy, a key of which only the latest counts |
 //! | `send_prepared` and its variants | as those without `prepared` |
 //!
 //! An error gives the message back with `into_inner`. A server's `send` does not wait by default, and a client's does.
@@ -211,6 +211,45 @@
 //! | `Block`, the default of a client | waits for room | leaves the connection out, and counts it |
 //! | `Drop` | drops this message, and counts it in [`Stats::dropped`] | the same |
 //! | `Disconnect` | closes the connection with 1008 | the same |
+//!
+//! The policy of [`Config::slow_consumer`] holds for all connections, [`Peer::set_slow_consumer`] sets that of one, and
+//! [`SendOptions::slow_consumer`] that of one message, or of a [`Prepared`] one and its broadcasts. The narrowest decides:
+//!
+//! ```
+//! use threadbare::{Message, Peer, Prepared, SendError, SlowConsumer};
+//!
+//! fn join(player: &Peer, viewer: &Peer) -> Result<(), SendError<Message>> {
+//!     player.set_slow_consumer(SlowConsumer::Disconnect); // a game without a move is over
+//!     viewer.set_slow_consumer(SlowConsumer::Drop); // a viewer may miss something
+//!     player.send_with("somebody is typing", SlowConsumer::Drop)?; // this may be missed by everybody
+//!     let typing = Prepared::with("somebody is typing", SlowConsumer::Drop);
+//!     let _ = viewer.send_prepared(&typing); // an error says that the viewer has left
+//!     Ok(())
+//! }
+//! ```
+//!
+//! **Messages that are soon out of date**, such as prices, positions and progress, need not be dropped or refused. With
+//! [`SendOptions::latest`] a message takes the place of one with the same key that was not sent yet. A client that reads
+//! fast gets every one, a client that reads slowly the newest, and a client that does not read costs one message for each
+//! key:
+//!
+//! ```
+//! use threadbare::{Prepared, SendOptions, ServerHandle};
+//!
+//! fn publish(everyone: &ServerHandle, instrument: u32, price: &str) {
+//!     let latest = SendOptions::new().latest(u64::from(instrument));
+//!     everyone.broadcast_prepared(&Prepared::with(price, latest)); // or `peer.send_with(price, latest)`
+//! }
+//! ```
+//!
+//! * While anything else waits to be written to the connection, such messages wait beside its queue. They are sent when
+//!   all of that is written, in the order in which their keys came. So they may arrive after messages without a key that
+//!   were sent later, but never before one that the same thread sent earlier, and no value arrives after a newer one.
+//! * Up to 1,024 keys and [`max_write_buffer_size`](crate::Config::max_write_buffer_size) may wait at a connection. For a
+//!   further key the policy decides; a key that waits is always replaced.
+//! * [`Stats::replaced`] counts what was replaced. A close frame follows what waits.
+//! * They do not raise the queue above the mark, so that `write_timeout` does not begin because of them. A client that
+//!   reads nothing at all answers no pings either, and is dropped after [`pong_timeout`](crate::Config::pong_timeout).
 //!
 //! A client that takes less than [`min_write_progress`](crate::Config::min_write_progress) in each
 //! [`write_timeout`](crate::Config::write_timeout) while its queue is above the mark is closed with 1008, whatever the
@@ -517,6 +556,12 @@
 //! [`SendError::Full`]: crate::SendError::Full
 //! [`ServerHandle::broadcast`]: crate::ServerHandle::broadcast
 //! [`SlowConsumer`]: crate::SlowConsumer
+//! [`SendOptions`]: crate::SendOptions
+//! [`SendOptions::latest`]: crate::SendOptions::latest
+//! [`SendOptions::slow_consumer`]: crate::SendOptions::slow_consumer
+//! [`Config::slow_consumer`]: crate::Config::slow_consumer
+//! [`Peer::set_slow_consumer`]: crate::Peer::set_slow_consumer
+//! [`Stats::replaced`]: crate::Stats::replaced
 //! [`Socket::send`]: crate::Socket::send
 //! [`Stats::deflate`]: crate::Stats::deflate
 //! [`Stats::dropped`]: crate::Stats::dropped

@@ -4,76 +4,13 @@ mod common;
 
 use std::time::Duration;
 
-use common::app::{App, echo, fill_send_queue};
 use common::servers::Mode;
+use common::stalled::{HIGH_WATER, Stalled, config, each_setting};
 use common::{Client, Frame, close, eventually, text};
-use threadbare::{
-    CloseCause, CloseCode, Config, Message, MessageRef, Peer, Prepared, SendError, Server, SlowConsumer, Socket,
-};
-
-const HIGH_WATER: usize = 64 << 10;
-
-/// Larger than what the kernel may still accept, so that a full queue stays above the high-water mark.
-const SIZE: usize = 1 << 20;
+use threadbare::{CloseCause, CloseCode, Message, MessageRef, Prepared, SendError, Server, SlowConsumer, Socket};
 
 const POLICIES: [SlowConsumer; 4] =
     [SlowConsumer::Block, SlowConsumer::Refuse, SlowConsumer::Drop, SlowConsumer::Disconnect];
-
-fn config() -> Config {
-    Config::default()
-        .max_write_buffer_size(HIGH_WATER)
-        .max_event_buffer_size(1)
-        .write_timeout(Duration::from_secs(3600))
-}
-
-/// A connection whose client does not read, and another connection of the same worker.
-struct Stalled {
-    app: App,
-    client: Client,
-    peer: Peer,
-    other: (Peer, Client),
-    /// The messages that fill the queue.
-    filled: usize,
-}
-
-impl Stalled {
-    fn new(mode: Mode, workers: usize, config: Config) -> Stalled {
-        let app = App::start(mode, Server::builder().workers(workers).config(config), echo);
-        let client = Client::open_with_small_buffer(app.addr);
-        let peer = app.opened();
-        let worker = |peer: &Peer| peer.id().to_string().split('.').next().map(str::to_owned);
-        loop {
-            let other_client = Client::open(app.addr);
-            let other = app.opened();
-            if worker(&other) == worker(&peer) {
-                return Stalled { app, client, peer, other: (other, other_client), filled: 0 };
-            }
-        }
-    }
-
-    /// Fills the queue up to the high-water mark.
-    fn filled(mut self) -> Stalled {
-        let (other, client) = &mut self.other;
-        self.filled = fill_send_queue(&self.peer, SIZE, (other, client));
-        assert!(self.peer.queued_bytes() >= HIGH_WATER, "{:?}", self.peer.stats());
-        self
-    }
-
-    /// Lets the client receive the messages that filled the queue.
-    fn drain(&mut self) {
-        for number in 0..self.filled {
-            assert!(self.client.expect_frame() == Frame::binary(&vec![number as u8; SIZE]), "message {number}");
-        }
-    }
-}
-
-fn each_setting(mut run: impl FnMut(Mode, usize)) {
-    for mode in Mode::ALL {
-        for workers in [1, 2] {
-            run(mode, workers);
-        }
-    }
-}
 
 /// Asserts that a full queue treats a message as the policy says, if `send` sends it; `refused` is what an error has.
 fn expect_policy<M: std::fmt::Debug + PartialEq>(

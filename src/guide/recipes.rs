@@ -106,37 +106,44 @@
 //!
 //! Some messages are out of date as soon as the next one exists: prices, positions, progress. Do not queue them behind
 //! each other. [`SlowConsumer::Drop`] is not the answer, because it drops the newest message and lets the old ones
-//! through. Keep the newest state in the application, and send it to each peer whose queue is empty:
+//! through. Give them a key, with [`SendOptions::latest`]: the newest message of each key replaces the one that was not
+//! sent yet. Here each client moves a figure, whose id is the key, and everybody sees all of them:
 //!
 //! ```no_run
-//! use std::collections::HashSet;
-//! use std::time::{Duration, Instant};
-//! use threadbare::{Event, Peer, Prepared, RecvTimeoutError, Server};
-//!
-//! const STEP: Duration = Duration::from_millis(50);
+//! use std::collections::HashMap;
+//! use threadbare::{Event, PeerId, Prepared, SendOptions, Server};
 //!
 //! let server = Server::bind("127.0.0.1:8080")?;
-//! let mut peers: HashSet<Peer> = HashSet::new();
-//! let mut state = 0_u64;
-//! let mut next_step = Instant::now() + STEP;
-//! loop {
-//!     match server.recv_deadline(next_step) {
-//!         Ok(Event::Open(peer, _)) => drop(peers.insert(peer)),
-//!         Ok(Event::Close(peer, _)) => drop(peers.remove(&peer)),
-//!         Ok(_) => state += 1,
-//!         Err(RecvTimeoutError::Disconnected) => break, // the server has shut down
-//!         Err(RecvTimeoutError::Timeout) => {}
-//!     }
-//!     if Instant::now() >= next_step {
-//!         let newest = Prepared::new(state.to_string());
-//!         for peer in peers.iter().filter(|peer| peer.queued_bytes() == 0) {
-//!             let _ = peer.try_send_prepared(&newest); // who has no room gets a newer one
+//! let everyone = server.handle();
+//! let mut figures: HashMap<PeerId, u64> = HashMap::new();
+//! let mut next_figure = 0;
+//! for event in &server {
+//!     match event {
+//!         Event::Open(peer, _) => {
+//!             figures.insert(peer.id(), next_figure);
+//!             next_figure += 1;
 //!         }
-//!         next_step = Instant::now() + STEP;
+//!         Event::Message(peer, position) => {
+//!             if let Some(figure) = figures.get(&peer.id()) {
+//!                 let position = format!("{figure} is at {position}");
+//!                 everyone.broadcast_prepared(&Prepared::with(position, SendOptions::new().latest(*figure)));
+//!             }
+//!         }
+//!         Event::Close(peer, _) => {
+//!             if let Some(figure) = figures.remove(&peer.id()) {
+//!                 // With the same key, so that no position arrives afterwards.
+//!                 let gone = SendOptions::new().latest(figure);
+//!                 everyone.broadcast_prepared(&Prepared::with(format!("{figure} is gone"), gone));
+//!             }
+//!         }
+//!         _ => {}
 //!     }
 //! }
 //! # Ok::<(), threadbare::BuildError>(())
 //! ```
+//!
+//! If the state is one for all, it can also be kept in the application, which then sends it in steps of time to each peer
+//! whose [`queued_bytes`](crate::Peer::queued_bytes) are 0.
 //!
 //! [`queued_bytes`](crate::Peer::queued_bytes) counts what waits in the library. The kernel and the network hold more.
 //! Where that matters, let clients acknowledge what they have drawn, and send no further ahead than you like: the
@@ -435,6 +442,7 @@
 //! [`ReconnectingClient`]: crate::ReconnectingClient
 //! [`ReconnectingClient::finish`]: crate::ReconnectingClient::finish
 //! [`Request::data`]: crate::Request::data
+//! [`SendOptions::latest`]: crate::SendOptions::latest
 //! [`ServerHandle::shutdown`]: crate::ServerHandle::shutdown
 //! [`SlowConsumer::Drop`]: crate::SlowConsumer::Drop
 //! [`Socket::data`]: crate::Socket::data

@@ -159,8 +159,13 @@ impl<T> Slab<T> {
 
     /// Returns the key of the value at `index`, if there is one.
     pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
-        self.entries.get(index as usize)?.as_ref()?;
+        self.at(index)?;
         self.keys.at(index)
+    }
+
+    /// Returns the value at `index`, if there is one.
+    pub(crate) fn at(&self, index: u32) -> Option<&T> {
+        self.entries.get(index as usize)?.as_ref()
     }
 }
 

@@ -11,6 +11,7 @@ pub mod server_end;
 #[cfg(target_os = "linux")]
 pub mod server_process;
 pub mod servers;
+pub mod stalled;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::protocol::deflate::Compression;
+use crate::config::send_options::SendOptions;
 use crate::protocol::message::Message;
 
 /// A message counts 64 bytes and its payload, so that empty messages are bounded too.
@@ -12,7 +12,7 @@ const MESSAGE_COST: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Queued {
     pub(super) message: Message,
-    pub(super) compression: Compression,
+    pub(super) options: SendOptions,
 }
 
 /// A queue bounded in bytes.
@@ -32,9 +32,25 @@ impl Outbox {
         self.size < self.limit
     }
 
+    /// Queues a message, in place of the one with the same key if one waits.
     pub(super) fn push(&mut self, queued: Queued) {
+        if let Some(index) = self.position_of(queued.options.latest)
+            && let Some(replaced) = self.queue.remove(index)
+        {
+            self.size -= cost(&replaced);
+        }
         self.size += cost(&queued);
         self.queue.push_back(queued);
+    }
+
+    /// Whether a message with this key waits, so that a newer one needs no room.
+    pub(super) fn has_key(&self, key: Option<u64>) -> bool {
+        self.position_of(key).is_some()
+    }
+
+    fn position_of(&self, key: Option<u64>) -> Option<usize> {
+        let key = key?;
+        self.queue.iter().position(|queued| queued.options.latest == Some(key))
     }
 
     /// Removes the oldest message.
@@ -67,9 +83,22 @@ fn cost(queued: &Queued) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::deflate::Compression;
 
     fn queued(text: impl Into<String>) -> Queued {
-        Queued { message: Message::Text(text.into()), compression: Compression::Never }
+        Queued { message: Message::Text(text.into()), options: SendOptions::from(Compression::Never) }
+    }
+
+    #[test]
+    fn a_newer_message_replaces_the_one_with_its_key_behind_the_others() {
+        let mut outbox = Outbox::new(100);
+        let keyed = |text: &str, key: u64| Queued { options: SendOptions::new().latest(key), ..queued(text) };
+        outbox.push(keyed("old", 1));
+        outbox.push(queued("between"));
+        assert!(outbox.has_key(Some(1)) && !outbox.has_key(Some(2)) && !outbox.has_key(None));
+        outbox.push(keyed("new", 1));
+        assert_eq!(outbox.size(), 2 * 64 + 10);
+        assert_eq!(outbox.take_all(), [Message::from("between"), Message::from("new")]);
     }
 
     #[test]

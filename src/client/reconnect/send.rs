@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::client::reconnect::ReconnectingClient;
+use crate::config::send_options::SendOptions;
 use crate::error::{SendError, SendTimeoutError, TrySendError};
-use crate::protocol::deflate::Compression;
 use crate::protocol::message::{CowMessage, Message};
 use crate::worker::handle::prepared::Prepared;
 
@@ -26,7 +26,7 @@ impl ReconnectingClient {
         self.sender.send(message)
     }
 
-    /// Sends or queues a message, compressed as `compression` says; see
+    /// Sends or queues a message with options; see
     /// [`ReconnectingSender::send_with`](crate::ReconnectingSender::send_with).
     ///
     /// ```
@@ -44,9 +44,9 @@ impl ReconnectingClient {
     pub fn send_with<'a>(
         &self,
         message: impl Into<CowMessage<'a>>,
-        compression: Compression,
+        options: impl Into<SendOptions>,
     ) -> Result<(), SendError<Message>> {
-        self.sender.send_with(message, compression)
+        self.sender.send_with(message, options)
     }
 
     /// Sends or queues a message if there is room now.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use crate::client::reconnect::outbox::Queued;
 use crate::client::reconnect::shared::{Link, Shared, is_over, may_wait};
 use crate::client::reconnect::state::{ConnectionState, StateChanges};
+use crate::config::send_options::SendOptions;
 use crate::error::{ControlError, SendError, SendRefusal, SendTimeoutError, TrySendError};
 use crate::protocol::close::{CloseCode, CloseFrame};
-use crate::protocol::deflate::Compression;
 use crate::protocol::message::{CowMessage, Message, MessageRef};
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::prepared::Prepared;
@@ -62,11 +62,12 @@ impl ReconnectingSender {
     /// Returns the message if the client is closed, or if there is no room and the call may not wait. Returns a ping or
     /// pong if there is no connection, or if it is longer than 125 bytes.
     pub fn send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), SendError<Message>> {
-        self.send_with(message, Compression::Auto)
+        self.send_with(message, SendOptions::new())
     }
 
-    /// Sends or queues a message as [`send`](ReconnectingSender::send) does, compressed as `compression` says. With
-    /// [`Compression::Never`] it is not compressed even if permessage-deflate was negotiated.
+    /// Sends or queues a message as [`send`](ReconnectingSender::send) does, with options for this message; see
+    /// [`Peer::send_with`]. A policy also decides whether the call waits for room in the outbox. Of the messages with a
+    /// key, the outbox holds the newest.
     ///
     /// ```
     /// use threadbare::{Compression, Message, ReconnectingSender, SendError};
@@ -81,9 +82,10 @@ impl ReconnectingSender {
     pub fn send_with<'a>(
         &self,
         message: impl Into<CowMessage<'a>>,
-        compression: Compression,
+        options: impl Into<SendOptions>,
     ) -> Result<(), SendError<Message>> {
-        Ok(self.offer(message.into(), Wait::Policy, compression)?)
+        let options = options.into();
+        Ok(self.offer(message.into(), options.into(), options)?)
     }
 
     /// Sends or queues a message if there is room now.
@@ -103,7 +105,7 @@ impl ReconnectingSender {
     /// # Errors
     /// Returns the message if it was neither sent nor queued.
     pub fn try_send<'a>(&self, message: impl Into<CowMessage<'a>>) -> Result<(), TrySendError<Message>> {
-        Ok(self.offer(message.into(), Wait::Never, Compression::Auto)?)
+        Ok(self.offer(message.into(), Wait::Never, SendOptions::new())?)
     }
 
     /// Sends or queues a message, waiting up to `timeout` for room.
@@ -124,7 +126,7 @@ impl ReconnectingSender {
         message: impl Into<CowMessage<'a>>,
         timeout: Duration,
     ) -> Result<(), SendTimeoutError<Message>> {
-        Ok(self.offer(message.into(), Wait::For(timeout), Compression::Auto)?)
+        Ok(self.offer(message.into(), Wait::For(timeout), SendOptions::new())?)
     }
 
     /// Sends or queues a message, waiting until `deadline` for room.
@@ -146,7 +148,7 @@ impl ReconnectingSender {
         message: impl Into<CowMessage<'a>>,
         deadline: Instant,
     ) -> Result<(), SendTimeoutError<Message>> {
-        Ok(self.offer(message.into(), Wait::Until(deadline), Compression::Auto)?)
+        Ok(self.offer(message.into(), Wait::Until(deadline), SendOptions::new())?)
     }
 
     /// Sends or queues a message that was encoded before, as [`send`](ReconnectingSender::send) does. It is not faster,
@@ -166,7 +168,7 @@ impl ReconnectingSender {
     /// # Errors
     /// As [`send`](ReconnectingSender::send); there is no message to return.
     pub fn send_prepared(&self, prepared: &Prepared) -> Result<(), SendError<()>> {
-        Ok(self.offer_prepared(prepared, Wait::Policy)?)
+        Ok(self.offer_prepared(prepared, prepared.options().into())?)
     }
 
     /// Sends or queues a message that was encoded before, if there is room now.
@@ -319,8 +321,7 @@ impl ReconnectingSender {
     }
 
     fn offer_prepared(&self, prepared: &Prepared, wait: Wait) -> Result<(), ((), SendRefusal)> {
-        let (message, compression) = (prepared.to_message(), prepared.compression());
-        self.offer(message.into(), wait, compression).map_err(|(_, refusal)| ((), refusal))
+        self.offer(prepared.to_message().into(), wait, prepared.options()).map_err(|(_, refusal)| ((), refusal))
     }
 
     /// Sends or queues a message. A borrowed message is copied only if it is queued or returned.
@@ -328,7 +329,7 @@ impl ReconnectingSender {
         &self,
         mut message: CowMessage<'_>,
         wait: Wait,
-        compression: Compression,
+        options: SendOptions,
     ) -> Result<(), (Message, SendRefusal)> {
         if let MessageRef::Close(frame) = message.as_message() {
             let closed = match frame {
@@ -347,7 +348,7 @@ impl ReconnectingSender {
                 Link::Flowing(peer) => {
                     let peer = peer.clone();
                     drop(inner);
-                    match peer.offer(message, wait, compression) {
+                    match peer.offer_with(message, wait, options) {
                         Ok(()) => return Ok(()),
                         // The connection has ended, and the message waits for the next one.
                         Err((back, SendRefusal::Disconnected)) => message = back,
@@ -362,10 +363,11 @@ impl ReconnectingSender {
                         return Err((message.into_message(), SendRefusal::Disconnected));
                     };
                     drop(inner);
-                    return peer.offer(message, wait, compression).map_err(|(back, why)| (back.into_message(), why));
+                    let sent = peer.offer(message, wait, options.compression);
+                    return sent.map_err(|(back, refusal)| (back.into_message(), refusal));
                 }
-                Link::Down if inner.outbox.has_room() => {
-                    inner.outbox.push(Queued { message: message.into_message(), compression });
+                Link::Down if inner.outbox.has_room() || inner.outbox.has_key(options.latest) => {
+                    inner.outbox.push(Queued { message: message.into_message(), options });
                     return Ok(());
                 }
                 Link::Down => {

@@ -143,11 +143,11 @@ impl Supervisor {
     fn drain(&self, peer: &Peer, notices: &Receiver<Notice>) {
         // A notice means that the connection has ended.
         while notices.is_empty()
-            && let Some(Queued { message, compression }) = self.shared.next_queued(peer)
+            && let Some(Queued { message, options }) = self.shared.next_queued(peer)
         {
             // No deadline is needed: the end of the connection ends the wait.
-            if let Err((message, _)) = peer.offer(message.into(), Wait::For(Duration::MAX), compression) {
-                return self.shared.put_back(Queued { message: message.into_message(), compression });
+            if let Err((message, _)) = peer.offer_with(message.into(), Wait::For(Duration::MAX), options) {
+                return self.shared.put_back(Queued { message: message.into_message(), options });
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::worker::connection::flags::Flag;
 use crate::worker::connection::phase::Phase;
 use crate::worker::handle::inbox::Command;
 use crate::worker::handle::info::PeerInfo;
+use crate::worker::handle::latest::LatestMessages;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::prepared::{Content, Prepared};
 use crate::worker::handle::shared::PeerShared;
@@ -102,11 +103,16 @@ impl ActiveConn<'_> {
         self.conn.endpoint.backlog() + self.context.output.len()
     }
 
+    /// Bytes of keyed messages that wait until the output is written.
+    pub(crate) fn kept(&self) -> usize {
+        self.conn.latest().map_or(0, LatestMessages::bytes)
+    }
+
     /// Bytes that wait to be written, those of this drive and those in the inbox included. The handle shows the first
     /// only once the drive has ended.
     pub(crate) fn queued_and_posted(&self) -> usize {
         let shown = self.conn.peer.as_ref().map_or(0, Peer::queued_bytes);
-        shown.saturating_sub(self.state.shown_backlog) + self.queued()
+        shown.saturating_sub(self.state.shown_backlog + self.kept()) + self.queued()
     }
 
     /// Whether the output is above the high-water mark, so that reading waits.
@@ -242,8 +248,9 @@ impl ActiveConn<'_> {
         }
     }
 
-    /// Queues a close frame; `false` if one was sent before.
+    /// Queues a close frame behind everything that waits; `false` if one was sent before.
     pub(crate) fn push_close(&mut self, frame: Option<&CloseFrame>) -> bool {
+        self.push_all_latest();
         self.conn.endpoint.close(&mut self.context.output, frame)
     }
 
@@ -316,9 +323,10 @@ impl ActiveConn<'_> {
 
     pub(crate) fn stats(&self) -> Stats {
         let deflate = self.conn.endpoint.connection.deflate_stats();
-        let mut stats = self.info().counters.stats(self.queued(), deflate);
+        let mut stats = self.info().counters.stats(self.queued() + self.kept(), deflate);
         stats.messages_received += self.state.counts.received;
         stats.messages_sent += self.state.counts.sent;
+        stats.replaced = self.conn.latest().map_or(0, LatestMessages::replaced);
         stats
     }
 

@@ -8,6 +8,7 @@ use crate::worker::connection::deadline::{Deadline, Timers};
 use crate::worker::connection::flags::Flags;
 use crate::worker::connection::phase::Phase;
 use crate::worker::handle::info::PeerInfo;
+use crate::worker::handle::latest::LatestMessages;
 use crate::worker::handle::peer::Peer;
 use crate::worker::slab::Key;
 use crate::worker::timer_wheel::Tick;
@@ -53,10 +54,27 @@ impl Conn {
         matches!(self.phase, Phase::Open | Phase::AwaitingAnswers) && self.endpoint.connection.can_send_control()
     }
 
+    /// The keyed messages that wait, if there ever were any.
+    pub(crate) fn latest(&self) -> Option<&LatestMessages> {
+        self.peer.as_ref()?.shared.latest()
+    }
+
+    /// Whether keyed messages wait.
+    pub(crate) fn has_latest(&self) -> bool {
+        self.latest().is_some_and(|latest| latest.bytes() > 0)
+    }
+
+    /// The memory that it takes, with that of the keyed messages that wait.
+    #[cold]
+    pub(crate) fn memory_with_latest(&self) -> usize {
+        self.endpoint.memory() + self.latest().map_or(0, LatestMessages::memory)
+    }
+
     /// Has the handle refuse messages from now on, if there is one.
     pub(crate) fn closed_to_sends(&self) {
         if let Some(peer) = &self.peer {
             peer.shared.set_closed();
+            peer.shared.end_latest();
         }
     }
 

@@ -5,5 +5,6 @@ pub(crate) mod conn;
 pub(crate) mod context;
 pub(crate) mod deadline;
 pub(crate) mod flags;
+pub(crate) mod latest;
 pub(crate) mod phase;
 pub(crate) mod send_with;

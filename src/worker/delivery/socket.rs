@@ -329,6 +329,6 @@ impl Socket<'_> {
     /// ```
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.active.queued()
+        self.active.queued() + self.active.kept()
     }
 }

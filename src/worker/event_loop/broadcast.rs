@@ -6,6 +6,7 @@ use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::direct::Frames;
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
+use crate::worker::handle::latest::KeyedMessage;
 use crate::worker::handle::prepared::{Content, Prepared};
 
 impl<D: Delivery> Worker<D> {
@@ -21,11 +22,15 @@ impl<D: Delivery> Worker<D> {
     #[inline(never)]
     fn send_to_all(&mut self, messages: &[Prepared]) {
         let joined = join(messages, self.context.config.max_write_buffer_size);
+        let has_keys = messages.iter().any(|message| message.key().is_some());
         self.for_each_key(|worker, key| {
-            let is_written = joined.as_deref().is_some_and(|bytes| {
-                let messages = messages.len() as u64;
-                worker.try_write_direct(key, Frames { bytes, messages, posted: 0, compressible: true })
-            });
+            // An older message of the same key may wait.
+            let has_older = has_keys && worker.slots.get_mut(key).is_some_and(|slot| slot.conn.has_latest());
+            let is_written = !has_older
+                && joined.as_deref().is_some_and(|bytes| {
+                    let messages = messages.len() as u64;
+                    worker.try_write_direct(key, Frames { bytes, messages, posted: 0, compressible: true })
+                });
             if !is_written {
                 worker.drive(key, |driver, _| driver.send_all(messages));
             }
@@ -59,9 +64,10 @@ impl<D: Delivery> Driver<'_, D> {
             if !self.conn.can_send() {
                 break;
             }
-            if message.is_close() || !self.active().is_above_high_water() {
-                self.active().push_prepared(message);
-            } else if self.policy_for(message) == SlowConsumer::Disconnect {
+            if self.send_unless_full(message) {
+                continue;
+            }
+            if self.policy_for(message) == SlowConsumer::Disconnect {
                 self.fail_slow_reader();
                 break;
             } else {
@@ -69,6 +75,23 @@ impl<D: Delivery> Driver<'_, D> {
             }
         }
         self.flush(&[]);
+    }
+
+    /// Sends a message, or has it wait under its key; `false` if there is no room.
+    fn send_unless_full(&mut self, message: &Prepared) -> bool {
+        let mut active = self.active();
+        if let Some(key) = message.key()
+            && active.must_keep()
+        {
+            let role = active.conn.endpoint.connection.role();
+            return active.keep_latest(key, KeyedMessage::prepared(message, role)).is_ok();
+        }
+        let has_room = message.is_close() || !active.is_above_high_water();
+        if has_room {
+            // A control frame that may not be sent is sent to none.
+            active.push_prepared(message);
+        }
+        has_room
     }
 
     /// What happens to a message for which there is no room.

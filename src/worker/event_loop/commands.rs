@@ -158,6 +158,7 @@ impl<D: Delivery> Driver<'_, D> {
                 self.state.posted += frame.plain().len();
                 self.active().send_shared(frame);
             }
+            Command::SendLatest { announcement, .. } => self.active().latest_announced(*announcement),
             Command::SendControl { start, end, .. } => {
                 if self.conn.can_send_control() {
                     self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
@@ -237,6 +238,7 @@ fn target(command: &Command) -> Option<Key> {
     match command {
         Command::Send { to, .. }
         | Command::SendShared { to, .. }
+        | Command::SendLatest { to, .. }
         | Command::SendControl { to, .. }
         | Command::Close { to, .. }
         | Command::Disconnect { to }

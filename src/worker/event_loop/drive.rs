@@ -298,7 +298,10 @@ impl<D: Delivery> Driver<'_, D> {
     /// each message, because that thread answers meanwhile.
     #[inline(always)]
     fn handle_is_full(&self) -> bool {
-        self.conn.peer.as_ref().is_some_and(|peer| peer.queued_bytes() >= self.context.max_answers && peer.refuses())
+        self.conn
+            .peer
+            .as_ref()
+            .is_some_and(|peer| peer.queued_bytes() >= self.context.max_answers && peer.is_full_of_answers())
     }
 
     fn dispatch(&mut self, received: Received<'_>) {
@@ -400,6 +403,7 @@ impl<D: Delivery> Driver<'_, D> {
             Err(error) => return self.io_failed(&error),
         }
         self.note_backlog();
+        self.active().push_latest();
         if !self.active().is_above_high_water()
             && let Some(payload) = self.conn.endpoint.take_ping()
         {

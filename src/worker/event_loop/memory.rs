@@ -8,6 +8,7 @@ use crate::worker::connection::phase::Phase;
 use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
+use crate::worker::handle::latest::LatestMessages;
 use crate::worker::timer_wheel::TimerWheel;
 
 /// The memory is above the budget for 1 s before a connection is closed for it: until then readers may take their output,
@@ -55,8 +56,9 @@ impl<D: Delivery> Worker<D> {
 
     /// Closes the connection of this worker that holds most, if it holds more than its share.
     fn close_largest_holder(&mut self) {
-        let largest = self.context.charges.iter().max_by_key(|(_, held)| **held).map(|(index, held)| (*index, *held));
-        let Some((index, held)) = largest else { return };
+        // Keyed messages wait only where other output does, so that each connection that has some is charged.
+        let held = self.context.charges.iter().map(|(index, held)| (*index, *held + self.latest_memory(*index)));
+        let Some((index, held)) = held.max_by_key(|(_, held)| *held) else { return };
         if held > self.context.memory_share()
             && let Some(key) = self.slots.key_at(index)
         {
@@ -67,6 +69,11 @@ impl<D: Delivery> Worker<D> {
                 driver.fail_short_of_memory();
             });
         }
+    }
+
+    /// The memory of the keyed messages of the connection at `index`. The budget is told of it where they wait.
+    fn latest_memory(&self, index: u32) -> usize {
+        self.slots.at(index).and_then(|slot| slot.conn.latest()).map_or(0, LatestMessages::memory)
     }
 
     /// When the memory is to be looked at, if nothing happens before.
@@ -80,7 +87,7 @@ impl<D: Delivery> Driver<'_, D> {
     /// than its share. It is driven again when there is memory.
     #[cold]
     pub(super) fn is_starved(&mut self) -> bool {
-        let is_starved = self.conn.endpoint.memory() > self.context.memory_share();
+        let is_starved = self.conn.memory_with_latest() > self.context.memory_share();
         if is_starved {
             self.context.starved.push(self.state.key);
         }

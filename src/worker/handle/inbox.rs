@@ -15,6 +15,7 @@ use crate::transport::budget::MemoryBudget;
 use crate::transport::chunk::Chunk;
 use crate::transport::masking_keys::MaskingKeys;
 use crate::transport::shared_frame::SharedFrame;
+use crate::worker::handle::latest::MAX_KEYS;
 use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::wakeup::{Sleep, Wakeup, wakeups_are_held};
 use crate::worker::slab::Key;
@@ -27,6 +28,9 @@ pub(crate) enum Command {
     Send { to: Key, start: usize, end: usize, payload: Option<Box<Chunk>>, compression: Compression, messages: u32 },
     /// Send a frame that other connections send as well.
     SendShared { to: Key, frame: SharedFrame },
+    /// Send the keyed messages of the connection, if nothing else waits to be written. Those up to this announcement have
+    /// waited for the commands before it.
+    SendLatest { to: Key, announcement: u64 },
     /// Send a control frame, which is at `start..end` of the queue's bytes.
     SendControl { to: Key, start: usize, end: usize },
     /// Start the closing handshake.
@@ -96,6 +100,33 @@ impl CommandQueue {
         let commands = if self.commands.capacity() > MAX_KEPT_COMMANDS { self.commands.capacity() } else { 0 };
         let footprint = bytes + commands * size_of::<Command>() + self.payloads;
         budget.change(std::mem::replace(&mut self.charged, footprint), footprint);
+    }
+
+    /// Adds a broadcast. If it has a key, it takes the place of the one with that key, unless it would overtake another
+    /// command. If `max` bytes of broadcasts wait already, it is left out and counted, unless it is a close.
+    fn push_broadcast(&mut self, message: Prepared, max: usize) {
+        if let Some(older) = self.older_broadcast(message.key()) {
+            let older = std::mem::replace(older, message.clone());
+            self.broadcasts = self.broadcasts - older.size() + message.size();
+            return;
+        }
+        if self.broadcasts >= max && !message.is_close() {
+            self.left_out += 1;
+            return;
+        }
+        self.broadcasts += message.size() + size_of::<Command>();
+        self.commands.push(Command::Broadcast(message));
+    }
+
+    /// The broadcast that a newer one with this key may replace.
+    fn older_broadcast(&mut self, key: Option<u64>) -> Option<&mut Prepared> {
+        let key = key?;
+        let newest = self.commands.iter_mut().rev().take(MAX_KEYS);
+        let mut broadcasts = newest.map_while(|command| match command {
+            Command::Broadcast(message) => message.key().map(|key| (key, message)),
+            _ => None,
+        });
+        broadcasts.find(|(other, _)| *other == key).map(|(_, message)| message)
     }
 
     /// Adds a command for a small message, whose frame was appended to `bytes` at `start`. Extends the last command
@@ -183,17 +214,11 @@ impl Inbox {
     }
 
     /// Has the worker send a message to each of its connections. If it has not taken `max` bytes of such messages, it
-    /// leaves this one out and counts it for each of them, unless it is a close.
+    /// leaves this one out and counts it for each of them, unless it is a close, or there is an older one with its key
+    /// that it replaces.
     pub(crate) fn broadcast(&self, message: &Prepared, max: usize) {
         message.charge(&self.budget);
-        self.post(|queue| {
-            if queue.broadcasts >= max && !message.is_close() {
-                queue.left_out += 1;
-                return;
-            }
-            queue.broadcasts += message.size() + size_of::<Command>();
-            queue.commands.push(Command::Broadcast(message.clone()));
-        });
+        self.post(|queue| queue.push_broadcast(message.clone(), max));
     }
 
     /// Has the worker look for connections to take over. They are in a channel of their own.
@@ -343,6 +368,27 @@ mod tests {
                 (1, 5..6, Compression::Never, 1),
             ]
         );
+    }
+
+    #[test]
+    fn a_broadcast_with_a_key_replaces_the_one_before_unless_it_would_overtake() {
+        use crate::config::send_options::SendOptions;
+
+        let mut queue = CommandQueue::default();
+        let mut push = |text: &str, key: Option<u64>| {
+            queue.push_broadcast(Prepared::with(text, SendOptions::new().latest(key)), usize::MAX);
+        };
+        for (text, key) in [("a1", Some(1)), ("b1", Some(2)), ("a2", Some(1)), ("plain", None), ("plain", None)] {
+            push(text, key);
+        }
+        for (text, key) in [("b2", Some(2)), ("a3", Some(1)), ("b3", Some(2))] {
+            push(text, key);
+        }
+        let sent = queue.commands.iter().map(|command| match command {
+            Command::Broadcast(message) => message.to_message().into_text().expect("text"),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(sent.collect::<Vec<_>>(), ["a2", "b1", "plain", "plain", "b3", "a3"]);
     }
 
     #[test]

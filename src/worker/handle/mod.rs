@@ -2,11 +2,13 @@
 
 pub(crate) mod inbox;
 pub(crate) mod info;
+pub(crate) mod latest;
 pub(crate) mod peer;
 pub(crate) mod prepared;
 pub(crate) mod publisher;
 pub(crate) mod queued_bytes;
 pub(crate) mod send;
+pub(crate) mod send_latest;
 pub(crate) mod send_wait;
 pub(crate) mod shared;
 pub(crate) mod stats;

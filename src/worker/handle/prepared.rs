@@ -84,9 +84,14 @@ impl Prepared {
         Prepared { content, options: has_options.then(|| Arc::new(options)) }
     }
 
-    /// The options that it is sent with, apart from [`compression`](Prepared::compression).
+    /// The options that it is sent with.
     pub(crate) fn options(&self) -> SendOptions {
-        self.options.as_deref().copied().unwrap_or_default()
+        self.options.as_deref().copied().unwrap_or_default().compression(self.compression())
+    }
+
+    /// The key under which it waits, if it is a data message with one.
+    pub(crate) fn key(&self) -> Option<u64> {
+        self.options.as_ref()?.latest.filter(|_| self.is_data())
     }
 
     /// The message that was prepared.

@@ -57,6 +57,23 @@ impl QueuedBytes {
         self.posted.store(self.posted.load(Ordering::Relaxed).wrapping_add(bytes as u64), Ordering::Release);
     }
 
+    /// All bytes that senders ever posted to the worker.
+    pub(crate) fn posted(&self) -> u64 {
+        self.posted.load(Ordering::Acquire)
+    }
+
+    /// Adds the bytes of a keyed message, and subtracts those of the one that it replaces. They are in neither the inbox
+    /// nor the backlog, and are subtracted with what leaves the inbox.
+    pub(crate) fn add_kept(&self, bytes: usize, replaced: usize) {
+        let change = (bytes as u64).wrapping_sub(replaced as u64) << FLAG_BITS;
+        self.rest.fetch_add(change, Ordering::SeqCst);
+    }
+
+    /// Whether senders wait for room.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.rest.load(Ordering::SeqCst) & AWAITED != 0
+    }
+
     /// Notes that `posted` bytes left the inbox, and that the backlog went from `before` to `after`. Returns whether
     /// senders wait for room.
     pub(crate) fn apply(&self, posted: usize, before: usize, after: usize) -> bool {

@@ -81,7 +81,7 @@ fn to_owned((message, refusal): (CowMessage<'_>, SendRefusal)) -> (Message, Send
 
 /// What happens to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Admission {
+pub(super) enum Admission {
     /// It is sent.
     Send,
     /// The policy drops it, and it is counted.
@@ -303,7 +303,12 @@ impl Peer {
         wait: Wait,
         options: SendOptions,
     ) -> Result<(), (CowMessage<'a>, SendRefusal)> {
-        self.offer(message, wait, options.compression)
+        match options.latest {
+            Some(key) if !message.as_message().opcode().is_control() => {
+                self.offer_latest(message, key, wait, options.compression)
+            }
+            _ => self.offer(message, wait, options.compression),
+        }
     }
 
     /// Sends a message, or returns it unchanged.
@@ -356,6 +361,9 @@ impl Peer {
     }
 
     fn offer_prepared(&self, prepared: &Prepared, wait: Wait) -> Result<(), ((), SendRefusal)> {
+        if let Some(key) = prepared.key() {
+            return self.offer_latest_prepared(prepared, key, wait).map_err(|refusal| ((), refusal));
+        }
         let frame = match &prepared.content {
             Content::Data(frame) => frame,
             Content::Control(message) => {
@@ -381,9 +389,19 @@ impl Peer {
 
     #[cold]
     fn admit_to_full(&self, wait: Wait) -> Result<Admission, SendRefusal> {
+        if self.has_answer_room(wait.policy(self.shared.policy())) && self.is_open() {
+            return Ok(Admission::Send);
+        }
+        self.admit_as(wait, || !self.is_full())
+    }
+
+    /// Decides about one message for which there was no room, after a wait until `has_room` holds where `wait` allows
+    /// one.
+    #[cold]
+    pub(super) fn admit_as(&self, wait: Wait, has_room: impl Fn() -> bool) -> Result<Admission, SendRefusal> {
         let policy = self.shared.policy();
         let decides = wait.policy(policy);
-        let has_room = self.has_answer_room(decides) || self.wait_for_room(wait.deadline(policy));
+        let has_room = self.wait_until(wait.deadline(policy), has_room);
         if !self.is_open() {
             return Err(SendRefusal::Disconnected);
         }
@@ -401,10 +419,16 @@ impl Peer {
         }
     }
 
+    /// Whether the queue is above the high-water mark. Keyed messages that wait beside it are not counted.
     fn is_full(&self) -> bool {
-        let queued = self.queued_bytes();
-        queued >= self.shared.worker.config.max_write_buffer_size
+        let (queued, limit) = (self.queued_bytes(), self.shared.worker.config.max_write_buffer_size);
+        (queued >= limit && self.is_full_without_latest(queued, limit))
             || (queued > 0 && self.shared.worker.inbox.budget.is_exceeded())
+    }
+
+    #[cold]
+    fn is_full_without_latest(&self, queued: usize, limit: usize) -> bool {
+        self.shared.without_latest(queued) >= limit
     }
 
     /// Whether a full queue takes the message all the same, because it may answer an event that was delivered. The
@@ -414,25 +438,26 @@ impl Peer {
         // Above its mark the channel holds the shares as well.
         let events = config.max_event_buffer_size.saturating_mul(2);
         let limit = config.max_write_buffer_size.saturating_add(events);
-        policy == Some(SlowConsumer::Refuse) && self.queued_bytes() < limit
+        policy == Some(SlowConsumer::Refuse) && self.shared.without_latest(self.queued_bytes()) < limit
     }
 
-    /// Whether messages of this connection are refused by default while the queue is full.
+    /// Whether the queue is above the high-water mark, and the policy of the connection refuses messages then. Reading
+    /// waits meanwhile, so that answers have room.
     #[cold]
-    pub(crate) fn refuses(&self) -> bool {
-        self.shared.policy() == SlowConsumer::Refuse
+    pub(crate) fn is_full_of_answers(&self) -> bool {
+        let (queued, limit) = (self.queued_bytes(), self.shared.worker.config.max_write_buffer_size);
+        self.shared.policy() == SlowConsumer::Refuse && self.is_full_without_latest(queued, limit)
     }
 
-    /// Waits until the queue is below the high-water mark or the connection is gone; `false` at the deadline, and at
-    /// once on a worker's thread.
+    /// Waits until `has_room` holds or the connection is gone; `false` at the deadline, and at once on a worker's thread.
     #[cold]
-    fn wait_for_room(&self, deadline: Option<Instant>) -> bool {
+    fn wait_until(&self, deadline: Option<Instant>, has_room: impl Fn() -> bool) -> bool {
         if !self.shared.worker.may_block() {
             return false;
         }
         let wait_queue = self.shared.wait_queue();
         let mut held = wait_queue.lock();
-        while self.is_full() && self.is_open() {
+        while !has_room() && self.is_open() {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return false;
@@ -440,7 +465,7 @@ impl Peer {
             // Synchronizes with `QueuedBytes::apply`: the flag and the count are one word, so a worker that makes room
             // after the second look sees the flag.
             self.shared.queued.set_awaited();
-            if self.is_full() && self.is_open() {
+            if !has_room() && self.is_open() {
                 held = wait_queue.wait(held, left);
             }
         }

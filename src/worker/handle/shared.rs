@@ -9,6 +9,7 @@ use crate::protocol::deflate::DeflateStats;
 use crate::protocol::handshake::Data;
 use crate::worker::handle::inbox::{Command, CommandQueue};
 use crate::worker::handle::info::{Outcome, PeerInfo};
+use crate::worker::handle::latest::{KeyedMessage, LatestMessages, NotKept};
 use crate::worker::handle::queued_bytes::QueuedBytes;
 use crate::worker::handle::send_wait::WaitQueue;
 #[cfg(feature = "deflate")]
@@ -32,6 +33,8 @@ pub(crate) struct PeerShared {
 struct Extra {
     /// The data of `Peer::set_data`.
     data: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// The keyed messages that wait.
+    latest: OnceLock<Box<LatestMessages>>,
     /// The outcome of the opening handshake.
     outcome: Outcome,
     /// The counts of compression, if permessage-deflate was negotiated.
@@ -63,7 +66,8 @@ impl PeerShared {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.info.counters.stats(self.queued.bytes(), self.deflate_stats())
+        let replaced = self.latest().map_or(0, LatestMessages::replaced);
+        Stats { replaced, ..self.info.counters.stats(self.queued.bytes(), self.deflate_stats()) }
     }
 
     /// The subprotocol that was agreed on.
@@ -84,6 +88,53 @@ impl PeerShared {
     /// Keeps the data that `make` returns, if there is none yet.
     pub(crate) fn keep(&self, make: impl FnOnce() -> Box<dyn Any + Send + Sync>) {
         self.extra.get_or_init(Box::default).data.get_or_init(make);
+    }
+
+    /// The keyed messages that wait, if there ever were any.
+    pub(crate) fn latest(&self) -> Option<&LatestMessages> {
+        Some(self.extra.get()?.latest.get()?)
+    }
+
+    /// Has a keyed message wait, in place of the one with its key, and tells the worker.
+    pub(crate) fn keep_latest(&self, key: u64, message: KeyedMessage) -> Result<(), (KeyedMessage, NotKept)> {
+        let latest = self.extra.get_or_init(Box::default).latest.get_or_init(Box::default);
+        let limits = (self.worker.role, self.key_limit());
+        if let Some(announcement) = latest.keep(key, message, limits, &self.queued, &self.worker.inbox.budget)? {
+            // If the worker has ended, so has the connection, and its messages are lost as those in the inbox are.
+            self.worker.inbox.send(Command::SendLatest { to: self.key, announcement });
+        }
+        Ok(())
+    }
+
+    /// Whether there is room for a message with a new key.
+    pub(crate) fn has_room_for_key(&self) -> bool {
+        self.latest().is_none_or(|latest| latest.has_room(self.key_limit()))
+    }
+
+    /// A message with a new key is taken while fewer bytes wait under keys. While the memory is short, none is taken by a
+    /// connection for which anything waits.
+    fn key_limit(&self) -> usize {
+        let is_starved = self.worker.inbox.budget.is_exceeded() && self.queued.bytes() > 0;
+        if is_starved { 0 } else { self.worker.config.max_write_buffer_size }
+    }
+
+    /// Of this count of queued bytes, those that do not wait under a key.
+    pub(crate) fn without_latest(&self, queued: usize) -> usize {
+        queued.saturating_sub(self.latest().map_or(0, LatestMessages::bytes))
+    }
+
+    /// Wakes senders that wait for room for a key. Called by the worker.
+    pub(crate) fn wake_if_awaited(&self) {
+        if self.queued.is_awaited() {
+            self.wake_senders();
+        }
+    }
+
+    /// Discards the keyed messages that wait, because nothing more is sent. Called by the worker.
+    pub(crate) fn end_latest(&self) {
+        if let Some(latest) = self.latest() {
+            latest.end(&self.queued);
+        }
     }
 
     /// Notes that `posted` bytes left the inbox, and that the backlog went from `before` to `after`; wakes senders that

@@ -31,6 +31,9 @@ pub struct Stats {
     pub queued_bytes: usize,
     /// Messages dropped because the queue was full.
     pub dropped: u64,
+    /// Messages that a newer one with the same key replaced before they were sent; see
+    /// [`SendOptions::latest`](crate::SendOptions::latest).
+    pub replaced: u64,
     /// The latest round trip of a ping; `None` before the first.
     pub round_trip: Option<Duration>,
     /// What compression has saved; `None` where permessage-deflate was not negotiated, as in a build without the
@@ -88,6 +91,7 @@ impl Counters {
             bytes_sent: self.bytes_sent.value(),
             queued_bytes,
             dropped: self.dropped.load(Ordering::Relaxed).into(),
+            replaced: 0,
             round_trip: (round_trip > 0).then(|| Duration::from_micros(round_trip.into())),
             deflate,
         }
