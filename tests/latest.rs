@@ -8,6 +8,7 @@ use common::app::App;
 use common::servers::Mode;
 use common::stalled::{HIGH_WATER, SIZE, Stalled, config, each_setting};
 use common::{Client, DEADLINE, Frame, close, eventually, text};
+use crossbeam_channel::Sender;
 use threadbare::{
     CloseCause, CloseCode, Config, Event, EventRef, Message, MessageRef, Peer, Prepared, SendError, SendOptions,
     Server, SlowConsumer, Socket, Stats, TrySendError,
@@ -93,10 +94,8 @@ fn t_03_a_client_that_reads_again_gets_the_newest_of_each_key() {
     });
 }
 
-/// The worker is busy, so that the messages are in its inbox.
-#[test]
-fn a_worker_that_does_not_run_holds_one_message_of_each_key() {
-    const UPDATES: u64 = 100_000;
+/// A server whose worker is busy until `release`, so that messages stay in its inbox.
+fn busy_worker() -> (App, Client, Peer, Sender<()>) {
     let (enter, entered) = crossbeam_channel::bounded(1);
     let (release, released) = crossbeam_channel::bounded(1);
     let app = App::start(Mode::Handler, Server::builder().workers(1), move |_, message| {
@@ -109,6 +108,13 @@ fn a_worker_that_does_not_run_holds_one_message_of_each_key() {
     let peer = app.opened();
     client.send(&text("block"));
     entered.recv_timeout(DEADLINE).expect("the worker is busy");
+    (app, client, peer, release)
+}
+
+#[test]
+fn a_worker_that_does_not_run_holds_one_message_of_each_key() {
+    const UPDATES: u64 = 100_000;
+    let (app, mut client, peer, release) = busy_worker();
     let mut ordinary = 0;
     for number in 1..=UPDATES {
         peer.send_with(update(number, ordinary, ""), latest(number % KEYS)).expect("the connection is open");
@@ -126,6 +132,27 @@ fn a_worker_that_does_not_run_holds_one_message_of_each_key() {
     }
     assert_eq!(received.updates, KEYS);
     received.expect_all(UPDATES, || peer.stats());
+    drop(client);
+    app.finish();
+}
+
+/// All messages are too many for one write, and the broadcast comes before the rest of them is written.
+#[test]
+fn a_broadcast_does_not_arrive_before_an_older_message_with_its_key() {
+    const COUNT: u64 = 200;
+    let (app, mut client, peer, release) = busy_worker();
+    let old = |key: u64| format!("old {key} {}", "x".repeat(1000));
+    for key in 0..COUNT {
+        peer.send_with(old(key), latest(key)).expect("there is room");
+    }
+    app.handle().broadcast_prepared(&Prepared::with("new", latest(COUNT - 1)));
+    release.send(()).expect("the worker is busy");
+    for key in 0..COUNT - 1 {
+        assert_eq!(client.expect_frame(), Frame::text(&old(key)));
+    }
+    assert_eq!(client.expect_frame(), Frame::text("new"));
+    eventually("the messages are counted", || peer.stats().messages_sent == COUNT);
+    assert_eq!((peer.stats().replaced, peer.queued_bytes()), (1, 0));
     drop(client);
     app.finish();
 }
@@ -295,6 +322,8 @@ fn a_handler_replaces_its_own_messages() {
             assert!(!socket.send_with("no room", latest(9999)));
             assert!(socket.send_with("no room", latest(9999).slow_consumer(SlowConsumer::Drop)));
             assert_eq!(socket.stats().dropped, 1);
+            // It is executed after the callback, when the messages before it wait.
+            socket.broadcast_prepared(&Prepared::with("the newest", latest(1)));
         }
     });
     let server = server.expect("a server");
@@ -302,7 +331,8 @@ fn a_handler_replaces_its_own_messages() {
     client.send(&text("go"));
     assert_eq!(client.expect_frame(), Frame::text("at once"));
     assert_eq!(client.expect_frame(), Frame::binary(&vec![7; SIZE]));
-    for newest in [1000, 998, 1002] {
+    assert_eq!(client.expect_frame(), Frame::text("the newest"));
+    for newest in [998, 1002] {
         assert_eq!(client.expect_frame(), Frame::text(&update(newest, 0, "")));
     }
     for _ in 3..1024 {

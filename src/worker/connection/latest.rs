@@ -42,7 +42,7 @@ impl ActiveConn<'_> {
     /// Queues keyed messages that wait, if no other output does.
     pub(crate) fn push_latest(&mut self) {
         if self.conn.has_latest() && self.conn.endpoint.backlog() == 0 && self.conn.can_send() {
-            self.pop_latest(Due::Announced, MAX_BATCH);
+            self.pop_latest(Due::Announced, MAX_BATCH.min(self.context.config.max_write_buffer_size));
         }
     }
 

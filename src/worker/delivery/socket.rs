@@ -136,6 +136,25 @@ impl Socket<'_> {
         self.active.context.broadcast(Prepared::new(message));
     }
 
+    /// Sends a message that was encoded before to every connection of the server, as [`broadcast`](Socket::broadcast)
+    /// does, with the options that it was prepared with.
+    ///
+    /// ```no_run
+    /// use threadbare::{MessageRef, Prepared, SendOptions, Server, Socket};
+    ///
+    /// // Everybody sees the newest position of each player.
+    /// let game = Server::builder().serve("127.0.0.1:8080", |request| {
+    ///     let player = request.path().len() as u64; // from your own table of players
+    ///     move |socket: &mut Socket<'_>, position: MessageRef<'_>| {
+    ///         socket.broadcast_prepared(&Prepared::with(position, SendOptions::new().latest(player)));
+    ///     }
+    /// })?;
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    pub fn broadcast_prepared(&mut self, prepared: &Prepared) {
+        self.active.context.broadcast(prepared.clone());
+    }
+
     /// Sends a ping. [`Handler::on_pong`](crate::Handler::on_pong) is called with the answer.
     ///
     /// ```

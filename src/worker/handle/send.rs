@@ -420,6 +420,7 @@ impl Peer {
     }
 
     /// Whether the queue is above the high-water mark. Keyed messages that wait beside it are not counted.
+    #[inline(always)]
     fn is_full(&self) -> bool {
         let (queued, limit) = (self.queued_bytes(), self.shared.worker.config.max_write_buffer_size);
         (queued >= limit && self.is_full_without_latest(queued, limit))
