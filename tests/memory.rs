@@ -14,7 +14,8 @@ use common::{Client, DEADLINE, Frame, binary, eventually, ping, request, seriali
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use threadbare::protocol::frame::{FrameHeader, Opcode};
 use threadbare::{
-    CloseCode, Config, Event, Events, Handler, MessageRef, Peer, Prepared, Server, ServerHandle, SlowConsumer, Socket,
+    CloseCode, Config, Event, Events, Handler, MessageRef, Peer, Prepared, SendOptions, Server, ServerHandle,
+    SlowConsumer, Socket,
 };
 
 #[global_allocator]
@@ -271,6 +272,35 @@ fn r_22_what_is_sent_to_a_busy_worker_is_counted_and_bounded() {
     assert!(comparison.handle.memory() < before + 2 * MIB, "the broadcasts are bounded");
     drop(release);
     eventually("what was left out is counted", || peers.iter().all(|peer| peer.stats().dropped >= 1_000 - 20));
+    drop((clients, peers));
+    comparison.ends();
+}
+
+#[test]
+fn r_22_messages_that_wait_under_keys_are_counted() {
+    let _guard = serialize_test();
+    let (peers, opened) = mpsc::channel();
+    let make = move |_: &_| Blocking(peers.clone(), mpsc::channel().1);
+    let server = Server::builder().workers(2).serve("127.0.0.1:0", make).expect("a server");
+    let comparison = Comparison::begin(&server);
+    let clients = open(&server, 10);
+    let peers: Vec<Peer> = (0..clients.len()).map(|_| opened.recv_timeout(DEADLINE).expect("opened")).collect();
+    for peer in &peers {
+        // More than the kernel takes, so that the queue stays full.
+        peer.try_send(vec![3; 6 * MIB]).expect("it has room");
+    }
+    let keep = |byte: u8, size: usize| {
+        for (peer, key) in peers.iter().flat_map(|peer| (0..100).map(move |key| (peer, key))) {
+            peer.send_with(vec![byte; size], SendOptions::new().latest(key)).expect("it has room");
+        }
+    };
+    keep(4, 10_000);
+    comparison.agrees("messages with keys", 10 * 900_000);
+    let before = comparison.handle.memory();
+    keep(5, 5_000);
+    assert!(peers.iter().all(|peer| peer.stats().replaced == 100 && peer.queued_bytes() > MIB));
+    comparison.agrees("messages that replaced others", 10 * 450_000);
+    assert!(comparison.handle.memory() < before - 10 * 400_000, "what was replaced is freed");
     drop((clients, peers));
     comparison.ends();
 }
