@@ -58,10 +58,11 @@ fn clients_with(count: usize, agreement: NegotiatedExtension, leftover: &[u8]) -
     for _ in 0..count {
         clients.peers.push(TcpStream::connect(addr).expect("connected"));
         let (stream, addr) = eventually(|| listener.accept().ok());
-        let state = Arc::new(ChannelState::for_one_connection(LIMIT, Arc::default()));
+        let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", addr.into()).expect("a request");
+        // The event that opens a connection counts its request.
+        let state = Arc::new(ChannelState::for_one_connection(LIMIT + request.size(), Arc::default()));
         state.workers.set(inboxes.clone()).expect("set once");
         let (sender, receiver) = crossbeam_channel::unbounded();
-        let request = Request::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", addr.into()).expect("a request");
         clients.receivers.push(Events::new(receiver, state.clone()));
         let new_connection = NewConnection {
             charge: None,
