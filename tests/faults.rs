@@ -42,7 +42,10 @@ fn disconnect_at_every_offset(disconnect: impl Fn(Client), exact: bool) {
             let reason = app.closed();
             match reason.cause {
                 CloseCause::Peer => assert_eq!((at, reason.code.0), (bytes.len(), 1000), "{mode:?}"),
-                cause => assert_eq!((cause, reason.code.0), (CloseCause::Lost, 1006), "{mode:?} at {at}"),
+                cause => {
+                    assert_eq!((cause, reason.code.0), (CloseCause::Lost, 1006), "{mode:?} at {at}");
+                    assert_eq!(reason.reason, "the peer closed TCP without a close frame");
+                }
             }
             let expected: Vec<_> = complete.iter().filter(|(end, _)| *end <= at).map(|(_, message)| *message).collect();
             let history = app.finish();

@@ -542,6 +542,19 @@ mod tests {
     }
 
     #[test]
+    fn a_large_cork_is_given_back_after_the_write() {
+        let mut output = Output::default();
+        for size in [1_000, 4 << 20, 1_000] {
+            output.cork().resize(size, 7);
+            let mut stream = Narrow { got: Vec::new(), room: usize::MAX, total: usize::MAX };
+            output.flush(&mut stream, &mut None, &[]).expect("no error");
+            assert_eq!(stream.got.len(), size);
+            assert!(output.cork().capacity() <= MAX_CORK_SIZE, "{} bytes are kept", output.cork().capacity());
+        }
+        assert!(output.cork().capacity() >= 1_000, "a small one serves again");
+    }
+
+    #[test]
     fn a_write_of_nothing_is_an_error() {
         struct Zero;
         impl Write for Zero {

@@ -151,6 +151,35 @@ mod tests {
         }
     }
 
+    /// The poll reports room that a socket has already only once, so one call must write all that the socket takes.
+    #[test]
+    fn a_socket_with_room_is_given_everything_in_one_call() {
+        for count in [MAX_SLICES - 1, MAX_SLICES, MAX_SLICES + 1, 3 * MAX_SLICES, 3 * MAX_SLICES + 7] {
+            let (mut pending, mut pool) = (Pending::default(), BufferPool::default());
+            (0..count).for_each(|_| pending.push(Chunk::owned(vec![7; 100], 0, 100)));
+            let (written, result) = pending.write_to(&mut Everything, &mut pool);
+            assert!(result.is_ok());
+            assert_eq!((written, pending.len()), (count * 100, 0), "{count} chunks");
+        }
+    }
+
+    /// A socket that has room for everything.
+    struct Everything;
+
+    impl Write for Everything {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            Ok(slices.iter().map(|slice| slice.len()).sum())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
     fn small_steps_count_as_progress_together() {
         let (mut pending, mut pool) = (Pending::default(), BufferPool::default());

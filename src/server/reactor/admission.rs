@@ -75,3 +75,50 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read};
+    use std::net::TcpStream;
+    use std::time::{Duration, Instant};
+
+    use crate::config::Config;
+    use crate::server::Server;
+    use crate::server::reactor::MAX_TURNED_AWAY;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// Whether the server answers before it ends the connection.
+    fn is_answered(client: &mut TcpStream) -> bool {
+        client.set_read_timeout(Some(DEADLINE)).expect("a socket");
+        let mut status = [0; 12];
+        match client.read_exact(&mut status) {
+            Ok(()) => {
+                assert_eq!(&status, b"HTTP/1.1 503");
+                true
+            }
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{error}");
+                false
+            }
+        }
+    }
+
+    /// T-14: those that are turned away are counted, as long as they stay.
+    #[test]
+    fn t_14_a_limited_number_of_connections_is_turned_away_with_an_answer() {
+        let config = Config::default().max_connections(1).close_timeout(DEADLINE).handshake_timeout(DEADLINE);
+        let server = Server::builder().workers(2).config(config).bind("127.0.0.1:0").expect("a server");
+        let connect = || TcpStream::connect(server.local_addr()).expect("connects");
+        let _admitted = connect();
+        let mut clients: Vec<TcpStream> = (0..MAX_TURNED_AWAY + 5).map(|_| connect()).collect();
+        let answered = clients.iter_mut().filter_map(|client| is_answered(client).then_some(())).count();
+        assert_eq!(answered, MAX_TURNED_AWAY);
+        drop(clients);
+        // They make room for others as the server sees them leave.
+        let deadline = Instant::now() + DEADLINE;
+        while !is_answered(&mut connect()) {
+            assert!(Instant::now() < deadline, "nobody is answered any more");
+        }
+    }
+}

@@ -43,7 +43,10 @@ const FIRST_LISTENER: Token = Token(usize::MAX - 2);
 
 /// At most 1024 connections over the limit are answered 503 at the same time; further ones are dropped. Larger uses
 /// more descriptors under attack; smaller drops more clients without an answer.
+#[cfg(not(test))]
 const MAX_TURNED_AWAY: usize = 1024;
+#[cfg(test)]
+const MAX_TURNED_AWAY: usize = 8;
 
 /// Clients that are refused at shutdown have one second to read the response. Larger delays the end of the server;
 /// smaller loses responses to slow clients.
