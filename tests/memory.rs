@@ -150,7 +150,7 @@ fn r_22_queued_output_is_counted() {
             }
         }
     }
-    for size in [100, 3_000, 100_000, MIB] {
+    for size in [100, 3_000, MIB] {
         let server = Server::builder().workers(2).serve("127.0.0.1:0", |_| Generous).expect("a server");
         let comparison = Comparison::begin(&server);
         let mut clients = open(&server, 10);
@@ -326,6 +326,7 @@ fn r_22_a_broadcast_counts_once_however_many_do_not_read_it() {
 /// above `max_memory`, the connections that hold most are closed with 1013, and the others are served.
 #[test]
 fn r_23_the_largest_holders_are_closed_when_the_memory_is_above_its_limit() {
+    const CLIENTS: u8 = 7;
     let _guard = serialize_test();
     for workers in [1, 2] {
         let limit = 4 * MIB;
@@ -337,7 +338,7 @@ fn r_23_the_largest_holders_are_closed_when_the_memory_is_above_its_limit() {
         let bytes = partial(MIB, 700 << 10);
         let mut clients: Vec<Client> = Vec::new();
         let mut most = 0;
-        for number in 0..20_u8 {
+        for number in 0..CLIENTS {
             let mut client = Client::open(server.local_addr());
             client.send(&bytes);
             clients.push(client);
@@ -357,7 +358,11 @@ fn r_23_the_largest_holders_are_closed_when_the_memory_is_above_its_limit() {
             matches!(client.stream.read(&mut head), Ok(4) if (head[0], &head[2..]) == (0x88, &[0x03, 0xf5]))
         };
         let closed = clients.iter_mut().filter_map(|client| is_closed(client).then_some(())).count();
-        assert!(closed >= 20 - limit / (700 << 10) - 1, "{closed} were closed with {}", CloseCode::TRY_AGAIN_LATER);
+        assert!(
+            closed >= usize::from(CLIENTS) - limit / (700 << 10) - 1,
+            "{closed} were closed with {}",
+            CloseCode::TRY_AGAIN_LATER
+        );
         drop((clients, honest));
         eventually("everything was freed", || handle.memory() == 0);
     }
