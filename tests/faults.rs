@@ -44,7 +44,10 @@ fn disconnect_at_every_offset(disconnect: impl Fn(Client), exact: bool) {
                 CloseCause::Peer => assert_eq!((at, reason.code.0), (bytes.len(), 1000), "{mode:?}"),
                 cause => {
                     assert_eq!((cause, reason.code.0), (CloseCause::Lost, 1006), "{mode:?} at {at}");
-                    assert_eq!(reason.reason, "the peer closed TCP without a close frame");
+                    // A reset may be seen by a write, for which the system has other words.
+                    let fin = "the peer closed TCP without a close frame";
+                    assert_eq!(reason.reason == fin, exact, "{}", reason.reason);
+                    assert!(!reason.reason.is_empty());
                 }
             }
             let expected: Vec<_> = complete.iter().filter(|(end, _)| *end <= at).map(|(_, message)| *message).collect();
