@@ -1,5 +1,8 @@
 //! An established connection as a state machine (RFC 6455 5 to 7, RFC 7692 6).
 
+mod own_buffer;
+mod sending;
+
 use std::borrow::Cow;
 use std::ops::Not;
 
@@ -10,8 +13,8 @@ use crate::protocol::error::ProtocolError;
 use crate::protocol::frame::{FrameHeader, Opcode, RSV1};
 use crate::protocol::mask::MaskingKey;
 use crate::protocol::message::{Assembled, MessageRef};
-use crate::protocol::outgoing::{Last, Outgoing};
-use crate::protocol::{frame, mask, utf8};
+use crate::protocol::outgoing::Outgoing;
+use crate::protocol::{mask, utf8};
 
 /// The role of an endpoint: a client masks the frames that it sends, a server does not (RFC 6455 5.1).
 ///
@@ -484,216 +487,11 @@ impl Connection {
         header.rsv == RSV1 && starts_message && self.extension.is_some()
     }
 
-    /// Returns how many bytes of payload the current data frame lacks. The caller can receive them directly into the
-    /// message's buffer with [`spare_mut`](Self::spare_mut). Always 0 for a compressed message, which has to be
-    /// decompressed first.
-    ///
-    /// ```
-    /// use threadbare::protocol::{Connection, Role};
-    ///
-    /// let mut client = Connection::new(Role::Client, 1 << 20);
-    /// client.receive(&mut b"\x82\x05he".to_vec())?;
-    /// assert_eq!(client.lacks(), 3);
-    /// # Ok::<(), threadbare::ProtocolError>(())
-    /// ```
-    #[must_use]
-    pub fn lacks(&self) -> u64 {
-        self.assembly.as_ref().map_or(0, |assembly| assembly.lacks())
-    }
-
     /// Returns the bytes of memory that the message under way takes, and the windows of compression.
     #[inline]
     pub(crate) fn memory(&self) -> usize {
         self.assembly.as_ref().map_or(0, |assembly| assembly.memory())
             + self.extension.as_ref().map_or(0, |extension| extension.memory())
-    }
-
-    /// Returns the size in bytes that the buffer of the current message must grow to, if the buffer is full.
-    ///
-    /// ```
-    /// use threadbare::protocol::{Connection, Role};
-    ///
-    /// let mut client = Connection::new(Role::Client, 1 << 20);
-    /// assert_eq!(client.wants_buffer(), None); // there is no message to assemble
-    /// ```
-    #[must_use]
-    pub fn wants_buffer(&self) -> Option<u64> {
-        self.assembly.as_ref().and_then(|assembly| assembly.wants_buffer())
-    }
-
-    /// Moves the current message to `buffer`, which may have been used before, and returns its previous buffer.
-    ///
-    /// ```
-    /// use threadbare::protocol::{Connection, Role};
-    ///
-    /// fn reserve(connection: &mut Connection, used_before: &mut Vec<Vec<u8>>) {
-    ///     if let Some(size) = connection.wants_buffer()
-    ///         && let Some(mut buffer) = used_before.pop()
-    ///     {
-    ///         buffer.resize(usize::try_from(size).unwrap_or(usize::MAX).max(buffer.len()), 0);
-    ///         used_before.push(connection.move_to(buffer));
-    ///     }
-    /// }
-    /// # reserve(&mut Connection::new(Role::Server, 1 << 20), &mut vec![Vec::new()]);
-    /// ```
-    pub fn move_to(&mut self, buffer: Vec<u8>) -> Vec<u8> {
-        match &mut self.assembly {
-            Some(assembly) => assembly.move_to(buffer),
-            None => buffer,
-        }
-    }
-
-    /// Returns room for the payload of the current frame; empty if there is no such frame.
-    ///
-    /// ```
-    /// use std::io::Read;
-    /// use threadbare::protocol::{Connection, Received, Role};
-    ///
-    /// let mut client = Connection::new(Role::Client, 1 << 20);
-    /// client.receive(&mut b"\x82\x05he".to_vec())?;
-    /// let mut stream = &b"llo"[..];
-    /// let mut received = Received::Nothing;
-    /// while client.lacks() > 0 {
-    ///     let size = stream.read(client.spare_mut())?; // no other buffer is needed
-    ///     received = client.advance(size)?;
-    /// }
-    /// let Received::Assembled(message) = received else { panic!("a message") };
-    /// assert_eq!(message.as_bytes(), b"hello");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn spare_mut(&mut self) -> &mut [u8] {
-        match &mut self.assembly {
-            Some(assembly) if assembly.lacks() > 0 => assembly.spare_mut(),
-            _ => &mut [],
-        }
-    }
-
-    /// Takes `size` bytes that were received into [`spare_mut`](Self::spare_mut).
-    ///
-    /// ```
-    /// use threadbare::protocol::{Connection, Received, Role};
-    ///
-    /// let mut client = Connection::new(Role::Client, 1 << 20);
-    /// client.receive(&mut b"\x82\x01".to_vec())?;
-    /// client.spare_mut()[0] = 7; // what the stream would write there
-    /// assert!(matches!(client.advance(1)?, Received::Assembled(message) if message.as_bytes() == [7]));
-    /// # Ok::<(), threadbare::ProtocolError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As for [`receive`](Self::receive).
-    pub fn advance(&mut self, size: usize) -> Result<Received<'static>, ProtocolError> {
-        let Some(mut assembly) = self.assembly.take() else { return Ok(Received::Nothing) };
-        let received = assembly.advance(size).and_then(|completed| self.completed(completed));
-        self.failed = received.is_err();
-        if !assembly.is_idle() && !self.failed {
-            self.assembly = Some(assembly);
-        }
-        received
-    }
-
-    /// Returns whether a message may be sent: RFC 6455 5.5.1 forbids data frames after a close frame.
-    ///
-    /// ```
-    /// use threadbare::protocol::{Connection, Role};
-    ///
-    /// let mut server = Connection::new(Role::Server, 1 << 20);
-    /// assert!(server.can_send() && server.can_send_control());
-    /// server.close(None, None, &mut Vec::new());
-    /// assert!(!server.can_send() && !server.can_send_control());
-    /// ```
-    #[inline]
-    #[must_use]
-    pub fn can_send(&self) -> bool {
-        self.outgoing.permits_message()
-    }
-
-    /// Returns whether a ping, pong or close frame may be sent.
-    ///
-    /// ```
-    /// use threadbare::protocol::frame::Opcode;
-    /// use threadbare::protocol::{Connection, Role};
-    ///
-    /// let mut server = Connection::new(Role::Server, 1 << 20);
-    /// let mut out = Vec::new();
-    /// if server.can_send_control() {
-    ///     server.send(Opcode::Ping, b"", None, &mut out);
-    /// }
-    /// assert_eq!(out, b"\x89\x00");
-    /// ```
-    #[inline]
-    #[must_use]
-    pub fn can_send_control(&self) -> bool {
-        self.outgoing.permits(Opcode::Ping)
-    }
-
-    /// Appends a frame with `payload` to `out`. A client passes a new masking key for every frame, a server passes
-    /// `None`.
-    ///
-    /// Returns `false` and appends nothing if a close frame was sent.
-    ///
-    /// ```
-    /// use threadbare::protocol::frame::Opcode;
-    /// use threadbare::protocol::{Connection, Role};
-    ///
-    /// let mut server = Connection::new(Role::Server, 1 << 20);
-    /// let mut out = Vec::new();
-    /// assert!(server.send(Opcode::Text, b"Hello", None, &mut out));
-    /// assert_eq!(out, b"\x81\x05Hello"); // RFC 6455 5.7
-    /// ```
-    pub fn send(&mut self, opcode: Opcode, payload: &[u8], key: Option<MaskingKey>, out: &mut Vec<u8>) -> bool {
-        if !self.outgoing.permits(opcode) {
-            return false;
-        }
-        frame::encode(out, opcode, payload, key);
-        self.outgoing = self.outgoing.after(opcode, Last::Yes);
-        true
-    }
-
-    /// Appends a close frame to `out`, which starts the closing handshake or answers the peer's close frame.
-    ///
-    /// Returns `false` and appends nothing if a close frame was sent before.
-    ///
-    /// ```
-    /// use threadbare::protocol::{Connection, Role};
-    /// use threadbare::{CloseCode, CloseFrame};
-    ///
-    /// let mut server = Connection::new(Role::Server, 1 << 20);
-    /// let mut out = Vec::new();
-    /// assert!(server.close(Some(&CloseFrame::new(CloseCode::NORMAL_CLOSURE, "bye")?), None, &mut out));
-    /// assert_eq!(out, b"\x88\x05\x03\xe8bye");
-    /// assert!(!server.close(None, None, &mut out)); // it was sent already
-    /// # Ok::<(), threadbare::InvalidClose>(())
-    /// ```
-    pub fn close(&mut self, close: Option<&CloseFrame>, key: Option<MaskingKey>, out: &mut Vec<u8>) -> bool {
-        let mut payload = Vec::new();
-        if let Some(close) = close {
-            close.encode(&mut payload);
-        }
-        let sent = self.send(Opcode::Close, &payload, key, out);
-        if sent {
-            self.sent_code = Some(close.map_or(CloseCode::NO_STATUS_RECEIVED, |close| close.code));
-        }
-        sent
-    }
-
-    /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7): appends a close frame to `out`, and ignores all bytes that
-    /// arrive from now on.
-    ///
-    /// ```
-    /// use threadbare::CloseFrame;
-    /// use threadbare::protocol::{Connection, Role, State};
-    ///
-    /// let mut server = Connection::new(Role::Server, 1 << 20);
-    /// let error = server.receive(&mut b"\x81\x02hi".to_vec()).expect_err("it is not masked");
-    /// let mut out = Vec::new();
-    /// server.fail(&CloseFrame::new(error.close_code(), error.to_string())?, None, &mut out);
-    /// assert_eq!((&out[2..4], server.state()), (&1002_u16.to_be_bytes()[..], State::Closed));
-    /// # Ok::<(), threadbare::InvalidClose>(())
-    /// ```
-    pub fn fail(&mut self, close: &CloseFrame, key: Option<MaskingKey>, out: &mut Vec<u8>) {
-        self.close(Some(close), key, out);
-        self.give_up();
     }
 
     /// Frees the message under way, and receives nothing more.

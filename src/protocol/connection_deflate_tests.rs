@@ -6,6 +6,7 @@ use super::*;
 use crate::protocol::close::CloseCode;
 use crate::protocol::deflate::Compression;
 use crate::protocol::deflate::tests::{bomb, params, payload, zlib_deflate};
+use crate::protocol::frame;
 
 fn server(takeover: bool, limit: u64) -> Connection {
     Connection::new(Role::Server, limit).with_deflate(params(takeover, 15, 1))
