@@ -137,6 +137,23 @@ impl Handler for Ignore {
     fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {}
 }
 
+/// A worker that ends takes its pool of buffers with it.
+#[test]
+fn r_22_nothing_is_counted_after_a_shutdown() {
+    let _guard = serialize_test();
+    let server = Server::builder().workers(2).serve("127.0.0.1:0", |_| Echo).expect("a server");
+    let handle = server.handle();
+    let mut clients: Vec<Client> = (0..4).map(|_| Client::open(server.local_addr())).collect();
+    let message = binary(&vec![7; 500_000]);
+    for client in &mut clients {
+        client.send(&message);
+        assert_eq!(client.expect_frame().payload.len(), 500_000);
+    }
+    drop(clients);
+    server.shutdown(DEADLINE);
+    assert_eq!(handle.memory(), 0);
+}
+
 #[test]
 fn r_22_queued_output_is_counted() {
     let _guard = serialize_test();

@@ -25,11 +25,7 @@ impl<D: Delivery> Worker<D> {
     /// Tells the budget what the pools hold, and looks whether the budget is exceeded.
     #[inline]
     pub(super) fn check_memory(&mut self) {
-        let pooled = self.context.output.pool.bytes() + self.context.codec.memory();
-        if pooled != self.pooled {
-            self.context.inbox.budget.change(self.pooled, pooled);
-            self.pooled = pooled;
-        }
+        self.pooled.set(self.context.output.pool.bytes() + self.context.codec.memory());
         if self.context.inbox.budget.is_exceeded() || self.close_largest_at.is_some() {
             self.save_memory();
         }

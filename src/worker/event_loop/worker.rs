@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::protocol::Role;
 use crate::protocol::contain::contained;
 use crate::protocol::deflate::Codec;
-use crate::transport::budget::MemoryBudget;
+use crate::transport::budget::{Charge, MemoryBudget};
 use crate::transport::buffer::Input;
 use crate::transport::output::Output;
 use crate::worker::connection::active::DriveState;
@@ -92,7 +92,7 @@ pub(crate) struct Worker<D: Delivery> {
     pub(in crate::worker) ended: CloseCounts,
     pub(in crate::worker) trim_at: Tick,
     /// The memory of the pools, as the budget was told.
-    pub(super) pooled: usize,
+    pub(super) pooled: Charge,
     /// When the connection that holds most is closed, while the server takes more memory than it may.
     pub(super) close_largest_at: Option<Tick>,
     /// Connections that hold memory which can be freed while they are idle.
@@ -134,6 +134,7 @@ impl<D: Delivery> Worker<D> {
         connection_limit: Arc<ConnectionLimit>,
     ) -> Worker<D> {
         let now = Instant::now();
+        let pooled = Charge::new(&parts.inbox.budget, 0);
         let context = WorkerContext {
             max_answers: if parts.role == Role::Server { config.max_write_buffer_size } else { usize::MAX },
             delivers_after_close: config.delivers_after_close(parts.role),
@@ -175,7 +176,7 @@ impl<D: Delivery> Worker<D> {
             shutdown: None,
             ended: CloseCounts::default(),
             trim_at: TimerWheel::ticks(TRIM_INTERVAL),
-            pooled: 0,
+            pooled,
             close_largest_at: None,
             trimmable: Vec::new(),
             poll_task: None,
