@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::protocol::Role;
 use crate::protocol::deflate::DeflateOption;
+use crate::protocol::http::HeadLimits;
 
 pub(crate) mod send_options;
 
@@ -417,6 +418,11 @@ impl Config {
     pub fn deflate(mut self, config: impl Into<Option<crate::DeflateConfig>>) -> Config {
         self.deflate.config = config.into();
         self
+    }
+
+    /// The limits on the head of a request or response.
+    pub(crate) fn head_limits(&self) -> HeadLimits {
+        HeadLimits { max_head_size: self.max_head_size, max_headers: self.max_headers, ..HeadLimits::default() }
     }
 
     /// The limit on the memory for all connections, in bytes.

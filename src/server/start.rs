@@ -9,7 +9,7 @@ use mio::net::TcpListener;
 use crate::config::Config;
 use crate::error::BuildError;
 use crate::protocol::Role;
-use crate::protocol::http::{HeadLimits, Request};
+use crate::protocol::http::Request;
 use crate::server::Server;
 use crate::server::builder::ServerBuilder;
 use crate::server::control::{Control, ServerHandle};
@@ -209,11 +209,7 @@ impl ServerBuilder {
         }
         let (drop_timeout, max_waiting) = (config.drop_timeout, config.max_write_buffer_size);
         let rules = Rules {
-            limits: HeadLimits {
-                max_head_size: config.max_head_size,
-                max_headers: config.max_headers,
-                ..HeadLimits::default()
-            },
+            limits: config.head_limits(),
             subprotocols: self.subprotocols,
             deflate: config.deflate.clone(),
             origins: self.origins,

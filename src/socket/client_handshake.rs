@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use crate::config::Config;
 use crate::protocol::Role;
 use crate::protocol::handshake::client::{self, ClientRequest, HandshakeError};
-use crate::protocol::http::{HeadLimits, ResponseHead, ResponseReader};
+use crate::protocol::http::{ResponseHead, ResponseReader};
 use crate::socket::attempt::{Arrived, read_more, write_rest};
 use crate::socket::open_error::OpenError;
 use crate::socket::{SocketError, WebSocket};
@@ -81,12 +81,7 @@ impl<S: Read + Write + 'static> ClientHandshake<S> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
         let head = request.encode(nonce)?;
-        let limits = HeadLimits {
-            max_head_size: config.max_head_size,
-            max_headers: config.max_headers,
-            ..HeadLimits::default()
-        };
-        let (config, reader) = (config.clone(), ResponseReader::new(limits));
+        let (config, reader) = (config.clone(), ResponseReader::new(config.head_limits()));
         let progress = Progress { config, request, nonce, head, written: 0, reader, received: Vec::new() };
         Ok(ClientHandshake { stream, progress: Box::new(progress) })
     }

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::handshake::server::{self, Parsed};
 use crate::protocol::handshake::{Accept, Data};
-use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, asks_for_head};
+use crate::protocol::http::{HeadScanner, Request, Response, asks_for_head};
 use crate::protocol::{PeerAddr, Role};
 use crate::socket::attempt::{Arrived, read_more, write_rest};
 use crate::socket::drain::{Drain, Drained, Wait};
@@ -125,15 +125,10 @@ where
     /// ```
     #[must_use]
     pub fn new(stream: S, config: &Config, decide: D) -> ServerHandshake<S, D> {
-        let limits = HeadLimits {
-            max_head_size: config.max_head_size,
-            max_headers: config.max_headers,
-            ..HeadLimits::default()
-        };
         let progress = Progress {
             config: config.clone(),
             decide: Some(decide),
-            scanner: HeadScanner::new(limits),
+            scanner: HeadScanner::new(config.head_limits()),
             received: Vec::new(),
             state: State::Reading,
         };
