@@ -27,6 +27,14 @@ fn with_pings(mode: Mode) -> App {
     start(mode, Config::default().ping_interval(INTERVAL).pong_timeout(common::DEADLINE))
 }
 
+/// Asserts that the server gives up a client that stays, and removes the connection.
+fn expect_given_up(app: App, client: Client) {
+    app.expect_closed(1006, CloseCause::TimedOut);
+    eventually("the connection is removed", || app.handle().connections() == 0);
+    app.finish();
+    drop(client);
+}
+
 /// the client's kernel acknowledges, but the client does not answer.
 #[test]
 fn r_01_a_silent_client_is_pinged_and_reset() {
@@ -206,10 +214,7 @@ fn p_15_a_client_that_does_not_read_what_was_sent_before_a_close_frame_is_reset(
         });
         let mut client = Client::open_with_small_buffer(app.addr);
         client.send(&text("download"));
-        app.expect_closed(1006, CloseCause::TimedOut);
-        eventually("the connection is removed", || app.handle().connections() == 0);
-        app.finish();
-        drop(client);
+        expect_given_up(app, client);
     }
 }
 
@@ -226,10 +231,7 @@ fn r_01_a_client_that_stops_in_the_middle_of_a_download_is_given_up() {
         client.send(&text("download"));
         // A busy machine may have delayed this client until it was given up.
         let _ = client.stream.read(&mut [0; 1000]);
-        app.expect_closed(1006, CloseCause::TimedOut);
-        eventually("the connection is removed", || app.handle().connections() == 0);
-        app.finish();
-        drop(client);
+        expect_given_up(app, client);
     }
 }
 

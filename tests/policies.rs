@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::servers::Mode;
 use common::stalled::{HIGH_WATER, Stalled, config, each_setting};
 use common::{Client, Frame, close, eventually, text};
-use threadbare::{CloseCause, CloseCode, Message, MessageRef, Prepared, SendError, Server, SlowConsumer, Socket};
+use threadbare::{CloseCause, CloseCode, Message, MessageRef, Peer, Prepared, SendError, Server, SlowConsumer, Socket};
 
 const POLICIES: [SlowConsumer; 4] =
     [SlowConsumer::Block, SlowConsumer::Refuse, SlowConsumer::Drop, SlowConsumer::Disconnect];
@@ -37,6 +37,20 @@ fn message() -> Message {
     Message::Text("no room".into())
 }
 
+/// Asserts that `send`, which sends "late", waits until the client reads.
+fn expect_wait(mut full: Stalled, send: fn(&Peer) -> Result<(), SendError<Message>>) {
+    let late = std::thread::spawn({
+        let peer = full.peer.clone();
+        move || send(&peer)
+    });
+    assert!(full.peer.send_timeout("never", Duration::from_millis(20)).is_err());
+    full.drain();
+    assert_eq!(late.join().expect("the sender"), Ok(()), "it waited");
+    assert_eq!(full.client.expect_frame(), Frame::text("late"));
+    drop((full.client, full.other));
+    full.app.finish();
+}
+
 #[test]
 fn a_connection_has_its_own_policy() {
     each_setting(|mode, workers| {
@@ -55,16 +69,7 @@ fn a_connection_has_its_own_policy() {
             assert!(full.peer.is_open());
         }
         full.peer.set_slow_consumer(SlowConsumer::Block);
-        let late = std::thread::spawn({
-            let peer = full.peer.clone();
-            move || peer.send("late")
-        });
-        assert!(full.peer.send_timeout("never", Duration::from_millis(20)).is_err());
-        full.drain();
-        assert_eq!(late.join().expect("the sender"), Ok(()));
-        assert_eq!(full.client.expect_frame(), Frame::text("late"));
-        drop((full.client, full.other));
-        full.app.finish();
+        expect_wait(full, |peer| peer.send("late"));
     });
 }
 
@@ -111,16 +116,7 @@ fn the_policy_of_a_message_precedes_that_of_its_connection() {
             assert!(full.peer.try_send_prepared(&Prepared::with("no", SlowConsumer::Disconnect)).is_err());
             assert!(full.peer.is_open());
         }
-        let late = std::thread::spawn({
-            let peer = full.peer.clone();
-            move || peer.send_with("late", SlowConsumer::Block)
-        });
-        assert!(full.peer.send_timeout("never", Duration::from_millis(20)).is_err());
-        full.drain();
-        assert_eq!(late.join().expect("the sender"), Ok(()), "it waited");
-        assert_eq!(full.client.expect_frame(), Frame::text("late"));
-        drop((full.client, full.other));
-        full.app.finish();
+        expect_wait(full, |peer| peer.send_with("late", SlowConsumer::Block));
     });
 }
 
