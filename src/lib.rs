@@ -95,12 +95,17 @@ pub use protocol::handshake::client::{ClientRequest, HandshakeError, RedirectErr
 pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 pub use protocol::http::{ExtensionOffer, HeaderError, Request, Response, ResponseHead};
 pub use protocol::message::{CowMessage, Message, MessageRef};
-pub use protocol::{PeerAddr, ProtocolError, Role};
+pub use protocol::{PeerAddr, ProtocolError, Role, TlsInfo};
 pub use server::{EventLoop, Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
 pub use socket::client_handshake::ClientHandshake;
 pub use socket::open_error::OpenError;
 pub use socket::server_handshake::ServerHandshake;
 pub use socket::{SocketError, WebSocket, WebSocketIter};
+#[cfg(feature = "rustls-tls")]
+pub use transport::tls::client_config::{ClientTls, ClientTlsBuilder};
+pub use transport::tls::error::TlsError;
+#[cfg(feature = "rustls-tls")]
+pub use transport::tls::server_config::{Tls, TlsBuilder};
 #[cfg(threadbare_bench)]
 #[doc(hidden)]
 pub use worker::bench_harness;

@@ -10,8 +10,8 @@ use threadbare::protocol::http::{HeadError, ResponseError};
 use threadbare::{
     BuildError, Client, ClientError, CloseCause, CloseCode, CloseFrame, CloseReason, ConfigError, ConnectError,
     ControlError, Ended, HandshakeError, HeaderError, InvalidClose, Outage, Phase, ProtocolError, RecvError,
-    RecvTimeoutError, RedirectError, Response, SendError, SendTimeoutError, Server, SocketError, TryRecvError,
-    TrySendError, Url, UrlError,
+    RecvTimeoutError, RedirectError, Response, SendError, SendTimeoutError, Server, SocketError, TlsError,
+    TryRecvError, TrySendError, Url, UrlError,
 };
 
 /// Whether a cause is expected.
@@ -89,15 +89,12 @@ fn every_error() -> Vec<(Cause, Box<dyn Error>)> {
                 ConnectError::Proxy { addr: "proxy:3128".into(), source: ProxyError::Credentials },
                 ConnectError::Handshake { url: "ws://host/".into(), source: HandshakeError::Http10 },
                 ConnectError::Redirect(RedirectError::Status(300)),
+                ConnectError::Tls { addr: "host:443".into(), source: TlsError::Unavailable },
             ],
         ),
         boxed(
             Cause::None,
-            [
-                ConnectError::Tls,
-                ConnectError::Timeout { phase: Phase::Handshake, addr: "host:80".into() },
-                ConnectError::TooManyRedirects,
-            ],
+            [ConnectError::Timeout { phase: Phase::Handshake, addr: "host:80".into() }, ConnectError::TooManyRedirects],
         ),
         boxed(
             Cause::Some,

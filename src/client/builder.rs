@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::client::pool::ClientPool;
 use crate::config::Config;
+#[cfg(feature = "rustls-tls")]
+use crate::transport::tls::client_config::ClientTls;
 
 /// A hook that sees each socket before it is used.
 pub(super) type SocketHook = Arc<dyn Fn(&TcpStream) -> std::io::Result<()> + Send + Sync>;
@@ -39,6 +41,8 @@ pub struct ClientBuilder {
     pub(super) max_redirects: usize,
     pub(super) proxy: ProxyChoice,
     pub(super) hook: Option<SocketHook>,
+    #[cfg(feature = "rustls-tls")]
+    pub(super) tls: Option<ClientTls>,
 }
 
 /// Through which proxy a client connects.
@@ -63,6 +67,8 @@ impl ClientBuilder {
             max_redirects: 0,
             proxy: ProxyChoice::Environment,
             hook: None,
+            #[cfg(feature = "rustls-tls")]
+            tls: None,
         }
     }
 
@@ -230,6 +236,23 @@ impl ClientBuilder {
     #[must_use]
     pub fn no_proxy(mut self) -> ClientBuilder {
         self.proxy = ProxyChoice::None;
+        self
+    }
+
+    /// Sets whom the client trusts with `wss://` URLs, its own certificate, and the name that the server's must have. See
+    /// [`ClientTls`] for the default.
+    ///
+    /// ```no_run
+    /// use threadbare::{Client, ClientTls};
+    ///
+    /// let tls = ClientTls::builder().root_file("our-own-ca.pem").build()?;
+    /// let client = Client::builder().tls(tls).connect("wss://build.intern.example.com/")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "rustls-tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: ClientTls) -> ClientBuilder {
+        self.tls = Some(tls);
         self
     }
 

@@ -22,6 +22,14 @@ use crate::transport::clock::deadline_after;
 use crate::transport::dial;
 use crate::transport::dial::DeadlineStream;
 use crate::transport::resolve::resolve;
+use crate::transport::stream::Stream;
+#[cfg(feature = "rustls-tls")]
+use crate::transport::tls::client_config::ClientTls;
+use crate::transport::tls::error::TlsError;
+#[cfg(feature = "rustls-tls")]
+use crate::transport::tls::session::Session;
+#[cfg(feature = "rustls-tls")]
+use crate::transport::tls::stream::TlsStream;
 use crate::worker::channel::event::Event;
 
 /// At most 4096 bytes are taken by one read. Larger uses more stack; smaller needs more reads.
@@ -143,9 +151,7 @@ impl Connector<'_> {
 
     fn open_once(&self, request: &ClientRequest) -> Result<Established, ConnectError> {
         let url = request.url();
-        if url.is_secure() {
-            return Err(ConnectError::Tls);
-        }
+        let tls = if url.is_secure() { Some(self.tls(url)?) } else { None };
         let proxy = self.proxy(url)?;
         let (host, port) = match &proxy {
             Some(proxy) => (proxy.host(), proxy.port()),
@@ -162,7 +168,7 @@ impl Connector<'_> {
         let unreachable = || ConnectError::io(format!("no connection to {addr}"));
         let stream = connected.map_err(|error| at.timeout_or(error, Phase::Connect, unreachable()))?;
         stream.set_nodelay(true).map_err(unreachable())?;
-        let mut stream = self.call_hook(stream).map_err(ConnectError::Hook)?;
+        let stream = self.call_hook(stream).map_err(ConnectError::Hook)?;
         let peer_addr = stream.peer_addr().map_err(unreachable())?;
         let local_addr = stream.local_addr().map_err(unreachable())?;
         if local_addr == peer_addr {
@@ -172,6 +178,7 @@ impl Connector<'_> {
             return Err(unreachable()(nobody));
         }
         let mut received = Vec::new();
+        let mut stream = Stream::Tcp(stream);
         if let Some(proxy) = &proxy {
             let tunnel = Tunnel::new(proxy, url).map_err(|source| at.proxy(source))?;
             let until = self.until(self.builder.proxy_timeout);
@@ -179,6 +186,9 @@ impl Connector<'_> {
             open_tunnel(&mut deadline_stream, tunnel, &mut received, &at)?;
         }
         let until = self.until(self.handshake_timeout);
+        if let Some(session) = tls {
+            stream = self.encrypted(stream, session, until, &received, &at)?;
+        }
         let mut deadline_stream = DeadlineStream::new(&mut stream, until, self.cancel).map_err(unreachable())?;
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce)
@@ -202,6 +212,58 @@ impl Connector<'_> {
         })
     }
 
+    /// The session for a connection to the URL's host.
+    #[cfg(feature = "rustls-tls")]
+    fn tls(&self, url: &Url) -> Result<Session, ConnectError> {
+        let tls = match &self.builder.tls {
+            Some(tls) => Ok(tls.clone()),
+            None => ClientTls::of_features(),
+        };
+        tls.and_then(|tls| tls.session(url.host())).map_err(|source| no_tls(url, source))
+    }
+
+    #[cfg(not(feature = "rustls-tls"))]
+    fn tls(&self, url: &Url) -> Result<std::convert::Infallible, ConnectError> {
+        Err(no_tls(url, TlsError::Unavailable))
+    }
+
+    /// Does the handshake of TLS. Bytes that came with the proxy's answer belong to it.
+    #[cfg(feature = "rustls-tls")]
+    fn encrypted(
+        &self,
+        stream: Stream,
+        session: Session,
+        until: Instant,
+        received: &[u8],
+        at: &Target<'_>,
+    ) -> Result<Stream, ConnectError> {
+        if !received.is_empty() {
+            // A server speaks only after the client has, so that these are no TLS.
+            return Err(no_tls(at.url, TlsError::NotTls));
+        }
+        let mut stream = Stream::Tls(Box::new(TlsStream::new(stream, session)));
+        let done = DeadlineStream::new(&mut stream, until, self.cancel).and_then(|mut stream| stream.handshake());
+        match done {
+            Ok(()) => Ok(stream),
+            Err(error) => match error.get_ref().and_then(|source| source.downcast_ref::<TlsError>()) {
+                Some(source) => Err(no_tls(at.url, source.clone())),
+                None => Err(at.broken(error, Phase::Tls)),
+            },
+        }
+    }
+
+    #[cfg(not(feature = "rustls-tls"))]
+    fn encrypted(
+        &self,
+        _: Stream,
+        session: std::convert::Infallible,
+        _: Instant,
+        _: &[u8],
+        _: &Target<'_>,
+    ) -> Result<Stream, ConnectError> {
+        match session {}
+    }
+
     fn until(&self, timeout: Duration) -> Instant {
         deadline_after(Instant::now(), timeout).min(self.deadline)
     }
@@ -220,6 +282,10 @@ impl Connector<'_> {
         hook(&stream)?;
         Ok(TcpStream::from_std(stream))
     }
+}
+
+fn no_tls(url: &Url, source: TlsError) -> ConnectError {
+    ConnectError::Tls { addr: format!("{}:{}", url.host(), url.port()), source }
 }
 
 /// Opens a tunnel through a proxy. Bytes after the proxy's answer come from the server and stay in `received`.

@@ -7,6 +7,7 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::handshake::client::proxy::ProxyError;
 use crate::protocol::handshake::client::{HandshakeError, RedirectError, UrlError};
 use crate::protocol::http::HeaderError;
+use crate::transport::tls::error::TlsError;
 
 /// A client could not connect.
 ///
@@ -28,8 +29,13 @@ pub enum ConnectError {
     Header(HeaderError),
     /// A setting is invalid.
     Config(ConfigError),
-    /// `wss://` needs TLS, which this build does not have.
-    Tls,
+    /// TLS failed with a `wss://` server, or can not begin.
+    Tls {
+        /// `host:port` of the server.
+        addr: String,
+        /// Why.
+        source: TlsError,
+    },
     /// The host's address could not be found.
     Resolve {
         /// The host.
@@ -97,6 +103,8 @@ pub enum Phase {
     Connect,
     /// Opening a tunnel through the proxy.
     Proxy,
+    /// The handshake of TLS.
+    Tls,
     /// The opening handshake.
     Handshake,
 }
@@ -107,6 +115,7 @@ impl fmt::Display for Phase {
             Phase::Resolve => "the look-up of the host",
             Phase::Connect => "the TCP connection",
             Phase::Proxy => "the tunnel through the proxy",
+            Phase::Tls => "the handshake of TLS",
             Phase::Handshake => "the opening handshake",
         })
     }
@@ -118,7 +127,7 @@ impl fmt::Display for ConnectError {
             ConnectError::Url(_) => f.write_str("the URL is wrong"),
             ConnectError::Header(_) => f.write_str("the request can not be sent"),
             ConnectError::Config(_) => f.write_str("a setting could not work"),
-            ConnectError::Tls => f.write_str("wss:// needs TLS, which this build does not have: use ws://"),
+            ConnectError::Tls { addr, .. } => write!(f, "no TLS with {addr}"),
             ConnectError::Resolve { host, .. } => write!(f, "no address for {host:?}"),
             ConnectError::Io { operation, .. } => f.write_str(operation),
             ConnectError::Hook(_) => f.write_str("the socket hook failed"),
@@ -143,7 +152,8 @@ impl std::error::Error for ConnectError {
             ConnectError::Proxy { source, .. } => Some(source),
             ConnectError::Handshake { source, .. } => Some(source),
             ConnectError::Redirect(source) => Some(source),
-            ConnectError::Tls | ConnectError::Timeout { .. } | ConnectError::TooManyRedirects => None,
+            ConnectError::Tls { source, .. } => Some(source),
+            ConnectError::Timeout { .. } | ConnectError::TooManyRedirects => None,
         }
     }
 }

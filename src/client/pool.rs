@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
-use mio::net::TcpStream;
 
 use crate::client::delivery::{ClientDelivery, ClientSlot, Notice};
 use crate::client::ending::{Alive, Ending, Patience, ending};
@@ -21,7 +20,7 @@ use crate::protocol::handshake::client::Agreed;
 use crate::protocol::http::Request;
 use crate::transport::budget::MemoryBudget;
 use crate::transport::clock::deadline_after;
-use crate::transport::stream::Stream;
+use crate::transport::stream::{ByteStream, Stream};
 use crate::worker::channel::batch::Batch;
 use crate::worker::channel::delivery::OwnChannel;
 use crate::worker::channel::sender::EventSender;
@@ -87,7 +86,7 @@ impl fmt::Debug for ClientPool {
 
 /// A connection whose handshake is done.
 pub(super) struct Established {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) addr: SocketAddr,
     /// The address of this end.
     pub(super) local_addr: SocketAddr,
@@ -108,9 +107,10 @@ impl Established {
         let Established { stream, addr, request, leftover, agreed, agreement, .. } = self;
         let new_connection = NewConnection {
             charge: None,
-            stream: Stream::Tcp(stream),
+            // Nothing was offered to a read, so that this is what the stream holds back.
+            readable: stream.has_more(0, 1),
+            stream,
             watched: None,
-            readable: false,
             end_reported: false,
             addr,
             outcome: Outcome { subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())), data: None },

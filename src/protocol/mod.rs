@@ -34,8 +34,10 @@ mod message_conversions;
 mod opcode;
 mod outgoing;
 pub(crate) mod peer_addr;
+pub(crate) mod tls_info;
 pub mod utf8;
 
 pub use connection::{Connection, Received, Role, State};
 pub use error::ProtocolError;
 pub use peer_addr::PeerAddr;
+pub use tls_info::TlsInfo;

@@ -10,6 +10,8 @@ use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 use crate::protocol::http::{Request, Response};
 use crate::server::reactor::handshake::Decide;
 use crate::server::reactor::pending::Pending;
+#[cfg(feature = "rustls-tls")]
+use crate::transport::tls::server_config::Tls;
 
 /// The largest number of workers, and of channels.
 const MAX_THREADS: usize = 1024;
@@ -37,6 +39,8 @@ pub struct ServerBuilder {
     pub(super) hosts: HostPolicy,
     pub(super) decide: Decide,
     pub(super) http: Box<dyn Fn(&Request) -> Response + Send>,
+    #[cfg(feature = "rustls-tls")]
+    pub(super) tls: Option<Tls>,
 }
 
 impl ServerBuilder {
@@ -50,6 +54,8 @@ impl ServerBuilder {
             hosts: HostPolicy::Any,
             decide: Decide::Now(Box::new(|_| Ok(Accept::new()))),
             http: Box::new(|_| upgrade_required()),
+            #[cfg(feature = "rustls-tls")]
+            tls: None,
         }
     }
 
@@ -231,6 +237,24 @@ impl ServerBuilder {
     #[must_use]
     pub fn http(mut self, hook: impl Fn(&Request) -> Response + Send + 'static) -> ServerBuilder {
         self.http = Box::new(hook);
+        self
+    }
+
+    /// Has the server speak TLS: `wss://`, and `https://` for [`http`](ServerBuilder::http). A client that speaks plain HTTP
+    /// is answered 400. [`handshake_timeout`](Config::handshake_timeout) limits the handshakes of TLS and of WebSocket
+    /// together.
+    ///
+    /// ```no_run
+    /// use threadbare::{Server, Tls};
+    ///
+    /// let tls = Tls::from_pem_files("chain.pem", "key.pem")?;
+    /// let server = Server::builder().tls(tls).bind("0.0.0.0:443")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "rustls-tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> ServerBuilder {
+        self.tls = Some(tls);
         self
     }
 

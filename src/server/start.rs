@@ -217,6 +217,8 @@ impl ServerBuilder {
             refusal_log: RefusalLog::default(),
             decide: self.decide,
             http: self.http,
+            #[cfg(feature = "rustls-tls")]
+            tls: self.tls,
         };
         let reactor_parts = ReactorParts {
             listeners,

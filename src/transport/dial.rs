@@ -8,8 +8,8 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::transport::cancel::CancelToken;
+use crate::transport::stream::Stream;
 use crate::transport::stream::attempt::{Io, attempt};
-use crate::transport::stream::system::send;
 
 /// RFC 8305 5: the "Connection Attempt Delay", recommended to be 250 milliseconds.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -80,7 +80,7 @@ pub(crate) fn connect(addrs: &[SocketAddr], deadline: Instant, cancel: &CancelTo
 /// A stream whose every call ends by the deadline, with [`io::ErrorKind::TimedOut`], or at the interrupt.
 #[derive(Debug)]
 pub(crate) struct DeadlineStream<'a> {
-    stream: &'a mut TcpStream,
+    stream: &'a mut Stream,
     poll: Poll,
     events: Events,
     deadline: Instant,
@@ -89,7 +89,7 @@ pub(crate) struct DeadlineStream<'a> {
 
 impl<'a> DeadlineStream<'a> {
     pub(crate) fn new(
-        stream: &'a mut TcpStream,
+        stream: &'a mut Stream,
         deadline: Instant,
         cancel: &'a CancelToken,
     ) -> io::Result<DeadlineStream<'a>> {
@@ -99,8 +99,19 @@ impl<'a> DeadlineStream<'a> {
         Ok(DeadlineStream { stream, poll, events: Events::with_capacity(4), deadline, cancel })
     }
 
+    /// Does the handshake of TLS, if the stream has one.
+    #[cfg(feature = "rustls-tls")]
+    pub(crate) fn handshake(&mut self) -> io::Result<()> {
+        let Stream::Tls(_) = self.stream else { return Ok(()) };
+        self.complete(|stream| match stream {
+            Stream::Tls(stream) => stream.handshake().map(|()| 1),
+            _ => Ok(1),
+        })
+        .map(|_| ())
+    }
+
     /// Runs an operation until it goes through.
-    fn complete(&mut self, mut operation: impl FnMut(&mut TcpStream) -> io::Result<usize>) -> io::Result<usize> {
+    fn complete(&mut self, mut operation: impl FnMut(&mut Stream) -> io::Result<usize>) -> io::Result<usize> {
         loop {
             match attempt(|| operation(self.stream)) {
                 Io::Done(size) => return Ok(size),
@@ -126,7 +137,7 @@ impl Read for DeadlineStream<'_> {
 
 impl Write for DeadlineStream<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.complete(|stream| send(stream, bytes))
+        self.complete(|stream| stream.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -167,7 +178,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("an address");
         let cancel = CancelToken::default();
-        let mut stream = connect(&[addr], soon(), &cancel).expect("connected");
+        let stream = connect(&[addr], soon(), &cancel).expect("connected");
+        let mut stream = Stream::Tcp(stream);
         let mut timed = DeadlineStream::new(&mut stream, soon(), &cancel).expect("a poll");
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| timed.read(&mut [0; 8]).expect_err("silence").kind());
@@ -192,7 +204,7 @@ mod tests {
     fn reading_ends_at_the_deadline() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let mut stream = connect(&[addr], soon(), &never()).expect("connected");
+        let mut stream = Stream::Tcp(connect(&[addr], soon(), &never()).expect("connected"));
         let deadline = Instant::now() + Duration::from_millis(30);
         let error = DeadlineStream::new(&mut stream, deadline, &never())
             .expect("a poll")

@@ -142,22 +142,42 @@ impl<S: ByteStream> Endpoint<S> {
 
     /// Writes the queued output, after the socket reported room. Returns how many bytes the stream took.
     pub(crate) fn drain(&mut self, pool: &mut BufferPool) -> io::Result<usize> {
+        let taken = match self.stream.pending_bytes() {
+            0 => 0,
+            waiting => self.flush_stream(waiting)?,
+        };
+        let Some(pending) = &mut self.pending else { return Ok(taken) };
         if self.stream.pending_bytes() > 0 {
-            match self.stream.flush() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-                flushed => flushed?,
-            }
+            return Ok(taken);
         }
-        let Some(pending) = &mut self.pending else { return Ok(0) };
         let (written, result) = pending.write_to(&mut self.stream, pool);
         result?;
         self.drop_empty_pending();
-        Ok(written)
+        Ok(taken + written)
+    }
+
+    /// Has the stream's own layer send the bytes that wait there. Returns how many the socket took.
+    #[cold]
+    fn flush_stream(&mut self, waiting: usize) -> io::Result<usize> {
+        match self.stream.flush() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        let left = self.stream.pending_bytes();
+        let taken = waiting.saturating_sub(left);
+        if left > 0 || self.pending.is_some() {
+            self.pending.get_or_insert_default().note_taken(taken);
+        }
+        Ok(taken)
     }
 
     /// Whether the stream took at least `size` bytes of the queue since this last returned `true`, or all of it.
     pub(crate) fn has_progressed(&mut self, size: usize) -> bool {
-        self.pending.as_mut().is_none_or(|pending| pending.has_progressed(size))
+        let layer_is_empty = self.stream.pending_bytes() == 0;
+        match &mut self.pending {
+            None => layer_is_empty,
+            Some(pending) => pending.has_progressed(size, layer_is_empty),
+        }
     }
 
     /// Bytes that the socket did not take, whether they wait here or in the stream's own layer.
@@ -169,7 +189,7 @@ impl<S: ByteStream> Endpoint<S> {
     /// The bytes of memory that the connection takes now, beyond those that it always takes.
     #[inline]
     pub(crate) fn memory(&self) -> usize {
-        self.pending.as_ref().map_or(0, |pending| pending.memory()) + self.connection.memory()
+        self.pending.as_ref().map_or(0, |pending| pending.memory()) + self.connection.memory() + self.stream.memory()
     }
 
     /// Gives up what was received and not delivered, and decodes nothing more.

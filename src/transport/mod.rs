@@ -15,3 +15,4 @@ pub(crate) mod resolve;
 pub(crate) mod shared_bytes;
 pub(crate) mod shared_frame;
 pub(crate) mod stream;
+pub(crate) mod tls;

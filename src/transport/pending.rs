@@ -48,9 +48,15 @@ impl Pending {
         self.len == 0 && self.late_ping.is_none() && self.carry.is_none()
     }
 
-    /// Whether the stream took at least `size` bytes since this last returned `true`, or everything.
-    pub(crate) fn has_progressed(&mut self, size: usize) -> bool {
-        let progressed = self.len == 0 || self.taken >= size;
+    /// Notes that the socket took `size` bytes that waited in the stream's own layer.
+    pub(crate) fn note_taken(&mut self, size: usize) {
+        self.taken = self.taken.saturating_add(size);
+    }
+
+    /// Whether the stream took at least `size` bytes since this last returned `true`, or everything. `layer_is_empty` says
+    /// whether nothing waits in the stream's own layer.
+    pub(crate) fn has_progressed(&mut self, size: usize, layer_is_empty: bool) -> bool {
+        let progressed = (self.len == 0 && layer_is_empty) || self.taken >= size;
         if progressed {
             self.taken = 0;
         }
@@ -183,16 +189,16 @@ mod tests {
     #[test]
     fn small_steps_count_as_progress_together() {
         let (mut pending, mut pool) = (Pending::default(), BufferPool::default());
-        assert!(pending.has_progressed(4), "nothing waits");
+        assert!(pending.has_progressed(4, true), "nothing waits");
         pending.push_bytes(&[7; 15]);
         let mut left = 15;
         for (room, progressed) in [(1, false), (2, false), (1, true), (3, false), (0, false), (1, true), (5, true)] {
             let (taken, result) = pending.write_to(&mut Room(room), &mut pool);
             left -= room;
             assert_eq!((taken, pending.len(), result.is_ok()), (room, left, true));
-            assert_eq!(pending.has_progressed(4), progressed, "{room} more, {left} left");
+            assert_eq!(pending.has_progressed(4, true), progressed, "{room} more, {left} left");
         }
         let (taken, _) = pending.write_to(&mut Room(3), &mut pool);
-        assert_eq!((taken, pending.len(), pending.has_progressed(4)), (2, 0, true), "all of it");
+        assert_eq!((taken, pending.len(), pending.has_progressed(4, true)), (2, 0, true), "all of it");
     }
 }

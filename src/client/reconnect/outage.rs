@@ -9,6 +9,7 @@ use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
 use crate::protocol::handshake::client::HandshakeError;
 use crate::protocol::handshake::client::proxy::ProxyError;
 use crate::protocol::http::{ResponseError, ResponseHead};
+use crate::transport::tls::error::TlsError;
 
 /// Why a reconnecting client has no connection.
 ///
@@ -111,9 +112,16 @@ fn retry_after(head: &ResponseHead) -> Option<Duration> {
     Some(Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
 }
 
+/// A certificate is renewed, and a clock is set right. What else is wrong with one is so until somebody changes it, as are
+/// the settings of the other end.
+fn tls_is_transient(error: &TlsError) -> bool {
+    matches!(error, TlsError::Expired | TlsError::NotYetValid | TlsError::Alert(_) | TlsError::Protocol(_))
+}
+
 fn connect_is_transient(error: &ConnectError) -> bool {
     match error {
         ConnectError::Timeout { .. } => true,
+        ConnectError::Tls { source, .. } => tls_is_transient(source),
         ConnectError::Resolve { source, .. } | ConnectError::Io { source, .. } => io_is_transient(source),
         ConnectError::Proxy { source, .. } => proxy_is_transient(source),
         ConnectError::Handshake { source, .. } => match source {
@@ -283,12 +291,13 @@ mod tests {
             ConnectError::Timeout { phase: Phase::Handshake, addr: "host:80".into() },
             ConnectError::Resolve { host: "host".into(), source: io::ErrorKind::NotFound.into() },
             proxy(ProxyError::Reply(5)),
+            ConnectError::Tls { addr: "host:443".into(), source: TlsError::Expired },
         ] {
             assert!(Outage::Connect(error).is_transient());
         }
         for error in [
             ConnectError::Url(UrlError::NoHost),
-            ConnectError::Tls,
+            ConnectError::Tls { addr: "host:443".into(), source: TlsError::UnknownIssuer },
             ConnectError::TooManyRedirects,
             proxy(ProxyError::LoginRefused),
             proxy(ProxyError::Reply(2)),

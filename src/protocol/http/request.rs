@@ -11,6 +11,7 @@ use super::response::{Response, refuse};
 use super::scanner::{HeadError, HeadLimits, HeadScanner};
 use crate::protocol::handshake::Data;
 use crate::protocol::peer_addr::PeerAddr;
+use crate::protocol::tls_info::TlsInfo;
 
 /// The head of the HTTP request with which a client opens a connection.
 ///
@@ -40,6 +41,7 @@ struct Parts {
     addr: PeerAddr,
     /// The value that the application kept with `Accept::data`.
     data: Option<Data>,
+    tls: Option<Box<TlsInfo>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +125,7 @@ impl Request {
             head: Head::new(head, parsed.headers)?,
             addr,
             data: None,
+            tls: None,
         };
         Ok(Request { parts: Box::new(parts) })
     }
@@ -330,7 +333,26 @@ impl Request {
 
     /// Returns the bytes of memory that the request takes, without the application's data.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Parts>() + self.parts.head.size()
+        size_of::<Parts>() + self.parts.head.size() + self.parts.tls.as_ref().map_or(0, |tls| tls.size())
+    }
+
+    #[cfg_attr(not(feature = "rustls-tls"), expect(dead_code, reason = "only TLS has it"))]
+    pub(crate) fn set_tls(&mut self, tls: TlsInfo) {
+        self.parts.tls = Some(Box::new(tls));
+    }
+
+    /// Returns what was agreed on in the TLS handshake; `None` without TLS.
+    ///
+    /// ```
+    /// use threadbare::Request;
+    ///
+    /// fn is_encrypted(request: &Request) -> bool {
+    ///     request.tls().is_some()
+    /// }
+    /// ```
+    #[must_use]
+    pub fn tls(&self) -> Option<&TlsInfo> {
+        self.parts.tls.as_deref()
     }
 
     pub(crate) fn set_data(&mut self, data: Option<Data>) {

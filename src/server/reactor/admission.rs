@@ -10,6 +10,8 @@ use crate::server::reactor::handshake::Handshake;
 use crate::server::reactor::{MAX_TURNED_AWAY, Reactor, overloaded};
 use crate::transport::budget::Charge;
 use crate::transport::stream::Stream;
+#[cfg(feature = "rustls-tls")]
+use crate::transport::tls::stream::TlsStream;
 use crate::worker::slab::Key;
 
 impl<C: Send + 'static> Reactor<C> {
@@ -38,14 +40,14 @@ impl<C: Send + 'static> Reactor<C> {
         if cfg!(not(target_os = "linux")) {
             let _ = stream.set_nodelay(true);
         }
-        let stream = Stream::Tcp(stream);
+        let Some(stream) = self.layered(Stream::Tcp(stream)) else { return };
         if self.stopping.is_none() && self.connection_limit.acquire(addr.ip()) {
             let handshake = Handshake::new(stream, addr, &self.rules.limits, Charge::new(&self.budget, 0), true);
             let key = self.handshakes.add(handshake);
             self.contain(key, |reactor| {
                 // A request that has arrived already is answered before the socket is registered. That saves the system
                 // calls that register it here and deregister it when a worker takes it over.
-                if !reactor.shares_poll {
+                if !reactor.shares_poll && !reactor.speaks_tls() {
                     reactor.read(key, now);
                 }
                 reactor.watch(key, reactor.config.handshake_timeout);
@@ -57,6 +59,34 @@ impl<C: Send + 'static> Reactor<C> {
             let key = self.handshakes.add(handshake);
             self.watch(key, self.config.close_timeout);
         }
+    }
+
+    /// The stream of an accepted connection, with TLS if the server has it. `None` if that can not begin.
+    #[cfg(feature = "rustls-tls")]
+    fn layered(&self, stream: Stream) -> Option<Stream> {
+        let Some(tls) = &self.rules.tls else { return Some(stream) };
+        match tls.session() {
+            Ok(session) => Some(Stream::Tls(Box::new(TlsStream::new(stream, session)))),
+            Err(error) => {
+                log::error!("a connection is dropped, for TLS can not begin: {error}");
+                None
+            }
+        }
+    }
+
+    #[cfg(not(feature = "rustls-tls"))]
+    fn layered(&self, stream: Stream) -> Option<Stream> {
+        Some(stream)
+    }
+
+    #[cfg(feature = "rustls-tls")]
+    fn speaks_tls(&self) -> bool {
+        self.rules.tls.is_some()
+    }
+
+    #[cfg(not(feature = "rustls-tls"))]
+    fn speaks_tls(&self) -> bool {
+        false
     }
 
     /// Registers the socket of a handshake that is not complete yet, and sets its deadline.

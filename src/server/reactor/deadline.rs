@@ -22,6 +22,8 @@ impl<C: Send + 'static> Reactor<C> {
             return self.schedule(key, self.config.write_timeout);
         }
         match handshake.state {
+            // Nothing can be said before there is TLS.
+            _ if handshake.stream.is_handshaking() => return self.remove(key),
             // RFC 9110 15.5.9.
             State::Reading => handshake.refuse(&Response::new(408)),
             State::Deciding(_) => handshake.refuse(&overloaded()),

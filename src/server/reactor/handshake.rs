@@ -16,7 +16,9 @@ use crate::server::reactor::refusal_log::RefusalLog;
 use crate::transport::budget::Charge;
 use crate::transport::clock;
 use crate::transport::stream::attempt::{Io, attempt};
-use crate::transport::stream::{ByteStream, Stream};
+use crate::transport::stream::{ByteStream, ShutdownProgress, Stream};
+#[cfg(feature = "rustls-tls")]
+use crate::transport::tls::server_config::Tls;
 use crate::worker::handle::info::Outcome;
 use crate::worker::slab::Key;
 
@@ -42,6 +44,8 @@ pub(in crate::server) struct Rules {
     pub(in crate::server) deflate: DeflateOption,
     pub(in crate::server) decide: Decide,
     pub(in crate::server) http: Box<dyn Fn(&Request) -> Response + Send>,
+    #[cfg(feature = "rustls-tls")]
+    pub(in crate::server) tls: Option<Tls>,
 }
 
 /// The hook for [`Decide::Now`].
@@ -185,7 +189,7 @@ impl<C> Handshake<C> {
             State::Writing { answer, .. } => answer.capacity(),
             State::Ready(established) => established.size,
         };
-        self.buffer.capacity() + state
+        self.buffer.capacity() + state + self.stream.memory()
     }
 
     /// Takes the bytes that arrived after the head: the first frames.
@@ -198,6 +202,8 @@ impl<C> Handshake<C> {
     pub(in crate::server) fn interests(&self) -> Interest {
         match self.state {
             State::Writing { .. } => Interest::READABLE | Interest::WRITABLE,
+            // The handshake of TLS has something to say.
+            _ if self.stream.pending_bytes() > 0 => Interest::READABLE | Interest::WRITABLE,
             _ => Interest::READABLE,
         }
     }
@@ -208,7 +214,7 @@ impl<C> Handshake<C> {
             match attempt(|| self.stream.read(scratch)) {
                 Io::Done(size) => {
                     // After the poll has reported the end, read until it is found: no other event will report it.
-                    self.readable = size == scratch.len() || self.end_reported;
+                    self.readable = self.stream.has_more(size, scratch.len()) || self.end_reported;
                     let next = self.received(rules, &scratch[..size], now);
                     if matches!(next, Next::Decide(_)) || !self.readable {
                         return next;
@@ -217,6 +223,9 @@ impl<C> Handshake<C> {
                 Io::WouldBlock => {
                     self.readable = false;
                     break;
+                }
+                Io::Failed(_) if self.stream.bypass_if_text() => {
+                    self.refuse(&Response::new(400).text("this port speaks TLS: use wss:// or https://\n"));
                 }
                 // A client that closes before the response needs none.
                 Io::End | Io::Failed(_) => self.state = State::Gone,
@@ -261,13 +270,19 @@ impl<C> Handshake<C> {
 
     /// Parses a complete head and applies the policies.
     fn judge(&mut self, rules: &Rules, head: &[u8], now: Instant) -> Next {
-        let parsed = match server::parse_scanned(head, &self.scanner, self.addr.into()) {
+        #[cfg_attr(not(feature = "rustls-tls"), expect(unused_mut, reason = "TLS adds to the request"))]
+        let mut parsed = match server::parse_scanned(head, &self.scanner, self.addr.into()) {
             Ok(parsed) => parsed,
             Err(refusal) => {
                 self.refuse(&refusal);
                 return Next::Wait;
             }
         };
+        #[cfg(feature = "rustls-tls")]
+        if let Some(info) = self.stream.take_tls_info() {
+            let (Parsed::Plain(request) | Parsed::Upgrade(request)) = &mut parsed;
+            request.set_tls(info);
+        }
         let allowed = match &parsed {
             Parsed::Plain(request) => rules.hosts.check(request),
             // RFC 6455 4.2.2 and 10.2: an origin that is not acceptable is answered 403.
@@ -317,8 +332,9 @@ impl<C> Handshake<C> {
     pub(in crate::server) fn has_progressed(&mut self, size: usize) -> bool {
         match self.state {
             State::Writing { written, established: None, .. } => {
-                let before = std::mem::replace(&mut self.written_before, written);
-                written.saturating_sub(before) >= size.max(1)
+                let taken = written.saturating_sub(self.stream.pending_bytes());
+                let before = std::mem::replace(&mut self.written_before, taken);
+                taken.saturating_sub(before) >= size.max(1)
             }
             _ => false,
         }
@@ -344,8 +360,22 @@ impl<C> Handshake<C> {
         }
         self.state = match established.take() {
             Some(established) => State::Ready(established),
-            None if self.stream.shutdown_write().is_ok() => State::Draining { left: MAX_DRAINED },
-            None => State::Gone,
+            None => match self.stream.shutdown_write() {
+                Ok(ShutdownProgress::Done) => State::Draining { left: MAX_DRAINED },
+                // To be written when the socket has room.
+                Ok(ShutdownProgress::Pending) => return,
+                Err(_) => State::Gone,
+            },
         };
+    }
+
+    /// Writes what the handshake of TLS has to say, after the socket reported room.
+    pub(in crate::server) fn flush(&mut self) {
+        if self.stream.pending_bytes() > 0
+            && let Err(error) = self.stream.flush()
+            && error.kind() != std::io::ErrorKind::WouldBlock
+        {
+            self.state = State::Gone;
+        }
     }
 }

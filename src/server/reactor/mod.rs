@@ -10,7 +10,9 @@ mod panics;
 pub(super) mod pending;
 pub(super) mod refusal_log;
 pub(super) mod thread;
+mod tls;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use crate::server::reactor::command::{ReactorCommand, ReactorHandle, ReactorWake
 use crate::server::reactor::handshake::{Decide, Established, Handshake, Next, READ_SIZE, Rules, State};
 use crate::server::reactor::pending::Pending;
 use crate::transport::budget::MemoryBudget;
+use crate::transport::stream::ByteStream;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
@@ -96,6 +99,8 @@ pub(in crate::server) struct Reactor<C> {
     handle: ReactorHandle,
     scratch: Box<[u8; READ_SIZE]>,
     turned_away: usize,
+    /// The connections whose handshake of TLS has a step to take.
+    tls_due: VecDeque<Key>,
     stopping: Option<Instant>,
 }
 
@@ -145,6 +150,7 @@ impl<C: Send + 'static> Reactor<C> {
             handle: ReactorHandle::new(sender, wake),
             scratch: Box::new([0; READ_SIZE]),
             turned_away: 0,
+            tls_due: VecDeque::new(),
             stopping: None,
         })
     }
@@ -162,7 +168,11 @@ impl<C: Send + 'static> Reactor<C> {
         }
         handshake.readable |= event.is_readable() || event.is_read_closed();
         handshake.end_reported |= event.is_read_closed();
+        if handshake.stream.is_handshaking() {
+            return self.tls_due.push_back(key);
+        }
         if event.is_writable() {
+            handshake.flush();
             handshake.write();
         }
         self.read(key, now);
@@ -243,6 +253,7 @@ impl<C: Send + 'static> Reactor<C> {
                 self.schedule(key, self.config.close_timeout);
             }
             State::Writing { .. } => self.await_room(key),
+            State::Reading if handshake.stream.pending_bytes() > 0 => self.await_room(key),
             State::Reading | State::Deciding(_) | State::Draining { .. } => {}
         }
     }
@@ -316,6 +327,7 @@ impl<C: Send + 'static> Reactor<C> {
             }
         }
         self.accept(now);
+        self.step_tls(now);
         // Without handshakes there are no deadlines.
         if self.handshakes.len() > 0 {
             let mut expired = std::mem::take(&mut self.expired);
@@ -407,7 +419,8 @@ impl<C: Send + 'static> PollTask for Reactor<C> {
         let accept = self.acceptors.iter().filter_map(|acceptor| acceptor.due(now)).min();
         // Once it is done, the worker in whose poll it runs may have connections to close, and is not woken for it.
         let stopping = self.stopping.filter(|_| !self.is_done(now));
-        [deadline, accept, stopping].into_iter().flatten().min()
+        let step = (!self.tls_due.is_empty()).then_some(now);
+        [deadline, accept, step, stopping].into_iter().flatten().min()
     }
 
     fn has_commands(&self) -> bool {

@@ -14,7 +14,11 @@ use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+#[cfg(feature = "rustls-tls")]
+use crate::protocol::tls_info::TlsInfo;
 use crate::transport::stream::system::{awaits_acknowledgement, receive, send, send_vectored};
+#[cfg(feature = "rustls-tls")]
+use crate::transport::tls::stream::TlsStream;
 
 /// A stream under an endpoint. It may have a layer of its own between the endpoint and the socket, such as encryption,
 /// which holds bytes that were received and not yet read, or written and not yet sent.
@@ -27,6 +31,11 @@ pub(crate) trait ByteStream: Read + Write {
 
     /// Shuts the write side down: nothing more will be written.
     fn shutdown_write(&mut self) -> io::Result<ShutdownProgress>;
+
+    /// The bytes of memory that wait in the layer, beyond those that it always takes.
+    fn memory(&self) -> usize {
+        0
+    }
 }
 
 /// How far the write side of a stream is shut down.
@@ -35,7 +44,10 @@ pub(crate) enum ShutdownProgress {
     /// It is.
     Done,
     /// The socket must take [`pending_bytes`](ByteStream::pending_bytes) first: to be called again once it has.
-    #[cfg_attr(not(test), expect(dead_code, reason = "plain TCP has nothing to say before its FIN"))]
+    #[cfg_attr(
+        not(any(test, feature = "rustls-tls")),
+        expect(dead_code, reason = "TCP has nothing to say before its FIN")
+    )]
     Pending,
 }
 
@@ -44,6 +56,9 @@ pub(crate) enum ShutdownProgress {
 pub(crate) enum Stream {
     /// Plain TCP.
     Tcp(TcpStream),
+    /// TLS over another.
+    #[cfg(feature = "rustls-tls")]
+    Tls(Box<TlsStream<Stream>>),
     /// Bytes in memory, for benchmarks.
     #[cfg(threadbare_bench)]
     Memory(crate::transport::stream::memory::MemoryStream),
@@ -55,6 +70,8 @@ impl Stream {
         match self {
             // An error leaves an orderly close, which is no worse.
             Stream::Tcp(stream) => drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))),
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.below().reset_on_drop(),
             #[cfg(threadbare_bench)]
             Stream::Memory(_) => {}
         }
@@ -65,6 +82,8 @@ impl Stream {
         match self {
             // An error leaves the system's own limit, which hides the progress of a slow peer for longer.
             Stream::Tcp(stream) => drop(socket2::SockRef::from(stream).set_send_buffer_size(size)),
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.below().limit_send_buffer(size),
             #[cfg(threadbare_bench)]
             Stream::Memory(_) => {}
         }
@@ -76,14 +95,49 @@ impl Stream {
     pub(crate) fn awaits_acknowledgement(&self, patience: Duration) -> bool {
         match self {
             Stream::Tcp(stream) => awaits_acknowledgement(stream, patience).unwrap_or(false),
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.below().awaits_acknowledgement(patience),
             #[cfg(threadbare_bench)]
             Stream::Memory(_) => false,
+        }
+    }
+
+    /// Whether a handshake below this one, such as that of TLS, is not complete.
+    #[inline]
+    pub(crate) fn is_handshaking(&self) -> bool {
+        match self {
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.is_handshaking(),
+            _ => false,
+        }
+    }
+
+    /// What was agreed on in the handshake of TLS, once.
+    #[cfg(feature = "rustls-tls")]
+    pub(crate) fn take_tls_info(&mut self) -> Option<TlsInfo> {
+        match self {
+            Stream::Tls(stream) => Some(stream.take_info()),
+            _ => None,
+        }
+    }
+
+    /// After a read that failed: whether the peer speaks HTTP where TLS is expected. Then it can be answered in the clear.
+    pub(crate) fn bypass_if_text(&mut self) -> bool {
+        match self {
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) if stream.has_met_text() => {
+                stream.bypass();
+                true
+            }
+            _ => false,
         }
     }
 
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Stream::Tcp(stream) => stream,
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.below_mut().source(),
             #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream,
         }
@@ -94,18 +148,42 @@ impl ByteStream for Stream {
     /// A read that filled its buffers may have left something; one that did not has emptied the socket.
     #[inline(always)]
     fn has_more(&self, size: usize, offered: usize) -> bool {
-        size == offered
+        match self {
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.has_more(size, offered),
+            _ => size == offered,
+        }
     }
 
     #[inline(always)]
     fn pending_bytes(&self) -> usize {
-        0
+        match self {
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.pending_bytes(),
+            _ => 0,
+        }
     }
 
-    /// Sends FIN.
+    #[inline(always)]
+    fn memory(&self) -> usize {
+        match self {
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.memory(),
+            _ => 0,
+        }
+    }
+
+    /// Sends FIN; with TLS, `close_notify` before it.
     fn shutdown_write(&mut self) -> io::Result<ShutdownProgress> {
         match self {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write)?,
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => {
+                return match stream.shutdown_write()? {
+                    ShutdownProgress::Pending => Ok(ShutdownProgress::Pending),
+                    ShutdownProgress::Done => stream.below_mut().shutdown_write(),
+                };
+            }
             #[cfg(threadbare_bench)]
             Stream::Memory(_) => {}
         }
@@ -131,6 +209,8 @@ impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => receive(stream, buffer),
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.read(buffer),
             #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream.read(buffer),
         }
@@ -139,6 +219,8 @@ impl Read for Stream {
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.read_vectored(buffers),
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.read_vectored(buffers),
             #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream.read_vectored(buffers),
         }
@@ -149,6 +231,8 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => send(stream, bytes),
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.write(bytes),
             #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream.write(bytes),
         }
@@ -157,6 +241,8 @@ impl Write for Stream {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => send_vectored(stream, slices),
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.write_vectored(slices),
             #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream.write_vectored(slices),
         }
@@ -165,6 +251,8 @@ impl Write for Stream {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.flush(),
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.flush(),
             #[cfg(threadbare_bench)]
             Stream::Memory(stream) => stream.flush(),
         }

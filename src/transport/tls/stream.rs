@@ -1,0 +1,486 @@
+//! A stream that is encrypted.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+
+use crate::protocol::tls_info::TlsInfo;
+use crate::transport::stream::attempt::{Io, attempt};
+use crate::transport::stream::{ByteStream, ShutdownProgress};
+use crate::transport::tls::error::TlsError;
+use crate::transport::tls::server_name;
+use crate::transport::tls::session::{Session, Sink};
+
+/// At most 64 KiB are read in one call, and sealed for one. Larger keeps more memory on each thread and in each connection
+/// whose peer is slow; smaller needs more calls for large messages.
+const WINDOW: usize = 64 << 10;
+
+/// A read takes at least 4 KiB, however little room the caller has; what does not fit is kept. Larger keeps more; smaller
+/// needs more calls for callers with small buffers.
+const MIN_READ: usize = 4 << 10;
+
+/// At most 64 KiB of a record or of a message of the handshake are kept until the rest has come. A record has at most
+/// 16 KiB (RFC 8446 5.2), and so have nearly all handshakes; a client's chain of certificates may be longer.
+const MAX_KEPT: usize = 64 << 10;
+
+/// A peer that has sent 256 KiB of records without any data since the last data is refused. Larger lets it occupy the
+/// thread for longer; smaller refuses peers that change their keys often.
+const MAX_WITHOUT_DATA: usize = 256 << 10;
+
+/// The first byte of a record of the handshake, and of one with an alert (RFC 8446 5.1).
+const RECORD_TYPES: [u8; 2] = [22, 21];
+
+/// Buffers of a thread, for whichever connection it works on.
+#[derive(Default)]
+struct Scratch {
+    /// Sealed bytes as they are received.
+    received: Vec<u8>,
+    /// Plain bytes from several places, together.
+    gathered: Vec<u8>,
+    /// Sealed bytes to be sent.
+    sealed: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Runs `work` with the thread's buffers. A stream below that is encrypted itself has new ones.
+fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
+    let mut scratch = SCRATCH.take();
+    let result = work(&mut scratch);
+    SCRATCH.set(scratch);
+    result
+}
+
+/// A stream with TLS between it and its user. A write takes what the socket takes; a read does the steps of the handshake
+/// that are due.
+pub(crate) struct TlsStream<S> {
+    below: S,
+    session: Session,
+    /// The beginning of a record that is incomplete.
+    partial: Vec<u8>,
+    /// Plain bytes that the reader had no room for, and how many of them it has taken since.
+    unread: Vec<u8>,
+    taken: usize,
+    /// Sealed bytes that the socket has not taken.
+    unsent: Vec<u8>,
+    sent: usize,
+    /// Sealed bytes that were received since the last data.
+    without_data: usize,
+    /// The name of the server that the client asked for, until [`take_info`](TlsStream::take_info).
+    server_name: Option<Box<str>>,
+    flags: Flags,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Flags {
+    /// Something was received.
+    has_begun: bool,
+    /// The stream below may have more to read.
+    has_more: bool,
+    /// The peer sends no more.
+    is_end: bool,
+    /// `close_notify` was sealed, or can not be.
+    has_said_end: bool,
+    /// The session has failed.
+    has_failed: bool,
+    /// There is no TLS.
+    is_bypassed: bool,
+}
+
+impl<S: Read + Write> TlsStream<S> {
+    /// A stream before the handshake.
+    pub(crate) fn new(below: S, session: Session) -> TlsStream<S> {
+        TlsStream {
+            below,
+            session,
+            partial: Vec::new(),
+            unread: Vec::new(),
+            taken: 0,
+            unsent: Vec::new(),
+            sent: 0,
+            without_data: 0,
+            server_name: None,
+            flags: Flags::default(),
+        }
+    }
+
+    /// The stream below.
+    pub(crate) fn below(&self) -> &S {
+        &self.below
+    }
+
+    /// The stream below, to register it with a poll.
+    pub(crate) fn below_mut(&mut self) -> &mut S {
+        &mut self.below
+    }
+
+    /// Whether the handshake is not complete.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.session.is_handshaking()
+    }
+
+    /// What was agreed on in the handshake. Gives up the server name.
+    pub(crate) fn take_info(&mut self) -> TlsInfo {
+        TlsInfo { server_name: self.server_name.take(), ..self.session.info() }
+    }
+
+    /// Does the handshake, as far as the stream below allows.
+    ///
+    /// # Errors
+    /// `WouldBlock` if that has nothing to read, or no room; `UnexpectedEof` if it ends.
+    pub(crate) fn handshake(&mut self) -> io::Result<()> {
+        while self.session.is_handshaking() {
+            // A client has the first word.
+            self.receive(&mut Plain { rooms: &mut [], filled: 0, rest: Vec::new() }, 0)?;
+            if self.flags.is_end {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        self.flush()
+    }
+
+    /// Reads until there is data, or the stream below has no more. Returns how much of it is in the rooms.
+    fn read_into(&mut self, rooms: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if self.flags.is_bypassed {
+            return self.below.read_vectored(rooms);
+        }
+        if self.taken < self.unread.len() {
+            return Ok(self.read_rest(rooms));
+        }
+        let room: usize = rooms.iter().map(|room| room.len()).sum();
+        if room == 0 || self.flags.is_end {
+            return Ok(0);
+        }
+        loop {
+            let mut plain = Plain { rooms: &mut *rooms, filled: 0, rest: std::mem::take(&mut self.unread) };
+            let outcome = self.receive(&mut plain, room);
+            let Plain { filled, rest, .. } = plain;
+            (self.unread, self.taken) = (rest, 0);
+            // What came before an error is delivered first; the next read has the error.
+            if filled > 0 {
+                return Ok(filled);
+            }
+            outcome?;
+            if self.flags.is_end {
+                return Ok(0);
+            }
+        }
+    }
+
+    /// Gives out data for which there was no room.
+    fn read_rest(&mut self, rooms: &mut [IoSliceMut<'_>]) -> usize {
+        let rest = self.unread.get(self.taken..).unwrap_or_default();
+        let mut plain = Plain { rooms, filled: 0, rest: Vec::new() };
+        let size = plain.fill(rest);
+        self.taken += size;
+        if self.taken >= self.unread.len() {
+            (self.unread, self.taken) = (Vec::new(), 0);
+        }
+        size
+    }
+
+    /// Reads once from the stream below, opens the records, and sends what the session has to answer.
+    fn receive(&mut self, plain: &mut Plain<'_, '_>, room: usize) -> io::Result<()> {
+        if self.flags.has_failed {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        with_scratch(|scratch| {
+            let Scratch { received, sealed, .. } = scratch;
+            let kept = self.partial.len();
+            let offered = room.clamp(MIN_READ, WINDOW);
+            if received.len() < kept + offered {
+                received.resize(kept + offered, 0);
+            }
+            let room = &mut received[..kept + offered];
+            room[..kept].copy_from_slice(&self.partial);
+            let mut size = 0;
+            // A client sends the first record.
+            if self.flags.has_begun || matches!(self.session, Session::Server(_)) {
+                match attempt(|| self.below.read(&mut room[kept..])) {
+                    Io::Done(done) => size = done,
+                    Io::WouldBlock => {
+                        self.flags.has_more = false;
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
+                    Io::End => {
+                        self.flags.is_end = true;
+                        return Ok(());
+                    }
+                    Io::Failed(error) => return Err(error),
+                }
+                self.flags.has_more = size == offered;
+            }
+            self.open(&mut room[..kept + size], size, plain, sealed)
+        })
+    }
+
+    /// Opens the records of `sealed`, of which the last `size` bytes are new.
+    fn open(
+        &mut self,
+        sealed: &mut [u8],
+        size: usize,
+        plain: &mut Plain<'_, '_>,
+        answer: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        if size > 0 && self.is_first() && sealed.first().is_some_and(|first| !RECORD_TYPES.contains(first)) {
+            self.flags.has_failed = true;
+            self.partial = sealed.to_vec();
+            return Err(io::Error::new(io::ErrorKind::InvalidData, TlsError::NotTls));
+        }
+        self.flags.has_begun = true;
+        answer.clear();
+        let had = plain.total();
+        let opened = self.session.open(sealed, plain, answer);
+        if let Some(name) = server_name::take_asked_for() {
+            self.server_name = Some(name);
+        }
+        let sent = self.send_sealed(answer);
+        self.without_data = if plain.total() > had { 0 } else { self.without_data + size };
+        let opened = opened.map_err(|error| self.fail(error))?;
+        let rest = &sealed[opened.consumed..];
+        if rest.len() > MAX_KEPT || self.without_data > MAX_WITHOUT_DATA {
+            let error = TlsError::Protocol("too much was received without any data".to_owned());
+            return Err(self.fail(error));
+        }
+        if rest.is_empty() {
+            self.partial = Vec::new();
+        } else {
+            self.partial.clear();
+            self.partial.extend_from_slice(rest);
+        }
+        self.flags.is_end |= opened.is_end;
+        sent
+    }
+
+    /// Whether nothing was received before from the peer.
+    fn is_first(&self) -> bool {
+        self.partial.is_empty() && self.without_data == 0 && self.session.is_handshaking()
+    }
+
+    fn fail(&mut self, error: TlsError) -> io::Error {
+        self.flags.has_failed = true;
+        self.partial = Vec::new();
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+
+    /// Seals what the rooms have and sends it, window by window, until the socket is full. Returns how much was sealed.
+    fn write_from(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.flags.is_bypassed {
+            return self.below.write_vectored(slices);
+        }
+        if self.session.is_handshaking() {
+            self.handshake()?;
+        }
+        self.flush_sealed()?;
+        let mut total = 0;
+        let mut from = Slices { slices, index: 0, offset: 0 };
+        with_scratch(|scratch| {
+            let Scratch { gathered, sealed, .. } = scratch;
+            while self.unsent.is_empty() {
+                let Some(plain) = from.next_window(gathered) else { break };
+                sealed.clear();
+                self.session.seal(plain, sealed).map_err(|error| self.fail(error))?;
+                total += plain.len();
+                // What the socket does not take is this stream's to send.
+                self.send_sealed(sealed)?;
+            }
+            Ok(total)
+        })
+    }
+
+    /// Sends sealed bytes behind those that wait, and keeps what the socket does not take.
+    fn send_sealed(&mut self, sealed: &[u8]) -> io::Result<()> {
+        if sealed.is_empty() {
+            return Ok(());
+        }
+        let mut written = 0;
+        if self.unsent.is_empty() {
+            while written < sealed.len() {
+                match attempt(|| self.below.write(&sealed[written..])) {
+                    Io::Done(size) => written += size,
+                    Io::WouldBlock => break,
+                    Io::End => return Err(io::ErrorKind::WriteZero.into()),
+                    Io::Failed(error) => return Err(error),
+                }
+            }
+        }
+        self.unsent.extend_from_slice(&sealed[written..]);
+        Ok(())
+    }
+
+    /// Sends the sealed bytes that wait.
+    fn flush_sealed(&mut self) -> io::Result<()> {
+        while self.sent < self.unsent.len() {
+            match attempt(|| self.below.write(&self.unsent[self.sent..])) {
+                Io::Done(size) => self.sent += size,
+                Io::WouldBlock => return Err(io::ErrorKind::WouldBlock.into()),
+                Io::End => return Err(io::ErrorKind::WriteZero.into()),
+                Io::Failed(error) => return Err(error),
+            }
+        }
+        (self.unsent, self.sent) = (Vec::new(), 0);
+        Ok(())
+    }
+
+    /// Says that nothing more will be sent. `Pending` if the socket must take that, or what precedes it, first.
+    pub(crate) fn say_end(&mut self) -> io::Result<ShutdownProgress> {
+        if !self.flags.has_said_end && !self.flags.has_failed && !self.flags.is_bypassed {
+            self.flags.has_said_end = true;
+            let mut sealed = Vec::new();
+            // A session that can not say it has ended already.
+            if self.session.seal_end(&mut sealed).is_ok() {
+                self.send_sealed(&sealed)?;
+            }
+        }
+        match self.flush_sealed() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(ShutdownProgress::Pending),
+            flushed => flushed.map(|()| ShutdownProgress::Done),
+        }
+    }
+
+    /// Whether the peer has begun with a line of text, as HTTP does, instead of TLS.
+    pub(crate) fn has_met_text(&self) -> bool {
+        self.flags.has_failed && self.partial.first().is_some_and(u8::is_ascii_uppercase)
+    }
+
+    /// From now on, passes on everything as it is, so that a peer that does not speak TLS can be told.
+    pub(crate) fn bypass(&mut self) {
+        self.flags.is_bypassed = true;
+        (self.partial, self.unsent, self.sent) = (Vec::new(), Vec::new(), 0);
+    }
+}
+
+/// Plain bytes on their way to the reader.
+struct Plain<'a, 'b> {
+    rooms: &'a mut [IoSliceMut<'b>],
+    /// How many bytes are in the rooms.
+    filled: usize,
+    /// What the rooms have no room for.
+    rest: Vec<u8>,
+}
+
+impl Plain<'_, '_> {
+    fn total(&self) -> usize {
+        self.filled + self.rest.len()
+    }
+
+    /// Copies as much of `bytes` as there is room for, and returns how much.
+    fn fill(&mut self, bytes: &[u8]) -> usize {
+        let mut skipped = self.filled;
+        let mut rest = bytes;
+        for room in &mut *self.rooms {
+            let Some(room) = room.get_mut(skipped..) else {
+                skipped -= room.len();
+                continue;
+            };
+            skipped = 0;
+            let size = room.len().min(rest.len());
+            let (now, later) = rest.split_at(size);
+            room[..size].copy_from_slice(now);
+            rest = later;
+        }
+        let size = bytes.len() - rest.len();
+        self.filled += size;
+        size
+    }
+}
+
+impl Sink for Plain<'_, '_> {
+    fn put(&mut self, bytes: &[u8]) {
+        let size = self.fill(bytes);
+        self.rest.extend_from_slice(&bytes[size..]);
+    }
+}
+
+/// Plain bytes to be sealed, in windows.
+struct Slices<'a, 'b> {
+    slices: &'a [IoSlice<'b>],
+    index: usize,
+    /// How much of that slice was in earlier windows.
+    offset: usize,
+}
+
+impl<'a> Slices<'a, '_> {
+    /// The next at most [`WINDOW`] bytes; `None` if there are no more. Small slices are gathered, so that they share a
+    /// record.
+    fn next_window<'c>(&mut self, gathered: &'c mut Vec<u8>) -> Option<&'c [u8]>
+    where
+        'a: 'c,
+    {
+        gathered.clear();
+        while let Some(slice) = self.slices.get(self.index) {
+            let rest = &slice[self.offset..];
+            let room = WINDOW - gathered.len();
+            let size = rest.len().min(room);
+            if gathered.is_empty() && (size == WINDOW || self.index + 1 == self.slices.len()) {
+                self.advance(size, rest.len());
+                return (size > 0).then(|| &rest[..size]);
+            }
+            gathered.extend_from_slice(&rest[..size]);
+            self.advance(size, rest.len());
+            if gathered.len() == WINDOW {
+                break;
+            }
+        }
+        (!gathered.is_empty()).then_some(&gathered[..])
+    }
+
+    fn advance(&mut self, size: usize, rest: usize) {
+        (self.index, self.offset) = if size == rest { (self.index + 1, 0) } else { (self.index, self.offset + size) };
+    }
+}
+
+impl<S: Read + Write> ByteStream for TlsStream<S> {
+    /// As the stream itself knows: a read brings what the records hold.
+    fn has_more(&self, size: usize, offered: usize) -> bool {
+        let Flags { has_more, is_end, has_failed, is_bypassed, .. } = self.flags;
+        if is_bypassed { size == offered } else { has_more || is_end || has_failed || self.taken < self.unread.len() }
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.unsent.len() - self.sent
+    }
+
+    fn memory(&self) -> usize {
+        self.partial.capacity() + self.unread.capacity() + self.unsent.capacity()
+    }
+
+    /// Says `close_notify`. The stream below is the caller's to shut down.
+    fn shutdown_write(&mut self) -> io::Result<ShutdownProgress> {
+        self.say_end()
+    }
+}
+
+impl<S: Read + Write> Read for TlsStream<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read_into(&mut [IoSliceMut::new(buffer)])
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.read_into(buffers)
+    }
+}
+
+impl<S: Read + Write> Write for TlsStream<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_from(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_from(slices)
+    }
+
+    /// Sends the sealed bytes that wait.
+    fn flush(&mut self) -> io::Result<()> {
+        self.flush_sealed()?;
+        self.below.flush()
+    }
+}
+
+impl<S> std::fmt::Debug for TlsStream<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The session has keys, and the buffers have data.
+        f.debug_struct("TlsStream").field("flags", &self.flags).finish_non_exhaustive()
+    }
+}
