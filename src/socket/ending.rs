@@ -74,8 +74,8 @@ impl<S: Read + Write + 'static> WebSocket<S> {
         {
             set(self.get_ref(), Some(left));
             match self.endpoint.drain(&mut self.output.pool) {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => break,
+                Ok(drained) if drained.is_progress() => {}
+                _ => break,
             }
         }
         set(self.get_ref(), before);

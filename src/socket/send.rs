@@ -157,9 +157,9 @@ impl<S: Read + Write> WebSocket<S> {
             self.stats.bytes_sent += written as u64;
         }
         while self.endpoint.backlog() > 0 {
-            let written = self.endpoint.drain(&mut self.output.pool).map_err(|error| self.broken(error))?;
-            self.stats.bytes_sent += written as u64;
-            if written == 0 {
+            let drained = self.endpoint.drain(&mut self.output.pool).map_err(|error| self.broken(error))?;
+            self.stats.bytes_sent += drained.written as u64;
+            if !drained.is_progress() {
                 return Err(SocketError::Timeout);
             }
         }

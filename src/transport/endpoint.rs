@@ -46,6 +46,22 @@ pub(crate) enum ReadOutcome {
     Failed(io::Error),
 }
 
+/// What the stream took of the queued output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Drained {
+    /// Bytes of the queue.
+    pub(crate) written: usize,
+    /// Bytes that were written before, and waited in the stream's own layer.
+    pub(crate) from_layer: usize,
+}
+
+impl Drained {
+    /// Whether the socket took anything.
+    pub(crate) fn is_progress(self) -> bool {
+        self.written + self.from_layer > 0
+    }
+}
+
 impl<S: ByteStream> Endpoint<S> {
     /// An endpoint with `leftover` bytes that arrived after the opening handshake.
     pub(crate) fn new(stream: S, connection: Connection, leftover: Vec<u8>) -> Endpoint<S> {
@@ -140,35 +156,44 @@ impl<S: ByteStream> Endpoint<S> {
         self.pending.is_none() && self.stream.pending_bytes() == 0
     }
 
-    /// Writes the queued output, after the socket reported room. Returns how many bytes the stream took.
-    pub(crate) fn drain(&mut self, pool: &mut BufferPool) -> io::Result<usize> {
-        let taken = match self.stream.pending_bytes() {
+    /// Writes the queued output, after the socket reported room.
+    pub(crate) fn drain(&mut self, pool: &mut BufferPool) -> io::Result<Drained> {
+        let from_layer = match self.stream.pending_bytes() {
             0 => 0,
-            waiting => self.flush_stream(waiting)?,
+            waiting => self.flush_layer(waiting)?,
         };
-        let Some(pending) = &mut self.pending else { return Ok(taken) };
+        let mut drained = Drained { written: 0, from_layer };
         if self.stream.pending_bytes() > 0 {
-            return Ok(taken);
+            return Ok(drained);
         }
-        let (written, result) = pending.write_to(&mut self.stream, pool);
-        result?;
-        self.drop_empty_pending();
-        Ok(taken + written)
+        if let Some(pending) = &mut self.pending {
+            let result;
+            (drained.written, result) = pending.write_to(&mut self.stream, pool);
+            result?;
+            self.drop_empty_pending();
+        }
+        Ok(drained)
     }
 
     /// Has the stream's own layer send the bytes that wait there. Returns how many the socket took.
     #[cold]
-    fn flush_stream(&mut self, waiting: usize) -> io::Result<usize> {
+    fn flush_layer(&mut self, waiting: usize) -> io::Result<usize> {
         match self.stream.flush() {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             _ => {}
         }
         let left = self.stream.pending_bytes();
         let taken = waiting.saturating_sub(left);
-        if left > 0 || self.pending.is_some() {
+        if left > 0 {
             self.pending.get_or_insert_default().note_taken(taken);
         }
         Ok(taken)
+    }
+
+    /// Whether something waits in the stream's own layer, which a read may have left there.
+    #[inline]
+    pub(crate) fn has_layer_backlog(&self) -> bool {
+        self.stream.pending_bytes() > 0
     }
 
     /// Whether the stream took at least `size` bytes of the queue since this last returned `true`, or all of it.
@@ -390,13 +415,19 @@ mod tests {
         }
         // Two in the stream's layer, three after them in the queue.
         assert_eq!((endpoint.backlog(), endpoint.is_clear()), (5, false));
-        assert_eq!(endpoint.drain(&mut pool).expect("no error"), 0, "its socket has no room");
-        endpoint.stream.room = 4;
-        assert_eq!(endpoint.drain(&mut pool).expect("no error"), 3);
+        let drained = |written, from_layer| Drained { written, from_layer };
+        assert_eq!(endpoint.drain(&mut pool).expect("no error"), drained(0, 0), "its socket has no room");
+        assert!(!endpoint.has_progressed(1), "nothing was taken");
+        endpoint.stream.room = 1;
+        assert_eq!(endpoint.drain(&mut pool).expect("no error"), drained(0, 1));
+        assert!(!endpoint.has_progressed(2) && endpoint.has_progressed(1), "one byte of the layer's");
+        endpoint.stream.room = 3;
+        assert_eq!(endpoint.drain(&mut pool).expect("no error"), drained(3, 1));
         assert_eq!((endpoint.backlog(), endpoint.is_clear()), (1, false));
         endpoint.stream.room = 4;
-        assert_eq!(endpoint.drain(&mut pool).expect("no error"), 0);
+        assert_eq!(endpoint.drain(&mut pool).expect("no error"), drained(0, 1));
         assert_eq!((endpoint.backlog(), endpoint.is_clear()), (0, true));
+        assert!(endpoint.has_progressed(1), "nothing waits");
         assert_eq!(endpoint.stream.sent, b"abcdef");
     }
 

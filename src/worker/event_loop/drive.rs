@@ -377,6 +377,9 @@ impl<D: Delivery> Driver<'_, D> {
             if self.conn.flags.contains(Flag::AboveHighWater) || !self.conn.endpoint.is_clear() {
                 self.note_backlog();
             }
+        } else if self.conn.endpoint.has_layer_backlog() {
+            // A read had something to answer, such as an update of keys.
+            self.note_backlog();
         }
         self.finish();
     }
@@ -387,9 +390,9 @@ impl<D: Delivery> Driver<'_, D> {
             return;
         }
         match self.conn.endpoint.drain(&mut self.context.output.pool) {
-            Ok(written) => {
-                self.info().counters.bytes_sent.add(written as u64);
-                if written > 0 {
+            Ok(drained) => {
+                self.info().counters.bytes_sent.add(drained.written as u64);
+                if drained.is_progress() {
                     // A peer that takes bytes is alive.
                     self.conn.heard = self.context.tick;
                     let progressed = self.conn.endpoint.has_progressed(self.context.config.min_write_progress);
