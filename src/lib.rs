@@ -106,6 +106,8 @@ pub use transport::tls::client_config::{ClientTls, ClientTlsBuilder};
 pub use transport::tls::error::TlsError;
 #[cfg(feature = "rustls-tls")]
 pub use transport::tls::server_config::{Tls, TlsBuilder};
+#[cfg(feature = "rustls-tls")]
+pub use transport::tls::stream::TlsStream;
 #[cfg(threadbare_bench)]
 #[doc(hidden)]
 pub use worker::bench_harness;

@@ -217,7 +217,7 @@ impl Connector<'_> {
     fn tls(&self, url: &Url) -> Result<Session, ConnectError> {
         let tls = match &self.builder.tls {
             Some(tls) => Ok(tls.clone()),
-            None => ClientTls::of_features(),
+            None => ClientTls::with_default_roots(),
         };
         tls.and_then(|tls| tls.session(url.host())).map_err(|source| no_tls(url, source))
     }

@@ -41,5 +41,14 @@ pub(super) fn write_rest(stream: &mut impl Write, bytes: &[u8], written: &mut us
             Io::Failed(error) => return Err(SocketError::Io(error)),
         }
     }
-    Ok(())
+    flush(stream)
+}
+
+/// Has a stream pass on what it holds back, as one with encryption or a buffer does.
+pub(super) fn flush(stream: &mut impl Write) -> Result<(), SocketError> {
+    match attempt(|| stream.flush().map(|()| 1)) {
+        Io::Failed(error) => Err(SocketError::Io(error)),
+        Io::WouldBlock => Err(SocketError::Timeout),
+        Io::Done(_) | Io::End => Ok(()),
+    }
 }

@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 
 use crate::protocol::Role;
-use crate::protocol::close::CloseCause;
+use crate::protocol::close::{CloseCause, CloseReason};
 use crate::socket::WebSocket;
 use crate::socket::drain::{Drain, Wait};
-use crate::socket::system::SystemSocket;
+use crate::socket::system::{SystemSocket, say_end};
 
 /// What there is to do before the stream is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,9 @@ impl<S: Read + Write + 'static> WebSocket<S> {
         let Some(socket) = SystemSocket::of(self.get_ref()) else { return };
         let ending = self.ending(socket.is_tcp);
         if ending == Ending::Drop {
+            if self.ended.as_ref().is_some_and(CloseReason::is_clean) {
+                say_end(self.get_mut());
+            }
             return;
         }
         let mut drain = Drain::new(self.close_timeout);
@@ -51,6 +54,7 @@ impl<S: Read + Write + 'static> WebSocket<S> {
         if self.endpoint.backlog() > 0 {
             return;
         }
+        say_end(self.get_mut());
         if ending == Ending::HalfClose {
             let Some(socket) = SystemSocket::of(self.get_ref()) else { return };
             if socket.options.shutdown(Shutdown::Write).is_err() {

@@ -8,6 +8,8 @@ mod ending;
 mod error;
 mod open;
 pub(crate) mod open_error;
+#[cfg(feature = "rustls-tls")]
+mod open_tls;
 mod send;
 pub(crate) mod server_handshake;
 mod system;
@@ -60,7 +62,8 @@ const INPUT_SIZE: usize = 16 << 10;
 ///
 /// A closing handshake is followed by the end of TCP (RFC 6455 7.1.1), for which the socket is dropped. The kernel answers
 /// bytes that are unread when a stream is closed, or come later, with RST, and the peer may lose the close frame. So the
-/// drop ends TCP in order where the stream is a `TcpStream` or `UnixStream` of the standard library or of mio:
+/// drop ends TCP in order where the stream is a `TcpStream` or `UnixStream` of the standard library or of mio, or this
+/// library's TLS over one of the standard library:
 ///
 /// * After [`close`](WebSocket::close) or a violation by the peer, or if the peer sends something behind its close frame,
 ///   the drop writes what waits, sends FIN, and discards what the peer still sends until the peer's FIN.
@@ -72,9 +75,9 @@ const INPUT_SIZE: usize = 16 << 10;
 /// Nor does a thread that panics wait. A refusal by [`accept`](WebSocket::accept) ends in the same way if the client may
 /// send more than was read.
 ///
-/// Another stream, TLS for example, is just dropped, because the library can neither shut it down nor bound its reads. The
-/// drop of a type around it can do so, or the caller after [`into_inner`](WebSocket::into_inner). A socket that is neither
-/// closed nor closing is dropped at once, and what was not [flushed](WebSocket::flush) is lost.
+/// Another stream, such as TLS of another library, is just dropped, because the library can neither shut it down nor bound
+/// its reads. The drop of a type around it can do so, or the caller after [`into_inner`](WebSocket::into_inner). A socket
+/// that is neither closed nor closing is dropped at once, and what was not [flushed](WebSocket::flush) is lost.
 ///
 /// # SIGPIPE
 ///

@@ -7,6 +7,7 @@ use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::deflate::{Codec, Compression};
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::message::{CowMessage, MessageRef};
+use crate::socket::attempt::flush;
 use crate::socket::codecs::with_codec;
 use crate::socket::{SocketError, WebSocket};
 use crate::transport::chunk::Chunk;
@@ -163,7 +164,10 @@ impl<S: Read + Write> WebSocket<S> {
                 return Err(SocketError::Timeout);
             }
         }
-        Ok(())
+        match flush(self.get_mut()) {
+            Err(SocketError::Io(error)) => Err(self.broken(error)),
+            flushed => flushed,
+        }
     }
 
     /// Starts the closing handshake (RFC 6455 7.1.2). [`recv`](WebSocket::recv) completes it, and returns `None`

@@ -14,6 +14,7 @@ use crate::socket::attempt::{Arrived, read_more, write_rest};
 use crate::socket::drain::{Drain, Drained, Wait};
 use crate::socket::open_error::OpenError;
 use crate::socket::system::SystemSocket;
+use crate::socket::system::tls_info;
 use crate::socket::{SocketError, WebSocket};
 use crate::transport::clock;
 
@@ -234,7 +235,7 @@ where
         let outcome = if more || !leftover.is_empty() { Outcome::RefusedWithin } else { Outcome::Refused };
         // The stream's type is not known to have an address.
         match server::parse_scanned(&self.progress.received, &self.progress.scanner, PeerAddr::Unknown) {
-            Ok(Parsed::Upgrade(request)) => match self.decide(&request, leftover) {
+            Ok(Parsed::Upgrade(mut request)) => match self.decide(&mut request, leftover) {
                 Ok((response, established)) => {
                     let outcome = Outcome::Established(Box::new(established));
                     self.progress.state = State::Writing { response, written: 0, outcome };
@@ -247,7 +248,10 @@ where
         }
     }
 
-    fn decide(&mut self, request: &Request, leftover: Vec<u8>) -> Result<(Vec<u8>, Established), Response> {
+    fn decide(&mut self, request: &mut Request, leftover: Vec<u8>) -> Result<(Vec<u8>, Established), Response> {
+        if let Some(info) = tls_info(&self.stream) {
+            request.set_tls(info);
+        }
         let decide = self.progress.decide.take().ok_or_else(|| Response::new(500))?;
         let mut accept = decide(request)?;
         let (agreement, extensions) = self.progress.config.deflate.accept(request);

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::message::Message;
 use crate::socket::{SocketError, WebSocket};
+#[cfg(feature = "rustls-tls")]
+use crate::transport::tls::stream::TlsStream;
 
 /// A stream whose reads can be bounded.
 trait ReadTimeout {
@@ -15,20 +17,41 @@ trait ReadTimeout {
     fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
 }
 
+impl ReadTimeout for TcpStream {
+    fn timeout(&self) -> io::Result<Option<Duration>> {
+        self.read_timeout()
+    }
+
+    fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.set_read_timeout(timeout)
+    }
+}
+
+#[cfg(unix)]
+impl ReadTimeout for UnixStream {
+    fn timeout(&self) -> io::Result<Option<Duration>> {
+        self.read_timeout()
+    }
+
+    fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.set_read_timeout(timeout)
+    }
+}
+
+#[cfg(feature = "rustls-tls")]
+impl<S: ReadTimeout + io::Read + io::Write> ReadTimeout for TlsStream<S> {
+    fn timeout(&self) -> io::Result<Option<Duration>> {
+        self.get_ref().timeout()
+    }
+
+    fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.get_ref().set_timeout(timeout)
+    }
+}
+
 macro_rules! with_timeouts {
-    ($($(#[$attribute:meta])* $stream:ident),*) => {
+    ($($(#[$attribute:meta])* $stream:ty),*) => {
         $(
-            $(#[$attribute])*
-            impl ReadTimeout for $stream {
-                fn timeout(&self) -> io::Result<Option<Duration>> {
-                    self.read_timeout()
-                }
-
-                fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-                    self.set_read_timeout(timeout)
-                }
-            }
-
             $(#[$attribute])*
             impl WebSocket<$stream> {
                 /// Waits for the next message, up to `timeout`; `None` as [`recv`](WebSocket::recv). The stream's own
@@ -97,7 +120,11 @@ macro_rules! with_timeouts {
 with_timeouts!(
     TcpStream,
     #[cfg(unix)]
-    UnixStream
+    UnixStream,
+    #[cfg(feature = "rustls-tls")]
+    TlsStream<TcpStream>,
+    #[cfg(all(unix, feature = "rustls-tls"))]
+    TlsStream<UnixStream>
 );
 
 /// Sets the read timeout so that the next read ends at the deadline.

@@ -336,7 +336,6 @@ impl Request {
         size_of::<Parts>() + self.parts.head.size() + self.parts.tls.as_ref().map_or(0, |tls| tls.size())
     }
 
-    #[cfg_attr(not(feature = "rustls-tls"), expect(dead_code, reason = "only TLS has it"))]
     pub(crate) fn set_tls(&mut self, tls: TlsInfo) {
         self.parts.tls = Some(Box::new(tls));
     }

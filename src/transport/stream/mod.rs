@@ -71,7 +71,7 @@ impl Stream {
             // An error leaves an orderly close, which is no worse.
             Stream::Tcp(stream) => drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))),
             #[cfg(feature = "rustls-tls")]
-            Stream::Tls(stream) => stream.below().reset_on_drop(),
+            Stream::Tls(stream) => stream.get_ref().reset_on_drop(),
             #[cfg(threadbare_bench)]
             Stream::Memory(_) => {}
         }
@@ -83,7 +83,7 @@ impl Stream {
             // An error leaves the system's own limit, which hides the progress of a slow peer for longer.
             Stream::Tcp(stream) => drop(socket2::SockRef::from(stream).set_send_buffer_size(size)),
             #[cfg(feature = "rustls-tls")]
-            Stream::Tls(stream) => stream.below().limit_send_buffer(size),
+            Stream::Tls(stream) => stream.get_ref().limit_send_buffer(size),
             #[cfg(threadbare_bench)]
             Stream::Memory(_) => {}
         }
@@ -96,7 +96,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => awaits_acknowledgement(stream, patience).unwrap_or(false),
             #[cfg(feature = "rustls-tls")]
-            Stream::Tls(stream) => stream.below().awaits_acknowledgement(patience),
+            Stream::Tls(stream) => stream.get_ref().awaits_acknowledgement(patience),
             #[cfg(threadbare_bench)]
             Stream::Memory(_) => false,
         }

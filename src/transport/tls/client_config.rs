@@ -1,6 +1,7 @@
 //! The TLS settings of a client.
 
 use std::fmt;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -13,6 +14,7 @@ use crate::transport::tls::error::TlsError;
 use crate::transport::tls::material::{Identity, Pem, provider};
 use crate::transport::tls::server_config::ALPN;
 use crate::transport::tls::session::Session;
+use crate::transport::tls::stream::TlsStream;
 
 /// Whom a client trusts, and its other settings of TLS, for [`ClientBuilder::tls`](crate::ClientBuilder::tls).
 ///
@@ -58,13 +60,35 @@ impl ClientTls {
     }
 
     /// What a client has that was given nothing else. The roots are read once in the life of the process.
-    pub(crate) fn of_features() -> Result<ClientTls, TlsError> {
-        static OF_FEATURES: OnceLock<ClientTls> = OnceLock::new();
-        if let Some(tls) = OF_FEATURES.get() {
+    ///
+    /// # Errors
+    /// There are no roots.
+    pub fn with_default_roots() -> Result<ClientTls, TlsError> {
+        static DEFAULT: OnceLock<ClientTls> = OnceLock::new();
+        if let Some(tls) = DEFAULT.get() {
             return Ok(tls.clone());
         }
         let tls = ClientTls::builder().build()?;
-        Ok(OF_FEATURES.get_or_init(|| tls).clone())
+        Ok(DEFAULT.get_or_init(|| tls).clone())
+    }
+
+    /// Puts TLS over a stream that is connected to `host`, a name or an IP address, whose certificate the server must
+    /// have. The handshake is done by the first read or write.
+    ///
+    /// ```no_run
+    /// use std::net::TcpStream;
+    /// use threadbare::{ClientTls, WebSocket};
+    ///
+    /// let stream = TcpStream::connect("example.com:443")?;
+    /// let stream = ClientTls::with_default_roots()?.connect("example.com", stream)?;
+    /// let socket = WebSocket::connect("wss://example.com/feed", stream)?; // in one step: `WebSocket::connect_tls`
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `host` is no name that a certificate could have.
+    pub fn connect<S: Read + Write>(&self, host: &str, stream: S) -> Result<TlsStream<S>, TlsError> {
+        Ok(TlsStream::new(stream, self.session(host)?))
     }
 
     /// A session for a connection to this host.

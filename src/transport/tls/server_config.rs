@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
@@ -13,6 +14,7 @@ use crate::transport::tls::error::TlsError;
 use crate::transport::tls::material::{Identity, Pem, provider};
 use crate::transport::tls::server_name::NotesServerName;
 use crate::transport::tls::session::Session;
+use crate::transport::tls::stream::TlsStream;
 
 /// The one protocol that a WebSocket's opening handshake is (RFC 7301, RFC 6455 1.2).
 pub(super) const ALPN: &[u8] = b"http/1.1";
@@ -116,6 +118,32 @@ impl Tls {
     /// ```
     pub fn replace(&self, by: &Tls) {
         self.set(by.config());
+    }
+
+    /// Puts TLS over a stream that was accepted. The handshake is done by the first read or write.
+    ///
+    /// ```no_run
+    /// use std::net::TcpListener;
+    /// use threadbare::{Tls, WebSocket};
+    ///
+    /// let tls = Tls::from_pem_files("chain.pem", "key.pem")?;
+    /// for stream in TcpListener::bind("0.0.0.0:443")?.incoming() {
+    ///     let stream = tls.accept(stream?)?;
+    ///     std::thread::spawn(move || -> Result<(), threadbare::SocketError> {
+    ///         let mut socket = WebSocket::accept(stream)?;
+    ///         while let Some(message) = socket.recv()? {
+    ///             socket.send(&message)?;
+    ///         }
+    ///         Ok(())
+    ///     });
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The settings, of rustls', can not work.
+    pub fn accept<S: Read + Write>(&self, stream: S) -> Result<TlsStream<S>, TlsError> {
+        Ok(TlsStream::new(stream, self.session()?))
     }
 
     fn set(&self, config: Arc<ServerConfig>) {

@@ -1,6 +1,7 @@
 //! The TLS record layer: sealed bytes in, plain bytes out, and the other way round. Only this file knows rustls' API for
 //! connections.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
@@ -97,31 +98,34 @@ impl Session {
         }
     }
 
-    /// Seals `plain` and appends the records to `sealed`. The handshake must be complete.
-    pub(crate) fn seal(&mut self, plain: &[u8], sealed: &mut Vec<u8>) -> Result<(), TlsError> {
+    /// Seals `plain` and appends the records to `sealed`. The handshake must be complete. `kept` are the bytes that
+    /// [`open`](Session::open) has not consumed: rustls knows places in them, and must see them in each call.
+    pub(crate) fn seal(&mut self, plain: &[u8], sealed: &mut Vec<u8>, kept: &mut Vec<u8>) -> Result<(), TlsError> {
         if plain.is_empty() {
             return Ok(());
         }
-        match self {
-            Session::Server(connection) => write(&mut **connection, sealed, plain.len(), Write::Data(plain)),
-            Session::Client(connection) => write(&mut **connection, sealed, plain.len(), Write::Data(plain)),
-        }
+        self.write(sealed, kept, plain.len(), What::Data(plain))
     }
 
-    /// Appends `close_notify`: nothing more will be sent. Appends nothing during the handshake.
-    pub(crate) fn seal_end(&mut self, sealed: &mut Vec<u8>) -> Result<(), TlsError> {
+    /// Appends `close_notify`: nothing more will be sent. Appends nothing during the handshake. `kept` as in
+    /// [`seal`](Session::seal).
+    pub(crate) fn seal_end(&mut self, sealed: &mut Vec<u8>, kept: &mut Vec<u8>) -> Result<(), TlsError> {
         if self.is_handshaking() {
             return Ok(());
         }
+        self.write(sealed, kept, 0, What::End)
+    }
+
+    fn write(&mut self, sealed: &mut Vec<u8>, kept: &mut Vec<u8>, size: usize, what: What<'_>) -> Result<(), TlsError> {
         match self {
-            Session::Server(connection) => write(&mut **connection, sealed, 0, Write::End),
-            Session::Client(connection) => write(&mut **connection, sealed, 0, Write::End),
+            Session::Server(connection) => write(&mut **connection, sealed, kept, size, what),
+            Session::Client(connection) => write(&mut **connection, sealed, kept, size, what),
         }
     }
 }
 
 /// What a server's connection and a client's have in common, which rustls does not say in a trait.
-trait Records {
+trait Records: Deref<Target = CommonState> {
     type Data;
 
     fn process<'c, 'i>(&'c mut self, sealed: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
@@ -184,33 +188,54 @@ fn take(record: AppDataRecord<'_>, plain: &mut impl Sink) -> usize {
     record.discard
 }
 
-/// Appends the alert that an error left behind.
+/// Appends the alert that an error left behind. rustls hands it out before it looks at what was received.
 fn append_alert(connection: &mut impl Records, answer: &mut Vec<u8>) {
-    while let Ok(ConnectionState::EncodeTlsData(data)) = connection.process(&mut []).state {
-        if encode(data, answer).is_err() {
-            return;
-        }
-    }
+    while connection.wants_write()
+        && let Ok(ConnectionState::EncodeTlsData(data)) = connection.process(&mut []).state
+        && encode(data, answer).is_ok()
+    {}
 }
 
 /// What rustls is to write.
 #[derive(Clone, Copy)]
-enum Write<'a> {
+enum What<'a> {
     Data(&'a [u8]),
     End,
 }
 
 /// Appends to `sealed` what rustls writes, behind what it wants to send before. `size` is that of the data.
-fn write(connection: &mut impl Records, sealed: &mut Vec<u8>, size: usize, what: Write<'_>) -> Result<(), TlsError> {
+fn write(
+    connection: &mut impl Records,
+    sealed: &mut Vec<u8>,
+    kept: &mut Vec<u8>,
+    size: usize,
+    what: What<'_>,
+) -> Result<(), TlsError> {
     let most = size + (size / MAX_RECORD + 1) * MAX_OVERHEAD;
     loop {
-        match connection.process(&mut []).state? {
-            ConnectionState::WriteTraffic(mut traffic) => return encrypt(&mut traffic, sealed, most, what),
-            ConnectionState::EncodeTlsData(data) => encode(data, sealed)?,
-            ConnectionState::TransmitTlsData(data) => data.done(),
+        let UnbufferedStatus { discard, state } = connection.process(kept);
+        let is_written = match state? {
+            ConnectionState::WriteTraffic(mut traffic) => {
+                encrypt(&mut traffic, sealed, most, what)?;
+                true
+            }
+            ConnectionState::EncodeTlsData(data) => {
+                encode(data, sealed)?;
+                false
+            }
+            ConnectionState::TransmitTlsData(data) => {
+                data.done();
+                false
+            }
             // The peer sends no more, and may still receive.
-            ConnectionState::PeerClosed => {}
+            ConnectionState::PeerClosed => false,
             _ => return Err(TlsError::from(Error::HandshakeNotComplete)),
+        };
+        if discard > 0 {
+            kept.drain(..discard.min(kept.len()));
+        }
+        if is_written {
+            return Ok(());
         }
     }
 }
@@ -219,12 +244,12 @@ fn encrypt<D>(
     traffic: &mut WriteTraffic<'_, D>,
     sealed: &mut Vec<u8>,
     most: usize,
-    what: Write<'_>,
+    what: What<'_>,
 ) -> Result<(), TlsError> {
     append(sealed, most, |room| {
         let written = match what {
-            Write::Data(plain) => traffic.encrypt(plain, room),
-            Write::End => traffic.queue_close_notify(room),
+            What::Data(plain) => traffic.encrypt(plain, room),
+            What::End => traffic.queue_close_notify(room),
         };
         written.map_err(|error| match error {
             EncryptError::InsufficientSize(needs) => Shortage::Needs(needs.required_size),

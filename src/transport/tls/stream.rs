@@ -52,9 +52,19 @@ fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     result
 }
 
-/// A stream with TLS between it and its user. A write takes what the socket takes; a read does the steps of the handshake
-/// that are due.
-pub(crate) struct TlsStream<S> {
+/// A stream with TLS between it and its user, for a [`WebSocket`](crate::WebSocket) or any other use. Made by
+/// [`ClientTls::connect`](crate::ClientTls::connect) and [`Tls::accept`](crate::Tls::accept).
+///
+/// The first read or write does the handshake. A read waits as long as the stream below does, and brings at most what that
+/// has sent; at the peer's `close_notify`, or the end of the stream below, it returns 0. A write seals what it is given and
+/// passes it on. If the stream below takes only part of that, because it does not block or has a timeout, the rest is
+/// kept, and the write has succeeded all the same: [`flush`](Write::flush) passes it on, and so does the next write.
+///
+/// An error of TLS is an [`io::Error`] of the kind [`InvalidData`](io::ErrorKind::InvalidData), which has a [`TlsError`].
+///
+/// One thread at a time can use it, for reading and writing share the keys. For full duplex from two threads see
+/// [`Client`](crate::Client).
+pub struct TlsStream<S> {
     below: S,
     session: Session,
     /// The beginning of a record that is incomplete.
@@ -105,9 +115,29 @@ impl<S: Read + Write> TlsStream<S> {
         }
     }
 
-    /// The stream below.
-    pub(crate) fn below(&self) -> &S {
+    /// Returns the stream below, such as to set its timeouts.
+    #[must_use]
+    pub fn get_ref(&self) -> &S {
         &self.below
+    }
+
+    /// Returns what was agreed on in the handshake; `None` before it is complete. A server has the name that the client
+    /// asked for.
+    #[must_use]
+    pub fn info(&self) -> Option<TlsInfo> {
+        let is_complete = !self.session.is_handshaking();
+        is_complete.then(|| TlsInfo { server_name: self.server_name.clone(), ..self.session.info() })
+    }
+
+    /// Tells the peer that nothing more will be sent (`close_notify`), and passes on what waits.
+    ///
+    /// # Errors
+    /// As those of a write; [`WouldBlock`](io::ErrorKind::WouldBlock) if the stream below has no room: to be called again.
+    pub fn close(&mut self) -> io::Result<()> {
+        match self.say_end()? {
+            ShutdownProgress::Done => self.below.flush(),
+            ShutdownProgress::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     /// The stream below, to register it with a poll.
@@ -280,7 +310,7 @@ impl<S: Read + Write> TlsStream<S> {
             while self.unsent.is_empty() {
                 let Some(plain) = from.next_window(gathered) else { break };
                 sealed.clear();
-                self.session.seal(plain, sealed).map_err(|error| self.fail(error))?;
+                self.session.seal(plain, sealed, &mut self.partial).map_err(|error| self.fail(error))?;
                 total += plain.len();
                 // What the socket does not take is this stream's to send.
                 self.send_sealed(sealed)?;
@@ -329,7 +359,7 @@ impl<S: Read + Write> TlsStream<S> {
             self.flags.has_said_end = true;
             let mut sealed = Vec::new();
             // A session that can not say it has ended already.
-            if self.session.seal_end(&mut sealed).is_ok() {
+            if self.session.seal_end(&mut sealed, &mut self.partial).is_ok() {
                 self.send_sealed(&sealed)?;
             }
         }
