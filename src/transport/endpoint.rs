@@ -13,7 +13,7 @@ use crate::transport::output::{Output, outcome};
 use crate::transport::pending::Pending;
 use crate::transport::shared_frame::SharedFrame;
 use crate::transport::stream::attempt::{Io, attempt};
-use crate::transport::stream::{ByteStream, ShutdownProgress};
+use crate::transport::stream::byte_stream::{ByteStream, ShutdownProgress};
 
 /// A frame that lacks at least 16 KiB is received into its message's buffer. A shorter rest is received into the shared
 /// input and copied, which costs less than a vectored read.

@@ -15,8 +15,9 @@ use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, asks_for
 use crate::server::reactor::refusal_log::RefusalLog;
 use crate::transport::budget::Charge;
 use crate::transport::clock;
+use crate::transport::stream::Stream;
 use crate::transport::stream::attempt::{Io, attempt};
-use crate::transport::stream::{ByteStream, ShutdownProgress, Stream};
+use crate::transport::stream::byte_stream::{ByteStream, ShutdownProgress};
 #[cfg(feature = "rustls-tls")]
 use crate::transport::tls::server_config::Tls;
 use crate::worker::handle::info::Outcome;
@@ -372,8 +373,7 @@ impl<C> Handshake<C> {
     /// Writes what the handshake of TLS has to say, after the socket reported room.
     pub(in crate::server) fn flush(&mut self) {
         if self.stream.pending_bytes() > 0
-            && let Err(error) = self.stream.flush()
-            && error.kind() != std::io::ErrorKind::WouldBlock
+            && let Io::Failed(_) = attempt(|| self.stream.flush().map(|()| 1))
         {
             self.state = State::Gone;
         }

@@ -33,7 +33,7 @@ use crate::server::reactor::command::{ReactorCommand, ReactorHandle, ReactorWake
 use crate::server::reactor::handshake::{Decide, Established, Handshake, Next, READ_SIZE, Rules, State};
 use crate::server::reactor::pending::Pending;
 use crate::transport::budget::MemoryBudget;
-use crate::transport::stream::ByteStream;
+use crate::transport::stream::byte_stream::ByteStream;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;

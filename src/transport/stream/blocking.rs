@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
-use crate::transport::stream::{ByteStream, ShutdownProgress};
+use crate::transport::stream::byte_stream::{ByteStream, ShutdownProgress};
 
 /// A stream of the caller's choice. It reports no pending bytes: a read waits for data, and a write waits until the
 /// stream has taken it.

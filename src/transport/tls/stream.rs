@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
 use crate::protocol::tls_info::TlsInfo;
 use crate::transport::stream::attempt::{Io, attempt};
-use crate::transport::stream::{ByteStream, ShutdownProgress};
+use crate::transport::stream::byte_stream::{ByteStream, ShutdownProgress};
 use crate::transport::tls::error::TlsError;
 use crate::transport::tls::server_name;
 use crate::transport::tls::session::{Session, Sink};

@@ -5,7 +5,7 @@ use std::io;
 use crate::config::Config;
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
 use crate::protocol::{ProtocolError, Role};
-use crate::transport::stream::ShutdownProgress;
+use crate::transport::stream::byte_stream::ShutdownProgress;
 use crate::worker::connection::deadline::Deadline;
 use crate::worker::connection::flags::Flag;
 use crate::worker::connection::phase::Phase;
