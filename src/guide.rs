@@ -387,6 +387,10 @@
 //! Several clients may connect to one address at the same time. RFC 6455 4.1 has a client wait until its other connection
 //! to the address is open or has failed, so that web pages can not flood a server; that is left to browsers.
 //!
+//! A [`Url`](crate::Url) is taken as users write it: blanks and what is not ASCII in path and query are percent-encoded, an
+//! IPv6 address may have the zone that the local link needs (`ws://[fe80::1%25eth0]/`), and the feature `idn` allows hosts in
+//! any script. A header `Host` replaces the one that is made from the URL.
+//!
 //! A client follows the environment's `http_proxy`, `all_proxy` and `no_proxy`, unless
 //! [`no_proxy`](crate::ClientBuilder::no_proxy) or [`proxy`](crate::ClientBuilder::proxy) says otherwise. It follows
 //! redirects only with [`max_redirects`](crate::ClientBuilder::max_redirects). There is no TLS yet: a `wss://` URL is

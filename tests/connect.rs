@@ -3,13 +3,17 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::servers::Echo;
 use common::{DEADLINE, accept_request, chain, read_head};
-use threadbare::{Accept, Client, Config, ConnectError, Message, Phase, Reconnect, Response, Server};
+use crossbeam_channel::Receiver;
+use threadbare::{
+    Accept, Client, ClientLoop, ClientPool, ClientRequest, Config, ConnectError, ConnectionState, Message, Phase,
+    Reconnect, Request, Response, Server, Url, WebSocket,
+};
 
 fn server() -> Server {
     common::logged::install();
@@ -185,6 +189,73 @@ fn headers_and_subprotocols_reach_the_server() {
     assert_eq!((client.subprotocol(), client.response().header("X-Hello")), (Some("superchat"), Some("you")));
     let bad = Client::builder().header("X-Bad", "a\r\nb").connect("ws://127.0.0.1:1/").expect_err("a bad header");
     assert!(matches!(bad, ConnectError::Header(_)), "{bad}");
+}
+
+/// A server at this address that tells the request of each opening handshake.
+fn telling_server(addr: &str) -> (Server, Receiver<Request>) {
+    common::logged::install();
+    let (sender, requests) = crossbeam_channel::unbounded();
+    let builder = Server::builder().workers(1).on_request(move |request| {
+        sender.send(request.clone()).expect("the test receives");
+        Ok(Accept::new())
+    });
+    (builder.serve(addr, |_| Echo).expect("a server"), requests)
+}
+
+/// Opens a connection with every kind of client.
+fn connect_each(url: &str, header: Option<(&str, &str)>) {
+    let builder = || {
+        let builder = Client::builder();
+        header.iter().fold(builder, |builder, (name, value)| builder.header(name, value))
+    };
+    drop(builder().connect(url).unwrap_or_else(|error| panic!("{}", chain(&error))));
+    let pool = ClientPool::new(1, Config::default()).expect("a pool");
+    drop(builder().pool(&pool).connect(url).expect("opened"));
+    let client = builder().reconnect(url, Reconnect::new()).expect("started");
+    client.wait_state(DEADLINE, ConnectionState::is_connected).expect("opened");
+    let mut client_loop = ClientLoop::new(Config::default()).expect("a loop");
+    builder().connect_inline(url, &mut client_loop).expect("opened");
+    let url = Url::parse(url).expect("a URL");
+    let stream = TcpStream::connect((url.host(), url.port())).expect("a listener");
+    let request = header.iter().fold(ClientRequest::new(url), |request, (name, value)| request.header(name, value));
+    drop(WebSocket::connect_with(request, stream, &Config::default()).expect("opened"));
+}
+
+#[test]
+fn every_kind_of_client_sends_a_host_of_ones_own() {
+    let (server, requests) = telling_server("127.0.0.1:0");
+    connect_each(&url(server.local_addr()), Some(("host", "api.example.com")));
+    let hosts: Vec<Vec<String>> =
+        requests.try_iter().map(|request| request.header_values("Host").map(str::to_owned).collect()).collect();
+    assert_eq!(hosts, vec![["api.example.com"]; 5]);
+    let bad =
+        Client::builder().header("Host", "user@example.com").connect("ws://127.0.0.1:1/").expect_err("a bad host");
+    assert!(matches!(bad, ConnectError::Header(_)), "{bad}");
+}
+
+#[test]
+fn every_kind_of_client_encodes_what_a_url_can_not_have() {
+    let (server, requests) = telling_server("127.0.0.1:0");
+    connect_each(&format!("ws://{}/caf\u{e9}/%20?q=a b", server.local_addr()), None);
+    let targets: Vec<String> = requests.try_iter().map(|request| request.target().to_owned()).collect();
+    assert_eq!(targets, ["/caf%C3%A9/%20?q=a%20b"; 5]);
+}
+
+#[cfg(target_os = "linux")] // where the loopback interface is named lo
+#[test]
+fn every_kind_of_client_connects_through_a_zone_and_does_not_send_it() {
+    let (server, requests) = telling_server("[::1]:0");
+    let port = server.local_addr().port();
+    connect_each(&format!("ws://[::1%25lo]:{port}/"), None);
+    let hosts: Vec<_> = requests.try_iter().map(|request| request.host().map(str::to_owned)).collect();
+    assert_eq!(hosts, vec![Some(format!("[::1]:{port}")); 5]);
+    let unknown = Client::connect(&format!("ws://[::1%no-such-zone]:{port}/")).expect_err("nobody's name");
+    assert!(chain(&unknown).ends_with(r#"no network interface is named "no-such-zone""#), "{}", chain(&unknown));
+    // Other clients send the zone; the server ignores it, in the comparison with Origin as well.
+    let request = ClientRequest::new(format!("ws://[::1]:{port}/").parse().expect("a URL"));
+    let request = request.header("Host", &format!("[::1%25lo]:{port}")).origin(&format!("http://[::1]:{port}"));
+    let stream = TcpStream::connect(server.local_addr()).expect("a listener");
+    drop(WebSocket::connect_with(request, stream, &Config::default()).expect("opened"));
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn every_error() -> Vec<(Cause, Box<dyn Error>)> {
                 UrlError::Port("0".into()),
                 UrlError::Userinfo,
                 UrlError::Fragment("a".into()),
-                UrlError::Character(' '),
+                UrlError::Character('\n'),
                 UrlError::ProxyTarget("/a".into()),
             ],
         ),

@@ -73,7 +73,8 @@ impl ClientBuilder {
     }
 
     /// Adds a header to the request, such as `Authorization`. An invalid header is an error when the client connects.
-    /// `User-Agent` replaces the default, the library's name and version.
+    /// `User-Agent` replaces the default, the library's name and version. `Host` replaces the URL's host, for a server behind
+    /// a gateway: the connection still goes to the URL's.
     ///
     /// ```
     /// use threadbare::Client;

@@ -153,13 +153,13 @@ impl Connector<'_> {
         let url = request.url();
         let tls = if url.is_secure() { Some(self.tls(url)?) } else { None };
         let proxy = self.proxy(url)?;
-        let (host, port) = match &proxy {
-            Some(proxy) => (proxy.host(), proxy.port()),
-            None => (url.host(), url.port()),
+        let (host, zone, port) = match &proxy {
+            Some(proxy) => (proxy.host(), proxy.zone(), proxy.port()),
+            None => (url.host(), url.zone(), url.port()),
         };
         let addr = format!("{host}:{port}");
         let at = Target { url, addr: &addr };
-        let resolved = resolve(host, port, self.until(self.builder.resolve_timeout), self.cancel);
+        let resolved = resolve(host, zone, port, self.until(self.builder.resolve_timeout), self.cancel);
         let addrs = resolved.map_err(|source| {
             let host = host.to_owned();
             at.timeout_or(source, Phase::Resolve, |source| ConnectError::Resolve { host, source })

@@ -6,6 +6,7 @@
 mod authority;
 mod body;
 mod date;
+mod date_forms;
 mod fields;
 mod head;
 mod list;
@@ -17,7 +18,7 @@ mod response_head;
 mod scanner;
 mod token;
 
-pub(crate) use authority::{Authority, AuthorityPattern};
+pub(crate) use authority::{Authority, AuthorityPattern, split_zone};
 pub(crate) use body::Body;
 pub use date::HttpDate;
 pub use fields::HeaderError;

@@ -2,16 +2,29 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::time::Instant;
 
 use crate::transport::cancel::{CancelToken, cancelled};
 
 /// The addresses of a host, of the two families alternately (RFC 8305 4). The system's resolver can not be interrupted,
 /// so it runs on a thread of its own, which is abandoned at the deadline or when the token is raised.
-pub(crate) fn resolve(host: &str, port: u16, deadline: Instant, cancel: &CancelToken) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(ip) = host.parse() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
+///
+/// `zone` is that of an IPv6 address (RFC 4007 11), the name or the number of a network interface.
+pub(crate) fn resolve(
+    host: &str,
+    zone: Option<&str>,
+    port: u16,
+    deadline: Instant,
+    cancel: &CancelToken,
+) -> io::Result<Vec<SocketAddr>> {
+    match (host.parse(), zone) {
+        (Ok(IpAddr::V6(ip)), Some(zone)) => {
+            let scope = scope_id(zone, deadline, cancel)?;
+            return Ok(vec![SocketAddrV6::new(ip, port, 0, scope).into()]);
+        }
+        (Ok(ip), _) => return Ok(vec![SocketAddr::new(ip, port)]),
+        (Err(_), _) => {}
     }
     let name = host.to_owned();
     let look_up = move || Ok((name.as_str(), port).to_socket_addrs()?.collect());
@@ -20,6 +33,25 @@ pub(crate) fn resolve(host: &str, port: u16, deadline: Instant, cancel: &CancelT
         return Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
     }
     Ok(in_turns(addrs))
+}
+
+/// Returns the number of a network interface. The resolver knows their names, in addresses of the local link.
+fn scope_id(zone: &str, deadline: Instant, cancel: &CancelToken) -> io::Result<u32> {
+    if let Ok(number) = zone.parse() {
+        return Ok(number);
+    }
+    let any = format!("fe80::1%{zone}");
+    let look_up = move || Ok((any.as_str(), 1).to_socket_addrs()?.collect());
+    let addrs = on_thread(look_up, deadline, cancel).or_else(|error| match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::ConnectionAborted => Err(error),
+        _ => Ok(Vec::new()),
+    })?;
+    let scopes = addrs.iter().filter_map(|addr| match addr {
+        SocketAddr::V6(addr) if addr.scope_id() != 0 => Some(addr.scope_id()),
+        _ => None,
+    });
+    let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("no network interface is named {zone:?}"));
+    scopes.into_iter().next().ok_or_else(unknown)
 }
 
 /// Has a thread look up the addresses, and abandons it at the deadline or when the token is raised.
@@ -70,7 +102,7 @@ mod tests {
     fn no_name_is_resolved_once_it_is_cancelled() {
         let cancel = CancelToken::default();
         cancel.raise();
-        assert!(resolve("localhost", 80, soon(), &cancel).is_err());
+        assert!(resolve("localhost", None, 80, soon(), &cancel).is_err());
     }
 
     #[test]
@@ -103,9 +135,30 @@ mod tests {
     #[test]
     fn a_name_is_resolved_and_a_literal_needs_no_resolver() {
         assert_eq!(
-            resolve("127.0.0.1", 80, Instant::now(), &never()).expect("a literal"),
+            resolve("127.0.0.1", None, 80, Instant::now(), &never()).expect("a literal"),
             [SocketAddr::from(([127, 0, 0, 1], 80))]
         );
-        assert!(resolve("localhost", 80, soon(), &never()).expect("a name").iter().all(|addr| addr.ip().is_loopback()));
+        assert!(
+            resolve("localhost", None, 80, soon(), &never())
+                .expect("a name")
+                .iter()
+                .all(|addr| addr.ip().is_loopback())
+        );
+    }
+
+    #[test]
+    fn a_zone_is_a_number_or_the_name_of_a_network_interface() {
+        let resolved = |zone| resolve("fe80::1", Some(zone), 80, soon(), &never());
+        let with_scope =
+            |scope| vec![SocketAddr::from(SocketAddrV6::new("fe80::1".parse().expect("v6"), 80, 0, scope))];
+        assert_eq!(resolved("7").expect("a number"), with_scope(7));
+        // The names of interfaces are the system's.
+        if cfg!(target_os = "linux") {
+            let number = std::fs::read_to_string("/sys/class/net/lo/ifindex").expect("a loopback interface");
+            let number = number.trim().parse().expect("a number");
+            assert_eq!(resolved("lo").expect("its name"), with_scope(number));
+        }
+        let error = resolved("no-such-zone").expect_err("nobody's name");
+        assert_eq!(error.to_string(), "no network interface is named \"no-such-zone\"");
     }
 }

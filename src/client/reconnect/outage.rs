@@ -8,7 +8,8 @@ use crate::client::error::ConnectError;
 use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
 use crate::protocol::handshake::client::HandshakeError;
 use crate::protocol::handshake::client::proxy::ProxyError;
-use crate::protocol::http::{ResponseError, ResponseHead};
+use crate::protocol::http::{HttpDate, ResponseError, ResponseHead};
+use crate::transport::clock;
 use crate::transport::tls::error::TlsError;
 
 /// Why a reconnecting client has no connection.
@@ -83,8 +84,9 @@ impl Outage {
         }
     }
 
-    /// How long the server or the proxy asks the client to wait: `Retry-After` in seconds (RFC 9110 10.2.3). A date,
-    /// its other form, is ignored, because clocks differ.
+    /// How long the server or the proxy asks the client to wait: `Retry-After`, in seconds or until a date (RFC 9110 10.2.3).
+    /// A date is compared with the `Date` of the same response, because clocks differ, and with this system's clock if there is
+    /// none. One that has passed is no time to wait.
     ///
     /// ```
     /// use threadbare::{CloseCause, CloseReason, Outage};
@@ -104,12 +106,15 @@ impl Outage {
 }
 
 fn retry_after(head: &ResponseHead) -> Option<Duration> {
-    let digits = head.header("Retry-After")?.trim();
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
+    let value = head.header("Retry-After")?.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // A number that overflows is a very long time.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
-    // A number that overflows is a very long time.
-    Some(Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
+    let today = clock::today();
+    let now = head.header("Date").and_then(|date| HttpDate::parse(date, today)).unwrap_or(today);
+    let until = HttpDate::parse(value, now)?;
+    Some(Duration::from_secs(until.as_unix().saturating_sub(now.as_unix())))
 }
 
 /// A certificate is renewed, and a clock is set right. What else is wrong with one is so until somebody changes it, as are
@@ -322,10 +327,27 @@ mod tests {
         let after = |value: &str| refused(&format!("503 Busy\r\nRetry-After: {value}")).retry_after();
         assert_eq!(after("120"), Some(Duration::from_secs(120)));
         assert_eq!(after("99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
-        for other in ["", "-1", "+1", "1.5", "Fri, 31 Dec 1999 23:59:59 GMT"] {
+        for other in ["", "-1", "+1", "1.5", "soon", "Fri, 31 Dec 1999 23:59:60"] {
             assert_eq!(after(other), None, "{other:?}");
         }
         assert_eq!(refused("503 Busy").retry_after(), None);
+    }
+
+    #[test]
+    fn retry_after_is_read_as_a_date_beside_the_servers_clock() {
+        let after = |lines: &str| refused(&format!("503 Busy\r\n{lines}")).retry_after();
+        let date = "Date: Fri, 31 Dec 1999 23:58:59 GMT\r\nRetry-After: ";
+        for form in ["Fri, 31 Dec 1999 23:59:59 GMT", "Friday, 31-Dec-99 23:59:59 GMT", "Fri Dec 31 23:59:59 1999"] {
+            assert_eq!(after(&format!("{date}{form}")), Some(Duration::from_secs(60)), "{form}");
+        }
+        assert_eq!(after(&format!("{date}Fri, 31 Dec 1999 23:00:00 GMT")), Some(Duration::ZERO));
+        // Beside this system's clock.
+        let soon = HttpDate::from_unix(clock::today().as_unix() + 3_600);
+        for lines in [format!("Retry-After: {soon}"), format!("Date: now\r\nRetry-After: {soon}")] {
+            let wait = after(&lines).expect("a date");
+            assert!((3_000..=3_600).contains(&wait.as_secs()), "{wait:?}");
+        }
+        assert_eq!(after("Retry-After: Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::ZERO));
     }
 
     #[test]

@@ -23,6 +23,7 @@
 pub mod proxy;
 
 mod error;
+mod idn;
 mod redirect;
 mod request;
 mod site;

@@ -17,12 +17,13 @@ enum Host<'a> {
 
 impl<'a> Authority<'a> {
     /// Parses `Host = uri-host [ ":" port ]` (RFC 9110 7.2). An empty host is refused because it names no server
-    /// (RFC 9110 4.2.1).
+    /// (RFC 9110 4.2.1). The zone of an IPv6 address is ignored: it means something on the client's system alone, but
+    /// many clients send it.
     pub(crate) fn parse(text: &'a [u8]) -> Option<Authority<'a>> {
         let (host, port) = match text {
             [b'[', literal @ ..] => {
                 let (address, port) = core::str::from_utf8(literal).ok()?.split_once(']')?;
-                (Host::V6(address.parse().ok()?), port.strip_prefix(':').or(port.is_empty().then_some(""))?.as_bytes())
+                (Host::V6(split_zone(address)?.0), port.strip_prefix(':').or(port.is_empty().then_some(""))?.as_bytes())
             }
             _ => {
                 let mut parts = text.splitn(2, |byte| *byte == b':');
@@ -103,6 +104,14 @@ impl<'a> AuthorityPattern<'a> {
     }
 }
 
+/// Parses an IPv6 address, and returns it and its zone: `fe80::1%25eth0` (RFC 6874 2), or `fe80::1%eth0` as most programs
+/// write it.
+pub(crate) fn split_zone(literal: &str) -> Option<(Ipv6Addr, Option<&str>)> {
+    let Some((address, zone)) = literal.split_once('%') else { return Some((literal.parse().ok()?, None)) };
+    let zone = zone.strip_prefix("25").filter(|name| !name.is_empty()).unwrap_or(zone);
+    Some((address.parse().ok()?, Some(zone).filter(|zone| is_reg_name(zone.as_bytes()))?.into()))
+}
+
 /// Returns whether this is one label of a domain (RFC 1034 3.5, and `_`, which names below domains have).
 fn is_label(label: &[u8]) -> bool {
     !label.is_empty() && label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
@@ -152,6 +161,10 @@ mod tests {
             "127.0.0.1:65535",
             "[::1]",
             "[::1]:8080",
+            "[fe80::1%25eth0]",
+            "[fe80::1%eth0]:80",
+            "[fe80::1%252]",
+            "[fe80::1%25]",
             "a%20b",
             "my_host-1.",
             "xn--caf-dma.fr",
@@ -177,7 +190,12 @@ mod tests {
             "a%2",
             "a%zz",
             "[v1.a]",
-            "[fe80::1%25eth0]",
+            "[fe80::1%]",
+            "[fe80::1%eth 0]",
+            "[fe80::1%25%zz]",
+            "[fe80::1%25a%25]%",
+            "[%25eth0]",
+            "[1.2.3.4%25eth0]",
             "a\\b",
             "a?b",
             "a#b",
@@ -250,6 +268,8 @@ mod tests {
         assert!(same("Example.com", "eXample.com:80", Some(80)));
         assert!(same("example.com:", "example.com", None));
         assert!(same("[::1]", "[0:0::1]:443", Some(443)));
+        assert!(same("[fe80::1%25eth0]", "[fe80::1]", None));
+        assert!(!same("[fe80::1%25eth0]", "[fe80::2%25eth0]", None));
         assert!(!same("example.com", "example.com:80", Some(443)));
         assert!(!same("example.com", "example.com.evil", Some(80)));
         assert!(!same("[::1]", "1", None));

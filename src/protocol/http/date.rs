@@ -29,6 +29,24 @@ impl HttpDate {
     }
 }
 
+impl HttpDate {
+    /// Returns the number of seconds since 1970-01-01 00:00:00 UTC.
+    ///
+    /// ```
+    /// use threadbare::protocol::http::HttpDate;
+    ///
+    /// assert_eq!(HttpDate::from_unix(784_111_777).as_unix(), 784_111_777);
+    /// ```
+    pub fn as_unix(self) -> u64 {
+        self.seconds
+    }
+
+    /// Returns the year.
+    pub(super) fn year(self) -> u64 {
+        civil(self.seconds / DAY).0
+    }
+}
+
 impl fmt::Display for HttpDate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (days, second) = (self.seconds / DAY, self.seconds % DAY);
@@ -61,15 +79,16 @@ fn named(names: &[&'static str], index: u64) -> &'static str {
     usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default()
 }
 
-const DAY: u64 = 24 * 60 * 60;
+pub(super) const DAY: u64 = 24 * 60 * 60;
 
 /// 9999-12-31 23:59:59.
 const LAST: u64 = 253_402_300_799;
 
 /// 1970-01-01 was a Thursday.
-const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+pub(super) const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+pub(super) const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 #[cfg(test)]
 mod tests {

@@ -22,7 +22,7 @@ pub enum HeaderError {
     /// tab (RFC 9110 5.5).
     InvalidValue(String),
     /// The library sets this header itself: `Upgrade`, `Connection`, `Content-Length`, `Transfer-Encoding`,
-    /// `Sec-WebSocket-*`, and in a request `Host`.
+    /// and `Sec-WebSocket-*`.
     Reserved(String),
     /// The subprotocol name is not a token (RFC 6455 4.1).
     InvalidSubprotocol(String),

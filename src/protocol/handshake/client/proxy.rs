@@ -79,7 +79,19 @@ impl Proxy {
     /// # Ok::<(), threadbare::UrlError>(())
     /// ```
     pub fn host(&self) -> &str {
-        &self.site.host
+        self.site.host()
+    }
+
+    /// Returns the zone of an IPv6 address, which is the name or the number of a network interface of this system.
+    ///
+    /// ```
+    /// use threadbare::protocol::handshake::client::proxy::Proxy;
+    ///
+    /// assert_eq!(Proxy::parse("http://[fe80::1%25eth0]:3128")?.zone(), Some("eth0"));
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
+    pub fn zone(&self) -> Option<&str> {
+        self.site.zone()
     }
 
     /// Returns the port of the proxy.
@@ -106,7 +118,7 @@ impl fmt::Display for Proxy {
             Scheme::Http => "http",
             Scheme::Socks5 => "socks5h",
         };
-        write!(f, "{scheme}://{}:{}", self.site.bracketed(), self.port())
+        write!(f, "{scheme}://{}:{}", self.site.bracketed_with_zone(), self.port())
     }
 }
 

@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::redirect::credentials_allowed;
 use super::url::Url;
 use crate::protocol::http::{
-    HeaderError, HeaderFields, MalformedList, extension_offers, is_field_value, is_secret, is_token, push_field,
+    Authority, HeaderError, HeaderFields, MalformedList, extension_offers, is_field_value, is_secret, is_token,
+    push_field,
 };
 
 /// The request with which a client opens a connection.
@@ -28,6 +29,8 @@ use crate::protocol::http::{
 #[must_use]
 pub struct ClientRequest {
     url: Url,
+    /// The application's `Host`, in place of the URL's.
+    host: Option<String>,
     origin: Option<String>,
     subprotocols: Vec<String>,
     extensions: Option<String>,
@@ -46,7 +49,14 @@ impl ClientRequest {
     /// # Ok::<(), threadbare::UrlError>(())
     /// ```
     pub fn new(url: Url) -> ClientRequest {
-        ClientRequest { url, origin: None, subprotocols: Vec::new(), extensions: None, fields: HeaderFields::default() }
+        ClientRequest {
+            url,
+            host: None,
+            origin: None,
+            subprotocols: Vec::new(),
+            extensions: None,
+            fields: HeaderFields::default(),
+        }
     }
 
     /// Sets `Origin`, the site for which the client acts. Browsers send it, other clients usually do not have to.
@@ -112,25 +122,31 @@ impl ClientRequest {
     /// Adds a header. If the name or the value is invalid, or the library sets this header itself,
     /// [`check`](ClientRequest::check) and connecting return an error.
     ///
-    /// `User-Agent` replaces the library's name and version. `Authorization` replaces the URL's user and password. `Authorization`, `Proxy-Authorization` and `Cookie` are
-    /// not sent after a redirect to another origin.
+    /// `Host` replaces the URL's host and port, for a server behind a gateway or one that was found by its address; the
+    /// connection still goes to the URL's. `User-Agent` replaces the library's name and version. `Authorization` replaces the
+    /// URL's user and password. `Authorization`, `Proxy-Authorization`, `Cookie` and a `Host` of one's own are not sent after a
+    /// redirect to another origin.
     ///
     /// ```
     /// use threadbare::{ClientRequest, Url};
     ///
     /// let request = ClientRequest::new(Url::parse("ws://example.com")?).header("Authorization", "Bearer secret");
     /// assert!(request.check().is_ok());
-    /// assert!(request.header("Host", "example.org").check().is_err()); // the library sets it
-    /// # Ok::<(), threadbare::UrlError>(())
+    /// let sent = request.clone().header("Host", "api.example.com").encode(*b"the sample nonce")?;
+    /// assert!(String::from_utf8(sent)?.contains("\r\nHost: api.example.com\r\n"));
+    /// assert!(request.header("Upgrade", "h2c").check().is_err()); // the library sets it
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn header(mut self, name: &str, value: &str) -> ClientRequest {
         if name.eq_ignore_ascii_case("Origin") {
             return self.origin(value); // RFC 6454 7.3: at most one
         }
-        if name.eq_ignore_ascii_case("Host") {
-            self.fields.note(HeaderError::Reserved(name.to_owned())); // RFC 9112 3.2: from the URL
-        } else {
+        if !name.eq_ignore_ascii_case("Host") {
             self.fields.push(name, value);
+        } else if Authority::parse(value.as_bytes()).is_some() {
+            self.host = Some(value.to_owned()); // RFC 9112 3.2: at most one
+        } else {
+            self.fields.note(HeaderError::InvalidValue(name.to_owned()));
         }
         self
     }
@@ -193,6 +209,7 @@ impl ClientRequest {
         let mut request = self.clone();
         if !credentials_allowed(&self.url, &to) {
             request.fields.remove(&CREDENTIALS);
+            request.host = None; // it names a server at the first origin
         }
         request.url = to;
         request
@@ -217,7 +234,7 @@ impl ClientRequest {
         self.check()?;
         // A URL's target is visible ASCII, so it cannot end the request target or the request line.
         let mut head = format!("GET {} HTTP/1.1\r\n", self.url.target()).into_bytes();
-        push_field(&mut head, "Host", &self.url.authority());
+        push_field(&mut head, "Host", self.host.as_deref().unwrap_or(&self.url.authority()));
         push_field(&mut head, "Upgrade", "websocket");
         push_field(&mut head, "Connection", "Upgrade");
         push_field(&mut head, "Sec-WebSocket-Key", &key(nonce));
@@ -259,6 +276,7 @@ impl fmt::Debug for ClientRequest {
         let shown = |(name, value)| (name, if is_secret(name) { "..." } else { value });
         f.debug_struct("ClientRequest")
             .field("url", &self.url)
+            .field("host", &self.host)
             .field("origin", &self.origin)
             .field("subprotocols", &self.subprotocols)
             .field("extensions", &self.extensions)

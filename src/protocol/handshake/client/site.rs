@@ -1,19 +1,20 @@
 //! `[user[:password]@]host[:port]`, the authority of a URL (RFC 3986 3.2).
 
 use core::fmt;
-use core::net::Ipv6Addr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::UrlError;
+use super::idn::to_ascii;
+use crate::protocol::http::split_zone;
 
 /// The parsed authority: credentials, host and port.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Site {
     pub(super) credentials: Option<Credentials>,
-    /// The host in lower case, an IPv6 address without brackets.
-    pub(super) host: String,
+    /// The host in lower case, an IPv6 address without brackets, and behind a `%` its zone.
+    host: String,
     pub(super) port: Option<u16>,
 }
 
@@ -22,21 +23,29 @@ impl Site {
         // The userinfo ends at the last `@`, so that no part of it is mistaken for the host.
         let (userinfo, place) = authority.rsplit_once('@').unwrap_or(("", authority));
         let credentials = Credentials::parse(userinfo)?;
-        if !place.is_ascii() {
-            return Err(UrlError::NonAsciiHost(place.to_owned()));
-        }
         let malformed = || UrlError::Host(place.to_owned());
         let (host, port) = match place.strip_prefix('[') {
             Some(literal) => {
                 let (address, port) = literal.split_once(']').ok_or_else(malformed)?;
-                let address: Ipv6Addr = address.parse().map_err(|_| malformed())?;
-                (address.to_string(), port.strip_prefix(':').or(port.is_empty().then_some("")).ok_or_else(malformed)?)
+                let (address, zone) = split_zone(address).ok_or_else(malformed)?;
+                if zone.is_some_and(|zone| !zone.bytes().all(is_host_character)) {
+                    return Err(malformed());
+                }
+                let port = port.strip_prefix(':').or(port.is_empty().then_some("")).ok_or_else(malformed)?;
+                (zone.map_or(address.to_string(), |zone| format!("{address}%{zone}")), port)
             }
             None => {
                 let (name, port) = place.split_once(':').unwrap_or((place, ""));
                 if name.is_empty() {
                     return Err(UrlError::NoHost);
                 }
+                let Some(name) = to_ascii(name) else {
+                    return Err(if cfg!(feature = "idn") {
+                        malformed()
+                    } else {
+                        UrlError::NonAsciiHost(name.to_owned())
+                    });
+                };
                 if port.contains(':') || !name.bytes().all(is_host_character) {
                     return Err(malformed());
                 }
@@ -46,9 +55,28 @@ impl Site {
         Ok(Site { credentials, host, port: parse_port(port)? })
     }
 
-    /// Returns the host as in a URL, an IPv6 address in brackets.
+    /// Returns the host in lower case, an IPv6 address without brackets and without its zone.
+    pub(super) fn host(&self) -> &str {
+        self.host.split_once('%').map_or(&self.host, |(address, _)| address)
+    }
+
+    /// Returns the zone of an IPv6 address (RFC 4007 11): the name or the number of a network interface of this system.
+    pub(super) fn zone(&self) -> Option<&str> {
+        self.host.split_once('%').map(|(_, zone)| zone)
+    }
+
+    /// Returns the host as other systems are told it: an IPv6 address in brackets and without its zone, which RFC 6874 4
+    /// has clients leave out because it "has no meaning outside the sending host".
     pub(super) fn bracketed(&self) -> String {
-        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
+        if self.host.contains(':') { format!("[{}]", self.host()) } else { self.host.clone() }
+    }
+
+    /// Returns the host as in a URL, an IPv6 address in brackets and with its zone.
+    pub(super) fn bracketed_with_zone(&self) -> String {
+        match self.zone() {
+            Some(zone) => format!("[{}%25{zone}]", self.host()),
+            None => self.bracketed(),
+        }
     }
 }
 

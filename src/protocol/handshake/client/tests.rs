@@ -120,8 +120,11 @@ fn h_03_a_28_header_injection_is_refused() {
         let error = HeaderError::InvalidValue("Sec-WebSocket-Extensions".into());
         assert_eq!(new().extensions(offers).check().unwrap_err(), error, "{offers:?}");
     }
+    for host in ["", "a b", "a\r\nX: y", "user@h", "caf\u{e9}", "h:x", "http://h"] {
+        let error = HeaderError::InvalidValue("host".into());
+        assert_eq!(new().header("host", host).check().unwrap_err(), error, "{host:?}");
+    }
     let reserved = [
-        "host",
         "UPGRADE",
         "Connection",
         "content-length",
@@ -134,6 +137,19 @@ fn h_03_a_28_header_injection_is_refused() {
     ];
     for name in reserved {
         assert_eq!(new().header(name, "v").check().unwrap_err(), HeaderError::Reserved(name.into()), "{name:?}");
+    }
+}
+
+#[test]
+fn a_host_of_ones_own_is_sent_once_and_not_to_another_origin() {
+    let first = request("ws://a:8080/x").header("Host", "old.example").header("host", "api.example.com:1");
+    let hosts = |request: &ClientRequest| {
+        parsed(&request.encode(NONCE).unwrap()).header_values("Host").map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!((hosts(&first), first.url().authority()), (vec!["api.example.com:1".to_owned()], "a:8080".to_owned()));
+    for (location, host) in [("/y", "api.example.com:1"), ("ws://a/y", "a"), ("//b/y", "b")] {
+        let next = first.redirected(redirect(first.url(), 302, location).unwrap());
+        assert_eq!(hosts(&next), [host], "{location}");
     }
 }
 
@@ -451,13 +467,16 @@ proptest! {
         }
         for (name, value) in given {
             let with = request.clone().header(&name, &value);
-        if with.check().is_ok() {
+            if with.check().is_ok() {
                 request = with;
-                expected.push((name, value));
+                match name.eq_ignore_ascii_case("Host") {
+                    true => expected[0].1 = value,
+                    false => expected.push((name, value)),
+                }
             }
         }
         let head = parsed(&request.encode(NONCE).unwrap());
-        prop_assert_eq!(head.target(), format!("/{path}"));
+        prop_assert_eq!(head.target(), request.url().target());
         prop_assert_eq!(lines(&request), expected);
     }
 

@@ -1,8 +1,9 @@
 //! WebSocket URLs (RFC 6455 3).
 //!
-//! The parser implements the subset of RFC 3986 that RFC 6455 3 requires. The `url` crate is not used because it
-//! depends on ICU for host names that are not ASCII, which can be given in punycode instead.
+//! The parser implements the subset of RFC 3986 that RFC 6455 3 requires, and encodes what users write beside it as browsers
+//! do. The `url` crate is not used because it depends on ICU for host names that are not ASCII, which are a feature here.
 
+mod encode;
 mod error;
 mod reference;
 
@@ -10,6 +11,7 @@ use core::fmt;
 use core::net::IpAddr;
 use core::str::FromStr;
 
+use encode::encode;
 pub use error::UrlError;
 
 use super::site::{Credentials, Site};
@@ -17,8 +19,14 @@ use crate::protocol::handshake::origin::is_scheme;
 
 /// A WebSocket URL: `ws://example.com/chat`, `wss://user:password@[2001:db8::1]:8443/chat?room=7`.
 ///
-/// `http` and `https` mean `ws` and `wss`. Path and query are sent unchanged: nothing is decoded or encoded. User and
-/// password are sent in `Authorization`; `Display` and `Debug` omit them.
+/// `http` and `https` mean `ws` and `wss`. User and password are sent in `Authorization`; `Display` and `Debug` omit them.
+///
+/// In path and query, characters that a URL can not have are percent-encoded, as browsers do (URL standard of the WHATWG):
+/// blanks, quotes, angle brackets, and all that is not ASCII, in UTF-8. What is encoded already is sent as it is, and nothing
+/// is decoded. A host that is not in ASCII needs the feature `idn`, or its punycode form (`xn--...`).
+///
+/// An IPv6 address may have the zone that addresses of the local link need: `ws://[fe80::1%25eth0]/`, or `[fe80::1%eth0]`. It
+/// decides from which network interface the client connects, and is not sent.
 ///
 /// ```
 /// use threadbare::protocol::handshake::client::Url;
@@ -59,11 +67,8 @@ impl Url {
             _ => return Err(UrlError::Scheme(scheme.to_owned())),
         };
         let site = Site::parse(authority)?;
-        if let Some(character) = target.chars().find(|character| !character.is_ascii()) {
-            return Err(UrlError::Character(character));
-        }
         // RFC 6455 3: "/" is the path if the URL has none.
-        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+        let target = if target.starts_with('/') { encode(target) } else { encode(&format!("/{target}")) };
         Ok(Url { scheme, site, target })
     }
 
@@ -91,7 +96,7 @@ impl Url {
     /// # Ok::<(), threadbare::UrlError>(())
     /// ```
     pub fn host(&self) -> &str {
-        &self.site.host
+        self.site.host()
     }
 
     /// Returns the host if it is an IP address.
@@ -104,7 +109,20 @@ impl Url {
     /// # Ok::<(), threadbare::UrlError>(())
     /// ```
     pub fn ip(&self) -> Option<IpAddr> {
-        self.site.host.parse().ok()
+        self.site.host().parse().ok()
+    }
+
+    /// Returns the zone of an IPv6 address, which is the name or the number of a network interface of this system.
+    ///
+    /// ```
+    /// use threadbare::Url;
+    ///
+    /// let url = Url::parse("ws://[fe80::1%25eth0]:8080/")?;
+    /// assert_eq!((url.zone(), url.host()), (Some("eth0"), "fe80::1"));
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
+    pub fn zone(&self) -> Option<&str> {
+        self.site.zone()
     }
 
     /// Returns the port. The default is 80 for `ws` and 443 for `wss` (RFC 6455 3).
@@ -158,7 +176,8 @@ impl Url {
         self.site.credentials.as_ref().map(|credentials| credentials.password.as_str())
     }
 
-    /// Returns host and port as in `Host`, without the port if it is the default (RFC 6455 4.1, item 4).
+    /// Returns host and port as in `Host`, without a zone, and without the port if it is the default (RFC 6455 4.1,
+    /// item 4).
     ///
     /// ```
     /// use threadbare::Url;
@@ -210,7 +229,12 @@ impl FromStr for Url {
 /// Formats the URL without user and password.
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme(), self.authority(), self.target)
+        write!(f, "{}://{}", self.scheme(), self.site.bracketed_with_zone())?;
+        match self.port() {
+            port if port == self.default_port() => {}
+            port => write!(f, ":{port}")?,
+        }
+        f.write_str(&self.target)
     }
 }
 
@@ -220,8 +244,9 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Splits a URL into scheme, authority, and path with query.
+/// Splits a URL into scheme, authority, and path with query. Blanks around it are ignored, as browsers do.
 pub(super) fn split(text: &str) -> Result<(&str, &str, &str), UrlError> {
+    let text = text.trim_matches(' ');
     check_characters(text)?;
     let (scheme, rest) = text
         .split_once("://")
@@ -235,9 +260,10 @@ pub(super) fn split(text: &str) -> Result<(&str, &str, &str), UrlError> {
     Ok((scheme, authority, target))
 }
 
-/// Refuses whitespace and control characters, which would end the request target or the request line.
+/// Refuses control characters. Browsers leave out line ends and tabs; a URL that has any was put together from something that
+/// is no part of a URL, and may want to end the request line.
 fn check_characters(text: &str) -> Result<(), UrlError> {
-    match text.chars().find(|character| character.is_control() || character.is_whitespace()) {
+    match text.chars().find(char::is_ascii_control) {
         Some(character) => Err(UrlError::Character(character)),
         None => Ok(()),
     }

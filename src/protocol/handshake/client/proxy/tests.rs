@@ -71,7 +71,7 @@ fn urls_of_proxies_are_parsed() {
         ("http://p?x", UrlError::ProxyTarget("?x".into())),
         ("", UrlError::NoHost),
         ("p:x", UrlError::Port("x".into())),
-        ("p q", UrlError::Character(' ')),
+        ("p q", UrlError::Host("p q".into())),
     ] {
         assert_eq!(Proxy::parse(bad), Err(error), "{bad}");
     }

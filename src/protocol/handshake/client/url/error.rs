@@ -2,13 +2,15 @@
 
 use core::fmt;
 
+use crate::protocol::handshake::client::idn::suggestion;
+
 /// Why the URL of a server or a proxy is invalid.
 ///
 /// ```
 /// use threadbare::{Url, UrlError};
 ///
 /// assert_eq!(Url::parse("ws://example.com:port"), Err(UrlError::Port("port".into())));
-/// assert_eq!(Url::parse("ws://example.com/two words"), Err(UrlError::Character(' ')));
+/// assert_eq!(Url::parse("ws://example.com/two\r\nlines"), Err(UrlError::Character('\r')));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,7 +25,8 @@ pub enum UrlError {
     NoHost,
     /// The host is malformed. The value includes the port, if there is one.
     Host(String),
-    /// The host is not ASCII. Names in other scripts must be given in punycode.
+    /// The host is not ASCII, which the feature `idn` allows. Without it, names in other scripts must be given in punycode;
+    /// the message shows that form, where it can be told without the tables of Unicode.
     NonAsciiHost(String),
     /// The port is not a number from 1 to 65,535.
     Port(String),
@@ -32,7 +35,7 @@ pub enum UrlError {
     Userinfo,
     /// The URL has a fragment, which RFC 6455 3 does not allow. A `#` in path or query must be written `%23`.
     Fragment(String),
-    /// The URL contains this character, which must be percent-encoded.
+    /// The URL contains this control character. In a path or a query it would have to be percent-encoded.
     Character(char),
     /// The URL of a proxy has a path or a query.
     ProxyTarget(String),
@@ -49,7 +52,12 @@ impl fmt::Display for UrlError {
             UrlError::NoHost => f.write_str("the URL has no host"),
             UrlError::Host(host) => write!(f, "{host:?} is neither a host's name nor an address"),
             UrlError::NonAsciiHost(host) => {
-                write!(f, "the host {host:?} is not in ASCII: its punycode form (xn--...) is needed")
+                write!(f, "the host {host:?} is not in ASCII: write ")?;
+                match suggestion(host) {
+                    Some(ascii) => write!(f, "{ascii}")?,
+                    None => f.write_str("its punycode form (xn--...)")?,
+                }
+                f.write_str(", or enable the feature \"idn\" of this library")
             }
             UrlError::Port(port) => write!(f, "the port {port:?} is no number from 1 to 65535"),
             UrlError::Userinfo => f.write_str("user or password in the URL are malformed or not percent-encoded"),
@@ -57,7 +65,7 @@ impl fmt::Display for UrlError {
                 write!(f, "the URL has the fragment {fragment:?}, which RFC 6455 does not allow (# is written %23)")
             }
             UrlError::Character(character) => {
-                write!(f, "the URL contains {character:?}, which has to be percent-encoded")
+                write!(f, "the URL contains the control character {character:?}, which has to be percent-encoded")
             }
             UrlError::ProxyTarget(target) => write!(f, "the proxy's URL has the path or query {target:?}"),
         }

@@ -1,13 +1,13 @@
 //! Resolves references, as in `Location`, against a base URL (RFC 3986 5.2).
 
-use super::{Url, UrlError, check_characters};
+use super::{Url, UrlError, check_characters, encode};
 use crate::protocol::handshake::origin::is_scheme;
 
 impl Url {
     /// Resolves a `Location` in a response from this URL. It may be an absolute URL, a URL without a scheme
     /// (`//host/path`), an absolute path, or a relative path.
     ///
-    /// A fragment is dropped because it is never sent. User and password are kept if `Location` has no host.
+    /// It is percent-encoded as the URL of a user is. A fragment is dropped because it is never sent. User and password are kept if `Location` has no host.
     ///
     /// ```
     /// use threadbare::Url;
@@ -18,7 +18,7 @@ impl Url {
     /// # Ok::<(), threadbare::UrlError>(())
     /// ```
     pub fn resolve(&self, location: &str) -> Result<Url, UrlError> {
-        let reference = location.split('#').next().unwrap_or_default();
+        let reference = location.trim_matches(' ').split('#').next().unwrap_or_default();
         check_characters(reference)?;
         let scheme = reference.split(['/', '?']).next().and_then(|start| start.split_once(':'));
         if scheme.is_some_and(|(scheme, _)| is_scheme(scheme)) {
@@ -27,13 +27,10 @@ impl Url {
         if reference.starts_with("//") {
             return Url::parse(&format!("{}:{reference}", self.scheme()));
         }
-        if let Some(character) = reference.chars().find(|character| !character.is_ascii()) {
-            return Err(UrlError::Character(character));
-        }
         let base = self.target.split('?').next().unwrap_or_default();
         let target = match reference {
             "" => self.target.clone(),
-            _ if reference.starts_with('?') => format!("{base}{reference}"),
+            _ if reference.starts_with('?') => encode(&format!("{base}{reference}")),
             _ => {
                 let end = reference.find('?').unwrap_or(reference.len());
                 let (path, query) = reference.split_at(end);
@@ -41,7 +38,7 @@ impl Url {
                 let folder =
                     if path.starts_with('/') { "" } else { base.rsplit_once('/').map_or("", |(folder, _)| folder) };
                 let slash = if path.starts_with('/') { "" } else { "/" };
-                without_dots(&format!("{folder}{slash}{path}")) + query
+                encode(&(without_dots(&format!("{folder}{slash}{path}")) + query))
             }
         };
         Ok(Url { target, ..self.clone() })
