@@ -226,7 +226,8 @@ impl Config {
     }
 
     /// The largest number of connections at one time from one IP address. Further ones are answered 503. Default: no
-    /// limit but [`max_connections`](Config::max_connections), because behind a proxy all clients have one address.
+    /// limit but [`max_connections`](Config::max_connections), because behind a proxy all clients have one address. Peers of
+    /// Unix sockets have no IP address, and are not limited by this.
     ///
     /// ```
     /// use threadbare::Config;

@@ -96,7 +96,7 @@ pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 pub use protocol::http::{ExtensionOffer, HeaderError, Request, Response, ResponseHead};
 pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::{PeerAddr, ProtocolError, Role, TlsInfo};
-pub use server::{EventLoop, Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
+pub use server::{EventLoop, Listener, Listeners, Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
 pub use socket::client_handshake::ClientHandshake;
 pub use socket::open_error::OpenError;
 pub use socket::server_handshake::ServerHandshake;

@@ -1,16 +1,16 @@
 //! The settings of a client.
 
 use std::net::TcpStream;
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::pool::ClientPool;
 use crate::config::Config;
+use crate::transport::stream::hooks::SocketHooks;
 #[cfg(feature = "rustls-tls")]
 use crate::transport::tls::client_config::ClientTls;
-
-/// A hook that sees each socket before it is used.
-pub(super) type SocketHook = Arc<dyn Fn(&TcpStream) -> std::io::Result<()> + Send + Sync>;
 
 /// Makes a [`Client`](crate::Client); see [`Client::builder`](crate::Client::builder).
 ///
@@ -40,7 +40,7 @@ pub struct ClientBuilder {
     pub(super) timeout: Duration,
     pub(super) max_redirects: usize,
     pub(super) proxy: ProxyChoice,
-    pub(super) hook: Option<SocketHook>,
+    pub(super) hooks: SocketHooks,
     #[cfg(feature = "rustls-tls")]
     pub(super) tls: Option<ClientTls>,
 }
@@ -66,7 +66,7 @@ impl ClientBuilder {
             timeout: Duration::from_secs(30),
             max_redirects: 0,
             proxy: ProxyChoice::Environment,
-            hook: None,
+            hooks: SocketHooks::default(),
             #[cfg(feature = "rustls-tls")]
             tls: None,
         }
@@ -213,7 +213,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects through a proxy: `http://host:port` (CONNECT) or `socks5://host:port`, with `user:password@` if the
+    /// Connects through a proxy, except to Unix sockets: `http://host:port` (CONNECT) or `socks5://host:port`, with `user:password@` if the
     /// proxy requires it. Default: the environment variables `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`.
     ///
     /// ```
@@ -257,7 +257,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Calls `hook` with each new socket, before anything is sent, to set its options. `TCP_NODELAY` is set already. An
+    /// Calls `hook` with each new TCP socket, before anything is sent, to set its options. `TCP_NODELAY` is set already. An
     /// error is [`ConnectError::Hook`](crate::ConnectError::Hook), and no connection is made.
     ///
     /// ```
@@ -270,7 +270,26 @@ impl ClientBuilder {
         mut self,
         hook: impl Fn(&TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> ClientBuilder {
-        self.hook = Some(Arc::new(hook));
+        self.hooks.tcp = Some(Arc::new(hook));
+        self
+    }
+
+    /// Calls `hook` with each new Unix socket, as [`socket_hook`](ClientBuilder::socket_hook) does with TCP sockets.
+    ///
+    /// ```
+    /// use socket2::SockRef;
+    /// use threadbare::Client;
+    ///
+    /// let builder =
+    ///     Client::builder().unix_socket_hook(|socket| SockRef::from(socket).set_send_buffer_size(1 << 20));
+    /// ```
+    #[cfg(unix)]
+    #[must_use]
+    pub fn unix_socket_hook(
+        mut self,
+        hook: impl Fn(&UnixStream) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> ClientBuilder {
+        self.hooks.unix = Some(Arc::new(hook));
         self
     }
 }

@@ -1,11 +1,11 @@
 //! Connects a client: look-up, TCP, proxy, handshake and redirects, each with a deadline.
 
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use mio::net::TcpStream;
 
 use crate::client::builder::{ClientBuilder, ProxyChoice};
 use crate::client::client::{AwaitedEnd, Client};
@@ -13,6 +13,7 @@ use crate::client::delivery::Notice;
 use crate::client::error::{ConnectError, Phase};
 use crate::client::pool::{Established, EventRoute, Pool};
 use crate::config::Config;
+use crate::protocol::PeerAddr;
 use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::handshake::client::proxy::{Proxy, ProxyError, Step, Tunnel};
 use crate::protocol::handshake::client::{Agreed, ClientRequest, HandshakeError, Url, proxy, redirect, verify};
@@ -30,6 +31,8 @@ use crate::transport::tls::error::TlsError;
 use crate::transport::tls::session::Session;
 #[cfg(feature = "rustls-tls")]
 use crate::transport::tls::stream::TlsStream;
+#[cfg(unix)]
+use crate::transport::unix;
 use crate::worker::channel::event::Event;
 
 /// At most 4096 bytes are taken by one read. Larger uses more stack; smaller needs more reads.
@@ -45,7 +48,8 @@ pub(super) struct Connector<'a> {
 }
 
 impl ClientBuilder {
-    /// Connects to a URL: `ws://host:port/path`. `http://` means the same as `ws://`.
+    /// Connects to a URL: `ws://host:port/path`, or `ws+unix:/run/app.sock:/path` for a Unix socket. `http://` means the same
+    /// as `ws://`.
     ///
     /// ```
     /// use threadbare::{Client, Server};
@@ -64,7 +68,7 @@ impl ClientBuilder {
         let pool = self.worker()?;
         let (route, events, ending) = pool.channel();
         let established = self.establish(request, &pool.config, &CancelToken::default())?;
-        let local_addr = established.local_addr.into();
+        let local_addr = established.local_addr.clone();
         let agreed = pool.register(established, &route, None);
         drop(route);
         let peer = loop {
@@ -152,39 +156,12 @@ impl Connector<'_> {
     fn open_once(&self, request: &ClientRequest) -> Result<Established, ConnectError> {
         let url = request.url();
         let tls = if url.is_secure() { Some(self.tls(url)?) } else { None };
-        let proxy = self.proxy(url)?;
-        let (host, zone, port) = match &proxy {
-            Some(proxy) => (proxy.host(), proxy.zone(), proxy.port()),
-            None => (url.host(), url.zone(), url.port()),
+        let Dialled { mut stream, name, peer_addr, local_addr, mut received } = match url.socket_path() {
+            Some(path) => self.dial_unix(url, path)?,
+            None => self.dial_tcp(url)?,
         };
-        let addr = format!("{host}:{port}");
-        let at = Target { url, addr: &addr };
-        let resolved = resolve(host, zone, port, self.until(self.builder.resolve_timeout), self.cancel);
-        let addrs = resolved.map_err(|source| {
-            let host = host.to_owned();
-            at.timeout_or(source, Phase::Resolve, |source| ConnectError::Resolve { host, source })
-        })?;
-        let connected = dial::connect(&addrs, self.until(self.builder.connect_timeout), self.cancel);
-        let unreachable = || ConnectError::io(format!("no connection to {addr}"));
-        let stream = connected.map_err(|error| at.timeout_or(error, Phase::Connect, unreachable()))?;
-        stream.set_nodelay(true).map_err(unreachable())?;
-        let stream = self.call_hook(stream).map_err(ConnectError::Hook)?;
-        let peer_addr = stream.peer_addr().map_err(unreachable())?;
-        let local_addr = stream.local_addr().map_err(unreachable())?;
-        if local_addr == peer_addr {
-            // TCP's simultaneous open (RFC 9293 3.5): on the local host, a connection to a closed port may connect the
-            // socket to itself.
-            let nobody = io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there");
-            return Err(unreachable()(nobody));
-        }
-        let mut received = Vec::new();
-        let mut stream = Stream::Tcp(stream);
-        if let Some(proxy) = &proxy {
-            let tunnel = Tunnel::new(proxy, url).map_err(|source| at.proxy(source))?;
-            let until = self.until(self.builder.proxy_timeout);
-            let mut deadline_stream = DeadlineStream::new(&mut stream, until, self.cancel).map_err(unreachable())?;
-            open_tunnel(&mut deadline_stream, tunnel, &mut received, &at)?;
-        }
+        let at = Target { url, addr: &name };
+        let unreachable = || ConnectError::io(format!("no connection to {name}"));
         let until = self.until(self.handshake_timeout);
         if let Some(session) = tls {
             stream = self.encrypted(stream, session, until, &received, &at)?;
@@ -195,7 +172,7 @@ impl Connector<'_> {
             .map_err(|error| ConnectError::io("no random numbers")(io::Error::other(error.to_string())))?;
         let sent = request.encode(nonce)?;
         // Before it is sent, so that no connection is opened and dropped.
-        let own_request = Request::of_client(&sent, peer_addr.into())
+        let own_request = Request::of_client(&sent, peer_addr.clone())
             .map_err(|_| unreachable()(io::Error::other("the request can not be read back")))?;
         deadline_stream.write_all(&sent).map_err(|error| at.broken(error, Phase::Handshake))?;
         let agreed = read_response(&mut deadline_stream, request, nonce, &mut received, &at)?;
@@ -264,6 +241,64 @@ impl Connector<'_> {
         match session {}
     }
 
+    /// Connects to the host of a URL by TCP, or through a proxy.
+    fn dial_tcp(&self, url: &Url) -> Result<Dialled, ConnectError> {
+        let proxy = self.proxy(url)?;
+        let (host, zone, port) = match &proxy {
+            Some(proxy) => (proxy.host(), proxy.zone(), proxy.port()),
+            None => (url.host(), url.zone(), url.port()),
+        };
+        let name = format!("{host}:{port}");
+        let at = Target { url, addr: &name };
+        let resolved = resolve(host, zone, port, self.until(self.builder.resolve_timeout), self.cancel);
+        let addrs = resolved.map_err(|source| {
+            let host = host.to_owned();
+            at.timeout_or(source, Phase::Resolve, |source| ConnectError::Resolve { host, source })
+        })?;
+        let connected = dial::connect(&addrs, self.until(self.builder.connect_timeout), self.cancel);
+        let unreachable = || ConnectError::io(format!("no connection to {name}"));
+        let stream = connected.map_err(|error| at.timeout_or(error, Phase::Connect, unreachable()))?;
+        stream.set_nodelay(true).map_err(unreachable())?;
+        let peer_addr = stream.peer_addr().map_err(unreachable())?;
+        let local_addr = stream.local_addr().map_err(unreachable())?;
+        let mut stream = self.builder.hooks.call_tcp(stream).map_err(ConnectError::Hook)?;
+        if local_addr == peer_addr {
+            // TCP's simultaneous open (RFC 9293 3.5): on the local host, a connection to a closed port may connect the
+            // socket to itself.
+            let nobody = io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there");
+            return Err(unreachable()(nobody));
+        }
+        let mut received = Vec::new();
+        if let Some(proxy) = &proxy {
+            let tunnel = Tunnel::new(proxy, url).map_err(|source| at.proxy(source))?;
+            let until = self.until(self.builder.proxy_timeout);
+            let mut deadline_stream = DeadlineStream::new(&mut stream, until, self.cancel).map_err(unreachable())?;
+            open_tunnel(&mut deadline_stream, tunnel, &mut received, &at)?;
+        }
+        Ok(Dialled { stream, name, peer_addr: peer_addr.into(), local_addr: local_addr.into(), received })
+    }
+
+    /// Connects to a Unix socket. There is no proxy to it.
+    #[cfg(unix)]
+    fn dial_unix(&self, url: &Url, path: &Path) -> Result<Dialled, ConnectError> {
+        let name = format!("unix:{}", path.display());
+        let unreachable = || ConnectError::io(format!("no connection to {name}"));
+        let addr = unix::socket_addr(path).map_err(unreachable())?;
+        let connected = dial::connect_unix(&addr, self.until(self.builder.connect_timeout), self.cancel);
+        let at = Target { url, addr: &name };
+        let stream = connected.map_err(|error| at.timeout_or(error, Phase::Connect, unreachable()))?;
+        let local_addr = stream.local_addr().map_err(unreachable())?;
+        let stream = self.builder.hooks.call_unix(stream).map_err(ConnectError::Hook)?;
+        let (peer_addr, local_addr) = (PeerAddr::Unix(Some(path.to_owned())), unix::peer_addr(&local_addr));
+        Ok(Dialled { stream, name, peer_addr, local_addr, received: Vec::new() })
+    }
+
+    #[cfg(not(unix))]
+    fn dial_unix(&self, _: &Url, path: &Path) -> Result<Dialled, ConnectError> {
+        let unsupported = io::Error::new(io::ErrorKind::Unsupported, "this system has no Unix sockets");
+        Err(ConnectError::io(format!("no connection to unix:{}", path.display()))(unsupported))
+    }
+
     fn until(&self, timeout: Duration) -> Instant {
         deadline_after(Instant::now(), timeout).min(self.deadline)
     }
@@ -275,13 +310,17 @@ impl Connector<'_> {
             ProxyChoice::Environment => Ok(proxy::from_environment(url, |name| std::env::var(name).ok())?),
         }
     }
+}
 
-    fn call_hook(&self, stream: TcpStream) -> io::Result<TcpStream> {
-        let Some(hook) = &self.builder.hook else { return Ok(stream) };
-        let stream = std::net::TcpStream::from(stream);
-        hook(&stream)?;
-        Ok(TcpStream::from_std(stream))
-    }
+/// A stream to the server, before the opening handshake.
+struct Dialled {
+    stream: Stream,
+    /// `host:port` of the server or of the proxy, or `unix:PATH`, for errors.
+    name: String,
+    peer_addr: PeerAddr,
+    local_addr: PeerAddr,
+    /// The bytes that came from the server already.
+    received: Vec<u8>,
 }
 
 fn no_tls(url: &Url, source: TlsError) -> ConnectError {

@@ -113,7 +113,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Phase::Resolve => "the look-up of the host",
-            Phase::Connect => "the TCP connection",
+            Phase::Connect => "the attempt to connect",
             Phase::Proxy => "the tunnel through the proxy",
             Phase::Tls => "the handshake of TLS",
             Phase::Handshake => "the opening handshake",

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::mem;
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -14,10 +13,10 @@ use crate::client::delivery::{ClientDelivery, ClientSlot, Notice};
 use crate::client::ending::{Alive, Ending, Patience, ending};
 use crate::config::{Config, ConfigError};
 use crate::error::BuildError;
-use crate::protocol::Role;
 use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::handshake::client::Agreed;
 use crate::protocol::http::Request;
+use crate::protocol::{PeerAddr, Role};
 use crate::transport::budget::MemoryBudget;
 use crate::transport::clock::deadline_after;
 use crate::transport::stream::Stream;
@@ -88,9 +87,9 @@ impl fmt::Debug for ClientPool {
 /// A connection whose handshake is done.
 pub(super) struct Established {
     pub(super) stream: Stream,
-    pub(super) addr: SocketAddr,
+    pub(super) addr: PeerAddr,
     /// The address of this end.
-    pub(super) local_addr: SocketAddr,
+    pub(super) local_addr: PeerAddr,
     /// The URL, without user and password.
     pub(super) url: String,
     /// The request as it was sent.

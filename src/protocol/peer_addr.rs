@@ -20,7 +20,8 @@ use std::path::{Path, PathBuf};
 pub enum PeerAddr {
     /// An IP address and a port.
     Ip(SocketAddr),
-    /// A Unix socket, with its path if it has one. The socket of a client usually has none.
+    /// A Unix socket, with its path if it has one. The socket of a client usually has none. A path that begins with `@` is
+    /// a name in Linux's abstract namespace.
     Unix(Option<PathBuf>),
     /// The address is not known to this library, for example if a [`WebSocket`](crate::WebSocket) uses a pipe in
     /// memory.

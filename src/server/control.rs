@@ -1,10 +1,11 @@
 //! A handle to a running server that any thread may hold.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::protocol::PeerAddr;
 use crate::protocol::message::CowMessage;
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle};
 use crate::server::threads::ThreadSet;
@@ -75,7 +76,8 @@ pub struct ServerHandle {
 }
 
 pub(super) struct Control {
-    pub(super) addr: SocketAddr,
+    /// In the order in which they were given.
+    pub(super) addrs: Vec<PeerAddr>,
     pub(super) reactor: ReactorHandle,
     pub(super) publisher: Publisher,
     pub(super) connection_limit: Arc<ConnectionLimit>,
@@ -111,7 +113,7 @@ impl Control {
 const SLACK: Duration = Duration::from_millis(90);
 
 impl ServerHandle {
-    /// The address that the server listens on.
+    /// The first IP address that the server listens on, as [`Server::local_addr`](crate::Server::local_addr).
     ///
     /// ```
     /// use threadbare::Server;
@@ -122,7 +124,22 @@ impl ServerHandle {
     /// ```
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.control.addr
+        let first = self.local_addrs().iter().find_map(PeerAddr::as_socket_addr);
+        first.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
+    }
+
+    /// The addresses that the server listens on, as [`Server::local_addrs`](crate::Server::local_addrs).
+    ///
+    /// ```
+    /// use threadbare::{PeerAddr, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// assert_eq!(server.handle().local_addrs(), [PeerAddr::from(server.local_addr())]);
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn local_addrs(&self) -> &[PeerAddr] {
+        &self.control.addrs
     }
 
     /// Returns the number of connections, handshakes included.
@@ -206,6 +223,29 @@ impl ServerHandle {
         self.control.publisher.broadcast(prepared);
     }
 
+    /// Closes the listeners: the server accepts no more connections, and those that it has go on, opening handshakes
+    /// included. Before that it accepts the connections that wait. What waits at a listener that was made elsewhere is
+    /// left to the other processes that have it. Returns at once, and calling it again has no effect.
+    ///
+    /// This is for a restart without a gap: a new process takes over the listener, and the old one ends when its clients
+    /// have left.
+    ///
+    /// ```
+    /// use threadbare::{Client, Message, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// server.recv()?; // the connection is established
+    /// server.handle().stop_accepting();
+    /// server.handle().broadcast("the old server goes on");
+    /// assert_eq!(client.recv()?, Some(Message::from("the old server goes on")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stop_accepting(&self) {
+        // A server that has shut down listens no more.
+        let _ = self.control.reactor.send(ReactorCommand::CloseListeners);
+    }
+
     /// Stops the server. It accepts no more connections, answers handshakes that are under way with 503, and closes
     /// every connection with 1001. A peer has until `timeout` to read the queued output and to answer; then its
     /// connection is reset. Waits for the server's threads, at most 100 ms longer than `timeout`.
@@ -275,6 +315,6 @@ impl ServerHandle {
 
 impl fmt::Debug for ServerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerHandle").field("addr", &self.local_addr()).finish_non_exhaustive()
+        f.debug_struct("ServerHandle").field("addrs", &self.local_addrs()).finish_non_exhaustive()
     }
 }

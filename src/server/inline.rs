@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+use crate::protocol::PeerAddr;
 use crate::server::control::{ServerHandle, ShutdownReport};
 use crate::server::threads::Member;
 use crate::worker::channel::event::EventRef;
@@ -196,7 +197,8 @@ impl EventLoop {
         ended.into()
     }
 
-    /// The address that the server listens on; with the port that the system chose, if 0 was asked for.
+    /// The first IP address that the server listens on; with the port that the system chose, if 0 was asked for.
+    /// `0.0.0.0:0` if it has Unix sockets only; see [`local_addrs`](EventLoop::local_addrs).
     ///
     /// ```
     /// use threadbare::Server;
@@ -208,6 +210,23 @@ impl EventLoop {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.handle.local_addr()
+    }
+
+    /// The addresses that the server listens on, in the order in which they were given: with the ports that the system
+    /// chose, and the paths of Unix sockets.
+    ///
+    /// ```
+    /// use threadbare::{Listener, Server};
+    ///
+    /// let event_loop = Server::builder().bind_inline(["127.0.0.1:0", "localhost:0"].map(Listener::from))?;
+    /// for addr in event_loop.local_addrs() {
+    ///     println!("listening on {addr}");
+    /// }
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn local_addrs(&self) -> &[PeerAddr] {
+        self.handle.local_addrs()
     }
 
     /// A handle that controls the server from any thread, and sends to all connections. Its
@@ -276,7 +295,7 @@ impl std::os::fd::AsRawFd for EventLoop {
 
 impl fmt::Debug for EventLoop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventLoop").field("addr", &self.local_addr()).finish_non_exhaustive()
+        f.debug_struct("EventLoop").field("addrs", &self.local_addrs()).finish_non_exhaustive()
     }
 }
 

@@ -8,15 +8,17 @@ mod reactor;
 mod start;
 mod threads;
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub use builder::ServerBuilder;
 pub use control::{ServerHandle, ShutdownReport};
 pub use inline::EventLoop;
+pub use listener::{Listener, Listeners};
 pub use reactor::pending::Pending;
 
 use crate::error::{BuildError, RecvError, RecvTimeoutError, TryRecvError};
+use crate::protocol::PeerAddr;
 use crate::worker::channel::event::Event;
 use crate::worker::receiver::events::{Events, Iter};
 
@@ -51,10 +53,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server with default settings whose events are received through a channel.
+    /// Starts a server with default settings whose events are received through a channel. It listens on an address, or on
+    /// whatever else converts into a [`Listener`], or on several of them.
     ///
     /// # Errors
-    /// The address can not be resolved or bound.
+    /// An address can not be resolved, or a listener not be opened.
     ///
     /// ```no_run
     /// use threadbare::{Event, Server};
@@ -67,8 +70,8 @@ impl Server {
     /// }
     /// # Ok::<(), threadbare::BuildError>(())
     /// ```
-    pub fn bind(addr: impl ToSocketAddrs) -> Result<Server, BuildError> {
-        Server::builder().bind(addr)
+    pub fn bind(listeners: impl Into<Listeners>) -> Result<Server, BuildError> {
+        Server::builder().bind(listeners)
     }
 
     /// Makes a server with other settings.
@@ -84,7 +87,8 @@ impl Server {
         ServerBuilder::new()
     }
 
-    /// The address that the server listens on; with the port that the system chose, if 0 was asked for.
+    /// The first IP address that the server listens on; with the port that the system chose, if 0 was asked for.
+    /// `0.0.0.0:0` if it has Unix sockets only; see [`local_addrs`](Server::local_addrs).
     ///
     /// ```
     /// use threadbare::Server;
@@ -96,6 +100,23 @@ impl Server {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.handle.local_addr()
+    }
+
+    /// The addresses that the server listens on, in the order in which they were given: with the ports that the system
+    /// chose, and the paths of Unix sockets.
+    ///
+    /// ```
+    /// use threadbare::{Listener, Server};
+    ///
+    /// let server = Server::builder().bind(["127.0.0.1:0", "localhost:0"].map(Listener::from))?;
+    /// for addr in server.local_addrs() {
+    ///     println!("listening on {addr}");
+    /// }
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn local_addrs(&self) -> &[PeerAddr] {
+        self.handle.local_addrs()
     }
 
     /// A handle that controls the server from any thread.

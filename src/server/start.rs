@@ -1,10 +1,7 @@
 //! How a server starts: its workers, its reactor, and what connects them.
 
-use std::net::ToSocketAddrs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-
-use mio::net::TcpListener;
 
 use crate::config::Config;
 use crate::error::BuildError;
@@ -14,7 +11,9 @@ use crate::server::Server;
 use crate::server::builder::ServerBuilder;
 use crate::server::control::{Control, ServerHandle};
 use crate::server::inline::EventLoop;
-use crate::server::listener::listen;
+use crate::server::listener::Listeners;
+use crate::server::listener::bind::open_all;
+use crate::server::listener::open::OpenListener;
 use crate::server::reactor::command::{ReactorHandle, ReactorWaker};
 use crate::server::reactor::handshake::Rules;
 use crate::server::reactor::refusal_log::RefusalLog;
@@ -34,7 +33,9 @@ use crate::worker::receiver::events::Events;
 use crate::worker::receiver::inline::{InlineDelivery, InlineSlot, InlineWorker};
 
 impl ServerBuilder {
-    /// Starts a server whose events go to the application's threads, through channels.
+    /// Starts a server whose events go to the application's threads, through channels. It listens on an address such as
+    /// `"127.0.0.1:8080"`, on a Unix socket such as `"unix:/run/app.sock"`, or on whatever else converts into a
+    /// [`Listener`](crate::Listener), or on several of them.
     ///
     /// ```
     /// use threadbare::Server;
@@ -45,8 +46,8 @@ impl ServerBuilder {
     /// ```
     ///
     /// # Errors
-    /// A setting is invalid, or the address can not be bound.
-    pub fn bind(self, addr: impl ToSocketAddrs) -> Result<Server, BuildError> {
+    /// A setting is invalid, or a listener can not be opened.
+    pub fn bind(self, listeners: impl Into<Listeners>) -> Result<Server, BuildError> {
         let budget = self.budget();
         let state = || Arc::new(ChannelState::new(self.config.max_event_buffer_size, budget.clone()));
         let states: Vec<Arc<ChannelState>> = (0..self.channels).map(|_| state()).collect();
@@ -67,7 +68,7 @@ impl ServerBuilder {
                 |(sender, state): &(_, Arc<ChannelState>)| EventSender::new(Clone::clone(sender), state.clone());
             ChannelDelivery::new(ends.iter().map(sender).collect())
         };
-        let server = self.start(addr, events, admit, delivery, budget)?;
+        let server = self.start(listeners, events, admit, delivery, budget)?;
         for state in states {
             // Set once, here.
             let _ = state.workers.set(server.handle.control.publisher.inboxes());
@@ -76,10 +77,10 @@ impl ServerBuilder {
     }
 
     /// Starts a server with a [`Handler`] for each connection, on its worker's thread. `make` is called for each
-    /// established connection with the request that opened it.
+    /// established connection with the request that opened it. It listens as for [`bind`](ServerBuilder::bind).
     ///
     /// # Errors
-    /// A setting is invalid, or the address can not be bound.
+    /// A setting is invalid, or a listener can not be opened.
     ///
     /// ```no_run
     /// use threadbare::{Handler, MessageRef, Server, Socket};
@@ -97,21 +98,22 @@ impl ServerBuilder {
     /// ```
     pub fn serve<H: Handler>(
         self,
-        addr: impl ToSocketAddrs,
+        listeners: impl Into<Listeners>,
         make: impl Fn(&Request) -> H + Send + 'static,
     ) -> Result<Server, BuildError> {
         let admit: Admit<NewApp<HandlerDelivery<H>>> = Box::new(move |request| Some((make(&request), ())));
         let budget = self.budget();
-        self.start(addr, Vec::new(), admit, || HandlerDelivery(std::marker::PhantomData), budget)
+        self.start(listeners, Vec::new(), admit, || HandlerDelivery(std::marker::PhantomData), budget)
     }
 
     /// Makes a server that the calling thread runs, by polling it: the library starts no thread. [`EventLoop::poll`]
     /// and [`EventLoop::run`] call a closure with its events.
     ///
-    /// The hooks run on the same thread. There is one worker, and there are no channels.
+    /// The hooks run on the same thread. There is one worker, and there are no channels. It listens as for
+    /// [`bind`](ServerBuilder::bind).
     ///
     /// # Errors
-    /// A setting is invalid, such as [`workers(2)`](ServerBuilder::workers), or the address can not be bound.
+    /// A setting is invalid, such as [`workers(2)`](ServerBuilder::workers), or a listener can not be opened.
     ///
     /// ```no_run
     /// use threadbare::{EventRef, Server};
@@ -124,12 +126,13 @@ impl ServerBuilder {
     /// })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn bind_inline(self, addr: impl ToSocketAddrs) -> Result<EventLoop, BuildError> {
+    pub fn bind_inline(self, listeners: impl Into<Listeners>) -> Result<EventLoop, BuildError> {
         self.check_inline()?;
-        self.inline(vec![listen(addr)?])
+        let listeners = open_all(listeners.into())?;
+        self.inline(listeners)
     }
 
-    fn inline(self, listeners: Vec<TcpListener>) -> Result<EventLoop, BuildError> {
+    fn inline(self, listeners: Vec<OpenListener>) -> Result<EventLoop, BuildError> {
         let admit: Admit<NewApp<InlineDelivery<true>>> = Box::new(|request| Some((InlineSlot::default(), request)));
         let budget = self.budget();
         let Built { workers, handle, .. } = self.build(1, listeners, admit, InlineDelivery::new, budget)?;
@@ -143,15 +146,15 @@ impl ServerBuilder {
 
     fn start<D: Delivery>(
         self,
-        addr: impl ToSocketAddrs,
+        listeners: impl Into<Listeners>,
         events: Vec<Events>,
         admit: Admit<NewApp<D>>,
         delivery: impl Fn() -> D,
         budget: Arc<MemoryBudget>,
     ) -> Result<Server, BuildError> {
         let count = self.check()?;
-        let Built { workers, reactor_thread, handle } =
-            self.build(count, vec![listen(addr)?], admit, |_| delivery(), budget)?;
+        let listeners = open_all(listeners.into())?;
+        let Built { workers, reactor_thread, handle } = self.build(count, listeners, admit, |_| delivery(), budget)?;
         let threads = handle.control.threads.clone();
         let server = Server { events, handle };
         // From here on, a failure drops the server, which stops the threads that were started.
@@ -172,17 +175,16 @@ impl ServerBuilder {
         Ok(server)
     }
 
-    /// Makes `count` workers and a reactor for the listeners, none of which runs yet. There is at least one listener,
-    /// and the first one's address is the server's.
+    /// Makes `count` workers and a reactor for the listeners, none of which runs yet.
     fn build<D: Delivery>(
         self,
         count: usize,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<OpenListener>,
         admit: Admit<NewApp<D>>,
         delivery: impl Fn(&Config) -> D,
         budget: Arc<MemoryBudget>,
     ) -> Result<Built<D>, BuildError> {
-        let addr = listeners[0].local_addr().map_err(BuildError::io("the address can not be told"))?;
+        let addrs = listeners.iter().map(|listener| listener.addr.clone()).collect();
         let config = Arc::new(self.config);
         let connection_limit =
             Arc::new(ConnectionLimit::new(config.max_connections, config.max_connections_per_address));
@@ -233,7 +235,7 @@ impl ServerBuilder {
             place_reactor(reactor_parts, &mut workers).map_err(BuildError::io("no poll"))?;
         let threads = Arc::new(ThreadSet::default());
         let control = Control {
-            addr,
+            addrs,
             reactor,
             publisher: Publisher::new(inboxes, max_waiting),
             connection_limit,
@@ -268,49 +270,5 @@ fn place_reactor<D: Delivery>(
     } else {
         let reactor_thread = ReactorThread::new(parts)?;
         Ok((reactor_thread.handle(), Some(reactor_thread)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::net::TcpStream;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::worker::channel::event::EventRef;
-
-    #[test]
-    fn a_server_accepts_from_each_of_its_listeners() {
-        let listeners: Vec<_> = (0..3).map(|_| listen("127.0.0.1:0").expect("a listener")).collect();
-        let addrs: Vec<_> = listeners.iter().map(|listener| listener.local_addr().expect("an address")).collect();
-        let mut event_loop = Server::builder().inline(listeners).expect("a server");
-        assert_eq!(event_loop.local_addr(), addrs[0]);
-        let mut clients = Vec::new();
-        for addr in &addrs {
-            let mut client = TcpStream::connect(addr).expect("connects");
-            let request = format!(
-                "GET /{} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-                addr.port()
-            );
-            client.write_all(request.as_bytes()).expect("written");
-            clients.push(client);
-        }
-        let mut opened = Vec::new();
-        while opened.len() < addrs.len() {
-            let on_event = |event: EventRef<'_>| match event {
-                EventRef::Open(_, request) => opened.push(request.path().to_owned()),
-                other => panic!("{other:?}"),
-            };
-            event_loop.poll(Duration::from_secs(30), on_event).expect("a poll");
-        }
-        opened.sort();
-        let mut expected: Vec<_> = addrs.iter().map(|addr| format!("/{}", addr.port())).collect();
-        expected.sort();
-        assert_eq!(opened, expected);
-        drop(clients);
-        event_loop.shutdown(Duration::from_secs(30));
-        assert!(addrs.iter().all(|addr| TcpStream::connect(addr).is_err()), "none listens");
     }
 }

@@ -77,6 +77,36 @@ pub(crate) fn connect(addrs: &[SocketAddr], deadline: Instant, cancel: &CancelTo
     }
 }
 
+/// A listener whose queue is full is asked again after 5 ms, because no event says when there is room. Larger connects
+/// later than it could; smaller asks more often while the server is behind.
+#[cfg(unix)]
+const FULL_RETRY: Duration = Duration::from_millis(5);
+
+/// Connects to a Unix socket. Linux refuses a connection at once while the listener's queue is full, and TCP does not:
+/// here it is tried again until the deadline.
+#[cfg(unix)]
+pub(crate) fn connect_unix(
+    addr: &std::os::unix::net::SocketAddr,
+    deadline: Instant,
+    cancel: &CancelToken,
+) -> io::Result<mio::net::UnixStream> {
+    let mut poll = Poll::new()?;
+    cancel.watch_poll(&poll)?;
+    let mut events = Events::with_capacity(1);
+    loop {
+        match mio::net::UnixStream::connect_addr(addr) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            other => return other,
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        wait(&mut poll, &mut events, deadline.min(now + FULL_RETRY))?;
+        cancel.check()?;
+    }
+}
+
 /// A stream whose every call ends by the deadline, with [`io::ErrorKind::TimedOut`], or at the interrupt.
 #[derive(Debug)]
 pub(crate) struct DeadlineStream<'a> {
@@ -197,6 +227,37 @@ mod tests {
         let stream = connect(&[refusing, addr], soon(), &never()).expect("connected");
         assert_eq!(stream.peer_addr().expect("an address"), addr);
         let error = connect(&[refusing], soon(), &never()).expect_err("nobody listens");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    /// A listener of std has a queue of the system's largest size, so this one's is made small.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_unix_socket_whose_queue_is_full_is_tried_again() {
+        use std::os::unix::net::UnixListener;
+        let name = std::path::PathBuf::from(format!("@threadbare-dial-{}", std::process::id()));
+        let addr = crate::transport::unix::socket_addr(&name).expect("an address");
+        let listener = UnixListener::bind_addr(&addr).expect("a listener");
+        socket2::SockRef::from(&listener).listen(0).expect("a smaller queue");
+        let waiting = connect_unix(&addr, soon(), &never()).expect("connected");
+        let deadline = Instant::now() + Duration::from_millis(30);
+        let error = connect_unix(&addr, deadline, &never()).expect_err("the queue is full");
+        assert_eq!((error.kind(), Instant::now() >= deadline), (io::ErrorKind::TimedOut, true));
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| connect_unix(&addr, soon(), &never()).expect("connected"));
+            listener.accept().expect("the first");
+            listener.accept().expect("the second");
+            drop(second.join().expect("no panic"));
+        });
+        let cancel = CancelToken::default();
+        let _filled = connect_unix(&addr, soon(), &cancel).expect("connected");
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| connect_unix(&addr, soon(), &cancel).expect_err("cancelled").kind());
+            cancel.raise();
+            assert_eq!(second.join().expect("no panic"), io::ErrorKind::ConnectionAborted);
+        });
+        drop((waiting, listener));
+        let error = connect_unix(&addr, soon(), &never()).expect_err("nobody listens");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 

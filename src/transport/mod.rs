@@ -16,3 +16,5 @@ pub(crate) mod shared_bytes;
 pub(crate) mod shared_frame;
 pub(crate) mod stream;
 pub(crate) mod tls;
+#[cfg(unix)]
+pub(crate) mod unix;

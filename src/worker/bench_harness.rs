@@ -100,7 +100,7 @@ impl<D: Delivery> Engine<D> {
             watched: None,
             readable: false,
             end_reported: false,
-            addr: ADDR,
+            addr: ADDR.into(),
             outcome: crate::worker::handle::info::Outcome::default(),
             agreement: NegotiatedExtension::default(),
             leftover: Vec::new(),

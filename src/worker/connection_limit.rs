@@ -21,13 +21,15 @@ impl ConnectionLimit {
         ConnectionLimit { limit, per_address, count: AtomicUsize::new(0), addresses: Mutex::default() }
     }
 
-    /// Counts one more connection; `false` if there are too many already. Only the thread that accepts calls this, so
-    /// that the count does not exceed the limit.
-    pub(crate) fn acquire(&self, address: IpAddr) -> bool {
+    /// Counts one more connection; `false` if there are too many already. `address` is `None` if the peer has no IP address.
+    /// Only the thread that accepts calls this, so that the count does not exceed the limit.
+    pub(crate) fn acquire(&self, address: impl Into<Option<IpAddr>>) -> bool {
         if self.count.load(Ordering::Relaxed) >= self.limit {
             return false;
         }
-        if self.per_address != usize::MAX {
+        if self.per_address != usize::MAX
+            && let Some(address) = address.into()
+        {
             let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
             let count = addresses.entry(address).or_default();
             if *count >= self.per_address {
@@ -73,5 +75,13 @@ mod tests {
         assert!(connection_limit.acquire(two) && !connection_limit.acquire(two), "three in all");
         connection_limit.release(one);
         assert!(connection_limit.acquire(two) && connection_limit.count() == 3);
+    }
+
+    #[test]
+    fn peers_without_an_ip_address_are_counted_in_all_only() {
+        let connection_limit = ConnectionLimit::new(2, Some(1));
+        assert!(connection_limit.acquire(None) && connection_limit.acquire(None) && !connection_limit.acquire(None));
+        connection_limit.release(None);
+        assert!(connection_limit.acquire(None) && connection_limit.count() == 2);
     }
 }

@@ -11,6 +11,8 @@ pub mod server_end;
 #[cfg(target_os = "linux")]
 pub mod server_process;
 pub mod servers;
+#[cfg(unix)]
+pub mod sockets;
 pub mod stalled;
 
 use std::io::{self, Read, Write};

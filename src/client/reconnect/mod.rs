@@ -119,6 +119,8 @@ impl ReconnectingClient {
         url: &str,
         settings: Reconnect,
     ) -> Result<ReconnectingClient, ConnectError> {
+        let parsed = Url::parse(url)?;
+        let site = parsed.socket_path().map_or_else(|| parsed.authority(), |path| format!("unix:{}", path.display()));
         let (stop, stopped) = crossbeam_channel::bounded(1);
         let shared = Arc::new(Shared::new(settings.max_outbox_size, pool.config.policy(Role::Client), stop));
         let (route, events, ending) = pool.channel();
@@ -126,7 +128,7 @@ impl ReconnectingClient {
             shared: shared.clone(),
             builder,
             url: url.to_owned(),
-            site: Url::parse(url)?.authority(),
+            site,
             settings,
             pool: pool.clone(),
             route,

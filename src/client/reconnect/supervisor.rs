@@ -27,7 +27,7 @@ pub(super) struct Supervisor {
     pub(super) shared: Arc<Shared>,
     pub(super) builder: ClientBuilder,
     pub(super) url: String,
-    /// The host and port of the URL, for the log. The rest may be confidential.
+    /// The host and port of the URL, or its Unix socket, for the log. The rest may be confidential.
     pub(super) site: String,
     pub(super) settings: Reconnect,
     pub(super) pool: Arc<Pool>,

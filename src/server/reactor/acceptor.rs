@@ -2,15 +2,15 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
-use socket2::SockRef;
 
-use crate::protocol::peer_addr::canonical;
-use crate::transport::stream::system::prevent_sigpipe;
+use crate::protocol::PeerAddr;
+use crate::protocol::contain::contained;
+use crate::server::listener::open::{AcceptedSocket, ListeningSocket, OpenListener};
+use crate::transport::stream::Stream;
+use crate::transport::stream::hooks::SocketHooks;
 
 /// At most 64 connections are accepted from a listener in one iteration of the event loop. Larger delays established
 /// connections; smaller needs more iterations for many new ones.
@@ -24,9 +24,15 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// clients without an answer for longer; smaller fills the log.
 const SHED_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A connection that was accepted.
+pub(in crate::server) struct Incoming {
+    pub(in crate::server) stream: Stream,
+    pub(in crate::server) addr: PeerAddr,
+}
+
 /// A listener, until it is closed.
 pub(in crate::server) struct Acceptor {
-    listener: Option<TcpListener>,
+    listener: Option<OpenListener>,
     /// The listener may have more connections than were accepted.
     more: bool,
     retry_at: Option<Instant>,
@@ -38,11 +44,12 @@ pub(in crate::server) struct Acceptor {
 
 impl Acceptor {
     /// Registers the listener with the poll, under `token`.
-    pub(in crate::server) fn new(mut listener: TcpListener, registry: &Registry, token: Token) -> io::Result<Acceptor> {
-        registry.register(&mut listener, token, Interest::READABLE)?;
-        // Otherwise a small message would wait until the one before it is acknowledged. Accepted sockets inherit this
-        // on Linux.
-        SockRef::from(&listener).set_tcp_nodelay(true)?;
+    pub(in crate::server) fn new(
+        mut listener: OpenListener,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Acceptor> {
+        registry.register(listener.socket.source(), token, Interest::READABLE)?;
         let spare = spare_descriptor();
         Ok(Acceptor { listener: Some(listener), more: false, retry_at: None, shed_at: None, spare })
     }
@@ -70,7 +77,7 @@ impl Acceptor {
     }
 
     /// Accepts waiting connections, a limited number at a time.
-    pub(in crate::server) fn accept(&mut self, now: Instant, accepted: &mut Vec<(TcpStream, SocketAddr)>) {
+    pub(in crate::server) fn accept(&mut self, now: Instant, accepted: &mut Vec<Incoming>) {
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
             self.more = true;
@@ -80,12 +87,11 @@ impl Acceptor {
         }
         for _ in 0..MAX_ACCEPTS {
             let Some(listener) = &self.listener else { break };
-            match listener.accept() {
-                Ok((stream, addr)) => {
-                    prevent_sigpipe(&stream);
-                    // One address, whichever way it came: it is counted, and told to the application.
-                    accepted.push((stream, canonical(addr)));
-                    if is_drained(listener) {
+            match listener.socket.accept() {
+                Ok((socket, addr)) => {
+                    let stream = call_hook(&listener.hooks, socket);
+                    accepted.extend(stream.map(|stream| Incoming { stream, addr }));
+                    if is_drained(&listener.socket) {
                         self.more = false;
                         return;
                     }
@@ -117,20 +123,36 @@ impl Acceptor {
         if self.spare.take().is_some()
             && let Some(listener) = &self.listener
         {
-            drop(listener.accept());
+            drop(listener.socket.accept());
         }
         // Another thread may have taken the descriptor. Then this is tried again next time.
         self.spare = spare_descriptor();
+    }
+
+    /// Whether the connections that wait are for another process that has the listener.
+    pub(in crate::server) fn leaves_waiting(&self) -> bool {
+        self.listener.as_ref().is_some_and(|listener| listener.given)
     }
 
     /// Closes the listener.
     pub(in crate::server) fn close(&mut self, registry: &Registry) {
         (self.more, self.retry_at) = (false, None);
         if let Some(mut listener) = self.listener.take() {
-            // Closing the listener removes it from the poll too, so an error has no effect.
-            let _ = registry.deregister(&mut listener);
+            // The poll would report on it for as long as another process has it. An error has no effect on others.
+            let _ = registry.deregister(listener.socket.source());
         }
     }
+}
+
+/// Calls the application's hook. `None` if that refuses the connection.
+fn call_hook(hooks: &SocketHooks, socket: AcceptedSocket) -> Option<Stream> {
+    match contained(|| socket.into_stream(hooks)) {
+        Ok(Ok(stream)) => return Some(stream),
+        // It may refuse many.
+        Ok(Err(error)) => log::debug!("the socket hook refused a connection: {error}"),
+        Err(panic) => log::error!("the socket hook panicked: {panic}"),
+    }
+    None
 }
 
 /// Whether an error of `accept` concerns only one connection, or a signal.
@@ -146,7 +168,7 @@ fn is_transient(error: &io::Error) -> bool {
 ///
 /// Asking costs a tenth of an `accept` that finds nothing: Linux allocates a file before it looks for a connection.
 #[cfg(target_os = "linux")]
-fn is_drained(listener: &TcpListener) -> bool {
+fn is_drained(listener: &ListeningSocket) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     matches!(poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&at_once)), Ok(0))
@@ -154,7 +176,7 @@ fn is_drained(listener: &TcpListener) -> bool {
 
 /// Not known: an `accept` that finds nothing tells it.
 #[cfg(not(target_os = "linux"))]
-fn is_drained(_: &TcpListener) -> bool {
+fn is_drained(_: &ListeningSocket) -> bool {
     false
 }
 

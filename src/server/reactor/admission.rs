@@ -1,11 +1,9 @@
 //! Accepts connections while there is room for more, and begins their handshakes or turns them away.
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-
+use crate::server::reactor::acceptor::{Acceptor, Incoming};
 use crate::server::reactor::handshake::Handshake;
 use crate::server::reactor::{MAX_TURNED_AWAY, Reactor, overloaded};
 use crate::transport::budget::Charge;
@@ -14,18 +12,26 @@ use crate::transport::stream::Stream;
 use crate::transport::tls::stream::TlsStream;
 use crate::worker::slab::Key;
 
+/// Before a listener is closed, what waits is accepted in 1,000 turns at most. Larger may accept for long from clients
+/// that connect faster; smaller resets connections of a long queue.
+const MAX_LAST_ACCEPTS: usize = 1000;
+
 impl<C: Send + 'static> Reactor<C> {
     /// Accepts the connections that wait, unless the server has no room for them.
     pub(super) fn accept(&mut self, now: Instant) {
         if self.stopping.is_none() && self.is_behind() {
             return self.acceptors.iter_mut().for_each(|acceptor| acceptor.postpone(now));
         }
+        self.accept_waiting(now);
+    }
+
+    fn accept_waiting(&mut self, now: Instant) {
         let mut accepted = std::mem::take(&mut self.accepted);
         for acceptor in &mut self.acceptors {
             acceptor.accept(now, &mut accepted);
         }
-        for (stream, addr) in accepted.drain(..) {
-            self.accepted(stream, addr, now);
+        for incoming in accepted.drain(..) {
+            self.accepted(incoming, now);
         }
         self.accepted = accepted;
     }
@@ -35,12 +41,26 @@ impl<C: Send + 'static> Reactor<C> {
         self.budget.is_exceeded() || self.workers.iter().any(|worker| worker.inbox.holds_back.load(Ordering::Relaxed))
     }
 
-    fn accepted(&mut self, stream: TcpStream, addr: SocketAddr, now: Instant) {
-        // On Linux the socket inherits this from its listener. If the socket is broken, the first write fails.
-        if cfg!(not(target_os = "linux")) {
-            let _ = stream.set_nodelay(true);
+    /// Accepts what waits at listeners that no other process has, and closes all listeners.
+    pub(super) fn close_listeners(&mut self, now: Instant) {
+        for acceptor in &mut self.acceptors {
+            if acceptor.leaves_waiting() {
+                acceptor.close(&self.registry);
+            } else {
+                acceptor.ready();
+            }
         }
-        let Some(stream) = self.layered(Stream::Tcp(stream)) else { return };
+        for _ in 0..MAX_LAST_ACCEPTS {
+            if !self.acceptors.iter().any(Acceptor::has_more) {
+                break;
+            }
+            self.accept_waiting(now);
+        }
+        self.acceptors.iter_mut().for_each(|acceptor| acceptor.close(&self.registry));
+    }
+
+    fn accepted(&mut self, Incoming { stream, addr }: Incoming, now: Instant) {
+        let Some(stream) = self.layered(stream) else { return };
         if self.stopping.is_none() && self.connection_limit.acquire(addr.ip()) {
             let handshake = Handshake::new(stream, addr, &self.rules.limits, Charge::new(&self.budget, 0), true);
             let key = self.handshakes.add(handshake);

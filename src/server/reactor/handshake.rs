@@ -1,13 +1,13 @@
 //! One connection during its opening handshake.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use mio::Interest;
 
 use crate::error::Chain;
+use crate::protocol::PeerAddr;
 use crate::protocol::deflate::{DeflateOption, NegotiatedExtension};
 use crate::protocol::handshake::server::Parsed;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy, server};
@@ -63,7 +63,7 @@ pub(in crate::server) enum Decide {
 /// A connection that is not established yet.
 pub(in crate::server) struct Handshake<C> {
     pub(in crate::server) stream: Stream,
-    pub(in crate::server) addr: SocketAddr,
+    pub(in crate::server) addr: PeerAddr,
     pub(in crate::server) state: State<C>,
     /// The head as far as it has arrived, and the bytes after it.
     buffer: Vec<u8>,
@@ -159,7 +159,7 @@ impl Rules {
 impl<C> Handshake<C> {
     pub(in crate::server) fn new(
         stream: Stream,
-        addr: SocketAddr,
+        addr: PeerAddr,
         limits: &HeadLimits,
         charge: Charge,
         admitted: bool,
@@ -272,7 +272,7 @@ impl<C> Handshake<C> {
     /// Parses a complete head and applies the policies.
     fn judge(&mut self, rules: &Rules, head: &[u8], now: Instant) -> Next {
         #[cfg_attr(not(feature = "rustls-tls"), expect(unused_mut, reason = "TLS adds to the request"))]
-        let mut parsed = match server::parse_scanned(head, &self.scanner, self.addr.into()) {
+        let mut parsed = match server::parse_scanned(head, &self.scanner, self.addr.clone()) {
             Ok(parsed) => parsed,
             Err(refusal) => {
                 self.refuse(&refusal);
@@ -291,7 +291,7 @@ impl<C> Handshake<C> {
         };
         match (allowed, parsed) {
             (Err(refusal), _) => {
-                rules.refusal_log.log(self.addr, &refusal, now);
+                rules.refusal_log.log(&self.addr, &refusal, now);
                 self.refuse(&refusal);
             }
             (Ok(()), Parsed::Plain(request)) => {

@@ -14,21 +14,20 @@ mod tls;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
 use mio::{Registry, Token};
 
 use crate::config::Config;
 use crate::protocol::contain::contained;
 use crate::protocol::handshake::Accept;
 use crate::protocol::http::{Request, Response};
-use crate::server::reactor::acceptor::Acceptor;
+use crate::server::listener::open::OpenListener;
+use crate::server::reactor::acceptor::{Acceptor, Incoming};
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle, ReactorWaker};
 use crate::server::reactor::handshake::{Decide, Established, Handshake, Next, READ_SIZE, Rules, State};
 use crate::server::reactor::pending::Pending;
@@ -80,7 +79,7 @@ pub(in crate::server) struct Reactor<C> {
     shares_poll: bool,
     /// One for each listener, in the order of their tokens.
     acceptors: Vec<Acceptor>,
-    accepted: Vec<(TcpStream, SocketAddr)>,
+    accepted: Vec<Incoming>,
     handshakes: Slab<Handshake<C>>,
     /// Allocates the keys under which sockets are registered. In a worker's poll these are the worker's keys, and a
     /// socket keeps its key when the worker takes it over.
@@ -106,7 +105,7 @@ pub(in crate::server) struct Reactor<C> {
 
 /// The parts that a reactor is made of.
 pub(in crate::server) struct ReactorParts<C> {
-    pub(in crate::server) listeners: Vec<TcpListener>,
+    pub(in crate::server) listeners: Vec<OpenListener>,
     pub(in crate::server) rules: Rules,
     pub(in crate::server) config: Arc<Config>,
     pub(in crate::server) admit: Admit<C>,
@@ -293,6 +292,7 @@ impl<C: Send + 'static> Reactor<C> {
         };
         let leftover = handshake.take_leftover();
         let Handshake { stream, addr, watched, readable, end_reported, charge, .. } = handshake;
+        let ip = addr.ip();
         let Established { outcome, agreement, app, .. } = *established;
         let new_connection = NewConnection {
             stream,
@@ -309,7 +309,7 @@ impl<C: Send + 'static> Reactor<C> {
         worker.inbox.load.fetch_add(1, Ordering::Relaxed);
         match worker.new_connections.send(new_connection) {
             Ok(()) => worker.notify_due = true,
-            Err(_) => self.connection_limit.release(addr.ip()),
+            Err(_) => self.connection_limit.release(ip),
         }
     }
 
@@ -322,6 +322,7 @@ impl<C: Send + 'static> Reactor<C> {
                     ReactorCommand::Decide(key, decision) => {
                         self.contain(key, |reactor| reactor.decided(key, *decision))
                     }
+                    ReactorCommand::CloseListeners => self.close_listeners(now),
                     ReactorCommand::Stop(deadline) => self.stop(deadline, now),
                 }
             }
@@ -370,11 +371,7 @@ impl<C: Send + 'static> Reactor<C> {
         let first = self.stopping.is_none();
         self.stopping = Some(deadline.min(now + SHUTDOWN_LINGER));
         if first {
-            self.acceptors.iter_mut().for_each(Acceptor::ready);
-            while self.acceptors.iter().any(Acceptor::has_more) {
-                self.accept(now);
-            }
-            self.acceptors.iter_mut().for_each(|acceptor| acceptor.close(&self.registry));
+            self.close_listeners(now);
             for index in 0..self.handshakes.entries() {
                 if let Some(key) = self.handshakes.key_at(index)
                     && let Some(handshake) = self.handshakes.get_mut(key)

@@ -38,6 +38,10 @@ impl<C> Drop for Reactor<C> {
             }
             report(contained(|| drop(handshake)));
         }
+        // Their hooks are the application's.
+        for acceptor in std::mem::take(&mut self.acceptors) {
+            report(contained(|| drop(acceptor)));
+        }
         let decide = Decide::Now(Box::new(|_| Err(Response::new(503))));
         let decide = std::mem::replace(&mut self.rules.decide, decide);
         report(contained(|| drop(decide)));

@@ -1,9 +1,9 @@
 //! Logs what the policies for origins and hosts refuse.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::protocol::PeerAddr;
 use crate::protocol::http::Response;
 
 /// At most one refusal is logged each second. Larger hides which names are refused; smaller fills the log, for browsers
@@ -20,7 +20,7 @@ pub(in crate::server) struct RefusalLog {
 }
 
 impl RefusalLog {
-    pub(in crate::server) fn log(&self, addr: SocketAddr, refusal: &Response, now: Instant) {
+    pub(in crate::server) fn log(&self, addr: &PeerAddr, refusal: &Response, now: Instant) {
         if let Some(omitted) = self.admit(now) {
             // The body names origin and host, escaped.
             let why = String::from_utf8_lossy(refusal.content());

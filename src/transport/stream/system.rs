@@ -47,14 +47,14 @@ pub(super) fn send_vectored(mut stream: &TcpStream, slices: &[IoSlice<'_>]) -> i
 
 /// Has no write to an accepted socket raise SIGPIPE. mio sets the option of a socket that connects.
 #[cfg(target_vendor = "apple")]
-pub(crate) fn prevent_sigpipe(stream: &TcpStream) {
+pub(crate) fn prevent_sigpipe(stream: &impl std::os::fd::AsFd) {
     // It fails only for a socket that has ended, and the first write to that fails.
     let _ = socket2::SockRef::from(stream).set_nosigpipe(true);
 }
 
 /// Each write says so itself, and Windows has no signals.
 #[cfg(not(target_vendor = "apple"))]
-pub(crate) fn prevent_sigpipe(_: &TcpStream) {}
+pub(crate) fn prevent_sigpipe<S>(_: &S) {}
 
 /// Returns whether the peer's system has yet to acknowledge some of what was written, or had at the call before. After a
 /// call that says so, the kernel ends the connection with [`io::ErrorKind::TimedOut`] once nothing was acknowledged for

@@ -96,7 +96,7 @@ fn r_07_a_worker_that_fails_closes_its_connections_and_wakes_their_senders() {
             watched: None,
             readable: false,
             end_reported: false,
-            addr,
+            addr: addr.into(),
             outcome: Default::default(),
             agreement: NegotiatedExtension::default(),
             leftover: Vec::new(),

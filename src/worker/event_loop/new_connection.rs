@@ -1,9 +1,8 @@
 //! A connection whose opening handshake is complete, on its way to a worker.
 
-use std::net::SocketAddr;
-
 use mio::Interest;
 
+use crate::protocol::PeerAddr;
 use crate::protocol::deflate::NegotiatedExtension;
 use crate::transport::budget::Charge;
 use crate::transport::stream::Stream;
@@ -19,7 +18,7 @@ pub(crate) struct NewConnection<C> {
     pub(crate) readable: bool,
     /// The poll reported that the peer sends no more.
     pub(crate) end_reported: bool,
-    pub(crate) addr: SocketAddr,
+    pub(crate) addr: PeerAddr,
     pub(crate) outcome: Outcome,
     pub(crate) agreement: NegotiatedExtension,
     /// The bytes that arrived after the opening handshake: the first frames.

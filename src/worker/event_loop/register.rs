@@ -65,7 +65,7 @@ impl<D: Delivery> Worker<D> {
             Some(_) => Ok(()),
             None => registry.register(&mut stream, key.token(), interests),
         };
-        let info = PeerInfo::new(addr);
+        let info = PeerInfo::new(addr.clone());
         let peer = if D::HANDLES {
             let record = (info, outcome);
             Some(Peer::new(PeerShared::new(context.handle.clone(), key, &connection, record, 0)))

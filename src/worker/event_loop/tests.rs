@@ -70,7 +70,7 @@ fn clients_with(count: usize, agreement: NegotiatedExtension, leftover: &[u8]) -
             watched: None,
             readable: false,
             end_reported: false,
-            addr,
+            addr: addr.into(),
             outcome: crate::worker::handle::info::Outcome::default(),
             agreement,
             leftover: leftover.to_vec(),

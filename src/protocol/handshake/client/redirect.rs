@@ -22,6 +22,10 @@ pub fn redirect(from: &Url, status: u16, location: &str) -> Result<Url, Redirect
         return Err(RedirectError::Status(status));
     }
     let mut to = from.resolve(location).map_err(RedirectError::Location)?;
+    // A server must not send a client to the sockets of the client's machine.
+    if to.socket_path().is_some() && to.socket_path() != from.socket_path() {
+        return Err(RedirectError::UnixSocket(to));
+    }
     if from.is_secure() && !to.is_secure() {
         return Err(RedirectError::Downgrade(to));
     }
@@ -38,7 +42,7 @@ pub fn redirect(from: &Url, status: u16, location: &str) -> Result<Url, Redirect
 }
 
 /// Returns whether the credentials for one URL may be sent to another: both have the same origin, which is scheme, host
-/// and port (RFC 6454 5).
+/// and port (RFC 6454 5), or the same Unix socket.
 ///
 /// ```
 /// use threadbare::protocol::handshake::client::{Url, credentials_allowed};
@@ -49,7 +53,9 @@ pub fn redirect(from: &Url, status: u16, location: &str) -> Result<Url, Redirect
 /// # Ok::<(), threadbare::UrlError>(())
 /// ```
 pub fn credentials_allowed(from: &Url, to: &Url) -> bool {
-    (from.is_secure(), from.host(), from.zone(), from.port()) == (to.is_secure(), to.host(), to.zone(), to.port())
+    from.is_secure() == to.is_secure()
+        && (from.host(), from.zone(), from.port()) == (to.host(), to.zone(), to.port())
+        && from.socket_path() == to.socket_path()
 }
 
 /// Returns whether a client can follow a response with this status (RFC 9110 15.4). A 300 requires a choice, and a 304
@@ -77,6 +83,8 @@ pub enum RedirectError {
     Location(UrlError),
     /// The redirect is from `wss` to `ws`, so the connection would not be encrypted.
     Downgrade(Url),
+    /// The redirect leads to a Unix socket of the client's machine, other than the one that it came from.
+    UnixSocket(Url),
     /// `Location` contains a user or a password.
     Userinfo(Url),
 }
@@ -87,6 +95,7 @@ impl fmt::Display for RedirectError {
             RedirectError::Status(status) => write!(f, "{status} is no redirect"),
             RedirectError::Location(_) => f.write_str("the redirect leads to no URL that can be connected to"),
             RedirectError::Downgrade(to) => write!(f, "the redirect to {to} gives up encryption"),
+            RedirectError::UnixSocket(to) => write!(f, "the redirect to {to} leads to another Unix socket"),
             RedirectError::Userinfo(to) => write!(f, "the redirect to {to} comes with a user and a password"),
         }
     }
@@ -133,6 +142,22 @@ mod tests {
         for location in ["ws://a/", "http://a:443/", "HTTP://a"] {
             assert!(matches!(follow("wss://a/", location), Err(RedirectError::Downgrade(_))), "{location}");
         }
+    }
+
+    #[test]
+    fn h_05_a_redirect_to_another_unix_socket_is_refused() {
+        for from in ["ws://a/", "wss://a/", "ws+unix:/run/a.sock:/"] {
+            let to = "ws+unix:/run/b.sock:/";
+            assert!(
+                matches!(follow(from, to), Err(RedirectError::UnixSocket(_) | RedirectError::Downgrade(_))),
+                "{from}"
+            );
+        }
+        let from = "ws+unix:/run/a.sock:/b/c";
+        assert_eq!(follow(from, "d").as_deref(), Ok("ws+unix:/run/a.sock:/b/d"));
+        assert_eq!(follow(from, "ws+unix:/run/a.sock:/d").as_deref(), Ok("ws+unix:/run/a.sock:/d"));
+        assert_eq!(follow(from, "ws://localhost/d").as_deref(), Ok("ws://localhost/d"));
+        assert!(!credentials_allowed(&url(from), &url("ws://localhost/d")));
     }
 
     #[test]

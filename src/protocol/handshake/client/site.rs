@@ -55,6 +55,16 @@ impl Site {
         Ok(Site { credentials, host, port: parse_port(port)? })
     }
 
+    /// The site of a Unix socket, which is its path.
+    pub(super) fn of_socket(path: &str) -> Site {
+        Site { credentials: None, host: path.to_owned(), port: None }
+    }
+
+    /// Returns the path that [`of_socket`](Site::of_socket) was given.
+    pub(super) fn socket(&self) -> &str {
+        &self.host
+    }
+
     /// Returns the host in lower case, an IPv6 address without brackets and without its zone.
     pub(super) fn host(&self) -> &str {
         self.host.split_once('%').map_or(&self.host, |(address, _)| address)

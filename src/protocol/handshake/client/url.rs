@@ -6,10 +6,12 @@
 mod encode;
 mod error;
 mod reference;
+mod unix;
 
 use core::fmt;
 use core::net::IpAddr;
 use core::str::FromStr;
+use std::path::Path;
 
 use encode::encode;
 pub use error::UrlError;
@@ -19,7 +21,9 @@ use crate::protocol::handshake::origin::is_scheme;
 
 /// A WebSocket URL: `ws://example.com/chat`, `wss://user:password@[2001:db8::1]:8443/chat?room=7`.
 ///
-/// `http` and `https` mean `ws` and `wss`. User and password are sent in `Authorization`; `Display` and `Debug` omit them.
+/// `http` and `https` mean `ws` and `wss`. `ws+unix:/run/app.sock:/chat` is the target `/chat` of a server on the Unix socket
+/// `/run/app.sock`, and `ws+unix:@name:/chat` one in Linux's abstract namespace. User and password are sent in
+/// `Authorization`; `Display` and `Debug` omit them.
 ///
 /// In path and query, characters that a URL can not have are percent-encoded, as browsers do (URL standard of the WHATWG):
 /// blanks, quotes, angle brackets, and all that is not ASCII, in UTF-8. What is encoded already is sent as it is, and nothing
@@ -38,15 +42,20 @@ use crate::protocol::handshake::origin::is_scheme;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     scheme: Scheme,
+    /// A Unix socket's path, or `@` and its name, is in place of the host.
     site: Site,
     /// Path and query.
     target: String,
 }
 
+/// What `Host` says if the server is at a Unix socket.
+const UNIX_HOST: &str = "localhost";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
     Ws,
     Wss,
+    Unix,
 }
 
 impl Url {
@@ -60,6 +69,9 @@ impl Url {
     /// # Ok::<(), UrlError>(())
     /// ```
     pub fn parse(text: &str) -> Result<Url, UrlError> {
+        if let Some(url) = Url::parse_unix(text) {
+            return url;
+        }
         let (scheme, authority, target) = split(text)?;
         let scheme = match scheme {
             _ if ["ws", "http"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => Scheme::Ws,
@@ -85,6 +97,22 @@ impl Url {
         self.scheme == Scheme::Wss
     }
 
+    /// Returns the path of the Unix socket, or `@` and its name in Linux's abstract namespace; `None` if the scheme is not
+    /// `ws+unix`. Nothing is decoded. The host is `localhost` then, for `Host`.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use threadbare::Url;
+    ///
+    /// let url = Url::parse("ws+unix:/run/app.sock:/chat?room=7")?;
+    /// assert_eq!(url.socket_path(), Some(Path::new("/run/app.sock")));
+    /// assert_eq!((url.host(), url.target()), ("localhost", "/chat?room=7"));
+    /// # Ok::<(), threadbare::UrlError>(())
+    /// ```
+    pub fn socket_path(&self) -> Option<&Path> {
+        (self.scheme == Scheme::Unix).then(|| Path::new(self.site.socket()))
+    }
+
     /// Returns the host name or address in lower case, an IPv6 address without brackets. Name resolution and
     /// certificates use this form.
     ///
@@ -96,7 +124,7 @@ impl Url {
     /// # Ok::<(), threadbare::UrlError>(())
     /// ```
     pub fn host(&self) -> &str {
-        self.site.host()
+        if self.scheme == Scheme::Unix { UNIX_HOST } else { self.site.host() }
     }
 
     /// Returns the host if it is an IP address.
@@ -109,7 +137,7 @@ impl Url {
     /// # Ok::<(), threadbare::UrlError>(())
     /// ```
     pub fn ip(&self) -> Option<IpAddr> {
-        self.site.host().parse().ok()
+        self.host().parse().ok()
     }
 
     /// Returns the zone of an IPv6 address, which is the name or the number of a network interface of this system.
@@ -122,7 +150,7 @@ impl Url {
     /// # Ok::<(), threadbare::UrlError>(())
     /// ```
     pub fn zone(&self) -> Option<&str> {
-        self.site.zone()
+        if self.scheme == Scheme::Unix { None } else { self.site.zone() }
     }
 
     /// Returns the port. The default is 80 for `ws` and 443 for `wss` (RFC 6455 3).
@@ -187,7 +215,11 @@ impl Url {
     /// # Ok::<(), threadbare::UrlError>(())
     /// ```
     pub fn authority(&self) -> String {
-        if self.port() == self.default_port() { self.site.bracketed() } else { self.authority_with_port() }
+        match self.scheme {
+            Scheme::Unix => UNIX_HOST.to_owned(),
+            _ if self.port() == self.default_port() => self.site.bracketed(),
+            _ => self.authority_with_port(),
+        }
     }
 
     pub(super) fn authority_with_port(&self) -> String {
@@ -204,7 +236,7 @@ impl Url {
 
     pub(super) fn scheme(&self) -> &'static str {
         match self.scheme {
-            Scheme::Ws => "ws",
+            Scheme::Ws | Scheme::Unix => "ws",
             Scheme::Wss => "wss",
         }
     }
@@ -212,7 +244,7 @@ impl Url {
     /// Returns the default port (RFC 6455 3).
     fn default_port(&self) -> u16 {
         match self.scheme {
-            Scheme::Ws => 80,
+            Scheme::Ws | Scheme::Unix => 80,
             Scheme::Wss => 443,
         }
     }
@@ -229,7 +261,10 @@ impl FromStr for Url {
 /// Formats the URL without user and password.
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme(), self.site.bracketed_with_zone())?;
+        match self.scheme {
+            Scheme::Unix => return write!(f, "ws+unix:{}:{}", self.site.socket(), self.target),
+            _ => write!(f, "{}://{}", self.scheme(), self.site.bracketed_with_zone())?,
+        }
         match self.port() {
             port if port == self.default_port() => {}
             port => write!(f, ":{port}")?,

@@ -17,7 +17,7 @@ use crate::protocol::handshake::client::idn::suggestion;
 pub enum UrlError {
     /// The URL does not have the form `ws://host`. The value is the URL without user and password.
     NotAbsolute(String),
-    /// The scheme is not `ws`, `wss`, `http` or `https`.
+    /// The scheme is not `ws`, `wss`, `ws+unix`, `http` or `https`.
     Scheme(String),
     /// The scheme of a proxy is not `http`, `socks5` or `socks5h`.
     ProxyScheme(String),
@@ -28,6 +28,8 @@ pub enum UrlError {
     /// The host is not ASCII, which the feature `idn` allows. Without it, names in other scripts must be given in punycode;
     /// the message shows that form, where it can be told without the tables of Unicode.
     NonAsciiHost(String),
+    /// The URL of a Unix socket does not have the form `ws+unix:/path/of.sock:/target`.
+    UnixSocket(String),
     /// The port is not a number from 1 to 65,535.
     Port(String),
     /// User or password contain a control character or a character that must be percent-encoded, or the user contains a
@@ -45,7 +47,7 @@ impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UrlError::NotAbsolute(url) => write!(f, "{url:?} does not have the form ws://host or wss://host"),
-            UrlError::Scheme(scheme) => write!(f, "the scheme {scheme:?} is none of ws, wss, http and https"),
+            UrlError::Scheme(scheme) => write!(f, "the scheme {scheme:?} is none of ws, wss, ws+unix, http and https"),
             UrlError::ProxyScheme(scheme) => {
                 write!(f, "the proxy's scheme {scheme:?} is none of http, socks5 and socks5h")
             }
@@ -58,6 +60,9 @@ impl fmt::Display for UrlError {
                     None => f.write_str("its punycode form (xn--...)")?,
                 }
                 f.write_str(", or enable the feature \"idn\" of this library")
+            }
+            UrlError::UnixSocket(url) => {
+                write!(f, "{url:?} does not have the form ws+unix:/path/of.sock:/target or ws+unix:@name:/target")
             }
             UrlError::Port(port) => write!(f, "the port {port:?} is no number from 1 to 65535"),
             UrlError::Userinfo => f.write_str("user or password in the URL are malformed or not percent-encoded"),

@@ -133,7 +133,8 @@ fn errors_name_the_invalid_part() {
         ("://example.com", UrlError::NotAbsolute(text("://example.com"))),
         ("user:secret@h", UrlError::NotAbsolute(text("...@h"))),
         ("ftp://example.com", UrlError::Scheme(text("ftp"))),
-        ("ws+unix://a", UrlError::Scheme(text("ws+unix"))),
+        ("ws+tcp://a", UrlError::Scheme(text("ws+tcp"))),
+        ("ws+unix://a", UrlError::UnixSocket(text("ws+unix://a"))),
         ("ws://", UrlError::NoHost),
         ("ws:///path", UrlError::NoHost),
         ("ws://:80", UrlError::NoHost),
@@ -170,7 +171,7 @@ fn errors_name_the_invalid_part() {
         assert_eq!(Url::parse(bad), Err(error), "{bad:?}");
     }
     for (error, shown) in [
-        (UrlError::Scheme("ftp".into()), "the scheme \"ftp\" is none of ws, wss, http and https"),
+        (UrlError::Scheme("ftp".into()), "the scheme \"ftp\" is none of ws, wss, ws+unix, http and https"),
         (UrlError::Port("0".into()), "the port \"0\" is no number from 1 to 65535"),
         (UrlError::Character('\r'), "the URL contains the control character '\\r', which has to be percent-encoded"),
     ] {

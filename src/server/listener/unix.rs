@@ -1,0 +1,107 @@
+//! Opens listeners on Unix sockets.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::error::BuildError;
+use crate::protocol::PeerAddr;
+use crate::server::listener::open::{ListeningSocket, OpenListener, check_listening};
+use crate::server::listener::socket_file::{SocketFile, TemporaryName};
+use crate::server::listener::{BACKLOG, Settings};
+use crate::transport::unix::{peer_addr, socket_addr};
+
+/// Listens on a path, or on a name that begins with `@`.
+pub(super) fn bind(path: &Path, settings: Settings) -> Result<OpenListener, BuildError> {
+    let bound = match path.as_os_str().as_encoded_bytes() {
+        [b'@', ..] => bind_name(path, &settings).map(|listener| (listener, None)),
+        _ => bind_path(path, &settings).map(|(listener, file)| (listener, Some(file))),
+    };
+    let (listener, file) = bound.map_err(|source| BuildError::io(cannot_bind(path, source.kind()))(source))?;
+    Ok(OpenListener {
+        file,
+        socket: ListeningSocket::Unix(mio::net::UnixListener::from_std(listener)),
+        addr: PeerAddr::Unix(Some(path.to_owned())),
+        hooks: settings.hooks,
+        given: false,
+    })
+}
+
+/// Listens on a socket that was made elsewhere.
+pub(super) fn adopt(listener: UnixListener, settings: Settings) -> Result<OpenListener, BuildError> {
+    let prepare = || {
+        check_listening(&listener)?;
+        listener.set_nonblocking(true)?;
+        listener.local_addr()
+    };
+    let addr = prepare().map_err(BuildError::io("the Unix listener that was given can not be used"))?;
+    Ok(OpenListener {
+        file: None,
+        socket: ListeningSocket::Unix(mio::net::UnixListener::from_std(listener)),
+        addr: peer_addr(&addr),
+        hooks: settings.hooks,
+        given: true,
+    })
+}
+
+/// Says which path can not be bound, and what to do about it.
+fn cannot_bind(path: &Path, why: io::ErrorKind) -> String {
+    let advice = match why {
+        io::ErrorKind::AddrInUse => "; another program has the name: stop it, or choose another name",
+        io::ErrorKind::AlreadyExists => "; what is there is no socket: remove it, or choose another path",
+        io::ErrorKind::NotFound => "; its directory does not exist: create it, or choose another path",
+        io::ErrorKind::PermissionDenied => "; the program may not write to its directory: choose another path",
+        _ => "",
+    };
+    format!("unix:{} can not be bound{advice}", path.display())
+}
+
+fn bind_name(path: &Path, settings: &Settings) -> io::Result<UnixListener> {
+    // Checks the name.
+    socket_addr(path)?;
+    let mut name = path.as_os_str().as_bytes().to_vec();
+    name[0] = 0;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(OsStr::from_bytes(&name))?)?;
+    listen(socket, settings)
+}
+
+/// Makes a socket beside the path, and moves it there when it listens. Who connects finds the socket of before or this
+/// one.
+fn bind_path(path: &Path, settings: &Settings) -> io::Result<(UnixListener, SocketFile)> {
+    // The path itself must fit too, because clients connect to it.
+    socket_addr(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let temporary = TemporaryName::beside(path)?;
+    socket.bind(&SockAddr::unix(temporary.path())?)?;
+    temporary.set_mode(settings.mode)?;
+    let listener = listen(socket, settings)?;
+    Ok((listener, temporary.rename_to(path)?))
+}
+
+fn listen(socket: Socket, settings: &Settings) -> io::Result<UnixListener> {
+    socket.listen(settings.backlog.unwrap_or(BACKLOG).cast_signed())?;
+    socket.set_nonblocking(true)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_can_not_be_bound_is_named_with_what_to_do() {
+        let said =
+            |path: &str| bind(Path::new(path), Settings::default()).map(|_| ()).expect_err("not bound").to_string();
+        let missing = said("/nowhere/app.sock");
+        assert!(missing.starts_with("unix:/nowhere/app.sock can not be bound; its directory does not"), "{missing}");
+        let other = said("/dev/null");
+        assert!(other.starts_with("unix:/dev/null can not be bound; what is there is no socket"), "{other}");
+        assert_eq!(said(""), "unix: can not be bound");
+    }
+}
