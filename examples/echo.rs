@@ -15,7 +15,8 @@ Sends every message back to where it came from.
 
 Usage: echo [ADDR] [OPTIONS]
 
-  ADDR                      where to listen (default 127.0.0.1:8080; port 0 picks a free port)
+  ADDR                      where to listen (default 127.0.0.1:8080; port 0 picks a free port;
+                            unix:PATH is a Unix socket)
   --workers N               worker threads
   --channel                 answer from the main thread, which gets the messages through a channel
   --inline                  the main thread does all the work; the server has no thread of its own

@@ -5,11 +5,12 @@ pub mod page;
 use std::error::Error;
 use std::fmt;
 use std::io::{Write, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use lexopt::prelude::*;
-use threadbare::{Config, Server, ServerHandle};
+use threadbare::{Config, PeerAddr, Server, ServerHandle};
 
 /// How long clients have to complete the closing handshake after a signal.
 const GRACE: Duration = Duration::from_secs(5);
@@ -87,18 +88,31 @@ pub fn announce(server: &Server) -> Result<(), Box<dyn Error>> {
 
 /// As [`announce`], for the server of a handle.
 pub fn announce_handle(handle: ServerHandle) -> Result<(), Box<dyn Error>> {
-    let addr = handle.local_addr();
+    let addrs = handle.local_addrs().to_vec();
     ctrlc::set_handler(move || {
         log::info!("shutting down");
         let report = handle.shutdown(GRACE);
         log::info!("{report}");
     })?;
+    Ok(print_urls(&addrs)?)
+}
 
+/// Prints where the server listens, each address in a line.
+pub fn print_urls(addrs: &[PeerAddr]) -> std::io::Result<()> {
     // Flushed, and returns an error where println! would panic, because stdout is often a pipe.
     let mut stdout = stdout().lock();
-    writeln!(stdout, "listening on ws://{addr}")?;
-    stdout.flush()?;
-    Ok(())
+    for addr in addrs {
+        writeln!(stdout, "listening on {}", url(addr))?;
+    }
+    stdout.flush()
+}
+
+/// The URL of a server that listens on this address.
+pub fn url(addr: &PeerAddr) -> String {
+    match addr {
+        PeerAddr::Unix(path) => format!("ws+unix:{}:/", path.as_deref().unwrap_or(Path::new("")).display()),
+        addr => format!("ws://{addr}"),
+    }
 }
 
 /// Sets how long a connection may be silent before it is sent a ping.

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::RecvTimeoutError;
+
 use crate::protocol::PeerAddr;
 use crate::protocol::message::CowMessage;
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle};
@@ -225,7 +227,11 @@ impl ServerHandle {
 
     /// Closes the listeners: the server accepts no more connections, and those that it has go on, opening handshakes
     /// included. Before that it accepts the connections that wait. What waits at a listener that was made elsewhere is
-    /// left to the other processes that have it. Returns at once, and calling it again has no effect.
+    /// left to the other processes that have it. Calling it again has no effect.
+    ///
+    /// It waits until that is done, for [`drop_timeout`](crate::Config::drop_timeout) at most: then
+    /// [`connections`](ServerHandle::connections) counts every connection that there will be. In a callback of the server, and
+    /// on the thread that runs an [`EventLoop`](crate::EventLoop), it does not wait.
     ///
     /// This is for a restart without a gap: a new process takes over the listener, and the old one ends when its clients
     /// have left.
@@ -242,8 +248,14 @@ impl ServerHandle {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn stop_accepting(&self) {
+        let (done, closed) = crossbeam_channel::bounded(0);
         // A server that has shut down listens no more.
-        let _ = self.control.reactor.send(ReactorCommand::CloseListeners);
+        if self.control.reactor.send(ReactorCommand::CloseListeners(done)) && self.control.may_wait() {
+            // Nothing is sent: the end of the channel says that it is done.
+            if closed.recv_timeout(self.control.drop_timeout) == Err(RecvTimeoutError::Timeout) {
+                log::warn!("the listeners are not closed yet: a hook blocks, or the event loop is not polled");
+            }
+        }
     }
 
     /// Stops the server. It accepts no more connections, answers handshakes that are under way with 503, and closes

@@ -322,7 +322,7 @@ impl<C: Send + 'static> Reactor<C> {
                     ReactorCommand::Decide(key, decision) => {
                         self.contain(key, |reactor| reactor.decided(key, *decision))
                     }
-                    ReactorCommand::CloseListeners => self.close_listeners(now),
+                    ReactorCommand::CloseListeners(_done) => self.close_listeners(now),
                     ReactorCommand::Stop(deadline) => self.stop(deadline, now),
                 }
             }
