@@ -12,5 +12,6 @@ pub mod process;
 pub mod program;
 pub mod report;
 pub mod scenario;
+pub mod target;
 
 pub use median::{median, median_of_some};

@@ -1,8 +1,10 @@
 //! One scenario, once, with all servers.
 
+use std::env;
 use std::error::Error;
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
@@ -12,6 +14,7 @@ use peers::background::Background;
 use peers::process;
 use peers::report::{Load, Outcome, Report};
 use peers::scenario::{Kind, Scenario};
+use peers::target::Target;
 
 use crate::options::Options;
 use crate::servers::CommandLine;
@@ -128,7 +131,7 @@ impl Round<'_> {
         let mut command = Command::new(self.raise_priority);
         command
             .arg(self.loadgen)
-            .arg(server.addr.to_string())
+            .arg(server.target.to_string())
             .args(["--scenario", self.scenario.name])
             .args(["--pid", &server.child.id().to_string()])
             .args(["--seconds", &(self.options.seconds / self.slices() as f64).to_string()])
@@ -241,16 +244,18 @@ impl Drop for Generator {
 /// The process of a server. Dropping this ends it.
 struct ServerProcess {
     child: Child,
-    addr: SocketAddr,
+    target: Target,
 }
 
 impl ServerProcess {
     fn start(round: &Round<'_>, line: &CommandLine) -> Result<ServerProcess, Box<dyn Error>> {
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let socket = env::temp_dir().join(format!("peers-{}-{}.sock", std::process::id(), addr.port()));
+        let is_unix = line.iter().any(|word| word.contains("{socket}"));
         let replace = |word: &String| {
             let (host, port) = (addr.ip().to_string(), addr.port().to_string());
             let word = word.replace("{addr}", &addr.to_string()).replace("{scenario}", round.scenario.name);
-            word.replace("{host}", &host).replace("{port}", &port)
+            word.replace("{host}", &host).replace("{port}", &port).replace("{socket}", &socket.display().to_string())
         };
         let words: Vec<String> = line.iter().map(replace).collect();
         let [program, arguments @ ..] = words.as_slice() else { return Err("an empty command".into()) };
@@ -262,14 +267,17 @@ impl ServerProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn();
-        let mut running = ServerProcess { child: child.map_err(|error| format!("{program}: {error}"))?, addr };
+        let mut running = ServerProcess {
+            child: child.map_err(|error| format!("{program}: {error}"))?,
+            target: if is_unix { Target::Unix(socket) } else { Target::Tcp(addr) },
+        };
         let start = Instant::now();
-        while TcpStream::connect(addr).is_err() {
+        while !running.target.is_open() {
             if let Some(status) = running.child.try_wait()? {
                 return Err(format!("{program} ended before it listened: {status}").into());
             }
             if start.elapsed() > START {
-                return Err(format!("{program} does not listen on {addr} after {START:?}").into());
+                return Err(format!("{program} does not listen on {} after {START:?}", running.target).into());
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -282,6 +290,9 @@ impl Drop for ServerProcess {
         // An error means that the server has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Target::Unix(path) = &self.target {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

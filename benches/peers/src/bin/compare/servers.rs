@@ -63,6 +63,8 @@ const PLACED_FLOOR: &str = "floor-placed";
 const TWO_FLOORS: &str = "floor-2";
 
 const ONE_WORKER: &str = "threadbare";
+/// Measured when asked for: the others have TCP.
+const UNIX_SOCKET: &str = "threadbare-unix";
 const TWO_WORKERS: &str = "threadbare-2";
 
 /// Servers with two threads, which need two cores, and the same servers with one.
@@ -82,7 +84,7 @@ const NOTHING: KnownServer = KnownServer { name: "", origin: Origin::Peer, echo:
 
 /// Each has one worker, except those of [`TWO_TO_ONE`]. The first word is the program. No server may send pings: the load
 /// generator does not answer them, and a connection may be silent for a long time between two slices.
-const KNOWN: [KnownServer; 18] = [
+const KNOWN: [KnownServer; 19] = [
     KnownServer {
         name: FLOOR,
         origin: Origin::Here,
@@ -109,6 +111,13 @@ const KNOWN: [KnownServer; 18] = [
         echo: "echo {addr} --workers 1 --max-message 16777216 --idle-timeout 600",
         broadcast: "broadcast {addr} --workers 1 --idle-timeout 600",
         deflate: "echo-deflate {addr} --workers 1 --deflate",
+    },
+    KnownServer {
+        name: UNIX_SOCKET,
+        origin: Origin::Example,
+        echo: "echo unix:{socket} --workers 1 --max-message 16777216 --idle-timeout 600",
+        broadcast: "broadcast unix:{socket} --workers 1 --idle-timeout 600",
+        ..NOTHING
     },
     KnownServer {
         name: "threadbare-channel",
@@ -191,7 +200,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 
 /// The servers that are measured by default. One core is enough for each.
 pub(crate) fn names_by_default() -> impl Iterator<Item = &'static str> {
-    names().filter(|name| *name != PLACED_FLOOR && TWO_TO_ONE.iter().all(|(two, _)| two != name))
+    names().filter(|name| ![PLACED_FLOOR, UNIX_SOCKET].contains(name) && TWO_TO_ONE.iter().all(|(two, _)| two != name))
 }
 
 /// The programs that were built.

@@ -21,12 +21,12 @@ pub(crate) struct Connect<'a> {
 
 impl<'a> Connect<'a> {
     pub(crate) fn new(run: &'a Run) -> Result<Connect<'a>, Box<dyn Error>> {
-        Ok(Connect { poll: Poll::new()?, run, request: Rc::new(Request::new(&run.addr.to_string())) })
+        Ok(Connect { poll: Poll::new()?, run, request: Rc::new(Request::new(&run.target.host())) })
     }
 
     /// Starts a connection. Returns it with the time of the start.
     fn start(&self, index: usize) -> io::Result<Option<(Dial, Instant)>> {
-        let dial = Dial::start(&self.poll, Token(index), index, self.run.addr, &self.request)?;
+        let dial = Dial::start(&self.poll, Token(index), index, &self.run.target, &self.request)?;
         Ok(Some((dial, Instant::now())))
     }
 }

@@ -34,8 +34,8 @@ impl Connection {
         let (opcode, size, burst) = (scenario.opcode, scenario.size, scenario.burst());
         let outgoing = keys().map(|key| Rc::new(Frames::from_client(opcode, size, key, burst))).collect::<Vec<_>>();
         let incoming = Rc::new(Frames::from_server(opcode, size, burst));
-        let request = Request::new(&run.addr.to_string());
-        let streams = dial::open_all(poll, run.addr, request, scenario.connections + extra)?;
+        let request = Request::new(&run.target.host());
+        let streams = dial::open_all(poll, &run.target, request, scenario.connections + extra)?;
         let ends = streams.into_iter().zip(outgoing.iter().cycle());
         Ok(ends.map(|(stream, outgoing)| Connection::new(stream, outgoing, Replies::same(&incoming))).collect())
     }

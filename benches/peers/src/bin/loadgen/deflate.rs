@@ -33,8 +33,8 @@ pub(crate) fn open(poll: &mut Poll, run: &Run) -> io::Result<Vec<Connection>> {
         Ok((Rc::from(text), Rc::new(outgoing)))
     };
     let messages: Vec<(Rc<str>, Rc<Frames>)> = (0..).zip(keys()).map(message).collect::<io::Result<_>>()?;
-    let request = Request::with_deflate(&run.addr.to_string());
-    let streams = dial::open_all(poll, run.addr, request, scenario.connections)?;
+    let request = Request::with_deflate(&run.target.host());
+    let streams = dial::open_all(poll, &run.target, request, scenario.connections)?;
     let awaiting = streams.into_iter().zip(messages.iter().cycle()).map(|(stream, (text, outgoing))| {
         let mut awaiting =
             AwaitingReply { stream, text: Rc::clone(text), outgoing: Rc::clone(outgoing), first: Vec::new() };

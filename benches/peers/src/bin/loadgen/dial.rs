@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use peers::handshake::{self, Request};
-use socket2::{Domain, SockRef, Socket, Type};
+use peers::target::Target;
+use socket2::{SockRef, Socket, Type};
 
 use crate::TIMEOUT;
 
@@ -32,22 +33,25 @@ impl Dial {
         poll: &Poll,
         token: Token,
         index: usize,
-        addr: SocketAddr,
+        target: &Target,
         request: &Rc<Request>,
     ) -> io::Result<Dial> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+        let socket = Socket::new(target.domain(), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        // Send RST when dropped: ports in TIME_WAIT would be missing in the next run.
-        SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
-        if let (source @ 1.., true) = (index / MAX_PER_ADDRESS, addr.ip().is_loopback() && addr.is_ipv4()) {
-            let last = u8::try_from(source + 1).map_err(io::Error::other)?;
-            socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into())?;
+        if let Target::Tcp(addr) = target {
+            prepare(&socket, *addr, index)?;
         }
-        match socket.connect(&addr.into()) {
+        match socket.connect(&target.address()?) {
+            // The queue of a Unix socket is full, which no event ends.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                socket.set_nonblocking(false)?;
+                socket.connect(&target.address()?)?;
+                socket.set_nonblocking(true)?;
+            }
             Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => return Err(error),
             _ => {}
         }
+        // The type is that of TCP for both: the descriptor is all that there is.
         let mut stream = TcpStream::from_std(socket.into());
         poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Dial { stream, request: Rc::clone(request), sent: 0, response: Vec::new() })
@@ -85,10 +89,22 @@ impl Dial {
     }
 }
 
+/// Sets the options of a TCP socket, and its source address if one address has too few ports.
+fn prepare(socket: &Socket, addr: SocketAddr, index: usize) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    // Send RST when dropped: ports in TIME_WAIT would be missing in the next run.
+    SockRef::from(socket).set_linger(Some(Duration::ZERO))?;
+    if let (source @ 1.., true) = (index / MAX_PER_ADDRESS, addr.ip().is_loopback() && addr.is_ipv4()) {
+        let last = u8::try_from(source + 1).map_err(io::Error::other)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into())?;
+    }
+    Ok(())
+}
+
 /// Opens `count` connections. A connection's token is its index in the result.
 pub(crate) fn open_all(
     poll: &mut Poll,
-    addr: SocketAddr,
+    target: &Target,
     request: Request,
     count: usize,
 ) -> io::Result<Vec<TcpStream>> {
@@ -101,7 +117,7 @@ pub(crate) fn open_all(
     while open < count {
         while dials.len() < count && dials.len() - open < MAX_HANDSHAKES {
             let index = dials.len();
-            dials.push(Some(Dial::start(poll, Token(index), index, addr, &request)?));
+            dials.push(Some(Dial::start(poll, Token(index), index, target, &request)?));
         }
         poll.poll(&mut events, Some(TIMEOUT))?;
         for event in &events {

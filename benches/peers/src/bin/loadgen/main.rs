@@ -16,7 +16,6 @@ mod replies;
 mod slices;
 
 use std::error::Error;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,13 +28,14 @@ use peers::process::{self, Process};
 use peers::program;
 use peers::report::{Outcome, Report};
 use peers::scenario::{Kind, Scenario};
+use peers::target::Target;
 
 const USAGE: &str = "\
 Loads a WebSocket server and prints one line of JSON.
 
 Usage: loadgen ADDR --pid PID --scenario NAME [OPTIONS]
 
-  ADDR             the server's address, such as 127.0.0.1:8080
+  ADDR             the server's address, such as 127.0.0.1:8080 or unix:/tmp/echo.sock
   --pid PID        the server's process, whose CPU time and memory are read
   --scenario NAME  what to send, such as echo-32B; an unknown name lists all of them
   --seconds S      how long to measure (default 1.5)
@@ -54,7 +54,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The command line.
 pub(crate) struct Run {
-    pub(crate) addr: SocketAddr,
+    pub(crate) target: Target,
     pub(crate) server: Process,
     pub(crate) scenario: Scenario,
     pub(crate) warm_up: Duration,
@@ -132,9 +132,9 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Run>, Box<dyn Error>> {
     if slices && matches!(scenario.kind, Kind::Idle) {
         return Err(format!("--slices: {} has only one", scenario.name).into());
     }
-    let addr = addr.ok_or("the server's address is missing")?;
+    let target = addr.ok_or("the server's address is missing")?;
     let server = Process::new(pid.ok_or("--pid is missing")?)?;
-    Ok(Some(Run { addr, server, scenario, warm_up, measured, slices }))
+    Ok(Some(Run { target, server, scenario, warm_up, measured, slices }))
 }
 
 fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
