@@ -129,7 +129,7 @@ fn a_handshake_over_a_stream_that_does_not_block_goes_on_where_it_stopped() {
 #[test]
 fn a_certificate_for_another_name_is_refused() {
     let authority = Authority::new();
-    let (port, serving) = server(&authority, |socket| socket.err().expect("no handshake").to_string());
+    let (port, serving) = server(&authority, |socket| socket.expect_err("no handshake").to_string());
     let request = format!("wss://127.0.0.2:{port}/");
     let error = WebSocket::connect_tls(&request, stream(port), &authority.client()).expect_err("another name");
     let SocketError::Io(error) = error else { panic!("{error}") };
