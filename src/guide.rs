@@ -109,6 +109,42 @@
 //!
 //! A [`Client`] has a worker thread of its own. Clients that are made with the same [`ClientPool`] share its threads.
 //!
+//! # Where a server listens
+//!
+//! A server takes an address, a Unix socket, a listener of the standard library, or several of these. What is particular to
+//! one of them is set on its [`Listener`](crate::Listener):
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use socket2::{SockRef, TcpKeepalive};
+//! use threadbare::{Listener, Server};
+//!
+//! let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
+//! let server = Server::bind([
+//!     Listener::from("0.0.0.0:8080").socket_hook(move |socket| SockRef::from(socket).set_tcp_keepalive(&keepalive)),
+//!     Listener::from(("::", 8080)).only_v6(),
+//!     # #[cfg(unix)]
+//!     Listener::from("unix:/run/app.sock").mode(0o660), // for the group of a proxy on the same machine
+//! ])?;
+//! for addr in server.local_addrs() {
+//!     println!("listening on {addr}");
+//! }
+//! # Ok::<(), threadbare::BuildError>(())
+//! ```
+//!
+//! * A socket in the file system takes the place of the one before without a moment between, and is removed at the end. A
+//!   name such as `unix:@app` is in Linux's abstract namespace. Clients connect to `ws+unix:/run/app.sock:/path` and
+//!   `ws+unix:@app:/path`.
+//! * The peer of a Unix socket has no IP address, so that
+//!   [`max_connections_per_address`](crate::Config::max_connections_per_address) does not limit it. Its connections have
+//!   no resets: where TCP has one, the other end of a Unix socket finds the end of the stream.
+//! * A [`socket_hook`](crate::Listener::socket_hook) sets the options of each accepted socket, and a
+//!   [`listener_hook`](crate::Listener::listener_hook) those of the listening one before it is bound, such as
+//!   `SO_REUSEPORT`. A client has a [`socket_hook`](crate::ClientBuilder::socket_hook) as well.
+//!
+//! With systemd, the service manager opens the sockets and the server takes them: see the
+//! [recipe](recipes#a-restart-without-a-gap).
+//!
 //! # Order and answers
 //!
 //! * The messages of a connection are delivered in the order of their arrival.

@@ -12,8 +12,9 @@ use std::process::{Command, ExitStatus};
 
 use common::app::App;
 use common::servers::Mode;
-use common::{accept, close, text};
-use threadbare::{Config, MessageRef, Server};
+use common::sockets::{TestDir, address, url};
+use common::{DEADLINE, accept, close, text};
+use threadbare::{Config, Event, MessageRef, Server};
 
 /// The environment variable that makes a test run as its child.
 const IS_CHILD: &str = "THREADBARE_TEST_SIGPIPE";
@@ -73,6 +74,35 @@ fn r_03_no_write_of_a_server_raises_sigpipe() {
                 leave(stream, &close(1000), || assert_eq!(app.closed().code.0, 1000));
             }
             common::eventually("every connection has ended", || app.handle().connections() == 0);
+        }
+    });
+    if let Some(status) = status {
+        assert!(status.success(), "{status}");
+    }
+}
+
+/// A peer that closes a Unix socket has every later write to it fail at once.
+#[test]
+fn r_03_no_write_to_a_unix_socket_raises_sigpipe() {
+    let status = with_default_action("r_03_no_write_to_a_unix_socket_raises_sigpipe", || {
+        let dir = TestDir::new();
+        for workers in [1, 2] {
+            let path = dir.join(&workers.to_string());
+            let server = Server::builder().workers(workers).bind(address(&path)).expect("a server");
+            for size in [1, LARGE] {
+                let mut peer = UnixStream::connect(&path).expect("connects");
+                peer.write_all(common::request("/", "").as_bytes()).expect("sent");
+                peer.read_exact(&mut [0; 12]).expect("a response");
+                let Ok(Event::Open(connection, _)) = server.recv_timeout(DEADLINE) else { panic!("an open event") };
+                drop(peer);
+                while connection.send(vec![7; size]).is_ok() {}
+                assert!(matches!(server.recv_timeout(DEADLINE), Ok(Event::Close(..))));
+            }
+            // The other way round: a client whose server is gone.
+            let client = threadbare::Client::connect(&url(&path)).expect("connects");
+            let Ok(Event::Open(connection, _)) = server.recv_timeout(DEADLINE) else { panic!("an open event") };
+            connection.abort();
+            while client.send("x").is_ok() {}
         }
     });
     if let Some(status) = status {

@@ -219,15 +219,50 @@
 //! # Ok::<(), BuildError>(())
 //! ```
 //!
-//! This is what exists today:
+//! Connections do not survive the restart. Each is closed with 1001, and its client has to connect again. A
+//! [`ReconnectingClient`] does so by itself, and so should the script of a page. On Unix the new process can bind although
+//! old connections are still in TIME_WAIT.
 //!
-//! * Connections do not survive the restart. Each is closed with 1001, and its client has to connect again. A
-//!   [`ReconnectingClient`] does so by itself, and so should the script of a page.
-//! * A listening socket can not be handed over, and two processes can not listen on one port. Between the end of the
-//!   old listener and the new `bind`, connections are refused. On Unix the new process can bind although old
-//!   connections are still in TIME_WAIT.
-//! * To refuse nobody, start the new process on another port, let a proxy send new connections there, and then shut the
-//!   old process down.
+//! # A restart without a gap
+//!
+//! Between the end of one process and the `bind` of the next, clients are refused. None is if both have the same listening
+//! socket: connections wait in its queue until one of them accepts. A server takes such a socket as a `TcpListener` or a
+//! `UnixListener`. It leaves alone what waits there when it ends.
+//!
+//! **systemd** opens the sockets of a `.socket` unit and gives them to the service, again after each restart. The example
+//! `systemd` takes them with the crate `listenfd`, which makes listeners of the environment's `LISTEN_FDS`, and tells the
+//! manager with `sd-notify` when it is ready and when it stops:
+//!
+//! ```no_run
+//! use std::net::TcpListener;
+//! use threadbare::{BuildError, Listener, Server};
+//!
+//! /// `given` is the result of `ListenFd::from_env().take_tcp_listener(0)`.
+//! fn start(given: Option<TcpListener>) -> Result<Server, BuildError> {
+//!     let listener = given.map_or_else(|| Listener::from("127.0.0.1:8080"), Listener::from);
+//!     Server::bind(listener)
+//! }
+//! ```
+//!
+//! **Without a service manager** a process starts its successor and gives it the listener, for example as its standard
+//! input. When the successor serves, the process accepts no more, waits for its clients to leave, and ends:
+//!
+//! ```no_run
+//! use std::time::{Duration, Instant};
+//! use threadbare::ServerHandle;
+//!
+//! fn retire(handle: &ServerHandle, patience: Duration) {
+//!     handle.stop_accepting();
+//!     let deadline = Instant::now() + patience;
+//!     while handle.connections() > 0 && Instant::now() < deadline {
+//!         std::thread::sleep(Duration::from_millis(50));
+//!     }
+//!     println!("{}", handle.shutdown(Duration::from_secs(5))); // 1001 for those that are left
+//! }
+//! ```
+//!
+//! The example `restart` is a whole program that does so on SIGHUP. A server on `unix:PATH` needs neither: the next one
+//! takes the place of its file, and `stop_accepting` lets the old one go on with its clients.
 //!
 //! # Behind nginx and HAProxy
 //!
