@@ -353,6 +353,26 @@ fn a_listener_that_was_made_elsewhere_is_used() {
     }
 }
 
+#[test]
+fn what_waits_at_a_listener_is_answered_unless_it_was_made_elsewhere() {
+    logged::install();
+    let given = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let ours = given.try_clone().expect("a listener");
+    let mut first = Server::builder().bind_inline(given).expect("an event loop");
+    // Nobody accepts this one before the end.
+    let mut waiting = common::Client::tcp(first.local_addr());
+    waiting.send(common::request("/", "").as_bytes());
+    first.shutdown(DEADLINE);
+    let _next = Running::start(Way::Serve(1), Server::builder(), ours);
+    assert!(waiting.head().starts_with("HTTP/1.1 101 "), "the next server has accepted it");
+
+    let mut own = Server::builder().bind_inline("127.0.0.1:0").expect("an event loop");
+    let mut waiting = common::Client::tcp(own.local_addr());
+    waiting.send(common::request("/", "").as_bytes());
+    own.shutdown(DEADLINE);
+    assert_eq!(waiting.status(), 503, "there is no next server");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_socket_that_does_not_listen_is_an_error_of_the_start() {
