@@ -11,6 +11,7 @@ use crate::worker::connection::flags::Flag;
 use crate::worker::connection::phase::Phase;
 use crate::worker::delivery::delivery::{CloseTiming, Delivery};
 use crate::worker::event_loop::drive::Driver;
+use crate::worker::handle::inbox::Command;
 
 /// Why a connection ends whose peer does not read what it is sent.
 const READS_TOO_SLOWLY: &str = "reads too slowly";
@@ -75,6 +76,20 @@ impl<D: Delivery> Driver<'_, D> {
         if self.conn.phase == Phase::AwaitingAnswers {
             let answer = self.context.pending_close_frames.remove(&self.state.key).flatten();
             self.send_close_frame(answer);
+        }
+    }
+
+    /// Stops to wait for the application's answers. Those that it has given already, and that are in the inbox, are sent
+    /// before the close frame.
+    fn close_behind_answers(&mut self) {
+        let Some(peer) = &self.conn.peer else { return self.close_seen() };
+        let command = Command::CloseSeen { to: self.state.key };
+        if peer.shared.queued.is_closed() {
+            // The application has closed the connection as well, and has not come to the event. Nothing can be sent
+            // any more; what was sent before is ahead of the command.
+            self.context.inbox.send(command);
+        } else {
+            peer.shared.post_last(command);
         }
     }
 
@@ -188,7 +203,7 @@ impl<D: Delivery> Driver<'_, D> {
             }
             Deadline::Ping => self.active().send_keepalive_ping(),
             Deadline::Pong => return self.expire_pong(),
-            Deadline::Answers => self.close_seen(),
+            Deadline::Answers => self.close_behind_answers(),
             Deadline::Close => return self.expire_close(),
         }
         self.flush(&[]);

@@ -1,7 +1,7 @@
 //! A worker without its thread: how many drives an event costs, however many connections there are, and how long it
 //! sleeps.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,20 +11,23 @@ use mio::net::TcpListener;
 
 use crate::config::Config;
 use crate::protocol::Role;
+use crate::protocol::close::CloseCode;
 use crate::protocol::deflate::NegotiatedExtension;
-use crate::protocol::frame::{self, Opcode};
 #[cfg(feature = "deflate")]
-use crate::protocol::frame::{FrameHeader, RSV1};
+use crate::protocol::frame::RSV1;
+use crate::protocol::frame::{self, FrameHeader, Opcode};
 use crate::protocol::http::Request;
 use crate::transport::stream::Stream;
 use crate::worker::channel::delivery::{ChannelDelivery, OwnChannel, OwnChannelDelivery};
 use crate::worker::channel::event::Event;
 use crate::worker::channel::sender::EventSender;
 use crate::worker::channel::state::ChannelState;
+use crate::worker::connection::phase::Phase;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::worker::{Worker, WorkerParts};
 use crate::worker::receiver::events::Events;
+use crate::worker::timer_wheel::TimerWheel;
 
 /// More than the few that a search through all of them would not be noticed with, and fewer than a process may open.
 const CONNECTIONS: usize = 200;
@@ -222,6 +225,42 @@ fn t_21_a_drive_ends_after_16_kib_that_inflate_to_nothing() {
             }
             assert!(drives >= 25, "{drives} drives for {} bytes", bytes.len());
         }
+    }
+}
+
+/// The worker waits for the answers of an application that has not come to the close event. When it stops to wait, answers may
+/// be in the inbox: they are sent before the close frame.
+#[test]
+fn answers_in_the_inbox_are_sent_before_the_close_frame_that_waited_for_them() {
+    for closes in [false, true] {
+        let mut clients = clients_with(1, NegotiatedExtension::default(), &[]);
+        let key = clients.worker.slots.key_at(0).expect("a connection");
+        clients.peers[0].write_all(&[0x88, 2, 0x03, 0xe8]).expect("written");
+        eventually(|| {
+            clients.worker.drive(key, |driver, input| {
+                driver.conn.readable = true;
+                driver.advance(input);
+            });
+            (clients.worker.slots.get_mut(key)?.conn.phase == Phase::AwaitingAnswers).then_some(())
+        });
+        let peer = clients.worker.slots.get_mut(key).and_then(|slot| slot.conn.peer.clone()).expect("a handle");
+        peer.send("an answer").expect("the connection awaits answers");
+        if closes {
+            peer.close(CloseCode::NORMAL_CLOSURE, "").expect("the connection awaits answers");
+        }
+        clients.worker.context.tick += TimerWheel::ticks(Duration::from_secs(1));
+        clients.worker.drive(key, |driver, _| driver.expire_deadline());
+        assert!(peer.send("too late").is_err());
+        clients.worker.serve_inbox();
+        drop(clients.worker);
+        let (mut received, mut opcodes) = (Vec::new(), Vec::new());
+        clients.peers[0].read_to_end(&mut received).expect("FIN");
+        let mut rest = &received[..];
+        while let Some((header, size)) = FrameHeader::parse(rest).expect("a frame") {
+            opcodes.push(header.opcode);
+            rest = &rest[size + header.payload_len as usize..];
+        }
+        assert_eq!(opcodes, [Opcode::Text, Opcode::Close], "{closes}");
     }
 }
 
