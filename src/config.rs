@@ -147,6 +147,10 @@ impl Config {
     /// number of connections, 1 KiB at least and 64 KiB at most. So one that floods does not keep the others waiting,
     /// and up to 4,096 connections have twice the mark waiting at most. New connections wait until there is room.
     ///
+    /// Of a flood of small messages, only some of what one read brings is decoded at once. While the rest, of all
+    /// connections together, takes more than the mark or 4 MiB, whichever is less, a read takes at most 4 KiB. That
+    /// holds with a handler as well.
+    ///
     /// ```
     /// use threadbare::Config;
     ///

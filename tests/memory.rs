@@ -6,7 +6,9 @@ mod common;
 use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Instant;
 
@@ -198,6 +200,72 @@ fn r_22_waiting_events_are_counted() {
         let events = server.events().expect("not taken");
         take_until_closed(events, 5);
         comparison.ends();
+    }
+}
+
+/// Sends tiny messages from many clients, as many as the kernel takes at once, and returns how many are complete.
+fn flood(clients: &mut [TcpStream]) -> usize {
+    let message = binary(b"");
+    let burst = message.repeat((48 << 10) / message.len());
+    let flood = |client: &mut TcpStream| {
+        client.set_nonblocking(true).expect("a socket");
+        client.write(&burst).expect("the kernel takes some") / message.len()
+    };
+    clients.iter_mut().map(flood).sum()
+}
+
+/// of a flood of tiny messages, a drive decodes only some of what one read brings. So less is read at once while
+/// much is undecoded: here 256 KiB, and 4 KiB for each client.
+#[test]
+fn r_05_what_is_read_of_floods_and_not_decoded_is_bounded_with_a_handler() {
+    /// Records the most memory, and blocks for a text until the test says so.
+    struct Recording(Arc<OnceLock<ServerHandle>>, Arc<[AtomicUsize; 2]>, Arc<Mutex<Receiver<()>>>);
+    impl Handler for Recording {
+        fn on_message(&mut self, _: &mut Socket<'_>, message: MessageRef<'_>) {
+            if message.as_text().is_some() {
+                let _ = self.2.lock().expect("no panic").recv();
+            }
+            self.1[0].fetch_add(1, Ordering::SeqCst);
+            self.1[1].fetch_max(self.0.get().map_or(0, ServerHandle::memory), Ordering::SeqCst);
+        }
+    }
+    let _guard = serialize_test();
+    let (handle, counts) = (Arc::new(OnceLock::new()), Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]));
+    let (release, blocked) = mpsc::channel();
+    let blocked = Arc::new(Mutex::new(blocked));
+    let make = {
+        let (handle, counts) = (handle.clone(), counts.clone());
+        move |_: &_| Recording(handle.clone(), counts.clone(), blocked.clone())
+    };
+    let config = Config::default().max_event_buffer_size(256 << 10);
+    let server = Server::builder().workers(1).config(config).serve("127.0.0.1:0", make).expect("a server");
+    handle.set(server.handle()).expect("set once");
+    let mut clients = open(&server, 100);
+    let mut blocker = Client::open(server.local_addr());
+    blocker.send(&text("block"));
+    let sent = flood(&mut clients);
+    drop(release);
+    eventually("all are received", || counts[0].load(Ordering::SeqCst) == sent + 1);
+    let most = counts[1].load(Ordering::SeqCst);
+    assert!(most < MIB, "{} KiB are not decoded", most >> 10);
+}
+
+/// the same with events, whose application takes them slowly.
+#[test]
+fn r_05_what_is_read_of_floods_and_not_decoded_is_bounded_with_events() {
+    let _guard = serialize_test();
+    for workers in [1, 2] {
+        let config = Config::default().max_event_buffer_size(256 << 10);
+        let server = Server::builder().workers(workers).config(config).bind("127.0.0.1:0").expect("a server");
+        let mut clients = open(&server, 100);
+        let sent = flood(&mut clients);
+        let (events, handle) = (server.events().expect("not taken"), server.handle());
+        let (mut received, mut most) = (0, 0);
+        while received < sent {
+            received += usize::from(matches!(events.recv_timeout(DEADLINE).expect("an event"), Event::Message(..)));
+            most = most.max(handle.memory());
+        }
+        assert!(most < MIB + (512 << 10), "{} KiB with {workers} workers", most >> 10);
     }
 }
 

@@ -12,7 +12,7 @@ const PAYLOAD_OFFSET: usize = PAGE / 4 * 3 + 64;
 /// Processors compare addresses modulo 4 KiB before they compare them in full.
 const PAGE: usize = 4096;
 
-/// Received bytes between two indices of a buffer that is initialised once and never zeroed again.
+/// Received bytes between two indices of a buffer that is initialised once and not zeroed before each use.
 #[derive(Debug)]
 pub(crate) struct Input {
     bytes: Vec<u8>,
@@ -35,6 +35,17 @@ impl Input {
     pub(crate) fn holding(bytes: Vec<u8>) -> Input {
         let end = bytes.len();
         Input { bytes, front: 0, start: 0, end }
+    }
+
+    /// How many bytes it has room for.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len() - self.front
+    }
+
+    /// Has room for `size` bytes from now on. What it holds is lost. Its memory stays what it was, for it is one of few.
+    pub(crate) fn resize(&mut self, size: usize) {
+        self.bytes.resize(self.front + size, 0);
+        (self.start, self.end) = (self.front, self.front);
     }
 
     /// Room to receive up to `max` bytes into. To be called only when everything that was received is decoded.

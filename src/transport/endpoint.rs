@@ -84,6 +84,12 @@ impl<S: ByteStream> Endpoint<S> {
         carry
     }
 
+    /// The memory of the received bytes that are kept.
+    #[inline]
+    pub(crate) fn undecoded(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.undecoded())
+    }
+
     fn drop_empty_pending(&mut self) {
         self.pending.take_if(|pending| pending.is_idle());
     }

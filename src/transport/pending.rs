@@ -39,8 +39,12 @@ impl Pending {
 
     /// The bytes of memory that this takes.
     pub(crate) fn memory(&self) -> usize {
-        let carry = self.carry.as_ref().map_or(0, |carry| carry.as_slice().len());
-        size_of::<Pending>() + self.chunks.capacity() * size_of::<Chunk>() + self.chunk_memory + carry
+        size_of::<Pending>() + self.chunks.capacity() * size_of::<Chunk>() + self.chunk_memory + self.undecoded()
+    }
+
+    /// The bytes of memory of the input that is not decoded.
+    pub(crate) fn undecoded(&self) -> usize {
+        self.carry.as_ref().map_or(0, |carry| carry.as_slice().len())
     }
 
     /// Whether nothing waits any more.

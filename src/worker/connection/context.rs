@@ -53,6 +53,8 @@ pub(crate) struct WorkerContext {
     /// Whether the server takes more memory than it may, and the connections that are not read for that.
     pub(crate) is_short_of_memory: bool,
     pub(crate) starved: Vec<Key>,
+    /// The memory of what was read and is not decoded, of all connections.
+    pub(crate) undecoded: usize,
     /// Close frames that wait for the application's answers to earlier messages.
     pub(crate) pending_close_frames: KeyMap<Key, Option<CloseFrame>>,
 }

@@ -70,11 +70,14 @@ impl<D: Delivery> Driver<'_, D> {
     pub(crate) fn advance(&mut self, input: &mut Input) {
         let mut reads = 0;
         loop {
-            if let Some(mut carry) = self.conn.endpoint.take_carry() {
+            if let Some(mut carry) = self.take_undecoded() {
                 let done = self.decode(&mut carry);
                 self.flush(carry.as_slice());
                 if !done {
-                    self.conn.endpoint.keep_carry(carry);
+                    self.keep_undecoded(carry);
+                }
+                self.context.limit_reads(input);
+                if !done {
                     // The output may have been above the high-water mark only until it was written.
                     if self.state.again || self.conn.phase == Phase::Closed || self.must_wait() {
                         return;
@@ -92,7 +95,7 @@ impl<D: Delivery> Driver<'_, D> {
             reads += 1;
             self.read(input);
             if self.state.again {
-                return;
+                return self.context.limit_reads(input);
             }
         }
     }
@@ -113,7 +116,7 @@ impl<D: Delivery> Driver<'_, D> {
                     self.state.deadline_changed = true;
                 }
                 if !done {
-                    self.conn.endpoint.keep_carry(Box::new(input.take_rest()));
+                    self.keep_undecoded(Box::new(input.take_rest()));
                 }
                 if self.obey_abort() || !self.hold() {
                     self.flush(input.as_slice());

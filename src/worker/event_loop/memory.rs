@@ -99,7 +99,7 @@ impl<D: Delivery> Driver<'_, D> {
         }
         self.fail_with(CloseCode::TRY_AGAIN_LATER, SHORT_OF_MEMORY, CloseCause::Failed);
         if self.conn.phase != Phase::Open {
-            self.conn.endpoint.give_up_input();
+            self.give_up_input();
         }
         self.flush(&[]);
     }

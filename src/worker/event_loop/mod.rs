@@ -18,4 +18,5 @@ mod register;
 pub(crate) mod run;
 #[cfg(test)]
 mod tests;
+mod undecoded;
 pub(crate) mod worker;

@@ -89,6 +89,7 @@ impl<D: Delivery> Worker<D> {
             heard: tick,
             since: tick,
         };
+        context.undecoded += conn.endpoint.undecoded();
         self.slots.insert(key, Slot { conn, app: Some(app) });
         // From here on its parts count by themselves.
         drop(charge);

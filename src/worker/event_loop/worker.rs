@@ -27,15 +27,12 @@ use crate::worker::event_loop::drive::{Driver, Slot};
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::event_loop::poll_timer::PollTimer;
+use crate::worker::event_loop::undecoded::MAX_READ;
 use crate::worker::handle::inbox::{CommandQueue, Inbox};
 use crate::worker::handle::publisher::Publisher;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::{Key, KeyMap, Slab};
 use crate::worker::timer_wheel::{Tick, TimerWheel};
-
-/// A read takes at most 256 KiB, which is about what the kernel has ready on a fast path. Larger competes for the
-/// cache; smaller reads more often.
-const INPUT_SIZE: usize = 256 << 10;
 
 /// The waker's token. It is a reserved one, which no connection has.
 const WAKE: Token = Token(usize::MAX);
@@ -153,6 +150,7 @@ impl<D: Delivery> Worker<D> {
             charges: KeyMap::default(),
             is_short_of_memory: false,
             starved: Vec::new(),
+            undecoded: 0,
             pending_close_frames: KeyMap::default(),
         };
         Worker {
@@ -164,7 +162,7 @@ impl<D: Delivery> Worker<D> {
             found_nothing: false,
             slots: Slab::new(),
             timers: TimerWheel::new(now),
-            input: Input::with_size(INPUT_SIZE),
+            input: Input::with_size(MAX_READ),
             context,
             delivery,
             new_connections,
@@ -298,6 +296,11 @@ impl<D: Delivery> Worker<D> {
         let Some(Slot { conn, app }) = self.slots.remove(key) else { return };
         let addr = conn.info(&self.context, key).addr();
         let info = self.context.take_info(key.index);
+        let undecoded = conn.endpoint.undecoded();
+        if undecoded > 0 {
+            self.context.undecoded -= undecoded;
+            self.context.limit_reads(&mut self.input);
+        }
         if !self.context.charges.is_empty() {
             self.context.charge(key.index, 0);
         }
