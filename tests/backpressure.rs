@@ -6,16 +6,16 @@ mod common;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use common::app::{App, echo};
-use common::servers::Mode;
+use common::servers::{Echo, Mode};
 use common::{Client, DEADLINE, Frame, binary, close, eventually, ping, serialize_test};
 use socket2::SockRef;
 use threadbare::protocol::frame::Opcode;
-use threadbare::{Config, Event, Events, Handler, MessageRef, Peer, Server, ServerHandle, Socket};
+use threadbare::{Config, Event, EventRef, Events, Peer, Server, ServerBuilder, ServerHandle};
 
 /// The resident memory in bytes; 0 where the system has no `/proc`.
 fn resident() -> usize {
@@ -329,9 +329,9 @@ fn padded(number: u32) -> [u8; 125] {
 #[test]
 fn t_06_a_flood_does_not_delay_other_connections_of_its_worker() {
     let _guard = serialize_test();
-    for mode in Mode::ALL {
+    for way in Way::ALL {
         // An `App` would record the whole flood.
-        let (handle, addr, application) = unrecorded_echo(mode);
+        let (handle, addr, application) = unrecorded_echo(way, Server::builder().workers(1));
         let mut flood = Client::open(addr);
         let mut other = Client::open(addr);
         let mut reader = Client::from_stream(flood.stream.try_clone().expect("a socket"));
@@ -343,7 +343,7 @@ fn t_06_a_flood_does_not_delay_other_connections_of_its_worker() {
         let drain = thread::spawn(move || reader.wait_for_end());
         for number in 0_u32..200 {
             other.send(&binary(&number.to_be_bytes()));
-            assert_eq!(other.expect_frame(), Frame::binary(&number.to_be_bytes()), "{mode:?}");
+            assert_eq!(other.expect_frame(), Frame::binary(&number.to_be_bytes()), "{way:?}");
         }
         handle.shutdown(Duration::from_millis(1));
         writer.join().expect("the writer");
@@ -352,18 +352,134 @@ fn t_06_a_flood_does_not_delay_other_connections_of_its_worker() {
     }
 }
 
-/// An echo server that records no events.
-fn unrecorded_echo(mode: Mode) -> (ServerHandle, SocketAddr, thread::JoinHandle<()>) {
-    struct Echo;
-    impl Handler for Echo {
-        fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
-            socket.send(message);
+/// T-03, T-06: beside a client that reads nothing, one that reads a trickle, and one that floods, all others get every
+/// answer, in order. So do the three, once they read.
+#[test]
+fn t_03_t_06_clients_that_stall_trickle_or_flood_cost_nobody_a_message() {
+    const THREADS: usize = 4;
+    const CLIENTS: usize = 25;
+    const ROUNDS: usize = 40;
+    let _guard = serialize_test();
+    for (way, workers) in [(Way::Handler, 1), (Way::Handler, 2), (Way::Events, 1), (Way::Events, 2), (Way::Inline, 1)] {
+        // The one that reads nothing stays until it reads.
+        let config = Config::default().write_timeout(Duration::from_secs(3600));
+        let (handle, addr, application) = unrecorded_echo(way, Server::builder().workers(workers).config(config));
+        let stop = Arc::new(AtomicBool::new(false));
+        let stalled = Sending::start(addr, 1024, &stop);
+        let mut trickling = Sending::start(addr, 4096, &stop);
+        let flooding = Sending::start(addr, 16, &stop);
+        let flooding = thread::spawn(|| flooding.finish());
+        let honest: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                thread::spawn(move || {
+                    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::open(addr)).collect();
+                    for round in 0..ROUNDS {
+                        let message = |client| numbered(thread * CLIENTS + client, round, 16 + 1000 * (round % 10));
+                        for (number, client) in clients.iter_mut().enumerate() {
+                            client.send(&binary(&message(number)));
+                        }
+                        for (number, client) in clients.iter_mut().enumerate() {
+                            assert!(client.expect_frame() == Frame::binary(&message(number)), "{number} in {round}");
+                        }
+                    }
+                    for client in &mut clients {
+                        client.send(&close(1000));
+                        client.expect_close(1000);
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..ROUNDS {
+            trickling.receive();
         }
+        for client in honest {
+            client.join().expect("the others are served");
+        }
+        stop.store(true, Ordering::SeqCst);
+        for received in [stalled.finish(), trickling.finish(), flooding.join().expect("the flood is answered")] {
+            assert!(received > ROUNDS, "{way:?}: {received} messages");
+        }
+        handle.shutdown(DEADLINE);
+        application.join().expect("the application");
     }
-    let builder = Server::builder().workers(1);
-    let server = match mode {
-        Mode::Handler => builder.serve("127.0.0.1:0", |_| Echo),
-        Mode::Channel => builder.bind("127.0.0.1:0"),
+}
+
+/// A client that sends numbered messages as fast as the server takes them, and reads when it is told to.
+struct Sending {
+    client: Client,
+    size: usize,
+    received: usize,
+    writer: thread::JoinHandle<usize>,
+}
+
+impl Sending {
+    fn start(addr: SocketAddr, size: usize, stop: &Arc<AtomicBool>) -> Sending {
+        let client = Client::open_with_small_buffer(addr);
+        // It waits for the server as long as the test takes.
+        client.stream.set_write_timeout(None).expect("a socket");
+        let (mut stream, stop) = (client.stream.try_clone().expect("a socket"), stop.clone());
+        let writer = thread::spawn(move || {
+            let mut sent = 0;
+            while !stop.load(Ordering::SeqCst) {
+                stream.write_all(&binary(&numbered(0, sent, size))).expect("the server reads on in the end");
+                sent += 1;
+            }
+            stream.write_all(&close(1000)).expect("the server reads on in the end");
+            sent
+        });
+        Sending { client, size, received: 0, writer }
+    }
+
+    /// Receives the next answer; `false` if it is the close frame.
+    fn receive(&mut self) -> bool {
+        let frame = self.client.expect_frame();
+        if frame.opcode == Opcode::Close {
+            assert_eq!(frame.close_code(), 1000);
+            return false;
+        }
+        assert!(frame == Frame::binary(&numbered(0, self.received, self.size)), "answer {}", self.received);
+        self.received += 1;
+        true
+    }
+
+    /// Receives all answers. Returns how many there were.
+    fn finish(mut self) -> usize {
+        while self.receive() {}
+        assert_eq!(self.received, self.writer.join().expect("the writer"), "every message is answered");
+        self.received
+    }
+}
+
+/// How an application gets its messages.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Handler,
+    Events,
+    Inline,
+}
+
+impl Way {
+    const ALL: [Way; 3] = [Way::Handler, Way::Events, Way::Inline];
+}
+
+/// An echo server that records no events.
+fn unrecorded_echo(way: Way, builder: ServerBuilder) -> (ServerHandle, SocketAddr, thread::JoinHandle<()>) {
+    if let Way::Inline = way {
+        let mut event_loop = builder.bind_inline("127.0.0.1:0").expect("a server");
+        let (handle, addr) = (event_loop.handle(), event_loop.local_addr());
+        let application = thread::spawn(move || {
+            let answer = |event: EventRef<'_>| {
+                if let EventRef::Message(peer, message) = event {
+                    let _ = peer.send(message); // the peer may be gone
+                }
+            };
+            event_loop.run(answer).expect("a poll");
+        });
+        return (handle, addr, application);
+    }
+    let server = match way {
+        Way::Handler => builder.serve("127.0.0.1:0", |_| Echo),
+        _ => builder.bind("127.0.0.1:0"),
     };
     let server = server.expect("a server");
     let (handle, addr) = (server.handle(), server.local_addr());
