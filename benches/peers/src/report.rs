@@ -44,6 +44,9 @@ pub struct Load {
     /// In an echo, the payload bytes of a reply on the wire, the mean over the connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_bytes: Option<f64>,
+    /// How many messages of clients that misbehave were answered, in the warm-up as well, if there were such clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbours_answered: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -86,6 +89,7 @@ impl Load {
             threads: loads.iter().map(|load| load.threads).max()?,
             sleeps_per_message: sleeps.map(|sleeps| sleeps / loads.len() as f64 / messages as f64),
             reply_bytes: first.reply_bytes,
+            neighbours_answered: first.neighbours_answered,
         })
     }
 }
@@ -125,6 +129,7 @@ mod tests {
             threads: 2,
             sleeps_per_message: Some(sleeps / messages as f64),
             reply_bytes: None,
+            neighbours_answered: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Compares servers with each other and with the floor.
 
+mod neighbours;
 mod options;
 mod plot;
 mod results;
@@ -13,7 +14,7 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use options::Options;
+use options::{Options, Preset};
 use peers::machine::Machine;
 use peers::{process, program};
 use results::{Results, Run};
@@ -37,17 +38,21 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
         results.merge_earlier(earlier)?;
     }
 
-    let tables = if options.scaling { scaling::tables(&results) } else { table::all(&results) };
+    let tables = match options.preset {
+        Some(Preset::Scaling) => scaling::tables(&results),
+        Some(Preset::Neighbours) => neighbours::tables(&results),
+        _ => table::all(&results),
+    };
     println!("{tables}");
     fs::create_dir_all(&options.out)?;
-    let json = if options.scaling {
+    let json = if options.preset == Some(Preset::Scaling) {
         serde_json::json!({ "two_to_one": scaling::ratios(&results), "cells": results.cells(), "rounds": results })
     } else {
         serde_json::json!({ "cells": results.cells(), "rounds": results })
     };
     fs::write(path("json"), serde_json::to_string_pretty(&json)?)?;
     fs::write(path("md"), tables)?;
-    if !options.scaling {
+    if !matches!(options.preset, Some(Preset::Scaling | Preset::Neighbours)) {
         plot::cost(&results, &path("svg"))?;
         plot::sweep(&results, &options.out.join(format!("{}-latency.svg", options.name)))?;
     }
@@ -72,7 +77,8 @@ fn measure(options: &Options, programs: &Programs) -> Result<Results, Box<dyn Er
         for scenario in &options.scenarios {
             eprintln!("round {number}/{}  {}", options.rounds, scenario.name);
             let supporting = programs.servers.iter().filter_map(|server| Some((server, server.command(scenario)?)));
-            let (servers, commands): (Vec<_>, Vec<_>) = supporting.unzip();
+            let (servers, commands): (Vec<_>, Vec<_>) =
+                supporting.map(|(server, command)| (server, (command, server.neighbours))).unzip();
             // On a machine that is never quiet, at most half of the runs are repeated.
             let repeated: usize = runs.iter().map(|run| run.attempts - 1).sum();
             let attempts_allowed = if repeated > runs.len() / 2 { 1 } else { options.attempts };

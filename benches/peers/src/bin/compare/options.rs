@@ -17,6 +17,8 @@ Usage: compare [OPTIONS]
   --short                 a few servers and scenarios in under three minutes
   --scaling               the floor and threadbare with one thread and with two, all on cores 0 and 1, in some echoes
                           and open-loop-1000: compares the cost of a message, not the throughput
+  --neighbours            threadbare with a handler, with events and inline, without and with three clients that
+                          misbehave, in echo-1KiB and open-loop-1000: compares the latency of the others
   --only a,b              these scenarios only, such as echo-32B,echo-32B-pipelined. --list prints their names
   --servers a,b           these servers only, and the floor. --list prints their names
   --command 'NAME=CMD'    add a server for all scenarios except those of the next two options, such as
@@ -39,15 +41,14 @@ Usage: compare [OPTIONS]
   --server-core N,...     the cores of the servers (default 0; 0,1 with --scaling)
   --generator-core N,...  the cores of the load generators (default 1; 0,1 with --scaling)
   --out DIR               where to write the results (default benches/results)
-  --name NAME             the name of the results (default peers; short with --short, scaling with --scaling)
+  --name NAME             the name of the results (default peers, or the preset: short, scaling or neighbours)
   --update                keep other scenarios from an earlier run on this machine, whose NAME.json is in DIR
   --list                  print the names of servers and scenarios
   --help                  print this text
 ";
 
 pub(crate) struct Options {
-    /// Whether two workers are compared with one.
-    pub(crate) scaling: bool,
+    pub(crate) preset: Option<Preset>,
     pub(crate) scenarios: Vec<Scenario>,
     /// The servers known by name.
     pub(crate) servers: Vec<String>,
@@ -67,6 +68,42 @@ pub(crate) struct Options {
     pub(crate) name: String,
     /// Whether to keep other scenarios of an earlier run.
     pub(crate) update: bool,
+}
+
+/// What is measured, unless other options say something else.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Preset {
+    Short,
+    /// Two workers are compared with one.
+    Scaling,
+    /// Each server is measured without and with clients that misbehave.
+    Neighbours,
+}
+
+impl Preset {
+    fn name(self) -> &'static str {
+        match self {
+            Preset::Short => "short",
+            Preset::Scaling => "scaling",
+            Preset::Neighbours => "neighbours",
+        }
+    }
+
+    fn scenarios(self) -> &'static str {
+        match self {
+            Preset::Short => SHORT_SCENARIOS,
+            Preset::Scaling => SCALING_SCENARIOS,
+            Preset::Neighbours => NEIGHBOURS_SCENARIOS,
+        }
+    }
+
+    fn servers(self) -> &'static str {
+        match self {
+            Preset::Short => SHORT_SERVERS,
+            Preset::Scaling => SCALING_SERVERS,
+            Preset::Neighbours => NEIGHBOURS_SERVERS,
+        }
+    }
 }
 
 /// A server given as a command line.
@@ -90,11 +127,14 @@ const SHORT_SERVERS: &str = "threadbare,threadbare-channel,tokio-tungstenite";
 const SCALING_SCENARIOS: &str = "echo-32B,echo-32B-pipelined,echo-1KiB,echo-64KiB,echo-128B-pipelined,open-loop-1000";
 const SCALING_SERVERS: &str = "floor-2,threadbare,threadbare-2";
 
+const NEIGHBOURS_SCENARIOS: &str = "echo-1KiB,open-loop-1000";
+const NEIGHBOURS_SERVERS: &str = "threadbare,threadbare-channel,threadbare-inline";
+
 impl Options {
     /// `None` for `--help`, and for `--list`, which it prints.
     pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Box<dyn Error>> {
         let out = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results"));
-        let (mut short, mut scaling, mut update) = (false, false, false);
+        let (mut presets, mut update) = (Vec::new(), false);
         let (mut only, mut servers, mut commands) = (None, None, Vec::new());
         let (mut rounds, mut attempts, mut seconds, mut slices, mut warm_up) = (None, None, None, None, None);
         let mut name = None;
@@ -102,8 +142,9 @@ impl Options {
         let (mut server_core, mut generator_core, mut out) = (None, None, out);
         while let Some(arg) = parser.next()? {
             match arg {
-                Long("short") => short = true,
-                Long("scaling") => scaling = true,
+                Long("short") => presets.push(Preset::Short),
+                Long("scaling") => presets.push(Preset::Scaling),
+                Long("neighbours") => presets.push(Preset::Neighbours),
                 Long("update") => update = true,
                 Long("only") => only = Some(parser.value()?.string()?),
                 Long("servers") => servers = Some(parser.value()?.string()?),
@@ -129,20 +170,19 @@ impl Options {
                 _ => return Err(arg.unexpected().into()),
             }
         }
-        if short && scaling {
-            return Err("--short and --scaling exclude each other".into());
-        }
-        let preset = |if_short: &str, if_scaling: &str| match (short, scaling) {
-            (true, _) => Some(if_short.to_owned()),
-            (_, true) => Some(if_scaling.to_owned()),
-            _ => None,
+        let preset = match presets.as_slice() {
+            [] => None,
+            [preset] => Some(*preset),
+            _ => return Err("--short, --scaling and --neighbours: only one of them".into()),
         };
-        let only = only.or_else(|| preset(SHORT_SCENARIOS, SCALING_SCENARIOS));
+        let (short, scaling) = (preset == Some(Preset::Short), preset == Some(Preset::Scaling));
+        let of_preset = |text: fn(Preset) -> &'static str| preset.map(|preset| text(preset).to_owned());
+        let only = only.or_else(|| of_preset(Preset::scenarios));
         let scenarios = match only {
             Some(names) => names.split(',').map(Scenario::named).collect::<Result<_, _>>()?,
             None => scenario::ALL.to_vec(),
         };
-        let servers = servers.or_else(|| preset(SHORT_SERVERS, SCALING_SERVERS));
+        let servers = servers.or_else(|| of_preset(Preset::servers));
         let servers = match servers {
             Some(names) => names.split(',').map(str::to_owned).collect(),
             // On one core, a second worker could only slow a server down.
@@ -156,7 +196,7 @@ impl Options {
         }
         let both = || vec![0, 1];
         Ok(Some(Options {
-            scaling,
+            preset,
             scenarios,
             servers,
             commands,
@@ -170,7 +210,7 @@ impl Options {
             server_core: server_core.unwrap_or_else(|| if scaling { both() } else { vec![0] }),
             generator_core: generator_core.unwrap_or_else(|| if scaling { both() } else { vec![1] }),
             out,
-            name: name.or_else(|| preset("short", "scaling")).unwrap_or_else(|| "peers".to_owned()),
+            name: name.or_else(|| of_preset(Preset::name)).unwrap_or_else(|| "peers".to_owned()),
             update,
         }))
     }
@@ -196,16 +236,17 @@ fn list() {
 
 #[cfg(test)]
 mod tests {
-    use super::{SCALING_SCENARIOS, SCALING_SERVERS, SHORT_SCENARIOS, SHORT_SERVERS};
-    use super::{Scenario, servers};
+    use super::{Preset, Scenario, servers};
 
     #[test]
     fn presets_name_known_scenarios_and_servers() {
-        for name in [SHORT_SCENARIOS, SCALING_SCENARIOS].iter().flat_map(|names| names.split(',')) {
-            assert!(Scenario::named(name).is_ok(), "{name}");
-        }
-        for name in [SHORT_SERVERS, SCALING_SERVERS].iter().flat_map(|names| names.split(',')) {
-            assert!(servers::names().any(|known| known == name), "{name}");
+        for preset in [Preset::Short, Preset::Scaling, Preset::Neighbours] {
+            for name in preset.scenarios().split(',') {
+                assert!(Scenario::named(name).is_ok(), "{name}");
+            }
+            for name in preset.servers().split(',') {
+                assert!(servers::names().any(|known| known == name), "{name}");
+            }
         }
     }
 }

@@ -132,6 +132,19 @@ impl Results {
         median_of_some(&values)
     }
 
+    /// The ratio of the median of the slices' 99th percentiles to that of another server, in each round that has both.
+    pub(crate) fn p99_ratios(&self, server: &str, to: &str, scenario: &str) -> Vec<f64> {
+        let p99 = |run: &Run| match &run.report.as_ref().ok()?.outcome {
+            Outcome::Load(load) => median_of_some(&load.p99_by_slice_us),
+            Outcome::Memory(_) => None,
+        };
+        let ratio = |run: &Run| {
+            let other = self.of(to, scenario).find(|other| other.round == run.round)?;
+            Some(p99(run)? / p99(other)?)
+        };
+        self.of(server, scenario).filter_map(ratio).collect()
+    }
+
     fn loads(&self, server: &str, scenario: &str) -> impl Iterator<Item = &Load> {
         self.of(server, scenario).filter_map(|run| match &run.report.as_ref().ok()?.outcome {
             Outcome::Load(load) => Some(load),

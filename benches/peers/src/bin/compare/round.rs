@@ -16,8 +16,8 @@ use peers::report::{Load, Outcome, Report};
 use peers::scenario::{Kind, Scenario};
 use peers::target::Target;
 
-use crate::options::Options;
-use crate::servers::CommandLine;
+use crate::options::{Options, Preset};
+use crate::servers::{CommandLine, Neighbours};
 
 /// A server must listen within this time.
 const START: Duration = Duration::from_secs(10);
@@ -73,7 +73,8 @@ pub(crate) struct Round<'a> {
 }
 
 impl Round<'_> {
-    pub(crate) fn run(&self, servers: &[&CommandLine]) -> Result<Attempt, Box<dyn Error>> {
+    /// Measures these servers, each with whether clients that misbehave are connected to it as well.
+    pub(crate) fn run(&self, servers: &[(&CommandLine, Neighbours)]) -> Result<Attempt, Box<dyn Error>> {
         match self.scenario.kind {
             Kind::Idle => Ok(self.sequential(servers)),
             _ => self.interleaved(servers),
@@ -81,8 +82,8 @@ impl Round<'_> {
     }
 
     /// All servers run all the time, and short slices of them alternate. So a change of the machine's speed affects all.
-    fn interleaved(&self, servers: &[&CommandLine]) -> Result<Attempt, Box<dyn Error>> {
-        let open = |line: &&CommandLine| LoadedServer::open(self, line);
+    fn interleaved(&self, servers: &[(&CommandLine, Neighbours)]) -> Result<Attempt, Box<dyn Error>> {
+        let open = |(line, neighbours): &(&CommandLine, Neighbours)| LoadedServer::open(self, line, *neighbours);
         let mut measured: Vec<Result<LoadedServer, Box<dyn Error>>> = servers.iter().map(open).collect();
         let processes = measured.iter().flatten().flat_map(LoadedServer::processes);
         let background = Background::sample(&processes.chain([std::process::id()]).collect::<Vec<_>>())?;
@@ -106,12 +107,12 @@ impl Round<'_> {
     }
 
     /// One server after the other, once. Memory is measured, so other programs do not disturb.
-    fn sequential(&self, servers: &[&CommandLine]) -> Attempt {
-        let report = |line: &CommandLine| -> Result<Report, Box<dyn Error>> {
+    fn sequential(&self, servers: &[(&CommandLine, Neighbours)]) -> Attempt {
+        let report = |(line, _): &(&CommandLine, Neighbours)| -> Result<Report, Box<dyn Error>> {
             let server = ServerProcess::start(self, line)?;
             report(self.generator(&server, &self.options.generator_core)?.output()?)
         };
-        let reports = servers.iter().map(|line| report(line).map_err(|error| error.to_string()));
+        let reports = servers.iter().map(|server| report(server).map_err(|error| error.to_string()));
         Attempt { reports: reports.collect(), background: 0.0 }
     }
 
@@ -120,7 +121,7 @@ impl Round<'_> {
     fn generator_cores(&self) -> Vec<&[usize]> {
         let cores = &self.options.generator_core;
         match self.scenario.kind {
-            Kind::Echo { .. } if self.options.scaling => cores.chunks(1).collect(),
+            Kind::Echo { .. } if self.options.preset == Some(Preset::Scaling) => cores.chunks(1).collect(),
             _ => vec![cores],
         }
     }
@@ -155,12 +156,17 @@ struct LoadedServer {
 }
 
 impl LoadedServer {
-    fn open(round: &Round<'_>, line: &CommandLine) -> Result<LoadedServer, Box<dyn Error>> {
+    fn open(round: &Round<'_>, line: &CommandLine, neighbours: Neighbours) -> Result<LoadedServer, Box<dyn Error>> {
         let server = ServerProcess::start(round, line)?;
         let places = round.generator_cores();
         let connections = (round.scenario.connections / places.len()).to_string();
         let generator = |cores: &[usize]| {
-            Generator::open(round.generator(&server, cores)?.args(["--connections", &connections, "--slices"]))
+            let mut command = round.generator(&server, cores)?;
+            command.args(["--connections", &connections, "--slices"]);
+            if neighbours == Neighbours::Misbehaving {
+                command.arg("--neighbours");
+            }
+            Generator::open(&mut command)
         };
         let generators = places.into_iter().map(generator).collect::<Result<_, _>>()?;
         Ok(LoadedServer { generators, server })

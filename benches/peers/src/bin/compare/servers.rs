@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use peers::cargo::{self, Built};
 use peers::scenario::{Kind, Scenario};
 
-use crate::options::{Options, Purpose};
+use crate::neighbours;
+use crate::options::{Options, Preset, Purpose};
 
 /// A program and its arguments, in which `{addr}` and the like are to be replaced.
 pub(crate) type CommandLine = Vec<String>;
@@ -17,6 +18,7 @@ pub(crate) type CommandLine = Vec<String>;
 /// A server that can be started.
 pub(crate) struct Server {
     pub(crate) name: String,
+    pub(crate) neighbours: Neighbours,
     echo: Option<CommandLine>,
     broadcast: Option<CommandLine>,
     deflate: Option<CommandLine>,
@@ -31,6 +33,13 @@ impl Server {
             _ => self.echo.as_ref(),
         }
     }
+}
+
+/// Whether clients that misbehave are connected to a server as well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Neighbours {
+    None,
+    Misbehaving,
 }
 
 /// A server that this program can build.
@@ -245,7 +254,12 @@ pub(crate) fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
         let lines = [known.echo, known.broadcast, if deflate { known.deflate } else { "" }];
         match lines.map(line) {
             [Ok(echo), Ok(broadcast), Ok(deflate)] => {
-                servers.push(Server { name: known.name.to_owned(), echo, broadcast, deflate });
+                let name = known.name.to_owned();
+                if options.preset == Some(Preset::Neighbours) && known.origin == Origin::Example {
+                    let (name, neighbours) = (neighbours::name(&name), Neighbours::Misbehaving);
+                    servers.push(Server { name, neighbours, echo: echo.clone(), broadcast: None, deflate: None });
+                }
+                servers.push(Server { name, neighbours: Neighbours::None, echo, broadcast, deflate });
             }
             [Err(error), ..] | [_, Err(error), _] | [.., Err(error)] => {
                 eprintln!("NOT MEASURED: {}: {error}", known.name);
@@ -255,7 +269,8 @@ pub(crate) fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
     }
     for given in &options.commands {
         let at = servers.iter().position(|server| server.name == given.name).unwrap_or_else(|| {
-            servers.push(Server { name: given.name.clone(), echo: None, broadcast: None, deflate: None });
+            let (name, neighbours) = (given.name.clone(), Neighbours::None);
+            servers.push(Server { name, neighbours, echo: None, broadcast: None, deflate: None });
             servers.len() - 1
         });
         match given.purpose {

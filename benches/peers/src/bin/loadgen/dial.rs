@@ -102,12 +102,7 @@ fn prepare(socket: &Socket, addr: SocketAddr, index: usize) -> io::Result<()> {
 }
 
 /// Opens `count` connections. A connection's token is its index in the result.
-pub(crate) fn open_all(
-    poll: &mut Poll,
-    target: &Target,
-    request: Request,
-    count: usize,
-) -> io::Result<Vec<TcpStream>> {
+pub(crate) fn open_all(poll: &mut Poll, target: &Target, request: Request, count: usize) -> io::Result<Vec<TcpStream>> {
     let request = Rc::new(request);
     let mut dials: Vec<Option<Dial>> = Vec::with_capacity(count);
     let mut streams: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();

@@ -11,6 +11,7 @@ use crate::Run;
 use crate::connection::{BUFFER, Connection};
 use crate::deflate;
 use crate::meter::Meter;
+use crate::neighbours::Neighbours;
 use crate::slices::Traffic;
 
 pub(crate) struct Echo {
@@ -20,6 +21,7 @@ pub(crate) struct Echo {
     /// For each connection, oldest first.
     sent: Vec<VecDeque<Sent>>,
     buffer: Vec<u8>,
+    neighbours: Option<Neighbours>,
 }
 
 /// Messages that were sent at the same time and do not all have a reply yet.
@@ -37,12 +39,16 @@ impl Echo {
             _ => Connection::open(&mut poll, run, 0)?,
         };
         let sent = connections.iter().map(|_| VecDeque::new()).collect();
-        Ok(Echo { poll, in_flight, connections, sent, buffer: vec![0; BUFFER] })
+        let neighbours = run.neighbours.then(|| Neighbours::open(&run.target)).transpose()?;
+        Ok(Echo { poll, in_flight, connections, sent, buffer: vec![0; BUFFER], neighbours })
     }
 }
 
 impl Traffic for Echo {
     fn run_slice(&mut self, meter: &mut Meter) -> Result<(), Box<dyn Error>> {
+        if let Some(neighbours) = &mut self.neighbours {
+            neighbours.start_slice()?;
+        }
         meter.start_slice();
         let mut outstanding = self.connections.len() * self.in_flight;
         for (connection, sent) in self.connections.iter_mut().zip(&mut self.sent) {
@@ -51,9 +57,13 @@ impl Traffic for Echo {
         }
         let mut events = Events::with_capacity(1024);
         loop {
-            let is_running = meter.is_running(Instant::now())?;
+            let now = Instant::now();
+            let is_running = meter.is_running(now)?;
             if !is_running && outstanding == 0 {
                 return Ok(());
+            }
+            if let Some(neighbours) = &mut self.neighbours {
+                neighbours.turn(now, &mut self.buffer)?;
             }
             self.poll.poll(&mut events, Some(Duration::ZERO))?;
             for event in &events {
@@ -71,6 +81,10 @@ impl Traffic for Echo {
                 connection.flush()?;
             }
         }
+    }
+
+    fn neighbours_answered(&self) -> Option<u64> {
+        Some(self.neighbours.as_ref()?.answered())
     }
 
     fn reply_bytes(&self) -> Option<f64> {

@@ -11,6 +11,7 @@ mod echo;
 mod fanout;
 mod idle;
 mod meter;
+mod neighbours;
 mod open_loop;
 mod replies;
 mod slices;
@@ -46,6 +47,8 @@ Usage: loadgen ADDR --pid PID --scenario NAME [OPTIONS]
   --core N,...     the cores to run on (default: any)
   --connections N, --size BYTES, --in-flight N, --rate PER_SECOND
                    override what the scenario says
+  --neighbours     three more clients that misbehave, in an echo or an open loop: one reads nothing, one reads a
+                   trickle, and one floods
   --help           this text
 ";
 
@@ -60,6 +63,8 @@ pub(crate) struct Run {
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
     pub(crate) slices: bool,
+    /// Whether clients that misbehave are connected as well.
+    pub(crate) neighbours: bool,
 }
 
 fn main() -> ExitCode {
@@ -93,7 +98,8 @@ fn report(run: &Run, outcome: Outcome) -> Report {
 fn parse(mut parser: lexopt::Parser) -> Result<Option<Run>, Box<dyn Error>> {
     let (mut addr, mut pid, mut scenario) = (None, None, None);
     let (mut warm_up, mut measured) = (Duration::from_millis(300), Duration::from_millis(1500));
-    let (mut connections, mut size, mut in_flight, mut rate, mut slices) = (None, None, None, None, false);
+    let (mut connections, mut size, mut in_flight, mut rate) = (None, None, None, None);
+    let (mut slices, mut neighbours) = (false, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("pid") => pid = Some(parser.value()?.parse()?),
@@ -101,6 +107,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Run>, Box<dyn Error>> {
             Long("seconds") => measured = parser.value()?.parse_with(seconds)?,
             Long("warm-up") => warm_up = parser.value()?.parse_with(seconds)?,
             Long("slices") => slices = true,
+            Long("neighbours") => neighbours = true,
             Long("core") => process::pin(&parser.value()?.parse_with(process::cores)?)?,
             Long("connections") => connections = Some(parser.value()?.parse()?),
             Long("size") => size = Some(parser.value()?.parse()?),
@@ -132,9 +139,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Run>, Box<dyn Error>> {
     if slices && matches!(scenario.kind, Kind::Idle) {
         return Err(format!("--slices: {} has only one", scenario.name).into());
     }
+    if neighbours && !matches!(scenario.kind, Kind::Echo { .. } | Kind::OpenLoop { .. }) {
+        return Err(format!("--neighbours: not with {}", scenario.name).into());
+    }
     let target = addr.ok_or("the server's address is missing")?;
     let server = Process::new(pid.ok_or("--pid is missing")?)?;
-    Ok(Some(Run { target, server, scenario, warm_up, measured, slices }))
+    Ok(Some(Run { target, server, scenario, warm_up, measured, slices, neighbours }))
 }
 
 fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {

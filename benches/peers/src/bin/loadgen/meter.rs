@@ -150,6 +150,7 @@ impl Meter {
             threads: memory.threads,
             sleeps_per_message: sleeps.map(|sleeps| sleeps as f64 / messages as f64),
             reply_bytes: None,
+            neighbours_answered: None,
         })
     }
 }

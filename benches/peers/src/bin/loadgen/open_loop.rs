@@ -12,6 +12,7 @@ use mio::{Events, Poll, Token};
 use crate::Run;
 use crate::connection::{BUFFER, Connection};
 use crate::meter::Meter;
+use crate::neighbours::Neighbours;
 use crate::slices::Traffic;
 
 pub(crate) struct OpenLoop {
@@ -23,6 +24,7 @@ pub(crate) struct OpenLoop {
     /// The connection that sends next.
     next: usize,
     buffer: Vec<u8>,
+    neighbours: Option<Neighbours>,
 }
 
 impl OpenLoop {
@@ -30,12 +32,20 @@ impl OpenLoop {
         let mut poll = Poll::new()?;
         let connections = Connection::open(&mut poll, run, 0)?;
         let due = connections.iter().map(|_| VecDeque::new()).collect();
-        Ok(OpenLoop { poll, rate, connections, due, next: 0, buffer: vec![0; BUFFER] })
+        let neighbours = run.neighbours.then(|| Neighbours::open(&run.target)).transpose()?;
+        Ok(OpenLoop { poll, rate, connections, due, next: 0, buffer: vec![0; BUFFER], neighbours })
     }
 }
 
 impl Traffic for OpenLoop {
+    fn neighbours_answered(&self) -> Option<u64> {
+        Some(self.neighbours.as_ref()?.answered())
+    }
+
     fn run_slice(&mut self, meter: &mut Meter) -> Result<(), Box<dyn Error>> {
+        if let Some(neighbours) = &mut self.neighbours {
+            neighbours.start_slice()?;
+        }
         meter.start_slice();
         let mut events = Events::with_capacity(1024);
         let start = Instant::now();
@@ -54,6 +64,9 @@ impl Traffic for OpenLoop {
                 outstanding += 1;
                 sent += 1;
                 next_due = start + Duration::from_nanos(sent * 1_000_000_000 / self.rate);
+            }
+            if let Some(neighbours) = &mut self.neighbours {
+                neighbours.turn(now, &mut self.buffer)?;
             }
             self.poll.poll(&mut events, Some(Duration::ZERO))?;
             for event in &events {

@@ -17,6 +17,11 @@ pub(crate) trait Traffic {
     fn reply_bytes(&self) -> Option<f64> {
         None
     }
+
+    /// How many messages of the clients that misbehave have been answered, if there are such clients.
+    fn neighbours_answered(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Measures one slice. With `--slices`, prints an empty line once the connections are open; then, for each line on standard
@@ -33,7 +38,8 @@ pub(crate) fn run(run: &Run, mut traffic: impl Traffic) -> Result<Load, Box<dyn 
     } else {
         traffic.run_slice(&mut meter)?;
     }
-    Ok(Load { reply_bytes: traffic.reply_bytes(), ..meter.finish()? })
+    let (reply_bytes, neighbours_answered) = (traffic.reply_bytes(), traffic.neighbours_answered());
+    Ok(Load { reply_bytes, neighbours_answered, ..meter.finish()? })
 }
 
 fn signal() -> io::Result<()> {
