@@ -29,7 +29,7 @@ pub(crate) struct DriveState {
     /// The connection's key.
     pub(crate) key: Key,
     /// The backlog that the connection's handle shows until the end of the drive.
-    shown_backlog: usize,
+    pub(crate) shown_backlog: usize,
     /// The messages of this drive. They are added to the shared counters once, because each write to these invalidates
     /// the cache line for the threads that read them.
     pub(crate) counts: MessageCounts,

@@ -35,7 +35,8 @@ impl<D: Delivery> Worker<D> {
         let Some(result) = conn.endpoint.try_write_direct(frames.bytes) else { return false };
         let counters = &conn.info(&self.context, key).counters;
         match result {
-            Ok(size) if size == frames.bytes.len() => {
+            // A stream with a layer of its own may take more than its socket does.
+            Ok(size) if size == frames.bytes.len() && !conn.endpoint.has_layer_backlog() => {
                 counters.bytes_sent.add(size as u64);
                 if frames.messages > 0 {
                     counters.messages_sent.add(frames.messages);
@@ -55,6 +56,8 @@ impl<D: Delivery> Driver<'_, D> {
     #[cold]
     fn finish_direct(&mut self, frames: Frames<'_>, result: io::Result<usize>) {
         self.state.posted += frames.posted;
+        // Nothing was queued before the write, so that the handle shows nothing of what the stream's layer holds now.
+        self.state.shown_backlog = 0;
         match result {
             Ok(size) => {
                 self.info().counters.bytes_sent.add(size as u64);
