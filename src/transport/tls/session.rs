@@ -17,7 +17,7 @@ use crate::protocol::tls_info::TlsInfo;
 use crate::transport::tls::error::TlsError;
 
 /// A record carries at most 2^14 bytes (RFC 8446 5.1).
-const MAX_RECORD: usize = 1 << 14;
+pub(super) const MAX_RECORD: usize = 1 << 14;
 
 /// A record is at most so much longer than what it carries: header, nonce and tag, with room to spare. rustls says what it
 /// needs if it is more.
@@ -37,6 +37,35 @@ pub(crate) struct Opened {
     pub(crate) consumed: usize,
     /// The peer has said that it sends no more (`close_notify`).
     pub(crate) is_end: bool,
+}
+
+/// Sealed bytes that are to be sent, in memory that is zeroed once and then used again.
+#[derive(Debug, Default)]
+pub(crate) struct Sealed {
+    /// Longer than what was sealed.
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Sealed {
+    /// Begins anew.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// What was sealed.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// Room for at least `size` bytes more.
+    fn spare_mut(&mut self, size: usize) -> &mut [u8] {
+        let needed = self.len + size;
+        if self.bytes.len() < needed {
+            self.bytes.resize(needed, 0);
+        }
+        self.bytes.get_mut(self.len..).unwrap_or_default()
+    }
 }
 
 /// Takes the plain bytes as they come out of the records.
@@ -90,7 +119,7 @@ impl Session {
         &mut self,
         sealed: &mut [u8],
         plain: &mut impl Sink,
-        answer: &mut Vec<u8>,
+        answer: &mut Sealed,
     ) -> Result<Opened, TlsError> {
         match self {
             Session::Server(connection) => open(&mut **connection, sealed, plain, answer),
@@ -100,7 +129,7 @@ impl Session {
 
     /// Seals `plain` and appends the records to `sealed`. The handshake must be complete. `kept` are the bytes that
     /// [`open`](Session::open) has not consumed: rustls knows places in them, and must see them in each call.
-    pub(crate) fn seal(&mut self, plain: &[u8], sealed: &mut Vec<u8>, kept: &mut Vec<u8>) -> Result<(), TlsError> {
+    pub(crate) fn seal(&mut self, plain: &[u8], sealed: &mut Sealed, kept: &mut Vec<u8>) -> Result<(), TlsError> {
         if plain.is_empty() {
             return Ok(());
         }
@@ -109,14 +138,14 @@ impl Session {
 
     /// Appends `close_notify`: nothing more will be sent. Appends nothing during the handshake. `kept` as in
     /// [`seal`](Session::seal).
-    pub(crate) fn seal_end(&mut self, sealed: &mut Vec<u8>, kept: &mut Vec<u8>) -> Result<(), TlsError> {
+    pub(crate) fn seal_end(&mut self, sealed: &mut Sealed, kept: &mut Vec<u8>) -> Result<(), TlsError> {
         if self.is_handshaking() {
             return Ok(());
         }
         self.write(sealed, kept, 0, What::End)
     }
 
-    fn write(&mut self, sealed: &mut Vec<u8>, kept: &mut Vec<u8>, size: usize, what: What<'_>) -> Result<(), TlsError> {
+    fn write(&mut self, sealed: &mut Sealed, kept: &mut Vec<u8>, size: usize, what: What<'_>) -> Result<(), TlsError> {
         match self {
             Session::Server(connection) => write(&mut **connection, sealed, kept, size, what),
             Session::Client(connection) => write(&mut **connection, sealed, kept, size, what),
@@ -151,15 +180,16 @@ fn open(
     connection: &mut impl Records,
     sealed: &mut [u8],
     plain: &mut impl Sink,
-    answer: &mut Vec<u8>,
+    answer: &mut Sealed,
 ) -> Result<Opened, TlsError> {
     let mut opened = Opened::default();
     loop {
         let rest = sealed.get_mut(opened.consumed..).unwrap_or_default();
         let UnbufferedStatus { mut discard, state } = connection.process(rest);
-        let mut is_idle = false;
+        let (mut is_idle, mut is_data) = (false, false);
         match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                is_data = true;
                 while let Some(record) = traffic.next_record() {
                     discard += take(record?, plain);
                 }
@@ -177,6 +207,8 @@ fn open(
             }
         }
         opened.consumed = sealed.len().min(opened.consumed + discard);
+        // Behind the last data there is nothing to ask for, unless it is to be answered.
+        is_idle |= is_data && opened.consumed == sealed.len() && !connection.wants_write();
         if is_idle {
             return Ok(opened);
         }
@@ -189,7 +221,7 @@ fn take(record: AppDataRecord<'_>, plain: &mut impl Sink) -> usize {
 }
 
 /// Appends the alert that an error left behind. rustls hands it out before it looks at what was received.
-fn append_alert(connection: &mut impl Records, answer: &mut Vec<u8>) {
+fn append_alert(connection: &mut impl Records, answer: &mut Sealed) {
     while connection.wants_write()
         && let Ok(ConnectionState::EncodeTlsData(data)) = connection.process(&mut []).state
         && encode(data, answer).is_ok()
@@ -206,7 +238,7 @@ enum What<'a> {
 /// Appends to `sealed` what rustls writes, behind what it wants to send before. `size` is that of the data.
 fn write(
     connection: &mut impl Records,
-    sealed: &mut Vec<u8>,
+    sealed: &mut Sealed,
     kept: &mut Vec<u8>,
     size: usize,
     what: What<'_>,
@@ -242,7 +274,7 @@ fn write(
 
 fn encrypt<D>(
     traffic: &mut WriteTraffic<'_, D>,
-    sealed: &mut Vec<u8>,
+    sealed: &mut Sealed,
     most: usize,
     what: What<'_>,
 ) -> Result<(), TlsError> {
@@ -258,7 +290,7 @@ fn encrypt<D>(
     })
 }
 
-fn encode<D>(mut data: EncodeTlsData<'_, D>, sealed: &mut Vec<u8>) -> Result<(), TlsError> {
+fn encode<D>(mut data: EncodeTlsData<'_, D>, sealed: &mut Sealed) -> Result<(), TlsError> {
     append(sealed, 0, |room| {
         data.encode(room).map_err(|error| match error {
             EncodeError::InsufficientSize(needs) => Shortage::Needs(needs.required_size),
@@ -274,22 +306,19 @@ enum Shortage {
 
 /// Appends what `fill` writes into the room that it is given, which it may find too small once.
 fn append(
-    sealed: &mut Vec<u8>,
+    sealed: &mut Sealed,
     mut room: usize,
     mut fill: impl FnMut(&mut [u8]) -> Result<usize, Shortage>,
 ) -> Result<(), TlsError> {
-    let before = sealed.len();
     for _ in 0..2 {
-        sealed.resize(before + room, 0);
-        match fill(sealed.get_mut(before..).unwrap_or_default()) {
+        match fill(sealed.spare_mut(room)) {
             Ok(written) => {
-                sealed.truncate(before + written);
+                sealed.len += written;
                 return Ok(());
             }
             Err(Shortage::Needs(size)) => room = size,
             Err(Shortage::Failed) => break,
         }
     }
-    sealed.truncate(before);
     Err(TlsError::from(Error::EncryptError))
 }

@@ -8,11 +8,18 @@ use crate::transport::stream::attempt::{Io, attempt};
 use crate::transport::stream::byte_stream::{ByteStream, ShutdownProgress};
 use crate::transport::tls::error::TlsError;
 use crate::transport::tls::server_name;
-use crate::transport::tls::session::{Session, Sink};
+use crate::transport::tls::session::{MAX_RECORD, Sealed, Session, Sink};
 
-/// At most 64 KiB are read in one call, and sealed for one. Larger keeps more memory on each thread and in each connection
-/// whose peer is slow; smaller needs more calls for large messages.
+/// At most 128 KiB are read in one call: a message of 64 KiB is read whole, and not moved. Larger keeps more memory on each
+/// thread; smaller needs more calls for large messages.
+const MAX_READ: usize = 128 << 10;
+
+/// At most 64 KiB are sealed for one call. Larger keeps more memory in each connection whose peer is slow; smaller needs more
+/// calls for large messages.
 const WINDOW: usize = 64 << 10;
+
+/// Up to 1 KiB more is sealed with them if that is all: the header of a frame needs no call of its own.
+const WINDOW_SLACK: usize = 1 << 10;
 
 /// A read takes at least 4 KiB, however little room the caller has; what does not fit is kept. Larger keeps more; smaller
 /// needs more calls for callers with small buffers.
@@ -37,7 +44,7 @@ struct Scratch {
     /// Plain bytes from several places, together.
     gathered: Vec<u8>,
     /// Sealed bytes to be sent.
-    sealed: Vec<u8>,
+    sealed: Sealed,
 }
 
 thread_local! {
@@ -46,10 +53,10 @@ thread_local! {
 
 /// Runs `work` with the thread's buffers. A stream below that is encrypted itself has new ones.
 fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
-    let mut scratch = SCRATCH.take();
-    let result = work(&mut scratch);
-    SCRATCH.set(scratch);
-    result
+    SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+        Ok(mut scratch) => work(&mut scratch),
+        Err(_) => work(&mut Scratch::default()),
+    })
 }
 
 /// A stream with TLS between it and its user, for a [`WebSocket`](crate::WebSocket) or any other use. Made by
@@ -218,7 +225,7 @@ impl<S: Read + Write> TlsStream<S> {
         with_scratch(|scratch| {
             let Scratch { received, sealed, .. } = scratch;
             let kept = self.partial.len();
-            let offered = room.clamp(MIN_READ, WINDOW);
+            let offered = room.clamp(MIN_READ, MAX_READ);
             if received.len() < kept + offered {
                 received.resize(kept + offered, 0);
             }
@@ -251,7 +258,7 @@ impl<S: Read + Write> TlsStream<S> {
         sealed: &mut [u8],
         size: usize,
         plain: &mut Plain<'_, '_>,
-        answer: &mut Vec<u8>,
+        answer: &mut Sealed,
     ) -> io::Result<()> {
         if size > 0 && self.is_first() && sealed.first().is_some_and(|first| !RECORD_TYPES.contains(first)) {
             self.flags.has_failed = true;
@@ -261,11 +268,12 @@ impl<S: Read + Write> TlsStream<S> {
         self.flags.has_begun = true;
         answer.clear();
         let had = plain.total();
+        let was_handshaking = self.session.is_handshaking();
         let opened = self.session.open(sealed, plain, answer);
-        if let Some(name) = server_name::take_asked_for() {
+        if was_handshaking && let Some(name) = server_name::take_asked_for() {
             self.server_name = Some(name);
         }
-        let sent = self.send_sealed(answer);
+        let sent = self.send_sealed(answer.as_slice());
         self.without_data = if plain.total() > had { 0 } else { self.without_data + size };
         let opened = opened.map_err(|error| self.fail(error))?;
         let rest = &sealed[opened.consumed..];
@@ -304,16 +312,18 @@ impl<S: Read + Write> TlsStream<S> {
         }
         self.flush_sealed()?;
         let mut total = 0;
-        let mut from = Slices { slices, index: 0, offset: 0 };
+        let mut from = Slices { slices, index: 0, offset: 0, left: slices.iter().map(|slice| slice.len()).sum() };
         with_scratch(|scratch| {
             let Scratch { gathered, sealed, .. } = scratch;
-            while self.unsent.is_empty() {
-                let Some(plain) = from.next_window(gathered) else { break };
+            while self.unsent.is_empty() && from.left > 0 {
                 sealed.clear();
-                self.session.seal(plain, sealed, &mut self.partial).map_err(|error| self.fail(error))?;
-                total += plain.len();
+                let mut room = if from.left <= WINDOW + WINDOW_SLACK { from.left } else { WINDOW };
+                while let Some(plain) = from.next(gathered, room) {
+                    self.session.seal(plain, sealed, &mut self.partial).map_err(|error| self.fail(error))?;
+                    (total, room) = (total + plain.len(), room - plain.len());
+                }
                 // What the socket does not take is this stream's to send.
-                self.send_sealed(sealed)?;
+                self.send_sealed(sealed.as_slice())?;
             }
             Ok(total)
         })
@@ -357,10 +367,10 @@ impl<S: Read + Write> TlsStream<S> {
     pub(crate) fn say_end(&mut self) -> io::Result<ShutdownProgress> {
         if !self.flags.has_said_end && !self.flags.has_failed && !self.flags.is_bypassed {
             self.flags.has_said_end = true;
-            let mut sealed = Vec::new();
+            let mut sealed = Sealed::default();
             // A session that can not say it has ended already.
             if self.session.seal_end(&mut sealed, &mut self.partial).is_ok() {
-                self.send_sealed(&sealed)?;
+                self.send_sealed(sealed.as_slice())?;
             }
         }
         match self.flush_sealed() {
@@ -423,41 +433,46 @@ impl Sink for Plain<'_, '_> {
     }
 }
 
-/// Plain bytes to be sealed, in windows.
+/// Plain bytes to be sealed.
 struct Slices<'a, 'b> {
     slices: &'a [IoSlice<'b>],
     index: usize,
-    /// How much of that slice was in earlier windows.
+    /// How much of that slice is done with.
     offset: usize,
+    /// How much of all of them is not.
+    left: usize,
 }
 
 impl<'a> Slices<'a, '_> {
-    /// The next at most [`WINDOW`] bytes; `None` if there are no more. Small slices are gathered, so that they share a
-    /// record.
-    fn next_window<'c>(&mut self, gathered: &'c mut Vec<u8>) -> Option<&'c [u8]>
+    /// The next at most `most` bytes; `None` if there are no more. Small slices are gathered, so that they share a record;
+    /// large ones are taken where they are.
+    fn next<'c>(&mut self, gathered: &'c mut Vec<u8>, most: usize) -> Option<&'c [u8]>
     where
         'a: 'c,
     {
         gathered.clear();
-        while let Some(slice) = self.slices.get(self.index) {
+        let most_gathered = most.min(MAX_RECORD);
+        while gathered.len() < most_gathered {
+            let Some(slice) = self.slices.get(self.index) else { break };
             let rest = &slice[self.offset..];
-            let room = WINDOW - gathered.len();
-            let size = rest.len().min(room);
-            if gathered.is_empty() && (size == WINDOW || self.index + 1 == self.slices.len()) {
+            let is_last = self.index + 1 == self.slices.len();
+            if gathered.is_empty() && (is_last || rest.len() >= most_gathered) {
+                let size = rest.len().min(most);
+                // What is left of a slice behind whole records shares one with the next slice.
+                let size = if is_last || size < MAX_RECORD { size } else { size / MAX_RECORD * MAX_RECORD };
                 self.advance(size, rest.len());
                 return (size > 0).then(|| &rest[..size]);
             }
+            let size = rest.len().min(most_gathered - gathered.len());
             gathered.extend_from_slice(&rest[..size]);
             self.advance(size, rest.len());
-            if gathered.len() == WINDOW {
-                break;
-            }
         }
         (!gathered.is_empty()).then_some(&gathered[..])
     }
 
     fn advance(&mut self, size: usize, rest: usize) {
         (self.index, self.offset) = if size == rest { (self.index + 1, 0) } else { (self.index, self.offset + size) };
+        self.left -= size;
     }
 }
 
@@ -512,5 +527,45 @@ impl<S> std::fmt::Debug for TlsStream<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The session has keys, and the buffers have data.
         f.debug_struct("TlsStream").field("flags", &self.flags).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sizes of the pieces that slices of these sizes are sealed in. Their contents are checked.
+    fn pieces(sizes: &[usize], most: usize) -> Vec<usize> {
+        let total = sizes.iter().sum();
+        let bytes: Vec<u8> = (0..total).map(|at| (at % 251) as u8).collect();
+        let mut rest = &bytes[..];
+        let slices: Vec<_> = sizes
+            .iter()
+            .map(|size| {
+                let (slice, later) = rest.split_at(*size);
+                rest = later;
+                IoSlice::new(slice)
+            })
+            .collect();
+        let mut from = Slices { slices: &slices, index: 0, offset: 0, left: total };
+        let (mut gathered, mut joined, mut pieces) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(piece) = from.next(&mut gathered, most) {
+            joined.extend_from_slice(piece);
+            pieces.push(piece.len());
+        }
+        assert_eq!(from.left, 0, "{sizes:?}");
+        assert!(joined == bytes, "{sizes:?}");
+        pieces
+    }
+
+    #[test]
+    fn small_slices_share_a_record_and_large_ones_are_not_moved() {
+        assert_eq!(pieces(&[], WINDOW), []);
+        assert_eq!(pieces(&[0, 0], WINDOW), []);
+        assert_eq!(pieces(&[100], WINDOW), [100]);
+        assert_eq!(pieces(&[2, 0, 30, 2, 30], WINDOW), [64]);
+        assert_eq!(pieces(&[10, 64 << 10], WINDOW + WINDOW_SLACK), [MAX_RECORD, (48 << 10) + 10]);
+        assert_eq!(pieces(&[20 << 10, 10, 20], WINDOW), [MAX_RECORD, (4 << 10) + 30]);
+        assert_eq!(pieces(&[200 << 10], WINDOW), [WINDOW, WINDOW, WINDOW, 8 << 10]);
     }
 }
