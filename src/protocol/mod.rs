@@ -34,10 +34,13 @@ mod message_conversions;
 mod opcode;
 mod outgoing;
 pub(crate) mod peer_addr;
+pub mod proxy_header;
 pub(crate) mod tls_info;
+pub(crate) mod trusted;
 pub mod utf8;
 
 pub use connection::{Connection, Received, Role, State};
 pub use error::ProtocolError;
 pub use peer_addr::PeerAddr;
 pub use tls_info::TlsInfo;
+pub use trusted::Trusted;

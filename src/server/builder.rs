@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::config::{Config, ConfigError};
+use crate::protocol::Trusted;
 use crate::protocol::handshake::server::upgrade_required;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy};
-use crate::protocol::http::{Request, Response};
+use crate::protocol::http::{ForwardedHeader, Request, Response};
 use crate::server::reactor::handshake::Decide;
 use crate::server::reactor::pending::Pending;
 #[cfg(feature = "rustls-tls")]
@@ -37,6 +38,8 @@ pub struct ServerBuilder {
     pub(super) subprotocols: Vec<Arc<String>>,
     pub(super) origins: OriginPolicy,
     pub(super) hosts: HostPolicy,
+    pub(super) proxy_protocol: Trusted,
+    pub(super) forwarded: Option<(ForwardedHeader, Trusted)>,
     pub(super) decide: Decide,
     pub(super) http: Box<dyn Fn(&Request) -> Response + Send>,
     #[cfg(feature = "rustls-tls")]
@@ -52,6 +55,8 @@ impl ServerBuilder {
             subprotocols: Vec::new(),
             origins: OriginPolicy::SameHost,
             hosts: HostPolicy::Any,
+            proxy_protocol: Trusted::default(),
+            forwarded: None,
             decide: Decide::Now(Box::new(|_| Ok(Accept::new()))),
             http: Box::new(|_| upgrade_required()),
             #[cfg(feature = "rustls-tls")]
@@ -159,6 +164,65 @@ impl ServerBuilder {
     #[must_use]
     pub fn hosts<S: Into<String>>(mut self, hosts: impl IntoIterator<Item = S>) -> ServerBuilder {
         self.hosts = HostPolicy::List(hosts.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets the proxies that begin each connection with a PROXY header, version 1 or 2 (`send-proxy` and `send-proxy-v2`
+    /// of HAProxy, `proxy_protocol on` of nginx, a network load balancer): addresses, networks, or both. Default: none.
+    ///
+    /// From these addresses the header is required: a connection without one, or with a wrong one, is closed without an
+    /// answer, and so is one whose header is incomplete after [`handshake_timeout`](Config::handshake_timeout). From others
+    /// it is never believed, and answered 400 as other bytes that are no request. The header comes before TLS.
+    ///
+    /// [`Peer::addr`](crate::Peer::addr) and [`Request::client_addr`] are then the client's,
+    /// [`Request::socket_addr`] is the proxy's, and
+    /// [`max_connections_per_address`](Config::max_connections_per_address) counts the client's. A header without an
+    /// address (`LOCAL`, `UNKNOWN`), as for a health check, leaves the proxy's.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use std::net::TcpStream;
+    /// use std::time::Duration;
+    /// use threadbare::{Event, Server};
+    ///
+    /// let server = Server::builder().proxy_protocol(["127.0.0.1", "10.0.0.0/8"]).bind("127.0.0.1:0")?;
+    /// let mut proxy = TcpStream::connect(server.local_addr())?;
+    /// proxy.write_all(b"PROXY TCP4 192.0.2.1 198.51.100.1 40000 443\r\n")?;
+    /// proxy.write_all(
+    ///     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    ///       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    /// )?;
+    /// let Event::Open(peer, request) = server.recv_timeout(Duration::from_secs(5))? else { panic!("the first event") };
+    /// assert_eq!(peer.addr().to_string(), "192.0.2.1:40000");
+    /// assert_eq!(*request.socket_addr(), proxy.local_addr()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn proxy_protocol(mut self, proxies: impl Into<Trusted>) -> ServerBuilder {
+        self.proxy_protocol = proxies.into();
+        self
+    }
+
+    /// Sets the proxies whose header with the client's address is believed, and which header they write. The other header,
+    /// which a client may send through them, is ignored. Default: none.
+    ///
+    /// The client is the first address from the right that is not one of `proxies`: each proxy appends whom it has the
+    /// request from, and a client can only choose what is left of that. [`Request::client_addr`] and
+    /// [`Peer::addr`](crate::Peer::addr) return it, with port 0 unless the header has one. From then on
+    /// [`max_connections_per_address`](Config::max_connections_per_address) counts it; a proxy itself is not counted. A
+    /// `Forwarded` that is malformed is answered 400.
+    ///
+    /// ```
+    /// use threadbare::{ForwardedHeader, Server};
+    ///
+    /// let server = Server::builder()
+    ///     .trusted_proxies(ForwardedHeader::XForwardedFor, ["127.0.0.1", "::1"]) // nginx, on this machine
+    ///     .bind("127.0.0.1:0")?;
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn trusted_proxies(mut self, header: ForwardedHeader, proxies: impl Into<Trusted>) -> ServerBuilder {
+        self.forwarded = Some((header, proxies.into()));
         self
     }
 
@@ -295,6 +359,16 @@ impl ServerBuilder {
                 entry,
                 "scheme://host or scheme://host:port, with *. before a domain for all hosts below it, or null",
             ));
+        }
+        let forwarded = self.forwarded.as_ref().map(|(_, proxies)| ("trusted_proxies", proxies));
+        for (name, proxies) in [Some(("proxy_protocol", &self.proxy_protocol)), forwarded].into_iter().flatten() {
+            if let Some(entry) = proxies.invalid_entry() {
+                return Err(ConfigError::new(
+                    name,
+                    entry,
+                    "an IP address, a network such as 10.0.0.0/8 or fd00::/8 without bits beyond its prefix, or unix:",
+                ));
+            }
         }
         if let Some(entry) = self.hosts.invalid_entry() {
             return Err(ConfigError::new(

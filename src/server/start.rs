@@ -14,6 +14,7 @@ use crate::server::inline::EventLoop;
 use crate::server::listener::Listeners;
 use crate::server::listener::bind::open_all;
 use crate::server::listener::open::OpenListener;
+use crate::server::reactor::client_addr::ClientRules;
 use crate::server::reactor::command::{ReactorHandle, ReactorWaker};
 use crate::server::reactor::handshake::Rules;
 use crate::server::reactor::refusal_log::RefusalLog;
@@ -216,21 +217,18 @@ impl ServerBuilder {
             deflate: config.deflate.clone(),
             origins: self.origins,
             hosts: self.hosts,
+            clients: ClientRules {
+                proxy_protocol: self.proxy_protocol,
+                forwarded: self.forwarded,
+                connection_limit: connection_limit.clone(),
+            },
             refusal_log: RefusalLog::default(),
             decide: self.decide,
             http: self.http,
             #[cfg(feature = "rustls-tls")]
             tls: self.tls,
         };
-        let reactor_parts = ReactorParts {
-            listeners,
-            rules,
-            config,
-            admit,
-            connection_limit: connection_limit.clone(),
-            budget: budget.clone(),
-            workers: links,
-        };
+        let reactor_parts = ReactorParts { listeners, rules, config, admit, budget: budget.clone(), workers: links };
         let (reactor, reactor_thread) =
             place_reactor(reactor_parts, &mut workers).map_err(BuildError::io("no poll"))?;
         let threads = Arc::new(ThreadSet::default());

@@ -21,45 +21,51 @@ impl ConnectionLimit {
         ConnectionLimit { limit, per_address, count: AtomicUsize::new(0), addresses: Mutex::default() }
     }
 
-    /// Counts one more connection; `false` if there are too many already. `address` is `None` if the peer has no IP address.
-    /// Only the thread that accepts calls this, so that the count does not exceed the limit.
+    /// Counts one more connection; `false` if there are too many already. `address` is `None` if it is not known yet, or
+    /// if the peer has no IP address. Only the thread that accepts calls this, so that the count does not exceed the limit.
     pub(crate) fn acquire(&self, address: impl Into<Option<IpAddr>>) -> bool {
-        if self.count.load(Ordering::Relaxed) >= self.limit {
+        if self.count.load(Ordering::Relaxed) >= self.limit || !self.recount(None, address.into()) {
             return false;
-        }
-        if self.per_address != usize::MAX
-            && let Some(address) = address.into()
-        {
-            let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = addresses.entry(address).or_default();
-            if *count >= self.per_address {
-                return false;
-            }
-            *count += 1;
         }
         self.count.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    /// Counts one connection less. `address` is `None` if the peer has no IP address.
-    pub(crate) fn release(&self, address: impl Into<Option<IpAddr>>) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-        if self.per_address != usize::MAX
-            && let Some(address) = address.into()
+    /// Counts a connection under another address than before; `false` if there are too many from there, and then it counts
+    /// as before.
+    pub(crate) fn recount(&self, from: Option<IpAddr>, to: Option<IpAddr>) -> bool {
+        if self.per_address == usize::MAX || from == to {
+            return true;
+        }
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(to) = to {
+            let before = addresses.get(&to).copied().unwrap_or_default();
+            if before >= self.per_address {
+                return false;
+            }
+            addresses.insert(to, before + 1);
+        }
+        if let Some(from) = from
+            && let Some(count) = addresses.get_mut(&from)
         {
-            let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(count) = addresses.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    addresses.remove(&address);
-                }
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&from);
             }
         }
+        true
+    }
+
+    /// Counts one connection less. `address` is `None` if the peer has no IP address.
+    pub(crate) fn release(&self, address: impl Into<Option<IpAddr>>) {
+        self.recount(address.into(), None);
+        // Last, so that whoever sees that there are none finds room under every address.
+        self.count.fetch_sub(1, Ordering::Release);
     }
 
     /// Returns the number of connections.
     pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.count.load(Ordering::Acquire)
     }
 }
 
@@ -83,5 +89,21 @@ mod tests {
         assert!(connection_limit.acquire(None) && connection_limit.acquire(None) && !connection_limit.acquire(None));
         connection_limit.release(None);
         assert!(connection_limit.acquire(None) && connection_limit.count() == 2);
+    }
+
+    #[test]
+    fn a_connection_counts_under_one_address_at_a_time() {
+        let limit = ConnectionLimit::new(9, Some(1));
+        let [one, two] = [IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])];
+        assert!(limit.acquire(None) && limit.acquire(None) && limit.acquire(two));
+        assert!(limit.recount(None, Some(one)), "it is known now");
+        assert!(!limit.recount(None, Some(one)), "one is allowed");
+        assert!(!limit.recount(Some(one), Some(two)) && !limit.acquire(one), "and counts as before");
+        limit.release(two);
+        assert!(limit.recount(Some(one), Some(two)) && limit.acquire(one));
+        for address in [None, Some(two), Some(one)] {
+            limit.release(address);
+        }
+        assert_eq!((limit.count(), limit.addresses.lock().expect("no panic").len()), (0, 0));
     }
 }

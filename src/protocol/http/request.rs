@@ -39,6 +39,8 @@ struct Parts {
     target: Span,
     version: HttpVersion,
     addr: PeerAddr,
+    /// The other end of the socket, where that is a proxy.
+    socket_addr: Option<Box<PeerAddr>>,
     /// The value that the application kept with `Accept::data`.
     data: Option<Data>,
     tls: Option<Box<TlsInfo>>,
@@ -124,6 +126,7 @@ impl Request {
             version: if parsed.version == Some(1) { HttpVersion::Http11 } else { HttpVersion::Http10 },
             head: Head::new(head, parsed.headers)?,
             addr,
+            socket_addr: None,
             data: None,
             tls: None,
         };
@@ -358,7 +361,8 @@ impl Request {
         self.parts.data = data;
     }
 
-    /// Returns the address of the client.
+    /// Returns the address of the client, as [`client_addr`](Request::client_addr) does. It has the name of
+    /// [`Peer::addr`](crate::Peer::addr), which is the same.
     ///
     /// ```
     /// # use threadbare::Request;
@@ -368,6 +372,51 @@ impl Request {
     /// ```
     pub fn addr(&self) -> &PeerAddr {
         &self.parts.addr
+    }
+
+    /// Returns the address of the client: what [`trusted_proxies`](crate::ServerBuilder::trusted_proxies) or the PROXY
+    /// protocol of [`proxy_protocol`](crate::ServerBuilder::proxy_protocol) say, else the other end of the socket. The port
+    /// is 0 if a proxy does not tell it. [`PeerAddr::Unknown`] if a trusted proxy hides the address.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::net::TcpStream;
+    /// use threadbare::{ForwardedHeader, Response, Server};
+    ///
+    /// let server = Server::builder()
+    ///     .trusted_proxies(ForwardedHeader::XForwardedFor, ["127.0.0.1"])
+    ///     .http(|request| Response::new(200).text(&request.client_addr().to_string()))
+    ///     .bind("127.0.0.1:0")?;
+    /// let mut stream = TcpStream::connect(server.local_addr())?; // this is the proxy
+    /// stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 6.6.6.6, 192.0.2.1\r\n\r\n")?;
+    /// let mut answer = String::new();
+    /// stream.read_to_string(&mut answer)?;
+    /// assert!(answer.ends_with("\r\n\r\n192.0.2.1:0"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn client_addr(&self) -> &PeerAddr {
+        &self.parts.addr
+    }
+
+    /// Returns the address of the other end of the socket, which is a proxy if there is one in front of the server.
+    ///
+    /// ```
+    /// use threadbare::Request;
+    ///
+    /// fn came_through_a_proxy(request: &Request) -> bool {
+    ///     request.socket_addr() != request.client_addr()
+    /// }
+    /// ```
+    pub fn socket_addr(&self) -> &PeerAddr {
+        self.parts.socket_addr.as_deref().unwrap_or(&self.parts.addr)
+    }
+
+    pub(crate) fn set_client_addr(&mut self, addr: PeerAddr) {
+        self.parts.addr = addr;
+    }
+
+    pub(crate) fn set_socket_addr(&mut self, addr: PeerAddr) {
+        self.parts.socket_addr = Some(Box::new(addr));
     }
 
     pub(crate) fn version(&self) -> HttpVersion {

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::server::reactor::acceptor::{Acceptor, Incoming};
+use crate::server::reactor::client_addr::ClientAddr;
 use crate::server::reactor::handshake::Handshake;
 use crate::server::reactor::{MAX_TURNED_AWAY, Reactor, overloaded};
 use crate::transport::budget::Charge;
@@ -61,8 +62,9 @@ impl<C: Send + 'static> Reactor<C> {
 
     fn accepted(&mut self, Incoming { stream, addr }: Incoming, now: Instant) {
         let Some(stream) = self.layered(stream) else { return };
-        if self.stopping.is_none() && self.connection_limit.acquire(addr.ip()) {
-            let handshake = Handshake::new(stream, addr, &self.rules.limits, Charge::new(&self.budget, 0), true);
+        let admitted = if self.stopping.is_none() { self.rules.clients.admit(&addr) } else { None };
+        if let Some(client) = admitted {
+            let handshake = Handshake::new(stream, client, &self.rules.limits, Charge::new(&self.budget, 0), true);
             let key = self.handshakes.add(handshake);
             self.contain(key, |reactor| {
                 // A request that has arrived already is answered before the socket is registered. That saves the system
@@ -74,7 +76,8 @@ impl<C: Send + 'static> Reactor<C> {
             });
         } else if self.turned_away < MAX_TURNED_AWAY {
             self.turned_away += 1;
-            let mut handshake = Handshake::new(stream, addr, &self.rules.limits, Charge::new(&self.budget, 0), false);
+            let client = ClientAddr::turned_away(addr);
+            let mut handshake = Handshake::new(stream, client, &self.rules.limits, Charge::new(&self.budget, 0), false);
             handshake.refuse(&overloaded());
             let key = self.handshakes.add(handshake);
             self.watch(key, self.config.close_timeout);

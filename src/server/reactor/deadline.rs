@@ -22,6 +22,8 @@ impl<C: Send + 'static> Reactor<C> {
             return self.schedule(key, self.config.write_timeout);
         }
         match handshake.state {
+            // What comes first is not HTTP.
+            State::Reading if handshake.client.awaits_header() => return self.remove(key),
             // Nothing can be said before there is TLS.
             _ if handshake.stream.is_handshaking() => return self.remove(key),
             // RFC 9110 15.5.9.

@@ -7,11 +7,11 @@ use std::time::Instant;
 use mio::Interest;
 
 use crate::error::Chain;
-use crate::protocol::PeerAddr;
 use crate::protocol::deflate::{DeflateOption, NegotiatedExtension};
 use crate::protocol::handshake::server::Parsed;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy, server};
-use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, asks_for_head};
+use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, asks_for_head, refuse};
+use crate::server::reactor::client_addr::{ClientAddr, ClientRules, HeaderStep, Refused};
 use crate::server::reactor::refusal_log::RefusalLog;
 use crate::transport::budget::Charge;
 use crate::transport::clock;
@@ -41,6 +41,7 @@ pub(in crate::server) struct Rules {
     pub(in crate::server) subprotocols: Vec<Arc<String>>,
     pub(in crate::server) origins: OriginPolicy,
     pub(in crate::server) hosts: HostPolicy,
+    pub(in crate::server) clients: ClientRules,
     pub(in crate::server) refusal_log: RefusalLog,
     pub(in crate::server) deflate: DeflateOption,
     pub(in crate::server) decide: Decide,
@@ -63,7 +64,7 @@ pub(in crate::server) enum Decide {
 /// A connection that is not established yet.
 pub(in crate::server) struct Handshake<C> {
     pub(in crate::server) stream: Stream,
-    pub(in crate::server) addr: PeerAddr,
+    pub(in crate::server) client: ClientAddr,
     pub(in crate::server) state: State<C>,
     /// The head as far as it has arrived, and the bytes after it.
     buffer: Vec<u8>,
@@ -159,7 +160,7 @@ impl Rules {
 impl<C> Handshake<C> {
     pub(in crate::server) fn new(
         stream: Stream,
-        addr: PeerAddr,
+        client: ClientAddr,
         limits: &HeadLimits,
         charge: Charge,
         admitted: bool,
@@ -167,7 +168,7 @@ impl<C> Handshake<C> {
         let scanner = HeadScanner::new(*limits);
         Handshake {
             stream,
-            addr,
+            client,
             state: State::Reading,
             buffer: Vec::new(),
             scanner,
@@ -190,7 +191,7 @@ impl<C> Handshake<C> {
             State::Writing { answer, .. } => answer.capacity(),
             State::Ready(established) => established.size,
         };
-        self.buffer.capacity() + state + self.stream.memory()
+        self.buffer.capacity() + self.client.memory() + state + self.stream.memory()
     }
 
     /// Takes the bytes that arrived after the head: the first frames.
@@ -211,6 +212,11 @@ impl<C> Handshake<C> {
 
     /// Reads from a socket that is readable, and returns what the reactor is to do next.
     pub(in crate::server) fn read(&mut self, rules: &Rules, scratch: &mut [u8; READ_SIZE], now: Instant) -> Next {
+        if self.client.awaits_header()
+            && let Some(next) = self.read_proxy_header(rules, scratch, now)
+        {
+            return next;
+        }
         while let State::Reading | State::Draining { .. } = self.state {
             match attempt(|| self.stream.read(scratch)) {
                 Io::Done(size) => {
@@ -269,10 +275,61 @@ impl<C> Handshake<C> {
         Next::Wait
     }
 
-    /// Parses a complete head and applies the policies.
+    /// Reads the PROXY header from the socket, before TLS and HTTP see anything. What has arrived behind it goes to them.
+    /// `None` if they are to read on.
+    fn read_proxy_header(&mut self, rules: &Rules, scratch: &mut [u8; READ_SIZE], now: Instant) -> Option<Next> {
+        while let State::Reading = self.state {
+            let size = match attempt(|| self.stream.read_socket(scratch)) {
+                Io::Done(size) => size,
+                Io::WouldBlock => {
+                    self.readable = false;
+                    return Some(Next::Wait);
+                }
+                Io::End | Io::Failed(_) => {
+                    self.state = State::Gone;
+                    break;
+                }
+            };
+            self.readable = size == scratch.len() || self.end_reported;
+            match self.client.take_header(&rules.clients, &scratch[..size]) {
+                HeaderStep::Incomplete if self.readable => {}
+                HeaderStep::Incomplete => return Some(Next::Wait),
+                HeaderStep::Request(bytes) if self.stream.begin_with(bytes) => return None,
+                HeaderStep::Request([]) => return Some(Next::Wait).filter(|_| !self.readable),
+                HeaderStep::Request(bytes) => {
+                    let next = self.received(rules, bytes, now);
+                    return Some(next).filter(|next| matches!(next, Next::Decide(_)) || !self.readable);
+                }
+                // An answer would tell whoever it is what is spoken here, and a proxy could not read it.
+                HeaderStep::Wrong(error) => {
+                    rules.refusal_log.log_proxy_header(self.client.addr(), error, now);
+                    self.state = State::Gone;
+                }
+                HeaderStep::TooMany(bytes) => {
+                    // With TLS, it is told once that is there.
+                    self.stream.begin_with(bytes);
+                    self.refuse(&overloaded());
+                }
+            }
+        }
+        None
+    }
+
+    /// Parses a complete head, and finds out whose it is.
+    fn parse(&mut self, rules: &Rules, head: &[u8]) -> Result<Parsed, Box<Response>> {
+        let mut parsed = server::parse_scanned(head, &self.scanner, self.client.sender().clone())?;
+        let (Parsed::Plain(request) | Parsed::Upgrade(request)) = &mut parsed;
+        match self.client.read_head(&rules.clients, request) {
+            Ok(()) => Ok(parsed),
+            Err(Refused::TooMany) => Err(Box::new(overloaded())),
+            Err(Refused::Malformed) => Err(refuse(400, "Forwarded is malformed.")),
+        }
+    }
+
+    /// Applies the policies to a complete head.
     fn judge(&mut self, rules: &Rules, head: &[u8], now: Instant) -> Next {
         #[cfg_attr(not(feature = "rustls-tls"), expect(unused_mut, reason = "TLS adds to the request"))]
-        let mut parsed = match server::parse_scanned(head, &self.scanner, self.addr.clone()) {
+        let mut parsed = match self.parse(rules, head) {
             Ok(parsed) => parsed,
             Err(refusal) => {
                 self.refuse(&refusal);
@@ -291,7 +348,7 @@ impl<C> Handshake<C> {
         };
         match (allowed, parsed) {
             (Err(refusal), _) => {
-                rules.refusal_log.log(&self.addr, &refusal, now);
+                rules.refusal_log.log(self.client.addr(), &refusal, now);
                 self.refuse(&refusal);
             }
             (Ok(()), Parsed::Plain(request)) => {
@@ -312,13 +369,13 @@ impl<C> Handshake<C> {
 
     /// Answers with a response that ends the connection.
     pub(in crate::server) fn refuse(&mut self, refusal: &Response) {
-        log::debug!("{}: handshake refused with {}", self.addr, refusal.status());
+        log::debug!("{}: handshake refused with {}", self.client.addr(), refusal.status());
         self.respond(refusal);
     }
 
     fn respond(&mut self, response: &Response) {
         if let Err(error) = response.check() {
-            log::error!("{}: a response is answered with 500: {error}", self.addr);
+            log::error!("{}: a response is answered with 500: {error}", self.client.addr());
         }
         // RFC 9110 9.3.2: the response to HEAD has no body, but its headers have the length of one.
         let now = clock::today();
@@ -378,4 +435,9 @@ impl<C> Handshake<C> {
             self.state = State::Gone;
         }
     }
+}
+
+/// The response 503 (RFC 9110 15.6.4), which says when to try again.
+pub(in crate::server) fn overloaded() -> Response {
+    Response::new(503).with("Retry-After", "5")
 }

@@ -3,11 +3,13 @@
 
 mod acceptor;
 mod admission;
+pub(super) mod client_addr;
 pub(super) mod command;
 mod deadline;
 pub(super) mod handshake;
 mod panics;
 pub(super) mod pending;
+mod proxy_header;
 pub(super) mod refusal_log;
 pub(super) mod thread;
 mod tls;
@@ -29,11 +31,10 @@ use crate::protocol::http::{Request, Response};
 use crate::server::listener::open::OpenListener;
 use crate::server::reactor::acceptor::{Acceptor, Incoming};
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle, ReactorWaker};
-use crate::server::reactor::handshake::{Decide, Established, Handshake, Next, READ_SIZE, Rules, State};
+use crate::server::reactor::handshake::{Decide, Established, Handshake, Next, READ_SIZE, Rules, State, overloaded};
 use crate::server::reactor::pending::Pending;
 use crate::transport::budget::MemoryBudget;
 use crate::transport::stream::byte_stream::ByteStream;
-use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::handle::inbox::{Command, Inbox};
@@ -91,7 +92,6 @@ pub(in crate::server) struct Reactor<C> {
     rules: Rules,
     config: Arc<Config>,
     admit: Admit<C>,
-    connection_limit: Arc<ConnectionLimit>,
     budget: Arc<MemoryBudget>,
     workers: Vec<WorkerLink<C>>,
     commands: Receiver<ReactorCommand>,
@@ -109,7 +109,6 @@ pub(in crate::server) struct ReactorParts<C> {
     pub(in crate::server) rules: Rules,
     pub(in crate::server) config: Arc<Config>,
     pub(in crate::server) admit: Admit<C>,
-    pub(in crate::server) connection_limit: Arc<ConnectionLimit>,
     pub(in crate::server) budget: Arc<MemoryBudget>,
     pub(in crate::server) workers: Vec<WorkerLink<C>>,
 }
@@ -121,7 +120,7 @@ impl<C: Send + 'static> Reactor<C> {
         registry: Registry,
         wake: ReactorWaker,
     ) -> io::Result<Reactor<C>> {
-        let ReactorParts { listeners, rules, config, admit, connection_limit, budget, workers } = parts;
+        let ReactorParts { listeners, rules, config, admit, budget, workers } = parts;
         let tokens = (0..).map(|index| Token(FIRST_LISTENER.0 - index));
         let acceptors: io::Result<_> = listeners
             .into_iter()
@@ -142,7 +141,6 @@ impl<C: Send + 'static> Reactor<C> {
             rules,
             config,
             admit,
-            connection_limit,
             budget,
             workers,
             commands,
@@ -287,19 +285,18 @@ impl<C: Send + 'static> Reactor<C> {
         }
         let worker = self.workers.iter_mut().min_by_key(|worker| worker.inbox.load.load(Ordering::Relaxed));
         let (Some(worker), Ok(())) = (worker, freed) else {
-            self.connection_limit.release(handshake.addr.ip());
+            self.rules.clients.release(&handshake.client);
             return;
         };
         let leftover = handshake.take_leftover();
-        let Handshake { stream, addr, watched, readable, end_reported, charge, .. } = handshake;
-        let ip = addr.ip();
+        let Handshake { stream, client, watched, readable, end_reported, charge, .. } = handshake;
         let Established { outcome, agreement, app, .. } = *established;
         let new_connection = NewConnection {
             stream,
             watched,
             readable,
             end_reported,
-            addr,
+            addr: client.into_addr(),
             outcome,
             agreement,
             leftover,
@@ -309,7 +306,7 @@ impl<C: Send + 'static> Reactor<C> {
         worker.inbox.load.fetch_add(1, Ordering::Relaxed);
         match worker.new_connections.send(new_connection) {
             Ok(()) => worker.notify_due = true,
-            Err(_) => self.connection_limit.release(ip),
+            Err(returned) => self.rules.clients.connection_limit.release(returned.0.addr.ip()),
         }
     }
 
@@ -359,7 +356,7 @@ impl<C: Send + 'static> Reactor<C> {
                 self.keys.release_key(poll_key);
             }
             if handshake.admitted {
-                self.connection_limit.release(handshake.addr.ip());
+                self.rules.clients.release(&handshake.client);
             } else {
                 self.turned_away -= 1;
             }
@@ -427,9 +424,4 @@ impl<C: Send + 'static> PollTask for Reactor<C> {
     fn is_done(&self, now: Instant) -> bool {
         self.stopping.is_some_and(|deadline| self.handshakes.len() == 0 || now >= deadline)
     }
-}
-
-/// The response 503 (RFC 9110 15.6.4), which says when to try again.
-fn overloaded() -> Response {
-    Response::new(503).with("Retry-After", "5")
 }

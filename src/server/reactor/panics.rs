@@ -34,7 +34,7 @@ impl<C> Drop for Reactor<C> {
                 continue;
             };
             if handshake.admitted {
-                self.connection_limit.release(handshake.addr.ip());
+                self.rules.clients.release(&handshake.client);
             }
             report(contained(|| drop(handshake)));
         }

@@ -1,10 +1,11 @@
-//! Logs what the policies for origins and hosts refuse.
+//! Logs what the policies for origins and hosts refuse, and PROXY headers that are wrong.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::protocol::PeerAddr;
 use crate::protocol::http::Response;
+use crate::protocol::proxy_header::ProxyHeaderError;
 
 /// At most one refusal is logged each second. Larger hides which names are refused; smaller fills the log, for browsers
 /// try again.
@@ -24,8 +25,15 @@ impl RefusalLog {
         if let Some(omitted) = self.admit(now) {
             // The body names origin and host, escaped.
             let why = String::from_utf8_lossy(refusal.content());
-            let more = if omitted > 0 { format!(" ({omitted} more were refused before)") } else { String::new() };
+            let more = more(omitted);
             log::warn!("{addr}: handshake refused with {}: {}{more}", refusal.status(), why.trim_ascii_end());
+        }
+    }
+
+    /// Logs that a listed proxy did not begin its connection with a PROXY header.
+    pub(in crate::server) fn log_proxy_header(&self, addr: &PeerAddr, error: ProxyHeaderError, now: Instant) {
+        if let Some(omitted) = self.admit(now) {
+            log::warn!("{addr}: closed, because of its PROXY header: {error}{}", more(omitted));
         }
     }
 
@@ -38,6 +46,10 @@ impl RefusalLog {
         self.last.set(Some(now));
         Some(self.omitted.take())
     }
+}
+
+fn more(omitted: u64) -> String {
+    if omitted > 0 { format!(" ({omitted} more were refused before)") } else { String::new() }
 }
 
 #[cfg(test)]

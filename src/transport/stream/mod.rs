@@ -92,6 +92,30 @@ impl Stream {
         }
     }
 
+    /// Reads from the socket itself, below TLS, before that has begun.
+    pub(crate) fn read_socket(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.below_mut().read(buffer),
+            _ => self.read(buffer),
+        }
+    }
+
+    /// Begins TLS with bytes that were read from the socket. `false` if there is no TLS, and the bytes are the caller's.
+    pub(crate) fn begin_with(&mut self, bytes: &[u8]) -> bool {
+        match self {
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => {
+                stream.begin_with(bytes);
+                true
+            }
+            _ => {
+                let _ = bytes;
+                false
+            }
+        }
+    }
+
     /// What was agreed on in the handshake of TLS, once.
     #[cfg(feature = "rustls-tls")]
     pub(crate) fn take_tls_info(&mut self) -> Option<TlsInfo> {

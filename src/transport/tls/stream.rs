@@ -93,6 +93,8 @@ pub struct TlsStream<S> {
 struct Flags {
     /// Something was received.
     has_begun: bool,
+    /// What is kept was not looked at.
+    is_new: bool,
     /// The stream below may have more to read.
     has_more: bool,
     /// The peer sends no more.
@@ -150,6 +152,12 @@ impl<S: Read + Write> TlsStream<S> {
     /// The stream below, to register it with a poll.
     pub(crate) fn below_mut(&mut self) -> &mut S {
         &mut self.below
+    }
+
+    /// Takes bytes that were read from the stream below before TLS began, to be opened by the next read.
+    pub(crate) fn begin_with(&mut self, bytes: &[u8]) {
+        self.partial = bytes.to_vec();
+        self.flags.is_new = !bytes.is_empty();
     }
 
     /// Whether the handshake is not complete.
@@ -231,6 +239,10 @@ impl<S: Read + Write> TlsStream<S> {
             }
             let room = &mut received[..kept + offered];
             room[..kept].copy_from_slice(&self.partial);
+            if std::mem::take(&mut self.flags.is_new) {
+                self.partial = Vec::new();
+                return self.open(&mut room[..kept], kept, plain, sealed);
+            }
             let mut size = 0;
             // A client sends the first record.
             if self.flags.has_begun || matches!(self.session, Session::Server(_)) {
