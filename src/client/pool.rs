@@ -112,7 +112,7 @@ impl Established {
             stream,
             watched: None,
             end_reported: false,
-            addr: addr.into(),
+            addr,
             outcome: Outcome { subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())), data: None },
             agreement,
             leftover,

@@ -7,6 +7,8 @@ pub(crate) mod client_config;
 #[cfg(feature = "rustls-tls")]
 mod material;
 #[cfg(feature = "rustls-tls")]
+mod plain;
+#[cfg(feature = "rustls-tls")]
 pub(crate) mod server_config;
 #[cfg(feature = "rustls-tls")]
 mod server_name;
