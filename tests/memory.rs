@@ -184,7 +184,7 @@ fn r_22_queued_output_is_counted() {
 #[test]
 fn r_22_waiting_events_are_counted() {
     let _guard = serialize_test();
-    for (size, count, least) in [(10, 8_000, 300_000), (1_000, 800, 600_000), (60_000, 12, 600_000), (500_000, 2, MIB)]
+    for (size, count, least) in [(10, 8_000, 260_000), (1_000, 800, 600_000), (60_000, 12, 600_000), (500_000, 2, MIB)]
     {
         let config = Config::default().max_event_buffer_size(8 * MIB);
         let server = Server::builder().workers(2).config(config).bind("127.0.0.1:0").expect("a server");
