@@ -8,7 +8,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use lexopt::prelude::*;
-use threadbare::{Config, EventRef, Handler, MessageRef, OriginPolicy, Server, Socket};
+use threadbare::{Config, EventRef, ForwardedHeader, Handler, MessageRef, OriginPolicy, Server, Socket, Trusted};
 
 const USAGE: &str = "\
 Sends every message back to where it came from.
@@ -24,6 +24,8 @@ Usage: echo [ADDR] [OPTIONS]
   --max-connections N       connections at a time
   --idle-timeout SECS       ping a connection that has been silent for so long
   --handshake-timeout SECS  time for the opening handshake
+  --proxy-protocol NETWORKS proxies that begin connections with a PROXY header, separated by commas
+  --trust-proxy NETWORKS    proxies whose X-Forwarded-For is believed
   --deflate                 permessage-deflate (built with --features deflate)
   --cert FILE --key FILE    TLS (not in this build)
   --help                    this text
@@ -44,6 +46,8 @@ struct Options {
     channel: bool,
     inline: bool,
     config: Config,
+    proxy_protocol: Trusted,
+    trusted_proxies: Trusted,
 }
 
 fn main() -> ExitCode {
@@ -52,7 +56,11 @@ fn main() -> ExitCode {
 
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     // Any page may connect: an echo server has no data that another site's page could misuse.
-    let mut builder = Server::builder().origins(OriginPolicy::Any).config(options.config);
+    let mut builder = Server::builder()
+        .origins(OriginPolicy::Any)
+        .config(options.config)
+        .proxy_protocol(options.proxy_protocol)
+        .trusted_proxies(ForwardedHeader::XForwardedFor, options.trusted_proxies);
     if let Some(workers) = options.workers {
         builder = builder.workers(workers);
     }
@@ -95,6 +103,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut workers = None;
     let (mut channel, mut inline) = (false, false);
     let mut config = Config::default();
+    let (mut proxy_protocol, mut trusted_proxies) = (Trusted::default(), Trusted::default());
     while let Some(arg) = parser.next()? {
         match arg {
             Long("workers") => workers = Some(parser.value()?.parse()?),
@@ -106,6 +115,8 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
             Long("handshake-timeout") => {
                 config = config.handshake_timeout(parser.value()?.parse_with(common::seconds)?);
             }
+            Long("proxy-protocol") => proxy_protocol = parser.value()?.parse_with(common::networks)?,
+            Long("trust-proxy") => trusted_proxies = parser.value()?.parse_with(common::networks)?,
             #[cfg(feature = "deflate")]
             Long("deflate") => config = config.deflate(threadbare::DeflateConfig::default()),
             #[cfg(not(feature = "deflate"))]
@@ -120,5 +131,5 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
         return Err("--channel and --inline: choose one".into());
     }
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    Ok(Some(Options { addr, workers, channel, inline, config }))
+    Ok(Some(Options { addr, workers, channel, inline, config, proxy_protocol, trusted_proxies }))
 }

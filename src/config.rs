@@ -230,13 +230,15 @@ impl Config {
     }
 
     /// The largest number of connections at one time from one IP address. Further ones are answered 503. Default: no
-    /// limit but [`max_connections`](Config::max_connections), because behind a proxy all clients have one address. Peers of
+    /// limit but [`max_connections`](Config::max_connections), because behind a proxy all clients have one address, unless
+    /// [`trusted_proxies`](crate::ServerBuilder::trusted_proxies) or
+    /// [`proxy_protocol`](crate::ServerBuilder::proxy_protocol) says which proxies tell the client's. Peers of
     /// Unix sockets have no IP address, and are not limited by this.
     ///
     /// ```
     /// use threadbare::Config;
     ///
-    /// let config = Config::default().max_connections_per_address(20); // there is no proxy before this server
+    /// let config = Config::default().max_connections_per_address(20); // of each client
     /// ```
     #[must_use]
     pub fn max_connections_per_address(mut self, count: usize) -> Config {

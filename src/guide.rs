@@ -521,7 +521,7 @@
 //! let config = Config::default()
 //!     .max_message_size(64 << 10) // a larger message ends the connection with 1009
 //!     .max_connections(10_000) // further ones are answered 503
-//!     .max_connections_per_address(50) // not behind a proxy, which is one address
+//!     .max_connections_per_address(50) // behind a proxy, see `guide::proxies`
 //!     .handshake_timeout(Duration::from_secs(5)) // then 408
 //!     .max_lifetime(Duration::from_secs(24 * 60 * 60)); // then 1001
 //! let server = Server::builder().config(config).bind("127.0.0.1:8080")?;
@@ -607,4 +607,6 @@
 //! [`Stats::dropped`]: crate::Stats::dropped
 //! [`WebSocket`]: crate::WebSocket
 
+#[doc = include_str!("../docs/proxies.md")]
+pub mod proxies {}
 pub mod recipes;

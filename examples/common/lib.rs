@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use lexopt::prelude::*;
-use threadbare::{Config, PeerAddr, Server, ServerHandle};
+use threadbare::{Config, PeerAddr, Server, ServerHandle, Trusted};
 
 /// How long clients have to complete the closing handshake after a signal.
 const GRACE: Duration = Duration::from_secs(5);
@@ -118,6 +118,15 @@ pub fn url(addr: &PeerAddr) -> String {
 /// Sets how long a connection may be silent before it is sent a ping.
 pub fn ping_idle(config: Config, idle: Duration) -> Config {
     config.ping_interval(Some(idle)).pong_timeout(idle.min(MAX_PONG_TIMEOUT))
+}
+
+/// Parses addresses and networks, separated by commas.
+pub fn networks(text: &str) -> Result<Trusted, String> {
+    let networks = Trusted::from(text.split(','));
+    match networks.invalid_entry() {
+        Some(entry) => Err(format!("{entry:?} is neither an address nor a network such as 10.0.0.0/8")),
+        None => Ok(networks),
+    }
 }
 
 /// Parses a number of seconds, which may have a fraction and must not be zero.

@@ -266,82 +266,20 @@
 //!
 //! # Behind nginx and HAProxy
 //!
-//! The library has no TLS yet, so a proxy in front ends it. nginx must be told to pass the upgrade on:
-//!
-//! ```nginx
-//! map $http_upgrade $connection_upgrade {
-//!     default upgrade;
-//!     ''      close;
-//! }
-//!
-//! server {
-//!     listen 443 ssl;
-//!     server_name example.com;
-//!     ssl_certificate     /etc/ssl/example.com.pem;
-//!     ssl_certificate_key /etc/ssl/example.com.key;
-//!
-//!     location / {
-//!         proxy_pass http://127.0.0.1:8080;
-//!         proxy_http_version 1.1;
-//!         proxy_set_header Upgrade $http_upgrade;
-//!         proxy_set_header Connection $connection_upgrade;
-//!         proxy_set_header Host $http_host;
-//!         proxy_set_header X-Forwarded-For $remote_addr;
-//!         proxy_read_timeout 60s;
-//!     }
-//! }
-//! ```
-//!
-//! HAProxy passes the upgrade and `Host` on by itself:
-//!
-//! ```haproxy
-//! frontend web
-//!     mode http
-//!     bind :443 ssl crt /etc/haproxy/example.com.pem
-//!     timeout client 60s
-//!     http-request set-header X-Forwarded-For %[src]
-//!     default_backend app
-//!
-//! backend app
-//!     mode http
-//!     timeout connect 5s
-//!     timeout server 60s
-//!     timeout tunnel 60s
-//!     server app1 127.0.0.1:8080
-//! ```
-//!
-//! * **`Host` and `Origin`.** By default the server compares the two. So the proxy must pass `Host` on as the browser
-//!   sent it, with its port. Otherwise list the origins with [`OriginPolicy::List`], such as `https://example.com`.
-//! * **Timeouts.** A proxy ends a connection that is silent for too long. The default
-//!   [`ping_interval`](crate::Config::ping_interval) of 30 s is below the 60 s of both configurations.
-//! * **Addresses.** [`Peer::addr`] is the proxy's address, and
-//!   [`max_connections_per_address`](crate::Config::max_connections_per_address) would count all clients as one.
-//!   `X-Forwarded-For` is only a header: anybody can send it. Believe it only from your proxy, and let the proxy
-//!   replace what clients send, as both configurations do. The PROXY protocol (`send-proxy`) is not understood.
-//! * Let the server listen on an address that only the proxy can reach.
+//! [`guide::proxies`](crate::guide::proxies) has tested configurations of both. The proxy must pass the upgrade and `Host`
+//! on, and its timeouts must be longer than [`ping_interval`](crate::Config::ping_interval). Say which proxies are
+//! believed, and how they tell who the client is: without that, all clients have the proxy's address.
 //!
 //! ```no_run
-//! use std::net::IpAddr;
-//! use threadbare::{Accept, Event, Response, Server};
-//!
-//! /// The address that the proxy saw.
-//! struct ClientAddr(IpAddr);
+//! use threadbare::{Config, Event, ForwardedHeader, Server};
 //!
 //! let server = Server::builder()
-//!     .on_request(|request| {
-//!         let is_from_proxy = request.addr().ip().is_some_and(|ip| ip.is_loopback());
-//!         let forwarded = request.header_values("X-Forwarded-For").last().and_then(|value| value.parse().ok());
-//!         match forwarded {
-//!             Some(addr) if is_from_proxy => Ok(Accept::new().data(ClientAddr(addr))),
-//!             _ => Err(Response::new(403)),
-//!         }
-//!     })
+//!     .trusted_proxies(ForwardedHeader::XForwardedFor, ["127.0.0.1"]) // or `proxy_protocol(["127.0.0.1"])`
+//!     .config(Config::default().max_connections_per_address(20)) // of each client, not of the proxy
 //!     .bind("127.0.0.1:8080")?;
 //! for event in &server {
-//!     if let Event::Open(peer, _) = event
-//!         && let Some(ClientAddr(addr)) = peer.data()
-//!     {
-//!         println!("{addr} connected");
+//!     if let Event::Open(peer, _) = event {
+//!         println!("{} connected", peer.addr()); // the client's address
 //!     }
 //! }
 //! # Ok::<(), threadbare::BuildError>(())
