@@ -24,7 +24,7 @@ pub enum PeerAddr {
     /// a name in Linux's abstract namespace.
     Unix(Option<PathBuf>),
     /// The address is not known to this library, for example if a [`WebSocket`](crate::WebSocket) uses a pipe in
-    /// memory.
+    /// memory, or if a proxy that is believed hides its client.
     Unknown,
 }
 

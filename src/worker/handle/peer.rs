@@ -171,7 +171,8 @@ impl Peer {
         PeerId::new(self.shared.worker.index, self.shared.key)
     }
 
-    /// The peer's address.
+    /// The peer's address. Behind a proxy that the server believes, it is that of the client, as
+    /// [`Request::client_addr`](crate::Request::client_addr).
     ///
     /// ```
     /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
