@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use common::tls::Certificate;
 use lexopt::prelude::*;
 use threadbare::{Config, Event, Handler, MessageRef, OriginPolicy, Server, SlowConsumer, Socket};
 
@@ -15,12 +16,14 @@ Sends every message to every connection, the sender's too.
 
 Usage: broadcast [ADDR] [OPTIONS]
 
-  ADDR                 where to listen (default 127.0.0.1:8080; port 0 picks a free port)
-  --workers N          worker threads
-  --channel            publish from the main thread, which gets the messages through a channel
-  --idle-timeout SECS  ping a connection that has been silent for so long
-  --redis URL          publish across machines (not in this build)
-  --help               this text
+  ADDR                    where to listen (default 127.0.0.1:8080; port 0 picks a free port)
+  --workers N             worker threads
+  --channel               publish from the main thread, which gets the messages through a channel
+  --idle-timeout SECS     ping a connection that has been silent for so long
+  --cert FILE --key FILE  TLS, with this certificate chain and private key in PEM
+                          (built with --features rustls-tls-webpki-roots)
+  --redis URL             publish across machines (not in this build)
+  --help                  this text
 ";
 
 /// The handler of each connection, called on its worker's thread.
@@ -37,6 +40,7 @@ struct Options {
     workers: Option<usize>,
     channel: bool,
     config: Config,
+    certificate: Certificate,
 }
 
 fn main() -> ExitCode {
@@ -47,17 +51,17 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     // A client that cannot keep up is closed. To wait for it would delay the others, and to skip messages would break
     // the promise that every client gets every message.
     let config = options.config.slow_consumer(SlowConsumer::Disconnect);
-    let mut builder = Server::builder().origins(OriginPolicy::Any).config(config);
+    let mut builder = options.certificate.apply(Server::builder().origins(OriginPolicy::Any).config(config))?;
     if let Some(workers) = options.workers {
         builder = builder.workers(workers);
     }
     if options.channel {
         let server = builder.bind(&options.addr)?;
-        common::announce(&server)?;
+        options.certificate.announce(server.handle())?;
         broadcast(&server);
     } else {
         let server = builder.serve(&options.addr, |_request| Broadcast)?;
-        common::announce(&server)?;
+        options.certificate.announce(server.handle())?;
         server.join();
     }
     Ok(())
@@ -78,17 +82,21 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut workers = None;
     let mut channel = false;
     let mut config = Config::default();
+    let mut certificate = Certificate::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("workers") => workers = Some(parser.value()?.parse()?),
             Long("channel") => channel = true,
             Long("idle-timeout") => config = common::ping_idle(config, parser.value()?.parse_with(common::seconds)?),
+            Long("cert") => certificate.set_cert(parser.value()?),
+            Long("key") => certificate.set_key(parser.value()?),
             Long("redis") => return Err("--redis: this build lacks the bridge to Redis".into()),
             Short('h') | Long("help") => return Ok(None),
             Value(value) if addr.is_none() => addr = Some(value.string()?),
             _ => return Err(arg.unexpected()),
         }
     }
+    certificate.check()?;
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    Ok(Some(Options { addr, workers, channel, config }))
+    Ok(Some(Options { addr, workers, channel, config, certificate }))
 }

@@ -5,17 +5,22 @@ use std::io::{BufRead, Write, stdin, stdout};
 use std::process::ExitCode;
 
 use common::Chain;
+use common::tls::Trust;
 use threadbare::{Client, ClientError, CloseCause, CloseCode, Config, Message, Peer};
 
 const USAGE: &str = "\
 Sends each line of its input as a message and prints what comes back.
 
-usage: client URL [options]
+Usage: client URL [OPTIONS]
 
-  URL                     such as ws://127.0.0.1:8080/chat
+  URL                     such as ws://127.0.0.1:8080/chat or wss://example.com/chat
   --header 'NAME: VALUE'  adds a header to the request; may be repeated
   --subprotocol NAME      offers a subprotocol; may be repeated
   --deflate               offers permessage-deflate (built with --features deflate)
+  --ca FILE               trusts the issuers in this file too, for wss://
+  --insecure              accepts any certificate, for tests
+                          (wss://, --ca and --insecure: built with --features rustls-tls-webpki-roots)
+  --help                  this text
 ";
 
 struct Options {
@@ -23,6 +28,7 @@ struct Options {
     headers: Vec<(String, String)>,
     subprotocols: Vec<String>,
     config: Config,
+    trust: Trust,
 }
 
 fn main() -> ExitCode {
@@ -49,8 +55,13 @@ fn main() -> ExitCode {
 fn parse(mut args: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     use lexopt::Arg::{Long, Short, Value};
 
-    let mut options =
-        Options { url: String::new(), headers: Vec::new(), subprotocols: Vec::new(), config: Config::default() };
+    let mut options = Options {
+        url: String::new(),
+        headers: Vec::new(),
+        subprotocols: Vec::new(),
+        config: Config::default(),
+        trust: Trust::default(),
+    };
     while let Some(arg) = args.next()? {
         match arg {
             Short('h') | Long("help") => return Ok(None),
@@ -64,15 +75,22 @@ fn parse(mut args: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
             Long("deflate") => options.config = options.config.deflate(threadbare::DeflateConfig::default()),
             #[cfg(not(feature = "deflate"))]
             Long("deflate") => return Err("--deflate: build with --features deflate".into()),
+            Long("ca") => options.trust.set_ca(args.value()?),
+            Long("insecure") => options.trust.set_insecure(),
             Value(url) if options.url.is_empty() => options.url = url.into_string()?,
             _ => return Err(arg.unexpected()),
         }
     }
-    if options.url.is_empty() { Err("a URL is missing".into()) } else { Ok(Some(options)) }
+    if options.url.is_empty() {
+        return Err("a URL is missing".into());
+    }
+    options.trust.check(&options.url)?;
+    Ok(Some(options))
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let mut builder = Client::builder().config(options.config.clone()).subprotocols(&options.subprotocols);
+    let builder = Client::builder().config(options.config.clone()).subprotocols(&options.subprotocols);
+    let mut builder = options.trust.apply(builder)?;
     for (name, value) in &options.headers {
         builder = builder.header(name, value);
     }

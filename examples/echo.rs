@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use common::tls::Certificate;
 use lexopt::prelude::*;
 use threadbare::{Config, EventRef, ForwardedHeader, Handler, MessageRef, OriginPolicy, Server, Socket, Trusted};
 
@@ -27,7 +28,8 @@ Usage: echo [ADDR] [OPTIONS]
   --proxy-protocol NETWORKS proxies that begin connections with a PROXY header, separated by commas
   --trust-proxy NETWORKS    proxies whose X-Forwarded-For is believed
   --deflate                 permessage-deflate (built with --features deflate)
-  --cert FILE --key FILE    TLS (not in this build)
+  --cert FILE --key FILE    TLS, with this certificate chain and private key in PEM
+                            (built with --features rustls-tls-webpki-roots)
   --help                    this text
 ";
 
@@ -48,6 +50,7 @@ struct Options {
     config: Config,
     proxy_protocol: Trusted,
     trusted_proxies: Trusted,
+    certificate: Certificate,
 }
 
 fn main() -> ExitCode {
@@ -56,25 +59,26 @@ fn main() -> ExitCode {
 
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     // Any page may connect: an echo server has no data that another site's page could misuse.
-    let mut builder = Server::builder()
+    let builder = Server::builder()
         .origins(OriginPolicy::Any)
         .config(options.config)
         .proxy_protocol(options.proxy_protocol)
         .trusted_proxies(ForwardedHeader::XForwardedFor, options.trusted_proxies);
+    let mut builder = options.certificate.apply(builder)?;
     if let Some(workers) = options.workers {
         builder = builder.workers(workers);
     }
     if options.inline {
         let mut event_loop = builder.bind_inline(&options.addr)?;
-        common::announce_handle(event_loop.handle())?;
+        options.certificate.announce(event_loop.handle())?;
         event_loop.run(answer)?;
     } else if options.channel {
         let server = builder.bind(&options.addr)?;
-        common::announce(&server)?;
+        options.certificate.announce(server.handle())?;
         echo(&server);
     } else {
         let server = builder.serve(&options.addr, |_request| Echo)?;
-        common::announce(&server)?;
+        options.certificate.announce(server.handle())?;
         server.join();
     }
     Ok(())
@@ -104,6 +108,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let (mut channel, mut inline) = (false, false);
     let mut config = Config::default();
     let (mut proxy_protocol, mut trusted_proxies) = (Trusted::default(), Trusted::default());
+    let mut certificate = Certificate::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("workers") => workers = Some(parser.value()?.parse()?),
@@ -121,7 +126,8 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
             Long("deflate") => config = config.deflate(threadbare::DeflateConfig::default()),
             #[cfg(not(feature = "deflate"))]
             Long("deflate") => return Err("--deflate: build with --features deflate".into()),
-            Long("cert" | "key") => return Err("--cert and --key: this build lacks TLS".into()),
+            Long("cert") => certificate.set_cert(parser.value()?),
+            Long("key") => certificate.set_key(parser.value()?),
             Short('h') | Long("help") => return Ok(None),
             Value(value) if addr.is_none() => addr = Some(value.string()?),
             _ => return Err(arg.unexpected()),
@@ -130,6 +136,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     if channel && inline {
         return Err("--channel and --inline: choose one".into());
     }
+    certificate.check()?;
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    Ok(Some(Options { addr, workers, channel, inline, config, proxy_protocol, trusted_proxies }))
+    Ok(Some(Options { addr, workers, channel, inline, config, proxy_protocol, trusted_proxies, certificate }))
 }

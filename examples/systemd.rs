@@ -73,7 +73,7 @@ mod unix {
             let report = handle.shutdown(GRACE);
             log::info!("{report}");
         })?;
-        common::print_urls(server.local_addrs())?;
+        common::print_urls("ws", server.local_addrs())?;
         tell(&[NotifyState::Ready]);
         server.join();
         Ok(())

@@ -4,12 +4,13 @@
 //! cargo run --release --example chat -- 127.0.0.1:8080
 //! ```
 //!
-//! Then open `http://127.0.0.1:8080/` in two windows. The page is in `page.html`, and the messages are in `rooms.rs`.
+//! Then open `http://127.0.0.1:8080/` in two windows, or `https://` if there are `--cert` and `--key`. The page is in `page.html`, and the messages are in `rooms.rs`.
 //! This file makes a server of the two.
 
 use std::error::Error;
 use std::process::ExitCode;
 
+use common::tls::Certificate;
 use lexopt::prelude::*;
 use rooms::Rooms;
 use threadbare::{Accept, Config, Event, Request, Response, Server, SlowConsumer};
@@ -21,9 +22,11 @@ A chat with rooms, and the web page to use it on the same port.
 
 Usage: chat [ADDR] [OPTIONS]
 
-  ADDR         where to listen (default 127.0.0.1:8080; port 0 picks a free port)
-  --workers N  worker threads
-  --help       this text
+  ADDR                    where to listen (default 127.0.0.1:8080; port 0 picks a free port)
+  --workers N             worker threads
+  --cert FILE --key FILE  TLS, with this certificate chain and private key in PEM
+                          (built with --features rustls-tls-webpki-roots)
+  --help                  this text
 ";
 
 /// The size of the longest message: its text with every character as two JSON escapes of six bytes.
@@ -32,6 +35,7 @@ const MAX_MESSAGE_SIZE: usize = rooms::MAX_TEXT * 12 + 1024;
 struct Options {
     addr: String,
     workers: Option<usize>,
+    certificate: Certificate,
 }
 
 fn main() -> ExitCode {
@@ -46,12 +50,13 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let page = common::page::serve(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"));
 
     // `origins` is not set: by default, only a page from this host may connect.
-    let mut builder = Server::builder().config(config).http(page).on_request(only_chat);
+    let builder = Server::builder().config(config).http(page).on_request(only_chat);
+    let mut builder = options.certificate.apply(builder)?;
     if let Some(workers) = options.workers {
         builder = builder.workers(workers);
     }
     let server = builder.bind(&options.addr)?;
-    common::announce(&server)?;
+    options.certificate.announce(server.handle())?;
 
     // Only this thread uses the rooms, so they need no lock.
     let mut rooms = Rooms::default();
@@ -80,14 +85,18 @@ fn only_chat(request: &Request) -> Result<Accept, Response> {
 fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut addr = None;
     let mut workers = None;
+    let mut certificate = Certificate::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("workers") => workers = Some(parser.value()?.parse()?),
+            Long("cert") => certificate.set_cert(parser.value()?),
+            Long("key") => certificate.set_key(parser.value()?),
             Short('h') | Long("help") => return Ok(None),
             Value(value) if addr.is_none() => addr = Some(value.string()?),
             _ => return Err(arg.unexpected()),
         }
     }
+    certificate.check()?;
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    Ok(Some(Options { addr, workers }))
+    Ok(Some(Options { addr, workers, certificate }))
 }

@@ -1,6 +1,7 @@
-//! Code that the server examples share: the command line, and the shutdown on a signal.
+//! Code that the examples share: the command line, TLS, and the shutdown on a signal.
 
 pub mod page;
+pub mod tls;
 
 use std::error::Error;
 use std::fmt;
@@ -88,30 +89,36 @@ pub fn announce(server: &Server) -> Result<(), Box<dyn Error>> {
 
 /// As [`announce`], for the server of a handle.
 pub fn announce_handle(handle: ServerHandle) -> Result<(), Box<dyn Error>> {
+    announce_urls("ws", handle)
+}
+
+/// As [`announce_handle`], with the scheme `ws` or `wss`.
+fn announce_urls(scheme: &str, handle: ServerHandle) -> Result<(), Box<dyn Error>> {
     let addrs = handle.local_addrs().to_vec();
     ctrlc::set_handler(move || {
         log::info!("shutting down");
         let report = handle.shutdown(GRACE);
         log::info!("{report}");
     })?;
-    Ok(print_urls(&addrs)?)
+    Ok(print_urls(scheme, &addrs)?)
 }
 
 /// Prints where the server listens, each address in a line.
-pub fn print_urls(addrs: &[PeerAddr]) -> std::io::Result<()> {
+/// The scheme is `ws` or `wss`.
+pub fn print_urls(scheme: &str, addrs: &[PeerAddr]) -> std::io::Result<()> {
     // Flushed, and returns an error where println! would panic, because stdout is often a pipe.
     let mut stdout = stdout().lock();
     for addr in addrs {
-        writeln!(stdout, "listening on {}", url(addr))?;
+        writeln!(stdout, "listening on {}", url(scheme, addr))?;
     }
     stdout.flush()
 }
 
 /// The URL of a server that listens on this address.
-pub fn url(addr: &PeerAddr) -> String {
+fn url(scheme: &str, addr: &PeerAddr) -> String {
     match addr {
-        PeerAddr::Unix(path) => format!("ws+unix:{}:/", path.as_deref().unwrap_or(Path::new("")).display()),
-        addr => format!("ws://{addr}"),
+        PeerAddr::Unix(path) => format!("{scheme}+unix:{}:/", path.as_deref().unwrap_or(Path::new("")).display()),
+        addr => format!("{scheme}://{addr}"),
     }
 }
 
