@@ -112,7 +112,7 @@ start_server() {
     set +m
     jobs_running+=("$server_pid")
     for _ in {1..100}; do
-        line=$(grep -m1 -o 'listening on ws://.*' "$server_log.out" || true)
+        line=$(grep -m1 -oE 'listening on wss?://.*' "$server_log.out" || true)
         if [[ -n $line ]]; then
             server_url=${line#listening on }
             printf '\n%s: %s\n' "$name" "$line"

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Runs the Autobahn test suite against a server or a client of this library, and checks every result.
 
-    run.py NAME [--cases PATTERN[,...]] [--without PATTERN[,...]] [--expect N] server COMMAND...
-    run.py NAME ...                                                           client COMMAND...
+    run.py NAME [--cases PATTERN[,...]] [--without PATTERN[,...]] [--expect N] [--tls DIRECTORY] server COMMAND...
+    run.py NAME ...                                                                              client COMMAND...
 
 `server`: COMMAND is started and must print `listening on ws://IP:PORT`; Autobahn's client talks to it.
 `client`: Autobahn's server is started, and COMMAND is run with its URL and an agent's name as first arguments.
+
+`--tls`: over TLS, with what .ci/certificates made in DIRECTORY. The server's COMMAND gets `--cert` and `--key`, the client's
+`--ca`. The suite does its own TLS, by OpenSSL 1.1.1.
 
 Every case must be OK, except 7.1.6, 7.13.1 and 7.13.2, which are always INFORMATIONAL. The same applies to how the
 connection was closed. A case that does not connect is missing from the report, so the number of cases is a check of its
@@ -99,12 +102,15 @@ def wait_for_port(port, suite, log):
     sys.exit("nothing listens on port %d. NOTHING WAS CHECKED." % port)
 
 
-def run_server(program, command, specification, out, limit):
+def run_server(program, command, specification, out, limit, tls):
+    scheme = "wss" if tls else "ws"
+    if tls:
+        command = command + ["--cert", tls / "cert.pem", "--key", tls / "key.pem"]
     with open(out / "ours.log", "w") as log:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         line = server.stdout.readline()
-        if not line.startswith("listening on ws://"):
+        if not line.startswith("listening on %s://" % scheme):
             sys.exit("%s did not listen: %r" % (command[0], line))
         specification["servers"] = [{"agent": "ours", "url": line.split()[-1]}]
         (out / "spec.json").write_text(json.dumps(specification))
@@ -121,9 +127,13 @@ def run_server(program, command, specification, out, limit):
             server.kill()
 
 
-def run_client(program, command, specification, out, limit):
+def run_client(program, command, specification, out, limit, tls):
     port = free_port()
-    specification["url"] = "ws://127.0.0.1:%d" % port
+    specification["url"] = "%s:%d" % ("wss://localhost" if tls else "ws://127.0.0.1", port)
+    trust = []
+    if tls:
+        specification.update(cert=str(tls / "cert.pem"), key=str(tls / "key.pem"))
+        trust = ["--ca", tls / "ca.pem"]
     (out / "spec.json").write_text(json.dumps(specification))
     with open(out / "wstest.log", "w") as log:
         suite = subprocess.Popen([program, "-m", "fuzzingserver", "-u", "0", "-s", out / "spec.json"],
@@ -131,7 +141,7 @@ def run_client(program, command, specification, out, limit):
     try:
         wait_for_port(port, suite, out / "wstest.log")
         with open(out / "ours.log", "w") as log:
-            subprocess.run(command[:1] + [specification["url"], "ours"] + command[1:], stdout=log, stderr=log, timeout=limit, check=True)
+            subprocess.run(command[:1] + [specification["url"], "ours"] + command[1:] + trust, stdout=log, stderr=log, timeout=limit, check=True)
     finally:
         suite.kill()
         suite.wait()
@@ -172,6 +182,7 @@ def main():
     parser.add_argument("--without", default="")
     parser.add_argument("--expect", type=int, default=ALL_CASES)
     parser.add_argument("--limit", type=int, default=1800, help="seconds")
+    parser.add_argument("--tls", type=pathlib.Path, metavar="DIRECTORY")
     parser.add_argument("mode", choices=["server", "client"])
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
@@ -186,7 +197,7 @@ def main():
         "exclude-agent-cases": {},
     }
     run = run_server if options.mode == "server" else run_client
-    run(program, options.command, specification, out, options.limit)
+    run(program, options.command, specification, out, options.limit, options.tls)
     reports = json.loads((out / "index.json").read_text())
     (report,) = reports.values()
     sys.exit(1 if check_report(options.name, report, options.expect) else 0)

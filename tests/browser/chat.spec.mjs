@@ -1,20 +1,22 @@
 #!/usr/bin/env node
 // The chat example's page in a real browser.
 //
-//     node chat.spec.mjs BINARY        node chat.spec.mjs target/release/examples/chat
+//     node chat.spec.mjs BINARY [DIRECTORY]        node chat.spec.mjs target/release/examples/chat
+//
+// DIRECTORY has what .ci/certificates makes: then all goes over TLS.
 
 import { createServer } from 'node:http';
-import { Report, equal, eventually, fits, launch, open, screenshot, start } from './common.mjs';
+import { Report, certificate, equal, eventually, fits, launch, open, screenshot, start } from './common.mjs';
 
-const binary = process.argv[2];
+const [binary, tls] = process.argv.slice(2);
 if (!binary) {
-  console.error('usage: node chat.spec.mjs BINARY');
+  console.error('usage: node chat.spec.mjs BINARY [DIRECTORY]');
   process.exit(2);
 }
 
 const MARKUP = '<img src=x onerror="window.hacked=1"><b>bold</b> &amp; "quotes" \'single\' <script>window.hacked=1</script>';
 
-const report = new Report('browser/chat');
+const report = new Report(tls ? 'browser/chat-tls' : 'browser/chat');
 const authors = (page) => page.locator('#messages .message .author').allTextContents();
 const texts = (page) => page.locator('#messages .message .text').allTextContents();
 const people = async (page) => (await page.locator('#people li').allTextContents()).map((s) => s.trim()).sort();
@@ -67,10 +69,10 @@ async function say(page, text) {
 }
 
 await report.check('server-starts', async () => {
-  server = await start(binary, ['127.0.0.1:0']);
+  server = await start(binary, ['127.0.0.1:0', ...certificate(tls)], [tls ? 'wss' : 'ws']);
 });
 await report.check('browser-starts', async () => {
-  browser = await launch();
+  browser = await launch(tls);
 }, 60);
 if (!server || !browser) report.exit();
 
@@ -183,7 +185,7 @@ await report.check('a-stranger-page-is-refused', async () => {
           };
           socket.onerror = () => resolve('refused');
         }),
-      `ws://${server.host}/ws`,
+      `${server.url}/ws`,
     );
     equal(outcome, wanted, `a connection from ${new URL(from.url()).origin}`);
   }
@@ -235,7 +237,7 @@ await report.check('ten-names-have-ten-readable-colors', async () => {
   await ada.evaluate(async (names) => {
     for (const name of names) {
       await new Promise((resolve, reject) => {
-        const socket = new WebSocket(`ws://${location.host}/ws`);
+        const socket = new WebSocket(`${location.origin.replace('http', 'ws')}/ws`);
         socket.onerror = reject;
         socket.onopen = () => socket.send(JSON.stringify({ type: 'join', name, room: 'palette' }));
         socket.onmessage = ({ data }) => {
@@ -418,7 +420,7 @@ await report.check('the-page-says-that-the-server-is-gone', async () => {
 }, 30);
 
 await report.check('reconnects-when-the-server-is-back', async () => {
-  server = await start(binary, [server.host]);
+  server = await start(binary, [server.host, ...certificate(tls)], [tls ? 'wss' : 'ws']);
   for (const page of [ada, bob, phone]) {
     await eventually(() => status(page), (text) => /\bconnected\b/.test(text), 'the status', 40);
     equal(await page.locator('#banner').isVisible(), false, 'the banner is visible');

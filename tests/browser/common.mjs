@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
@@ -52,6 +52,9 @@ export function equal(got, wanted, what) {
   }
 }
 
+/** The flags of a server with the certificate in a directory that .ci/certificates made; none without a directory. */
+export const certificate = (tls) => (tls ? ['--cert', `${tls}/cert.pem`, '--key', `${tls}/key.pem`] : []);
+
 /** Starts an example; `urls` is what its `listening on` lines say, by scheme. */
 export async function start(binary, args, schemes = ['ws']) {
   const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -74,10 +77,12 @@ export async function start(binary, args, schemes = ['ws']) {
   await Promise.race([listening, overdue]);
   clearTimeout(timer);
   child.stdout.resume();
+  const url = urls.ws ?? urls.wss;
   return {
     urls,
-    host: urls.ws.host,
-    page: `http://${urls.ws.host}/`,
+    url: `${url.protocol}//${url.host}`,
+    host: url.host,
+    page: `${url.protocol.replace('ws', 'http')}//${url.host}/`,
     async stop() {
       child.kill('SIGTERM');
       const [code, signal] = await exited;
@@ -86,8 +91,9 @@ export async function start(binary, args, schemes = ['ws']) {
   };
 }
 
-/** A fresh headless Chromium with a profile of its own. */
-export function launch() {
+/** A fresh headless Chromium with a profile of its own. It trusts the certificate in a directory that .ci/certificates made. */
+export function launch(tls) {
+  const trust = tls ? [`--ignore-certificate-errors-spki-list=${readFileSync(`${tls}/spki`, 'utf8').trim()}`] : [];
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
@@ -99,6 +105,7 @@ export function launch() {
       '--disable-background-networking',
       '--disable-component-update',
       '--disable-sync',
+      ...trust,
     ],
   });
 }

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Checks the client against servers of other libraries, with and without compression.
 
-    foreign_servers.py BINARY [--only NAME[/DEFLATE]] [--at-once N] [--duplex SIZE:SECONDS]...
+    foreign_servers.py BINARY [--tls DIRECTORY] [--only NAME[/DEFLATE]] [--at-once N] [--duplex SIZE:SECONDS]...
     foreign_servers.py target/release/examples/interop_client --only ws/takeover
 
-BINARY is the example `interop_client`. servers/README.md describes the servers.
+BINARY is the example `interop_client`. DIRECTORY has what .ci/certificates makes: then the servers speak TLS, two more of
+them by a program in front, and only the modes `off` and `takeover` are checked. servers/README.md describes the servers.
 """
 
 import argparse
@@ -27,8 +28,13 @@ SERVER_COMMANDS = {
     "aiohttp": ([sys.executable, SERVERS / "aiohttp_server.py"], 45),
     "ws": (["node", SERVERS / "ws_server.mjs"], 48),
 }
+# Programs that end TLS in front of the server with `ws`.
+TERMINATOR_COMMANDS = {
+    name: ([sys.executable, SERVERS / "terminator.py", name], 48) for name in ("nginx", "stunnel")
+}
 WITHOUT_FRAGMENTS = {"aiohttp"}
 DEFLATE = ["off", "alone", "takeover"]
+TLS_DEFLATE = ["off", "takeover"]
 DUPLEX = ["64:10", "262144:4"]
 TIMEOUT = 240  # seconds for one server in one mode
 
@@ -62,13 +68,14 @@ class Checks:
         return found[2]
 
 
-def run(checks, binary, name, deflate, duplex):
-    label = f"foreign/{name}/{deflate}"
-    command, expected = SERVER_COMMANDS[name]
+def run(checks, binary, name, deflate, duplex, tls):
+    label = f"foreign{'-tls' if tls else ''}/{name}/{deflate}"
+    command, expected = (SERVER_COMMANDS | TERMINATOR_COMMANDS)[name]
     expected += len(duplex)
+    flags = ["--cert", tls / "cert.pem", "--key", tls / "key.pem"] if tls else []
     try:
-        with Server(*command, "--deflate", deflate) as server:
-            seen = drive(checks, binary, server.url, label, deflate, duplex)
+        with Server(*command, "--deflate", deflate, *flags, schemes=("wss" if tls else "ws",)) as server:
+            seen = drive(checks, binary, server.url, label, deflate, duplex, tls)
             if server.process.poll() is not None:
                 raise RuntimeError(f"the server ended with {server.process.returncode}")
         if len(seen) != expected or len(set(seen)) != expected:
@@ -78,9 +85,10 @@ def run(checks, binary, name, deflate, duplex):
         checks.fail(f"{label}/all-{expected}-checks", f"{type(error).__name__}: {error}")
 
 
-def drive(checks, binary, url, label, deflate, duplex):
+def drive(checks, binary, url, label, deflate, duplex, tls):
     """Runs the driver; returns the names of its checks."""
     flags = ["--without-fragments"] if label.split("/")[1] in WITHOUT_FRAGMENTS else []
+    flags += ["--ca", tls / "ca.pem"] if tls else []
     flags += [flag for each in duplex for flag in ("--duplex", each)]
     driver = subprocess.Popen(
         [binary, url, label, "--deflate", deflate, *flags], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
@@ -103,16 +111,17 @@ def main():
     exit_on_sigterm()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary")
+    parser.add_argument("--tls", type=pathlib.Path, metavar="DIRECTORY")
     parser.add_argument("--only", default="", help="a server, or a server and a mode: ws/alone")
     parser.add_argument("--at-once", type=int, default=3, help="the number of servers that run at once")
     parser.add_argument("--duplex", action="append", metavar="SIZE:SECONDS", help=f"default: {' and '.join(DUPLEX)}")
     options = parser.parse_args()
     checks = Checks()
     with concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
-        for deflate in DEFLATE:
-            for name in SERVER_COMMANDS:
+        for deflate in TLS_DEFLATE if options.tls else DEFLATE:
+            for name in SERVER_COMMANDS | (TERMINATOR_COMMANDS if options.tls else {}):
                 if f"{name}/{deflate}/".startswith(f"{options.only}/" if options.only else ""):
-                    pool.submit(run, checks, options.binary, name, deflate, options.duplex or DUPLEX)
+                    pool.submit(run, checks, options.binary, name, deflate, options.duplex or DUPLEX, options.tls)
     checks.report.exit()
 
 

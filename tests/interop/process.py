@@ -80,9 +80,14 @@ class Server:
         return self.process.wait(timeout=seconds)
 
     def kill(self):
+        """Ends the process, which may have others to end first."""
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+            self.process.terminate()
+            try:
+                self.process.wait(2)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
 
     def __enter__(self):
         return self

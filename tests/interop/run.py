@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
 """Checks an echo server with Python's WebSocket clients.
 
-    run.py ADDRESS [CLIENT ...]        run.py ws://127.0.0.1:8080 aiohttp raw
+    run.py ADDRESS [--ca FILE] [CLIENT ...]        run.py ws://127.0.0.1:8080 aiohttp raw
 
-The server must accept messages of 16 MiB (`echo --max-message 16777216`).
+With wss:// the clients trust the issuers in FILE, and nobody else. The server must accept messages of 16 MiB (`echo --max-message 16777216`).
 """
 
+import argparse
 import asyncio
 import sys
 import threading
 
 import payloads
-from clients import aiohttp_client, raw, websocket_client, websockets_asyncio, websockets_sync
+from clients import aiohttp_client, raw, trust, websocket_client, websockets_asyncio, websockets_sync
 from process import exit_on_sigterm, raise_file_limit
 from report import Report, expect, expect_equal
 
@@ -120,14 +121,22 @@ def at_once(report, url):
         asyncio.run(asyncio.wait_for(websockets_asyncio.at_once(url, 1000), 110))
 
 
-def main(url, *names):
+def main():
     exit_on_sigterm()
-    report = Report()
     known = {module.Client.name: module for module in CLIENTS}
-    for name in names:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("address")
+    parser.add_argument("--ca", metavar="FILE")
+    parser.add_argument("client", nargs="*", help=f"of {', '.join(known)}")
+    options = parser.parse_intermixed_args()
+    url = options.address
+    if options.ca:
+        trust.trust(options.ca)
+    for name in options.client:
         if name not in known:
             sys.exit(f"no client {name}; there are {', '.join(known)}")
-    for module in [known[name] for name in names] or CLIENTS:
+    report = Report()
+    for module in [known[name] for name in options.client] or CLIENTS:
         echo_sizes(report, url, module)
         fragments(report, url, module)
         pipelined(report, url, module)
@@ -139,6 +148,4 @@ def main(url, *names):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    main(*sys.argv[1:])
+    main()

@@ -3,6 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use common::tls::Trust;
+use threadbare::Client;
+
 use crate::report::Report;
 use crate::target::{Deflate, Target};
 
@@ -20,13 +23,14 @@ mod target;
 const USAGE: &str = "\
 Checks the client against a server of another library.
 
-usage: interop_client URL NAME --deflate off|alone|takeover [--without-fragments] [--duplex SIZE:SECONDS]...
+usage: interop_client URL NAME --deflate off|alone|takeover [OPTIONS]
 
-  URL                    the URL of the server: ws://127.0.0.1:9001
+  URL                    the URL of the server: ws://127.0.0.1:9001, or wss://localhost:9001
   NAME                   the first part of the names of the checks
   --deflate KIND         the server's setting of permessage-deflate
   --without-fragments    the server cannot send fragments
-  --duplex SIZE:SECONDS  sends and receives messages of SIZE bytes at once for SECONDS
+  --duplex SIZE:SECONDS  sends and receives messages of SIZE bytes at once for SECONDS; may be repeated
+  --ca FILE              trusts the issuers in this file, for wss://
 ";
 
 struct Options {
@@ -65,11 +69,13 @@ fn parse(mut parser: lexopt::Parser) -> Result<Options, lexopt::Error> {
     use lexopt::prelude::{Long, Value};
 
     let (mut words, mut deflate, mut fragments, mut duplex) = (Vec::new(), None, true, Vec::new());
+    let mut trust = Trust::default();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("deflate") => deflate = Some(parser.value()?.parse_with(Deflate::parse)?),
             Long("without-fragments") => fragments = false,
             Long("duplex") => duplex.push(parser.value()?.parse_with(size_and_seconds)?),
+            Long("ca") => trust.set_ca(parser.value()?),
             Value(word) => words.push(word.string()?),
             other => return Err(other.unexpected()),
         }
@@ -77,7 +83,9 @@ fn parse(mut parser: lexopt::Parser) -> Result<Options, lexopt::Error> {
     let (Ok([url, name]), Some(deflate)) = (<[String; 2]>::try_from(words), deflate) else {
         return Err("URL, NAME and --deflate are needed".into());
     };
-    Ok(Options { target: Target { url, deflate }, name, fragments, duplex })
+    trust.check(&url)?;
+    let builder = trust.apply(Client::builder().no_proxy()).map_err(|error| error.to_string())?;
+    Ok(Options { target: Target { url, deflate, builder }, name, fragments, duplex })
 }
 
 fn size_and_seconds(text: &str) -> Result<(usize, Duration), &'static str> {

@@ -35,11 +35,13 @@ impl Deflate {
 pub(crate) struct Target {
     pub(crate) url: String,
     pub(crate) deflate: Deflate,
+    /// Whom it trusts.
+    pub(crate) builder: ClientBuilder,
 }
 
 impl Target {
     pub(crate) fn builder(&self) -> ClientBuilder {
-        Client::builder().no_proxy().config(self.config())
+        self.builder.clone().config(self.config())
     }
 
     /// The client offers compression in every mode. A server without compression declines it.

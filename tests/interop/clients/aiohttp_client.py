@@ -5,6 +5,7 @@ import asyncio
 import aiohttp
 
 from clients import raw
+from clients.trust import context
 
 
 class Client:
@@ -16,7 +17,7 @@ class Client:
 
     async def _open(self, url):
         self.session = aiohttp.ClientSession()
-        self.ws = await self.session.ws_connect(url, max_msg_size=0, autoping=False)
+        self.ws = await self.session.ws_connect(url, max_msg_size=0, autoping=False, ssl=context(url) or True)
 
     def _run(self, step):
         return self.loop.run_until_complete(asyncio.wait_for(step, 20))

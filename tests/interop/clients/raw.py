@@ -4,9 +4,11 @@ import base64
 import hashlib
 import os
 import socket
+import ssl
 import struct
 import zlib
 
+from clients.trust import context
 from process import split
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -75,6 +77,9 @@ class Client:
         host, port = split(url)
         self.socket = socket.create_connection((host, port), timeout=timeout, source_address=source)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls := context(url):
+            # An end of TCP without the end of TLS (RFC 8446 6.1) is an error.
+            self.socket = tls.wrap_socket(self.socket, server_hostname=host, suppress_ragged_eofs=False)
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(request(host, port, key, extensions))
         self.buffer = bytearray()
@@ -166,7 +171,7 @@ class Client:
 
     def close(self, code, reason=""):
         """Closes with `code`; returns the code of the answer. The server must close TCP first, with FIN
-        (RFC 6455 7.1.1)."""
+        (RFC 6455 7.1.1), and TLS before it."""
         self.socket.sendall(frame(CLOSE, struct.pack("!H", code) + reason.encode()))
         while True:
             opcode, _, payload = self.recv_frame()
@@ -174,6 +179,13 @@ class Client:
                 break
         if self.buffer or self.socket.recv(1) != b"":
             raise ConnectionError("bytes after the close frame (RFC 6455 5.5.1)")
+        if isinstance(self.socket, ssl.SSLSocket):
+            self.socket = self.socket.unwrap()
+            try:
+                if self.socket.recv(1) != b"":
+                    raise ConnectionError("bytes after the end of TLS (RFC 8446 6.1)")
+            except ConnectionResetError:
+                pass  # our own end of TLS came to a socket that was closed in order
         self.socket.close()
         return struct.unpack("!H", payload[:2])[0] if payload else None
 

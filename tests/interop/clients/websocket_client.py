@@ -6,6 +6,7 @@ import websocket
 from websocket import ABNF
 
 from clients import raw
+from clients.trust import context
 
 
 class Client:
@@ -13,7 +14,9 @@ class Client:
 
     def __init__(self, url, large=False):
         # The package's UTF-8 check is slow for 16 MiB. The check compares the whole message in any case.
-        self.ws = websocket.create_connection(url, timeout=20, skip_utf8_validation=large, http_no_proxy=["*"])
+        self.ws = websocket.create_connection(
+            url, timeout=20, skip_utf8_validation=large, http_no_proxy=["*"], sslopt={"context": context(url)}
+        )
 
     def send(self, data):
         self.ws.send(data, ABNF.OPCODE_TEXT if isinstance(data, str) else ABNF.OPCODE_BINARY)

@@ -6,6 +6,7 @@ import websockets.asyncio.client
 import websockets.exceptions
 
 from clients import raw
+from clients.trust import context
 
 
 class Client:
@@ -13,7 +14,8 @@ class Client:
 
     def __init__(self, url, large=False):
         self.loop = asyncio.new_event_loop()
-        self.ws = self._run(websockets.asyncio.client.connect(url, max_size=None, proxy=None).__aenter__())
+        connecting = websockets.asyncio.client.connect(url, max_size=None, proxy=None, ssl=context(url))
+        self.ws = self._run(connecting.__aenter__())
 
     def _run(self, step):
         return self.loop.run_until_complete(asyncio.wait_for(step, 20))
@@ -72,7 +74,9 @@ async def at_once(url, count):
 
     async def open_one():
         async with handshakes:
-            return await websockets.asyncio.client.connect(url, open_timeout=30, ping_interval=None, proxy=None)
+            return await websockets.asyncio.client.connect(
+                url, open_timeout=60, ping_interval=None, proxy=None, ssl=context(url)
+            )
 
     clients = await asyncio.gather(*(open_one() for _ in range(count)))
 

@@ -1,21 +1,32 @@
 """A client with the threading API of the `websockets` package."""
 
+import contextlib
 import logging
+import socket
+import ssl
 
 import websockets.exceptions
 import websockets.sync.client
 
 from clients import raw
+from clients.trust import context
 
 # The package logs an error when the test closes its socket.
 logging.getLogger("websockets.client").setLevel(logging.CRITICAL + 1)
+
+
+# Two threads of the package use one connection of TLS at the same time, which Python before 3.13 does not lock. With
+# TLS 1.3 now and then what one of them sends is lost, when the other one receives the server's ticket.
+TLS_VERSION = ssl.TLSVersion.TLSv1_2
 
 
 class Client:
     name = "websockets-sync"
 
     def __init__(self, url, large=False):
-        self.ws = websockets.sync.client.connect(url, max_size=None, proxy=None, legacy=True)
+        self.ws = websockets.sync.client.connect(
+            url, max_size=None, proxy=None, legacy=True, ssl=context(url, TLS_VERSION)
+        )
 
     def send(self, data):
         self.ws.send(data)
@@ -52,6 +63,11 @@ class Client:
             self.ws.socket.sendall(raw.half_a_frame())
         else:
             raw.reset(self.ws.socket)
+        if isinstance(self.ws.socket, ssl.SSLSocket):
+            # The package's thread reads from this socket, and after the close from the next one with its number.
+            with contextlib.suppress(OSError):  # the thread has met the end and closed it
+                self.ws.socket.shutdown(socket.SHUT_RDWR)
+            self.ws.recv_events_thread.join()
         self.ws.close_socket()
 
     def dispose(self):

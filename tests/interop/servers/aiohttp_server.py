@@ -9,7 +9,7 @@ import asyncio
 import json
 
 from aiohttp import WSMsgType, web
-from listening import listener
+from listening import add_tls_arguments, announce, listener, tls
 from numbered import Numbered, SequenceCheck
 
 PING_INTERVAL = 0.1
@@ -143,13 +143,15 @@ async def handler(request, deflate):
 async def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--deflate", choices=["off", "alone", "takeover"], required=True)
-    deflate = parser.parse_args().deflate != "off"
+    add_tls_arguments(parser)
+    arguments = parser.parse_args()
+    context, deflate = tls(arguments), arguments.deflate != "off"
     application = web.Application()
     application.router.add_get("/{path}", lambda request: handler(request, deflate))
     runner = web.AppRunner(application)
     await runner.setup()
-    await web.SockSite(runner, listener()).start()
-    print(f"listening on ws://127.0.0.1:{runner.addresses[0][1]}", flush=True)
+    await web.SockSite(runner, listener(), ssl_context=context).start()
+    announce(context, runner.addresses[0][1])
     await asyncio.get_running_loop().create_future()
 
 

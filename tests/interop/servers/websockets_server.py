@@ -6,7 +6,7 @@ import asyncio
 import json
 from urllib.parse import parse_qs, urlsplit
 
-from listening import listener
+from listening import add_tls_arguments, announce, listener, tls
 from numbered import Numbered, SequenceCheck
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
@@ -110,11 +110,14 @@ async def handler(ws):
 async def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--deflate", choices=["off", "alone", "takeover"], required=True)
-    options = OPTIONS | compression(parser.parse_args().deflate)
+    add_tls_arguments(parser)
+    arguments = parser.parse_args()
+    context = tls(arguments)
+    options = OPTIONS | compression(arguments.deflate)
     async with serve(
-        handler, sock=listener(), process_request=refusal, process_response=echo_header, **options
+        handler, sock=listener(), process_request=refusal, process_response=echo_header, ssl=context, **options
     ) as server:
-        print(f"listening on ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+        announce(context, server.sockets[0].getsockname()[1])
         await asyncio.get_running_loop().create_future()
 
 

@@ -8,7 +8,7 @@ import queue
 import threading
 from urllib.parse import parse_qs, urlsplit
 
-from listening import listener
+from listening import add_tls_arguments, announce, listener, tls
 from numbered import Numbered, SequenceCheck
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
@@ -114,11 +114,14 @@ def handler(ws):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--deflate", choices=["off", "alone", "takeover"], required=True)
-    options = OPTIONS | compression(parser.parse_args().deflate)
+    add_tls_arguments(parser)
+    arguments = parser.parse_args()
+    context = tls(arguments)
+    options = OPTIONS | compression(arguments.deflate)
     with serve(
-        handler, sock=listener(), process_request=refusal, process_response=echo_header, **options
+        handler, sock=listener(), process_request=refusal, process_response=echo_header, ssl=context, **options
     ) as server:
-        print(f"listening on ws://127.0.0.1:{server.socket.getsockname()[1]}", flush=True)
+        announce(context, server.socket.getsockname()[1])
         server.serve_forever()
 
 

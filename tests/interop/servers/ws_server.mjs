@@ -2,6 +2,9 @@
 // A server with Node's `ws` package; see README.md.
 
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer as createPlainServer } from 'node:http';
+import { createServer } from 'node:https';
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { WebSocketServer } from 'ws';
@@ -122,9 +125,11 @@ function duplex(ws, query) {
 
 const PATHS = { '/echo': echo, '/fragments': fragments, '/pings': pings, '/close': close, '/end': end, '/duplex': duplex };
 
-const { values } = parseArgs({ options: { deflate: { type: 'string' } } });
+const { values } = parseArgs({
+  options: { deflate: { type: 'string' }, cert: { type: 'string' }, key: { type: 'string' } },
+});
 if (!['off', 'alone', 'takeover'].includes(values.deflate)) {
-  console.error('usage: ws_server.mjs --deflate off|alone|takeover');
+  console.error('usage: ws_server.mjs --deflate off|alone|takeover [--cert FILE --key FILE]');
   process.exit(2);
 }
 const alone = values.deflate === 'alone';
@@ -135,9 +140,11 @@ const compression = {
   zlibDeflateOptions: { level: 1 },
 };
 
+const http = values.cert
+  ? createServer({ cert: readFileSync(values.cert), key: readFileSync(values.key) })
+  : createPlainServer();
 const server = new WebSocketServer({
-  host: '127.0.0.1',
-  port: 0,
+  server: http,
   perMessageDeflate: values.deflate !== 'off' && compression,
   handleProtocols: (offered) => offered.has('numbers.v2') && 'numbers.v2',
   verifyClient: ({ req }, decide) => {
@@ -156,4 +163,6 @@ server.on('connection', (ws, request) => {
   });
   PATHS[pathname](ws, query);
 });
-server.on('listening', () => console.log(`listening on ws://127.0.0.1:${server.address().port}`));
+http.listen(0, '127.0.0.1', () => {
+  console.log(`listening on ${values.cert ? 'wss://localhost' : 'ws://127.0.0.1'}:${http.address().port}`);
+});
