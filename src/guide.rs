@@ -1,6 +1,7 @@
 //! How to choose a way in, what to expect of the library, and recipes whose code compiles.
 //!
-//! The first part explains one subject a section. The module [`recipes`] has recipes for whole tasks.
+//! The first part explains one subject a section. The module [`recipes`] has recipes for whole tasks,
+//! and `tls`, if there is a feature for it, is about servers and clients of `wss://` and their certificates.
 //!
 //! # Which way in to choose
 //!
@@ -429,8 +430,8 @@
 //!
 //! A client follows the environment's `http_proxy`, `all_proxy` and `no_proxy`, unless
 //! [`no_proxy`](crate::ClientBuilder::no_proxy) or [`proxy`](crate::ClientBuilder::proxy) says otherwise. It follows
-//! redirects only with [`max_redirects`](crate::ClientBuilder::max_redirects). There is no TLS yet: a `wss://` URL is
-//! an error.
+//! redirects only with [`max_redirects`](crate::ClientBuilder::max_redirects). A `wss://` URL
+//! needs a feature of TLS, such as `rustls-tls-webpki-roots`.
 //!
 //! A [`ReconnectingClient`] connects by itself, and again whenever the connection is lost:
 //!
@@ -610,3 +611,5 @@
 #[doc = include_str!("../docs/proxies.md")]
 pub mod proxies {}
 pub mod recipes;
+#[cfg(feature = "rustls-tls")]
+pub mod tls;

@@ -60,7 +60,16 @@
 //!
 //! # Features
 //!
-//! `deflate` adds permessage-deflate (RFC 7692). None is on by default.
+//! None is on by default.
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | `deflate` | permessage-deflate (RFC 7692) |
+//! | `idn` | hosts of URLs in other scripts than ASCII |
+//! | `rustls-tls-native-roots` | `wss://` for servers and clients; clients trust whom the system trusts |
+//! | `rustls-tls-webpki-roots` | `wss://` for servers and clients; clients trust whom Mozilla trusts |
+//! | `rustls-tls` | what these two have in common: clients trust whom the application names |
+//! | `aws-lc-rs` | beside those: other cryptography than ring's, with quicker handshakes and post-quantum keys |
 //!
 //! # Safe by default
 //!

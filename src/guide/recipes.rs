@@ -268,7 +268,7 @@
 //!
 //! [`guide::proxies`](crate::guide::proxies) has tested configurations of both. The proxy must pass the upgrade and `Host`
 //! on, and its timeouts must be longer than [`ping_interval`](crate::Config::ping_interval). Say which proxies are
-//! believed, and how they tell who the client is: without that, all clients have the proxy's address.
+//! believed, and how they tell who the client is: without that, all clients have the proxy's address. The proxy may end TLS.
 //!
 //! ```no_run
 //! use threadbare::{Config, Event, ForwardedHeader, Server};
