@@ -66,6 +66,7 @@ pub struct Config {
     pub(crate) max_memory: Option<usize>,
     pub(crate) max_head_size: usize,
     pub(crate) max_headers: usize,
+    pub(crate) max_body_size: usize,
     pub(crate) max_connections: usize,
     pub(crate) max_connections_per_address: Option<usize>,
     pub(crate) handshake_timeout: Duration,
@@ -90,6 +91,7 @@ impl Default for Config {
             max_memory: None,
             max_head_size: 16 << 10,
             max_headers: 128,
+            max_body_size: 64 << 10,
             max_connections: 65_536,
             max_connections_per_address: None,
             handshake_timeout: Duration::from_secs(10),
@@ -215,6 +217,22 @@ impl Config {
         self
     }
 
+    /// The largest content of a plain HTTP request, in bytes, for servers whose application answers such requests
+    /// ([`ServerBuilder::http`](crate::ServerBuilder::http)). A larger one is refused with 413, before it is received if the
+    /// client announces its length. Default: 64 KiB, more than a form or a call of an interface has; uploads do not belong
+    /// beside WebSocket connections. Memory is used only for what a client has sent.
+    ///
+    /// ```
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().max_body_size(0); // only requests without content
+    /// ```
+    #[must_use]
+    pub fn max_body_size(mut self, bytes: usize) -> Config {
+        self.max_body_size = bytes;
+        self
+    }
+
     /// The largest number of connections at one time, handshakes included. Further ones are answered 503. Default:
     /// 65,536, which is 14 MB of idle connections.
     ///
@@ -249,6 +267,9 @@ impl Config {
     /// How long an opening handshake may take, from accept to the response. After that the client is answered 408. A plain
     /// HTTP response may take longer, as long as the client takes [`min_write_progress`](Config::min_write_progress) bytes
     /// in each [`write_timeout`](Config::write_timeout). Default: 10 s.
+    ///
+    /// A connection that stays open behind a plain response may be idle for this time. Then each of these may take it: the
+    /// head of the next request from its first byte, the content, and the application's deferred answer.
     ///
     /// ```
     /// use std::time::Duration;

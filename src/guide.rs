@@ -90,7 +90,7 @@
 //! A server has [`workers(n)`](crate::ServerBuilder::workers) worker threads, by default one for each core. Beside two
 //! or more workers there is one reactor thread. The number of threads does not depend on the number of connections.
 //!
-//! The reactor accepts connections, reads requests, calls the application's hooks, and answers plain HTTP. It gives
+//! The reactor accepts connections, reads requests, calls the application's hooks, and answers plain HTTP (below). It gives
 //! each established connection to the worker that has the fewest. From then on only this worker reads and writes the
 //! socket, so nothing that a message passes through is locked.
 //!
@@ -509,6 +509,40 @@
 //!
 //! Such messages leave as they are, and later messages do not refer to them. [`Stats::deflate`] tells what compression
 //! saved.
+//!
+//! # Plain HTTP beside it
+//!
+//! A server answers plain requests on the same port, for pages, health checks and metrics. There is no router:
+//!
+//! ```no_run
+//! use threadbare::{OriginPolicy, Response, Server};
+//!
+//! let server = Server::builder()
+//!     .http_with_server(|request, server| match (request.method(), request.path()) {
+//!         ("GET" | "HEAD", "/") => Response::new(200).html("<h1>Chat</h1>"),
+//!         ("GET" | "HEAD", "/health") => Response::new(200).text("up\n"),
+//!         ("GET" | "HEAD", "/metrics") => {
+//!             Response::new(200).json(format!(r#"{{"connections":{},"memory":{}}}"#, server.connections(), server.memory()))
+//!         }
+//!         ("POST", "/news") if OriginPolicy::SameHost.check(request).is_ok() => {
+//!             server.broadcast(request.body());
+//!             Response::new(204)
+//!         }
+//!         _ => Response::new(404),
+//!     })
+//!     .bind("127.0.0.1:8080")?;
+//! # Ok::<(), threadbare::BuildError>(())
+//! ```
+//!
+//! * The hook runs where handshakes are done and must not block; [`http`](crate::ServerBuilder::http) is its form without the
+//!   server's handle. With [`http_deferred`](crate::ServerBuilder::http_deferred) any thread answers, through a
+//!   [`PendingResponse`](crate::PendingResponse).
+//! * A connection stays open for 1,000 requests, each within [`handshake_timeout`](crate::Config::handshake_timeout) of the
+//!   answer before. Requests that come together are answered in order, and an opening handshake may follow. A connection
+//!   counts towards the limits for as long as it is open, and takes no buffer while it is idle.
+//! * Content is received whole, up to [`max_body_size`](crate::Config::max_body_size) of 64 KiB, then 413. It is sent with a
+//!   length or in chunks, whose trailers are thrown away. `Expect: 100-continue` is answered.
+//! * The policy for origins does not hold for plain requests: a hook that changes something asks it, as above.
 //!
 //! # Memory and limits
 //!

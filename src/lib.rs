@@ -105,7 +105,9 @@ pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 pub use protocol::http::{ExtensionOffer, ForwardedHeader, HeaderError, Request, Response, ResponseHead};
 pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::{PeerAddr, ProtocolError, Role, TlsInfo, Trusted};
-pub use server::{EventLoop, Listener, Listeners, Pending, Server, ServerBuilder, ServerHandle, ShutdownReport};
+pub use server::{
+    EventLoop, Listener, Listeners, Pending, PendingResponse, Server, ServerBuilder, ServerHandle, ShutdownReport,
+};
 pub use socket::client_handshake::ClientHandshake;
 pub use socket::open_error::OpenError;
 pub use socket::server_handshake::ServerHandshake;

@@ -214,7 +214,10 @@ fn hooks_decide_and_plain_http_is_answered() {
             let mut refused = Client::tcp(addr);
             refused.send(request("/no", "").as_bytes());
             assert_eq!(refused.status(), 404);
-            assert_eq!(send_request(addr, "GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n").status, http);
+            assert_eq!(
+                send_request(addr, "GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").status,
+                http
+            );
             let mut accepted = Client::open(addr);
             accepted.send(&text("hello"));
             assert_eq!(accepted.expect_frame(), Frame::text("hello"));

@@ -147,8 +147,9 @@ fn h_02_a_second_request_after_a_refused_one_is_not_answered() {
         (400, UpgradeRequest::new().add("Content-Length", second.len().to_string()).head()),
         (405, UpgradeRequest::new().request_line("POST / HTTP/1.1").head()),
         (505, UpgradeRequest::new().request_line("GET / HTTP/1.0").head()),
-        (200, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".into()),
-        (200, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n".into()),
+        (200, "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".into()),
+        (200, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Close\r\n\r\n".into()),
+        (417, "GET / HTTP/1.1\r\nHost: localhost\r\nExpect: a-cookie\r\n\r\n".into()),
     ] {
         let responses = [
             send_request(server.addr, format!("{first}{second}")),

@@ -290,7 +290,7 @@ fn t_20_a_page_that_is_read_slowly_is_sent_whole() {
     let server = page_server(Config::default().handshake_timeout(timeout).write_timeout(DEADLINE));
     let start = Instant::now();
     let mut client = Client::tcp(server.addr);
-    client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let (mut page, mut part) = (Vec::new(), vec![0; 256 << 10]);
     loop {
         match client.stream.read(&mut part).expect("no reset") {
@@ -312,7 +312,7 @@ fn t_20_a_client_that_takes_too_little_of_its_page_is_dropped() {
     let config = Config::default().handshake_timeout(timeout).write_timeout(timeout).min_write_progress(PAGE_SIZE);
     let server = page_server(config);
     let mut client = Client::tcp(server.addr);
-    client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let (mut received, mut part) = (0, vec![0; 64 << 10]);
     while let Ok(size @ 1..) = client.stream.read(&mut part) {
         received += size;
@@ -328,14 +328,14 @@ fn t_20_a_client_that_does_not_read_its_page_is_dropped() {
         let config = Config::default().handshake_timeout(timeout).write_timeout(timeout).max_connections(1);
         let server = page_server(config.min_write_progress(progress));
         let mut idle = Client::tcp(server.addr);
-        idle.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        idle.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut first = [0; 12];
         idle.stream.read_exact(&mut first).expect("the beginning");
         assert_eq!(&first, b"HTTP/1.1 200");
         // Its place is free for another one.
         eventually("the client is dropped", || {
             let mut next = Client::tcp(server.addr);
-            next.send(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            next.send(b"HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
             HttpResponse::parse(&next.read_to_end()).status == 200
         });
         let mut rest = Vec::new();

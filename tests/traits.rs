@@ -9,8 +9,9 @@ use std::hash::Hash;
 use common::{Client as RawClient, DEADLINE};
 use threadbare::{
     Batch, Client, ClientBuilder, ClientPool, CloseCause, CloseCode, CloseFrame, CloseReason, Config, ConnectionState,
-    Event, Events, Message, MessageRef, Outage, Peer, PeerId, Pending, Prepared, Reconnect, ReconnectingClient,
-    ReconnectingSender, Request, Response, Server, ServerBuilder, ServerHandle, StateChanges, Stats, Url, WebSocket,
+    Event, Events, Message, MessageRef, Outage, Peer, PeerId, Pending, PendingResponse, Prepared, Reconnect,
+    ReconnectingClient, ReconnectingSender, Request, Response, Server, ServerBuilder, ServerHandle, StateChanges,
+    Stats, Url, WebSocket,
 };
 
 fn send_and_sync<T: Send + Sync + 'static>() {}
@@ -34,6 +35,7 @@ fn handles_are_send_and_sync() {
     send_and_sync::<StateChanges>();
     send_and_sync::<Prepared>();
     send_and_sync::<Pending>();
+    send_and_sync::<PendingResponse>();
     send_and_sync::<Request>();
     send_and_sync::<Outage>();
     send_and_sync::<ConnectionState>();

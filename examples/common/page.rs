@@ -11,10 +11,11 @@ pub fn serve(html: &str, css: &str, js: &str) -> impl Fn(&Request) -> Response +
     let html = file("text/html", html);
     let css = file("text/css", css);
     let js = file("text/javascript", js);
-    move |request: &Request| match request.path() {
-        "/" => html.clone(),
-        "/page.css" => css.clone(),
-        "/page.js" => js.clone(),
+    move |request: &Request| match (request.method(), request.path()) {
+        ("GET" | "HEAD", "/") => html.clone(),
+        ("GET" | "HEAD", "/page.css") => css.clone(),
+        ("GET" | "HEAD", "/page.js") => js.clone(),
+        (_, "/" | "/page.css" | "/page.js") => Response::new(405).header("Allow", "GET, HEAD"),
         _ => Response::new(404).text("not found\n"),
     }
 }

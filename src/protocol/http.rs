@@ -1,7 +1,7 @@
 //! Requests and responses of HTTP/1.1 (RFC 9112), as far as the opening handshake needs them.
 //!
-//! The module reads and writes one request head and one response per connection. It does not support request bodies,
-//! keep-alive or trailers: a connection that does not become a WebSocket connection gets one response and is closed.
+//! The module reads and writes heads, and reads the content of the plain requests that a server answers beside its WebSocket
+//! connections.
 
 mod authority;
 mod body;
@@ -13,6 +13,7 @@ mod head;
 mod list;
 mod reader;
 mod request;
+mod request_body;
 mod request_line;
 mod response;
 mod response_head;
@@ -31,9 +32,10 @@ pub(crate) use list::{MalformedList, contains_token, extension_offers, tokens};
 pub use reader::{ResponseError, ResponseReader};
 pub(crate) use request::HttpVersion;
 pub use request::Request;
+pub(crate) use request_body::{BodyReader, Framing};
 pub(crate) use request_line::asks_for_head;
 pub use response::Response;
-pub(crate) use response::refuse;
+pub(crate) use response::{Content, Persistence, refuse};
 pub use response_head::ResponseHead;
 pub use scanner::{HeadError, HeadLimits, HeadScanner};
 pub(crate) use token::{is_token, same_but_for_case};

@@ -6,11 +6,12 @@ use std::thread;
 
 use crate::config::{Config, ConfigError};
 use crate::protocol::Trusted;
-use crate::protocol::handshake::server::upgrade_required;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 use crate::protocol::http::{ForwardedHeader, Request, Response};
-use crate::server::reactor::handshake::Decide;
+use crate::server::control::ServerHandle;
+use crate::server::reactor::handshake::{Decide, Http};
 use crate::server::reactor::pending::Pending;
+use crate::server::reactor::pending_response::PendingResponse;
 #[cfg(feature = "rustls-tls")]
 use crate::transport::tls::server_config::Tls;
 
@@ -41,7 +42,7 @@ pub struct ServerBuilder {
     pub(super) proxy_protocol: Trusted,
     pub(super) forwarded: Option<(ForwardedHeader, Trusted)>,
     pub(super) decide: Decide,
-    pub(super) http: Box<dyn Fn(&Request) -> Response + Send>,
+    pub(super) http: Http,
     #[cfg(feature = "rustls-tls")]
     pub(super) tls: Option<Tls>,
 }
@@ -58,7 +59,7 @@ impl ServerBuilder {
             proxy_protocol: Trusted::default(),
             forwarded: None,
             decide: Decide::Now(Box::new(|_| Ok(Accept::new()))),
-            http: Box::new(|_| upgrade_required()),
+            http: Http::Refused,
             #[cfg(feature = "rustls-tls")]
             tls: None,
         }
@@ -277,8 +278,17 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the hook that answers plain HTTP requests on the same port, such as for a page or a health check. It runs
-    /// on the thread that accepts, and must not block. Default: 426 (Upgrade Required).
+    /// Sets the hook that answers plain HTTP requests on the same port, such as for a page, a health check or metrics. It runs
+    /// on the thread that accepts, and must not block. A panic is answered 500. Without a hook the answer is 426 (Upgrade
+    /// Required).
+    ///
+    /// The hook is given requests of every method but `CONNECT`, and their content ([`Request::body`]), which has at most
+    /// [`max_body_size`](Config::max_body_size) bytes. A connection stays open for 1,000 requests, unless the client asks for
+    /// its end or is silent for [`handshake_timeout`](Config::handshake_timeout). An opening handshake may follow. To `HEAD`
+    /// the hook answers as to `GET`; the body is not sent.
+    ///
+    /// [`hosts`](ServerBuilder::hosts) holds for plain requests as well, [`origins`](ServerBuilder::origins) does not: a hook
+    /// that changes something asks [`OriginPolicy::check`], because a page of any site can send a `POST`.
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -286,21 +296,77 @@ impl ServerBuilder {
     /// use threadbare::{Response, Server};
     ///
     /// let server = Server::builder()
-    ///     .http(|request| match request.path() {
-    ///         "/health" => Response::new(200).text("up\n"),
+    ///     .http(|request| match (request.method(), request.path()) {
+    ///         ("GET" | "HEAD", "/health") => Response::new(200).text("up\n"),
+    ///         ("POST", "/echo") => Response::new(200).body(request.body()),
     ///         _ => Response::new(404),
     ///     })
     ///     .bind("127.0.0.1:0")?;
     /// let mut stream = TcpStream::connect(server.local_addr())?;
-    /// stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    /// stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     /// let mut answer = String::new();
     /// stream.read_to_string(&mut answer)?;
     /// assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nup\n"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn http(mut self, hook: impl Fn(&Request) -> Response + Send + 'static) -> ServerBuilder {
-        self.http = Box::new(hook);
+    pub fn http(self, hook: impl Fn(&Request) -> Response + Send + 'static) -> ServerBuilder {
+        self.http_with_server(move |request, _| hook(request))
+    }
+
+    /// As [`http`](ServerBuilder::http), for a hook that needs the server: to count its connections, or to broadcast.
+    ///
+    /// ```
+    /// use threadbare::{OriginPolicy, Response, Server};
+    ///
+    /// let server = Server::builder()
+    ///     .http_with_server(|request, server| match (request.method(), request.path()) {
+    ///         ("GET" | "HEAD", "/metrics") => Response::new(200).text(&format!("connections {}\n", server.connections())),
+    ///         ("POST", "/news") if OriginPolicy::SameHost.check(request).is_ok() => {
+    ///             server.broadcast(request.body());
+    ///             Response::new(204)
+    ///         }
+    ///         _ => Response::new(404),
+    ///     })
+    ///     .bind("127.0.0.1:0")?;
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn http_with_server(
+        mut self,
+        hook: impl Fn(&Request, &ServerHandle) -> Response + Send + 'static,
+    ) -> ServerBuilder {
+        self.http = Http::Now(Box::new(hook));
+        self
+    }
+
+    /// As [`http`](ServerBuilder::http), for answers that block, such as a query of a database: the request goes to another
+    /// thread with a [`PendingResponse`], and is answered from there. Requests of one connection are answered in their order;
+    /// the next is read behind the response.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use threadbare::{PendingResponse, Request, Response, Server};
+    ///
+    /// let (to_answer, requests) = mpsc::sync_channel::<(Request, PendingResponse)>(256);
+    /// let server = Server::builder()
+    ///     .http_deferred(move |request, pending| {
+    ///         let _ = to_answer.try_send((request, pending)); // if the channel is full, the answer is 500
+    ///     })
+    ///     .bind("127.0.0.1:0")?;
+    /// std::thread::spawn(move || {
+    ///     for (request, pending) in requests {
+    ///         match request.path() {
+    ///             "/report" => pending.respond(Response::new(200).text("a query of a database goes here\n")),
+    ///             _ => pending.respond(Response::new(404)),
+    ///         }
+    ///     }
+    /// });
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn http_deferred(mut self, hook: impl Fn(Request, PendingResponse) + Send + 'static) -> ServerBuilder {
+        self.http = Http::Later(Box::new(hook));
         self
     }
 

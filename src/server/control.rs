@@ -232,6 +232,7 @@ impl ServerHandle {
     /// It waits until that is done, for [`drop_timeout`](crate::Config::drop_timeout) at most: then
     /// [`connections`](ServerHandle::connections) counts every connection that there will be. In a callback of the server, and
     /// on the thread that runs an [`EventLoop`](crate::EventLoop), it does not wait.
+    /// A connection that stays open behind a plain HTTP response is closed, or closes behind its next one.
     ///
     /// This is for a restart without a gap: a new process takes over the listener, and the old one ends when its clients
     /// have left.

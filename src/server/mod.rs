@@ -16,6 +16,7 @@ pub use control::{ServerHandle, ShutdownReport};
 pub use inline::EventLoop;
 pub use listener::{Listener, Listeners};
 pub use reactor::pending::Pending;
+pub use reactor::pending_response::PendingResponse;
 
 use crate::error::{BuildError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::protocol::PeerAddr;

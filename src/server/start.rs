@@ -225,10 +225,21 @@ impl ServerBuilder {
             refusal_log: RefusalLog::default(),
             decide: self.decide,
             http: self.http,
+            max_body_size: config.max_body_size,
+            keeps_alive: true,
             #[cfg(feature = "rustls-tls")]
             tls: self.tls,
         };
-        let reactor_parts = ReactorParts { listeners, rules, config, admit, budget: budget.clone(), workers: links };
+        let server = Arc::new(OnceLock::new());
+        let reactor_parts = ReactorParts {
+            listeners,
+            rules,
+            config,
+            admit,
+            budget: budget.clone(),
+            workers: links,
+            server: server.clone(),
+        };
         let (reactor, reactor_thread) =
             place_reactor(reactor_parts, &mut workers).map_err(BuildError::io("no poll"))?;
         let threads = Arc::new(ThreadSet::default());
@@ -242,7 +253,10 @@ impl ServerBuilder {
             threads,
             inline: OnceLock::new(),
         };
-        Ok(Built { workers, reactor_thread, handle: ServerHandle { control: Arc::new(control) } })
+        let handle = ServerHandle { control: Arc::new(control) };
+        // Set once, here.
+        let _ = server.set(handle.clone());
+        Ok(Built { workers, reactor_thread, handle })
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 
 use crate::config::Config;
 use crate::protocol::deflate::NegotiatedExtension;
-use crate::protocol::handshake::server::{self, Parsed};
+use crate::protocol::handshake::server::{self, Parsed, Serves};
 use crate::protocol::handshake::{Accept, Data};
 use crate::protocol::http::{HeadScanner, Request, Response, asks_for_head};
 use crate::protocol::{PeerAddr, Role};
@@ -234,7 +234,12 @@ where
     fn judge(&mut self, leftover: Vec<u8>, more: bool) {
         let outcome = if more || !leftover.is_empty() { Outcome::RefusedWithin } else { Outcome::Refused };
         // The stream's type is not known to have an address.
-        match server::parse_scanned(&self.progress.received, &self.progress.scanner, PeerAddr::Unknown) {
+        match server::parse_scanned(
+            &self.progress.received,
+            &self.progress.scanner,
+            PeerAddr::Unknown,
+            Serves::Upgrades,
+        ) {
             Ok(Parsed::Upgrade(mut request)) => match self.decide(&mut request, leftover) {
                 Ok((response, established)) => {
                     let outcome = Outcome::Established(Box::new(established));

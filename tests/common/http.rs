@@ -66,6 +66,23 @@ impl Client {
         response
     }
 
+    /// Receives a response whose length its head tells, and nothing behind it.
+    pub fn next_response(&mut self) -> HttpResponse {
+        let head = self.head();
+        let mut response = HttpResponse::parse(head.as_bytes());
+        let length = response.header("Content-Length").map_or(0, |length| length.parse().expect("a number"));
+        while self.buffer.len() < length {
+            assert!(self.read() > 0, "the connection ended inside a response: {head}");
+        }
+        response.body = self.buffer.drain(..length).collect();
+        response
+    }
+
+    /// As [`next_response`](Client::next_response), to a `HEAD` request.
+    pub fn next_response_to_head(&mut self) -> HttpResponse {
+        HttpResponse::parse(self.head().as_bytes())
+    }
+
     /// Sends FIN.
     pub fn shutdown_write(&self) {
         self.stream.shutdown(Shutdown::Write).expect("a socket");

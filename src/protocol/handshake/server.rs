@@ -21,7 +21,7 @@
 use super::accept::{Accept, AcceptError};
 use super::accept_value;
 use crate::protocol::http::{
-    Authority, HeadLimits, HeadScanner, HttpVersion, MalformedList, Request, Response, contains_token,
+    Authority, Framing, HeadLimits, HeadScanner, HttpVersion, MalformedList, Request, Response, contains_token,
     extension_offers, refuse, same_but_for_case, tokens,
 };
 use crate::protocol::peer_addr::PeerAddr;
@@ -47,7 +47,7 @@ const USUAL_ANSWER_SIZE: usize = 256;
 pub enum Parsed {
     /// An opening handshake that the server may accept.
     Upgrade(Request),
-    /// A `GET` or `HEAD` that does not ask for a WebSocket connection.
+    /// A `GET` or `HEAD` without content that does not ask for a WebSocket connection.
     Plain(Request),
 }
 
@@ -63,23 +63,39 @@ pub enum Parsed {
 /// assert!((400..500).contains(&refusal.status()));
 /// ```
 pub fn parse(head: &[u8], addr: PeerAddr, limits: &HeadLimits) -> Result<Parsed, Box<Response>> {
-    check(Request::parse_within(head, addr, limits)?)
+    check(Request::parse_within(head, addr, limits)?, Serves::Upgrades)
 }
 
 /// Like [`parse`], for a head whose end `scanner` has found. The head is not scanned again.
-pub(crate) fn parse_scanned(head: &[u8], scanner: &HeadScanner, addr: PeerAddr) -> Result<Parsed, Box<Response>> {
-    check(Request::parse_scanned(head, scanner, addr)?)
+pub(crate) fn parse_scanned(
+    head: &[u8],
+    scanner: &HeadScanner,
+    addr: PeerAddr,
+    serves: Serves,
+) -> Result<Parsed, Box<Response>> {
+    check(Request::parse_scanned(head, scanner, addr)?, serves)
 }
 
-fn check(request: Request) -> Result<Parsed, Box<Response>> {
+/// What a server does with requests that are no opening handshakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Serves {
+    /// It refuses them, and receives no content.
+    Upgrades,
+    /// Its application answers those of every method, with their content.
+    AllRequests,
+}
+
+fn check(request: Request, serves: Serves) -> Result<Parsed, Box<Response>> {
     let fields = Fields::of(&request);
-    check_method(&request)?;
-    check_host(&request, &fields.host)?;
-    check_no_content(&request, &fields)?;
     // RFC 6455 4.2.1, item 3. RFC 9110 7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0
     // request."
     let is_http_1_1 = request.version() == HttpVersion::Http11;
-    if !fields.upgrades || !is_http_1_1 {
+    let is_plain = !fields.upgrades || !is_http_1_1;
+    let serves = if is_plain { serves } else { Serves::Upgrades };
+    check_method(&request, serves)?;
+    check_host(&request, &fields.host)?;
+    check_content(&request, &fields, serves)?;
+    if is_plain {
         // A request with Sec-WebSocket-Key is an opening handshake that lost its Upgrade, for example in a proxy that
         // does not forward hop-by-hop fields or speaks HTTP/1.0, and not a request for a page.
         return match fields.key.first {
@@ -113,8 +129,8 @@ struct Fields<'r> {
     upgrade_is_meant: bool,
     has_subprotocols: bool,
     has_extensions: bool,
-    has_transfer_encoding: bool,
-    has_content: bool,
+    /// There is a `Content-Length` or a `Transfer-Encoding`.
+    is_framed: bool,
 }
 
 /// A field that must not appear more than once: RFC 6455 11.3.1 and 11.3.5 for key and version, RFC 9112 3.2 for Host.
@@ -143,10 +159,8 @@ impl<'r> Fields<'r> {
                 fields.has_subprotocols = true;
             } else if is("Sec-WebSocket-Extensions") {
                 fields.has_extensions = true;
-            } else if is("Content-Length") {
-                fields.has_content |= !is_zero(value);
-            } else if is("Transfer-Encoding") {
-                fields.has_transfer_encoding = true;
+            } else if is("Content-Length") || is("Transfer-Encoding") {
+                fields.is_framed = true;
             }
         }
         fields
@@ -252,11 +266,14 @@ pub fn upgrade_required() -> Response {
     Response::new(426).text("This is a WebSocket server: `Upgrade: websocket` or `Connection: Upgrade` is missing.\n")
 }
 
-fn check_method(request: &Request) -> Result<(), Box<Response>> {
-    match request.method() {
-        "GET" | "HEAD" => Ok(()),
+fn check_method(request: &Request, serves: Serves) -> Result<(), Box<Response>> {
+    match (request.method(), serves) {
+        ("GET" | "HEAD", _) => Ok(()),
+        // RFC 9110 9.3.6: a 2xx to CONNECT would make a tunnel of the connection.
+        ("CONNECT", Serves::AllRequests) => Err(refuse(501, "This server is no proxy.")),
+        (_, Serves::AllRequests) => Ok(()),
         // RFC 9110 15.5.6: a 405 lists the allowed methods.
-        "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH" => {
+        ("POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH", Serves::Upgrades) => {
             Err(Box::new(refuse(405, "Only GET and HEAD are served here.").with("Allow", "GET, HEAD")))
         }
         // RFC 9110 15.6.2: "the server does not recognize the request method". 9.1: methods are case-sensitive.
@@ -273,7 +290,7 @@ fn check_host(request: &Request, host: &Single<'_>) -> Result<(), Box<Response>>
     }
     let Some((scheme, authority)) = request.absolute_form() else {
         // RFC 9112 3.2.3 and 3.2.4: only CONNECT has the authority-form, and only OPTIONS the asterisk-form.
-        return if request.target().starts_with('/') {
+        return if request.target().starts_with('/') || (request.method(), request.target()) == ("OPTIONS", "*") {
             Ok(())
         } else {
             Err(refuse(400, "The request target is not a path."))
@@ -291,34 +308,13 @@ fn check_host(request: &Request, host: &Single<'_>) -> Result<(), Box<Response>>
     }
 }
 
-/// Refuses a request with a body: the bytes would be read as frames or as a second request (RFC 9112 11.2).
-fn check_no_content(request: &Request, fields: &Fields<'_>) -> Result<(), Box<Response>> {
-    if fields.has_transfer_encoding {
-        let codings = request.field_values("Transfer-Encoding").flat_map(tokens).collect::<Result<Vec<_>, _>>();
-        let is_chunked = |coding: &&str| coding.eq_ignore_ascii_case("chunked");
-        // RFC 9112 6.1: 501 for "a transfer coding it does not understand". 6.3: 400 comes first if "the chunked transfer
-        // coding is not the final encoding", and 6.1: in an HTTP/1.0 message.
-        return match codings.as_deref() {
-            Ok([others @ .., last])
-                if is_chunked(last) && !others.iter().all(is_chunked) && request.version() == HttpVersion::Http11 =>
-            {
-                Err(refuse(501, "This Transfer-Encoding is not known here."))
-            }
-            _ => Err(refuse(400, "Transfer-Encoding is not allowed here.")), // RFC 9112 6.1
-        };
-    }
-    if fields.has_content {
+/// Checks the framing, and refuses content unless it is received: the bytes would be read as frames or as a second request
+/// (RFC 9112 11.2).
+fn check_content(request: &Request, fields: &Fields<'_>, serves: Serves) -> Result<(), Box<Response>> {
+    if fields.is_framed && Framing::of(request)?.is_some() && serves == Serves::Upgrades {
         return Err(refuse(400, "A request with content is not served here.")); // RFC 9110 9.3.1, RFC 9112 6.3
     }
     Ok(())
-}
-
-/// Returns whether a `Content-Length` is 0. RFC 9110 8.6 allows a list of the same value: some proxies join two lines.
-fn is_zero(value: &[u8]) -> bool {
-    value
-        .split(|byte| *byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .all(|length| !length.is_empty() && length.iter().all(|digit| *digit == b'0'))
 }
 
 /// Checks method and `Connection` of a request with `Upgrade: websocket`.

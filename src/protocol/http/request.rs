@@ -13,7 +13,7 @@ use crate::protocol::handshake::Data;
 use crate::protocol::peer_addr::PeerAddr;
 use crate::protocol::tls_info::TlsInfo;
 
-/// The head of the HTTP request with which a client opens a connection.
+/// The HTTP request with which a client opens a connection, or that it makes beside it.
 ///
 /// Nothing is percent-decoded. Header names are case-insensitive.
 ///
@@ -44,6 +44,7 @@ struct Parts {
     /// The value that the application kept with `Accept::data`.
     data: Option<Data>,
     tls: Option<Box<TlsInfo>>,
+    body: Box<[u8]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,11 +130,14 @@ impl Request {
             socket_addr: None,
             data: None,
             tls: None,
+            body: Box::default(),
         };
         Ok(Request { parts: Box::new(parts) })
     }
 
-    /// Returns the method, which is `GET` in every opening handshake.
+    /// Returns the method, which is `GET` in every opening handshake. The hook of
+    /// [`ServerBuilder::http`](crate::ServerBuilder::http) is given requests of every method but `CONNECT`; it is a token, of
+    /// whatever case.
     ///
     /// ```
     /// # use threadbare::Request;
@@ -334,9 +338,32 @@ impl Request {
         self.parts.data.as_ref()?.get()
     }
 
+    /// Returns the content of the request, decoded if it was sent in chunks. It is empty in an opening handshake, and has at most
+    /// [`Config::max_body_size`](crate::Config::max_body_size) bytes.
+    ///
+    /// ```
+    /// use threadbare::{Request, Response};
+    ///
+    /// fn log_in(request: &Request) -> Response {
+    ///     match (request.method(), request.body()) {
+    ///         ("POST", b"secret") => Response::new(204),
+    ///         ("POST", _) => Response::new(403),
+    ///         _ => Response::new(405).header("Allow", "POST"),
+    ///     }
+    /// }
+    /// ```
+    pub fn body(&self) -> &[u8] {
+        &self.parts.body
+    }
+
+    pub(crate) fn set_body(&mut self, body: Vec<u8>) {
+        self.parts.body = body.into();
+    }
+
     /// Returns the bytes of memory that the request takes, without the application's data.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Parts>() + self.parts.head.size() + self.parts.tls.as_ref().map_or(0, |tls| tls.size())
+        let tls = self.parts.tls.as_ref().map_or(0, |tls| tls.size());
+        size_of::<Parts>() + self.parts.head.size() + self.parts.body.len() + tls
     }
 
     pub(crate) fn set_tls(&mut self, tls: TlsInfo) {
@@ -466,6 +493,7 @@ impl fmt::Debug for Request {
             .field("target", &self.target())
             .field("headers", &self.parts.head)
             .field("addr", &self.parts.addr)
+            .field("body", &self.parts.body.len())
             .finish()
     }
 }

@@ -4,11 +4,10 @@ use super::date::HttpDate;
 use super::fields::{HeaderError, HeaderFields, push_field};
 use super::scanner::HeadError;
 
-/// A complete HTTP response, after which the connection is closed. It answers a plain request, or refuses an opening
-/// handshake.
+/// A complete HTTP response. It answers a plain request, or refuses an opening handshake, after which the connection is closed.
 ///
-/// The library adds `Connection`, `Content-Length`, and `Date` unless the application has set it, and to a 426 also
-/// `Upgrade` and `Sec-WebSocket-Version`.
+/// The library adds `Connection: close` where it closes, `Content-Length`, and `Date` unless the application has set it, and
+/// to a 426 also `Upgrade` and `Sec-WebSocket-Version`.
 ///
 /// ```
 /// use threadbare::Response;
@@ -107,6 +106,18 @@ impl Response {
         self.body(page)
     }
 
+    /// Sets the body, which is JSON, and `Content-Type: application/json`. The text is sent as it is.
+    ///
+    /// ```
+    /// use threadbare::Response;
+    ///
+    /// let response = Response::new(200).json(r#"{"connections":42}"#);
+    /// ```
+    pub fn json(mut self, text: impl Into<Vec<u8>>) -> Response {
+        self.fields.set_trusted("Content-Type", "application/json"); // RFC 8259 11: without a charset
+        self.body(text)
+    }
+
     /// Returns the status code.
     ///
     /// ```
@@ -132,7 +143,7 @@ impl Response {
     /// assert!(sent.starts_with(b"HTTP/1.1 200 OK\r\n") && sent.ends_with(b"\r\n\r\nup\n"));
     /// ```
     pub fn encode(&self) -> Vec<u8> {
-        self.encode_with(None, Part::Whole)
+        self.encode_with(None, Content::Whole, Persistence::Close)
     }
 
     /// Encodes the response to a `HEAD` request: the head of [`encode`](Response::encode), with the same
@@ -145,7 +156,7 @@ impl Response {
     /// assert!(sent.starts_with(b"HTTP/1.1 200 OK\r\n") && sent.ends_with(b"\r\n\r\n"));
     /// ```
     pub fn encode_head(&self) -> Vec<u8> {
-        self.encode_with(None, Part::Head)
+        self.encode_with(None, Content::Omitted, Persistence::Close)
     }
 
     /// Like [`encode`](Response::encode), with `Date`. `now` is the time at which the response is made.
@@ -159,7 +170,7 @@ impl Response {
     /// assert_eq!(head, expected.as_bytes());
     /// ```
     pub fn encode_at(&self, now: HttpDate) -> Vec<u8> {
-        self.encode_with(Some(now), Part::Whole)
+        self.encode_with(Some(now), Content::Whole, Persistence::Close)
     }
 
     /// Like [`encode_head`](Response::encode_head), with `Date`.
@@ -172,17 +183,24 @@ impl Response {
     /// assert!(page.encode_at(now).starts_with(&page.encode_head_at(now)));
     /// ```
     pub fn encode_head_at(&self, now: HttpDate) -> Vec<u8> {
-        self.encode_with(Some(now), Part::Head)
+        self.encode_with(Some(now), Content::Omitted, Persistence::Close)
     }
 
-    fn encode_with(&self, date: Option<HttpDate>, part: Part) -> Vec<u8> {
+    /// Like [`encode_at`](Response::encode_at), with or without the body, and for a connection that may stay open.
+    pub(crate) fn encode_with(&self, date: Option<HttpDate>, content: Content, persistence: Persistence) -> Vec<u8> {
         if self.check().is_err() {
-            return Response::new(500).encode_with(date, part);
+            return Response::new(500).encode_with(date, content, persistence);
         }
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status)).into_bytes();
         // RFC 9110 15.5.22: "MUST send an Upgrade header field in a 426 response"; 7.8: and the connection option
-        // "upgrade". One line, for some clients read only the first.
-        push_field(&mut head, "Connection", if self.status == 426 { "close, Upgrade" } else { "close" });
+        // "upgrade". One line, for some clients read only the first. RFC 9112 9.3: without `close`, a connection of HTTP/1.1
+        // persists.
+        match (persistence, self.status) {
+            (Persistence::Close, 426) => push_field(&mut head, "Connection", "close, Upgrade"),
+            (Persistence::Close, _) => push_field(&mut head, "Connection", "close"),
+            (Persistence::KeepAlive, 426) => push_field(&mut head, "Connection", "Upgrade"),
+            (Persistence::KeepAlive, _) => {}
+        }
         match date {
             // RFC 9110 6.6.1: "An origin server with a clock [...] MUST generate a Date header field".
             Some(date) if !self.fields.contains("Date") => push_field(&mut head, "Date", &date.to_string()),
@@ -200,7 +218,7 @@ impl Response {
         }
         self.fields.encode_into(&mut head);
         head.extend_from_slice(b"\r\n");
-        if matches!(part, Part::Whole) && self.may_have_content() {
+        if matches!(content, Content::Whole) && self.may_have_content() {
             head.extend_from_slice(&self.body);
         }
         head
@@ -218,11 +236,19 @@ impl Response {
     }
 }
 
-/// What of a response is encoded.
-#[derive(Clone, Copy)]
-enum Part {
+/// What of the body is encoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Content {
     Whole,
-    Head,
+    /// Nothing: it answers `HEAD`.
+    Omitted,
+}
+
+/// Whether the connection stays open after a response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Persistence {
+    Close,
+    KeepAlive,
 }
 
 /// Creates a refusal whose body tells the developer of the client what is wrong.
@@ -358,6 +384,19 @@ mod tests {
         assert!(text.contains("\r\nUpgrade: websocket\r\n") && text.contains("\r\nSec-WebSocket-Version: 13\r\n"));
         assert!(text.contains("\r\nConnection: close, Upgrade\r\n"));
         assert_eq!(text.matches("Connection:").count(), 1);
+    }
+
+    #[test]
+    fn a_response_on_a_connection_that_stays_has_no_connection_header() {
+        let kept = |response: Response, content| {
+            String::from_utf8(response.encode_with(None, content, Persistence::KeepAlive)).unwrap()
+        };
+        let page = Response::new(200).json(r#"{"a":1}"#);
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nContent-Type: application/json\r\n\r\n";
+        assert_eq!(kept(page.clone(), Content::Whole), format!("{head}{{\"a\":1}}"));
+        assert_eq!(kept(page, Content::Omitted), head);
+        assert!(kept(Response::new(426), Content::Whole).contains("\r\nConnection: Upgrade\r\n"));
+        assert_eq!(kept(Response::new(204), Content::Whole), "HTTP/1.1 204 No Content\r\n\r\n");
     }
 
     #[test]

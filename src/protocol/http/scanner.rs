@@ -262,7 +262,7 @@ impl HeadScanner {
         self.scanned
     }
 
-    pub(super) fn limits(&self) -> &HeadLimits {
+    pub(crate) fn limits(&self) -> &HeadLimits {
         &self.limits
     }
 

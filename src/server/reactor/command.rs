@@ -16,6 +16,8 @@ use crate::worker::slab::Key;
 pub(in crate::server) enum ReactorCommand {
     /// The application decided about a handshake.
     Decide(Key, Box<Result<Accept, Response>>),
+    /// The application answered a plain request.
+    Respond(Key, Box<Response>),
     /// Accept no more connections. The sender is dropped when that is so.
     CloseListeners(Sender<()>),
     /// Stop accepting, refuse the handshakes that are under way, and have the workers close until the deadline.

@@ -15,6 +15,14 @@ impl<C: Send + 'static> Reactor<C> {
         self.timers.schedule(key.index, at);
     }
 
+    /// Sets the deadline anew if something has begun that has the whole time: a request behind another, its content, or the
+    /// application's answer to it.
+    pub(super) fn renew_deadline(&mut self, key: Key) {
+        if self.handshakes.get_mut(key).is_some_and(|handshake| handshake.exchanges.take_renewal()) {
+            self.schedule(key, self.config.handshake_timeout);
+        }
+    }
+
     /// Handles the deadline of a handshake.
     pub(super) fn expire(&mut self, key: Key) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
@@ -26,9 +34,12 @@ impl<C: Send + 'static> Reactor<C> {
             State::Reading if handshake.client.awaits_header() => return self.remove(key),
             // Nothing can be said before there is TLS.
             _ if handshake.stream.is_handshaking() => return self.remove(key),
+            // Nobody waits for an answer: a 408 could be taken for that to the next request.
+            State::Reading if handshake.is_idle() => return self.remove(key),
+            State::Receiving(_) if handshake.has_begun_interim() => return self.remove(key),
             // RFC 9110 15.5.9.
-            State::Reading => handshake.refuse(&Response::new(408)),
-            State::Deciding(_) => handshake.refuse(&overloaded()),
+            State::Reading | State::Receiving(_) => handshake.refuse(&Response::new(408)),
+            State::Deciding(_) | State::Answering { .. } => handshake.refuse(&overloaded()),
             _ => return self.remove(key),
         }
         // The refusal has a deadline of its own.

@@ -8,13 +8,14 @@ use mio::Interest;
 
 use crate::error::Chain;
 use crate::protocol::deflate::{DeflateOption, NegotiatedExtension};
-use crate::protocol::handshake::server::Parsed;
+use crate::protocol::handshake::server::{Parsed, Serves};
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy, server};
 use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, asks_for_head, refuse};
+use crate::server::control::ServerHandle;
 use crate::server::reactor::client_addr::{ClientAddr, ClientRules, HeaderStep, Refused};
+use crate::server::reactor::exchange::{Exchanges, Receiving};
 use crate::server::reactor::refusal_log::RefusalLog;
 use crate::transport::budget::Charge;
-use crate::transport::clock;
 use crate::transport::stream::Stream;
 use crate::transport::stream::attempt::{Io, attempt};
 use crate::transport::stream::byte_stream::{ByteStream, ShutdownProgress};
@@ -45,7 +46,10 @@ pub(in crate::server) struct Rules {
     pub(in crate::server) refusal_log: RefusalLog,
     pub(in crate::server) deflate: DeflateOption,
     pub(in crate::server) decide: Decide,
-    pub(in crate::server) http: Box<dyn Fn(&Request) -> Response + Send>,
+    pub(in crate::server) http: Http,
+    pub(in crate::server) max_body_size: usize,
+    /// Whether a connection stays open behind a plain response. It does not once the server accepts no more connections.
+    pub(in crate::server) keeps_alive: bool,
     #[cfg(feature = "rustls-tls")]
     pub(in crate::server) tls: Option<Tls>,
 }
@@ -61,22 +65,37 @@ pub(in crate::server) enum Decide {
     Later(Box<dyn Fn(Request, super::pending::Pending) + Send>),
 }
 
+/// The hook for [`Http::Now`].
+type AnswerNow = Box<dyn Fn(&Request, &ServerHandle) -> Response + Send>;
+
+/// How the application answers plain requests.
+pub(in crate::server) enum Http {
+    /// It does not: they are refused with 426.
+    Refused,
+    /// On the reactor's thread, at once.
+    Now(AnswerNow),
+    /// From any thread, later.
+    Later(Box<dyn Fn(Request, super::pending_response::PendingResponse) + Send>),
+}
+
 /// A connection that is not established yet.
 pub(in crate::server) struct Handshake<C> {
     pub(in crate::server) stream: Stream,
     pub(in crate::server) client: ClientAddr,
     pub(in crate::server) state: State<C>,
     /// The head as far as it has arrived, and the bytes after it.
-    buffer: Vec<u8>,
-    scanner: HeadScanner,
+    pub(super) buffer: Vec<u8>,
+    pub(super) scanner: HeadScanner,
     /// The socket may have more to read than was read.
     pub(in crate::server) readable: bool,
     /// The socket reported that the client sends no more.
     pub(in crate::server) end_reported: bool,
     /// Whether the response has a body: the request's method is not HEAD.
-    wants_body: bool,
+    pub(super) wants_body: bool,
     /// How much of the response was written at the last deadline.
-    written_before: usize,
+    pub(super) written_before: usize,
+    /// The plain requests on this connection.
+    pub(super) exchanges: Exchanges,
     /// Whether the deadline for the end of a refused handshake is set.
     pub(in crate::server) ending: bool,
     /// Whether it counts towards the limits on connections.
@@ -93,6 +112,10 @@ pub(in crate::server) enum State<C> {
     Reading,
     /// The application decides. The bytes after the head wait in the buffer.
     Deciding(Box<Request>),
+    /// The content of a plain request is incomplete.
+    Receiving(Box<Receiving>),
+    /// The application answers a plain request, which takes `size` bytes of memory.
+    Answering { size: usize },
     /// The response is being written. Then the connection is established, or ends.
     Writing { answer: Vec<u8>, written: usize, established: Option<Box<Established<C>>> },
     /// FIN was sent. `left` more bytes of input are discarded.
@@ -127,6 +150,8 @@ pub(in crate::server) enum Next {
     Wait,
     /// Ask the application.
     Decide(Request),
+    /// Have the application answer.
+    Answer(Request),
 }
 
 impl Rules {
@@ -176,6 +201,7 @@ impl<C> Handshake<C> {
             end_reported: false,
             wants_body: true,
             written_before: 0,
+            exchanges: Exchanges::default(),
             ending: false,
             admitted,
             charge,
@@ -188,6 +214,8 @@ impl<C> Handshake<C> {
         let state = match &self.state {
             State::Reading | State::Draining { .. } | State::Gone => 0,
             State::Deciding(request) => request.size(),
+            State::Receiving(receiving) => receiving.memory(),
+            State::Answering { size } => *size,
             State::Writing { answer, .. } => answer.capacity(),
             State::Ready(established) => established.size,
         };
@@ -202,8 +230,9 @@ impl<C> Handshake<C> {
     /// The interests that the poll should report. Writability is of interest only when a response could not be written
     /// whole.
     pub(in crate::server) fn interests(&self) -> Interest {
-        match self.state {
+        match &self.state {
             State::Writing { .. } => Interest::READABLE | Interest::WRITABLE,
+            State::Receiving(receiving) if receiving.wants_room() => Interest::READABLE | Interest::WRITABLE,
             // The handshake of TLS has something to say.
             _ if self.stream.pending_bytes() > 0 => Interest::READABLE | Interest::WRITABLE,
             _ => Interest::READABLE,
@@ -217,13 +246,22 @@ impl<C> Handshake<C> {
         {
             return next;
         }
-        while let State::Reading | State::Draining { .. } = self.state {
+        while let State::Reading | State::Receiving(_) | State::Draining { .. } = self.state {
+            if self.exchanges.take_unscanned() {
+                match self.received(rules, &[], now) {
+                    Next::Wait => continue,
+                    next => return next,
+                }
+            }
+            if self.exchanges.has_begun() && !self.readable {
+                break; // the answer before has left the poll to report more
+            }
             match attempt(|| self.stream.read(scratch)) {
                 Io::Done(size) => {
                     // After the poll has reported the end, read until it is found: no other event will report it.
                     self.readable = self.stream.has_more(size, scratch.len()) || self.end_reported;
                     let next = self.received(rules, &scratch[..size], now);
-                    if matches!(next, Next::Decide(_)) || !self.readable {
+                    if !matches!(next, Next::Wait) || !self.readable {
                         return next;
                     }
                 }
@@ -249,6 +287,7 @@ impl<C> Handshake<C> {
                     self.state = State::Gone;
                 }
             }
+            State::Receiving(_) => return self.receive_content(bytes),
             State::Reading => {
                 // A head that arrives in one read is parsed without a copy.
                 let mut before = std::mem::take(&mut self.buffer);
@@ -260,7 +299,10 @@ impl<C> Handshake<C> {
                 };
                 self.wants_body = !asks_for_head(received);
                 match self.scanner.scan(received) {
-                    Ok(None) if before.is_empty() => self.buffer = bytes.to_vec(),
+                    Ok(None) if before.is_empty() => {
+                        self.buffer = bytes.to_vec();
+                        self.exchanges.arrive();
+                    }
                     Ok(None) => self.buffer = before,
                     Ok(Some(size)) => {
                         let (head, rest) = received.split_at_checked(size).unwrap_or((received, &[]));
@@ -298,7 +340,7 @@ impl<C> Handshake<C> {
                 HeaderStep::Request([]) => return Some(Next::Wait).filter(|_| !self.readable),
                 HeaderStep::Request(bytes) => {
                     let next = self.received(rules, bytes, now);
-                    return Some(next).filter(|next| matches!(next, Next::Decide(_)) || !self.readable);
+                    return Some(next).filter(|next| !matches!(next, Next::Wait) || !self.readable);
                 }
                 // An answer would tell whoever it is what is spoken here, and a proxy could not read it.
                 HeaderStep::Wrong(error) => {
@@ -316,8 +358,8 @@ impl<C> Handshake<C> {
     }
 
     /// Parses a complete head, and finds out whose it is.
-    fn parse(&mut self, rules: &Rules, head: &[u8]) -> Result<Parsed, Box<Response>> {
-        let mut parsed = server::parse_scanned(head, &self.scanner, self.client.sender().clone())?;
+    fn parse(&mut self, rules: &Rules, head: &[u8], serves: Serves) -> Result<Parsed, Box<Response>> {
+        let mut parsed = server::parse_scanned(head, &self.scanner, self.client.sender().clone(), serves)?;
         let (Parsed::Plain(request) | Parsed::Upgrade(request)) = &mut parsed;
         match self.client.read_head(&rules.clients, request) {
             Ok(()) => Ok(parsed),
@@ -328,8 +370,9 @@ impl<C> Handshake<C> {
 
     /// Applies the policies to a complete head.
     fn judge(&mut self, rules: &Rules, head: &[u8], now: Instant) -> Next {
+        let serves = if matches!(rules.http, Http::Refused) { Serves::Upgrades } else { Serves::AllRequests };
         #[cfg_attr(not(feature = "rustls-tls"), expect(unused_mut, reason = "TLS adds to the request"))]
-        let mut parsed = match self.parse(rules, head) {
+        let mut parsed = match self.parse(rules, head, serves) {
             Ok(parsed) => parsed,
             Err(refusal) => {
                 self.refuse(&refusal);
@@ -337,9 +380,10 @@ impl<C> Handshake<C> {
             }
         };
         #[cfg(feature = "rustls-tls")]
-        if let Some(info) = self.stream.take_tls_info() {
-            let (Parsed::Plain(request) | Parsed::Upgrade(request)) = &mut parsed;
-            request.set_tls(info);
+        match &mut parsed {
+            // Other requests may follow on the connection.
+            Parsed::Plain(request) => self.stream.tls_info().into_iter().for_each(|info| request.set_tls(info)),
+            Parsed::Upgrade(request) => self.stream.take_tls_info().into_iter().for_each(|info| request.set_tls(info)),
         }
         let allowed = match &parsed {
             Parsed::Plain(request) => rules.hosts.check(request),
@@ -351,11 +395,11 @@ impl<C> Handshake<C> {
                 rules.refusal_log.log(self.client.addr(), &refusal, now);
                 self.refuse(&refusal);
             }
-            (Ok(()), Parsed::Plain(request)) => {
-                let answer = (rules.http)(&request);
-                self.respond(&answer);
+            (Ok(()), Parsed::Plain(request)) => return self.plain(rules, request),
+            (Ok(()), Parsed::Upgrade(request)) => {
+                self.exchanges.arrive();
+                return Next::Decide(request);
             }
-            (Ok(()), Parsed::Upgrade(request)) => return Next::Decide(request),
         }
         Next::Wait
     }
@@ -370,16 +414,15 @@ impl<C> Handshake<C> {
     /// Answers with a response that ends the connection.
     pub(in crate::server) fn refuse(&mut self, refusal: &Response) {
         log::debug!("{}: handshake refused with {}", self.client.addr(), refusal.status());
+        self.exchanges.end();
         self.respond(refusal);
     }
 
-    fn respond(&mut self, response: &Response) {
+    pub(super) fn respond(&mut self, response: &Response) {
         if let Err(error) = response.check() {
             log::error!("{}: a response is answered with 500: {error}", self.client.addr());
         }
-        // RFC 9110 9.3.2: the response to HEAD has no body, but its headers have the length of one.
-        let now = clock::today();
-        let bytes = if self.wants_body { response.encode_at(now) } else { response.encode_head_at(now) };
+        let bytes = self.encode(response);
         if bytes.len() > SEND_BUFFER {
             self.stream.limit_send_buffer(SEND_BUFFER);
         }
@@ -418,6 +461,7 @@ impl<C> Handshake<C> {
         }
         self.state = match established.take() {
             Some(established) => State::Ready(established),
+            None if self.await_next() => return,
             None => match self.stream.shutdown_write() {
                 Ok(ShutdownProgress::Done) => State::Draining { left: MAX_DRAINED },
                 // To be written when the socket has room.

@@ -6,9 +6,12 @@ mod admission;
 pub(super) mod client_addr;
 pub(super) mod command;
 mod deadline;
+mod exchange;
 pub(super) mod handshake;
 mod panics;
 pub(super) mod pending;
+pub(super) mod pending_response;
+mod plain;
 mod proxy_header;
 pub(super) mod refusal_log;
 pub(super) mod thread;
@@ -16,8 +19,8 @@ mod tls;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -28,10 +31,11 @@ use crate::config::Config;
 use crate::protocol::contain::contained;
 use crate::protocol::handshake::Accept;
 use crate::protocol::http::{Request, Response};
+use crate::server::control::ServerHandle;
 use crate::server::listener::open::OpenListener;
 use crate::server::reactor::acceptor::{Acceptor, Incoming};
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle, ReactorWaker};
-use crate::server::reactor::handshake::{Decide, Established, Handshake, Next, READ_SIZE, Rules, State, overloaded};
+use crate::server::reactor::handshake::{Decide, Established, Handshake, READ_SIZE, Rules, State, overloaded};
 use crate::server::reactor::pending::Pending;
 use crate::transport::budget::MemoryBudget;
 use crate::transport::stream::byte_stream::ByteStream;
@@ -96,6 +100,10 @@ pub(in crate::server) struct Reactor<C> {
     workers: Vec<WorkerLink<C>>,
     commands: Receiver<ReactorCommand>,
     handle: ReactorHandle,
+    /// The handle of the server, for the hook that answers plain requests.
+    server: Arc<OnceLock<ServerHandle>>,
+    /// Connections that have more requests than were answered in this iteration of the event loop.
+    unread: Vec<Key>,
     scratch: Box<[u8; READ_SIZE]>,
     turned_away: usize,
     /// The connections whose handshake of TLS has a step to take.
@@ -111,6 +119,8 @@ pub(in crate::server) struct ReactorParts<C> {
     pub(in crate::server) admit: Admit<C>,
     pub(in crate::server) budget: Arc<MemoryBudget>,
     pub(in crate::server) workers: Vec<WorkerLink<C>>,
+    /// It is set before the reactor runs.
+    pub(in crate::server) server: Arc<OnceLock<ServerHandle>>,
 }
 
 impl<C: Send + 'static> Reactor<C> {
@@ -120,7 +130,7 @@ impl<C: Send + 'static> Reactor<C> {
         registry: Registry,
         wake: ReactorWaker,
     ) -> io::Result<Reactor<C>> {
-        let ReactorParts { listeners, rules, config, admit, budget, workers } = parts;
+        let ReactorParts { listeners, rules, config, admit, budget, workers, server } = parts;
         let tokens = (0..).map(|index| Token(FIRST_LISTENER.0 - index));
         let acceptors: io::Result<_> = listeners
             .into_iter()
@@ -145,6 +155,8 @@ impl<C: Send + 'static> Reactor<C> {
             workers,
             commands,
             handle: ReactorHandle::new(sender, wake),
+            server,
+            unread: Vec::new(),
             scratch: Box::new([0; READ_SIZE]),
             turned_away: 0,
             tls_due: VecDeque::new(),
@@ -171,22 +183,9 @@ impl<C: Send + 'static> Reactor<C> {
         if event.is_writable() {
             handshake.flush();
             handshake.write();
+            handshake.write_interim();
         }
         self.read(key, now);
-    }
-
-    /// Reads the request as far as it has arrived, and answers it or asks the application.
-    fn read(&mut self, key: Key, now: Instant) {
-        let Some(handshake) = self.handshakes.get_mut(key) else { return };
-        let rules = &self.rules;
-        let scratch = &mut self.scratch;
-        // A hook of the application may panic.
-        let next = contained(|| handshake.read(rules, scratch, now));
-        match next {
-            Ok(Next::Wait) => self.after(key),
-            Ok(Next::Decide(request)) => self.decide(key, request),
-            Err(panic) => self.hook_panicked(key, &panic),
-        }
     }
 
     fn decide(&mut self, key: Key, request: Request) {
@@ -241,6 +240,12 @@ impl<C: Send + 'static> Reactor<C> {
     fn after(&mut self, key: Key) {
         let Some(handshake) = self.handshakes.get_mut(key) else { return };
         handshake.charge.set(handshake.memory());
+        if matches!(handshake.state, State::Receiving(_)) && self.budget.is_exceeded() {
+            handshake.refuse(&overloaded());
+            handshake.charge.set(handshake.memory());
+        }
+        self.renew_deadline(key);
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
         match &handshake.state {
             State::Gone => self.remove(key),
             State::Ready(_) => self.assign_to_worker(key),
@@ -249,9 +254,9 @@ impl<C: Send + 'static> Reactor<C> {
                 handshake.ending = true;
                 self.schedule(key, self.config.close_timeout);
             }
-            State::Writing { .. } => self.await_room(key),
+            State::Writing { .. } | State::Receiving(_) => self.await_room(key),
             State::Reading if handshake.stream.pending_bytes() > 0 => self.await_room(key),
-            State::Reading | State::Deciding(_) | State::Draining { .. } => {}
+            State::Reading | State::Deciding(_) | State::Answering { .. } | State::Draining { .. } => {}
         }
     }
 
@@ -319,11 +324,18 @@ impl<C: Send + 'static> Reactor<C> {
                     ReactorCommand::Decide(key, decision) => {
                         self.contain(key, |reactor| reactor.decided(key, *decision))
                     }
-                    ReactorCommand::CloseListeners(_done) => self.close_listeners(now),
+                    ReactorCommand::Respond(key, response) => {
+                        self.contain(key, |reactor| reactor.responded(key, &response, now))
+                    }
+                    ReactorCommand::CloseListeners(_done) => {
+                        self.close_listeners(now);
+                        self.end_exchanges();
+                    }
                     ReactorCommand::Stop(deadline) => self.stop(deadline, now),
                 }
             }
         }
+        self.read_more(now);
         self.accept(now);
         self.step_tls(now);
         // Without handshakes there are no deadlines.
@@ -370,16 +382,27 @@ impl<C: Send + 'static> Reactor<C> {
         if first {
             self.close_listeners(now);
             for index in 0..self.handshakes.entries() {
-                if let Some(key) = self.handshakes.key_at(index)
-                    && let Some(handshake) = self.handshakes.get_mut(key)
-                    && matches!(handshake.state, State::Reading | State::Deciding(_))
-                {
-                    handshake.refuse(&overloaded());
-                    self.after(key);
+                if let Some(key) = self.handshakes.key_at(index) {
+                    self.stop_handshake(key);
                 }
             }
         }
         self.stop_workers(deadline);
+    }
+
+    fn stop_handshake(&mut self, key: Key) {
+        let Some(handshake) = self.handshakes.get_mut(key) else { return };
+        if handshake.is_idle() {
+            return self.remove(key);
+        }
+        handshake.exchanges.end();
+        match handshake.state {
+            State::Reading | State::Deciding(_) | State::Receiving(_) | State::Answering { .. } => {
+                handshake.refuse(&overloaded());
+            }
+            _ => return,
+        }
+        self.after(key);
     }
 
     /// Has the workers close their connections until the deadline, and end.
@@ -414,7 +437,8 @@ impl<C: Send + 'static> PollTask for Reactor<C> {
         // Once it is done, the worker in whose poll it runs may have connections to close, and is not woken for it.
         let stopping = self.stopping.filter(|_| !self.is_done(now));
         let step = (!self.tls_due.is_empty()).then_some(now);
-        [deadline, accept, step, stopping].into_iter().flatten().min()
+        let unread = (!self.unread.is_empty()).then_some(now);
+        [deadline, accept, step, stopping, unread].into_iter().flatten().min()
     }
 
     fn has_commands(&self) -> bool {

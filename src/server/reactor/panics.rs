@@ -3,7 +3,7 @@
 use crate::protocol::contain::contained;
 use crate::protocol::http::Response;
 use crate::server::reactor::Reactor;
-use crate::server::reactor::handshake::Decide;
+use crate::server::reactor::handshake::{Decide, Http};
 use crate::worker::slab::Key;
 
 impl<C: Send + 'static> Reactor<C> {
@@ -45,7 +45,7 @@ impl<C> Drop for Reactor<C> {
         let decide = Decide::Now(Box::new(|_| Err(Response::new(503))));
         let decide = std::mem::replace(&mut self.rules.decide, decide);
         report(contained(|| drop(decide)));
-        let http = std::mem::replace(&mut self.rules.http, Box::new(|_| Response::new(503)));
+        let http = std::mem::replace(&mut self.rules.http, Http::Refused);
         report(contained(|| drop(http)));
         let admit = std::mem::replace(&mut self.admit, Box::new(|_| None));
         report(contained(|| drop(admit)));

@@ -116,6 +116,15 @@ impl Stream {
         }
     }
 
+    /// What was agreed on in the handshake of TLS.
+    #[cfg(feature = "rustls-tls")]
+    pub(crate) fn tls_info(&self) -> Option<TlsInfo> {
+        match self {
+            Stream::Tls(stream) => stream.info(),
+            _ => None,
+        }
+    }
+
     /// What was agreed on in the handshake of TLS, once.
     #[cfg(feature = "rustls-tls")]
     pub(crate) fn take_tls_info(&mut self) -> Option<TlsInfo> {
