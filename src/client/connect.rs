@@ -222,10 +222,7 @@ impl Connector<'_> {
         let done = DeadlineStream::new(&mut stream, until, self.cancel).and_then(|mut stream| stream.handshake());
         match done {
             Ok(()) => Ok(stream),
-            Err(error) => match error.get_ref().and_then(|source| source.downcast_ref::<TlsError>()) {
-                Some(source) => Err(no_tls(at.url, source.clone())),
-                None => Err(at.broken(error, Phase::Tls)),
-            },
+            Err(error) => Err(at.broken(error, Phase::Tls)),
         }
     }
 
@@ -413,8 +410,12 @@ impl Target<'_> {
         ConnectError::Proxy { addr: self.addr.to_owned(), source }
     }
 
-    /// The error of a connection that failed, or whose phase took too long.
+    /// The error of a connection that failed, or whose phase took too long. With TLS 1.3 a server that refuses the client's
+    /// certificate says so only after the client's handshake of TLS is complete.
     fn broken(&self, error: io::Error, phase: Phase) -> ConnectError {
+        if let Some(source) = error.get_ref().and_then(|source| source.downcast_ref::<TlsError>()) {
+            return no_tls(self.url, source.clone());
+        }
         self.timeout_or(error, phase, ConnectError::io(format!("the connection to {} broke", self.addr)))
     }
 

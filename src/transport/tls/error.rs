@@ -74,7 +74,7 @@ impl fmt::Display for TlsError {
             TlsError::NoSharedVersion => {
                 f.write_str("the other end has no version of TLS in common with this one, which has 1.2 and 1.3")
             }
-            TlsError::NoSharedCipher => f.write_str("the other end has no cipher suite in common with this one"),
+            TlsError::NoSharedCipher => f.write_str("the other end has no cipher suite, or no key exchange, in common with this one"),
             TlsError::NoSharedProtocol => {
                 f.write_str("the other end refuses http/1.1, which WebSocket needs (ALPN, RFC 7301)")
             }
@@ -99,6 +99,8 @@ impl From<rustls::Error> for TlsError {
             Error::InvalidCertificate(error) => TlsError::from(error),
             Error::AlertReceived(Alert::ProtocolVersion) => TlsError::NoSharedVersion,
             Error::AlertReceived(Alert::CertificateRequired) => TlsError::CertificateRequired,
+            // RFC 8446 6.2: the sender could not negotiate an acceptable set of security parameters.
+            Error::AlertReceived(Alert::HandshakeFailure | Alert::InsufficientSecurity) => TlsError::NoSharedCipher,
             Error::AlertReceived(Alert::NoApplicationProtocol) | Error::NoApplicationProtocol => {
                 TlsError::NoSharedProtocol
             }
@@ -131,9 +133,26 @@ impl From<rustls::CertificateError> for TlsError {
             Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => TlsError::NotYetValid,
             Wrong::NotValidForName => TlsError::WrongName { expected: "that name".to_owned(), presented: Vec::new() },
             Wrong::NotValidForNameContext { expected, presented } => {
+                let presented = presented.iter().map(|name| bare(name)).collect();
                 TlsError::WrongName { expected: expected.to_str().into_owned(), presented }
             }
+            Wrong::BadSignature => TlsError::Certificate(
+                "a signature is wrong: the trusted issuer of that name has another key, or the server has not the \
+                 certificate's key"
+                    .to_owned(),
+            ),
             other => TlsError::Certificate(other.to_string()),
         }
     }
+}
+
+/// A name as a certificate has it, out of a description such as `DnsName("example.com")` or `IpAddress(127.0.0.1)`.
+#[cfg(feature = "rustls-tls")]
+fn bare(description: &str) -> String {
+    let inside = |before: &str, after: &str| description.strip_prefix(before)?.strip_suffix(after);
+    if let Some(address) = inside("IpAddress(", ")") {
+        // IPv6 has several ways to write an address.
+        return address.parse().map_or(address.to_owned(), |address: std::net::IpAddr| address.to_string());
+    }
+    inside("DnsName(\"", "\")").unwrap_or(description).to_owned()
 }
