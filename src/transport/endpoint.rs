@@ -234,6 +234,12 @@ impl<S: ByteStream> Endpoint<S> {
         self.stream.shutdown_write()
     }
 
+    /// Has the stream's own layer say that it sends nothing more, and leaves the socket as it is. To be called again, once
+    /// the backlog is gone, until it is done.
+    pub(crate) fn end_layer(&mut self) -> io::Result<ShutdownProgress> {
+        self.stream.end_layer()
+    }
+
     /// Keeps the latest ping that can not be answered now (RFC 6455 5.5.3).
     pub(crate) fn keep_ping(&mut self, payload: &[u8]) {
         if let Some(pending) = &mut self.pending {

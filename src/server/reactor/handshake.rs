@@ -90,6 +90,8 @@ pub(in crate::server) struct Handshake<C> {
     pub(in crate::server) readable: bool,
     /// The socket reported that the client sends no more.
     pub(in crate::server) end_reported: bool,
+    /// Whether it waits for its turn to take a step of the handshake of TLS.
+    pub(in crate::server) step_due: bool,
     /// Whether the response has a body: the request's method is not HEAD.
     pub(super) wants_body: bool,
     /// How much of the response was written at the last deadline.
@@ -199,6 +201,7 @@ impl<C> Handshake<C> {
             scanner,
             readable: false,
             end_reported: false,
+            step_due: false,
             wants_body: true,
             written_before: 0,
             exchanges: Exchanges::default(),
@@ -271,6 +274,11 @@ impl<C> Handshake<C> {
                 }
                 Io::Failed(_) if self.stream.bypass_if_text() => {
                     self.refuse(&Response::new(400).text("this port speaks TLS: use wss:// or https://\n"));
+                }
+                // The kernel would answer what arrives after a close with RST, and the client might lose the alert.
+                Io::Failed(error) if matches!(self.state, State::Reading) && self.stream.bypass_if_alerted() => {
+                    log::debug!("{}: TLS failed: {error}", self.addr);
+                    self.answer(Vec::new(), None);
                 }
                 // A client that closes before the response needs none.
                 Io::End | Io::Failed(_) => self.state = State::Gone,

@@ -178,7 +178,11 @@ impl<C: Send + 'static> Reactor<C> {
         handshake.readable |= event.is_readable() || event.is_read_closed();
         handshake.end_reported |= event.is_read_closed();
         if handshake.stream.is_handshaking() {
-            return self.tls_due.push_back(key);
+            // Once, however often it has something to read before its turn.
+            if !std::mem::replace(&mut handshake.step_due, true) {
+                self.tls_due.push_back(key);
+            }
+            return;
         }
         if event.is_writable() {
             handshake.flush();

@@ -17,8 +17,13 @@ impl<C: Send + 'static> Reactor<C> {
     /// Takes the next steps of TLS handshakes.
     pub(super) fn step_tls(&mut self, now: Instant) {
         let most = if self.shares_poll { MAX_STEPS_OF_WORKER } else { MAX_STEPS };
-        for _ in 0..most {
+        let mut steps = 0;
+        while steps < most {
             let Some(key) = self.tls_due.pop_front() else { return };
+            // One that has ended meanwhile takes no step.
+            let Some(handshake) = self.handshakes.get_mut(key) else { continue };
+            handshake.step_due = false;
+            steps += 1;
             self.contain(key, |reactor| reactor.step(key, now));
         }
     }

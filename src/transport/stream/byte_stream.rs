@@ -14,6 +14,11 @@ pub(crate) trait ByteStream: Read + Write {
     /// Shuts the write side down: nothing more will be written.
     fn shutdown_write(&mut self) -> io::Result<ShutdownProgress>;
 
+    /// Has the layer say that nothing more will be sent, as a shutdown does before it shuts the socket down.
+    fn end_layer(&mut self) -> io::Result<ShutdownProgress> {
+        Ok(ShutdownProgress::Done)
+    }
+
     /// The bytes of memory that wait in the layer, beyond those that it always takes.
     fn memory(&self) -> usize {
         0

@@ -146,6 +146,19 @@ impl Stream {
         }
     }
 
+    /// After a read that failed: whether the peer was sent an alert of TLS. Then what it still sends can be read, to be
+    /// discarded.
+    pub(crate) fn bypass_if_alerted(&mut self) -> bool {
+        match self {
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) if stream.has_sent_alert() => {
+                stream.bypass();
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Stream::Tcp(stream) => stream,
@@ -183,6 +196,15 @@ impl ByteStream for Stream {
             #[cfg(feature = "rustls-tls")]
             Stream::Tls(stream) => stream.memory(),
             _ => 0,
+        }
+    }
+
+    /// With TLS, sends `close_notify`.
+    fn end_layer(&mut self) -> io::Result<ShutdownProgress> {
+        match self {
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(stream) => stream.end_layer(),
+            _ => Ok(ShutdownProgress::Done),
         }
     }
 

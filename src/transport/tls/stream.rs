@@ -178,7 +178,11 @@ impl<S: Read + Write> TlsStream<S> {
     pub(crate) fn handshake(&mut self) -> io::Result<()> {
         while self.session.is_handshaking() {
             // A client has the first word.
-            self.receive(&mut Plain { rooms: &mut [], filled: 0, rest: Vec::new() }, 0)?;
+            let mut plain = Plain { rooms: &mut [], filled: 0, rest: std::mem::take(&mut self.unread) };
+            let outcome = self.receive(&mut plain, 0);
+            // Data may have come right behind the handshake.
+            (self.unread, self.taken) = (plain.rest, 0);
+            outcome?;
             if self.flags.is_end {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -320,6 +324,9 @@ impl<S: Read + Write> TlsStream<S> {
         if self.flags.is_bypassed {
             return self.below.write_vectored(slices);
         }
+        if self.flags.has_failed {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         if self.session.is_handshaking() {
             self.handshake()?;
         }
@@ -397,10 +404,16 @@ impl<S: Read + Write> TlsStream<S> {
         self.flags.has_failed && self.partial.first().is_some_and(u8::is_ascii_uppercase)
     }
 
-    /// From now on, passes on everything as it is, so that a peer that does not speak TLS can be told.
+    /// Whether the session has failed, and the peer was told by an alert. One that does not speak TLS is not.
+    pub(crate) fn has_sent_alert(&self) -> bool {
+        self.flags.has_failed && self.partial.is_empty()
+    }
+
+    /// From now on, passes on everything as it is, so that a peer that does not speak TLS can be told, or what one still
+    /// sends behind an alert can be discarded. An alert that waits is sent first.
     pub(crate) fn bypass(&mut self) {
         self.flags.is_bypassed = true;
-        (self.partial, self.unsent, self.sent) = (Vec::new(), Vec::new(), 0);
+        self.partial = Vec::new();
     }
 }
 
@@ -417,6 +430,10 @@ impl<S: Read + Write> ByteStream for TlsStream<S> {
 
     fn memory(&self) -> usize {
         self.partial.capacity() + self.unread.capacity() + self.unsent.capacity()
+    }
+
+    fn end_layer(&mut self) -> io::Result<ShutdownProgress> {
+        self.say_end()
     }
 
     /// Says `close_notify`. The stream below is the caller's to shut down.

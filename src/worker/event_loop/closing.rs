@@ -174,9 +174,10 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// Shuts the write side down, unless the socket is about to be dropped or the peer is to be first.
+    /// Shuts the write side down. If the socket is about to be dropped, or the peer is to be first, only the stream's own
+    /// layer says its end.
     fn shutdown_write(&mut self, is_needless: bool) -> io::Result<ShutdownProgress> {
-        if is_needless { Ok(ShutdownProgress::Done) } else { self.conn.endpoint.shutdown_write() }
+        if is_needless { self.conn.endpoint.end_layer() } else { self.conn.endpoint.shutdown_write() }
     }
 
     /// Acts on the connection's earliest deadline, if it has passed. It may not have: activity postpones a deadline
