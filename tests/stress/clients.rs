@@ -20,6 +20,7 @@ use crate::message::{Sequence, Stream, message, parse, size};
 use crate::plan::{ClientKind, config};
 use crate::random::Random;
 use crate::round::Round;
+use crate::security::{self, SCHEME};
 
 /// How long a client waits for the end of a connection that it has closed. Its own timeouts are shorter.
 const END: Duration = Duration::from_secs(10);
@@ -49,7 +50,7 @@ pub(crate) fn run(round: &Arc<Round>, actor: &Arc<Actor>, kind: ClientKind, mut 
 
 fn builder(random: &mut Random) -> ClientBuilder {
     let policy = random.pick(&[None, None, Some(SlowConsumer::Refuse)]);
-    Client::builder().no_proxy().config(config(random, policy)).timeout(Duration::from_secs(5))
+    security::client(Client::builder().no_proxy().config(config(random, policy)).timeout(Duration::from_secs(5)))
 }
 
 /// The URL of a new connection. Some are refused.
@@ -61,7 +62,7 @@ fn url(round: &Round, id: u64, random: &mut Random) -> String {
         96..98 => "make",
         _ => "forget",
     };
-    format!("ws://{}/{path}/{id}", round.addr)
+    format!("{SCHEME}://{}/{path}/{id}", round.addr)
 }
 
 fn connect(
@@ -311,7 +312,7 @@ fn duplex(round: &Round, actor: &Actor, client: &Client, entry: Arc<Entry>, rand
 
 fn pool(round: &Arc<Round>, actor: &Arc<Actor>, random: &mut Random) {
     let pool = ClientPool::new(random.pick(&[1, 2]), config(random, None)).expect("a pool");
-    let builder = Client::builder().no_proxy().pool(&pool).timeout(Duration::from_secs(5));
+    let builder = security::client(Client::builder().no_proxy().pool(&pool).timeout(Duration::from_secs(5)));
     let mut threads = Vec::new();
     for index in 0..1 + random.below(4) {
         let (round, builder, mut random) = (round.clone(), builder.clone(), random.fork());
@@ -348,6 +349,7 @@ fn reconnecting(round: &Round, actor: &Actor, random: &mut Random) {
             let _ = session.peer().ping(b"on_connect");
         });
     let builder = Client::builder().no_proxy().config(config(random, None)).timeout(Duration::from_secs(5));
+    let builder = security::client(builder);
     let client = builder.reconnect(&url(round, id, random), settings).expect("a client");
     Talker::new(round, actor, entry).converse(client, random);
 }
@@ -383,7 +385,7 @@ struct Inlined {
 fn inline(round: &Round, actor: &Actor, random: &mut Random) {
     let mut client_loop = ClientLoop::new(config(random, None)).expect("a loop");
     let mut open: HashMap<PeerId, Inlined> = HashMap::new();
-    let builder = Client::builder().no_proxy().timeout(Duration::from_secs(5));
+    let builder = security::client(Client::builder().no_proxy().timeout(Duration::from_secs(5)));
     for _ in 0..1 + random.below(5) {
         let id = round.next_id();
         let entry = round.ledger.add(id, "ClientLoop", false);

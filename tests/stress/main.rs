@@ -5,7 +5,7 @@
 //!
 //! The seed of a round decides all but the timing. `STRESS_SECONDS` says how long to go on, `STRESS_SEED` with which round
 //! to begin; `STRESS_ROUNDS` bounds the number of rounds, `STRESS_MEMORY_MIB` the growth of the memory. With
-//! `STRESS_SLOWNESS`, as under a sanitizer, deadlines are longer and large messages smaller by that factor.
+//! `STRESS_SLOWNESS`, as under a sanitizer, deadlines are longer and large messages smaller by that factor. The package of TLS' tests builds this once more, for TLS.
 #![cfg(target_os = "linux")] // reads /proc
 
 mod board;
@@ -18,6 +18,7 @@ mod message;
 mod plan;
 mod random;
 mod round;
+mod security;
 mod servers;
 mod talk;
 mod usage;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use threadbare::{Config, SlowConsumer};
 
 use crate::random::Random;
+use crate::security::SCHEME;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerKind {
@@ -68,7 +69,10 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(random: &mut Random) -> Plan {
         use {ClientKind as C, ServerKind as S};
+        let is_tls = SCHEME == "wss";
         let server = random.pick(&[S::Handler, S::Handler, S::Handler, S::Events, S::Events, S::Inline, S::Blocking]);
+        // Blocking sockets have no TLS here.
+        let server = if is_tls && server == S::Blocking { S::Handler } else { server };
         let ends_early = random.percent(35);
         let policy = random.pick(&[
             None,
@@ -78,7 +82,8 @@ impl Plan {
             Some(SlowConsumer::Drop),
             Some(SlowConsumer::Disconnect),
         ]);
-        let kinds = [C::Client, C::Client, C::Duplex, C::Pool, C::Reconnecting, C::Blocking, C::Inline, C::Rude];
+        let blocking = if is_tls { C::Duplex } else { C::Blocking };
+        let kinds = [C::Client, C::Client, C::Duplex, C::Pool, C::Reconnecting, blocking, C::Inline, C::Rude];
         Plan {
             server,
             // An event loop has one.

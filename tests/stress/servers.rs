@@ -20,6 +20,7 @@ use crate::message::{Stream, message, size};
 use crate::plan::{Hook, ServerKind};
 use crate::random::Random;
 use crate::round::Round;
+use crate::security;
 use crate::talk::{Out, Talk, Then};
 
 pub(crate) struct Running {
@@ -137,6 +138,7 @@ fn report(report: threadbare::ShutdownReport) {
 
 fn builder(round: &Arc<Round>, threads: &mut Vec<JoinHandle<()>>) -> ServerBuilder {
     let builder = Server::builder().workers(round.plan.workers).config(round.plan.config.clone());
+    let builder = security::server(builder);
     match round.plan.hook {
         Hook::None => builder,
         Hook::Immediate => builder.on_request(decide),
