@@ -22,6 +22,8 @@ fn with_each(authority: &Authority, run: impl Fn(&App)) {
 }
 
 fn with_each_of(authority: &Authority, config: &Config, run: impl Fn(&App)) {
+    // The end of `App::finish` is short for a busy machine.
+    let _late = logged::expect_error("a server thread did not end").or_nothing();
     let tls = authority.server();
     for mode in Mode::ALL {
         for workers in [1, 2] {

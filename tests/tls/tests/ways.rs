@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use threadbare::{
     Client, ClientBuilder, ClientLoop, ClientPool, Config, ConnectError, DeflateConfig, Event, EventRef, Handler,
-    Message, MessageRef, Reconnect, Response, Server, Socket, TlsError,
+    Message, MessageRef, Reconnect, Response, Server, SlowConsumer, Socket, TlsError,
 };
 use threadbare_tls_tests::{Authority, DEADLINE, Tunnel, tunnel};
 
@@ -168,9 +168,12 @@ fn a_reconnecting_client_comes_back_over_tls() {
 fn a_client_sends_and_receives_over_tls_at_the_same_time() {
     let count = std::env::var("THREADBARE_DUPLEX_MESSAGES").map_or(50_000, |count| count.parse().expect("a number"));
     let authority = Authority::new();
-    let server = Server::builder().workers(1).tls(authority.server()).bind("127.0.0.1:0").expect("a server");
-    let client = Client::builder().no_proxy().tls(authority.client()).connect(&url(server.local_addr()));
-    let client = client.expect("connected");
+    // Both wait for each other, and the machine may be busy.
+    let config = Config::default().slow_consumer(SlowConsumer::Block).write_timeout(DEADLINE);
+    let builder = Server::builder().workers(1).config(config.clone()).tls(authority.server());
+    let server = builder.bind("127.0.0.1:0").expect("a server");
+    let builder = Client::builder().no_proxy().config(config).tls(authority.client());
+    let client = builder.connect(&url(server.local_addr())).expect("connected");
     let Ok(Event::Open(peer, _)) = server.recv_timeout(DEADLINE) else { panic!("no connection") };
     let received = AtomicUsize::new(0);
     let start = Instant::now();
