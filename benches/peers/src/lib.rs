@@ -13,5 +13,6 @@ pub mod program;
 pub mod report;
 pub mod scenario;
 pub mod target;
+pub mod tls;
 
 pub use median::{median, median_of_some};

@@ -101,6 +101,9 @@ pub struct Memory {
     pub fresh: PerConnection,
     /// After one echo.
     pub after_echo: PerConnection,
+    /// With TLS, after one echo of 16,000 B more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_large: Option<PerConnection>,
     pub threads: u64,
 }
 

@@ -11,6 +11,10 @@ pub struct Scenario {
     /// The size of a payload in bytes.
     pub size: usize,
     pub opcode: Opcode,
+    /// Over TLS.
+    pub tls: bool,
+    /// Each message has a record of its own, rather than that those which are sent at once share records.
+    pub own_records: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,22 +34,70 @@ pub enum Kind {
 }
 
 const fn echo(name: &'static str, connections: usize, size: usize, opcode: Opcode, in_flight: usize) -> Scenario {
-    Scenario { name, kind: Kind::Echo { in_flight }, connections, size, opcode }
+    Scenario { name, kind: Kind::Echo { in_flight }, connections, size, opcode, tls: false, own_records: false }
 }
 
 const fn deflate(name: &'static str, in_flight: usize) -> Scenario {
-    Scenario { name, kind: Kind::Deflate { in_flight }, connections: 100, size: 1 << 10, opcode: Opcode::Text }
+    Scenario {
+        name,
+        kind: Kind::Deflate { in_flight },
+        connections: 100,
+        size: 1 << 10,
+        opcode: Opcode::Text,
+        tls: false,
+        own_records: false,
+    }
 }
 
 const fn open_loop(name: &'static str, connections: usize) -> Scenario {
-    Scenario { name, kind: Kind::OpenLoop { rate: 20_000 }, connections, size: 128, opcode: Opcode::Text }
+    Scenario {
+        name,
+        kind: Kind::OpenLoop { rate: 20_000 },
+        connections,
+        size: 128,
+        opcode: Opcode::Text,
+        tls: false,
+        own_records: false,
+    }
 }
 
 const fn fan_out(name: &'static str, connections: usize, in_flight: usize) -> Scenario {
-    Scenario { name, kind: Kind::FanOut { in_flight }, connections, size: 128, opcode: Opcode::Text }
+    Scenario {
+        name,
+        kind: Kind::FanOut { in_flight },
+        connections,
+        size: 128,
+        opcode: Opcode::Text,
+        tls: false,
+        own_records: false,
+    }
 }
 
-pub const ALL: [Scenario; 18] = [
+const fn over_tls(name: &'static str, plain: Scenario) -> Scenario {
+    Scenario { name, tls: true, ..plain }
+}
+
+const CONNECT: Scenario = Scenario {
+    name: "connect",
+    kind: Kind::Connect,
+    connections: 64,
+    size: 0,
+    opcode: Opcode::Text,
+    tls: false,
+    own_records: false,
+};
+
+const IDLE: Scenario = Scenario {
+    name: "idle-memory",
+    kind: Kind::Idle,
+    connections: 10_000,
+    size: 32,
+    opcode: Opcode::Text,
+    tls: false,
+    own_records: false,
+};
+
+pub const ALL: [Scenario; 25] = [
     echo("echo-32B", 100, 32, Opcode::Text, 1),
     echo("echo-32B-pipelined", 100, 32, Opcode::Text, 32),
     echo("echo-1KiB", 1_000, 1 << 10, Opcode::Text, 1),
@@ -62,9 +114,19 @@ pub const ALL: [Scenario; 18] = [
     open_loop("open-loop-1", 1),
     open_loop("open-loop-10", 10),
     open_loop("open-loop-10000", 10_000),
-    Scenario { name: "connect", kind: Kind::Connect, connections: 64, size: 0, opcode: Opcode::Text },
-    Scenario { name: "idle-memory", kind: Kind::Idle, connections: 10_000, size: 32, opcode: Opcode::Text },
+    CONNECT,
+    IDLE,
+    over_tls("echo-tls-32B", echo("", 100, 32, Opcode::Text, 1)),
+    over_tls("echo-tls-32B-pipelined", echo("", 100, 32, Opcode::Text, 32)),
+    Scenario { own_records: true, ..over_tls("echo-tls-32B-records", echo("", 100, 32, Opcode::Text, 32)) },
+    over_tls("echo-tls-1KiB", echo("", 100, 1 << 10, Opcode::Text, 1)),
+    over_tls("echo-tls-64KiB", echo("", 16, 64 << 10, Opcode::Binary, 1)),
+    over_tls("connect-tls", CONNECT),
+    over_tls("idle-memory-tls", IDLE),
 ];
+
+/// The payload of the message that idle connections over TLS echo at last. With the header of a frame it fits into one record.
+pub const LARGE: usize = 16_000;
 
 impl Scenario {
     /// Finds a scenario by its name.
@@ -104,7 +166,7 @@ impl Scenario {
             size if size >= 1 << 10 => format!("{} KiB {kind}", size >> 10),
             size => format!("{size} B {kind}"),
         };
-        match self.kind {
+        let title = match self.kind {
             Kind::Echo { in_flight } => format!("echo, {connections}, {size}, {in_flight} in flight"),
             Kind::Deflate { in_flight } => format!("deflated echo, {connections}, {size}, {in_flight} in flight"),
             Kind::OpenLoop { rate } => {
@@ -115,6 +177,11 @@ impl Scenario {
             }
             Kind::Connect => format!("connect, open, drop; {} at a time", self.connections),
             Kind::Idle => format!("{} idle connections", thousands(self.connections)),
+        };
+        match (self.tls, self.own_records) {
+            (true, true) => format!("{title}; over TLS 1.3, each message in a record of its own"),
+            (true, false) => format!("{title}; over TLS 1.3"),
+            _ => title,
         }
     }
 }

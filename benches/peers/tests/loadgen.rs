@@ -2,11 +2,14 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use peers::priority;
 use peers::report::{Outcome, Report};
+use peers::tls;
 
 struct Floor {
     child: Child,
@@ -16,6 +19,18 @@ struct Floor {
 impl Floor {
     fn start(scenario: &str) -> Floor {
         Floor::start_with(scenario, &[])
+    }
+
+    /// With the certificate that a scenario with TLS needs.
+    fn start_with_tls(scenario: &str) -> Floor {
+        static CERTIFICATE: OnceLock<PathBuf> = OnceLock::new();
+        let directory = CERTIFICATE.get_or_init(|| {
+            let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("loadgen-{}", std::process::id()));
+            tls::write_certificate(&directory).expect("a certificate");
+            directory
+        });
+        let file = |name: &str| directory.join(name).display().to_string();
+        Floor::start_with(scenario, &["--cert", &file("chain.pem"), "--key", &file("key.pem")])
     }
 
     fn start_with(scenario: &str, more: &[&str]) -> Floor {
@@ -94,6 +109,37 @@ fn every_kind_of_scenario_runs() {
         let Outcome::Load(load) = report.outcome else { panic!("{scenario} sends messages") };
         assert!(load.messages > 0 && load.cpu_ns_per_message > 0.0, "{scenario}: {load:?}");
     }
+}
+
+#[test]
+fn every_kind_of_scenario_runs_over_tls() {
+    for (scenario, connections) in [
+        ("echo-tls-32B", 3),
+        ("echo-tls-32B-pipelined", 3),
+        ("echo-tls-32B-records", 3),
+        ("echo-tls-1KiB", 2),
+        ("echo-tls-64KiB", 2),
+        ("connect-tls", 2),
+    ] {
+        let output = Floor::start_with_tls(scenario).load(scenario, &["--connections", &connections.to_string()]);
+        let Outcome::Load(load) = report(&output).outcome else { panic!("{scenario} sends messages") };
+        assert!(load.messages > 0 && load.cpu_ns_per_message > 0.0, "{scenario}: {load:?}");
+    }
+}
+
+#[test]
+fn the_memory_of_idle_connections_over_tls_is_measured() {
+    let report = report(&Floor::start_with_tls("idle-memory-tls").load("idle-memory-tls", &["--connections", "500"]));
+    let Outcome::Memory(memory) = report.outcome else { panic!("this scenario measures memory") };
+    assert!(memory.fresh.anonymous > 500.0 && memory.after_large.is_some(), "{memory:?}");
+}
+
+#[test]
+fn a_server_without_tls_is_reported() {
+    let output = Floor::start("echo-32B").load("echo-tls-32B", &["--connections", "1"]);
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("closed the connection during the handshake"), "{error}");
 }
 
 #[test]

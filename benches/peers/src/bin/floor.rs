@@ -4,12 +4,15 @@
 //! It knows in advance what it receives and what it replies. No WebSocket server can be cheaper with the same system calls,
 //! except by where its buffers are: with `--placed` they are where this library's are. Like other servers it accepts until
 //! there is no connection left. It waits for the complete opening handshake. With permessage-deflate it also parses each
-//! connection's first message, whose compressed bytes it then sends back.
+//! connection's first message, whose compressed bytes it then sends back. With TLS it opens the records of a read in place,
+//! and seals the reply in place for one write.
 
 use std::error::Error;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
@@ -19,17 +22,21 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use peers::frames::{self, Frames};
 use peers::handshake;
 use peers::program;
-use peers::scenario::{Kind, Scenario};
+use peers::scenario::{Kind, LARGE, Scenario};
+use peers::tls::{self, Handshake, Stream};
+use rustls::ServerConfig;
 
 const USAGE: &str = "\
 Serves the load generator with as little work as possible.
 
-Usage: floor ADDR --scenario NAME [--threads N] [--placed]
+Usage: floor ADDR --scenario NAME [--threads N] [--placed] [--cert FILE --key FILE]
 
   ADDR             where to listen
   --scenario NAME  the scenario that the load generator will run
   --placed         buffers begin at three quarters of a page, not where the allocator puts them
   --threads N      threads that serve (default 1); the first one also accepts, and distributes the connections
+  --cert FILE, --key FILE
+                   the certificate and its key, for a scenario with TLS
   --help           print this text
 ";
 
@@ -48,14 +55,18 @@ struct Options {
     scenario: Scenario,
     threads: usize,
     placed: bool,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let (mut addr, mut scenario, mut threads, mut placed) = (None, None, 1, false);
+    let (mut cert, mut key) = (None, None);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("scenario") => scenario = Some(parser.value()?.parse_with(Scenario::named)?),
             Long("placed") => placed = true,
+            Long("cert") => cert = Some(PathBuf::from(parser.value()?)),
+            Long("key") => key = Some(PathBuf::from(parser.value()?)),
             Long("threads") => threads = parser.value()?.parse()?,
             Short('h') | Long("help") => return Ok(None),
             Value(value) if addr.is_none() => addr = Some(value.string()?),
@@ -63,10 +74,17 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
         }
     }
     let (Some(addr), Some(scenario)) = (addr, scenario) else { return Err("ADDR and --scenario are needed".into()) };
+    let tls = match (scenario.tls, cert.zip(key)) {
+        (false, _) => None,
+        (true, Some((cert, key))) => {
+            Some(tls::server_config(&cert, &key).map_err(|error| format!("--cert and --key: {error}"))?)
+        }
+        (true, None) => return Err("--cert and --key are needed".into()),
+    };
     match (threads, scenario.kind) {
         (0, _) => Err("--threads: at least 1".into()),
         (2.., Kind::FanOut { .. }) => Err("a fan-out needs one thread that has all connections".into()),
-        _ => Ok(Some(Options { addr, scenario, threads, placed })),
+        _ => Ok(Some(Options { addr, scenario, threads, placed, tls })),
     }
 }
 
@@ -78,16 +96,16 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         let (sender, connections) = mpsc::channel();
         let poll = Poll::new()?;
         others.push(OtherThread { waker: Waker::new(poll.registry(), HANDED_OVER)?, sender });
-        let (scenario, placed) = (options.scenario, options.placed);
+        let (scenario, placed, tls) = (options.scenario, options.placed, options.tls.clone());
         thread::spawn(move || {
-            if let Err(error) = Floor::new(poll, scenario, placed, Source::HandedOver(connections)).run() {
+            if let Err(error) = Floor::new(poll, scenario, placed, tls, Source::HandedOver(connections)).run() {
                 eprintln!("error: {error}");
                 process::exit(1);
             }
         });
     }
     let source = Source::Accepted { listener, others, accepted: 0 };
-    Floor::new(Poll::new()?, options.scenario, options.placed, source).run()
+    Floor::new(Poll::new()?, options.scenario, options.placed, options.tls.clone(), source).run()
 }
 
 /// A thread that accepted connections are handed over to.
@@ -135,13 +153,18 @@ struct Floor {
     free: Vec<usize>,
     scenario: Scenario,
     placed: bool,
+    tls: Option<Arc<ServerConfig>>,
+    /// Sealed bytes on their way to a socket.
+    scratch: Vec<u8>,
     /// `None` if each connection has its own.
     replies: Option<Rc<Frames>>,
+    /// What idle connections over TLS are sent after the first reply.
+    large: Option<Rc<Frames>>,
     response: String,
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     open: bool,
     /// With permessage-deflate, known once the first message is received.
     replies: Option<Rc<Frames>>,
@@ -153,7 +176,7 @@ struct Connection {
 }
 
 impl Floor {
-    fn new(poll: Poll, scenario: Scenario, placed: bool, source: Source) -> Floor {
+    fn new(poll: Poll, scenario: Scenario, placed: bool, tls: Option<Arc<ServerConfig>>, source: Source) -> Floor {
         let deflate = matches!(scenario.kind, Kind::Deflate { .. });
         let replies = || {
             let replies = Frames::from_server(scenario.opcode, scenario.size, scenario.burst());
@@ -166,6 +189,10 @@ impl Floor {
             free: Vec::new(),
             scenario,
             placed,
+            large: (scenario.tls && scenario.kind == Kind::Idle)
+                .then(|| Rc::new(Frames::from_server(scenario.opcode, LARGE, 1))),
+            tls,
+            scratch: Vec::new(),
             replies: (!deflate).then(replies),
             response: handshake::response(deflate),
         }
@@ -199,6 +226,10 @@ impl Floor {
         while let Some(mut stream) = self.source.next()? {
             let index = self.free.pop().unwrap_or(self.connections.len());
             self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
+            let stream = match &self.tls {
+                Some(config) => Stream::Handshaking(Box::new(Handshake::server(stream, config)?)),
+                None => Stream::Plain(stream),
+            };
             let connection =
                 Connection { stream, open: false, replies: self.replies.clone(), received: 0, unsent: 0, offset: 0 };
             match self.connections.get_mut(index) {
@@ -212,22 +243,29 @@ impl Floor {
     fn ready(&mut self, index: usize, buffer: &mut [u8]) -> io::Result<()> {
         let Some(connection) = &mut self.connections[index] else { return Ok(()) };
         if !connection.open {
-            return connection.accept_handshake(buffer, &self.response);
+            connection.accept_handshake(buffer, &self.response)?;
+            if let Some(replies) = connection.replies.as_ref().filter(|_| connection.open && self.scenario.own_records)
+            {
+                connection.stream.limit_records(replies.frame_len());
+            }
+            return Ok(());
         }
         loop {
-            let read = match connection.stream.read(buffer) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return connection.flush(),
-                Err(error) => return Err(error),
-            };
-            let unsent = connection.received(&buffer[..read], &self.scenario)?;
+            let Connection { stream, replies, received, .. } = connection;
+            let mut unsent = 0;
+            if let Some(large) = self.large.as_ref().filter(|_| *received > 0) {
+                (*replies, *received) = (Some(Rc::clone(large)), 0);
+            }
+            let may_have_more = stream.read(buffer, |read| {
+                unsent += replies_for(replies, received, read, &self.scenario)?;
+                Ok(())
+            })?;
             if let Kind::FanOut { .. } = self.scenario.kind {
                 return self.publish(unsent);
             }
             connection.unsent += unsent;
-            connection.flush()?;
-            if read < buffer.len() {
+            connection.flush(&mut self.scratch)?;
+            if !may_have_more {
                 return Ok(());
             }
         }
@@ -237,7 +275,7 @@ impl Floor {
     fn publish(&mut self, unsent: usize) -> io::Result<()> {
         for connection in self.connections.iter_mut().flatten().filter(|connection| connection.open) {
             connection.unsent += unsent;
-            connection.flush()?;
+            connection.flush(&mut self.scratch)?;
         }
         Ok(())
     }
@@ -255,44 +293,58 @@ fn reply_bytes(received: u64, frame_len: u64) -> u64 {
     received / frame_len * (frame_len - 4) + (received % frame_len).saturating_sub(4)
 }
 
+/// Returns how many bytes of replies belong to what was read.
+fn replies_for(
+    replies: &mut Option<Rc<Frames>>,
+    received: &mut u64,
+    read: &[u8],
+    scenario: &Scenario,
+) -> io::Result<usize> {
+    let replies = match replies {
+        Some(replies) => replies,
+        None => replies.insert(Rc::new(replies_to(read, scenario)?)),
+    };
+    // A client's frame is longer than the reply by the masking key.
+    let frame_len = replies.frame_len() as u64 + 4;
+    let before = reply_bytes(*received, frame_len);
+    *received += read.len() as u64;
+    Ok((reply_bytes(*received, frame_len) - before) as usize)
+}
+
 impl Connection {
     fn accept_handshake(&mut self, buffer: &mut [u8], response: &str) -> io::Result<()> {
-        let read = match self.stream.read(buffer) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(read) => read,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        if !buffer[..read].ends_with(handshake::END) {
-            return Err(io::Error::other("the load generator's request arrives in one piece"));
+        if !self.stream.is_ready()? {
+            return Ok(());
         }
-        self.open = true;
-        self.stream.write_all(response.as_bytes())
+        let mut is_complete = false;
+        self.stream.read(buffer, |read| match read.ends_with(handshake::END) {
+            true => {
+                is_complete = true;
+                Ok(())
+            }
+            false => Err(io::Error::other("the load generator's request arrives in one piece")),
+        })?;
+        if is_complete {
+            self.open = true;
+            if self.stream.write_first(response.as_bytes())? < response.len() {
+                return Err(io::Error::other("a new socket has room for a response"));
+            }
+        }
+        Ok(())
     }
 
-    /// Returns how many bytes of replies belong to what was read.
-    fn received(&mut self, read: &[u8], scenario: &Scenario) -> io::Result<usize> {
-        let replies = match &self.replies {
-            Some(replies) => replies,
-            None => self.replies.insert(Rc::new(replies_to(read, scenario)?)),
-        };
-        // A client's frame is longer than the reply by the masking key.
-        let frame_len = replies.frame_len() as u64 + 4;
-        let before = reply_bytes(self.received, frame_len);
-        self.received += read.len() as u64;
-        Ok((reply_bytes(self.received, frame_len) - before) as usize)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, scratch: &mut Vec<u8>) -> io::Result<()> {
         let Some(replies) = &self.replies else { return Ok(()) };
+        if !self.stream.flush()? {
+            return Ok(());
+        }
         while self.unsent > 0 {
-            match self.stream.write(replies.piece(self.offset, self.unsent)) {
-                Ok(written) => {
+            match self.stream.write(replies.piece(self.offset, self.unsent), scratch)? {
+                0 => return Ok(()),
+                written => {
                     self.unsent -= written;
                     self.offset = (self.offset + written) % replies.frame_len();
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
             }
         }
         Ok(())

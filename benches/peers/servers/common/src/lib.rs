@@ -1,6 +1,7 @@
 //! What the measured servers share: the command line and, for some, the tokio runtime.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lexopt::prelude::*;
@@ -19,6 +20,8 @@ Usage: SERVER ADDR [OPTIONS]
   ADDR         where to listen
   --mode MODE  echo (default), broadcast, or another one; an unknown mode lists those of this server
   --workers N  the number of the runtime's threads, if the server has a runtime (default 1)
+  --cert FILE, --key FILE
+               TLS with this certificate and its key, if the server knows TLS
   --help       print this text
 ";
 
@@ -27,6 +30,8 @@ pub struct Options {
     pub addr: String,
     pub mode: String,
     pub workers: usize,
+    /// The certificate and its key, in PEM.
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// Parses the command line and runs the server.
@@ -53,17 +58,20 @@ pub fn main(serve: impl FnOnce(Options) -> Result<(), Box<dyn Error>>) -> ExitCo
 
 fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let (mut addr, mut mode, mut workers) = (None, "echo".to_owned(), 1);
+    let (mut cert, mut key) = (None, None);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("mode") => mode = parser.value()?.string()?,
             Long("workers") => workers = parser.value()?.parse()?,
+            Long("cert") => cert = Some(PathBuf::from(parser.value()?)),
+            Long("key") => key = Some(PathBuf::from(parser.value()?)),
             Short('h') | Long("help") => return Ok(None),
             Value(value) if addr.is_none() => addr = Some(value.string()?),
             _ => return Err(arg.unexpected()),
         }
     }
     let addr = addr.ok_or("ADDR is missing")?;
-    Ok(Some(Options { addr, mode, workers }))
+    Ok(Some(Options { addr, mode, workers, certificate: cert.zip(key) }))
 }
 
 impl Options {

@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{SinkExt, StreamExt, TryStreamExt, future, stream};
 use peer_common::Options;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, crypto};
 use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
 
@@ -19,11 +25,13 @@ fn main() -> ExitCode {
 async fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(&options.addr).await?;
     let everyone = Everyone::default();
+    let acceptor = options.certificate.as_ref().map(|(chain, key)| acceptor(chain, key)).transpose()?;
     for id in 0.. {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         // An error means that the client has gone.
         match options.mode.as_str() {
+            "echo" if acceptor.is_some() => drop(tokio::spawn(echo_over_tls(stream, acceptor.clone()))),
             "echo" => drop(tokio::spawn(echo(stream))),
             "forward" => drop(tokio::spawn(forward(stream))),
             "broadcast" => drop(tokio::spawn(broadcast(stream, id, Arc::clone(&everyone)))),
@@ -33,7 +41,7 @@ async fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn echo(stream: TcpStream) -> Result<(), WebSocketError> {
+async fn echo(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), WebSocketError> {
     let mut socket = accept_async(stream).await?;
     while let Some(message) = socket.next().await {
         let message = message?;
@@ -42,6 +50,24 @@ async fn echo(stream: TcpStream) -> Result<(), WebSocketError> {
         }
     }
     Ok(())
+}
+
+async fn echo_over_tls(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> Result<(), WebSocketError> {
+    match acceptor {
+        Some(acceptor) => echo(acceptor.accept(stream).await?).await,
+        None => echo(stream).await,
+    }
+}
+
+/// With rustls' defaults, except that it sends one ticket, as the other servers do.
+fn acceptor(chain: &Path, key: &Path) -> Result<TlsAcceptor, Box<dyn Error>> {
+    let chain = CertificateDer::pem_file_iter(chain)?.collect::<Result<_, _>>()?;
+    let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth();
+    let mut config = config.with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
+    config.send_tls13_tickets = 1;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 async fn forward(stream: TcpStream) -> Result<(), WebSocketError> {

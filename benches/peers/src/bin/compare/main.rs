@@ -86,6 +86,7 @@ fn measure(options: &Options, programs: &Programs) -> Result<Results, Box<dyn Er
                 options,
                 loadgen: &programs.loadgen,
                 raise_priority: &programs.raise_priority,
+                certificate: &programs.certificate,
                 scenario,
                 first: number,
             };

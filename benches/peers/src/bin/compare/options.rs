@@ -19,11 +19,14 @@ Usage: compare [OPTIONS]
                           and open-loop-1000: compares the cost of a message, not the throughput
   --neighbours            threadbare with a handler, with events and inline, without and with three clients that
                           misbehave, in echo-1KiB and open-loop-1000: compares the latency of the others
+  --tls                   the scenarios over TLS, with the floor, threadbare and tokio-tungstenite
   --only a,b              these scenarios only, such as echo-32B,echo-32B-pipelined. --list prints their names
   --servers a,b           these servers only, and the floor. --list prints their names
-  --command 'NAME=CMD'    add a server for all scenarios except those of the next two options, such as
+  --command 'NAME=CMD'    add a server for all scenarios except those of the next three options, such as
                           'mine=./echo {addr}'. {addr}, {host} and {port} are replaced. CMD is split at blanks and run
                           without a shell
+  --tls-command 'NAME=CMD'
+                          the same for the scenarios over TLS. {cert} and {key} are replaced as well
   --broadcast-command 'NAME=CMD'
                           the same for the fan-outs
   --deflate-command 'NAME=CMD'
@@ -38,10 +41,11 @@ Usage: compare [OPTIONS]
   --examples-dir DIR      where the library's examples are, built with --release (default: build them)
   --deflate-examples-dir DIR
                           the same, built with --features deflate
+  --tls-examples-dir DIR  the same, built with --features rustls-tls
   --server-core N,...     the cores of the servers (default 0; 0,1 with --scaling)
   --generator-core N,...  the cores of the load generators (default 1; 0,1 with --scaling)
   --out DIR               where to write the results (default benches/results)
-  --name NAME             the name of the results (default peers, or the preset: short, scaling or neighbours)
+  --name NAME             the name of the results (default peers, or the preset: short, scaling, neighbours or tls)
   --update                keep other scenarios from an earlier run on this machine, whose NAME.json is in DIR
   --list                  print the names of servers and scenarios
   --help                  print this text
@@ -62,6 +66,7 @@ pub(crate) struct Options {
     pub(crate) warm_up: f64,
     pub(crate) examples_dir: Option<PathBuf>,
     pub(crate) deflate_examples_dir: Option<PathBuf>,
+    pub(crate) tls_examples_dir: Option<PathBuf>,
     pub(crate) server_core: Vec<usize>,
     pub(crate) generator_core: Vec<usize>,
     pub(crate) out: PathBuf,
@@ -78,6 +83,8 @@ pub(crate) enum Preset {
     Scaling,
     /// Each server is measured without and with clients that misbehave.
     Neighbours,
+    /// Everything goes over TLS.
+    Tls,
 }
 
 impl Preset {
@@ -86,6 +93,7 @@ impl Preset {
             Preset::Short => "short",
             Preset::Scaling => "scaling",
             Preset::Neighbours => "neighbours",
+            Preset::Tls => "tls",
         }
     }
 
@@ -94,6 +102,7 @@ impl Preset {
             Preset::Short => SHORT_SCENARIOS,
             Preset::Scaling => SCALING_SCENARIOS,
             Preset::Neighbours => NEIGHBOURS_SCENARIOS,
+            Preset::Tls => TLS_SCENARIOS,
         }
     }
 
@@ -102,6 +111,7 @@ impl Preset {
             Preset::Short => SHORT_SERVERS,
             Preset::Scaling => SCALING_SERVERS,
             Preset::Neighbours => NEIGHBOURS_SERVERS,
+            Preset::Tls => TLS_SERVERS,
         }
     }
 }
@@ -118,6 +128,7 @@ pub(crate) enum Purpose {
     Echo,
     Broadcast,
     Deflate,
+    Tls,
 }
 
 const SHORT_SCENARIOS: &str =
@@ -130,6 +141,10 @@ const SCALING_SERVERS: &str = "floor-2,threadbare,threadbare-2";
 const NEIGHBOURS_SCENARIOS: &str = "echo-1KiB,open-loop-1000";
 const NEIGHBOURS_SERVERS: &str = "threadbare,threadbare-channel,threadbare-inline";
 
+const TLS_SCENARIOS: &str =
+    "echo-tls-32B,echo-tls-32B-pipelined,echo-tls-32B-records,echo-tls-1KiB,echo-tls-64KiB,connect-tls,idle-memory-tls";
+const TLS_SERVERS: &str = "threadbare,threadbare-channel,tokio-tungstenite";
+
 impl Options {
     /// `None` for `--help`, and for `--list`, which it prints.
     pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Box<dyn Error>> {
@@ -138,19 +153,21 @@ impl Options {
         let (mut only, mut servers, mut commands) = (None, None, Vec::new());
         let (mut rounds, mut attempts, mut seconds, mut slices, mut warm_up) = (None, None, None, None, None);
         let mut name = None;
-        let (mut examples_dir, mut deflate_examples_dir) = (None, None);
+        let (mut examples_dir, mut deflate_examples_dir, mut tls_examples_dir) = (None, None, None);
         let (mut server_core, mut generator_core, mut out) = (None, None, out);
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("short") => presets.push(Preset::Short),
                 Long("scaling") => presets.push(Preset::Scaling),
                 Long("neighbours") => presets.push(Preset::Neighbours),
+                Long("tls") => presets.push(Preset::Tls),
                 Long("update") => update = true,
                 Long("only") => only = Some(parser.value()?.string()?),
                 Long("servers") => servers = Some(parser.value()?.string()?),
                 Long("command") => commands.push(given(&parser.value()?.string()?, Purpose::Echo)?),
                 Long("broadcast-command") => commands.push(given(&parser.value()?.string()?, Purpose::Broadcast)?),
                 Long("deflate-command") => commands.push(given(&parser.value()?.string()?, Purpose::Deflate)?),
+                Long("tls-command") => commands.push(given(&parser.value()?.string()?, Purpose::Tls)?),
                 Long("rounds") => rounds = Some(parser.value()?.parse()?),
                 Long("attempts") => attempts = Some(parser.value()?.parse()?),
                 Long("seconds") => seconds = Some(parser.value()?.parse()?),
@@ -158,6 +175,7 @@ impl Options {
                 Long("warm-up") => warm_up = Some(parser.value()?.parse()?),
                 Long("examples-dir") => examples_dir = Some(PathBuf::from(parser.value()?)),
                 Long("deflate-examples-dir") => deflate_examples_dir = Some(PathBuf::from(parser.value()?)),
+                Long("tls-examples-dir") => tls_examples_dir = Some(PathBuf::from(parser.value()?)),
                 Long("server-core") => server_core = Some(parser.value()?.parse_with(process::cores)?),
                 Long("generator-core") => generator_core = Some(parser.value()?.parse_with(process::cores)?),
                 Long("out") => out = PathBuf::from(parser.value()?),
@@ -173,14 +191,14 @@ impl Options {
         let preset = match presets.as_slice() {
             [] => None,
             [preset] => Some(*preset),
-            _ => return Err("--short, --scaling and --neighbours: only one of them".into()),
+            _ => return Err("--short, --scaling, --neighbours and --tls: only one of them".into()),
         };
         let (short, scaling) = (preset == Some(Preset::Short), preset == Some(Preset::Scaling));
         let of_preset = |text: fn(Preset) -> &'static str| preset.map(|preset| text(preset).to_owned());
         let only = only.or_else(|| of_preset(Preset::scenarios));
         let scenarios = match only {
             Some(names) => names.split(',').map(Scenario::named).collect::<Result<_, _>>()?,
-            None => scenario::ALL.to_vec(),
+            None => scenario::ALL.into_iter().filter(|scenario| !scenario.tls).collect(),
         };
         let servers = servers.or_else(|| of_preset(Preset::servers));
         let servers = match servers {
@@ -207,6 +225,7 @@ impl Options {
             warm_up: warm_up.unwrap_or(0.3),
             examples_dir,
             deflate_examples_dir,
+            tls_examples_dir,
             server_core: server_core.unwrap_or_else(|| if scaling { both() } else { vec![0] }),
             generator_core: generator_core.unwrap_or_else(|| if scaling { both() } else { vec![1] }),
             out,
@@ -240,7 +259,7 @@ mod tests {
 
     #[test]
     fn presets_name_known_scenarios_and_servers() {
-        for preset in [Preset::Short, Preset::Scaling, Preset::Neighbours] {
+        for preset in [Preset::Short, Preset::Scaling, Preset::Neighbours, Preset::Tls] {
             for name in preset.scenarios().split(',') {
                 assert!(Scenario::named(name).is_ok(), "{name}");
             }

@@ -1,7 +1,7 @@
 //! The measurements of all rounds, and the figures that are derived from them.
 
 use peers::machine::Machine;
-use peers::report::{Load, Outcome, Report};
+use peers::report::{Load, Memory, Outcome, Report};
 use peers::scenario;
 use peers::{median, median_of_some};
 use serde::{Deserialize, Serialize};
@@ -150,6 +150,15 @@ impl Results {
             Outcome::Load(load) => Some(load),
             Outcome::Memory(_) => None,
         })
+    }
+
+    /// The median over the rounds of a field of their reports on memory.
+    pub(crate) fn memory(&self, server: &str, scenario: &str, field: impl Fn(&Memory) -> Option<f64>) -> Option<f64> {
+        let reports = self.of(server, scenario).filter_map(|run| match &run.report.as_ref().ok()?.outcome {
+            Outcome::Memory(memory) => field(memory),
+            Outcome::Load(_) => None,
+        });
+        median_of_some(&reports.collect::<Vec<_>>())
     }
 
     fn of(&self, server: &str, scenario: &str) -> impl Iterator<Item = &Run> {

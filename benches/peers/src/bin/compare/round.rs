@@ -67,6 +67,8 @@ pub(crate) struct Round<'a> {
     pub(crate) options: &'a Options,
     pub(crate) loadgen: &'a Path,
     pub(crate) raise_priority: &'a Path,
+    /// Where the certificate and its key are.
+    pub(crate) certificate: &'a Path,
     pub(crate) scenario: &'a Scenario,
     /// The server that starts, modulo the number of servers.
     pub(crate) first: usize,
@@ -261,7 +263,12 @@ impl ServerProcess {
         let replace = |word: &String| {
             let (host, port) = (addr.ip().to_string(), addr.port().to_string());
             let word = word.replace("{addr}", &addr.to_string()).replace("{scenario}", round.scenario.name);
-            word.replace("{host}", &host).replace("{port}", &port).replace("{socket}", &socket.display().to_string())
+            let word = word
+                .replace("{host}", &host)
+                .replace("{port}", &port)
+                .replace("{socket}", &socket.display().to_string());
+            let file = |name: &str| round.certificate.join(name).display().to_string();
+            word.replace("{cert}", &file("chain.pem")).replace("{key}", &file("key.pem"))
         };
         let words: Vec<String> = line.iter().map(replace).collect();
         let [program, arguments @ ..] = words.as_slice() else { return Err("an empty command".into()) };
@@ -315,7 +322,7 @@ mod tests {
         let attempt = || {
             let share = shares.next().ok_or("no attempt is left")?;
             let none = || PerConnection { anonymous: 0.0, resident: 0.0 };
-            let outcome = Outcome::Memory(Memory { fresh: none(), after_echo: none(), threads: 1 });
+            let outcome = Outcome::Memory(Memory { fresh: none(), after_echo: none(), after_large: None, threads: 1 });
             let report = Report { scenario: "idle-memory".to_owned(), connections: 1, outcome };
             let second = if share < 0.0 { Err("failed".to_owned()) } else { Ok(report.clone()) };
             Ok::<_, &str>(Attempt { reports: vec![Ok(report), second], background: share.abs() })

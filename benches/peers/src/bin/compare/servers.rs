@@ -1,5 +1,6 @@
 //! The servers by name: what to build for each, and how to start it.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::error::Error;
 use std::fs;
@@ -22,12 +23,14 @@ pub(crate) struct Server {
     echo: Option<CommandLine>,
     broadcast: Option<CommandLine>,
     deflate: Option<CommandLine>,
+    tls: Option<CommandLine>,
 }
 
 impl Server {
     /// `None` if the server does not support the scenario.
     pub(crate) fn command(&self, scenario: &Scenario) -> Option<&CommandLine> {
         match scenario.kind {
+            _ if scenario.tls => self.tls.as_ref(),
             Kind::FanOut { .. } => self.broadcast.as_ref(),
             Kind::Deflate { .. } => self.deflate.as_ref(),
             _ => self.echo.as_ref(),
@@ -49,6 +52,7 @@ struct KnownServer {
     echo: &'static str,
     broadcast: &'static str,
     deflate: &'static str,
+    tls: &'static str,
 }
 
 /// Where a server's program comes from.
@@ -71,7 +75,7 @@ const PLACED_FLOOR: &str = "floor-placed";
 
 const TWO_FLOORS: &str = "floor-2";
 
-const ONE_WORKER: &str = "threadbare";
+pub(crate) const ONE_WORKER: &str = "threadbare";
 /// Measured when asked for: the others have TCP.
 const UNIX_SOCKET: &str = "threadbare-unix";
 const TWO_WORKERS: &str = "threadbare-2";
@@ -84,12 +88,16 @@ const EXAMPLES: [&str; 3] = ["echo", "broadcast", "thread_per_connection"];
 /// `echo`, built with permessage-deflate.
 const DEFLATE_EXAMPLE: &str = "echo-deflate";
 
+/// `echo`, built with TLS.
+const TLS_EXAMPLE: &str = "echo-tls";
+
 /// The program for Node.
 const NODE_WS: &str = "node-ws/echo.mjs";
 const NODE_WS_DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/node-ws");
 
 /// A server that supports nothing: an empty command line stands for that.
-const NOTHING: KnownServer = KnownServer { name: "", origin: Origin::Peer, echo: "", broadcast: "", deflate: "" };
+const NOTHING: KnownServer =
+    KnownServer { name: "", origin: Origin::Peer, echo: "", broadcast: "", deflate: "", tls: "" };
 
 /// Each has one worker, except those of [`TWO_TO_ONE`]. The first word is the program. No server may send pings: the load
 /// generator does not answer them, and a connection may be silent for a long time between two slices.
@@ -100,6 +108,7 @@ const KNOWN: [KnownServer; 19] = [
         echo: "floor {addr} --scenario {scenario}",
         broadcast: "floor {addr} --scenario {scenario}",
         deflate: "floor {addr} --scenario {scenario}",
+        tls: "floor {addr} --scenario {scenario} --cert {cert} --key {key}",
     },
     KnownServer {
         name: TWO_FLOORS,
@@ -120,6 +129,7 @@ const KNOWN: [KnownServer; 19] = [
         echo: "echo {addr} --workers 1 --max-message 16777216 --idle-timeout 600",
         broadcast: "broadcast {addr} --workers 1 --idle-timeout 600",
         deflate: "echo-deflate {addr} --workers 1 --deflate",
+        tls: "echo-tls {addr} --workers 1 --max-message 16777216 --idle-timeout 600 --cert {cert} --key {key}",
     },
     KnownServer {
         name: UNIX_SOCKET,
@@ -134,6 +144,7 @@ const KNOWN: [KnownServer; 19] = [
         echo: "echo {addr} --workers 1 --max-message 16777216 --idle-timeout 600 --channel",
         broadcast: "broadcast {addr} --workers 1 --idle-timeout 600 --channel",
         deflate: "echo-deflate {addr} --workers 1 --deflate --channel",
+        tls: "echo-tls {addr} --workers 1 --max-message 16777216 --idle-timeout 600 --cert {cert} --key {key} --channel",
     },
     KnownServer {
         name: "threadbare-inline",
@@ -158,6 +169,7 @@ const KNOWN: [KnownServer; 19] = [
         name: "tokio-tungstenite",
         echo: "peer-tokio-tungstenite {addr}",
         broadcast: "peer-tokio-tungstenite {addr} --mode broadcast",
+        tls: "peer-tokio-tungstenite {addr} --cert {cert} --key {key}",
         ..NOTHING
     },
     KnownServer { name: "tokio-tungstenite-forward", echo: "peer-tokio-tungstenite {addr} --mode forward", ..NOTHING },
@@ -193,6 +205,7 @@ const KNOWN: [KnownServer; 19] = [
         echo: "node node-ws/echo.mjs {addr}",
         broadcast: "node node-ws/echo.mjs {addr} --broadcast",
         deflate: "node node-ws/echo.mjs {addr} --deflate",
+        ..NOTHING
     },
     // With threadbare's default level.
     KnownServer {
@@ -217,6 +230,8 @@ pub(crate) struct Programs {
     pub(crate) loadgen: PathBuf,
     /// Starts the others with raised priority.
     pub(crate) raise_priority: PathBuf,
+    /// Where the certificate and its key are, if a scenario needs them.
+    pub(crate) certificate: PathBuf,
     pub(crate) servers: Vec<Server>,
     /// The names of servers that cannot be started.
     pub(crate) missing: Vec<String>,
@@ -233,12 +248,22 @@ pub(crate) fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
 
     // Peers are built together: separate builds would build their shared dependencies again, with other features.
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let peers = wanted.iter().any(|known| known.origin == Origin::Peer);
-    let own = if peers { ["--workspace", "--keep-going"] } else { ["--package", "peers"] };
+    let peers = wanted.iter().filter(|known| known.origin == Origin::Peer);
+    let packages: BTreeSet<_> = peers.filter_map(|known| known.echo.split_whitespace().next()).collect();
+    let packages = packages.into_iter().flat_map(|package| ["--package", package]);
+    let own: Vec<_> = ["--keep-going", "--package", "peers"].into_iter().chain(packages).collect();
     let mut programs = cargo::build(here, &own)?;
     let deflate = options.scenarios.iter().any(|scenario| matches!(scenario.kind, Kind::Deflate { .. }));
+    let tls = options.scenarios.iter().any(|scenario| scenario.tls);
     if wanted.iter().any(|known| known.origin == Origin::Example) {
-        programs.extend(examples(options, &here.join("../.."), deflate)?);
+        let library = here.join("../..");
+        programs.extend(examples(options, &library)?);
+        if deflate {
+            programs.extend(echo_with(DEFLATE_EXAMPLE, "deflate", options.deflate_examples_dir.as_deref(), &library)?);
+        }
+        if tls {
+            programs.extend(echo_with(TLS_EXAMPLE, "rustls-tls", options.tls_examples_dir.as_deref(), &library)?);
+        }
     }
     if wanted.iter().any(|known| known.origin == Origin::Node) {
         match node() {
@@ -250,18 +275,27 @@ pub(crate) fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
     let (mut servers, mut missing) = (Vec::new(), Vec::new());
     for known in wanted {
         let line = |words: &str| command_line(&programs, words);
-        // The build with compression exists only if a scenario needs it.
-        let lines = [known.echo, known.broadcast, if deflate { known.deflate } else { "" }];
-        match lines.map(line) {
-            [Ok(echo), Ok(broadcast), Ok(deflate)] => {
+        let mut lines = [known.echo, known.broadcast, "", ""];
+        // The builds with compression and with TLS exist only if a scenario needs them.
+        if deflate {
+            lines[2] = known.deflate;
+        }
+        if tls {
+            lines[3] = known.tls;
+        }
+        let all: Result<Vec<_>, _> = lines.into_iter().map(line).collect();
+        match all.map(<[_; 4]>::try_from) {
+            Ok(Ok([echo, broadcast, deflate, tls])) => {
                 let name = known.name.to_owned();
                 if options.preset == Some(Preset::Neighbours) && known.origin == Origin::Example {
                     let (name, neighbours) = (neighbours::name(&name), Neighbours::Misbehaving);
-                    servers.push(Server { name, neighbours, echo: echo.clone(), broadcast: None, deflate: None });
+                    let echo = echo.clone();
+                    servers.push(Server { name, neighbours, echo, broadcast: None, deflate: None, tls: None });
                 }
-                servers.push(Server { name, neighbours: Neighbours::None, echo, broadcast, deflate });
+                servers.push(Server { name, neighbours: Neighbours::None, echo, broadcast, deflate, tls });
             }
-            [Err(error), ..] | [_, Err(error), _] | [.., Err(error)] => {
+            Ok(Err(_)) => return Err("there are four command lines".into()),
+            Err(error) => {
                 eprintln!("NOT MEASURED: {}: {error}", known.name);
                 missing.push(known.name.to_owned());
             }
@@ -270,18 +304,23 @@ pub(crate) fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
     for given in &options.commands {
         let at = servers.iter().position(|server| server.name == given.name).unwrap_or_else(|| {
             let (name, neighbours) = (given.name.clone(), Neighbours::None);
-            servers.push(Server { name, neighbours, echo: None, broadcast: None, deflate: None });
+            servers.push(Server { name, neighbours, echo: None, broadcast: None, deflate: None, tls: None });
             servers.len() - 1
         });
         match given.purpose {
             Purpose::Echo => servers[at].echo = Some(given.command.clone()),
             Purpose::Broadcast => servers[at].broadcast = Some(given.command.clone()),
             Purpose::Deflate => servers[at].deflate = Some(given.command.clone()),
+            Purpose::Tls => servers[at].tls = Some(given.command.clone()),
         }
     }
     let loadgen = programs.remove("loadgen").ok_or("the load generator cannot be built")?;
     let raise_priority = programs.remove("raise_priority").ok_or("raise_priority cannot be built")?;
-    Ok(Programs { loadgen, raise_priority, servers, missing })
+    let certificate = loadgen.with_file_name("certificate");
+    if tls {
+        peers::tls::write_certificate(&certificate)?;
+    }
+    Ok(Programs { loadgen, raise_priority, certificate, servers, missing })
 }
 
 /// `None` if the server does not support it; an error if its program, or Node, is missing.
@@ -297,27 +336,27 @@ fn command_line(programs: &Built, words: &str) -> Result<Option<CommandLine>, St
     Ok((!line.is_empty()).then_some(line))
 }
 
-/// Builds the library's examples. With `deflate`, `echo` is built a second time, in another directory so that neither build
-/// replaces the other.
-fn examples(options: &Options, library: &Path, deflate: bool) -> Result<Built, Box<dyn Error>> {
-    let mut built = match &options.examples_dir {
-        Some(dir) => EXAMPLES.map(|name| (name.to_owned(), dir.join(name))).into(),
+/// Builds the library's examples.
+fn examples(options: &Options, library: &Path) -> Result<Built, Box<dyn Error>> {
+    match &options.examples_dir {
+        Some(dir) => Ok(EXAMPLES.map(|name| (name.to_owned(), dir.join(name))).into()),
         None => {
             let names: Vec<_> = EXAMPLES.iter().flat_map(|name| ["--example", name]).collect();
-            cargo::build(library, &names)?
+            cargo::build(library, &names)
         }
-    };
-    if deflate {
-        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| library.join("target"), PathBuf::from);
-        let target = target.join("deflate").display().to_string();
-        let echo = match &options.deflate_examples_dir {
-            Some(dir) => Some(dir.join("echo")),
-            None => cargo::build(library, &["--example", "echo", "--features", "deflate", "--target-dir", &target])?
-                .remove("echo"),
-        };
-        built.extend(echo.map(|path| (DEFLATE_EXAMPLE.to_owned(), path)));
     }
-    Ok(built)
+}
+
+/// Builds `echo` with a feature, in another directory so that neither build replaces the other; `dir` has it already.
+fn echo_with(name: &str, feature: &str, dir: Option<&Path>, library: &Path) -> Result<Built, Box<dyn Error>> {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| library.join("target"), PathBuf::from);
+    let target = target.join(feature).display().to_string();
+    let echo = match dir {
+        Some(dir) => Some(dir.join("echo")),
+        None => cargo::build(library, &["--example", "echo", "--features", feature, "--target-dir", &target])?
+            .remove("echo"),
+    };
+    Ok(echo.map(|path| (name.to_owned(), path)).into_iter().collect())
 }
 
 /// Finds Node, and installs the packages that its program needs.

@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
-use peers::report::Outcome;
+use peers::median;
+use peers::report::{Memory, Outcome};
 use peers::scenario::{Kind, Scenario};
 
 use crate::results::Results;
 use crate::round::{DISTURBED, is_disturbed};
+use crate::servers::{FLOOR, ONE_WORKER};
 
 /// The whole report.
 pub(crate) fn all(results: &Results) -> String {
@@ -33,6 +35,21 @@ pub(crate) fn all(results: &Results) -> String {
             Some(format!("{bytes:.0}"))
         });
     }
+    let idle: Vec<_> = scenarios(results, |kind| kind == Kind::Idle)
+        .into_iter()
+        .filter(|name| Scenario::named(name).is_ok_and(|scenario| scenario.tls))
+        .collect();
+    if !idle.is_empty() {
+        text += "\nAnonymous memory in bytes for each idle connection over TLS: after the opening handshake, after one echo of 32 B, and after one of 16,000 B.\n\n";
+        text += &table(results, &idle, |server, scenario| {
+            let size = |field: fn(&Memory) -> Option<f64>| results.memory(server, scenario, field);
+            let fresh = size(|memory| Some(memory.fresh.anonymous))?;
+            let echo = size(|memory| Some(memory.after_echo.anonymous))?;
+            let large = size(|memory| Some(memory.after_large.as_ref()?.anonymous))?;
+            Some(format!("{fresh:.0} / {echo:.0} / {large:.0}"))
+        });
+    }
+    text += &targets(results);
     let open = scenarios(results, |kind| matches!(kind, Kind::OpenLoop { .. }));
     if !open.is_empty() {
         text += "\nLatency from when a message was due, in microseconds: p50 / p99 / p99.9, medians of the rounds; in parentheses the median of the p99 of each slice.\n\n";
@@ -45,6 +62,57 @@ pub(crate) fn all(results: &Results) -> String {
         });
     }
     text + &titles(results)
+}
+
+/// What the library may cost over TLS at most, as a ratio to the floor.
+const TLS_TARGETS: [(&str, f64); 6] = [
+    ("echo-tls-32B", 1.10),
+    ("echo-tls-32B-pipelined", 1.10),
+    ("echo-tls-32B-records", 1.10),
+    ("echo-tls-1KiB", 1.15),
+    ("echo-tls-64KiB", 1.35),
+    ("connect-tls", 1.25),
+];
+
+/// The most memory of an idle connection over TLS, in bytes.
+const TLS_MEMORY: f64 = 4096.0;
+
+/// Which targets the library meets, if they were measured.
+fn targets(results: &Results) -> String {
+    let verdict = |met: bool| if met { "met" } else { "MISSED" };
+    let mut rows = String::new();
+    for (scenario, most) in TLS_TARGETS {
+        let mut ratios = results.ratios(ONE_WORKER, FLOOR, scenario);
+        ratios.sort_by(f64::total_cmp);
+        if let ([least, ..], [.., highest]) = (&ratios[..], &ratios[..]) {
+            let ratio = median(&ratios);
+            let _ = writeln!(
+                rows,
+                "| {scenario} | {most:.2} of the floor | {ratio:.3} ({least:.2} to {highest:.2}) | {} |",
+                verdict(ratio <= most)
+            );
+        }
+    }
+    for scenario in scenarios(results, |kind| kind == Kind::Idle) {
+        let states: [(&str, fn(&Memory) -> Option<f64>); 3] = [
+            ("fresh", |memory| memory.after_large.is_some().then_some(memory.fresh.anonymous)),
+            ("after 32 B", |memory| memory.after_large.is_some().then_some(memory.after_echo.anonymous)),
+            ("after 16,000 B", |memory| Some(memory.after_large.as_ref()?.anonymous)),
+        ];
+        for (state, field) in states {
+            if let Some(bytes) = results.memory(ONE_WORKER, &scenario, field) {
+                let verdict = verdict(bytes <= TLS_MEMORY);
+                let _ = writeln!(rows, "| {scenario}, {state} | {TLS_MEMORY:.0} B | {bytes:.0} B | {verdict} |");
+            }
+        }
+    }
+    if rows.is_empty() {
+        return rows;
+    }
+    format!(
+        "\nWhat `threadbare` may cost over TLS, and what it costs: the median of the rounds, and in parentheses the least and the most.\n\n\
+         | | target | measured | |\n|---|---|---|---|\n{rows}"
+    )
 }
 
 /// A description of each scenario.

@@ -2,31 +2,31 @@
 
 use std::error::Error;
 use std::io;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 use peers::handshake::Request;
 
 use crate::Run;
-use crate::dial::Dial;
+use crate::dial::{Dial, Dialer};
 use crate::meter::Meter;
 use crate::slices::Traffic;
 
 pub(crate) struct Connect<'a> {
     poll: Poll,
     run: &'a Run,
-    request: Rc<Request>,
+    dialer: Dialer,
 }
 
 impl<'a> Connect<'a> {
     pub(crate) fn new(run: &'a Run) -> Result<Connect<'a>, Box<dyn Error>> {
-        Ok(Connect { poll: Poll::new()?, run, request: Rc::new(Request::new(&run.target.host())) })
+        let dialer = Dialer::new(run, Request::new(&run.target.host()))?;
+        Ok(Connect { poll: Poll::new()?, run, dialer })
     }
 
     /// Starts a connection. Returns it with the time of the start.
     fn start(&self, index: usize) -> io::Result<Option<(Dial, Instant)>> {
-        let dial = Dial::start(&self.poll, Token(index), index, &self.run.target, &self.request)?;
+        let dial = Dial::start(&self.poll, Token(index), index, &self.dialer)?;
         Ok(Some((dial, Instant::now())))
     }
 }

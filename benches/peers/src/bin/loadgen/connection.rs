@@ -1,12 +1,13 @@
 //! An open connection that sends one frame again and again and counts the replies.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 
 use mio::Poll;
-use mio::net::TcpStream;
 use peers::frames::Frames;
 use peers::handshake::Request;
+use peers::tls::Stream;
 
 use crate::replies::Replies;
 use crate::{Run, dial};
@@ -18,7 +19,7 @@ const KEYS: u32 = 64;
 pub(crate) const BUFFER: usize = 512 << 10;
 
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     outgoing: Rc<Frames>,
     replies: Replies,
     /// How many bytes are still to be written.
@@ -35,18 +36,29 @@ impl Connection {
         let outgoing = keys().map(|key| Rc::new(Frames::from_client(opcode, size, key, burst))).collect::<Vec<_>>();
         let incoming = Rc::new(Frames::from_server(opcode, size, burst));
         let request = Request::new(&run.target.host());
-        let streams = dial::open_all(poll, &run.target, request, scenario.connections + extra)?;
+        let streams = dial::open_all(poll, run, request, scenario.connections + extra)?;
         let ends = streams.into_iter().zip(outgoing.iter().cycle());
+        let ends = ends.map(|(mut stream, outgoing)| {
+            if scenario.own_records {
+                stream.limit_records(outgoing.frame_len());
+            }
+            (stream, outgoing)
+        });
         Ok(ends.map(|(stream, outgoing)| Connection::new(stream, outgoing, Replies::same(&incoming))).collect())
     }
 
-    pub(crate) fn new(stream: TcpStream, outgoing: &Rc<Frames>, replies: Replies) -> Connection {
+    pub(crate) fn new(stream: Stream, outgoing: &Rc<Frames>, replies: Replies) -> Connection {
         Connection { stream, outgoing: Rc::clone(outgoing), replies, unsent: 0, offset: 0 }
     }
 
     /// The payload length of a reply.
     pub(crate) fn reply_len(&self) -> usize {
         self.replies.payload_len()
+    }
+
+    /// Sends and receives other messages from now on. None may be in flight.
+    pub(crate) fn change(&mut self, outgoing: &Rc<Frames>, replies: Replies) {
+        (self.outgoing, self.replies) = (Rc::clone(outgoing), replies);
     }
 
     /// Sends `messages` more messages, as far as the socket accepts them.
@@ -57,14 +69,17 @@ impl Connection {
 
     /// Sends what is unsent, as far as the socket accepts it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if !self.stream.flush()? {
+            return Ok(());
+        }
         while self.unsent > 0 {
-            match self.stream.write(self.outgoing.piece(self.offset, self.unsent)) {
-                Ok(written) => {
+            let piece = self.outgoing.piece(self.offset, self.unsent);
+            match SCRATCH.with_borrow_mut(|scratch| self.stream.write(piece, scratch))? {
+                0 => return Ok(()),
+                written => {
                     self.unsent -= written;
                     self.offset = (self.offset + written) % self.outgoing.frame_len();
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -72,22 +87,27 @@ impl Connection {
 
     /// Reads until the socket is empty. Returns how many replies were completed.
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Connection { stream, replies, .. } = self;
         let mut complete = 0;
-        loop {
-            match self.stream.read(buffer) {
-                Ok(0) => return Err(io::Error::other("the server closed a connection")),
-                Ok(read) => {
-                    complete += self.replies.receive(&buffer[..read])?;
-                    if read < buffer.len() {
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
+        let mut may_have_more = true;
+        while may_have_more {
+            may_have_more = stream
+                .read(buffer, |read| {
+                    complete += replies.receive(read)?;
+                    Ok(())
+                })
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => io::Error::other("the server closed a connection"),
+                    _ => error,
+                })?;
         }
         Ok(complete)
     }
+}
+
+thread_local! {
+    /// Sealed bytes on their way to a socket.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The masking keys.

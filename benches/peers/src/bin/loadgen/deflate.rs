@@ -1,14 +1,14 @@
 //! Connections whose messages are compressed. The first reply shows how the server compresses the message.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::Instant;
 
-use mio::net::TcpStream;
 use mio::{Events, Poll, Token};
 use peers::deflated;
 use peers::frames::{Frames, MAX_COMPRESSED};
 use peers::handshake::Request;
+use peers::tls::Stream;
 
 use crate::connection::{Connection, keys};
 use crate::replies::{Compressed, Replies};
@@ -16,7 +16,7 @@ use crate::{Run, TIMEOUT, dial};
 
 /// A connection whose first reply is not complete.
 struct AwaitingReply {
-    stream: TcpStream,
+    stream: Stream,
     text: Rc<str>,
     outgoing: Rc<Frames>,
     first: Vec<u8>,
@@ -34,12 +34,12 @@ pub(crate) fn open(poll: &mut Poll, run: &Run) -> io::Result<Vec<Connection>> {
     };
     let messages: Vec<(Rc<str>, Rc<Frames>)> = (0..).zip(keys()).map(message).collect::<io::Result<_>>()?;
     let request = Request::with_deflate(&run.target.host());
-    let streams = dial::open_all(poll, &run.target, request, scenario.connections)?;
+    let streams = dial::open_all(poll, run, request, scenario.connections)?;
     let awaiting = streams.into_iter().zip(messages.iter().cycle()).map(|(stream, (text, outgoing))| {
         let mut awaiting =
             AwaitingReply { stream, text: Rc::clone(text), outgoing: Rc::clone(outgoing), first: Vec::new() };
         let frame = awaiting.outgoing.piece(0, awaiting.outgoing.frame_len());
-        match awaiting.stream.write(frame)? {
+        match awaiting.stream.write(frame, &mut Vec::new())? {
             written if written == frame.len() => Ok(Some(awaiting)),
             _ => Err(io::Error::other("the first message did not fit the socket")),
         }
@@ -74,11 +74,13 @@ impl AwaitingReply {
     fn receive(&mut self, run: &Run) -> io::Result<Option<Replies>> {
         let mut chunk = [0; 4096];
         loop {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(io::Error::other("the server closed a connection")),
-                Ok(read) => self.first.extend_from_slice(&chunk[..read]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
+            let first = &mut self.first;
+            let may_have_more = self.stream.read(&mut chunk, |read| {
+                first.extend_from_slice(read);
+                Ok(())
+            })?;
+            if !may_have_more {
+                break;
             }
         }
         let replies = Compressed::from_first(run.scenario.opcode, &self.text, &self.first)?;

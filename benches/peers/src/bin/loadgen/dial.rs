@@ -1,17 +1,20 @@
 //! Opening connections, many at a time.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use peers::handshake::{self, Request};
 use peers::target::Target;
+use peers::tls::{self, Handshake, Stream};
+use rustls::ClientConfig;
 use socket2::{SockRef, Socket, Type};
 
-use crate::TIMEOUT;
+use crate::{Run, TIMEOUT};
 
 /// At most this many opening handshakes are in progress at a time.
 const MAX_HANDSHAKES: usize = 128;
@@ -19,9 +22,23 @@ const MAX_HANDSHAKES: usize = 128;
 /// At most this many connections are made from one source address. By default Linux has 28,232 ports for them.
 const MAX_PER_ADDRESS: usize = 20_000;
 
+/// Where to connect to, and what to say there.
+pub(crate) struct Dialer {
+    target: Target,
+    request: Rc<Request>,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Dialer {
+    pub(crate) fn new(run: &Run, request: Request) -> io::Result<Dialer> {
+        let tls = if run.scenario.tls { Some(tls::client_config()?) } else { None };
+        Ok(Dialer { target: run.target.clone(), request: Rc::new(request), tls })
+    }
+}
+
 /// A connection whose opening handshake is in progress.
 pub(crate) struct Dial {
-    stream: TcpStream,
+    stream: Stream,
     request: Rc<Request>,
     sent: usize,
     response: Vec<u8>,
@@ -29,13 +46,8 @@ pub(crate) struct Dial {
 
 impl Dial {
     /// Starts the `index`th connection. `poll` reports it with `token`.
-    pub(crate) fn start(
-        poll: &Poll,
-        token: Token,
-        index: usize,
-        target: &Target,
-        request: &Rc<Request>,
-    ) -> io::Result<Dial> {
+    pub(crate) fn start(poll: &Poll, token: Token, index: usize, dialer: &Dialer) -> io::Result<Dial> {
+        let Dialer { target, request, tls } = dialer;
         let socket = Socket::new(target.domain(), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         if let Target::Tcp(addr) = target {
@@ -54,37 +66,50 @@ impl Dial {
         // The type is that of TCP for both: the descriptor is all that there is.
         let mut stream = TcpStream::from_std(socket.into());
         poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let stream = match tls {
+            Some(config) => Stream::Handshaking(Box::new(Handshake::client(stream, config)?)),
+            None => Stream::Plain(stream),
+        };
         Ok(Dial { stream, request: Rc::clone(request), sent: 0, response: Vec::new() })
     }
 
     /// Continues as far as the socket allows. Returns whether the handshake is complete.
     pub(crate) fn advance(&mut self) -> io::Result<bool> {
+        self.try_advance().map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => io::Error::other("the server closed the connection during the handshake"),
+            _ => error,
+        })
+    }
+
+    fn try_advance(&mut self) -> io::Result<bool> {
+        if !self.stream.is_ready()? {
+            return Ok(false);
+        }
         while self.sent < self.request.as_bytes().len() {
-            match self.stream.write(&self.request.as_bytes()[self.sent..]) {
-                Ok(written) => self.sent += written,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
-                    return Ok(false);
-                }
-                Err(error) => return Err(error),
+            match self.stream.write_first(&self.request.as_bytes()[self.sent..])? {
+                0 => return Ok(false),
+                written => self.sent += written,
             }
         }
-        let mut chunk = [0; 2048];
-        loop {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(io::Error::other("the server closed the connection during the handshake")),
-                Ok(read) => self.response.extend_from_slice(&chunk[..read]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(error),
-            }
+        // Room for the largest record.
+        let mut chunk = [0; 20 << 10];
+        let mut may_have_more = true;
+        while may_have_more {
+            let response = &mut self.response;
+            may_have_more = self.stream.read(&mut chunk, |read| {
+                response.extend_from_slice(read);
+                Ok(())
+            })?;
             if self.response.ends_with(handshake::END) {
                 self.request.check(&self.response).map_err(io::Error::other)?;
                 return Ok(true);
             }
         }
+        Ok(false)
     }
 
     /// Returns the open connection, still registered.
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> Stream {
         self.stream
     }
 }
@@ -102,17 +127,17 @@ fn prepare(socket: &Socket, addr: SocketAddr, index: usize) -> io::Result<()> {
 }
 
 /// Opens `count` connections. A connection's token is its index in the result.
-pub(crate) fn open_all(poll: &mut Poll, target: &Target, request: Request, count: usize) -> io::Result<Vec<TcpStream>> {
-    let request = Rc::new(request);
+pub(crate) fn open_all(poll: &mut Poll, run: &Run, request: Request, count: usize) -> io::Result<Vec<Stream>> {
+    let dialer = Dialer::new(run, request)?;
     let mut dials: Vec<Option<Dial>> = Vec::with_capacity(count);
-    let mut streams: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();
+    let mut streams: Vec<Option<Stream>> = (0..count).map(|_| None).collect();
     let mut open = 0;
     let mut events = Events::with_capacity(MAX_HANDSHAKES);
     let mut last_progress = Instant::now();
     while open < count {
         while dials.len() < count && dials.len() - open < MAX_HANDSHAKES {
             let index = dials.len();
-            dials.push(Some(Dial::start(poll, Token(index), index, target, &request)?));
+            dials.push(Some(Dial::start(poll, Token(index), index, &dialer)?));
         }
         poll.poll(&mut events, Some(TIMEOUT))?;
         for event in &events {
