@@ -277,7 +277,7 @@ impl<C> Handshake<C> {
                 }
                 // The kernel would answer what arrives after a close with RST, and the client might lose the alert.
                 Io::Failed(error) if matches!(self.state, State::Reading) && self.stream.bypass_if_alerted() => {
-                    log::debug!("{}: TLS failed: {error}", self.addr);
+                    log::debug!("{}: TLS failed: {error}", self.client.addr());
                     self.answer(Vec::new(), None);
                 }
                 // A client that closes before the response needs none.
