@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, Read, Write, stdout};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::Chain;
@@ -57,14 +58,14 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     #[cfg(feature = "rustls-tls")]
     let tls = options.certificate.tls()?;
     // The handshake of TLS is the thread's as well, so that a slow one holds nobody up.
-    let answer = move |stream: TcpStream| {
+    let answer = Arc::new(move |stream: TcpStream| {
         prepare(&stream)?;
         #[cfg(feature = "rustls-tls")]
         if let Some(tls) = &tls {
             return echo(tls.accept(stream).map_err(io::Error::other)?);
         }
         echo(stream)
-    };
+    });
     // Each connection has a thread. The threads end with the process.
     ctrlc::set_handler(|| std::process::exit(0))?;
     let mut out = stdout().lock();
