@@ -7,6 +7,7 @@ use mio::Interest;
 use crate::protocol::Connection;
 use crate::protocol::close::{CloseCause, CloseFrame};
 use crate::transport::endpoint::Endpoint;
+use crate::transport::stream::byte_stream::ByteStream;
 use crate::worker::connection::conn::Conn;
 use crate::worker::connection::flags::{Flag, Flags};
 use crate::worker::connection::phase::Phase;
@@ -68,7 +69,9 @@ impl<D: Delivery> Worker<D> {
         let info = PeerInfo::new(addr.clone());
         let peer = if D::HANDLES {
             let record = (info, outcome);
-            Some(Peer::new(PeerShared::new(context.handle.clone(), key, &connection, record, 0)))
+            // The rest of the opening handshake may wait in the stream's own layer.
+            let queued = stream.pending_bytes();
+            Some(Peer::new(PeerShared::new(context.handle.clone(), key, &connection, record, queued)))
         } else {
             context.keep_info(key.index, info, outcome);
             None

@@ -391,7 +391,7 @@ fn t_02_many_that_trickle_do_not_hold_up_one_that_does_not() {
             let start = Instant::now();
             RawClient::open(addr, authority.rustls_client(TLS13)).echo("hello");
             let waited = start.elapsed();
-            assert!(waited < Duration::from_secs(2), "{waited:?}");
+            assert!(waited < DEADLINE / 3, "{waited:?}");
             drop(clients);
             eventually("all have ended", || handle.connections() == 0 && handle.memory() == 0);
         },

@@ -252,8 +252,8 @@ fn t_03_a_client_that_never_reads_over_tls_is_closed_with_1008() {
 #[test]
 fn t_03_a_client_that_takes_too_little_over_tls_is_closed_and_one_that_takes_enough_is_not() {
     let authority = Authority::new();
-    let timeout = Duration::from_millis(250);
-    for (progress, stays) in [(1 << 30, false), (1, true)] {
+    for (progress, stays, timeout) in [(1 << 30, false, 250), (1, true, 2_000)] {
+        let timeout = Duration::from_millis(timeout);
         let config = stalling().write_timeout(timeout).min_write_progress(progress).close_timeout(timeout);
         let stalled = Stalled::new(&authority, Mode::Handler, config);
         let Stalled { mut client, app, peer, other, filled } = stalled;
@@ -262,7 +262,7 @@ fn t_03_a_client_that_takes_too_little_over_tls_is_closed_and_one_that_takes_eno
         let mut chunk = vec![0; 256 << 10];
         while peer.is_open() && taken < filled * SIZE - SIZE / 2 {
             let _ = client.tls.sock.read(&mut chunk).map(|size| taken += size);
-            thread::park_timeout(Duration::from_millis(20));
+            thread::park_timeout(Duration::from_millis(60));
             assert!(start.elapsed() < DEADLINE);
         }
         assert_eq!(peer.is_open(), stays, "{progress}");
@@ -562,5 +562,50 @@ fn a_client_whose_server_takes_too_little_over_tls_is_told_1008() {
         let Err(ClientError::Failed(reason)) = client.recv_timeout(DEADLINE) else { panic!("it goes on") };
         assert_eq!((reason.code.0, reason.cause), (1008, CloseCause::Failed));
         drop(server);
+    });
+}
+
+/// Small frames are written without a drive of the connection. The socket takes a part of the last, and the rest waits in
+/// the layer of TLS.
+#[test]
+fn what_tls_holds_back_of_small_messages_is_counted_and_leaves() {
+    const MESSAGE: [u8; 1000] = [7; 1000];
+    let authority = Authority::new();
+    // As many as are taken at once, each when the one before has been.
+    let fill = |queued: &dyn Fn() -> usize, send: &dyn Fn()| {
+        let mut count = 0;
+        while queued() == 0 {
+            send();
+            count += 1;
+            // The worker may have it still, which is no backlog.
+            let start = Instant::now();
+            while queued() > 0 && start.elapsed() < Duration::from_millis(100) {
+                thread::yield_now();
+            }
+        }
+        count
+    };
+    with_each(&authority, &stalling(), |app| {
+        let mut client = RawClient::open_with_small_buffer(app.addr, authority.rustls_client(TLS13));
+        let peer = app.opened();
+        let count = fill(&|| peer.queued_bytes(), &|| peer.send(&MESSAGE[..]).expect("open"));
+        assert!(peer.queued_bytes() < 1100, "{} of one message", peer.queued_bytes());
+        for _ in 0..count {
+            assert_eq!(client.expect_frame().payload, MESSAGE);
+        }
+        eventually("nothing is queued", || peer.queued_bytes() == 0);
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    socket2::SockRef::from(&listener).set_recv_buffer_size(128 << 10).expect("a socket");
+    let url = url(listener.local_addr().expect("an address").port());
+    thread::scope(|scope| {
+        let server = scope.spawn(|| RawServer::open(&listener, authority.rustls_server(TLS13)));
+        let client = builder(&authority, &stalling()).connect(&url).expect("connected");
+        let mut server = server.join().expect("the server");
+        let count = fill(&|| client.stats().queued_bytes, &|| client.send(&MESSAGE[..]).expect("open"));
+        for _ in 0..count {
+            assert_eq!(server.expect_frame().payload, MESSAGE);
+        }
+        eventually("nothing is queued", || client.stats().queued_bytes == 0);
     });
 }
