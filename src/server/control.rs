@@ -262,7 +262,7 @@ impl ServerHandle {
 
     /// Stops the server. It accepts no more connections, answers handshakes that are under way with 503, and closes
     /// every connection with 1001. A peer has until `timeout` to read the queued output and to answer; then its
-    /// connection is reset. Waits for the server's threads, at most 100 ms longer than `timeout`.
+    /// connection is reset. Waits for the server's threads, at most a second longer than `timeout`.
     ///
     /// Calling it again, from several threads, or while it runs, waits for the same end. Called from a callback of the
     /// server, on one of those threads, it starts the end and does not wait for it; the report is empty then. The same

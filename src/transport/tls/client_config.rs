@@ -241,7 +241,7 @@ impl fmt::Debug for ClientTlsBuilder {
 /// Adds the roots of the features that are enabled.
 #[cfg_attr(
     not(feature = "rustls-tls-native-roots"),
-    expect(unused_variables, reason = "only the system's roots can fail to be read")
+    expect(unused_variables, clippy::ptr_arg, reason = "only the system's roots can fail to be read")
 )]
 fn add_default_roots(roots: &mut RootCertStore, failures: &mut Vec<String>) {
     #[cfg(feature = "rustls-tls-webpki-roots")]
