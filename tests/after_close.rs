@@ -1,6 +1,6 @@
 //! What an end that has sent its close frame still receives, and that it sends nothing more.
 
-mod common;
+use crate::common;
 
 use std::io::{ErrorKind, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,6 +1,6 @@
 //! Broadcasts, of servers and of handlers.
 
-mod common;
+use crate::common;
 
 use std::thread;
 

@@ -1,6 +1,6 @@
 //! `Client`: sending, receiving and closing.
 
-mod common;
+use crate::common;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

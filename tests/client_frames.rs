@@ -1,6 +1,6 @@
 //! What each kind of client puts on the wire: the masking of its frames (RFC 6455 5.3), prepared messages among them.
 
-mod common;
+use crate::common;
 
 use std::collections::HashSet;
 use std::net::TcpStream;

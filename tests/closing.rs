@@ -1,6 +1,6 @@
 //! The closing handshake (RFC 6455 5.5.1 and 7), started by the client, the application, or both.
 
-mod common;
+use crate::common;
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};

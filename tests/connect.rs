@@ -1,6 +1,6 @@
 //! How a `Client` connects: responses, headers, timeouts, redirects and proxies.
 
-mod common;
+use crate::common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -440,7 +440,7 @@ fn the_proxy_of_the_environment_is_used_unless_no_proxy_is_set() {
     }
     let server = server();
     for (variable, scheme) in [("http_proxy", "http"), ("ALL_PROXY", "socks5")] {
-        let name = "the_proxy_of_the_environment_is_used_unless_no_proxy_is_set";
+        let name = "connect::the_proxy_of_the_environment_is_used_unless_no_proxy_is_set";
         let mut command = std::process::Command::new(std::env::current_exe().expect("a path"));
         for other in ["no_proxy", "ws_proxy", "http_proxy", "all_proxy"] {
             command.env_remove(other).env_remove(other.to_uppercase());

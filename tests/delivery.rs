@@ -1,6 +1,6 @@
 //! Events through channels: order, sharing, waiting and waking.
 
-mod common;
+use crate::common;
 
 use std::collections::HashMap;
 use std::thread;

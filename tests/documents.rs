@@ -69,6 +69,21 @@ fn every_test_in_the_table_exists() {
     assert!(named > 100, "only {named} tests are named: has the form of the table changed?");
 }
 
+#[test]
+fn every_file_of_tests_is_run() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest");
+    let together = fs::read_to_string(root().join("tests/together.rs")).expect("a source");
+    for entry in fs::read_dir(root().join("tests")).expect("a directory of sources") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
+        if path.join("main.rs").is_file() || path.extension().is_some_and(|extension| extension == "rs") {
+            let alone = manifest.contains(&format!("{{ name = \"{name}\""));
+            let is_module = together.lines().any(|line| line == format!("mod {name};"));
+            assert!(alone != is_module, "{} belongs either to tests/together.rs or to Cargo.toml", path.display());
+        }
+    }
+}
+
 /// Files that `ARCHITECTURE.md` need not name: declarations, and tests.
 fn is_minor(path: &str) -> bool {
     path.ends_with("mod.rs") || path.ends_with("tests.rs") || path.ends_with("naive.rs")

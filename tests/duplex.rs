@@ -1,6 +1,6 @@
 //! Full duplex: one direction is full, and the other one is used.
 
-mod common;
+use crate::common;
 
 use std::net::TcpListener;
 use std::sync::mpsc;

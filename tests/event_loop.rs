@@ -1,6 +1,6 @@
 //! `EventLoop` and `ClientLoop`: servers and clients that the application's thread runs, without a thread of the library.
 
-mod common;
+use crate::common;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,6 +1,6 @@
 //! Keepalive pings, close frames behind much data, the maximum lifetime, and clients that stop reading.
 
-mod common;
+use crate::common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};

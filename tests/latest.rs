@@ -1,6 +1,6 @@
 //! Messages of which only the latest of each key counts: `SendOptions::latest`.
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

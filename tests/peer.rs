@@ -1,6 +1,6 @@
 //! `Peer`: the handle of a connection that any thread can use.
 
-mod common;
+use crate::common;
 
 use std::thread;
 use std::time::Duration;

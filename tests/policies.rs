@@ -1,6 +1,6 @@
 //! Policies for clients that do not read: of a connection, and of one message.
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

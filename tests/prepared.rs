@@ -1,6 +1,6 @@
 //! `Prepared` messages that are control frames: each way to send them does what `send` does with the same message.
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

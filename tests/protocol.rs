@@ -1,6 +1,6 @@
 //! Frames and messages on an established connection, valid ones and violations (RFC 6455 5).
 
-mod common;
+use crate::common;
 
 use common::app::{App, AppEvent, echo, texts};
 use common::servers::Mode;

@@ -1,6 +1,6 @@
 //! Connections that the poll reports together: their answers are written together, and each receives its own.
 
-mod common;
+use crate::common;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};

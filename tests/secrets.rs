@@ -1,7 +1,7 @@
 //! What `{:?}` and `{}` show: no masking key, no cookie or password, nothing of another connection, and no byte of a peer
 //! that would end a line of a log or steer a terminal.
 
-mod common;
+use crate::common;
 
 use std::fmt::{Debug, Display};
 use std::io::Read;

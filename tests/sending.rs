@@ -1,6 +1,6 @@
 //! Every `send` accepts the same types, and does not copy owned or shared large payloads.
 
-mod common;
+use crate::common;
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};

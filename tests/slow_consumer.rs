@@ -1,6 +1,6 @@
 //! Clients that do not read: what happens to messages when the send queue is full.
 
-mod common;
+use crate::common;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,7 +1,7 @@
 //! `WebSocket<S>`: one connection on the caller's thread, over TCP, a Unix socket, or any other stream.
 #![cfg(unix)]
 
-mod common;
+use crate::common;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,7 +1,7 @@
 //! How a `WebSocket<S>` ends TCP: with FIN and not with RST, so that what it wrote last arrives.
 #![cfg(unix)]
 
-mod common;
+use crate::common;
 
 use std::cell::RefCell;
 use std::io::{self, Cursor, ErrorKind, Read, Write};

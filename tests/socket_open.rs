@@ -1,7 +1,7 @@
 //! Opening handshakes of a `WebSocket<S>` over streams that are not ready: they continue where they stopped.
 #![cfg(unix)]
 
-mod common;
+use crate::common;
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Cursor, ErrorKind, Read, Write};

@@ -1,6 +1,6 @@
 //! The traits that applications rely on (C-COMMON-TRAITS of the Rust API guidelines).
 
-mod common;
+use crate::common;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{Debug, Display};

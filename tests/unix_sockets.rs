@@ -1,7 +1,7 @@
 //! Clients and servers over Unix sockets: whatever holds for TCP holds for them, but for resets and IP addresses.
 #![cfg(unix)]
 
-mod common;
+use crate::common;
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
