@@ -227,6 +227,16 @@ mod tests {
     }
 
     #[test]
+    fn within_a_tick_time_is_not_converted_again() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::new(start);
+        for tick in [3, 4, 9] {
+            assert_eq!(wheel.advance(start + TICK * tick + TICK / 2), tick);
+            assert_eq!(wheel.next, start + TICK * (tick + 1));
+        }
+    }
+
+    #[test]
     fn a_wait_that_is_too_long_for_the_wheel_does_not_overflow() {
         let start = Instant::now();
         let mut wheel = TimerWheel::new(start);

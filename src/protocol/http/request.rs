@@ -538,6 +538,13 @@ mod tests {
         Request::parse(head.as_bytes(), addr()).unwrap()
     }
 
+    #[test]
+    fn the_size_grows_with_the_bytes_and_with_the_header_lines() {
+        let size = |headers: &str| request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n")).size();
+        let (none, one, long, two) = (size(""), size("A: b\r\n"), size("A: bcd\r\n"), size("A: b\r\nC: d\r\n"));
+        assert!(none > size_of::<Parts>() && long == one + 2 && one > none + 6 && two - one == one - none);
+    }
+
     fn status(head: &[u8]) -> u16 {
         Request::parse(head, addr()).unwrap_err().status()
     }

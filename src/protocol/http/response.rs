@@ -353,6 +353,32 @@ mod tests {
     }
 
     #[test]
+    fn every_registered_status_has_its_reason_phrase() {
+        let phrases = [
+            (200..207, "OK Created Accepted Non-Authoritative-Information No-Content Reset-Content Partial-Content"),
+            (300..305, "Multiple-Choices Moved-Permanently Found See-Other Not-Modified"),
+            (307..309, "Temporary-Redirect Permanent-Redirect"),
+            (400..405, "Bad-Request Unauthorized Payment-Required Forbidden Not-Found"),
+            (405..409, "Method-Not-Allowed Not-Acceptable Proxy-Authentication-Required Request-Timeout"),
+            (409..413, "Conflict Gone Length-Required Precondition-Failed"),
+            (413..416, "Content-Too-Large URI-Too-Long Unsupported-Media-Type"),
+            (416..418, "Range-Not-Satisfiable Expectation-Failed"),
+            (421..423, "Misdirected-Request Unprocessable-Content"),
+            (425..427, "Too-Early Upgrade-Required"),
+            (428..430, "Precondition-Required Too-Many-Requests"),
+            (431..432, "Request-Header-Fields-Too-Large"),
+            (451..452, "Unavailable-For-Legal-Reasons"),
+            (500..504, "Internal-Server-Error Not-Implemented Bad-Gateway Service-Unavailable"),
+            (504..506, "Gateway-Timeout HTTP-Version-Not-Supported"),
+            (511..512, "Network-Authentication-Required"),
+        ];
+        for (statuses, words) in phrases {
+            let found: Vec<String> = statuses.map(|status| reason_phrase(status).replace(' ', "-")).collect();
+            assert_eq!(found.join(" "), words);
+        }
+    }
+
+    #[test]
     fn encode_head_is_the_head_of_encode() {
         let response = Response::new(200).html("<p>hi");
         let head = response.encode_head();

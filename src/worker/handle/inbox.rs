@@ -327,6 +327,7 @@ mod tests {
     use mio::{Events, Poll, Token};
 
     use super::*;
+    use crate::protocol::message::Message;
     use crate::worker::handle::wakeup::{BatchNumber, hold_wakeups};
 
     #[test]
@@ -368,6 +369,18 @@ mod tests {
                 (1, 5..6, Compression::Never, 1),
             ]
         );
+    }
+
+    #[test]
+    fn each_broadcast_beyond_the_limit_is_left_out_and_counted() {
+        let mut queue = CommandQueue::default();
+        let message = Prepared::new("much");
+        for left_out in [0, 1, 2, 3] {
+            queue.push_broadcast(message.clone(), message.size());
+            assert_eq!((queue.commands.len(), queue.left_out), (1, left_out));
+        }
+        queue.push_broadcast(Prepared::new(Message::Close(None)), message.size());
+        assert_eq!((queue.commands.len(), queue.left_out), (2, 3));
     }
 
     #[test]
