@@ -95,8 +95,12 @@ fn assert_none(violations: &[String]) {
 
 #[test]
 fn a_floor_imports_only_floors_below() {
-    let floors =
-        Floors { folder: "", sets: FLOORS, above: &["lib.rs", "guide.rs", "guide/recipes.rs", "guide/tls.rs"], table: "FLOORS" };
+    let floors = Floors {
+        folder: "",
+        sets: FLOORS,
+        above: &["lib.rs", "guide.rs", "guide/recipes.rs", "guide/tls.rs"],
+        table: "FLOORS",
+    };
     assert_none(&floors.violations(&TREE));
 }
 
