@@ -448,6 +448,18 @@ impl Stream {
         Ok(true)
     }
 
+    /// Makes the first message of a client's handshake, and does not send it.
+    ///
+    /// # Errors
+    ///
+    /// Whatever fails.
+    pub fn prepare(&mut self) -> io::Result<()> {
+        if let Stream::Handshaking(handshake) = self {
+            handshake.process()?;
+        }
+        Ok(())
+    }
+
     /// Sends the first message of a client's handshake, and reads nothing.
     ///
     /// # Errors

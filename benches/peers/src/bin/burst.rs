@@ -279,7 +279,9 @@ impl Burst {
         let config = tls::client_config()?;
         let connect = |index| {
             let stream = connect(&poll, index, addr)?;
-            Ok(Stream::Handshaking(Box::new(Handshake::client(stream, &config)?)))
+            let mut stream = Stream::Handshaking(Box::new(Handshake::client(stream, &config)?));
+            stream.prepare()?;
+            Ok(stream)
         };
         let streams = (0..count).map(connect).collect::<io::Result<_>>()?;
         Ok(Burst { poll, streams })

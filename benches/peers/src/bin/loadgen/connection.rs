@@ -9,6 +9,7 @@ use peers::frames::Frames;
 use peers::handshake::Request;
 use peers::tls::Stream;
 
+use crate::dial::Dialer;
 use crate::replies::Replies;
 use crate::{Run, dial};
 
@@ -36,7 +37,7 @@ impl Connection {
         let outgoing = keys().map(|key| Rc::new(Frames::from_client(opcode, size, key, burst))).collect::<Vec<_>>();
         let incoming = Rc::new(Frames::from_server(opcode, size, burst));
         let request = Request::new(&run.target.host());
-        let streams = dial::open_all(poll, run, request, scenario.connections + extra)?;
+        let streams = dial::open_all(poll, &Dialer::new(run, request)?, scenario.connections + extra)?;
         let ends = streams.into_iter().zip(outgoing.iter().cycle());
         let ends = ends.map(|(mut stream, outgoing)| {
             if scenario.own_records {

@@ -11,6 +11,7 @@ use peers::handshake::Request;
 use peers::tls::Stream;
 
 use crate::connection::{Connection, keys};
+use crate::dial::Dialer;
 use crate::replies::{Compressed, Replies};
 use crate::{Run, TIMEOUT, dial};
 
@@ -34,7 +35,7 @@ pub(crate) fn open(poll: &mut Poll, run: &Run) -> io::Result<Vec<Connection>> {
     };
     let messages: Vec<(Rc<str>, Rc<Frames>)> = (0..).zip(keys()).map(message).collect::<io::Result<_>>()?;
     let request = Request::with_deflate(&run.target.host());
-    let streams = dial::open_all(poll, run, request, scenario.connections)?;
+    let streams = dial::open_all(poll, &Dialer::new(run, request)?, scenario.connections)?;
     let awaiting = streams.into_iter().zip(messages.iter().cycle()).map(|(stream, (text, outgoing))| {
         let mut awaiting =
             AwaitingReply { stream, text: Rc::clone(text), outgoing: Rc::clone(outgoing), first: Vec::new() };

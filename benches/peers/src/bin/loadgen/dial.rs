@@ -34,6 +34,11 @@ impl Dialer {
         let tls = if run.scenario.tls { Some(tls::client_config()?) } else { None };
         Ok(Dialer { target: run.target.clone(), request: Rc::new(request), tls })
     }
+
+    /// Without TLS.
+    pub(crate) fn plain(target: &Target, request: Request) -> Dialer {
+        Dialer { target: target.clone(), request: Rc::new(request), tls: None }
+    }
 }
 
 /// A connection whose opening handshake is in progress.
@@ -127,8 +132,7 @@ fn prepare(socket: &Socket, addr: SocketAddr, index: usize) -> io::Result<()> {
 }
 
 /// Opens `count` connections. A connection's token is its index in the result.
-pub(crate) fn open_all(poll: &mut Poll, run: &Run, request: Request, count: usize) -> io::Result<Vec<Stream>> {
-    let dialer = Dialer::new(run, request)?;
+pub(crate) fn open_all(poll: &mut Poll, dialer: &Dialer, count: usize) -> io::Result<Vec<Stream>> {
     let mut dials: Vec<Option<Dial>> = Vec::with_capacity(count);
     let mut streams: Vec<Option<Stream>> = (0..count).map(|_| None).collect();
     let mut open = 0;
@@ -137,7 +141,7 @@ pub(crate) fn open_all(poll: &mut Poll, run: &Run, request: Request, count: usiz
     while open < count {
         while dials.len() < count && dials.len() - open < MAX_HANDSHAKES {
             let index = dials.len();
-            dials.push(Some(Dial::start(poll, Token(index), index, &dialer)?));
+            dials.push(Some(Dial::start(poll, Token(index), index, dialer)?));
         }
         poll.poll(&mut events, Some(TIMEOUT))?;
         for event in &events {

@@ -139,7 +139,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Run>, Box<dyn Error>> {
     if slices && matches!(scenario.kind, Kind::Idle) {
         return Err(format!("--slices: {} has only one", scenario.name).into());
     }
-    if neighbours && !matches!(scenario.kind, Kind::Echo { .. } | Kind::OpenLoop { .. }) {
+    if neighbours && (scenario.tls || !matches!(scenario.kind, Kind::Echo { .. } | Kind::OpenLoop { .. })) {
         return Err(format!("--neighbours: not with {}", scenario.name).into());
     }
     let target = addr.ok_or("the server's address is missing")?;

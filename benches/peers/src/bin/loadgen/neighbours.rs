@@ -10,9 +10,11 @@ use mio::net::TcpStream;
 use peers::frames::{Frames, Opcode};
 use peers::handshake::Request;
 use peers::target::Target;
+use peers::tls::Stream;
 
 use crate::connection::keys;
 use crate::dial;
+use crate::dial::Dialer;
 use crate::replies::Replies;
 
 /// Messages of 16 bytes cost a server most for each byte.
@@ -146,8 +148,10 @@ impl Neighbour {
 /// Opens one connection, which is not registered with the generator's poll.
 fn dial(target: &Target) -> io::Result<TcpStream> {
     let mut poll = Poll::new()?;
-    let mut streams = dial::open_all(&mut poll, target, Request::new(&target.host()), 1)?;
-    let mut stream = streams.pop().ok_or(ErrorKind::NotConnected)?;
+    let dialer = Dialer::plain(target, Request::new(&target.host()));
+    let Some(Stream::Plain(mut stream)) = dial::open_all(&mut poll, &dialer, 1)?.pop() else {
+        return Err(ErrorKind::NotConnected.into());
+    };
     poll.registry().deregister(&mut stream)?;
     Ok(stream)
 }
