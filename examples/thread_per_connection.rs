@@ -74,7 +74,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     for stream in listener.incoming() {
         match stream {
             Ok(stream) => {
-                let answer = answer.clone();
+                let answer = Arc::clone(&answer);
                 drop(std::thread::Builder::new().spawn(move || {
                     if let Err(error) = answer(stream) {
                         log::info!("{}", Chain(&error));
