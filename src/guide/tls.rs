@@ -142,9 +142,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In TLS 1.3 a server verifies the client's certificate when the client has already finished its handshake. So the client
-//! may learn of a refusal only while it waits for the answer to its opening handshake: the error says that the connection
-//! broke, and why, such as [`TlsError::CertificateRequired`] or [`TlsError::Alert`].
+//! In TLS 1.3 a server verifies the client's certificate when the client has already finished its handshake. The client
+//! learns of a refusal while it waits for the answer to its opening handshake, and the error is the same as in TLS 1.2:
+//! [`ConnectError::Tls`] with [`TlsError::CertificateRequired`] or [`TlsError::Alert`].
 //!
 //! # A client
 //!
