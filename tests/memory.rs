@@ -265,7 +265,8 @@ fn r_05_what_is_read_of_floods_and_not_decoded_is_bounded_with_events() {
             received += usize::from(matches!(events.recv_timeout(DEADLINE).expect("an event"), Event::Message(..)));
             most = most.max(handle.memory());
         }
-        assert!(most < MIB + (512 << 10), "{} KiB with {workers} workers", most >> 10);
+        // Events in flight and the buffers of the workers are in it. It is 4 MiB if each client's read is as large as it likes.
+        assert!(most < 5 * MIB / 2, "{} KiB with {workers} workers", most >> 10);
     }
 }
 
