@@ -9,6 +9,7 @@ use crate::protocol::Trusted;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 use crate::protocol::http::{ForwardedHeader, Request, Response};
 use crate::server::control::ServerHandle;
+use crate::server::listener::layer::Layer;
 use crate::server::reactor::handshake::{Decide, Http};
 use crate::server::reactor::pending::Pending;
 use crate::server::reactor::pending_response::PendingResponse;
@@ -43,8 +44,7 @@ pub struct ServerBuilder {
     pub(super) forwarded: Option<(ForwardedHeader, Trusted)>,
     pub(super) decide: Decide,
     pub(super) http: Http,
-    #[cfg(feature = "rustls-tls")]
-    pub(super) tls: Option<Tls>,
+    pub(super) layer: Layer,
 }
 
 impl ServerBuilder {
@@ -60,8 +60,7 @@ impl ServerBuilder {
             forwarded: None,
             decide: Decide::Now(Box::new(|_| Ok(Accept::new()))),
             http: Http::Refused,
-            #[cfg(feature = "rustls-tls")]
-            tls: None,
+            layer: Layer::default(),
         }
     }
 
@@ -371,7 +370,8 @@ impl ServerBuilder {
     }
 
     /// Has the server speak TLS: `wss://`, and `https://` for [`http`](ServerBuilder::http). A client that speaks plain HTTP
-    /// is answered 400. [`handshake_timeout`](Config::handshake_timeout) limits the handshakes of TLS and of WebSocket
+    /// is answered 400. A server with TLS at some of its listeners only has it set there, with
+    /// [`Listener::tls`](crate::Listener::tls). [`handshake_timeout`](Config::handshake_timeout) limits the handshakes of TLS and of WebSocket
     /// together.
     ///
     /// ```no_run
@@ -384,7 +384,7 @@ impl ServerBuilder {
     #[cfg(feature = "rustls-tls")]
     #[must_use]
     pub fn tls(mut self, tls: Tls) -> ServerBuilder {
-        self.tls = Some(tls);
+        self.layer = Layer::tls(tls);
         self
     }
 

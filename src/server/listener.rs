@@ -2,6 +2,7 @@
 
 pub(super) mod bind;
 mod conversions;
+pub(super) mod layer;
 pub(super) mod open;
 #[cfg(unix)]
 mod socket_file;
@@ -15,7 +16,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::server::listener::layer::Layer;
 use crate::transport::stream::hooks::SocketHooks;
+#[cfg(feature = "rustls-tls")]
+use crate::transport::tls::server_config::Tls;
 
 /// The kernel keeps at most this many connections until they are accepted. It is the default limit of Linux.
 const BACKLOG: u32 = 4096;
@@ -74,6 +78,7 @@ struct Settings {
     hook: Option<ListenerHook>,
     /// What each connection gets.
     hooks: SocketHooks,
+    layer: Layer,
 }
 
 /// What is to be listened on.
@@ -197,6 +202,24 @@ impl Listener {
     #[must_use]
     pub fn listener_hook(mut self, hook: impl Fn(&TcpListener) -> io::Result<()> + Send + Sync + 'static) -> Listener {
         self.settings.hook = Some(Arc::new(hook));
+        self
+    }
+
+    /// Has this listener speak TLS, with these settings in place of those of
+    /// [`ServerBuilder::tls`](crate::ServerBuilder::tls). So one server can speak `wss://` at one address and `ws://` at
+    /// another.
+    ///
+    /// ```no_run
+    /// use threadbare::{Listener, Server, Tls};
+    ///
+    /// let tls = Tls::from_pem_files("chain.pem", "key.pem")?;
+    /// let server = Server::bind(vec![Listener::from("0.0.0.0:443").tls(tls), Listener::from("127.0.0.1:8080")])?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "rustls-tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Listener {
+        self.settings.layer = Layer::tls(tls);
         self
     }
 

@@ -227,8 +227,7 @@ impl ServerBuilder {
             http: self.http,
             max_body_size: config.max_body_size,
             keeps_alive: true,
-            #[cfg(feature = "rustls-tls")]
-            tls: self.tls,
+            layer: self.layer,
         };
         let server = Arc::new(OnceLock::new());
         let reactor_parts = ReactorParts {

@@ -9,6 +9,7 @@ use mio::net::{UnixListener, UnixStream};
 
 use crate::protocol::PeerAddr;
 use crate::protocol::peer_addr::canonical;
+use crate::server::listener::layer::Layer;
 #[cfg(unix)]
 use crate::server::listener::socket_file::SocketFile;
 use crate::transport::stream::Stream;
@@ -25,6 +26,7 @@ pub(in crate::server) struct OpenListener {
     pub(in crate::server) addr: PeerAddr,
     /// What each connection gets.
     pub(in crate::server) hooks: SocketHooks,
+    pub(in crate::server) layer: Layer,
     /// Whether the socket was made elsewhere, so that another process may accept what this one leaves.
     pub(in crate::server) given: bool,
 }

@@ -50,6 +50,7 @@ fn open(listener: TcpListener, settings: Settings, given: bool) -> Result<OpenLi
         socket: ListeningSocket::Tcp(mio::net::TcpListener::from_std(listener)),
         addr: addr.into(),
         hooks: settings.hooks,
+        layer: settings.layer,
         given,
     })
 }

@@ -28,6 +28,7 @@ pub(super) fn bind(path: &Path, settings: Settings) -> Result<OpenListener, Buil
         socket: ListeningSocket::Unix(mio::net::UnixListener::from_std(listener)),
         addr: PeerAddr::Unix(Some(path.to_owned())),
         hooks: settings.hooks,
+        layer: settings.layer,
         given: false,
     })
 }
@@ -45,6 +46,7 @@ pub(super) fn adopt(listener: UnixListener, settings: Settings) -> Result<OpenLi
         socket: ListeningSocket::Unix(mio::net::UnixListener::from_std(listener)),
         addr: peer_addr(&addr),
         hooks: settings.hooks,
+        layer: settings.layer,
         given: true,
     })
 }

@@ -8,6 +8,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::protocol::PeerAddr;
 use crate::protocol::contain::contained;
+use crate::server::listener::layer::Layer;
 use crate::server::listener::open::{AcceptedSocket, ListeningSocket, OpenListener};
 use crate::transport::stream::Stream;
 use crate::transport::stream::hooks::SocketHooks;
@@ -28,6 +29,7 @@ const SHED_INTERVAL: Duration = Duration::from_secs(1);
 pub(in crate::server) struct Incoming {
     pub(in crate::server) stream: Stream,
     pub(in crate::server) addr: PeerAddr,
+    pub(in crate::server) layer: Layer,
 }
 
 /// A listener, until it is closed.
@@ -90,7 +92,8 @@ impl Acceptor {
             match listener.socket.accept() {
                 Ok((socket, addr)) => {
                     let stream = call_hook(&listener.hooks, socket);
-                    accepted.extend(stream.map(|stream| Incoming { stream, addr }));
+                    let layer = listener.layer.clone();
+                    accepted.extend(stream.map(|stream| Incoming { stream, addr, layer }));
                     if is_drained(&listener.socket) {
                         self.more = false;
                         return;

@@ -8,9 +8,6 @@ use crate::server::reactor::client_addr::ClientAddr;
 use crate::server::reactor::handshake::Handshake;
 use crate::server::reactor::{MAX_TURNED_AWAY, Reactor, overloaded};
 use crate::transport::budget::Charge;
-use crate::transport::stream::Stream;
-#[cfg(feature = "rustls-tls")]
-use crate::transport::tls::stream::TlsStream;
 use crate::worker::slab::Key;
 
 /// Before a listener is closed, what waits is accepted in 1,000 turns at most. Larger may accept for long from clients
@@ -60,8 +57,9 @@ impl<C: Send + 'static> Reactor<C> {
         self.acceptors.iter_mut().for_each(|acceptor| acceptor.close(&self.registry));
     }
 
-    fn accepted(&mut self, Incoming { stream, addr }: Incoming, now: Instant) {
-        let Some(stream) = self.layered(stream) else { return };
+    fn accepted(&mut self, Incoming { stream, addr, layer }: Incoming, now: Instant) {
+        let Some(stream) = layer.over(stream, &self.rules.layer) else { return };
+        let is_handshaking = stream.is_handshaking();
         let admitted = if self.stopping.is_none() { self.rules.clients.admit(&addr) } else { None };
         if let Some(client) = admitted {
             let handshake = Handshake::new(stream, client, &self.rules.limits, Charge::new(&self.budget, 0), true);
@@ -69,7 +67,7 @@ impl<C: Send + 'static> Reactor<C> {
             self.contain(key, |reactor| {
                 // A request that has arrived already is answered before the socket is registered. That saves the system
                 // calls that register it here and deregister it when a worker takes it over.
-                if !reactor.shares_poll && !reactor.speaks_tls() {
+                if !reactor.shares_poll && !is_handshaking {
                     reactor.read(key, now);
                 }
                 reactor.watch(key, reactor.config.handshake_timeout);
@@ -82,34 +80,6 @@ impl<C: Send + 'static> Reactor<C> {
             let key = self.handshakes.add(handshake);
             self.watch(key, self.config.close_timeout);
         }
-    }
-
-    /// The stream of an accepted connection, with TLS if the server has it. `None` if that can not begin.
-    #[cfg(feature = "rustls-tls")]
-    fn layered(&self, stream: Stream) -> Option<Stream> {
-        let Some(tls) = &self.rules.tls else { return Some(stream) };
-        match tls.session() {
-            Ok(session) => Some(Stream::Tls(Box::new(TlsStream::new(stream, session)))),
-            Err(error) => {
-                log::error!("a connection is dropped, for TLS can not begin: {error}");
-                None
-            }
-        }
-    }
-
-    #[cfg(not(feature = "rustls-tls"))]
-    fn layered(&self, stream: Stream) -> Option<Stream> {
-        Some(stream)
-    }
-
-    #[cfg(feature = "rustls-tls")]
-    fn speaks_tls(&self) -> bool {
-        self.rules.tls.is_some()
-    }
-
-    #[cfg(not(feature = "rustls-tls"))]
-    fn speaks_tls(&self) -> bool {
-        false
     }
 
     /// Registers the socket of a handshake that is not complete yet, and sets its deadline.

@@ -12,6 +12,7 @@ use crate::protocol::handshake::server::{Parsed, Serves};
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy, server};
 use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, asks_for_head, refuse};
 use crate::server::control::ServerHandle;
+use crate::server::listener::layer::Layer;
 use crate::server::reactor::client_addr::{ClientAddr, ClientRules, HeaderStep, Refused};
 use crate::server::reactor::exchange::{Exchanges, Receiving};
 use crate::server::reactor::refusal_log::RefusalLog;
@@ -19,8 +20,6 @@ use crate::transport::budget::Charge;
 use crate::transport::stream::Stream;
 use crate::transport::stream::attempt::{Io, attempt};
 use crate::transport::stream::byte_stream::{ByteStream, ShutdownProgress};
-#[cfg(feature = "rustls-tls")]
-use crate::transport::tls::server_config::Tls;
 use crate::worker::handle::info::Outcome;
 use crate::worker::slab::Key;
 
@@ -50,8 +49,8 @@ pub(in crate::server) struct Rules {
     pub(in crate::server) max_body_size: usize,
     /// Whether a connection stays open behind a plain response. It does not once the server accepts no more connections.
     pub(in crate::server) keeps_alive: bool,
-    #[cfg(feature = "rustls-tls")]
-    pub(in crate::server) tls: Option<Tls>,
+    /// That of the listeners without one.
+    pub(in crate::server) layer: Layer,
 }
 
 /// The hook for [`Decide::Now`].

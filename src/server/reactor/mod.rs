@@ -366,7 +366,11 @@ impl<C: Send + 'static> Reactor<C> {
 
     fn remove(&mut self, key: Key) {
         self.timers.cancel(key.index);
-        if let Some(handshake) = self.handshakes.remove(key) {
+        if let Some(mut handshake) = self.handshakes.remove(key) {
+            if handshake.is_idle() {
+                // With TLS this says that nothing was cut off. A socket that is broken has ended anyway.
+                let _ = handshake.stream.shutdown_write();
+            }
             if let Some((poll_key, _)) = handshake.watched {
                 self.watched.remove(&poll_key.token());
                 self.keys.release_key(poll_key);

@@ -78,3 +78,27 @@ fn plain_requests_and_an_opening_handshake_follow_each_other_over_tls() {
         assert_eq!(socket.recv().expect("a message"), Some(Message::from("hello")));
     }
 }
+
+/// A connection that is kept for another request ends as one should over TLS, so that nobody takes it for cut off.
+#[test]
+fn a_connection_that_is_kept_ends_with_close_notify() {
+    let authority = Authority::new();
+    let server = Server::builder().workers(1).tls(authority.server()).http(|_| Response::new(200).text("hello"));
+    let server = server.serve("127.0.0.1:0", |_| Echo).expect("a server");
+    let stream = TcpStream::connect(server.local_addr()).expect("connected");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let config = authority.rustls_client(&[&rustls::version::TLS13]);
+    let name = "localhost".try_into().expect("a name");
+    let session = rustls::ClientConnection::new(config.into(), name).expect("a session");
+    let mut stream = rustls::StreamOwned::new(session, stream);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+    let mut received = Vec::new();
+    while !received.ends_with(b"hello") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("an answer");
+        received.push(byte[0]);
+    }
+    server.handle().stop_accepting();
+    // rustls tells an end without close_notify by an error.
+    assert_eq!(stream.read(&mut [0]).expect("close_notify"), 0);
+}

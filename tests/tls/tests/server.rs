@@ -492,7 +492,8 @@ fn pages_are_served_over_https() {
         |addr| {
             for (path, status, size) in [("/", "200", page.len()), ("/other", "404", 0)] {
                 let mut client = RawClient::connect(addr, authority.rustls_client(TLS13));
-                client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+                let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+                client.send(request.as_bytes());
                 let head = client.head();
                 assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
                 let (end, body) = client.end();
