@@ -45,7 +45,8 @@
 //!   one worker, or an [`EventLoop`], the same thread does one step in each iteration: where many clients come at once, have
 //!   two workers.
 //! * [`handshake_timeout`](crate::Config::handshake_timeout) limits both handshakes together.
-//! * Plain HTTP at the port of TLS is answered 400.
+//! * Plain HTTP at the port of TLS is answered 400. [`Listener::tls`](crate::Listener::tls) has a server speak TLS at some of
+//!   its addresses only, such as `0.0.0.0:443`, and none at `127.0.0.1:8080`.
 //! * [`Request::tls`] says what was agreed on, in the hooks and in [`Event::Open`].
 //!
 //! One server may have several names, each with a certificate of its own. The client says which it wants (SNI, RFC 6066 3):
