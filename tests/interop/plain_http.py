@@ -18,9 +18,10 @@ LIMIT = 64 << 10  # of the content of a request
 
 
 def check(what, seen, wanted):
+    name = "plain-http/" + what.replace(": ", "/").replace(", ", "-").replace(" ", "-")
     if seen != wanted:
-        sys.exit(f"{what}: {seen!r}, not {wanted!r}")
-    print(f"ok: {what}")
+        sys.exit(f"FAIL {name}: {seen!r}, not {wanted!r}")
+    print("ok", name)
 
 
 def with_http_client(server):
