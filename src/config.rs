@@ -1,13 +1,15 @@
 //! The limits and timeouts of a connection, each with its default and the reason for it.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::protocol::Role;
 use crate::protocol::deflate::DeflateOption;
 use crate::protocol::http::HeadLimits;
 
+mod check;
 pub(crate) mod send_options;
+
+pub use check::ConfigError;
 
 /// By default the memory is limited to what 256 connections may hold. More lets attackers take more; less closes
 /// connections of honest peers that send or receive large messages at the same time.
@@ -485,49 +487,6 @@ impl Config {
             .saturating_add(1)
             .min(self.max_write_buffer_size)
     }
-
-    /// Returns an error for the first invalid setting.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let sizes = [
-            ("max_message_size", self.max_message_size, 1),
-            ("max_write_buffer_size", self.max_write_buffer_size, 1),
-            ("max_event_buffer_size", self.max_event_buffer_size, 1),
-            // "GET / HTTP/1.1" and the four headers that RFC 6455 4.1 demands take over 100 bytes.
-            ("max_head_size", self.max_head_size, 256),
-            ("max_headers", self.max_headers, 5),
-            ("max_connections", self.max_connections, 1),
-            ("max_connections_per_address", self.max_connections_per_address.unwrap_or(1), 1),
-        ];
-        let one = self.max_message_size.saturating_add(self.max_write_buffer_size);
-        if self.max_memory.is_some_and(|bytes| bytes < one) {
-            let met = self.max_memory.unwrap_or_default();
-            let needed = "at least max_message_size and max_write_buffer_size together";
-            return Err(ConfigError::new("max_memory", met, needed));
-        }
-        for (name, value, least) in sizes {
-            if value < least {
-                return Err(ConfigError { name, met: value.to_string(), needed: format!("at least {least}") });
-            }
-        }
-        let times = [
-            ("handshake_timeout", Some(self.handshake_timeout)),
-            ("ping_interval", self.ping_interval),
-            ("pong_timeout", Some(self.pong_timeout)),
-            ("close_timeout", Some(self.close_timeout)),
-            ("write_timeout", Some(self.write_timeout)),
-            ("max_lifetime", self.max_lifetime),
-        ];
-        for (name, value) in times {
-            if value.is_some_and(|value| value.is_zero()) {
-                return Err(ConfigError { name, met: "0".into(), needed: "more than zero".into() });
-            }
-        }
-        #[cfg(feature = "deflate")]
-        if let Some((name, met, needed)) = self.deflate.config.as_ref().and_then(crate::DeflateConfig::fault) {
-            return Err(ConfigError::new(name, met, needed));
-        }
-        Ok(())
-    }
 }
 
 /// What happens to messages that arrive after this end has sent its close frame, and before the peer's close frame. RFC
@@ -562,39 +521,6 @@ pub enum AfterClose {
     Discard,
 }
 
-/// A setting is invalid.
-///
-/// ```
-/// use std::time::Duration;
-/// use threadbare::{BuildError, Config, Server};
-///
-/// let config = Config::default().close_timeout(Duration::ZERO);
-/// let Err(BuildError::Config(error)) = Server::builder().config(config).bind("127.0.0.1:0") else {
-///     panic!("the setting is invalid");
-/// };
-/// assert_eq!(error.to_string(), "close_timeout is 0, but must be more than zero");
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    name: &'static str,
-    met: String,
-    needed: String,
-}
-
-impl ConfigError {
-    pub(crate) fn new(name: &'static str, met: impl fmt::Display, needed: &str) -> ConfigError {
-        ConfigError { name, met: met.to_string(), needed: needed.to_owned() }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {}, but must be {}", self.name, self.met, self.needed)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -606,17 +532,5 @@ mod tests {
         for (progress, low) in [(0, mark), (1, mark), (2, mark - 1), (4096, mark - 4095), (mark, 1), (usize::MAX, 1)] {
             assert_eq!(Config::default().min_write_progress(progress).low_water_mark(), low, "{progress}");
         }
-    }
-
-    #[test]
-    fn invalid_settings_are_refused() {
-        assert_eq!(Config::default().check(), Ok(()));
-        let refused = |config: Config| config.check().unwrap_err().to_string();
-        assert_eq!(refused(Config::default().max_head_size(10)), "max_head_size is 10, but must be at least 256");
-        assert_eq!(
-            refused(Config::default().close_timeout(Duration::ZERO)),
-            "close_timeout is 0, but must be more than zero"
-        );
-        assert!(Config::default().ping_interval(None).check().is_ok());
     }
 }
