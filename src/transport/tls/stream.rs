@@ -351,33 +351,16 @@ impl<S: Read + Write> TlsStream<S> {
 
     /// Sends sealed bytes behind those that wait, and keeps what the socket does not take.
     fn send_sealed(&mut self, sealed: &[u8]) -> io::Result<()> {
-        if sealed.is_empty() {
-            return Ok(());
-        }
-        let mut written = 0;
-        if self.unsent.is_empty() {
-            while written < sealed.len() {
-                match attempt(|| self.below.write(&sealed[written..])) {
-                    Io::Done(size) => written += size,
-                    Io::WouldBlock => break,
-                    Io::End => return Err(io::ErrorKind::WriteZero.into()),
-                    Io::Failed(error) => return Err(error),
-                }
-            }
-        }
+        let written = if self.unsent.is_empty() { write_most(&mut self.below, sealed)? } else { 0 };
         self.unsent.extend_from_slice(&sealed[written..]);
         Ok(())
     }
 
     /// Sends the sealed bytes that wait.
     fn flush_sealed(&mut self) -> io::Result<()> {
-        while self.sent < self.unsent.len() {
-            match attempt(|| self.below.write(&self.unsent[self.sent..])) {
-                Io::Done(size) => self.sent += size,
-                Io::WouldBlock => return Err(io::ErrorKind::WouldBlock.into()),
-                Io::End => return Err(io::ErrorKind::WriteZero.into()),
-                Io::Failed(error) => return Err(error),
-            }
+        self.sent += write_most(&mut self.below, &self.unsent[self.sent..])?;
+        if self.sent < self.unsent.len() {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         (self.unsent, self.sent) = (Vec::new(), 0);
         Ok(())
@@ -415,6 +398,20 @@ impl<S: Read + Write> TlsStream<S> {
         self.flags.is_bypassed = true;
         self.partial = Vec::new();
     }
+}
+
+/// Writes as much as the stream takes, and returns how much that was.
+fn write_most(stream: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match attempt(|| stream.write(&bytes[written..])) {
+            Io::Done(size) => written += size,
+            Io::WouldBlock => break,
+            Io::End => return Err(io::ErrorKind::WriteZero.into()),
+            Io::Failed(error) => return Err(error),
+        }
+    }
+    Ok(written)
 }
 
 impl<S: Read + Write> ByteStream for TlsStream<S> {
