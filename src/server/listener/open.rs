@@ -9,6 +9,7 @@ use mio::net::{UnixListener, UnixStream};
 
 use crate::protocol::PeerAddr;
 use crate::protocol::peer_addr::canonical;
+use crate::server::listener::Settings;
 use crate::server::listener::layer::Layer;
 #[cfg(unix)]
 use crate::server::listener::socket_file::SocketFile;
@@ -29,6 +30,28 @@ pub(in crate::server) struct OpenListener {
     pub(in crate::server) layer: Layer,
     /// Whether the socket was made elsewhere, so that another process may accept what this one leaves.
     pub(in crate::server) given: bool,
+}
+
+impl OpenListener {
+    pub(super) fn new(socket: ListeningSocket, addr: PeerAddr, settings: Settings, origin: Origin) -> OpenListener {
+        OpenListener {
+            #[cfg(unix)]
+            file: None,
+            socket,
+            addr,
+            hooks: settings.hooks,
+            layer: settings.layer,
+            given: origin == Origin::Given,
+        }
+    }
+}
+
+/// Where a socket comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    Bound,
+    /// It was made elsewhere.
+    Given,
 }
 
 /// The socket itself.

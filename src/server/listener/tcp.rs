@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::BuildError;
-use crate::server::listener::open::{ListeningSocket, OpenListener, check_listening};
+use crate::server::listener::open::{ListeningSocket, OpenListener, Origin, check_listening};
 use crate::server::listener::{BACKLOG, Settings};
 
 /// Listens on the first of the addresses that can be bound.
@@ -18,7 +18,7 @@ pub(super) fn bind(addrs: io::Result<Vec<SocketAddr>>, settings: Settings) -> Re
     };
     for addr in addrs {
         match bind_to(addr, &settings) {
-            Ok(listener) => return open(listener, settings, false),
+            Ok(listener) => return open(listener, settings, Origin::Bound),
             Err(source) => failure = BuildError::io(cannot_bind(addr, source.kind()))(source),
         }
     }
@@ -35,24 +35,17 @@ pub(super) fn adopt(listener: TcpListener, settings: Settings) -> Result<OpenLis
         listener.set_nonblocking(true)
     };
     prepare().map_err(BuildError::io("the TCP listener that was given can not be used"))?;
-    open(listener, settings, true)
+    open(listener, settings, Origin::Given)
 }
 
-fn open(listener: TcpListener, settings: Settings, given: bool) -> Result<OpenListener, BuildError> {
+fn open(listener: TcpListener, settings: Settings, origin: Origin) -> Result<OpenListener, BuildError> {
     let addr = listener.local_addr().map_err(BuildError::io("the address can not be told"))?;
     // Otherwise a small message would wait until the one before it is acknowledged. Accepted sockets inherit this on
     // Linux.
     let no_delay = socket2::SockRef::from(&listener).set_tcp_nodelay(true);
     no_delay.map_err(BuildError::io(format!("{addr} can not be listened on")))?;
-    Ok(OpenListener {
-        #[cfg(unix)]
-        file: None,
-        socket: ListeningSocket::Tcp(mio::net::TcpListener::from_std(listener)),
-        addr: addr.into(),
-        hooks: settings.hooks,
-        layer: settings.layer,
-        given,
-    })
+    let socket = ListeningSocket::Tcp(mio::net::TcpListener::from_std(listener));
+    Ok(OpenListener::new(socket, addr.into(), settings, origin))
 }
 
 /// Says which address can not be bound, and what to do about it.

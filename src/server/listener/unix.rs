@@ -11,7 +11,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::error::BuildError;
 use crate::protocol::PeerAddr;
-use crate::server::listener::open::{ListeningSocket, OpenListener, check_listening};
+use crate::server::listener::open::{ListeningSocket, OpenListener, Origin, check_listening};
 use crate::server::listener::socket_file::{SocketFile, TemporaryName};
 use crate::server::listener::{BACKLOG, Settings};
 use crate::transport::unix::{peer_addr, socket_addr};
@@ -23,14 +23,8 @@ pub(super) fn bind(path: &Path, settings: Settings) -> Result<OpenListener, Buil
         _ => bind_path(path, &settings).map(|(listener, file)| (listener, Some(file))),
     };
     let (listener, file) = bound.map_err(|source| BuildError::io(cannot_bind(path, source.kind()))(source))?;
-    Ok(OpenListener {
-        file,
-        socket: ListeningSocket::Unix(mio::net::UnixListener::from_std(listener)),
-        addr: PeerAddr::Unix(Some(path.to_owned())),
-        hooks: settings.hooks,
-        layer: settings.layer,
-        given: false,
-    })
+    let addr = PeerAddr::Unix(Some(path.to_owned()));
+    Ok(OpenListener { file, ..open(listener, addr, settings, Origin::Bound) })
 }
 
 /// Listens on a socket that was made elsewhere.
@@ -41,14 +35,11 @@ pub(super) fn adopt(listener: UnixListener, settings: Settings) -> Result<OpenLi
         listener.local_addr()
     };
     let addr = prepare().map_err(BuildError::io("the Unix listener that was given can not be used"))?;
-    Ok(OpenListener {
-        file: None,
-        socket: ListeningSocket::Unix(mio::net::UnixListener::from_std(listener)),
-        addr: peer_addr(&addr),
-        hooks: settings.hooks,
-        layer: settings.layer,
-        given: true,
-    })
+    Ok(open(listener, peer_addr(&addr), settings, Origin::Given))
+}
+
+fn open(listener: UnixListener, addr: PeerAddr, settings: Settings, origin: Origin) -> OpenListener {
+    OpenListener::new(ListeningSocket::Unix(mio::net::UnixListener::from_std(listener)), addr, settings, origin)
 }
 
 /// Says which path can not be bound, and what to do about it.
