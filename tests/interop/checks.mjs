@@ -96,3 +96,46 @@ export function many() {
     return number % 2 ? message : Buffer.from(message);
   });
 }
+
+/** The checks that every client can do. `Client` has `open`, a `ws` that sends, `expect` and `close`. */
+export async function basicChecks(check, Client, closeCodes) {
+  for (const kind of ['text', 'binary']) {
+    for (const size of SIZES) {
+      await check(`echo-${kind}-${size}`, 60, async () => {
+        const message = kind === 'text' ? text(size) : binary(size);
+        const client = await Client.open();
+        client.ws.send(message);
+        await client.expect(message, 'the echo');
+        await client.close(1000);
+      });
+    }
+  }
+
+  await check('3000-pipelined', 60, async () => {
+    const client = await Client.open();
+    const messages = many();
+    for (const message of messages) client.ws.send(message);
+    for (const [number, message] of messages.entries()) await client.expect(message, `message ${number}`);
+    await client.close(1000);
+  });
+
+  for (const code of closeCodes) {
+    await check(`close-${code}`, 30, async () => {
+      const client = await Client.open();
+      client.ws.send('before');
+      await client.expect('before', 'the echo');
+      await client.close(code, 'grund: ü');
+    });
+  }
+}
+
+/** Has each of the connections echo a message of its own, and closes them all. */
+export async function echoOnAll(clients) {
+  await Promise.all(
+    clients.map(async (client, number) => {
+      client.ws.send(`connection ${number}`);
+      await client.expect(`connection ${number}`, `connection ${number}`);
+    }),
+  );
+  await Promise.all(clients.map((client) => client.close(1000)));
+}

@@ -26,7 +26,30 @@ def exit_on_sigterm():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
 
 
-class Server:
+class Process:
+    """A child process, `self.process`, that ends with the block of a `with`."""
+
+    # How long it has to end when it is asked to.
+    patience = 2
+
+    def kill(self):
+        """Ends the process, which may have others to end first."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(self.patience)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+
+class Server(Process):
     """A running example, and the URLs of the lines `listening on URL` that it prints, by scheme."""
 
     def __init__(self, binary, *arguments, schemes=("ws",), seconds=10):
@@ -79,24 +102,13 @@ class Server:
     def wait(self, seconds):
         return self.process.wait(timeout=seconds)
 
-    def kill(self):
-        """Ends the process, which may have others to end first."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(2)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.kill()
-
 
 def split(url):
     """`ws://127.0.0.1:8080` to ("127.0.0.1", 8080)."""
-    host, port = url.split("://", 1)[1].rstrip("/").rsplit(":", 1)
+    return address_of(url.split("://", 1)[1].rstrip("/"))
+
+
+def address_of(text):
+    """`127.0.0.1:8080` to ("127.0.0.1", 8080)."""
+    host, port = text.rsplit(":", 1)
     return host.strip("[]"), int(port)

@@ -15,7 +15,7 @@ import time
 import websockets.sync.client
 
 import payloads
-from process import Server, exit_on_sigterm
+from process import Process, Server, address_of, exit_on_sigterm
 from report import Report, expect, expect_equal
 
 DOCS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "docs", "proxies")
@@ -71,8 +71,10 @@ def certificate(directory):
     return chain, key, both
 
 
-class Proxy:
+class Proxy(Process):
     """nginx or HAProxy with a configuration of docs/proxies/, with other ports, paths and timeouts."""
+
+    patience = 10
 
     def __init__(self, name, server, directory, certificate, changes=()):
         self.directory = os.path.join(directory, f"{name}-{time.monotonic_ns()}")
@@ -145,26 +147,6 @@ class Proxy:
             "wss://localhost/", sock=sock, ssl=self.context, server_hostname="localhost", proxy=None, legacy=True, **arguments
         )
         return client, address
-
-    def kill(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.kill()
-
-
-def address_of(text):
-    host, port = text.rsplit(":", 1)
-    return host.strip("[]"), int(port)
 
 
 def received_addresses(client):

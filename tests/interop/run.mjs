@@ -11,7 +11,7 @@ import { connect as connectTcp } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import WebSocket from 'ws';
 
-import { Messages, SIZES, binary, check as named, commandLine, exit, many, text } from './checks.mjs';
+import { Messages, basicChecks, binary, check as named, commandLine, echoOnAll, exit, text } from './checks.mjs';
 
 const CLOSE_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4999];
 const MAX = 32 << 20;
@@ -49,17 +49,7 @@ class Client extends Messages {
   }
 }
 
-for (const kind of ['text', 'binary']) {
-  for (const size of SIZES) {
-    await check(`echo-${kind}-${size}`, 60, async () => {
-      const message = kind === 'text' ? text(size) : binary(size);
-      const client = await Client.open();
-      client.ws.send(message);
-      await client.expect(message, 'the echo');
-      await client.close(1000);
-    });
-  }
-}
+await basicChecks(check, Client, CLOSE_CODES);
 
 const whole = Buffer.from(text(1000));
 const fragments = {
@@ -83,35 +73,12 @@ for (const [kind, parts] of Object.entries(fragments)) {
   });
 }
 
-await check('3000-pipelined', 60, async () => {
-  const client = await Client.open();
-  const messages = many();
-  for (const message of messages) client.ws.send(message);
-  for (const [number, message] of messages.entries()) await client.expect(message, `message ${number}`);
-  await client.close(1000);
-});
-
-for (const code of CLOSE_CODES) {
-  await check(`close-${code}`, 30, async () => {
-    const client = await Client.open();
-    client.ws.send('before');
-    await client.expect('before', 'the echo');
-    await client.close(code, 'grund: ü');
-  });
-}
-
 await check('1000-connections-at-once', 120, async () => {
   const clients = [];
   for (let opened = 0; opened < 1000; opened += 250) {
     clients.push(...(await Promise.all(Array.from({ length: 250 }, () => Client.open()))));
   }
-  await Promise.all(
-    clients.map(async (client, number) => {
-      client.ws.send(`connection ${number}`);
-      await client.expect(`connection ${number}`, `connection ${number}`);
-    }),
-  );
-  await Promise.all(clients.map((client) => client.close(1000)));
+  await echoOnAll(clients);
 });
 
 await check('200-abrupt-disconnects', 90, async () => {

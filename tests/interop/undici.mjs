@@ -8,7 +8,7 @@
 
 import { Agent, WebSocket } from 'undici';
 
-import { Messages, SIZES, binary, check as named, commandLine, exit, many, text } from './checks.mjs';
+import { Messages, basicChecks, check as named, commandLine, echoOnAll, exit } from './checks.mjs';
 
 // A page may close with these only.
 const CLOSE_CODES = [1000, 3000, 4999];
@@ -46,44 +46,11 @@ class Client extends Messages {
   }
 }
 
-for (const kind of ['text', 'binary']) {
-  for (const size of SIZES) {
-    await check(`echo-${kind}-${size}`, 60, async () => {
-      const message = kind === 'text' ? text(size) : binary(size);
-      const client = await Client.open();
-      client.ws.send(message);
-      await client.expect(message, 'the echo');
-      await client.close(1000);
-    });
-  }
-}
-
-await check('3000-pipelined', 60, async () => {
-  const client = await Client.open();
-  const messages = many();
-  for (const message of messages) client.ws.send(message);
-  for (const [number, message] of messages.entries()) await client.expect(message, `message ${number}`);
-  await client.close(1000);
-});
-
-for (const code of CLOSE_CODES) {
-  await check(`close-${code}`, 30, async () => {
-    const client = await Client.open();
-    client.ws.send('before');
-    await client.expect('before', 'the echo');
-    await client.close(code, 'grund: ü');
-  });
-}
+await basicChecks(check, Client, CLOSE_CODES);
 
 await check('200-connections-at-once', 60, async () => {
   const clients = await Promise.all(Array.from({ length: 200 }, () => Client.open()));
-  await Promise.all(
-    clients.map(async (client, number) => {
-      client.ws.send(`connection ${number}`);
-      await client.expect(`connection ${number}`, `connection ${number}`);
-    }),
-  );
-  await Promise.all(clients.map((client) => client.close(1000)));
+  await echoOnAll(clients);
 });
 
 exit();

@@ -2,6 +2,7 @@
 
 #[path = "../../common/mod.rs"]
 mod common;
+mod each;
 
 use std::net::{Shutdown, TcpListener};
 use std::thread;
@@ -10,36 +11,19 @@ use std::time::{Duration, Instant};
 use common::app::{App, echo};
 use common::servers::Mode;
 use common::{eventually, logged};
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{Client, ClientError, CloseCause, CloseCode, Config, Message, Server};
 use threadbare_tls_tests::{
     Authority, Crafted, DEADLINE, End, Frame, HANDSHAKE, RawClient, RawServer, TLS12, TLS13, masked, unmasked,
 };
 
-/// Runs with an application that echoes, in each mode, with one worker and with two.
 fn with_each(authority: &Authority, run: impl Fn(&App)) {
-    with_each_of(authority, &Config::default(), run);
-}
-
-fn with_each_of(authority: &Authority, config: &Config, run: impl Fn(&App)) {
-    // The end of `App::finish` is short for a busy machine.
-    let _late = logged::expect_error("a server thread did not end").or_nothing();
-    let tls = authority.server();
-    for mode in Mode::ALL {
-        for workers in [1, 2] {
-            let builder = Server::builder().workers(workers).tls(tls.clone()).config(config.clone());
-            let app = App::start(mode, builder, echo);
-            run(&app);
-            let handle = app.handle();
-            eventually("all have ended", || handle.connections() == 0 && handle.memory() == 0);
-            app.finish();
-        }
-    }
+    each::with_each(authority, &Config::default(), run);
 }
 
 fn open(app: &App, authority: &Authority) -> RawClient {
-    let mut config = authority.rustls_client(&[TLS13[0], TLS12[0]]);
-    config.enable_secret_extraction = true;
+    let config = extractable_client(authority, &[TLS13[0], TLS12[0]]);
     let client = RawClient::open(app.addr, config);
     app.opened();
     client
@@ -120,8 +104,7 @@ fn r_18_a_missing_close_notify_behind_the_close_frame_is_harmless() {
             assert_eq!(client.end(), (End::CloseNotify, Vec::new()));
             app.expect_closed(1000, CloseCause::Peer);
             // The server begins.
-            let mut config = authority.rustls_client(TLS13);
-            config.enable_secret_extraction = true;
+            let config = extractable_client(&authority, TLS13);
             let mut client = RawClient::open(app.addr, config);
             app.opened().close(CloseCode(4000), "enough").expect("open");
             assert_eq!(client.expect_frame().close_code(), 4000);
@@ -243,8 +226,7 @@ fn r_18_warnings_are_refused_when_there_are_many() {
     let authority = Authority::new();
     for versions in [TLS13, TLS12] {
         with_each(&authority, |app| {
-            let mut config = authority.rustls_client(versions);
-            config.enable_secret_extraction = true;
+            let config = extractable_client(&authority, versions);
             let mut client = Crafted::of_client(RawClient::open(app.addr, config));
             app.opened();
             for _ in 0..3 {
@@ -291,9 +273,8 @@ fn r_18_key_updates_are_answered_and_a_flood_of_them_is_refused() {
 fn r_18_answers_to_key_updates_do_not_pile_up_for_a_peer_that_does_not_read() {
     let authority = Authority::new();
     let config = Config::default().max_write_buffer_size(16 << 20).write_timeout(DEADLINE);
-    with_each_of(&authority, &config, |app| {
-        let mut config = authority.rustls_client(TLS13);
-        config.enable_secret_extraction = true;
+    each::with_each(&authority, &config, |app| {
+        let config = extractable_client(&authority, TLS13);
         let mut client = RawClient::open_with_small_buffer(app.addr, config);
         let peer = app.opened();
         let mut pings = 0;
@@ -324,8 +305,7 @@ fn r_18_a_server_sends_in_the_middle_of_a_message_of_the_handshake() {
     let authority = Authority::new();
     for beginning in [&[24][..], &[24, 0, 0], &[4, 0, 0, 100, 1, 2, 3]] {
         with_each(&authority, |app| {
-            let mut config = authority.rustls_client(TLS13);
-            config.enable_secret_extraction = true;
+            let config = extractable_client(&authority, TLS13);
             let client = RawClient::open(app.addr, config);
             let peer = app.opened();
             let mut client = Crafted::of_client(client);
@@ -342,8 +322,7 @@ fn r_18_a_server_sends_in_the_middle_of_a_message_of_the_handshake() {
             is_lost(app);
         });
         with_each(&authority, |app| {
-            let mut config = authority.rustls_client(TLS13);
-            config.enable_secret_extraction = true;
+            let config = extractable_client(&authority, TLS13);
             let client = RawClient::open(app.addr, config);
             let peer = app.opened();
             let mut client = Crafted::of_client(client);
@@ -364,7 +343,7 @@ fn r_18_a_client_sends_in_the_middle_of_a_message_of_the_handshake() {
         let (listener, builder, url) = listen(&authority);
         thread::scope(|scope| {
             let client = scope.spawn(|| builder.connect(&url).expect("connected"));
-            let server = RawServer::open(&listener, extractable(&authority, TLS13));
+            let server = RawServer::open(&listener, extractable_server(&authority, TLS13));
             let client = client.join().expect("the client");
             let mut server = Crafted::of_server(server);
             server.send(HANDSHAKE, beginning).expect("sent");
@@ -386,7 +365,15 @@ fn listen(authority: &Authority) -> (TcpListener, threadbare::ClientBuilder, Str
     (listener, Client::builder().no_proxy().tls(authority.client()), url)
 }
 
-fn extractable(authority: &Authority, versions: &[&'static rustls::SupportedProtocolVersion]) -> rustls::ServerConfig {
+/// A client's settings, of which the test can take the keys.
+fn extractable_client(authority: &Authority, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+    let mut config = authority.rustls_client(versions);
+    config.enable_secret_extraction = true;
+    config
+}
+
+/// The same for a server.
+fn extractable_server(authority: &Authority, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
     let mut config = authority.rustls_server(versions);
     config.enable_secret_extraction = true;
     config
@@ -396,7 +383,7 @@ fn extractable(authority: &Authority, versions: &[&'static rustls::SupportedProt
 fn pair(authority: &Authority, versions: &[&'static rustls::SupportedProtocolVersion]) -> (Client, RawServer) {
     logged::install();
     let (listener, builder, url) = listen(authority);
-    let config = extractable(authority, versions);
+    let config = extractable_server(authority, versions);
     thread::scope(|scope| {
         let client = scope.spawn(|| builder.connect(&url).expect("connected"));
         let server = RawServer::open(&listener, config);
@@ -481,8 +468,7 @@ const NO_RENEGOTIATION: [u8; 2] = [1, 100];
 fn r_18_a_server_does_not_renegotiate() {
     let authority = Authority::new();
     with_each(&authority, |app| {
-        let mut config = authority.rustls_client(TLS12);
-        config.enable_secret_extraction = true;
+        let config = extractable_client(&authority, TLS12);
         let client = RawClient::open(app.addr, config.clone());
         app.opened();
         let mut client = Crafted::of_client(client);

@@ -2,6 +2,7 @@
 
 #[path = "../../common/mod.rs"]
 mod common;
+mod each;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::app::{App, TICK, echo, texts};
 use common::servers::Mode;
 use common::{eventually, logged, serialize_test};
+use each::with_each;
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
     AfterClose, Client, ClientBuilder, ClientError, CloseCause, CloseCode, Config, DeflateConfig, Message, Peer,
@@ -70,22 +72,6 @@ fn echo_through(authority: &Authority, app: &App, config: &Config, cuts: Cuts, t
     });
     let reason = client.finish(DEADLINE).expect("a clean end");
     assert_eq!(reason.code, CloseCode::NORMAL_CLOSURE);
-}
-
-fn with_each(authority: &Authority, config: &Config, run: impl Fn(&App)) {
-    // The end of `App::finish` is short for a busy machine.
-    let _late = logged::expect_error("a server thread did not end").or_nothing();
-    let tls = authority.server();
-    for mode in Mode::ALL {
-        for workers in [1, 2] {
-            let builder = Server::builder().workers(workers).tls(tls.clone()).config(config.clone());
-            let app = App::start(mode, builder, echo);
-            run(&app);
-            let handle = app.handle();
-            eventually("all have ended", || handle.connections() == 0 && handle.memory() == 0);
-            app.finish();
-        }
-    }
 }
 
 #[test]
