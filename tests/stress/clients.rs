@@ -22,7 +22,8 @@ use crate::random::Random;
 use crate::round::Round;
 use crate::security::{self, SCHEME};
 
-/// How long a client waits for the end of a connection that it has closed. Its own timeouts are shorter.
+/// How long a client waits for the end of a connection that it has closed, while neither end receives a message. The
+/// timeouts of the connection are shorter, but they do not run while what was sent before the close makes progress.
 const END: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(round: &Arc<Round>, actor: &Arc<Actor>, kind: ClientKind, mut random: Random) {
@@ -218,9 +219,15 @@ impl<'a> Talker<'a> {
     }
 
     fn read_to_the_end(&mut self, link: &mut impl Link) {
-        let deadline = Instant::now() + END * crate::slowness();
+        let mut deadline = Instant::now() + END * crate::slowness();
+        let mut received = 0;
         while !self.ended {
             self.receive(link, Duration::from_millis(100));
+            let now = self.reader.entry.received();
+            if now != received {
+                received = now;
+                deadline = Instant::now() + END * crate::slowness();
+            }
             if Instant::now() > deadline {
                 if self.reader.entry.reconnects {
                     return;

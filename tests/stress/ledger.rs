@@ -110,6 +110,13 @@ impl Ledger {
 }
 
 impl Entry {
+    /// How many messages both ends have received.
+    pub(crate) fn received(&self) -> u64 {
+        let load = |count: &AtomicU64| count.load(Ordering::SeqCst);
+        let at_server: u64 = lock(&self.instances).iter().map(|instance| load(&instance.received)).sum();
+        at_server + load(&self.answers_received) + load(&self.pushed_received)
+    }
+
     fn check_end(&self, instance: &Instance, all_told: bool) {
         if all_told && lock(&instance.end).is_none() {
             fail(&format!("connection {} of {}: the application was not told the end", self.id, self.kind));

@@ -440,6 +440,8 @@ pub(crate) fn push(
                 false
             }
             _ => {
+                // Before the abort, after which messages that have arrived are not delivered any more.
+                instance.aborted.store(true, Ordering::SeqCst);
                 peer.abort();
                 false
             }
