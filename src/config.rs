@@ -79,6 +79,7 @@ pub struct Config {
     pub(crate) write_timeout: Duration,
     pub(crate) min_write_progress: usize,
     pub(crate) max_lifetime: Option<Duration>,
+    pub(crate) slow_callback: Option<Duration>,
     pub(crate) slow_consumer: Option<SlowConsumer>,
     pub(crate) after_close: Option<AfterClose>,
     pub(crate) deflate: DeflateOption,
@@ -104,6 +105,7 @@ impl Default for Config {
             write_timeout: Duration::from_secs(10),
             min_write_progress: 4 << 10,
             max_lifetime: None,
+            slow_callback: Some(Duration::from_millis(100)),
             slow_consumer: None,
             after_close: None,
             deflate: DeflateOption::default(),
@@ -403,6 +405,23 @@ impl Config {
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Config {
         self.max_lifetime = lifetime.into();
+        self
+    }
+
+    /// A callback of a handler that takes longer is counted in
+    /// [`TrafficStats::slow_callbacks`](crate::TrafficStats::slow_callbacks) and logged at `warn` with the address of its
+    /// connection, at most once a second: the other connections of its worker wait meanwhile. The time is that of one turn of
+    /// the connection, to some milliseconds. Default: 100 ms, which people notice. `None` looks at no times.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().slow_callback(Duration::from_millis(20)); // a game, with 60 frames a second
+    /// ```
+    #[must_use]
+    pub fn slow_callback(mut self, time: impl Into<Option<Duration>>) -> Config {
+        self.slow_callback = time.into();
         self
     }
 

@@ -83,6 +83,7 @@ pub mod guide;
 pub mod protocol;
 mod server;
 mod socket;
+mod stats;
 mod transport;
 mod worker;
 
@@ -106,12 +107,14 @@ pub use protocol::http::{ExtensionOffer, ForwardedHeader, HeaderError, Request, 
 pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::{PeerAddr, ProtocolError, Role, TlsInfo, Trusted};
 pub use server::{
-    EventLoop, Listener, Listeners, Pending, PendingResponse, Server, ServerBuilder, ServerHandle, ShutdownReport,
+    EventLoop, HandshakeStats, Listener, Listeners, Pending, PendingResponse, Server, ServerBuilder, ServerHandle,
+    ServerStats, ShutdownReport,
 };
 pub use socket::client_handshake::ClientHandshake;
 pub use socket::open_error::OpenError;
 pub use socket::server_handshake::ServerHandshake;
 pub use socket::{SocketError, WebSocket, WebSocketIter};
+pub use stats::histogram::Histogram;
 #[cfg(feature = "rustls-tls")]
 pub use transport::tls::client_config::{ClientTls, ClientTlsBuilder};
 pub use transport::tls::error::TlsError;
@@ -126,7 +129,10 @@ pub use worker::channel::batch::Batch;
 pub use worker::channel::event::{Event, EventRef};
 pub use worker::delivery::handler::Handler;
 pub use worker::delivery::socket::Socket;
-pub use worker::handle::peer::{Peer, PeerId};
+pub use worker::handle::peer::Peer;
+pub use worker::handle::peer_id::PeerId;
 pub use worker::handle::prepared::Prepared;
 pub use worker::handle::stats::Stats;
+pub use worker::handle::summary::PeerSummary;
+pub use worker::handle::traffic::TrafficStats;
 pub use worker::receiver::events::{Events, Iter};

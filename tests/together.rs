@@ -29,5 +29,6 @@ mod slow_consumer;
 mod socket;
 mod socket_end;
 mod socket_open;
+mod stats;
 mod traits;
 mod unix_sockets;

@@ -30,6 +30,8 @@ use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::worker::{CloseCounts, NewApp, Worker, WorkerParts};
 use crate::worker::handle::inbox::{Command, Inbox};
 use crate::worker::handle::info::Outcome;
+use crate::worker::handle::metrics::WorkerMetrics;
+use crate::worker::handle::traffic::TrafficStats;
 use crate::worker::receiver::events::Events;
 use crate::worker::thread::runs_on_one_of;
 
@@ -75,6 +77,25 @@ impl ClientPool {
         }
         let pool = Pool::start(workers, config).map_err(BuildError::io("no thread"))?;
         Ok(ClientPool { pool: Arc::new(pool) })
+    }
+}
+
+impl ClientPool {
+    /// What the connections of all clients of this pool did since it was made, from any thread, and without a wait.
+    ///
+    /// ```
+    /// use threadbare::{Client, ClientPool, Config, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let pool = ClientPool::new(1, Config::default())?;
+    /// let client = Client::builder().pool(&pool).connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.send("hello")?;
+    /// println!("{} messages sent", pool.stats().messages_sent);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> TrafficStats {
+        WorkerMetrics::sum(self.pool.inboxes.iter().map(|inbox| &inbox.metrics))
     }
 }
 

@@ -35,6 +35,7 @@ impl Config {
             ("close_timeout", Some(self.close_timeout)),
             ("write_timeout", Some(self.write_timeout)),
             ("max_lifetime", self.max_lifetime),
+            ("slow_callback", self.slow_callback),
         ];
         for (name, value) in times {
             if value.is_some_and(|value| value.is_zero()) {

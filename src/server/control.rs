@@ -10,6 +10,7 @@ use crossbeam_channel::RecvTimeoutError;
 use crate::protocol::PeerAddr;
 use crate::protocol::message::CowMessage;
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle};
+use crate::server::reactor::metrics::HandshakeMetrics;
 use crate::server::threads::ThreadSet;
 use crate::transport::budget::MemoryBudget;
 use crate::transport::clock::deadline_after;
@@ -84,6 +85,7 @@ pub(super) struct Control {
     pub(super) publisher: Publisher,
     pub(super) connection_limit: Arc<ConnectionLimit>,
     pub(super) budget: Arc<MemoryBudget>,
+    pub(super) handshakes: Arc<HandshakeMetrics>,
     /// How long connections have to close when the server is dropped.
     pub(super) drop_timeout: Duration,
     pub(super) threads: Arc<ThreadSet>,
@@ -106,7 +108,7 @@ impl Control {
     }
 
     /// Whether the calling thread may wait for the server's end up to a deadline: it is none of the server's own.
-    fn may_wait(&self) -> bool {
+    pub(super) fn may_wait(&self) -> bool {
         !self.threads.runs_here() && !self.inline.get().is_some_and(|worker| worker.runs_here())
     }
 }

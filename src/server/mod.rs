@@ -6,6 +6,7 @@ mod inline;
 mod listener;
 mod reactor;
 mod start;
+mod stats;
 mod threads;
 
 use std::net::SocketAddr;
@@ -15,8 +16,10 @@ pub use builder::ServerBuilder;
 pub use control::{ServerHandle, ShutdownReport};
 pub use inline::EventLoop;
 pub use listener::{Listener, Listeners};
+pub use reactor::metrics::HandshakeStats;
 pub use reactor::pending::Pending;
 pub use reactor::pending_response::PendingResponse;
+pub use stats::ServerStats;
 
 use crate::error::{BuildError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::protocol::PeerAddr;

@@ -17,6 +17,7 @@ use crate::server::listener::open::OpenListener;
 use crate::server::reactor::client_addr::ClientRules;
 use crate::server::reactor::command::{ReactorHandle, ReactorWaker};
 use crate::server::reactor::handshake::Rules;
+use crate::server::reactor::metrics::HandshakeMetrics;
 use crate::server::reactor::refusal_log::RefusalLog;
 use crate::server::reactor::thread::ReactorThread;
 use crate::server::reactor::{Admit, Reactor, ReactorParts, WorkerLink};
@@ -211,6 +212,7 @@ impl ServerBuilder {
             ));
         }
         let (drop_timeout, max_waiting) = (config.drop_timeout, config.max_write_buffer_size);
+        let handshakes = Arc::new(HandshakeMetrics::default());
         let rules = Rules {
             limits: config.head_limits(),
             subprotocols: self.subprotocols,
@@ -228,6 +230,7 @@ impl ServerBuilder {
             max_body_size: config.max_body_size,
             keeps_alive: true,
             layer: self.layer,
+            metrics: handshakes.clone(),
         };
         let server = Arc::new(OnceLock::new());
         let reactor_parts = ReactorParts {
@@ -248,6 +251,7 @@ impl ServerBuilder {
             publisher: Publisher::new(inboxes, max_waiting),
             connection_limit,
             budget,
+            handshakes,
             drop_timeout,
             threads,
             inline: OnceLock::new(),

@@ -89,6 +89,11 @@ impl TimerWheel {
         Tick::try_from(ticks).unwrap_or(NONE / 2).min(NONE / 2)
     }
 
+    /// Returns how long that many ticks take.
+    pub(crate) fn duration(ticks: Tick) -> Duration {
+        TICK.saturating_mul(ticks)
+    }
+
     /// Sets the deadline of `index`, instead of the one that it has.
     #[inline(never)]
     pub(crate) fn schedule(&mut self, index: u32, at: Tick) {

@@ -58,11 +58,12 @@ impl<C: Send + 'static> Reactor<C> {
     }
 
     fn accepted(&mut self, Incoming { stream, addr, layer }: Incoming, now: Instant) {
+        self.rules.metrics.accepted.add(1);
         let Some(stream) = layer.over(stream, &self.rules.layer) else { return };
         let is_handshaking = stream.is_handshaking();
         let admitted = if self.stopping.is_none() { self.rules.clients.admit(&addr) } else { None };
         if let Some(client) = admitted {
-            let handshake = Handshake::new(stream, client, &self.rules.limits, Charge::new(&self.budget, 0), true);
+            let handshake = Handshake::new(stream, client, &self.rules, Charge::new(&self.budget, 0), true);
             let key = self.handshakes.add(handshake);
             self.contain(key, |reactor| {
                 // A request that has arrived already is answered before the socket is registered. That saves the system
@@ -75,7 +76,7 @@ impl<C: Send + 'static> Reactor<C> {
         } else if self.turned_away < MAX_TURNED_AWAY {
             self.turned_away += 1;
             let client = ClientAddr::turned_away(addr);
-            let mut handshake = Handshake::new(stream, client, &self.rules.limits, Charge::new(&self.budget, 0), false);
+            let mut handshake = Handshake::new(stream, client, &self.rules, Charge::new(&self.budget, 0), false);
             handshake.refuse(&overloaded());
             let key = self.handshakes.add(handshake);
             self.watch(key, self.config.close_timeout);

@@ -15,6 +15,7 @@ use crate::server::control::ServerHandle;
 use crate::server::listener::layer::Layer;
 use crate::server::reactor::client_addr::{ClientAddr, ClientRules, HeaderStep, Refused};
 use crate::server::reactor::exchange::{Exchanges, Receiving};
+use crate::server::reactor::metrics::HandshakeMetrics;
 use crate::server::reactor::refusal_log::RefusalLog;
 use crate::transport::budget::Charge;
 use crate::transport::stream::Stream;
@@ -51,6 +52,7 @@ pub(in crate::server) struct Rules {
     pub(in crate::server) keeps_alive: bool,
     /// That of the listeners without one.
     pub(in crate::server) layer: Layer,
+    pub(in crate::server) metrics: Arc<HandshakeMetrics>,
 }
 
 /// The hook for [`Decide::Now`].
@@ -105,6 +107,9 @@ pub(in crate::server) struct Handshake<C> {
     pub(in crate::server) charge: Charge,
     /// The key under which the socket is registered with the poll, and the interests, if it is.
     pub(in crate::server) watched: Option<(Key, Interest)>,
+    /// Whether anything was said to the client.
+    pub(super) answered: bool,
+    metrics: Arc<HandshakeMetrics>,
 }
 
 /// The state of a handshake.
@@ -187,11 +192,11 @@ impl<C> Handshake<C> {
     pub(in crate::server) fn new(
         stream: Stream,
         client: ClientAddr,
-        limits: &HeadLimits,
+        rules: &Rules,
         charge: Charge,
         admitted: bool,
     ) -> Handshake<C> {
-        let scanner = HeadScanner::new(*limits);
+        let scanner = HeadScanner::new(rules.limits);
         Handshake {
             stream,
             client,
@@ -208,6 +213,8 @@ impl<C> Handshake<C> {
             admitted,
             charge,
             watched: None,
+            answered: false,
+            metrics: rules.metrics.clone(),
         }
     }
 
@@ -272,11 +279,13 @@ impl<C> Handshake<C> {
                     break;
                 }
                 Io::Failed(_) if self.stream.bypass_if_text() => {
+                    self.metrics.tls_failed.add(1);
                     self.refuse(&Response::new(400).text("this port speaks TLS: use wss:// or https://\n"));
                 }
                 // The kernel would answer what arrives after a close with RST, and the client might lose the alert.
                 Io::Failed(error) if matches!(self.state, State::Reading) && self.stream.bypass_if_alerted() => {
                     log::debug!("{}: TLS failed: {error}", self.client.addr());
+                    self.metrics.tls_failed.add(1);
                     self.answer(Vec::new(), None);
                 }
                 // A client that closes before the response needs none.
@@ -426,9 +435,12 @@ impl<C> Handshake<C> {
     }
 
     pub(super) fn respond(&mut self, response: &Response) {
+        let mut status = response.status();
         if let Err(error) = response.check() {
             log::error!("{}: a response is answered with 500: {error}", self.client.addr());
+            status = 500;
         }
+        self.metrics.count_response(status);
         let bytes = self.encode(response);
         if bytes.len() > SEND_BUFFER {
             self.stream.limit_send_buffer(SEND_BUFFER);
@@ -449,6 +461,7 @@ impl<C> Handshake<C> {
     }
 
     fn answer(&mut self, answer: Vec<u8>, established: Option<Box<Established<C>>>) {
+        self.answered = true;
         self.state = State::Writing { answer, written: 0, established };
         self.write();
     }

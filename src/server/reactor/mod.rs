@@ -8,6 +8,7 @@ pub(super) mod command;
 mod deadline;
 mod exchange;
 pub(super) mod handshake;
+pub(super) mod metrics;
 mod panics;
 pub(super) mod pending;
 pub(super) mod pending_response;
@@ -312,6 +313,7 @@ impl<C: Send + 'static> Reactor<C> {
             app,
             charge: Some(charge),
         };
+        self.rules.metrics.upgraded.add(1);
         worker.inbox.load.fetch_add(1, Ordering::Relaxed);
         match worker.new_connections.send(new_connection) {
             Ok(()) => worker.notify_due = true,
@@ -367,6 +369,9 @@ impl<C: Send + 'static> Reactor<C> {
     fn remove(&mut self, key: Key) {
         self.timers.cancel(key.index);
         if let Some(mut handshake) = self.handshakes.remove(key) {
+            if !handshake.answered {
+                self.rules.metrics.unanswered.add(1);
+            }
             if handshake.is_idle() {
                 // With TLS this says that nothing was cut off. A socket that is broken has ended anyway.
                 let _ = handshake.stream.shutdown_write();

@@ -2,6 +2,8 @@
 //!
 //! [`Socket`]: crate::worker::delivery::socket::Socket
 
+use std::time::Duration;
+
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
@@ -30,6 +32,8 @@ pub(crate) struct DriveState {
     pub(crate) key: Key,
     /// The backlog that the connection's handle shows until the end of the drive.
     pub(crate) shown_backlog: usize,
+    /// The backlog at the beginning of the drive.
+    pub(crate) backlog_before: usize,
     /// The messages of this drive. They are added to the shared counters once, because each write to these invalidates
     /// the cache line for the threads that read them.
     pub(crate) counts: MessageCounts,
@@ -58,6 +62,7 @@ impl DriveState {
         DriveState {
             key,
             shown_backlog: conn.endpoint.backlog(),
+            backlog_before: conn.endpoint.backlog(),
             counts: MessageCounts::default(),
             posted: 0,
             inflated: 0,
@@ -303,7 +308,15 @@ impl ActiveConn<'_> {
             && self.conn.flags.contains(Flag::PingOutstanding)
         {
             self.info().counters.set_round_trip(round_trip);
+            self.context.inbox.metrics.round_trip_time.record(Duration::from_micros(round_trip));
         }
+    }
+
+    /// Counts bytes that the socket has taken.
+    #[inline]
+    pub(crate) fn count_written(&mut self, size: usize) {
+        self.info().counters.bytes_sent.add(size as u64);
+        self.context.totals.bytes_sent += size as u64;
     }
 
     /// Returns the handle. It is made on the first call.
@@ -338,6 +351,13 @@ impl ActiveConn<'_> {
             let counters = &self.info().counters;
             counters.messages_received.add(received);
             counters.messages_sent.add(sent);
+            self.context.totals.messages_received += received;
+            self.context.totals.messages_sent += sent;
+        }
+        let backlog = self.conn.endpoint.backlog();
+        if backlog != self.state.backlog_before {
+            let queued = &mut self.context.totals.queued_bytes;
+            *queued = queued.wrapping_add(backlog as u64).wrapping_sub(self.state.backlog_before as u64);
         }
         let held = self.conn.endpoint.memory();
         if held > 0 || !self.context.charges.is_empty() {

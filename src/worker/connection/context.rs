@@ -9,8 +9,10 @@ use crate::config::Config;
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::Codec;
 use crate::transport::output::Output;
+use crate::worker::connection::callback_watch::CallbackWatch;
 use crate::worker::handle::inbox::Inbox;
 use crate::worker::handle::info::{Outcome, PeerInfo};
+use crate::worker::handle::metrics::Totals;
 use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::publisher::Publisher;
 use crate::worker::handle::worker_handle::WorkerHandle;
@@ -57,6 +59,11 @@ pub(crate) struct WorkerContext {
     pub(crate) undecoded: usize,
     /// Close frames that wait for the application's answers to earlier messages.
     pub(crate) pending_close_frames: KeyMap<Key, Option<CloseFrame>>,
+    /// What the connections did, for [`Inbox::metrics`].
+    pub(crate) totals: Totals,
+    /// When the output of connections began to wait, by index.
+    pub(crate) queued_since: KeyMap<u32, Instant>,
+    pub(crate) callback_watch: CallbackWatch,
 }
 
 /// Connections that are read one after the other before any of them is written to.
@@ -100,6 +107,22 @@ impl WorkerContext {
             _ => self.charges.insert(index, held),
         };
         self.inbox.budget.change(before.unwrap_or(0), held);
+    }
+
+    /// Notes whether output of the connection at `index` waits to be written.
+    #[inline(never)]
+    pub(crate) fn note_queued(&mut self, index: u32, waits: bool) {
+        if waits {
+            self.queued_since.entry(index).or_insert_with(Instant::now);
+        } else if let Some(since) = self.queued_since.remove(&index) {
+            self.inbox.metrics.queue_time.record(since.elapsed());
+        }
+    }
+
+    /// Counts messages that were dropped because the queue of a connection was full.
+    pub(crate) fn count_dropped(&self, info: &PeerInfo, count: u32) {
+        info.counters.add_dropped(count);
+        self.inbox.metrics.add_dropped(count.into());
     }
 
     /// The memory that a connection may hold while the server is short of memory.

@@ -1,6 +1,7 @@
 //! The state that the worker keeps for one connection.
 
 pub(crate) mod active;
+pub(crate) mod callback_watch;
 pub(crate) mod conn;
 pub(crate) mod context;
 pub(crate) mod deadline;

@@ -71,7 +71,7 @@ impl ActiveConn<'_> {
         match policy {
             SlowConsumer::Block | SlowConsumer::Refuse => false,
             SlowConsumer::Drop => {
-                self.info().counters.add_dropped(1);
+                self.context.count_dropped(self.info(), 1);
                 true
             }
             SlowConsumer::Disconnect => {

@@ -14,7 +14,8 @@ use crate::protocol::message::{CowMessage, MessageRef};
 use crate::transport::loan::HoldsOutput;
 use crate::transport::output::Output;
 use crate::worker::connection::active::ActiveConn;
-use crate::worker::handle::peer::{Peer, PeerId};
+use crate::worker::handle::peer::Peer;
+use crate::worker::handle::peer_id::PeerId;
 use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::stats::Stats;
 

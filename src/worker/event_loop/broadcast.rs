@@ -71,7 +71,7 @@ impl<D: Delivery> Driver<'_, D> {
                 self.fail_slow_reader();
                 break;
             } else {
-                self.info().counters.add_dropped(1);
+                self.context.count_dropped(self.info(), 1);
             }
         }
         self.flush(&[]);

@@ -95,6 +95,7 @@ impl<D: Delivery> Driver<'_, D> {
 
     /// Calls the application with the reason of the connection's end.
     fn notify_application(&mut self, reason: CloseReason) -> CloseTiming {
+        self.context.inbox.metrics.count_close(reason.code);
         let (delivery, app, mut socket) = self.parts();
         match app {
             Some(app) => delivery.close(app, &mut socket, reason),

@@ -35,7 +35,7 @@ impl<D: Delivery> Worker<D> {
         self.register_new();
         if queue.left_out > 0 {
             let left_out = queue.left_out;
-            self.for_each(|driver| driver.info().counters.add_dropped(left_out));
+            self.for_each(|driver| driver.context.count_dropped(driver.info(), left_out));
         }
         self.sort(&mut queue);
         queue.recycle(&self.context.inbox.budget);
@@ -120,6 +120,10 @@ impl<D: Delivery> Worker<D> {
     fn execute_global(&mut self, command: &Command) {
         match command {
             Command::Broadcast(message) => self.context.broadcasts.push(message.clone()),
+            Command::List(answer) => {
+                // Whoever asked may not wait any more.
+                let _ = answer.send(self.summaries());
+            }
             Command::Shutdown(deadline) => {
                 self.send_broadcasts();
                 self.begin_shutdown(*deadline);
@@ -174,7 +178,7 @@ impl<D: Delivery> Driver<'_, D> {
             Command::ReceiverDropped { .. } => {
                 self.close_if_receiver_dropped();
             }
-            Command::Broadcast(_) | Command::Shutdown(_) => {}
+            Command::Broadcast(_) | Command::List(_) | Command::Shutdown(_) => {}
         }
     }
 
@@ -245,6 +249,6 @@ fn target(command: &Command) -> Option<Key> {
         | Command::Abort { to }
         | Command::CloseSeen { to } => Some(*to),
         Command::Resume { to } | Command::ReceiverDropped { to } => *to,
-        Command::Broadcast(_) | Command::Shutdown(_) => None,
+        Command::Broadcast(_) | Command::List(_) | Command::Shutdown(_) => None,
     }
 }

@@ -41,6 +41,8 @@ impl<D: Delivery> Worker<D> {
                 if frames.messages > 0 {
                     counters.messages_sent.add(frames.messages);
                 }
+                self.context.totals.bytes_sent += size as u64;
+                self.context.totals.messages_sent += frames.messages;
                 if let Some(peer) = &conn.peer {
                     peer.shared.publish(frames.posted, 0, 0);
                 }
@@ -58,9 +60,10 @@ impl<D: Delivery> Driver<'_, D> {
         self.state.posted += frames.posted;
         // Nothing was queued before the write, so that the handle shows nothing of what the stream's layer holds now.
         self.state.shown_backlog = 0;
+        self.state.backlog_before = 0;
         match result {
             Ok(size) => {
-                self.info().counters.bytes_sent.add(size as u64);
+                self.active().count_written(size);
                 self.state.counts.sent += frames.messages;
                 self.context.output.cork().extend_from_slice(&frames.bytes[size..]);
                 self.flush(&[]);

@@ -1,5 +1,7 @@
 //! One drive of one connection: reads, decodes, delivers and writes.
 
+use std::time::{Duration, Instant};
+
 use mio::{Interest, Registry};
 
 use crate::protocol::Received;
@@ -108,6 +110,7 @@ impl<D: Delivery> Driver<'_, D> {
                 // A hangup is reported once: the stream is read until its end comes.
                 self.conn.readable = more || self.conn.flags.contains(Flag::HangupReported);
                 self.info().counters.bytes_received.add(size as u64);
+                self.context.totals.bytes_received += size as u64;
                 self.conn.heard = self.context.tick;
                 let failed = direct > 0 && !self.advance_message(direct);
                 let done = failed || self.decode(input);
@@ -329,9 +332,35 @@ impl<D: Delivery> Driver<'_, D> {
     #[inline(always)]
     fn deliver_message(&mut self, message: Incoming<'_>) {
         self.state.counts.received += 1;
+        if !D::HANDLES && self.context.callback_watch.is_sample() {
+            return self.deliver_measured(message);
+        }
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {
             delivery.message(app, &mut socket, message);
+        }
+    }
+
+    /// Delivers a message to a handler, and measures how long the callback takes.
+    #[cold]
+    #[inline(never)]
+    fn deliver_measured(&mut self, message: Incoming<'_>) {
+        let begun = Instant::now();
+        let (delivery, app, mut socket) = self.parts();
+        if let Some(app) = app {
+            delivery.message(app, &mut socket, message);
+        }
+        self.context.inbox.metrics.callback_time.record(begun.elapsed());
+    }
+
+    /// Counts a callback that took too long, and logs it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn callback_was_slow(&mut self, time: Duration, now: Instant) {
+        self.context.inbox.metrics.slow_callbacks.add(1);
+        if self.context.callback_watch.may_log(now) {
+            let addr = self.info().addr();
+            log::warn!("{addr}: a callback took {time:.0?}, for which the other connections of its worker waited");
         }
     }
 
@@ -374,7 +403,7 @@ impl<D: Delivery> Driver<'_, D> {
         self.obey_abort();
         if self.context.output.len() > 0 {
             match self.conn.endpoint.flush(&mut self.context.output, input) {
-                Ok(written) => self.info().counters.bytes_sent.add(written as u64),
+                Ok(written) => self.active().count_written(written),
                 Err(error) => self.io_failed(&error),
             }
             if self.conn.flags.contains(Flag::AboveHighWater) || !self.conn.endpoint.is_clear() {
@@ -394,7 +423,7 @@ impl<D: Delivery> Driver<'_, D> {
         }
         match self.conn.endpoint.drain(&mut self.context.output.pool) {
             Ok(drained) => {
-                self.info().counters.bytes_sent.add(drained.written as u64);
+                self.active().count_written(drained.written);
                 if drained.is_progress() {
                     // A peer that takes bytes is alive.
                     self.conn.heard = self.context.tick;
@@ -421,6 +450,9 @@ impl<D: Delivery> Driver<'_, D> {
     /// Has the poll report room for what is queued, and notes when the output passes the high-water mark.
     pub(super) fn note_backlog(&mut self) {
         let backlog = self.conn.endpoint.backlog();
+        if backlog > 0 || !self.context.queued_since.is_empty() {
+            self.context.note_queued(self.state.key.index, backlog > 0);
+        }
         if backlog > 0 && !self.conn.flags.contains(Flag::WritableRegistered) {
             self.register_writable();
         }

@@ -9,6 +9,7 @@ pub(crate) mod drive;
 mod failure;
 #[cfg(test)]
 mod failure_tests;
+mod list;
 mod memory;
 pub(crate) mod new_connection;
 pub(crate) mod poll_task;

@@ -93,6 +93,8 @@ impl<D: Delivery> Worker<D> {
             since: tick,
         };
         context.undecoded += conn.endpoint.undecoded();
+        context.totals.queued_bytes += conn.endpoint.backlog() as u64;
+        context.inbox.metrics.opened.add(1);
         self.slots.insert(key, Slot { conn, app: Some(app) });
         // From here on its parts count by themselves.
         drop(charge);

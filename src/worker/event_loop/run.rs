@@ -47,6 +47,7 @@ impl<D: Delivery> Worker<D> {
         let now = Instant::now();
         self.now = now;
         self.context.tick = self.timers.advance(now);
+        self.context.callback_watch.begin();
         self.serve_ready(&events, now);
         self.events = events;
         self.run_poll_task();
@@ -56,7 +57,17 @@ impl<D: Delivery> Worker<D> {
         self.send_broadcasts();
         self.delivery.end_iteration();
         self.check_memory();
+        self.count_iteration();
         polled
+    }
+
+    /// Counts the iteration, and shows other threads what it did.
+    #[inline]
+    fn count_iteration(&mut self) {
+        let metrics = &self.context.inbox.metrics;
+        metrics.iterations.add(1);
+        metrics.iteration_time.record(self.now.elapsed());
+        metrics.publish(&self.context.totals);
     }
 
     /// Runs the poll task, if there is anything for it to do. It may have connections for this worker, which are
@@ -73,6 +84,7 @@ impl<D: Delivery> Worker<D> {
         if let Some(poll_task) = &mut self.poll_task {
             poll_task.run(self.now, &mut self.slots.keys);
             self.poll_task_due = poll_task.due(self.now);
+            self.context.callback_watch.begin();
         }
     }
 

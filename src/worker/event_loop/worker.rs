@@ -17,6 +17,7 @@ use crate::transport::budget::{Charge, MemoryBudget};
 use crate::transport::buffer::Input;
 use crate::transport::output::Output;
 use crate::worker::connection::active::DriveState;
+use crate::worker::connection::callback_watch::CallbackWatch;
 use crate::worker::connection::context::{WorkerContext, WriteGroup};
 use crate::worker::connection::flags::Flag;
 use crate::worker::connection::phase::Phase;
@@ -29,6 +30,7 @@ use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::event_loop::poll_timer::PollTimer;
 use crate::worker::event_loop::undecoded::MAX_READ;
 use crate::worker::handle::inbox::{CommandQueue, Inbox};
+use crate::worker::handle::metrics::Totals;
 use crate::worker::handle::publisher::Publisher;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::{Key, KeyMap, Slab};
@@ -132,6 +134,7 @@ impl<D: Delivery> Worker<D> {
     ) -> Worker<D> {
         let now = Instant::now();
         let pooled = Charge::new(&parts.inbox.budget, 0);
+        let callback_watch = CallbackWatch::new(config.slow_callback);
         let context = WorkerContext {
             max_answers: if parts.role == Role::Server { config.max_write_buffer_size } else { usize::MAX },
             delivers_after_close: config.delivers_after_close(parts.role),
@@ -152,6 +155,9 @@ impl<D: Delivery> Worker<D> {
             starved: Vec::new(),
             undecoded: 0,
             pending_close_frames: KeyMap::default(),
+            totals: Totals::default(),
+            queued_since: KeyMap::default(),
+            callback_watch,
         };
         Worker {
             poll: parts.poll,
@@ -265,6 +271,11 @@ impl<D: Delivery> Worker<D> {
             contain(&mut driver, &panic);
         }
         driver.active().end_drive();
+        if !D::HANDLES
+            && let Some(time) = driver.context.callback_watch.end()
+        {
+            driver.callback_was_slow(time, self.now);
+        }
         let DriveState { again, deadline_changed, .. } = driver.state;
         // A closing connection is read even if reading would have to wait, to find the peer's close frame.
         let again = again || (driver.conn.waiting && !driver.receives());
@@ -296,7 +307,13 @@ impl<D: Delivery> Worker<D> {
         let Some(Slot { conn, app }) = self.slots.remove(key) else { return };
         let addr = conn.info(&self.context, key).addr();
         let info = self.context.take_info(key.index);
-        let undecoded = conn.endpoint.undecoded();
+        let (undecoded, queued) = (conn.endpoint.undecoded(), conn.endpoint.backlog());
+        if queued > 0 {
+            self.context.totals.queued_bytes -= queued as u64;
+        }
+        if !self.context.queued_since.is_empty() {
+            self.context.queued_since.remove(&key.index);
+        }
         if undecoded > 0 {
             self.context.undecoded -= undecoded;
             self.context.limit_reads(&mut self.input);

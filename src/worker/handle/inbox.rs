@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crossbeam_channel::Sender;
 use mio::Waker;
 
 use crate::protocol::Role;
@@ -16,7 +17,9 @@ use crate::transport::chunk::Chunk;
 use crate::transport::masking_keys::MaskingKeys;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::latest::MAX_KEYS;
+use crate::worker::handle::metrics::WorkerMetrics;
 use crate::worker::handle::prepared::Prepared;
+use crate::worker::handle::summary::PeerSummary;
 use crate::worker::handle::wakeup::{Sleep, Wakeup, wakeups_are_held};
 use crate::worker::slab::Key;
 
@@ -43,6 +46,8 @@ pub(crate) enum Command {
     CloseSeen { to: Key },
     /// Send a message to every connection.
     Broadcast(Prepared),
+    /// Say what connections there are.
+    List(Sender<Vec<PeerSummary>>),
     /// The application took events, and there is room for more. Resume reading from one connection, or from all that
     /// wait.
     Resume { to: Option<Key> },
@@ -159,6 +164,8 @@ pub(crate) struct Inbox {
     pub(crate) holds_back: AtomicBool,
     /// The memory of the server, or of the set of clients.
     pub(crate) budget: Arc<MemoryBudget>,
+    /// What the worker counts.
+    pub(crate) metrics: WorkerMetrics,
 }
 
 /// At most 1 MiB of a queue's buffer is kept for later commands. Larger keeps more memory; smaller allocates more often
@@ -188,6 +195,7 @@ impl Inbox {
             load: AtomicUsize::new(0),
             holds_back: AtomicBool::new(false),
             budget,
+            metrics: WorkerMetrics::default(),
         }
     }
 

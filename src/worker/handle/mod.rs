@@ -3,7 +3,9 @@
 pub(crate) mod inbox;
 pub(crate) mod info;
 pub(crate) mod latest;
+pub(crate) mod metrics;
 pub(crate) mod peer;
+pub(crate) mod peer_id;
 pub(crate) mod prepared;
 pub(crate) mod publisher;
 pub(crate) mod queued_bytes;
@@ -12,5 +14,7 @@ pub(crate) mod send_latest;
 pub(crate) mod send_wait;
 pub(crate) mod shared;
 pub(crate) mod stats;
+pub(crate) mod summary;
+pub(crate) mod traffic;
 pub(crate) mod wakeup;
 pub(crate) mod worker_handle;

@@ -409,13 +409,17 @@ impl Peer {
             _ if has_room => Ok(Admission::Send),
             Some(SlowConsumer::Drop) => {
                 self.shared.info.counters.add_dropped(1);
+                self.shared.worker.inbox.metrics.add_dropped(1);
                 Ok(Admission::Drop)
             }
             Some(SlowConsumer::Disconnect) => {
                 self.disconnect();
                 Err(SendRefusal::Disconnected)
             }
-            _ => Err(SendRefusal::Full),
+            _ => {
+                self.shared.worker.inbox.metrics.add_refused();
+                Err(SendRefusal::Full)
+            }
         }
     }
 

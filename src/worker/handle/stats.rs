@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::protocol::deflate::DeflateStats;
+use crate::stats::count::Count;
 
 /// The counts of messages and bytes of a connection.
 ///
@@ -39,24 +40,6 @@ pub struct Stats {
     /// What compression has saved; `None` where permessage-deflate was not negotiated, as in a build without the
     /// feature `deflate`.
     pub deflate: Option<DeflateStats>,
-}
-
-/// A count that only the worker changes and any thread reads. Nothing else depends on it, so `Relaxed` is enough, and
-/// an addition needs no atomic read-modify-write.
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    /// Adds to the count. Called by the worker only.
-    #[inline]
-    pub(crate) fn add(&self, more: u64) {
-        self.0.store(self.value().wrapping_add(more), Ordering::Relaxed);
-    }
-
-    #[inline]
-    pub(crate) fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// The counts of a connection.

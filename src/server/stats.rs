@@ -1,0 +1,158 @@
+//! What a server counted since it began.
+
+use std::time::{Duration, Instant};
+
+use crate::protocol::http::Response;
+use crate::server::Server;
+use crate::server::control::ServerHandle;
+use crate::server::reactor::metrics::HandshakeStats;
+use crate::stats::openmetrics::{Exposition, MEDIA_TYPE, Unit};
+use crate::transport::clock::deadline_after;
+use crate::worker::handle::inbox::Command;
+use crate::worker::handle::metrics::WorkerMetrics;
+use crate::worker::handle::summary::PeerSummary;
+use crate::worker::handle::traffic::TrafficStats;
+
+/// What a server counted since it began, and what it holds now. Counting is always on: it costs a few nanoseconds for each
+/// message.
+///
+/// ```
+/// use threadbare::{CloseCode, Server};
+///
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let stats = server.stats();
+/// println!("{} connections, {} bytes of memory", stats.connections, stats.memory);
+/// println!("{} handshakes, {} refused for their origin", stats.handshakes.upgraded, stats.handshakes.responses(403));
+/// println!("{} connections were lost", stats.traffic.closed(CloseCode::ABNORMAL));
+/// # Ok::<(), threadbare::BuildError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Connections that are open now, opening handshakes included.
+    pub connections: usize,
+    /// The bytes of memory that [`ServerHandle::memory`](crate::ServerHandle::memory) returns.
+    pub memory: usize,
+    /// How opening handshakes, and plain requests of HTTP, ended.
+    pub handshakes: HandshakeStats,
+    /// What the established connections did.
+    pub traffic: TrafficStats,
+}
+
+impl ServerStats {
+    /// The text in which monitors such as Prometheus read it: OpenMetrics 1.0. All names begin with `threadbare_server`.
+    ///
+    /// ```
+    /// let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// let text = server.stats().openmetrics();
+    /// assert!(text.contains("\nthreadbare_server_connections 0\n"));
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn openmetrics(&self) -> String {
+        let mut text = Exposition::default();
+        text.gauge("threadbare_server_connections", Unit::None, "Connections that are open.", self.connections);
+        text.gauge(
+            "threadbare_server_memory_bytes",
+            Unit::Bytes,
+            "Memory beyond that of idle connections.",
+            self.memory,
+        );
+        let HandshakeStats { accepted, upgraded, unanswered, tls_failed, .. } = self.handshakes;
+        let counters = [
+            ("threadbare_server_accepted", "Connections that were accepted.", accepted),
+            ("threadbare_server_upgraded", "Opening handshakes that were completed.", upgraded),
+            ("threadbare_server_unanswered", "Connections that ended before a response.", unanswered),
+            ("threadbare_server_tls_failed", "Handshakes of TLS that failed.", tls_failed),
+        ];
+        for (name, help, value) in counters {
+            text.counter(name, Unit::None, help, value);
+        }
+        let help = "Responses other than 101, by status.";
+        text.counters("threadbare_server_responses", "status", help, self.handshakes.statuses());
+        self.traffic.expose("threadbare_server", &mut text);
+        text.into_text()
+    }
+
+    /// A response with [`openmetrics`](ServerStats::openmetrics), for `/metrics`.
+    ///
+    /// ```
+    /// use threadbare::{Response, Server};
+    ///
+    /// let server = Server::builder()
+    ///     .http_with_server(|request, server| match request.path() {
+    ///         "/metrics" => server.stats().response(),
+    ///         _ => Response::new(404),
+    ///     })
+    ///     .bind("127.0.0.1:0")?;
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    pub fn response(&self) -> Response {
+        Response::new(200).header("Content-Type", MEDIA_TYPE).body(self.openmetrics())
+    }
+}
+
+impl ServerHandle {
+    /// What connections there are, for a page of the operator. It asks every worker, and waits for the answers for up to
+    /// `timeout`: those of a worker that does not answer in time, because a callback blocks it, are missing.
+    ///
+    /// It can not wait in a callback or a hook of the server, nor on the thread that runs an event loop, and returns nothing
+    /// there. The hook for plain requests can have another thread answer; see
+    /// [`ServerBuilder::http_deferred`](crate::ServerBuilder::http_deferred).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// for peer in server.handle().peers(Duration::from_secs(1)) {
+    ///     println!("{} {} since {:?}, {} bytes to be written", peer.id, peer.addr, peer.age, peer.stats.queued_bytes);
+    /// }
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn peers(&self, timeout: Duration) -> Vec<PeerSummary> {
+        if !self.control.may_wait() {
+            return Vec::new();
+        }
+        let deadline = deadline_after(Instant::now(), timeout);
+        let (sender, answers) = crossbeam_channel::unbounded();
+        let inboxes = self.control.publisher.inboxes();
+        let asked = inboxes.iter().filter(|inbox| inbox.send(Command::List(sender.clone()))).count();
+        // A worker that ends meanwhile drops its command.
+        drop(sender);
+        let mut peers = Vec::new();
+        for _ in 0..asked {
+            match answers.recv_deadline(deadline) {
+                Ok(of_worker) => peers.extend(of_worker),
+                Err(_) => break,
+            }
+        }
+        peers
+    }
+
+    /// What the server counted since it began, from any thread, and without a wait.
+    ///
+    /// ```
+    /// let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// assert_eq!(server.handle().stats().traffic.messages_received, 0);
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        let inboxes = self.control.publisher.inboxes();
+        ServerStats {
+            connections: self.connections(),
+            memory: self.memory(),
+            handshakes: self.control.handshakes.snapshot(),
+            traffic: WorkerMetrics::sum(inboxes.iter().map(|inbox| &inbox.metrics)),
+        }
+    }
+}
+
+impl Server {
+    /// As [`ServerHandle::stats`].
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        self.handle.stats()
+    }
+}
