@@ -411,7 +411,8 @@ impl Config {
     /// A callback of a handler that takes longer is counted in
     /// [`TrafficStats::slow_callbacks`](crate::TrafficStats::slow_callbacks) and logged at `warn` with the address of its
     /// connection, at most once a second: the other connections of its worker wait meanwhile. The time is that of one turn of
-    /// the connection, to some milliseconds. Default: 100 ms, which people notice. `None` looks at no times.
+    /// the connection. If others had their turn before the worker looked at the clock again, the log names up to eight of
+    /// them: it was one of these. Default: 100 ms, which people notice. `None` logs and counts nothing.
     ///
     /// ```
     /// use std::time::Duration;

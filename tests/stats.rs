@@ -57,7 +57,7 @@ fn counters_equal_what_clients_did() {
 }
 
 #[test]
-fn one_callback_in_64_is_measured_with_handlers() {
+fn the_callback_of_one_read_in_64_is_measured_with_handlers() {
     let server = echo_server(Server::builder());
     let mut client = Client::open(server.addr);
     for _ in 0..640 {

@@ -2,50 +2,72 @@
 
 use std::time::{Duration, Instant};
 
-use crate::transport::clock::coarse_time;
+use crate::worker::slab::Key;
 
-/// One callback in 64 is measured. More would cost more: reading the clock twice takes as long as a third of the rest of a
-/// short message; fewer would take longer to show a change.
+/// The first callback of one read in 64 is measured. More would cost more: reading the clock twice takes as long as a third of
+/// the rest of a short message; fewer would take longer to show a change.
 const SAMPLE: u32 = 64;
 
 /// A slow callback is logged at most once a second.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
+/// As many connections are driven between two looks at the clock as one group of them has; further ones are not named.
+const MAX_SUSPECTS: usize = 8;
+
 /// Notices callbacks that take long, and measures a few of all.
+///
+/// The event loop looks at the clock anyway: between the connections of a group that have answered, and at the end of each
+/// group and iteration. So this costs no look of its own. Where several connections were driven between two looks, it does not
+/// know which of them was slow.
 #[derive(Debug)]
 pub(crate) struct CallbackWatch {
-    limit: Option<Duration>,
-    /// The coarse time of the last look.
-    last: Duration,
+    limit: Duration,
+    last: Instant,
+    /// The connections that were driven since the last look.
+    suspects: Vec<Key>,
     until_sample: u32,
     logged: Option<Instant>,
 }
 
 impl CallbackWatch {
     /// Makes one for a worker whose callbacks should not take longer than `limit`.
-    pub(crate) fn new(limit: Option<Duration>) -> CallbackWatch {
-        CallbackWatch { limit, last: Duration::ZERO, until_sample: SAMPLE, logged: None }
-    }
-
-    /// Notes that no callback runs.
-    #[inline]
-    pub(crate) fn begin(&mut self) {
-        if self.limit.is_some() {
-            self.last = coarse_time();
+    pub(crate) fn new(limit: Option<Duration>, now: Instant) -> CallbackWatch {
+        CallbackWatch {
+            limit: limit.unwrap_or(Duration::MAX),
+            last: now,
+            suspects: Vec::with_capacity(MAX_SUSPECTS),
+            until_sample: SAMPLE,
+            logged: None,
         }
     }
 
-    /// Returns the time since the last look if a callback that ran meanwhile was too slow.
+    /// Notes that no callback has run until `now`.
     #[inline]
-    pub(crate) fn end(&mut self) -> Option<Duration> {
-        let limit = self.limit?;
-        let now = coarse_time();
-        let time = now.saturating_sub(std::mem::replace(&mut self.last, now));
-        (time > limit).then_some(time)
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.last = now;
+        self.suspects.clear();
     }
 
-    /// Whether the next callback is one of those that are measured.
-    #[inline(always)]
+    /// Notes that a connection is driven.
+    #[inline]
+    pub(crate) fn drives(&mut self, key: Key) {
+        if self.suspects.len() < MAX_SUSPECTS {
+            self.suspects.push(key);
+        }
+    }
+
+    /// Looks at the time. Returns how long it has been since the last look, and the connections that were driven meanwhile, if
+    /// that is too long.
+    #[inline]
+    pub(crate) fn look(&mut self, now: Instant) -> Option<(Duration, Vec<Key>)> {
+        let time = now.saturating_duration_since(self.last);
+        let slow = (time > self.limit && !self.suspects.is_empty()).then(|| (time, self.suspects.clone()));
+        self.begin(now);
+        slow
+    }
+
+    /// Whether the first callback of this read is one of those that are measured.
+    #[inline]
     pub(crate) fn is_sample(&mut self) -> bool {
         self.until_sample -= 1;
         if self.until_sample == 0 {
@@ -69,28 +91,49 @@ impl CallbackWatch {
 mod tests {
     use super::*;
 
+    const MS: Duration = Duration::from_millis(1);
+
+    fn key(index: u32) -> Key {
+        Key { index, generation: 0 }
+    }
+
     #[test]
-    fn one_callback_in_64_is_measured() {
-        let mut watch = CallbackWatch::new(None);
+    fn one_read_in_64_is_measured() {
+        let mut watch = CallbackWatch::new(None, Instant::now());
         let samples: Vec<usize> = (1..=192).filter(|_| watch.is_sample()).collect();
         assert_eq!(samples, [64, 128, 192]);
     }
 
     #[test]
-    fn a_time_above_the_limit_is_told_once() {
-        let mut watch = CallbackWatch::new(Some(Duration::from_millis(20)));
-        watch.begin();
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(60) {
-            std::hint::spin_loop();
-        }
-        assert!(watch.end().is_some_and(|time| time >= Duration::from_millis(40)));
-        assert_eq!(CallbackWatch::new(None).end(), None);
+    fn a_time_above_the_limit_is_told_once_with_who_was_driven() {
+        let start = Instant::now();
+        let mut watch = CallbackWatch::new(Some(20 * MS), start);
+        watch.drives(key(1));
+        assert_eq!(watch.look(start + 20 * MS), None);
+        watch.drives(key(2));
+        watch.drives(key(3));
+        assert_eq!(watch.look(start + 41 * MS), Some((21 * MS, vec![key(2), key(3)])));
+        assert_eq!(watch.look(start + 100 * MS), None, "nobody was driven");
+        watch.drives(key(4));
+        watch.begin(start + 200 * MS);
+        watch.drives(key(5));
+        assert_eq!(watch.look(start + 230 * MS), Some((30 * MS, vec![key(5)])));
+        (0..20).for_each(|index| watch.drives(key(index)));
+        assert_eq!(watch.look(start + 260 * MS).map(|(_, keys)| keys.len()), Some(MAX_SUSPECTS));
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_slow() {
+        let start = Instant::now();
+        let mut watch = CallbackWatch::new(None, start);
+        watch.drives(key(1));
+        assert_eq!(watch.look(start + Duration::from_secs(3600)), None);
     }
 
     #[test]
     fn slow_callbacks_are_logged_once_a_second() {
-        let (mut watch, now) = (CallbackWatch::new(None), Instant::now());
+        let now = Instant::now();
+        let mut watch = CallbackWatch::new(None, now);
         let millis = [0, 500, 999, 1_000, 1_500, 2_000];
         let logged = millis.map(|millis| watch.may_log(now + Duration::from_millis(millis)));
         assert_eq!(logged, [true, false, false, true, false, true]);

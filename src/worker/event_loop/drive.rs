@@ -1,6 +1,6 @@
 //! One drive of one connection: reads, decodes, delivers and writes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::{Interest, Registry};
 
@@ -162,6 +162,9 @@ impl<D: Delivery> Driver<'_, D> {
         self.conn.waiting = false;
         // The backlog stays the same until the flush.
         let room = self.output_room();
+        if !D::HANDLES && self.context.callback_watch.is_sample() && self.receives() && !self.is_held_up(room) {
+            rest = self.measure_first(rest);
+        }
         while !rest.is_empty() {
             let is_open = self.receives();
             if !is_open {
@@ -198,6 +201,26 @@ impl<D: Delivery> Driver<'_, D> {
             }
         }
         (0, true)
+    }
+
+    /// Delivers the first message of `rest`, if it is there in one frame, and measures how long the callback takes. Returns what
+    /// is left. Apart from the loop, so that this costs nothing there.
+    #[cold]
+    #[inline(never)]
+    fn measure_first<'r>(&mut self, mut rest: &'r mut [u8]) -> &'r mut [u8] {
+        match self.conn.endpoint.connection.receive_fast(&mut rest) {
+            Some(Ok(message)) => {
+                let begun = Instant::now();
+                self.deliver_message(Incoming::Borrowed(message));
+                self.context.inbox.metrics.callback_time.record(begun.elapsed());
+                rest
+            }
+            Some(Err(error)) => {
+                self.fail(&error);
+                &mut []
+            }
+            None => rest,
+        }
     }
 
     /// Decodes and delivers the frame, or the part of one, at the front of `input`. Returns how many bytes it has.
@@ -332,35 +355,9 @@ impl<D: Delivery> Driver<'_, D> {
     #[inline(always)]
     fn deliver_message(&mut self, message: Incoming<'_>) {
         self.state.counts.received += 1;
-        if !D::HANDLES && self.context.callback_watch.is_sample() {
-            return self.deliver_measured(message);
-        }
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {
             delivery.message(app, &mut socket, message);
-        }
-    }
-
-    /// Delivers a message to a handler, and measures how long the callback takes.
-    #[cold]
-    #[inline(never)]
-    fn deliver_measured(&mut self, message: Incoming<'_>) {
-        let begun = Instant::now();
-        let (delivery, app, mut socket) = self.parts();
-        if let Some(app) = app {
-            delivery.message(app, &mut socket, message);
-        }
-        self.context.inbox.metrics.callback_time.record(begun.elapsed());
-    }
-
-    /// Counts a callback that took too long, and logs it.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn callback_was_slow(&mut self, time: Duration, now: Instant) {
-        self.context.inbox.metrics.slow_callbacks.add(1);
-        if self.context.callback_watch.may_log(now) {
-            let addr = self.info().addr();
-            log::warn!("{addr}: a callback took {time:.0?}, for which the other connections of its worker waited");
         }
     }
 

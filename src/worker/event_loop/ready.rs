@@ -9,6 +9,7 @@ use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::direct::Frames;
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
+use crate::worker::slab::Key;
 
 /// At most 8 connections are read before any of them is written to. Receiving and sending are different code of the
 /// kernel, which does not fit into a core's instruction cache together: larger groups change between the two less
@@ -30,8 +31,12 @@ impl<D: Delivery> Worker<D> {
             self.context.group.is_open = events.peek().is_some();
             self.ready_event(first, now);
             for event in events.by_ref().take(GROUP_SIZE - 1) {
-                if !self.context.group.held.is_empty() && began.elapsed() >= MAX_WAIT {
-                    self.flush_group();
+                if !self.context.group.held.is_empty() {
+                    let now = Instant::now();
+                    self.look_for_slow_callbacks(now);
+                    if now.saturating_duration_since(began) >= MAX_WAIT {
+                        self.flush_group();
+                    }
                 }
                 self.ready_event(event, now);
             }
@@ -39,8 +44,34 @@ impl<D: Delivery> Worker<D> {
             self.flush_group();
             if events.peek().is_some() {
                 began = Instant::now();
+                self.look_for_slow_callbacks(began);
             }
         }
+    }
+
+    /// Counts and logs a callback that has taken too long since the last look at the clock.
+    #[inline]
+    pub(super) fn look_for_slow_callbacks(&mut self, now: Instant) {
+        if !D::HANDLES
+            && let Some((time, suspects)) = self.context.callback_watch.look(now)
+        {
+            self.callback_was_slow(now, time, &suspects);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn callback_was_slow(&mut self, now: Instant, time: Duration, suspects: &[Key]) {
+        self.context.inbox.metrics.slow_callbacks.add(1);
+        if !self.context.callback_watch.may_log(now) {
+            return;
+        }
+        let addrs: Vec<String> = suspects
+            .iter()
+            .filter_map(|key| Some(self.slots.get_mut(*key)?.conn.info(&self.context, *key).addr().to_string()))
+            .collect();
+        let who = addrs.join(" or ");
+        log::warn!("{who}: callbacks took {time:.0?}, for which the other connections of this worker waited");
     }
 
     /// Writes the output that the group holds.

@@ -47,7 +47,7 @@ impl<D: Delivery> Worker<D> {
         let now = Instant::now();
         self.now = now;
         self.context.tick = self.timers.advance(now);
-        self.context.callback_watch.begin();
+        self.context.callback_watch.begin(now);
         self.serve_ready(&events, now);
         self.events = events;
         self.run_poll_task();
@@ -64,10 +64,12 @@ impl<D: Delivery> Worker<D> {
     /// Counts the iteration, and shows other threads what it did.
     #[inline]
     fn count_iteration(&mut self) {
+        let now = Instant::now();
         let metrics = &self.context.inbox.metrics;
         metrics.iterations.add(1);
-        metrics.iteration_time.record(self.now.elapsed());
+        metrics.iteration_time.record(now.saturating_duration_since(self.now));
         metrics.publish(&self.context.totals);
+        self.look_for_slow_callbacks(now);
     }
 
     /// Runs the poll task, if there is anything for it to do. It may have connections for this worker, which are
@@ -84,7 +86,8 @@ impl<D: Delivery> Worker<D> {
         if let Some(poll_task) = &mut self.poll_task {
             poll_task.run(self.now, &mut self.slots.keys);
             self.poll_task_due = poll_task.due(self.now);
-            self.context.callback_watch.begin();
+            // The hooks of the poll task are no callbacks of connections.
+            self.context.callback_watch.begin(Instant::now());
         }
     }
 

@@ -134,7 +134,7 @@ impl<D: Delivery> Worker<D> {
     ) -> Worker<D> {
         let now = Instant::now();
         let pooled = Charge::new(&parts.inbox.budget, 0);
-        let callback_watch = CallbackWatch::new(config.slow_callback);
+        let callback_watch = CallbackWatch::new(config.slow_callback, now);
         let context = WorkerContext {
             max_answers: if parts.role == Role::Server { config.max_write_buffer_size } else { usize::MAX },
             delivers_after_close: config.delivers_after_close(parts.role),
@@ -264,6 +264,9 @@ impl<D: Delivery> Worker<D> {
             self.drives += 1;
         }
         let (delivery, context) = (&mut self.delivery, &mut self.context);
+        if !D::HANDLES {
+            context.callback_watch.drives(key);
+        }
         let (state, registry) = (DriveState::new(key, conn), self.poll.registry());
         let mut driver = Driver { conn, app, delivery, context, state, registry };
         let acted = contained(|| act(&mut driver, &mut self.input));
@@ -271,11 +274,6 @@ impl<D: Delivery> Worker<D> {
             contain(&mut driver, &panic);
         }
         driver.active().end_drive();
-        if !D::HANDLES
-            && let Some(time) = driver.context.callback_watch.end()
-        {
-            driver.callback_was_slow(time, self.now);
-        }
         let DriveState { again, deadline_changed, .. } = driver.state;
         // A closing connection is read even if reading would have to wait, to find the peer's close frame.
         let again = again || (driver.conn.waiting && !driver.receives());

@@ -48,7 +48,8 @@ pub struct TrafficStats {
     pub iterations: u64,
     /// Callbacks of handlers that took longer than [`Config::slow_callback`](crate::Config::slow_callback).
     pub slow_callbacks: u64,
-    /// How long callbacks of handlers for messages take: one in 64 is measured. Nothing where no handlers are.
+    /// How long callbacks of handlers for messages take. Of one read in 64 the first is measured, if its message is there in
+    /// one frame. Nothing where no handlers are.
     pub callback_time: Histogram,
     /// How long the iterations of the event loops take, without the wait. It is what a connection may wait for others.
     pub iteration_time: Histogram,
@@ -118,7 +119,11 @@ impl TrafficStats {
         );
         text.gauge(&name("queued_bytes"), Unit::Bytes, "Bytes that wait to be written.", self.queued_bytes);
         let histograms = [
-            ("callback_seconds", "How long callbacks for messages take; one in 64 is measured.", &self.callback_time),
+            (
+                "callback_seconds",
+                "How long callbacks for messages take; the first of one read in 64 is measured.",
+                &self.callback_time,
+            ),
             ("iteration_seconds", "How long iterations of the event loops take.", &self.iteration_time),
             ("round_trip_seconds", "The round trips of keepalive pings.", &self.round_trip_time),
             ("queue_seconds", "How long output waits that a socket did not take at once.", &self.queue_time),
