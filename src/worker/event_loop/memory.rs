@@ -51,7 +51,7 @@ impl<D: Delivery> Worker<D> {
     }
 
     /// Closes the connection of this worker that holds most, if it holds more than its share.
-    fn close_largest_holder(&mut self) {
+    pub(super) fn close_largest_holder(&mut self) {
         // Keyed messages wait only where other output does, so that each connection that has some is charged.
         let held = self.context.charges.iter().map(|(index, held)| (*index, *held + self.latest_memory(*index)));
         let Some((index, held)) = held.max_by_key(|(_, held)| *held) else { return };

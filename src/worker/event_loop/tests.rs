@@ -12,11 +12,12 @@ use mio::net::TcpListener;
 use crate::config::Config;
 use crate::protocol::Role;
 use crate::protocol::close::CloseCode;
-use crate::protocol::deflate::NegotiatedExtension;
+use crate::protocol::deflate::{Compression, NegotiatedExtension};
 #[cfg(feature = "deflate")]
 use crate::protocol::frame::RSV1;
 use crate::protocol::frame::{self, FrameHeader, Opcode};
 use crate::protocol::http::Request;
+use crate::transport::budget::MemoryBudget;
 use crate::transport::stream::Stream;
 use crate::worker::channel::delivery::{ChannelDelivery, OwnChannel, OwnChannelDelivery};
 use crate::worker::channel::event::Event;
@@ -26,6 +27,7 @@ use crate::worker::connection::phase::Phase;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::worker::{Worker, WorkerParts};
+use crate::worker::handle::latest::KeyedMessage;
 use crate::worker::receiver::events::Events;
 use crate::worker::timer_wheel::TimerWheel;
 
@@ -50,7 +52,12 @@ fn clients() -> Clients {
 
 /// Clients that have agreed on this extension, and have received these bytes behind the response to their handshake.
 fn clients_with(count: usize, agreement: NegotiatedExtension, leftover: &[u8]) -> Clients {
-    let parts = WorkerParts::new(Role::Client, Arc::default()).expect("a poll");
+    clients_within(MemoryBudget::default(), count, agreement, leftover)
+}
+
+/// Clients that may take so much memory together.
+fn clients_within(budget: MemoryBudget, count: usize, agreement: NegotiatedExtension, leftover: &[u8]) -> Clients {
+    let parts = WorkerParts::new(Role::Client, Arc::new(budget)).expect("a poll");
     let inboxes: Arc<[_]> = [parts.inbox.clone()].into();
     let (to_worker, new_connections) = crossbeam_channel::unbounded();
     let (config, limit) = (Arc::new(Config::default()), Arc::new(ConnectionLimit::new(usize::MAX, None)));
@@ -261,6 +268,87 @@ fn answers_in_the_inbox_are_sent_before_the_close_frame_that_waited_for_them() {
             rest = &rest[size + header.payload_len as usize..];
         }
         assert_eq!(opcodes, [Opcode::Text, Opcode::Close], "{closes}");
+    }
+}
+
+/// While the memory is above its limit, a connection is read on that holds no more than its share.
+#[test]
+fn a_connection_that_holds_its_share_is_not_starved() {
+    let mut partial = Vec::new();
+    FrameHeader { fin: true, rsv: 0, opcode: Opcode::Binary, mask: None, payload_len: 100_000 }.encode(&mut partial);
+    partial.resize(50_000, 0);
+    let with_limit = |limit| {
+        let mut clients = clients_within(MemoryBudget::new(limit), 1, NegotiatedExtension::default(), &partial);
+        let key = clients.worker.slots.key_at(0).expect("a connection");
+        let mut seen = None;
+        clients.worker.drive(key, |driver, _| seen = Some((driver.conn.memory_with_latest(), driver.is_starved())));
+        seen.expect("it was driven")
+    };
+    let (held, _) = with_limit(usize::MAX);
+    assert!(held >= 50_000, "{held}");
+    assert_eq!(with_limit(held), (held, false));
+    assert_eq!(with_limit(held - 1), (held, true));
+}
+
+/// A little above the limit there is time to wait; far above it there is none.
+#[test]
+fn the_memory_is_looked_at_again_while_it_is_above_its_limit() {
+    const LIMIT: usize = 64 << 10;
+    for (over, closed) in [(LIMIT / 8, false), (LIMIT / 8 + 1, true)] {
+        let mut clients = clients_within(MemoryBudget::new(LIMIT), 1, NegotiatedExtension::default(), &[]);
+        let worker = &mut clients.worker;
+        worker.check_memory();
+        assert_eq!(worker.memory_due(), None);
+        let others = worker.context.inbox.budget.used();
+        worker.context.charge(0, LIMIT + over - others);
+        worker.check_memory();
+        assert!(worker.memory_due() > Some(worker.now), "not at once");
+        let key = worker.slots.key_at(0);
+        let is_open = key.and_then(|key| worker.slots.get_mut(key)).is_some_and(|slot| slot.conn.phase == Phase::Open);
+        assert_eq!(is_open, !closed, "{over} bytes above it");
+    }
+}
+
+/// Each connection that gives up its input is subtracted, and the others are not.
+#[test]
+fn input_that_is_given_up_is_not_counted_as_undecoded() {
+    let mut messages = Vec::new();
+    for _ in 0..2 {
+        frame::encode(&mut messages, Opcode::Text, &[b'.'; LIMIT], None);
+    }
+    // A message waits for room in the channel.
+    let mut clients = clients_with(3, NegotiatedExtension::default(), &messages);
+    let each = clients.worker.context.undecoded / 3;
+    assert!((messages.len() / 2..=messages.len()).contains(&each), "{each}");
+    let key = clients.worker.slots.key_at(0).expect("a connection");
+    clients.worker.drive(key, |driver, _| driver.give_up_input());
+    assert_eq!(clients.worker.context.undecoded, 2 * each);
+}
+
+/// What a connection holds is what the budget was told of it, and its keyed messages.
+#[test]
+fn the_connection_that_holds_most_is_closed_if_it_holds_more_than_its_share() {
+    const SHARE: usize = 20_000;
+    for (charges, keyed, closed) in [
+        ([SHARE + 1000, SHARE], 5000, [false, true]),
+        ([2 * SHARE, SHARE], 5000, [true, false]),
+        ([SHARE + 1, SHARE], 0, [true, false]),
+        ([SHARE, SHARE - 1000], 0, [false, false]),
+    ] {
+        let mut clients = clients_within(MemoryBudget::new(SHARE), 2, NegotiatedExtension::default(), &[]);
+        let keys = [0, 1].map(|index| clients.worker.slots.key_at(index).expect("a connection"));
+        if keyed > 0 {
+            clients.worker.drive(keys[1], |driver, _| {
+                let message = KeyedMessage::new(vec![0; keyed].into(), Compression::Auto);
+                driver.active().keep_latest(7, message).expect("room");
+            });
+        }
+        for (key, held) in keys.iter().zip(charges) {
+            clients.worker.context.charge(key.index, held);
+        }
+        clients.worker.close_largest_holder();
+        let is_closed = |key| clients.worker.slots.get_mut(key).is_none_or(|slot| slot.conn.phase != Phase::Open);
+        assert_eq!(keys.map(is_closed), closed, "{charges:?}");
     }
 }
 

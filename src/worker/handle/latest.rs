@@ -391,6 +391,24 @@ mod tests {
     }
 
     #[test]
+    fn the_room_of_a_burst_is_given_back_and_that_of_a_few_is_kept() {
+        for count in [1, 3, KEPT_CAPACITY as u64, 9, 200] {
+            let (latest, queued) = (LatestMessages::default(), QueuedBytes::new(0));
+            for key in 0..count {
+                keep(&latest, &queued, key, "x");
+            }
+            let room = latest.lock().entries.capacity();
+            for left in (0..count).rev() {
+                assert_eq!(latest.lock().entries.capacity(), room, "it is kept while messages wait");
+                pop(&latest, Due::All).expect("a message");
+                assert_eq!(latest.lock().entries.len() as u64, left);
+            }
+            let kept = latest.lock().entries.capacity();
+            assert_eq!(kept, if room <= KEPT_CAPACITY { room } else { 0 }, "{count} messages");
+        }
+    }
+
+    #[test]
     fn the_budget_is_told_of_what_waits() {
         let (latest, queued) = (LatestMessages::default(), QueuedBytes::new(0));
         let budget = Arc::new(MemoryBudget::default());
