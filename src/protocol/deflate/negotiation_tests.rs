@@ -189,3 +189,15 @@ fn each_endpoint_can_decompress_the_messages_of_the_other() {
         }
     }
 }
+
+#[test]
+fn an_invalid_answer_is_named_with_what_is_wrong_with_it() {
+    for (error, text) in [
+        (NegotiationError::Malformed, "the list of extensions is malformed"),
+        (NegotiationError::NotOffered("x-zip".into()), "the extension \"x-zip\" was not offered"),
+        (NegotiationError::Twice, "permessage-deflate is accepted twice"),
+        (NegotiationError::Parameter("x".into()), "the parameter \"x\" of permessage-deflate is not acceptable"),
+    ] {
+        assert_eq!(error.to_string(), text);
+    }
+}

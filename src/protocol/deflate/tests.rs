@@ -466,3 +466,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_large_buffer_of_a_compressed_message_is_freed_and_a_small_one_is_kept() {
+    for (size, is_kept) in [(1000, true), (1 << 20, false)] {
+        let mut codec = Codec::new();
+        // Hexadecimal digits in no order take half of their size.
+        let mut state = 1_u32;
+        let digits = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            b"0123456789abcdef"[(state >> 28) as usize]
+        });
+        let payload: Vec<u8> = digits.take(size).collect();
+        let compressed = codec.compress(&payload, 1, 15).expect("it gets smaller").len();
+        let before = codec.memory();
+        codec.shed();
+        let freed = before - codec.memory();
+        assert_eq!((freed >= compressed, freed == 0), (!is_kept, is_kept), "{freed} of {compressed} bytes");
+    }
+}

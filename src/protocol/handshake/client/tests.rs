@@ -364,6 +364,13 @@ fn a_refusal_has_the_status_and_body_of_the_response() {
 }
 
 #[test]
+fn only_a_refusal_awaits_the_rest_of_its_body() {
+    let refused = check(&request("ws://h/"), b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\n").unwrap_err();
+    assert!(refused.awaits_body(b"nop") && !refused.awaits_body(b"nope"));
+    assert!(!HandshakeError::Http10.awaits_body(b""));
+}
+
+#[test]
 fn errors_are_small_and_their_messages_name_the_cause() {
     assert!(size_of::<HandshakeError>() <= 32, "{}", size_of::<HandshakeError>());
     for (error, shown) in [
