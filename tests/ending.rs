@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use common::logged::expect_error;
 use common::{DEADLINE, accept, open_with_peer, serialize_test, wait_for_end_of_threads};
 use threadbare::protocol::frame::{FrameHeader, Opcode};
 use threadbare::{
@@ -201,6 +202,16 @@ fn r_21_a_drop_waits_no_longer_than_its_bound() {
     let took = timed(&mut || drop(dropped.take()));
     assert!((BOUND..50 * BOUND).contains(&took), "{took:?}");
 
+    // The outbox is empty, so that there is nothing to warn of.
+    let warned = expect_error("a reconnecting client was dropped");
+    let (addr, server) = silent_server(1);
+    let builder = Client::builder().no_proxy().config(config());
+    let client = builder.reconnect(&format!("ws://{addr}/"), Reconnect::new()).expect("a client");
+    client.wait_state(DEADLINE, ConnectionState::is_connected).expect("connected");
+    let _streams = server.join().expect("the server");
+    drop(client);
+    assert!(warned.seen().is_empty(), "{:?}", warned.seen());
+
     // Nobody listens at the port.
     let addr = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let builder = Client::builder().no_proxy().config(config());
@@ -210,6 +221,8 @@ fn r_21_a_drop_waits_no_longer_than_its_bound() {
     let mut client = Some(client);
     let took = timed(&mut || drop(client.take()));
     assert!((BOUND..DEADLINE / 2).contains(&took), "{took:?}");
+    // The queued message counts 64 bytes and its payload.
+    assert!(matches!(&*warned.seen(), [text] if text.contains(" 69 bytes ")), "{:?}", warned.seen());
     assert!(sender.send("late").is_err());
     assert_eq!(sender.take_queued(), ["never".into()], "they are not thrown away");
 }

@@ -311,3 +311,17 @@ fn an_invalid_close_frame_has_a_chain() {
     let error = ControlError::InvalidClose(CloseFrame::new(CloseCode(1006), "").expect_err("may not be sent"));
     assert_eq!(chain(&error).len(), 2);
 }
+
+#[test]
+fn a_timeout_names_the_phase_that_took_too_long() {
+    for (phase, text) in [
+        (Phase::Resolve, "the look-up of the host"),
+        (Phase::Connect, "the attempt to connect"),
+        (Phase::Proxy, "the tunnel through the proxy"),
+        (Phase::Tls, "the handshake of TLS"),
+        (Phase::Handshake, "the opening handshake"),
+    ] {
+        let error = ConnectError::Timeout { phase, addr: "host:80".into() };
+        assert_eq!(error.to_string(), format!("{text} took too long (host:80)"));
+    }
+}

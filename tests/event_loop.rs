@@ -714,6 +714,11 @@ fn clients_of_one_loop_receive_their_own_messages() {
     let peers: Vec<_> =
         (0..20).map(|_| builder.connect_inline(&url, &mut client_loop).expect("a connection")).collect();
     assert_eq!(client_loop.connections(), peers.len());
+    #[cfg(unix)]
+    {
+        use std::os::fd::{AsFd, AsRawFd};
+        assert_eq!(client_loop.as_raw_fd(), client_loop.as_fd().as_raw_fd());
+    }
     for (number, peer) in peers.iter().enumerate() {
         peer.send(number.to_string()).expect("the connection is open");
     }
@@ -745,6 +750,58 @@ fn clients_of_one_loop_receive_their_own_messages() {
     assert!(again.is_open());
     drop(client_loop);
     assert!(!again.is_open());
+}
+
+/// A connection's first event is there as soon as it is established, and its server is silent from then on.
+#[test]
+fn a_poll_does_not_wait_while_there_are_events() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let url = format!("ws://{}", listener.local_addr().expect("an address"));
+    let server = thread::spawn(move || common::accept(&listener, &[]));
+    let mut client_loop = ClientLoop::new(Config::default()).expect("a loop");
+    ThreadedClient::builder().no_proxy().connect_inline(&url, &mut client_loop).expect("a connection");
+    assert!(client_loop.next_deadline().is_some_and(|due| due <= Instant::now()));
+    let start = Instant::now();
+    let count = client_loop.poll(DEADLINE, |event| assert!(matches!(event, EventRef::Open(..)), "{event:?}"));
+    assert_eq!((count.expect("a poll"), start.elapsed() < DEADLINE / 2), (1, true));
+    drop(server.join().expect("the server"));
+}
+
+/// The closure panics with an event, and the connection of the next ones has ended.
+#[test]
+fn a_client_loop_runs_until_its_events_are_taken() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let url = format!("ws://{}", listener.local_addr().expect("an address"));
+    let server = thread::spawn(move || drop(common::accept(&listener, b"\x81\x02hi")));
+    let mut client_loop = ClientLoop::new(Config::default()).expect("a loop");
+    ThreadedClient::builder().no_proxy().connect_inline(&url, &mut client_loop).expect("a connection");
+    server.join().expect("the server");
+    catch_unwind(AssertUnwindSafe(|| client_loop.run(|_| panic_quietly()))).expect_err("it panics");
+    assert_eq!(client_loop.connections(), 0);
+    let mut events = Vec::new();
+    client_loop.run(|event| events.push(matches!(event, EventRef::Close(..)))).expect("no error");
+    assert_eq!(events, [false, true], "the message, and the end");
+}
+
+/// A read may bring more messages than their echoes have room for.
+#[test]
+fn a_burst_is_delivered_as_far_as_its_echo_has_room() {
+    const MESSAGES: usize = 60;
+    let mut event_loop = bind(Server::builder().config(Config::default().max_write_buffer_size(10_000)));
+    let (mut client, _) = open(&mut event_loop);
+    // They have arrived before the next poll.
+    client.send(&binary(&[7; 1000]).repeat(MESSAGES));
+    let mut echoed = 0;
+    while echoed < MESSAGES {
+        let on_event = |event: EventRef<'_>| {
+            if let EventRef::Message(peer, message) = event {
+                peer.try_send(message).expect("the queue has room");
+                echoed += 1;
+            }
+        };
+        event_loop.poll(DEADLINE, on_event).expect("a poll");
+    }
+    (0..MESSAGES).for_each(|_| assert_eq!(client.expect_frame(), Frame::binary(&[7; 1000])));
 }
 
 /// The send queues of both ends may be full.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use common::{Client, DEADLINE, Frame, open_with_peer, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
-    CloseCode, CloseFrame, Event, Message, MessageRef, Prepared, SendError, SendTimeoutError, Server, Socket,
-    TrySendError,
+    CloseCode, CloseFrame, Config, Event, Message, MessageRef, Prepared, SendError, SendOptions, SendTimeoutError,
+    Server, SlowConsumer, Socket, TrySendError,
 };
 
 fn ping() -> Prepared {
@@ -127,4 +127,35 @@ fn a_prepared_close_may_have_no_code() {
     peer.send_prepared(&Prepared::new(Message::Close(None))).expect("sent");
     let frame = client.expect_frame();
     assert_eq!((frame.opcode, frame.payload), (Opcode::Close, Vec::new()));
+}
+
+/// A key and a policy are for messages: a control frame is neither replaced nor dropped.
+#[test]
+fn a_prepared_control_frame_is_sent_whatever_its_options_say_of_messages() {
+    /// More than the queue has room for.
+    const SIZE: usize = 200_000;
+    let config = Config::default().max_write_buffer_size(SIZE / 2);
+    let server = Server::builder().workers(1).config(config).serve("127.0.0.1:0", |_| {
+        |socket: &mut Socket<'_>, _: MessageRef<'_>| {
+            assert!(socket.send(vec![7; SIZE]));
+            let options = SendOptions::new().latest(1).slow_consumer(SlowConsumer::Drop);
+            for payload in [b"1", b"2"] {
+                assert!(socket.send_prepared(&Prepared::with(Message::Ping(payload.to_vec()), options)));
+            }
+            let ping = Message::Ping(b"3".to_vec());
+            assert!(socket.send_prepared(&Prepared::with(ping, SlowConsumer::Drop)));
+            let stats = socket.stats();
+            assert_eq!((stats.replaced, stats.dropped), (0, 0));
+            socket.send_prepared(&Prepared::with("a message", SlowConsumer::Drop));
+            assert_eq!(socket.stats().dropped, 1);
+        }
+    });
+    let server = server.expect("a server");
+    let mut client = Client::open(server.local_addr());
+    client.send(&text("now"));
+    assert_eq!(client.expect_frame(), Frame::binary(&vec![7; SIZE]));
+    for payload in [b"1", b"2", b"3"] {
+        let frame = client.expect_frame();
+        assert_eq!((frame.opcode, &frame.payload[..]), (Opcode::Ping, &payload[..]));
+    }
 }

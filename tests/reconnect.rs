@@ -626,3 +626,19 @@ fn a_socket_hook_that_fails_ends_the_client() {
     assert!(matches!(&*outage, Outage::Connect(ConnectError::Hook(_))), "{outage:?}");
     assert_eq!(chain(&*outage), "the client could not connect: the socket hook failed: no such device");
 }
+
+#[test]
+fn the_peer_is_that_of_the_current_connection() {
+    let port = Port::new();
+    let client = port.client(quick());
+    let sender = client.sender();
+    assert!(client.peer().is_none() && sender.peer().is_none(), "nobody listens");
+    let server = port.serve();
+    wait_connected(&client);
+    let first = sender.peer().expect("connected");
+    assert_eq!(client.peer().as_ref(), Some(&first));
+    first.send("through the peer").expect("sent");
+    assert_eq!(received(&server), "through the peer");
+    first.abort();
+    eventually("another connection", || sender.peer().is_some_and(|peer| peer != first));
+}

@@ -452,3 +452,28 @@ fn r_13_the_port_can_be_bound_again_at_once() {
         }
     }
 }
+
+#[test]
+fn join_waits_until_the_server_has_shut_down() {
+    let _guard = serialize_test();
+    let server = Server::builder().workers(1).serve("127.0.0.1:0", |_| Echo).expect("a server");
+    let (addr, handle) = (server.local_addr(), server.handle());
+    let stopping = Arc::new(AtomicBool::new(false));
+    let thread = thread::spawn({
+        let (stopping, handle) = (stopping.clone(), handle.clone());
+        move || {
+            let mut client = Client::open(addr);
+            // Meanwhile a join that does not wait would return.
+            for _ in 0..100 {
+                client.send(&text("hello"));
+                assert_eq!(client.expect_frame(), Frame::text("hello"));
+            }
+            drop(client);
+            stopping.store(true, Ordering::SeqCst);
+            handle.shutdown(DEADLINE);
+        }
+    });
+    handle.join();
+    assert!(stopping.load(Ordering::SeqCst), "the server runs");
+    thread.join().expect("the client");
+}
