@@ -173,3 +173,21 @@ fn an_answer_of_a_handler_may_have_a_policy() {
     }
     drop(server);
 }
+
+#[test]
+fn a_handler_sets_the_policy_of_its_connection() {
+    let config = config().slow_consumer(SlowConsumer::Refuse);
+    let server = Server::builder().workers(1).config(config).serve("127.0.0.1:0", |_| {
+        |socket: &mut Socket<'_>, message: MessageRef<'_>| {
+            socket.set_slow_consumer((message.as_text() == Some("drop")).then_some(SlowConsumer::Drop));
+            let policy = format!("{:?}", socket.peer().slow_consumer());
+            socket.send(&*policy);
+        }
+    });
+    let server = server.expect("a server");
+    let mut client = Client::open(server.local_addr());
+    for (asked, policy) in [("drop", "Drop"), ("as configured", "Refuse")] {
+        client.send(&text(asked));
+        assert_eq!(client.expect_frame(), Frame::text(policy));
+    }
+}

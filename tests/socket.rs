@@ -289,6 +289,17 @@ fn recv_timeout_ends_at_its_deadline_whatever_trickles_in() {
 }
 
 #[test]
+fn recv_timeout_ends_at_its_deadline_if_nothing_arrives() {
+    let (ours, _theirs) = UnixStream::pair().expect("a pair");
+    ours.set_read_timeout(Some(2 * common::DEADLINE)).expect("a socket");
+    let mut client = WebSocket::from_established(ours, Role::Client, Vec::new(), &Config::default());
+    let start = std::time::Instant::now();
+    assert!(matches!(client.recv_timeout(Duration::from_millis(10)), Err(SocketError::Timeout)));
+    assert!(start.elapsed() < common::DEADLINE, "{:?}", start.elapsed());
+    assert_eq!(client.get_mut().read_timeout().expect("a socket"), Some(2 * common::DEADLINE));
+}
+
+#[test]
 fn a_refusal_of_a_head_request_has_a_date_and_no_body() {
     // RFC 9110 9.3.2: "the server MUST NOT send content in the response".
     for (status, head) in [

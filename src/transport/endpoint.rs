@@ -450,7 +450,7 @@ mod tests {
         assert_eq!(endpoint.backlog(), 2, "what the socket reports room for");
         endpoint.stream.room = 2;
         endpoint.drain(&mut BufferPool::default()).expect("no error");
-        assert_eq!(endpoint.backlog(), 0);
+        assert_eq!((endpoint.backlog(), endpoint.pending.is_none()), (0, true));
         assert_eq!(endpoint.shutdown_write().expect("no error"), ShutdownProgress::Done);
         assert_eq!(endpoint.stream.sent, b"bye");
     }

@@ -163,3 +163,13 @@ fn random() -> u64 {
     // Without a random number, the delay is the longest one.
     getrandom::fill(&mut bytes).map_or(u64::MAX, |()| u64::from_ne_bytes(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_are_not_all_of_the_same_length() {
+        assert_ne!(random(), random());
+    }
+}

@@ -96,5 +96,9 @@ mod tests {
         let other = said("/dev/null");
         assert!(other.starts_with("unix:/dev/null can not be bound; what is there is no socket"), "{other}");
         assert_eq!(said(""), "unix: can not be bound");
+        let taken = cannot_bind(Path::new("@app"), io::ErrorKind::AddrInUse);
+        assert!(taken.starts_with("unix:@app can not be bound; another program has the name"), "{taken}");
+        let denied = cannot_bind(Path::new("/app.sock"), io::ErrorKind::PermissionDenied);
+        assert!(denied.starts_with("unix:/app.sock can not be bound; the program may not write"), "{denied}");
     }
 }
