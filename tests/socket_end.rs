@@ -391,3 +391,26 @@ fn a_refusal_over_a_stream_that_does_not_block_reaches_a_client_that_sends_more(
     assert!(matches!(&error, SocketError::Refused(response) if response.status() == 431), "{error}");
     assert!(client.join().expect("no panic").starts_with(b"HTTP/1.1 431 "));
 }
+
+/// RFC 6455 7.1.7: the endpoint that fails the connection need not wait for the other to close TCP.
+#[test]
+fn an_endpoint_that_fails_the_connection_sends_fin_at_once_and_reads_on() {
+    for role in [Role::Server, Role::Client] {
+        let (ours, mut peer) = tcp_pair();
+        let mut socket = established(ours, role, &config(HOUR));
+        // RFC 6455 5.1: a client's frames are masked, and a server's are not.
+        let frame = if role == Role::Server { b"\x81\x01x".to_vec() } else { text("x") };
+        peer.write_all(&frame).expect("written");
+        socket.recv().expect_err("a violation");
+        let dropping = thread::spawn(move || drop(socket));
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).expect("FIN");
+        assert_eq!(received.first(), Some(&0x88), "a close frame, {role:?}");
+        // The second write would meet a reset.
+        for _ in 0..2 {
+            peer.write_all(b"in flight").expect("the socket is open");
+        }
+        drop(peer);
+        dropping.join().expect("no panic");
+    }
+}

@@ -169,6 +169,20 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
+    fn arming_sets_the_timer_for_an_earlier_deadline_alone() {
+        let mut poll = Poll::new().expect("a poll");
+        let mut poll_timer = PollTimer::new(poll.registry(), Token(1)).expect("a timer");
+        let (start, wait) = (Instant::now(), Duration::from_millis(5));
+        for due in [start + Duration::from_secs(60), start + wait, start + Duration::from_secs(60)] {
+            assert!(poll_timer.arm(Some(due)));
+        }
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(Duration::from_secs(30))).expect("a poll");
+        assert!(!events.is_empty() && start.elapsed() >= wait);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
     fn a_postponed_deadline_does_not_set_the_timer_again() {
         let poll = Poll::new().expect("a poll");
         let mut poll_timer = PollTimer::new(poll.registry(), Token(1)).expect("a timer");

@@ -410,6 +410,8 @@ mod tests {
             other => panic!("{other:?}"),
         });
         assert_eq!(sent.collect::<Vec<_>>(), ["a2", "b1", "plain", "plain", "b3", "a3"]);
+        // Each is a command, and a frame with a header of two bytes.
+        assert_eq!(queue.broadcasts, 6 * size_of::<Command>() + 4 * 4 + 2 * 7);
     }
 
     #[test]
@@ -421,6 +423,13 @@ mod tests {
         queue.bytes.extend_from_slice(&[0; 1000]);
         queue.recycle(&MemoryBudget::default());
         assert!(queue.bytes.is_empty() && queue.bytes.capacity() >= 1000, "a small buffer is kept");
+        for (more, is_kept) in [(0, true), (1, false)] {
+            let (bytes, commands) = (MAX_KEPT_BYTES + more, MAX_KEPT_COMMANDS + more);
+            (queue.bytes, queue.commands) = (Vec::with_capacity(bytes), Vec::with_capacity(commands));
+            queue.recycle(&MemoryBudget::default());
+            let kept = if is_kept { (bytes, commands) } else { (0, 0) };
+            assert_eq!((queue.bytes.capacity(), queue.commands.capacity()), kept);
+        }
     }
 
     #[test]
