@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::client_group::{ClientGroup, GroupClient, within_file_limit};
 use common::logged::expect_error;
 use common::server_process::ServerProcess;
-use common::{Client, DEADLINE, eventually, request};
+use common::{Client, DEADLINE, Frame, eventually, request, text};
 use threadbare::Server;
 
 fn is_accepted(client: &GroupClient) -> bool {
@@ -94,4 +94,17 @@ fn an_idle_server_uses_no_cpu_time() {
     }
     let (cpu, took) = (server.cpu_time() - cpu, since.elapsed());
     assert!(cpu < took.mul_f64(0.3), "{cpu:?} of CPU time in {took:?} of waiting");
+}
+
+/// The server would log an error otherwise, which ends its process.
+#[test]
+fn a_poll_that_a_signal_interrupts_is_no_error() {
+    let name = "a_poll_that_a_signal_interrupts_is_no_error";
+    let Some(server) = ServerProcess::start(name, "", Server::builder()) else { return };
+    let mut client = Client::open(server.addr);
+    for _ in 0..5 {
+        server.interrupt();
+        client.send(&text("hello"));
+        assert_eq!(client.expect_frame(), Frame::text("hello"));
+    }
 }

@@ -62,6 +62,21 @@ impl ServerProcess {
         std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).expect("it runs").count()
     }
 
+    /// Stops it, and has it go on. In Linux its polls end with EINTR then, whatever handlers there are: signal(7).
+    pub fn interrupt(&self) {
+        let id = self.process.id().to_string();
+        let signal = |name: &str| {
+            let sent = Command::new("kill").args([name, &id]).status().expect("it runs");
+            assert!(sent.success(), "{sent}");
+        };
+        signal("-STOP");
+        super::eventually("it is stopped", || {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
+            stat.contains(") T ")
+        });
+        signal("-CONT");
+    }
+
     /// The CPU time that it has used, in steps of 10 ms.
     pub fn cpu_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("it runs");
