@@ -6,7 +6,7 @@ use crate::protocol::Role;
 use crate::protocol::deflate::DeflateOption;
 use crate::protocol::http::HeadLimits;
 
-mod check;
+pub(crate) mod check;
 pub(crate) mod send_options;
 
 pub use check::ConfigError;

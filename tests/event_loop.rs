@@ -15,8 +15,9 @@ use common::servers::echo_server;
 use common::{Client, DEADLINE, Frame, binary, close, masked, request, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
-    Accept, BuildError, Client as ThreadedClient, ClientLoop, CloseCause, CloseCode, Config, EventLoop, EventRef,
-    MessageRef, Peer, Pending, Response, SendError, Server, ServerBuilder, ServerHandle, ShutdownReport, SlowConsumer,
+    Accept, BuildError, Client as ThreadedClient, ClientLoop, ClientPool, CloseCause, CloseCode, Config, EventLoop,
+    EventRef, MessageRef, Peer, Pending, Request, Response, SendError, Server, ServerBuilder, ServerHandle,
+    ShutdownReport, SlowConsumer, Socket,
 };
 
 fn bind(builder: ServerBuilder) -> EventLoop {
@@ -521,6 +522,35 @@ fn workers_and_channels_other_than_one_are_refused() {
         }
     }
     Server::builder().workers(1).channels(1).bind_inline("127.0.0.1:0").expect("one of each");
+}
+
+/// They are refused before anything is made: so many would take all memory, or all threads.
+#[test]
+fn more_than_1024_workers_or_channels_are_refused() {
+    let said = |built: Result<(), BuildError>| match built {
+        Err(BuildError::Config(error)) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    for count in [0, 1025, 70_000, usize::MAX] {
+        let needed = format!("is {count}, but must be 1 to 1024");
+        let bound = Server::builder().workers(1).channels(count).bind("127.0.0.1:0");
+        assert_eq!(said(bound.map(drop)), format!("channels {needed}"));
+        let bound = Server::builder().workers(count).bind("127.0.0.1:0");
+        assert_eq!(said(bound.map(drop)), format!("workers {needed}"));
+        assert_eq!(said(ClientPool::new(count, Config::default()).map(drop)), format!("workers {needed}"));
+    }
+}
+
+#[test]
+fn a_server_with_handlers_refuses_channels_which_it_has_not() {
+    let make = |_: &Request| |_: &mut Socket<'_>, _: MessageRef<'_>| {};
+    match Server::builder().channels(3).serve("127.0.0.1:0", make) {
+        Err(BuildError::Config(error)) => {
+            let said = "channels is 3, but must be 1 for a server with handlers: it has no channels";
+            assert_eq!(error.to_string(), said);
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 /// The loop's descriptor in another poll, which is edge-triggered.

@@ -11,7 +11,8 @@ use crossbeam_channel::Sender;
 
 use crate::client::delivery::{ClientDelivery, ClientSlot, Notice};
 use crate::client::ending::{Alive, Ending, Patience, ending};
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
+use crate::config::check::check_threads;
 use crate::error::BuildError;
 use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::handshake::client::Agreed;
@@ -58,7 +59,7 @@ pub struct ClientPool {
 }
 
 impl ClientPool {
-    /// Starts `workers` threads. `config` has the limits and timeouts of their clients.
+    /// Starts `workers` threads, 1 to 1,024. `config` has the limits and timeouts of their clients.
     ///
     /// ```
     /// use std::time::Duration;
@@ -72,9 +73,7 @@ impl ClientPool {
     /// A setting is invalid, or no thread could be started.
     pub fn new(workers: usize, config: Config) -> Result<ClientPool, BuildError> {
         config.check()?;
-        if workers == 0 {
-            return Err(ConfigError::new("workers", 0, "at least 1").into());
-        }
+        check_threads("workers", workers)?;
         let pool = Pool::start(workers, config).map_err(BuildError::io("no thread"))?;
         Ok(ClientPool { pool: Arc::new(pool) })
     }

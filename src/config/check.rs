@@ -50,6 +50,17 @@ impl Config {
     }
 }
 
+/// The largest number of workers, and of channels. Each takes a thread, or memory, from the start.
+const MAX_THREADS: usize = 1024;
+
+/// Returns an error if `count`, the setting called `name`, is no number of threads or of channels.
+pub(crate) fn check_threads(name: &'static str, count: usize) -> Result<(), ConfigError> {
+    if (1..=MAX_THREADS).contains(&count) {
+        return Ok(());
+    }
+    Err(ConfigError { name, met: count.to_string(), needed: format!("1 to {MAX_THREADS}") })
+}
+
 /// A setting is invalid.
 ///
 /// ```

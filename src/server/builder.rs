@@ -4,6 +4,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 
+use crate::config::check::check_threads;
 use crate::config::{Config, ConfigError};
 use crate::protocol::Trusted;
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy};
@@ -15,9 +16,6 @@ use crate::server::reactor::pending::Pending;
 use crate::server::reactor::pending_response::PendingResponse;
 #[cfg(feature = "rustls-tls")]
 use crate::transport::tls::server_config::Tls;
-
-/// The largest number of workers, and of channels.
-const MAX_THREADS: usize = 1024;
 
 /// Makes a [`Server`](crate::Server); see [`Server::builder`](crate::Server::builder).
 ///
@@ -64,7 +62,7 @@ impl ServerBuilder {
         }
     }
 
-    /// Sets the number of worker threads. Default: one for each core.
+    /// Sets the number of worker threads, 1 to 1,024. Default: one for each core.
     ///
     /// Beside two or more workers, one more thread accepts connections and does the opening handshakes. A single worker
     /// does both itself, which saves a switch between threads for each connection; a callback that takes long delays
@@ -82,8 +80,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the number of [`Events`](crate::Events) receivers. Each connection has one of them for all its events. Take
-    /// them with [`Server::take_events`](crate::Server::take_events). Default: 1.
+    /// Sets the number of [`Events`](crate::Events) receivers, 1 to 1,024. Each connection has one of them for all its
+    /// events. Take them with [`Server::take_events`](crate::Server::take_events). Default: 1. A server that has none, because
+    /// it calls handlers or is an event loop, refuses another number.
     ///
     /// ```
     /// use threadbare::Server;
@@ -405,6 +404,18 @@ impl ServerBuilder {
         self.check_all(1)
     }
 
+    /// Checks the settings of a server whose connections have handlers, and returns the number of workers.
+    pub(super) fn check_handler(&self) -> Result<usize, ConfigError> {
+        if self.channels != 1 {
+            return Err(ConfigError::new(
+                "channels",
+                self.channels,
+                "1 for a server with handlers: it has no channels",
+            ));
+        }
+        self.check()
+    }
+
     /// Checks the settings, and returns the number of workers.
     pub(super) fn check(&self) -> Result<usize, ConfigError> {
         let workers = self.count_workers();
@@ -414,11 +425,8 @@ impl ServerBuilder {
 
     fn check_all(&self, workers: usize) -> Result<(), ConfigError> {
         self.config.check()?;
-        for (name, count) in [("workers", workers), ("channels", self.channels)] {
-            if !(1..=MAX_THREADS).contains(&count) {
-                return Err(ConfigError::new(name, count, "1 to 1024"));
-            }
-        }
+        check_threads("workers", workers)?;
+        check_threads("channels", self.channels)?;
         if let Some(entry) = self.origins.invalid_entry() {
             return Err(ConfigError::new(
                 "origins",

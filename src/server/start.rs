@@ -50,6 +50,7 @@ impl ServerBuilder {
     /// # Errors
     /// A setting is invalid, or a listener can not be opened.
     pub fn bind(self, listeners: impl Into<Listeners>) -> Result<Server, BuildError> {
+        let count = self.check()?;
         let budget = self.budget();
         let state = || Arc::new(ChannelState::new(self.config.max_event_buffer_size, budget.clone()));
         let states: Vec<Arc<ChannelState>> = (0..self.channels).map(|_| state()).collect();
@@ -70,7 +71,7 @@ impl ServerBuilder {
                 |(sender, state): &(_, Arc<ChannelState>)| EventSender::new(Clone::clone(sender), state.clone());
             ChannelDelivery::new(ends.iter().map(sender).collect())
         };
-        let server = self.start(listeners, events, admit, delivery, budget)?;
+        let server = self.start(count, listeners, events, admit, delivery, budget)?;
         for state in states {
             // Set once, here.
             let _ = state.workers.set(server.handle.control.publisher.inboxes());
@@ -103,9 +104,10 @@ impl ServerBuilder {
         listeners: impl Into<Listeners>,
         make: impl Fn(&Request) -> H + Send + 'static,
     ) -> Result<Server, BuildError> {
+        let count = self.check_handler()?;
         let admit: Admit<NewApp<HandlerDelivery<H>>> = Box::new(move |request| Some((make(&request), ())));
         let budget = self.budget();
-        self.start(listeners, Vec::new(), admit, || HandlerDelivery(std::marker::PhantomData), budget)
+        self.start(count, listeners, Vec::new(), admit, || HandlerDelivery(std::marker::PhantomData), budget)
     }
 
     /// Makes a server that the calling thread runs, by polling it: the library starts no thread. [`EventLoop::poll`]
@@ -146,15 +148,16 @@ impl ServerBuilder {
         Arc::new(MemoryBudget::new(self.config.memory_limit()))
     }
 
+    /// Starts a server with `count` workers, whose settings were checked.
     fn start<D: Delivery>(
         self,
+        count: usize,
         listeners: impl Into<Listeners>,
         events: Vec<Events>,
         admit: Admit<NewApp<D>>,
         delivery: impl Fn() -> D,
         budget: Arc<MemoryBudget>,
     ) -> Result<Server, BuildError> {
-        let count = self.check()?;
         let listeners = open_all(listeners.into())?;
         let Built { workers, reactor_thread, handle } = self.build(count, listeners, admit, |_| delivery(), budget)?;
         let threads = handle.control.threads.clone();
