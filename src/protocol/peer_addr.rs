@@ -4,7 +4,10 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-/// The address of a peer, on any kind of socket.
+use crate::protocol::escaped::Escaped;
+
+/// The address of a peer, on any kind of socket. [`Display`](fmt::Display) escapes control characters in the path of a Unix
+/// socket, which the peer has chosen.
 ///
 /// ```
 /// use threadbare::PeerAddr;
@@ -115,7 +118,11 @@ impl fmt::Display for PeerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PeerAddr::Ip(addr) => addr.fmt(f),
-            PeerAddr::Unix(path) => write!(f, "unix:{}", path.as_deref().unwrap_or(Path::new("")).display()),
+            // A peer chooses the name of its own socket.
+            PeerAddr::Unix(path) => {
+                let path = path.as_deref().unwrap_or(Path::new("")).to_string_lossy();
+                write!(f, "unix:{}", Escaped(&path))
+            }
             PeerAddr::Unknown => f.write_str("unknown"),
         }
     }
@@ -133,6 +140,8 @@ mod tests {
         let unix = PeerAddr::Unix(Some("/run/app.sock".into()));
         assert_eq!((unix.ip(), unix.as_path()), (None, Some(Path::new("/run/app.sock"))));
         assert_eq!(unix.to_string(), "unix:/run/app.sock");
+        let steering = PeerAddr::Unix(Some("@a\r\nb\x1b[2J\u{202e}".into()));
+        assert_eq!(steering.to_string(), "unix:@a\\r\\nb\\u{1b}[2J\\u{202e}");
         assert_eq!((PeerAddr::Unknown.port(), PeerAddr::Unknown.to_string().as_str()), (None, "unknown"));
     }
 }
