@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Client, Frame, chain, masked, text};
 use threadbare::protocol::frame::Opcode;
@@ -323,6 +323,71 @@ fn a_refusal_of_a_head_request_has_a_date_and_no_body() {
 }
 
 /// Each end has more to say than the system's buffers hold, and hears only if it reads meanwhile.
+/// T-05: the peer sends pings and reads no pong, and later it reads.
+#[test]
+fn t_05_a_socket_answers_the_last_ping_of_a_flood_and_queues_no_more_pongs_than_its_limit() {
+    const LIMIT: usize = 64 << 10;
+    let times_out = |stream: &UnixStream| stream.set_write_timeout(Some(Duration::from_millis(1)));
+    let does_not_block = |stream: &UnixStream| stream.set_nonblocking(true);
+    for set in [times_out as fn(&UnixStream) -> io::Result<()>, does_not_block] {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        ours.set_read_timeout(Some(Duration::from_millis(1))).expect("a socket");
+        set(&ours).expect("a socket");
+        let config = Config::default().max_write_buffer_size(LIMIT);
+        let mut socket = WebSocket::from_established(ours, Role::Server, vec![], &config);
+        let payload = |round: u8| [round; 125];
+        for round in 0..100 {
+            theirs.write_all(&common::ping(&payload(round)).repeat(100)).expect("the socket reads");
+            assert!(matches!(socket.recv(), Err(SocketError::Timeout)), "no message");
+            // One read is decoded before the stream is asked again.
+            let queued = socket.stats().queued_bytes;
+            assert!(queued < LIMIT + (16 << 10), "{queued} bytes after {round} rounds");
+        }
+        assert!(socket.stats().queued_bytes >= LIMIT, "the pongs have filled the queue");
+        theirs.set_nonblocking(true).expect("a socket");
+        let (mut received, mut rest) = (Vec::new(), [0; 4096]);
+        let pong = [&[0x8A, 125], &payload(99)[..]].concat();
+        let deadline = Instant::now() + common::DEADLINE;
+        while !received.ends_with(&pong) {
+            assert!(Instant::now() < deadline, "the last ping is not answered");
+            while let Ok(size @ 1..) = theirs.read(&mut rest) {
+                received.extend_from_slice(&rest[..size]);
+            }
+            assert!(matches!(socket.recv(), Err(SocketError::Timeout)), "no message");
+        }
+        assert!(received.chunks(pong.len()).is_sorted(), "each pong answers a later ping than the one before");
+        assert_eq!(socket.stats().queued_bytes, 0);
+    }
+}
+
+/// The peer closes behind a flood of pings, of which the last waits for its answer: none follows the close frame.
+#[test]
+fn no_pong_follows_the_answer_to_a_close_frame() {
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("a socket");
+    let config = Config::default().max_write_buffer_size(1);
+    let mut socket = WebSocket::from_established(ours, Role::Server, vec![], &config);
+    for _ in 0..100 {
+        theirs.write_all(&common::ping(&[7; 125]).repeat(100)).expect("the socket reads");
+        assert!(matches!(socket.recv(), Err(SocketError::Timeout)), "no message");
+    }
+    assert!(socket.stats().queued_bytes > 0, "the pongs have filled the queue");
+    theirs.write_all(&common::close(1000)).expect("the socket reads");
+    assert!(matches!(socket.recv(), Err(SocketError::Timeout)), "the answer is queued");
+    theirs.set_nonblocking(true).expect("a socket");
+    let (mut received, mut rest) = (Vec::new(), [0; 4096]);
+    while socket.stats().queued_bytes > 0 {
+        while let Ok(size @ 1..) = theirs.read(&mut rest) {
+            received.extend_from_slice(&rest[..size]);
+        }
+        let _ = socket.flush(); // it times out while the peer has more to read
+    }
+    while let Ok(size @ 1..) = theirs.read(&mut rest) {
+        received.extend_from_slice(&rest[..size]);
+    }
+    assert!(received.ends_with(&[0x88, 2, 0x03, 0xE8]), "{:?}", received.last_chunk::<8>());
+}
+
 #[test]
 fn both_ends_receive_while_neither_can_write() {
     const MESSAGES: usize = 60;

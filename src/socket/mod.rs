@@ -24,7 +24,6 @@ use codecs::with_codec;
 pub use error::SocketError;
 
 use crate::protocol::close::{CloseCause, CloseFrame, CloseReason};
-use crate::protocol::frame::Opcode;
 use crate::protocol::handshake::Data;
 use crate::protocol::message::Message;
 use crate::protocol::{ProtocolError, Received};
@@ -184,7 +183,7 @@ impl<S: Read + Write> WebSocket<S> {
                 Step::Ping(payload) => {
                     // RFC 6455 5.5.2: a ping is answered until the peer's close frame came, also after our own, which
                     // forbids data frames alone (5.5.1). The loop ends with the peer's close frame.
-                    self.push_control(Opcode::Pong, &payload);
+                    self.answer_ping(&payload);
                 }
                 Step::Closed(frame) => self.peer_closed(frame)?,
             }
@@ -406,6 +405,7 @@ impl<S: Read + Write> WebSocket<S> {
         let cause = if local { CloseCause::Local } else { CloseCause::Peer };
         self.endpoint.close(&mut self.output, CloseFrame::answer_to(frame.as_ref()).as_ref());
         self.ended = Some(CloseReason::from_frame(frame, cause));
+        self.forget_ping();
         self.flush()
     }
 
@@ -413,6 +413,7 @@ impl<S: Read + Write> WebSocket<S> {
     fn fail(&mut self, error: ProtocolError) -> SocketError {
         let frame = CloseFrame::describing(error.close_code(), &error.to_string());
         self.endpoint.close(&mut self.output, Some(&frame));
+        self.forget_ping();
         // The violation is returned, even if the close frame can not be written.
         let _ = self.flush();
         self.ended = Some(CloseReason::new(error.close_code(), error.to_string(), CloseCause::Failed));

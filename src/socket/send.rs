@@ -153,6 +153,19 @@ impl<S: Read + Write> WebSocket<S> {
     /// # Errors
     /// The stream fails or times out. What it did not take is kept for the next call.
     pub fn flush(&mut self) -> Result<(), SocketError> {
+        self.write_queued()?;
+        if let Some(payload) = self.endpoint.take_ping() {
+            self.push_control(Opcode::Pong, &payload);
+            self.write_queued()?;
+        }
+        match flush(self.get_mut()) {
+            Err(SocketError::Io(error)) => Err(self.broken(error)),
+            flushed => flushed,
+        }
+    }
+
+    /// Writes what is queued to the stream, which may keep it in a buffer of its own.
+    fn write_queued(&mut self) -> Result<(), SocketError> {
         if self.output.len() > 0 {
             let written = self.endpoint.flush(&mut self.output, &[]).map_err(|error| self.broken(error))?;
             self.stats.bytes_sent += written as u64;
@@ -164,10 +177,7 @@ impl<S: Read + Write> WebSocket<S> {
                 return Err(SocketError::Timeout);
             }
         }
-        match flush(self.get_mut()) {
-            Err(SocketError::Io(error)) => Err(self.broken(error)),
-            flushed => flushed,
-        }
+        Ok(())
     }
 
     /// Starts the closing handshake (RFC 6455 7.1.2). [`recv`](WebSocket::recv) completes it, and returns `None`
@@ -226,6 +236,24 @@ impl<S: Read + Write> WebSocket<S> {
     /// Fails unless data messages can be sent.
     fn check_open(&self) -> Result<(), SocketError> {
         if self.ended.is_none() && self.endpoint.connection.can_send() { Ok(()) } else { Err(SocketError::Closed) }
+    }
+
+    /// Queues the answer to a ping. RFC 6455 5.5.3 allows to answer only the most recent one: the others must not fill the
+    /// memory of a peer that does not read. That one is answered once the stream has taken what is queued.
+    pub(super) fn answer_ping(&mut self, payload: &[u8]) {
+        let backlog = self.endpoint.backlog();
+        if backlog > 0 && backlog + self.output.len() >= self.max_queued {
+            self.endpoint.keep_ping(payload);
+        } else {
+            // This is a later one.
+            self.forget_ping();
+            self.push_control(Opcode::Pong, payload);
+        }
+    }
+
+    /// Forgets the ping that waits for its answer: RFC 6455 5.5.2 excuses from one behind the peer's close frame.
+    pub(super) fn forget_ping(&mut self) {
+        self.endpoint.take_ping();
     }
 
     pub(super) fn push_control(&mut self, opcode: Opcode, payload: &[u8]) {
