@@ -6,6 +6,7 @@ use crate::protocol::Role;
 use crate::protocol::deflate::DeflateOption;
 use crate::protocol::http::HeadLimits;
 
+pub(crate) mod backoff;
 pub(crate) mod check;
 pub(crate) mod send_options;
 

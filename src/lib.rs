@@ -89,9 +89,9 @@ mod worker;
 
 pub use client::{
     Client, ClientBuilder, ClientError, ClientIter, ClientLoop, ClientPool, ConnectError, ConnectionState, Ended,
-    Jitter, Outage, Phase, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender, Session,
-    StateChanges,
+    Outage, Phase, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender, Session, StateChanges,
 };
+pub use config::backoff::Jitter;
 pub use config::send_options::SendOptions;
 pub use config::{AfterClose, Config, ConfigError, SlowConsumer};
 pub use error::{

@@ -17,6 +17,6 @@ pub use error::{ClientError, ConnectError, Phase};
 pub use inline::ClientLoop;
 pub use pool::ClientPool;
 pub use reconnect::{
-    ConnectionState, Ended, Jitter, Outage, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender,
-    Session, StateChanges,
+    ConnectionState, Ended, Outage, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender, Session,
+    StateChanges,
 };

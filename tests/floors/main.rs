@@ -24,8 +24,8 @@ const FLOORS: &[&[&str]] = &[
     &["config"],
     &["error"],
     &["transport"],
-    &["worker"],
-    &["server", "client", "socket", "bridge"],
+    &["worker", "bridge"],
+    &["server", "client", "socket"],
 ];
 
 /// The files and folders of `src/worker/`, likewise.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::builder::ClientBuilder;
-use crate::client::reconnect::backoff::Jitter;
 use crate::client::reconnect::outage::Outage;
 use crate::client::reconnect::schedule::Policy;
 use crate::config::ConfigError;
+use crate::config::backoff::Jitter;
 use crate::error::SendError;
 use crate::protocol::handshake::client::Agreed;
 use crate::protocol::http::ResponseHead;

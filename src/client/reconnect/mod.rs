@@ -1,6 +1,5 @@
 //! A client that connects again when its connection is lost.
 
-mod backoff;
 pub(super) mod config;
 mod outage;
 mod outbox;
@@ -14,7 +13,6 @@ mod supervisor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use backoff::Jitter;
 pub use config::{Reconnect, Session};
 pub use outage::{Ended, Outage};
 pub use sender::ReconnectingSender;

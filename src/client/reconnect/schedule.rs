@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::reconnect::backoff::Backoff;
 use crate::config::ConfigError;
+use crate::config::backoff::Backoff;
 
 /// When to try again, and when to give up.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +120,7 @@ impl RetrySchedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::reconnect::backoff::Jitter;
+    use crate::config::backoff::Jitter;
 
     const SECOND: Duration = Duration::from_secs(1);
 

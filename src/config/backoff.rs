@@ -23,11 +23,11 @@ pub enum Jitter {
 
 /// Truncated exponential backoff (RFC 6455 7.2.3).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Backoff {
-    pub(super) initial: Duration,
-    pub(super) max: Duration,
-    pub(super) multiplier: f64,
-    pub(super) jitter: Jitter,
+pub(crate) struct Backoff {
+    pub(crate) initial: Duration,
+    pub(crate) max: Duration,
+    pub(crate) multiplier: f64,
+    pub(crate) jitter: Jitter,
 }
 
 impl Default for Backoff {
@@ -50,7 +50,7 @@ impl Backoff {
     }
 
     /// The delay after `waits` earlier ones. `random` is uniformly distributed over all `u64`.
-    pub(super) fn delay(&self, waits: u32, random: u64) -> Duration {
+    pub(crate) fn delay(&self, waits: u32, random: u64) -> Duration {
         let ceiling = self.ceiling(waits);
         let fixed = match self.jitter {
             Jitter::Full => Duration::ZERO,
@@ -60,7 +60,7 @@ impl Backoff {
     }
 
     /// Returns an error for the first invalid setting.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.initial.is_zero() {
             return Err(ConfigError::new("initial_delay", 0, "more than zero"));
         }
