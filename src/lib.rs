@@ -65,6 +65,7 @@
 //! | feature | adds |
 //! | --- | --- |
 //! | `deflate` | permessage-deflate (RFC 7692) |
+//! | `redis` | topics of several machines, over Redis |
 //! | `idn` | hosts of URLs in other scripts than ASCII |
 //! | `rustls-tls-native-roots` | `wss://` for servers and clients; clients trust whom the system trusts |
 //! | `rustls-tls-webpki-roots` | `wss://` for servers and clients; clients trust whom Mozilla trusts |
@@ -76,6 +77,7 @@
 //! Web pages from another host are refused. The sizes of messages and queues are limited. Connections to silent and
 //! slow peers are closed. A panic in a callback ends one connection. [`Config`] has every limit and its reason.
 
+mod bridge;
 mod client;
 mod config;
 mod error;
@@ -87,6 +89,9 @@ mod stats;
 mod transport;
 mod worker;
 
+#[cfg(feature = "redis")]
+pub use bridge::redis::Redis;
+pub use bridge::{Accepted, Bridge, BridgeError, BridgeMessage, BridgeStats, LocalBatch, LocalEvent, LocalTopics};
 pub use client::{
     Client, ClientBuilder, ClientError, ClientIter, ClientLoop, ClientPool, ConnectError, ConnectionState, Ended,
     Outage, Phase, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender, Session, StateChanges,

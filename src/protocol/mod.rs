@@ -24,7 +24,7 @@ pub mod connection;
 pub(crate) mod contain;
 pub mod deflate;
 mod error;
-mod escaped;
+pub(crate) mod escaped;
 pub mod frame;
 pub mod handshake;
 pub mod http;

@@ -182,7 +182,8 @@ impl Drop for DeadlineStream<'_> {
     }
 }
 
-fn wait(poll: &mut Poll, events: &mut Events, until: Instant) -> io::Result<()> {
+/// Polls until `until`. A signal ends the wait early.
+pub(crate) fn wait(poll: &mut Poll, events: &mut Events, until: Instant) -> io::Result<()> {
     match poll.poll(events, Some(until.saturating_duration_since(Instant::now()))) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
         other => other,

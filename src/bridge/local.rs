@@ -1,0 +1,143 @@
+//! The topics of this node, as a bridge sees them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::bridge::message::BridgeMessage;
+
+/// What a bridge says to the topics of a node. The server implements it.
+pub(crate) trait LocalDelivery: Send + Sync {
+    /// Takes a message. It may be held back until the end of the batch.
+    fn deliver(&self, topic: &str, message: &BridgeMessage<'_>);
+
+    /// Learns that messages were lost: of one topic or of all, and how many if that is known.
+    fn gap(&self, topic: Option<&str>, missed: Option<u64>);
+
+    /// Wakes whoever is to send what was delivered.
+    fn end_batch(&self);
+}
+
+/// The topics of this node: where a bridge delivers what other nodes publish. Clones are handles to the same topics.
+///
+/// No method waits for a worker or for a peer.
+#[derive(Clone)]
+pub struct LocalTopics {
+    delivery: Arc<dyn LocalDelivery>,
+}
+
+impl LocalTopics {
+    pub(crate) fn new(delivery: Arc<dyn LocalDelivery>) -> LocalTopics {
+        LocalTopics { delivery }
+    }
+
+    /// Makes topics of a function, which is called with everything that a bridge says: for the test of a bridge, and for
+    /// programs that use a bridge without a server.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use threadbare::{BridgeMessage, LocalEvent, LocalTopics};
+    ///
+    /// let heard = Arc::new(Mutex::new(Vec::new()));
+    /// let recorder = heard.clone();
+    /// let topics = LocalTopics::from_fn(move |event| {
+    ///     if let LocalEvent::Message { topic, message } = event {
+    ///         recorder.lock().unwrap().push((topic.to_owned(), message.payload().to_vec()));
+    ///     }
+    /// });
+    /// topics.deliver("prices", &BridgeMessage::text("7"));
+    /// assert_eq!(*heard.lock().unwrap(), [("prices".to_owned(), b"7".to_vec())]);
+    /// ```
+    pub fn from_fn(heard: impl Fn(LocalEvent<'_>) + Send + Sync + 'static) -> LocalTopics {
+        LocalTopics::new(Arc::new(Function(heard)))
+    }
+
+    /// Delivers a message to the topic's subscribers on this node.
+    pub fn deliver(&self, topic: &str, message: &BridgeMessage<'_>) {
+        self.batch().deliver(topic, message);
+    }
+
+    /// Begins a batch, whose messages wake each worker at most once.
+    pub fn batch(&self) -> LocalBatch<'_> {
+        LocalBatch { delivery: &*self.delivery }
+    }
+
+    /// Tells the subscribers of a topic that `missed` messages were lost, or of every topic if `topic` is `None`. `missed`
+    /// is `None` where nobody knows whether any were, as after the loss of a connection.
+    pub fn gap(&self, topic: Option<&str>, missed: Option<u64>) {
+        self.delivery.gap(topic, missed);
+        self.delivery.end_batch();
+    }
+}
+
+impl fmt::Debug for LocalTopics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalTopics").finish_non_exhaustive()
+    }
+}
+
+/// Messages and gaps that arrived together, in their order. The drop ends the batch.
+pub struct LocalBatch<'a> {
+    delivery: &'a dyn LocalDelivery,
+}
+
+impl LocalBatch<'_> {
+    /// Delivers a message; see [`LocalTopics::deliver`].
+    pub fn deliver(&mut self, topic: &str, message: &BridgeMessage<'_>) {
+        self.delivery.deliver(topic, message);
+    }
+
+    /// Tells of lost messages; see [`LocalTopics::gap`].
+    pub fn gap(&mut self, topic: Option<&str>, missed: Option<u64>) {
+        self.delivery.gap(topic, missed);
+    }
+}
+
+impl Drop for LocalBatch<'_> {
+    fn drop(&mut self) {
+        self.delivery.end_batch();
+    }
+}
+
+impl fmt::Debug for LocalBatch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalBatch").finish_non_exhaustive()
+    }
+}
+
+/// What a bridge says to the topics of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LocalEvent<'a> {
+    /// Another node published a message.
+    Message {
+        /// The topic.
+        topic: &'a str,
+        /// The message.
+        message: BridgeMessage<'a>,
+    },
+    /// Messages of other nodes were lost.
+    Gap {
+        /// The topic, or `None` for every topic.
+        topic: Option<&'a str>,
+        /// How many, or `None` if that is not known. Nothing may be lost then.
+        missed: Option<u64>,
+    },
+    /// All that arrived together was told.
+    EndOfBatch,
+}
+
+struct Function<F>(F);
+
+impl<F: Fn(LocalEvent<'_>) + Send + Sync> LocalDelivery for Function<F> {
+    fn deliver(&self, topic: &str, message: &BridgeMessage<'_>) {
+        self.0(LocalEvent::Message { topic, message: *message });
+    }
+
+    fn gap(&self, topic: Option<&str>, missed: Option<u64>) {
+        self.0(LocalEvent::Gap { topic, missed });
+    }
+
+    fn end_batch(&self) {
+        self.0(LocalEvent::EndOfBatch);
+    }
+}

@@ -1,0 +1,402 @@
+//! The thread that receives what other nodes append to the streams of topics, from where it stood.
+
+use std::collections::HashMap;
+use std::str;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::bridge::local::{LocalBatch, LocalTopics};
+use crate::bridge::redis::feeds::Feeds;
+use crate::bridge::redis::link::{Link, LinkError, Waits, text_of};
+use crate::bridge::redis::resp::{self, Garbage, NoReply, Parsed, Reader, Reply};
+use crate::bridge::redis::retry::Retry;
+use crate::bridge::redis::shared::{Lane, Shared};
+use crate::bridge::stats::add;
+
+/// A read takes at most 100 messages of each topic. More lets one topic hold up the others; fewer makes more reads.
+const COUNT: &[u8] = b"100";
+
+/// A read without messages ends after 1 s. It is ended early for a new topic, unless Redis does not let this user do so: then
+/// longer would let the topic wait longer. Shorter makes more reads while nothing comes.
+const BLOCK: &[u8] = b"1000";
+
+/// Nothing is due: the thread waits for others, or for the connection.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// Receives until the bridge is stopped.
+pub(super) fn run(shared: &Shared, local: &LocalTopics, lane: &Lane, mut waits: Waits) {
+    let mut retry = Retry::default();
+    let mut subscriber =
+        StreamReader { shared, local, lane, feeds: Feeds::default(), positions: HashMap::new(), progress: None };
+    loop {
+        let error = match Pair::connect(shared, lane, &mut waits) {
+            Ok(mut pair) => {
+                retry.connected(shared);
+                let Err(error) = subscriber.receive(&mut pair, &mut waits);
+                shared.counts.subscribed.store(false, Ordering::Relaxed);
+                error
+            }
+            Err(error) => error,
+        };
+        if !retry.pause(&error, shared, lane, &mut waits) {
+            break;
+        }
+    }
+}
+
+/// A connection that waits in a read, and one that ends that wait.
+struct Pair {
+    reads: Link,
+    control: Link,
+    /// The command that ends the wait.
+    unblock: Vec<u8>,
+}
+
+impl Pair {
+    fn connect(shared: &Shared, lane: &Lane, waits: &mut Waits) -> Result<Pair, LinkError> {
+        let mut reads = shared.dialler.connect(waits, &lane.cancel)?;
+        reads.send(b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n")?;
+        let id = await_reply(&mut reads, waits, lane, |reader| match reader.reply()? {
+            Reply::Integer(id) => Ok(id),
+            _ => Err(NoReply::Garbage(Garbage::Unexpected)),
+        })?;
+        let mut unblock = Vec::new();
+        resp::command(&mut unblock, &[b"CLIENT", b"UNBLOCK", id.to_string().as_bytes()]);
+        Ok(Pair { reads, control: shared.dialler.connect(waits, &lane.cancel)?, unblock })
+    }
+
+    /// Drops what Redis answers on the second connection: it only matters that something comes.
+    fn drain_control(&mut self) -> Result<(), LinkError> {
+        loop {
+            while self.control.take(|reader| reader.reply().map(|_| ()))?.is_some() {}
+            if !self.control.read()? {
+                break;
+            }
+        }
+        self.control.ping_if_silent()?;
+        self.control.flush()
+    }
+}
+
+/// Waits for a reply.
+fn await_reply<T>(
+    link: &mut Link,
+    waits: &mut Waits,
+    lane: &Lane,
+    parse: impl Fn(&mut Reader<'_>) -> Parsed<T>,
+) -> Result<T, LinkError> {
+    loop {
+        if lane.is_stopped() {
+            return Err(LinkError::Stopped);
+        }
+        if let Some(parsed) = link.take(|reader| parse(reader))? {
+            return Ok(parsed);
+        }
+        if !link.read()? {
+            link.flush()?;
+            link.wait(waits, Instant::now() + FAR)?;
+        }
+    }
+}
+
+struct StreamReader<'a> {
+    shared: &'a Shared,
+    local: &'a LocalTopics,
+    lane: &'a Lane,
+    feeds: Feeds,
+    /// The id of the last entry that was read, of each topic.
+    positions: HashMap<Arc<str>, String>,
+    /// How far the reply to a read has come.
+    progress: Option<Progress>,
+}
+
+/// What is still to come of a reply.
+#[derive(Debug, Default)]
+struct Progress {
+    streams: u64,
+    entries: u64,
+    topic: Option<Arc<str>>,
+    /// The entry whose fields are to come, and how many.
+    entry: Option<(String, u64)>,
+}
+
+enum Never {}
+
+impl StreamReader<'_> {
+    fn receive(&mut self, pair: &mut Pair, waits: &mut Waits) -> Result<Never, LinkError> {
+        self.progress = None;
+        let wanted = self.shared.topics.all();
+        self.feeds.begin(&wanted);
+        self.positions.retain(|topic, _| wanted.contains(topic));
+        self.find_positions(&wanted, pair, waits)?;
+        self.shared.counts.subscribed.store(true, Ordering::Relaxed);
+        loop {
+            if self.lane.is_stopped() {
+                return Err(LinkError::Stopped);
+            }
+            self.apply_changes(pair, waits)?;
+            pair.drain_control()?;
+            if self.positions.is_empty() {
+                pair.reads.ping_if_silent()?;
+                while pair.reads.read()? {
+                    while pair.reads.take(|reader| reader.reply().map(|_| ()))?.is_some() {}
+                }
+                pair.reads.wait(waits, Instant::now() + FAR)?;
+                continue;
+            }
+            self.request(&mut pair.reads)?;
+            self.await_entries(pair, waits)?;
+        }
+    }
+
+    fn apply_changes(&mut self, pair: &mut Pair, waits: &mut Waits) -> Result<(), LinkError> {
+        let mut added = Vec::new();
+        for change in self.shared.topics.take_changes() {
+            if !self.feeds.change(&change) {
+                continue;
+            }
+            self.positions.remove(&change.topic);
+            if change.wanted {
+                added.push(change.topic);
+            }
+        }
+        self.find_positions(&added, pair, waits)
+    }
+
+    /// Has the topics begin where their streams end, unless they were read before.
+    fn find_positions(&mut self, topics: &[Arc<str>], pair: &mut Pair, waits: &mut Waits) -> Result<(), LinkError> {
+        for some in topics.chunks(MAX_COMMANDS) {
+            let mut bytes = Vec::new();
+            for topic in some {
+                resp::command(
+                    &mut bytes,
+                    &[b"XREVRANGE", self.shared.channel(topic).as_bytes(), b"+", b"-", b"COUNT", b"1"],
+                );
+            }
+            pair.reads.send(&bytes)?;
+            for topic in some {
+                match await_reply(&mut pair.reads, waits, self.lane, last_id)? {
+                    Ok(id) => {
+                        self.positions.entry(topic.clone()).or_insert(id);
+                        self.feeds.confirm(topic);
+                    }
+                    Err(text) if text.starts_with("WRONGTYPE") => {
+                        self.positions.remove(topic);
+                        add(&self.shared.counts.garbage, 1);
+                        log::warn!("{} has no stream for the topic {topic:?}: {text}", self.shared.dialler.target);
+                    }
+                    Err(text) => return Err(LinkError::Refused(text)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for what follows the positions.
+    fn request(&self, link: &mut Link) -> Result<(), LinkError> {
+        let mut bytes = Vec::new();
+        resp::begin_command(&mut bytes, 6 + 2 * self.positions.len());
+        for word in [&b"XREAD"[..], b"COUNT", COUNT, b"BLOCK", BLOCK, b"STREAMS"] {
+            resp::bulk(&mut bytes, word);
+        }
+        for topic in self.positions.keys() {
+            resp::bulk(&mut bytes, self.shared.channel(topic).as_bytes());
+        }
+        for id in self.positions.values() {
+            resp::bulk(&mut bytes, id.as_bytes());
+        }
+        link.send(&bytes)
+    }
+
+    /// Waits for the reply, and delivers it as it arrives.
+    fn await_entries(&mut self, pair: &mut Pair, waits: &mut Waits) -> Result<(), LinkError> {
+        let mut unblocked = false;
+        loop {
+            if self.lane.is_stopped() {
+                return Err(LinkError::Stopped);
+            }
+            if self.deliver(&mut pair.reads)? {
+                return Ok(());
+            }
+            if !pair.reads.read()? {
+                if !unblocked && self.shared.topics.has_changes() {
+                    unblocked = true;
+                    pair.control.send(&pair.unblock)?;
+                }
+                pair.drain_control()?;
+                pair.reads.flush()?;
+                pair.reads.wait(waits, Instant::now() + FAR)?;
+            }
+        }
+    }
+
+    /// Delivers what has arrived. `true` once the reply is complete.
+    fn deliver(&mut self, link: &mut Link) -> Result<bool, LinkError> {
+        let local = self.local;
+        let mut batch = local.batch();
+        let result = loop {
+            match self.step(link, &mut batch) {
+                Ok(Step::More) => {}
+                Ok(Step::Incomplete) => break Ok(false),
+                Ok(Step::Done) => break Ok(true),
+                Err(error) => break Err(error),
+            }
+        };
+        drop(batch);
+        self.feeds.count(self.shared);
+        result
+    }
+
+    /// Takes the next part of a reply that belongs together.
+    fn step(&mut self, link: &mut Link, batch: &mut LocalBatch<'_>) -> Result<Step, LinkError> {
+        let Some(progress) = &mut self.progress else {
+            return match link.take(reply_head)? {
+                None => Ok(Step::Incomplete),
+                Some(Ok(0)) => Ok(Step::Done),
+                Some(Ok(streams)) => {
+                    self.progress = Some(Progress { streams, ..Progress::default() });
+                    Ok(Step::More)
+                }
+                Some(Err(text)) => Err(LinkError::Refused(text)),
+            };
+        };
+        if let Some((id, fields)) = &progress.entry {
+            let topic = progress.topic.clone().unwrap_or_default();
+            let shared = self.shared;
+            let feeds = &mut self.feeds;
+            let taken = link.take(|reader| payload(reader, *fields));
+            if let Ok(None) = taken {
+                return Ok(Step::Incomplete);
+            }
+            // Also if it is too large: it would come again and again.
+            if let Some(position) = self.positions.get_mut(&topic) {
+                position.clone_from(id);
+            }
+            match taken? {
+                Some(Some(bytes)) => feeds.receive(&topic, bytes, Some(id), shared, batch),
+                _ => add(&shared.counts.garbage, 1),
+            }
+            progress.entry = None;
+            return Ok(Step::More);
+        }
+        if progress.entries > 0 {
+            let Some(entry) = link.take(entry_head)? else { return Ok(Step::Incomplete) };
+            progress.entries -= 1;
+            progress.entry = Some(entry);
+        } else if progress.streams > 0 {
+            let shared = self.shared;
+            let Some((topic, entries)) = link.take(|reader| {
+                let (key, entries) = stream_head(reader)?;
+                Ok((shared.topic(key).map(Arc::from), entries))
+            })?
+            else {
+                return Ok(Step::Incomplete);
+            };
+            progress.streams -= 1;
+            progress.entries = entries;
+            progress.topic = topic;
+        } else {
+            self.progress = None;
+            return Ok(Step::Done);
+        }
+        Ok(Step::More)
+    }
+}
+
+/// A pipeline asks for the ends of at most 500 streams. More would keep Redis from others for longer; fewer would make more
+/// round trips after a reconnect.
+const MAX_COMMANDS: usize = 500;
+
+enum Step {
+    More,
+    Incomplete,
+    Done,
+}
+
+const UNEXPECTED: NoReply = NoReply::Garbage(Garbage::Unexpected);
+
+/// Reads the last entry's id from a reply with at most one entry, or the text of an error.
+fn last_id(reader: &mut Reader<'_>) -> Parsed<Result<String, String>> {
+    match reader.reply()? {
+        Reply::Array(0) => Ok(Ok("0-0".to_owned())),
+        Reply::Array(1) => {
+            let (id, fields) = entry_head(reader)?;
+            payload(reader, fields)?;
+            Ok(Ok(id))
+        }
+        Reply::Error(text) => Ok(Err(text_of(text))),
+        _ => Err(UNEXPECTED),
+    }
+}
+
+/// Reads how many streams follow, or the text of an error.
+fn reply_head(reader: &mut Reader<'_>) -> Parsed<Result<u64, String>> {
+    match reader.reply()? {
+        Reply::Nil => Ok(Ok(0)),
+        Reply::Array(streams) => Ok(Ok(streams)),
+        Reply::Error(text) => Ok(Err(text_of(text))),
+        _ => Err(UNEXPECTED),
+    }
+}
+
+/// Reads a stream's key, and how many entries follow.
+fn stream_head<'a>(reader: &mut Reader<'a>) -> Parsed<(&'a [u8], u64)> {
+    reader.array_of(2)?;
+    let key = reader.bulk()?;
+    match reader.reply()? {
+        Reply::Array(entries) => Ok((key, entries)),
+        _ => Err(UNEXPECTED),
+    }
+}
+
+/// Reads an entry's id, and how many names and values follow.
+fn entry_head(reader: &mut Reader<'_>) -> Parsed<(String, u64)> {
+    reader.array_of(2)?;
+    let id = reader.bulk()?;
+    let is_id = id.len() <= MAX_ID && id.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-');
+    match (str::from_utf8(id), reader.reply()?) {
+        (Ok(id), Reply::Array(fields)) if is_id => Ok((id.to_owned(), fields)),
+        _ => Err(UNEXPECTED),
+    }
+}
+
+/// Two numbers of 20 digits, and a hyphen.
+const MAX_ID: usize = 41;
+
+/// Reads the fields of an entry. `None` if they are not those of a bridge.
+fn payload<'a>(reader: &mut Reader<'a>, fields: u64) -> Parsed<Option<&'a [u8]>> {
+    let mut last = None;
+    for index in 0..fields {
+        let bytes = reader.bulk()?;
+        last = (fields == 2 && index == 1).then_some(bytes);
+    }
+    Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_to_reads_are_read_in_parts() {
+        let bytes = b"*1\r\n*2\r\n$1\r\nk\r\n*1\r\n*2\r\n$3\r\n7-1\r\n*2\r\n$1\r\nm\r\n$2\r\nhi\r\n";
+        let mut reader = Reader::new(bytes, 100);
+        assert_eq!(reply_head(&mut reader), Ok(Ok(1)));
+        assert_eq!(stream_head(&mut reader), Ok((&b"k"[..], 1)));
+        assert_eq!(entry_head(&mut reader), Ok(("7-1".to_owned(), 2)));
+        assert_eq!(payload(&mut reader, 2), Ok(Some(&b"hi"[..])));
+        assert_eq!(reader.position(), bytes.len());
+        let read = |bytes: &'static [u8]| Reader::new(bytes, 100);
+        assert_eq!(reply_head(&mut read(b"*-1\r\n")), Ok(Ok(0)));
+        assert_eq!(reply_head(&mut read(b"-LOADING x\r\n")), Ok(Err("LOADING x".to_owned())));
+        assert_eq!(last_id(&mut read(b"*0\r\n")), Ok(Ok("0-0".to_owned())));
+        assert_eq!(
+            payload(&mut read(b"$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n"), 4),
+            Ok(None),
+            "of another program"
+        );
+        assert_eq!(entry_head(&mut read(b"*2\r\n$3\r\n7 1\r\n*2\r\n")), Err(UNEXPECTED));
+        assert_eq!(stream_head(&mut read(b"*3\r\n")), Err(UNEXPECTED));
+    }
+}
