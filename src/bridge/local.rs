@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::bridge::message::BridgeMessage;
+use crate::protocol::contain::contained;
 
 /// What a bridge says to the topics of a node. The server implements it.
 pub(crate) trait LocalDelivery: Send + Sync {
@@ -31,7 +32,7 @@ impl LocalTopics {
     }
 
     /// Makes topics of a function, which is called with everything that a bridge says: for the test of a bridge, and for
-    /// programs that use a bridge without a server.
+    /// programs that use a bridge without a server. A panic of the function is logged.
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};
@@ -128,16 +129,54 @@ pub enum LocalEvent<'a> {
 
 struct Function<F>(F);
 
+impl<F: Fn(LocalEvent<'_>)> Function<F> {
+    /// A panic must not end the thread that receives.
+    fn tell(&self, event: LocalEvent<'_>) {
+        if let Err(text) = contained(|| self.0(event)) {
+            log::error!("a function that takes a bridge's messages panicked: {text}");
+        }
+    }
+}
+
 impl<F: Fn(LocalEvent<'_>) + Send + Sync> LocalDelivery for Function<F> {
     fn deliver(&self, topic: &str, message: &BridgeMessage<'_>) {
-        self.0(LocalEvent::Message { topic, message: *message });
+        self.tell(LocalEvent::Message { topic, message: *message });
     }
 
     fn gap(&self, topic: Option<&str>, missed: Option<u64>) {
-        self.0(LocalEvent::Gap { topic, missed });
+        self.tell(LocalEvent::Gap { topic, missed });
     }
 
     fn end_batch(&self) {
-        self.0(LocalEvent::EndOfBatch);
+        self.tell(LocalEvent::EndOfBatch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_ends_once_and_single_calls_are_batches_of_one() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let recorder = heard.clone();
+        let topics = LocalTopics::from_fn(move |event| {
+            recorder.lock().expect("no panic").push(match event {
+                LocalEvent::Message { topic, message } => format!("{topic}: {:?}", message.as_message()),
+                LocalEvent::Gap { topic, missed } => format!("gap {topic:?} {missed:?}"),
+                LocalEvent::EndOfBatch => "end".to_owned(),
+            });
+        });
+        let mut batch = topics.batch();
+        batch.deliver("a", &BridgeMessage::text("1"));
+        batch.gap(Some("b"), Some(2));
+        drop(batch);
+        topics.deliver("c", &BridgeMessage::binary(b"3"));
+        topics.clone().gap(None, None);
+        let expected =
+            ["a: Text(\"1\")", "gap Some(\"b\") Some(2)", "end", "c: Binary([51])", "end", "gap None None", "end"];
+        assert_eq!(*heard.lock().expect("no panic"), expected);
     }
 }

@@ -13,6 +13,7 @@ use crate::transport::dial;
 use crate::transport::resolve::resolve;
 use crate::transport::stream::Stream;
 use crate::transport::stream::attempt::{Io, attempt};
+use crate::transport::stream::byte_stream::ByteStream;
 #[cfg(feature = "rustls-tls")]
 use crate::transport::tls::client_config::ClientTls;
 
@@ -38,17 +39,20 @@ const WAKE: Token = Token(1);
 pub(super) struct Waits {
     poll: Poll,
     events: Events,
+    /// How often it waited.
+    count: u64,
 }
 
 impl Waits {
     pub(super) fn new() -> io::Result<(Waits, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        Ok((Waits { poll, events: Events::with_capacity(4) }, waker))
+        Ok((Waits { poll, events: Events::with_capacity(4), count: 0 }, waker))
     }
 
     /// Waits until something happens, or the time has come.
     pub(super) fn wait(&mut self, until: Instant) -> io::Result<()> {
+        self.count += 1;
         dial::wait(&mut self.poll, &mut self.events, until)
     }
 }
@@ -82,6 +86,7 @@ impl Dialler {
             written: 0,
             heard_at: Instant::now(),
             asked_at: None,
+            drained_at: None,
             max_bulk: self.max_bulk,
         };
         let replies = self.sign_in(&mut link.out);
@@ -164,6 +169,8 @@ pub(super) struct Link {
     heard_at: Instant,
     /// When the first command was sent since anything came.
     asked_at: Option<Instant>,
+    /// After which wait nothing was left in the socket: there is no use in asking it before the next one.
+    drained_at: Option<u64>,
     max_bulk: u64,
 }
 
@@ -207,17 +214,27 @@ impl Link {
     }
 
     /// Reads once. `false` if nothing has arrived.
-    pub(super) fn read(&mut self) -> Result<bool, LinkError> {
+    pub(super) fn read(&mut self, waits: &Waits) -> Result<bool, LinkError> {
+        if self.drained_at == Some(waits.count) {
+            return Ok(false);
+        }
         let most = usize::try_from(self.max_bulk).unwrap_or(usize::MAX).saturating_add(READ);
-        let stream = &mut self.stream;
-        match attempt(|| io::Read::read(stream, self.received.spare(most))) {
+        let spare = self.received.spare(most);
+        let offered = spare.len();
+        match attempt(|| io::Read::read(&mut self.stream, spare)) {
             Io::Done(size) => {
                 self.received.end += size;
                 self.heard_at = Instant::now();
                 self.asked_at = None;
+                if !self.stream.has_more(size, offered) {
+                    self.drained_at = Some(waits.count);
+                }
                 Ok(true)
             }
-            Io::WouldBlock => Ok(false),
+            Io::WouldBlock => {
+                self.drained_at = Some(waits.count);
+                Ok(false)
+            }
             Io::End => Err(LinkError::Closed),
             Io::Failed(error) => Err(error.into()),
         }
@@ -253,7 +270,7 @@ impl Link {
         let lost_at = self.asked_at.map(|at| at + SILENCE);
         waits.wait(until.min(lost_at.unwrap_or(self.heard_at + PING_AFTER)))?;
         // Something may have arrived while this thread had no processor.
-        if lost_at.is_some_and(|at| Instant::now() >= at) && !self.read()? {
+        if lost_at.is_some_and(|at| Instant::now() >= at) && !self.read(waits)? {
             return Err(LinkError::Silent);
         }
         Ok(())
@@ -277,7 +294,7 @@ impl Link {
                 Some(Greeting::Garbage) => return Err(LinkError::Garbage(Garbage::Unexpected)),
                 None => {}
             }
-            if !self.read()? {
+            if !self.read(waits)? {
                 if Instant::now() >= deadline {
                     return Err(LinkError::Silent);
                 }

@@ -148,7 +148,7 @@ impl Redis {
     /// publishers' queues. What was sent twice is dropped. Each message has a [`position`](BridgeMessage::position) that is the
     /// same on every node.
     ///
-    /// It costs more than the default: Redis works about twice as long for each message, each stream takes memory while the topic
+    /// It costs more than the default: Redis works almost three times as long for each message, each stream takes memory while the topic
     /// is unused too, and each read names every topic. It is made for up to a thousand topics on a node.
     #[must_use]
     pub fn streams(mut self, keep: u64) -> Redis {

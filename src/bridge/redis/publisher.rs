@@ -1,5 +1,6 @@
-//! The thread that sends: one pipeline at a time, whose replies it awaits before the next.
+//! The thread that sends: a pipeline of commands, whose replies it awaits before much more.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -13,29 +14,53 @@ use crate::bridge::stats::add;
 /// Nothing is due: the publisher waits for others, or for the connection.
 const FAR: Duration = Duration::from_secs(3600);
 
-/// Commands that are on their way.
-#[derive(Debug)]
+/// While fewer than 64 commands are unanswered, more are sent. More may be lost at once with a connection; fewer has the thread sleep
+/// once more where the first message of many has woken it and left alone.
+const FEW: usize = 64;
+
+/// Commands that are on their way, in their order.
+#[derive(Debug, Default)]
 struct Pipeline {
-    chunk: Chunk,
+    chunks: VecDeque<Chunk>,
+    /// How many commands of the first chunk have an answer.
     answered: usize,
 }
 
 impl Pipeline {
     fn unanswered(&self) -> usize {
-        self.chunk.ends.len() - self.answered
+        self.chunks.iter().map(|chunk| chunk.ends.len()).sum::<usize>() - self.answered
     }
 
-    /// The commands without an answer.
-    fn rest(&self) -> &[u8] {
-        let from = self.answered.checked_sub(1).map_or(0, |last| self.chunk.ends[last]);
-        &self.chunk.bytes[from..]
+    /// Sends a chunk. It counts as unanswered if that fails.
+    fn send(&mut self, chunk: Chunk, link: &mut Link) -> Result<(), LinkError> {
+        let sent = link.send(&chunk.bytes);
+        self.chunks.push_back(chunk);
+        sent
+    }
+
+    /// The commands without an answer, in pieces.
+    fn rest(&self) -> impl Iterator<Item = &[u8]> {
+        let first = self.chunks.front();
+        let from = self.answered.checked_sub(1).and_then(|last| first?.ends.get(last).copied()).unwrap_or(0);
+        let skipped = std::iter::once(from).chain(std::iter::repeat(0));
+        self.chunks.iter().zip(skipped).map(|(chunk, from)| &chunk.bytes[from..])
+    }
+
+    /// Notes an answer. Returns the chunk that has all of them.
+    fn note_answer(&mut self) -> Option<Chunk> {
+        self.answered += 1;
+        if self.chunks.front()?.ends.len() > self.answered {
+            return None;
+        }
+        self.answered = 0;
+        self.chunks.pop_front()
     }
 }
 
 /// Sends until the bridge is stopped.
 pub(super) fn run(shared: &Shared, lane: &Lane, mut waits: Waits) {
     let mut retry = Retry::default();
-    let mut pipeline = None;
+    let mut pipeline = Pipeline::default();
     loop {
         let error = match shared.dialler.connect(&mut waits, &lane.cancel) {
             Ok(mut link) => {
@@ -59,44 +84,43 @@ pub(super) fn run(shared: &Shared, lane: &Lane, mut waits: Waits) {
 }
 
 /// Counts the commands without an answer as possibly lost.
-fn give_up(pipeline: &mut Option<Pipeline>, shared: &Shared) {
-    if let Some(pipeline) = pipeline.take() {
-        add(&shared.counts.unacknowledged, pipeline.unanswered() as u64);
-        shared.queue.give_back(pipeline.chunk);
-    }
+fn give_up(pipeline: &mut Pipeline, shared: &Shared) {
+    let lost = std::mem::take(pipeline);
+    add(&shared.counts.unacknowledged, lost.unanswered() as u64);
+    lost.chunks.into_iter().for_each(|chunk| shared.queue.give_back(chunk));
 }
 
 enum Never {}
 
 fn publish(
     link: &mut Link,
-    pipeline: &mut Option<Pipeline>,
+    pipeline: &mut Pipeline,
     shared: &Shared,
     lane: &Lane,
     waits: &mut Waits,
 ) -> Result<Never, LinkError> {
+    for bytes in pipeline.rest() {
+        link.send(bytes)?;
+    }
     loop {
-        let current = match pipeline.take().or_else(|| shared.queue.take().map(|chunk| Pipeline { chunk, answered: 0 }))
+        while take_answer(link, pipeline, shared)? {}
+        while pipeline.unanswered() < FEW
+            && let Some(chunk) = shared.queue.take()
         {
-            Some(current) => pipeline.insert(current),
-            None if shared.queue.is_closed() => return Err(LinkError::Stopped),
-            None => {
-                idle(link, waits)?;
-                continue;
-            }
-        };
-        link.send(current.rest())?;
-        while current.unanswered() > 0 {
-            if !take_answer(link, current, shared)? && !link.read()? {
-                link.flush()?;
-                link.wait(waits, lane.deadline().unwrap_or_else(|| Instant::now() + FAR))?;
-                if lane.deadline().is_some_and(|deadline| Instant::now() >= deadline) {
-                    return Err(LinkError::Stopped);
-                }
-            }
+            pipeline.send(chunk, link)?;
         }
-        if let Some(done) = pipeline.take() {
-            shared.queue.give_back(done.chunk);
+        if pipeline.chunks.is_empty() {
+            match shared.queue.take_or_sleep() {
+                Some(chunk) => pipeline.send(chunk, link)?,
+                None if shared.queue.is_closed() => return Err(LinkError::Stopped),
+                None => idle(link, waits)?,
+            }
+        } else if !link.read(waits)? {
+            link.flush()?;
+            link.wait(waits, lane.deadline().unwrap_or_else(|| Instant::now() + FAR))?;
+            if lane.deadline().is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(LinkError::Stopped);
+            }
         }
     }
 }
@@ -108,8 +132,11 @@ enum Answer {
     Unexpected,
 }
 
-/// Takes the next answer. `false` if none has arrived.
+/// Takes the next answer. `false` if none has arrived, or none is awaited.
 fn take_answer(link: &mut Link, pipeline: &mut Pipeline, shared: &Shared) -> Result<bool, LinkError> {
+    if pipeline.chunks.is_empty() {
+        return Ok(false);
+    }
     let answer = link.take(|reader| {
         Ok(match reader.reply()? {
             Reply::Integer(_) | Reply::Bulk(_) => Answer::Taken,
@@ -127,7 +154,9 @@ fn take_answer(link: &mut Link, pipeline: &mut Pipeline, shared: &Shared) -> Res
         }
         Some(Answer::Unexpected) => return Err(LinkError::Garbage(Garbage::Unexpected)),
     }
-    pipeline.answered += 1;
+    if let Some(done) = pipeline.note_answer() {
+        shared.queue.give_back(done);
+    }
     Ok(true)
 }
 
@@ -148,11 +177,44 @@ fn idle(link: &mut Link, waits: &mut Waits) -> Result<(), LinkError> {
                 return Err(LinkError::Garbage(Garbage::Unexpected));
             }
         }
-        if !link.read()? {
+        if !link.read(waits)? {
             break;
         }
     }
     link.ping_if_silent()?;
     link.flush()?;
     link.wait(waits, Instant::now() + FAR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::BridgeMessage;
+    use crate::bridge::envelope::NodeId;
+    use crate::bridge::redis::queue::{Form, Queue};
+
+    #[test]
+    fn what_has_no_answer_is_known_to_the_byte() {
+        let queue = Queue::new(NodeId::new(0), Form::Publish, String::new(), 1 << 20, 100);
+        let mut pipeline = Pipeline::default();
+        let mut all = Vec::new();
+        for count in [2, 1, 3] {
+            for _ in 0..count {
+                assert!(queue.push("t", &BridgeMessage::text("x")).0.is_queued());
+            }
+            let chunk = queue.take().expect("messages");
+            all.extend_from_slice(&chunk.bytes);
+            pipeline.chunks.push_back(chunk);
+        }
+        let size = all.len() / 6;
+        for answered in 0..6 {
+            assert_eq!(pipeline.unanswered(), 6 - answered);
+            assert_eq!(pipeline.rest().collect::<Vec<_>>().concat(), all[answered * size..]);
+            let done = pipeline.note_answer();
+            assert_eq!(done.is_some(), [1, 2, 5].contains(&answered), "after {answered}");
+            done.into_iter().for_each(|chunk| queue.give_back(chunk));
+        }
+        assert!(pipeline.chunks.is_empty() && pipeline.rest().next().is_none());
+        assert_eq!(queue.backlog(), (0, Duration::ZERO));
+    }
 }

@@ -59,10 +59,10 @@ struct Inner {
     sequences: HashMap<Box<str>, u64>,
     chunks: VecDeque<Chunk>,
     spare: Vec<Chunk>,
-    /// Those of the chunks, and of the one that was taken and not given back.
+    /// Those of the chunks, and of those that were taken and not given back.
     bytes: usize,
-    /// When the oldest message of the chunk that was taken was queued.
-    taken_since: Option<Instant>,
+    /// When the oldest messages of the chunks that were taken were queued.
+    taken: VecDeque<Instant>,
     sleeping: bool,
     closed: bool,
 }
@@ -75,7 +75,7 @@ impl Queue {
             chunks: VecDeque::new(),
             spare: Vec::new(),
             bytes: 0,
-            taken_since: None,
+            taken: VecDeque::new(),
             sleeping: false,
             closed: false,
         };
@@ -135,20 +135,24 @@ impl Queue {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Takes the oldest messages. If there are none, the next one that is pushed says to wake the publisher.
+    /// Takes the oldest messages, if there are any.
     pub(super) fn take(&self) -> Option<Chunk> {
+        self.lock().take()
+    }
+
+    /// Takes the oldest messages. If there are none, the next one that is pushed says to wake the publisher.
+    pub(super) fn take_or_sleep(&self) -> Option<Chunk> {
         let mut inner = self.lock();
-        let chunk = inner.chunks.pop_front();
+        let chunk = inner.take();
         inner.sleeping = chunk.is_none();
-        inner.taken_since = chunk.as_ref().map(|chunk| chunk.since);
         chunk
     }
 
-    /// Gives back a chunk that was taken: its messages wait no more.
+    /// Gives back the chunk that was taken first: its messages wait no more.
     pub(super) fn give_back(&self, mut chunk: Chunk) {
         let mut inner = self.lock();
         inner.bytes -= chunk.bytes.len();
-        inner.taken_since = None;
+        inner.taken.pop_front();
         if inner.spare.len() < MAX_SPARE && chunk.bytes.capacity() <= 2 * FULL_CHUNK {
             chunk.bytes.clear();
             chunk.ends.clear();
@@ -177,7 +181,7 @@ impl Queue {
     /// How many bytes wait, and how long the oldest message has waited.
     pub(super) fn backlog(&self) -> (usize, Duration) {
         let inner = self.lock();
-        let since = inner.taken_since.or_else(|| inner.chunks.front().map(|chunk| chunk.since));
+        let since = inner.taken.front().copied().or_else(|| inner.chunks.front().map(|chunk| chunk.since));
         (inner.bytes, since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 
@@ -190,6 +194,12 @@ impl Queue {
 const COMMAND: usize = 96;
 
 impl Inner {
+    fn take(&mut self) -> Option<Chunk> {
+        let chunk = self.chunks.pop_front()?;
+        self.taken.push_back(chunk.since);
+        Some(chunk)
+    }
+
     fn next_sequence(&mut self, topic: &str) -> u64 {
         if let Some(sequence) = self.sequences.get_mut(topic) {
             *sequence += 1;
@@ -241,6 +251,7 @@ mod tests {
     fn messages_become_commands_with_a_sequence_for_each_topic() {
         let queue = queue(1 << 20);
         assert!(queue.take().is_none());
+        assert!(queue.take_or_sleep().is_none());
         assert_eq!(queue.push("a", &BridgeMessage::text("x")), (Accepted::Queued, true));
         assert_eq!(queue.push("b", &BridgeMessage::text("y")), (Accepted::Queued, false), "it is awake");
         assert_eq!(queue.push("a", &BridgeMessage::binary(b"z")), (Accepted::Queued, false));

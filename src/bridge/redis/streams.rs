@@ -67,10 +67,10 @@ impl Pair {
     }
 
     /// Drops what Redis answers on the second connection: it only matters that something comes.
-    fn drain_control(&mut self) -> Result<(), LinkError> {
+    fn drain_control(&mut self, waits: &Waits) -> Result<(), LinkError> {
         loop {
             while self.control.take(|reader| reader.reply().map(|_| ()))?.is_some() {}
-            if !self.control.read()? {
+            if !self.control.read(waits)? {
                 break;
             }
         }
@@ -93,7 +93,7 @@ fn await_reply<T>(
         if let Some(parsed) = link.take(|reader| parse(reader))? {
             return Ok(parsed);
         }
-        if !link.read()? {
+        if !link.read(waits)? {
             link.flush()?;
             link.wait(waits, Instant::now() + FAR)?;
         }
@@ -136,10 +136,10 @@ impl StreamReader<'_> {
                 return Err(LinkError::Stopped);
             }
             self.apply_changes(pair, waits)?;
-            pair.drain_control()?;
+            pair.drain_control(waits)?;
             if self.positions.is_empty() {
                 pair.reads.ping_if_silent()?;
-                while pair.reads.read()? {
+                while pair.reads.read(waits)? {
                     while pair.reads.take(|reader| reader.reply().map(|_| ()))?.is_some() {}
                 }
                 pair.reads.wait(waits, Instant::now() + FAR)?;
@@ -219,12 +219,12 @@ impl StreamReader<'_> {
             if self.deliver(&mut pair.reads)? {
                 return Ok(());
             }
-            if !pair.reads.read()? {
+            if !pair.reads.read(waits)? {
                 if !unblocked && self.shared.topics.has_changes() {
                     unblocked = true;
                     pair.control.send(&pair.unblock)?;
                 }
-                pair.drain_control()?;
+                pair.drain_control(waits)?;
                 pair.reads.flush()?;
                 pair.reads.wait(waits, Instant::now() + FAR)?;
             }

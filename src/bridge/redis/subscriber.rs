@@ -74,7 +74,7 @@ impl Subscriber<'_> {
             self.deliver(link)?;
             link.ping_if_silent()?;
             link.flush()?;
-            if !link.read()? {
+            if !link.read(waits)? {
                 link.wait(waits, Instant::now() + FAR)?;
             }
         }
@@ -144,10 +144,10 @@ impl Subscriber<'_> {
         if !self.feeds.is_confirmed() {
             return;
         }
-        self.shared.counts.subscribed.store(true, Ordering::Relaxed);
         if std::mem::take(&mut self.had_outage) && !self.feeds.is_empty() {
             self.local.gap(None, None);
         }
+        self.shared.counts.subscribed.store(true, Ordering::Relaxed);
     }
 }
 

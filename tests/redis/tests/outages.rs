@@ -62,10 +62,11 @@ fn assert_accounted(from: &Node, to: &Node, topic: &str, published: u64) {
     let numbers = to.numbers(topic);
     assert!(grow(&numbers), "a message came twice or late");
     let first = numbers.first().copied().expect("at least one");
+    eventually("the last batch is counted", || to.stats().received == numbers.len() as u64);
     let stats = to.stats();
-    assert_eq!(numbers.len() as u64 + stats.missed, published + 1 - first, "heard and missed are all");
+    assert_eq!(stats.received + stats.missed, published + 1 - first, "heard and missed are all");
     assert_eq!(stats.missed, to.told_missing(), "what is counted is told");
-    assert_eq!((stats.received, stats.duplicates, stats.garbage), (numbers.len() as u64, 0, 0));
+    assert_eq!((stats.duplicates, stats.garbage), (0, 0));
     eventually("all is answered", || from.stats().queued_bytes == 0);
     let sent = from.stats();
     assert_eq!(sent.queued + sent.refused, published + 1, "every message was queued or refused");
@@ -95,10 +96,12 @@ fn r_16_a_redis_that_is_killed_again_and_again_loses_only_what_is_counted() {
             assert!(back.elapsed() <= BACK, "round {round}: back after {:?}", back.elapsed());
         }
     });
-    assert_eq!(to.unknown_gaps(), 6, "each outage is told");
+    // A thread that had no processor may notice the last outage now.
+    eventually("each outage is told", || to.unknown_gaps() >= 6);
+    assert_eq!(to.unknown_gaps(), 6);
     assert_accounted(&from, &to, "t", last + 1);
     // Each node has two connections.
-    assert_eq!((from.stats().reconnects, to.stats().reconnects), (12, 12));
+    eventually("all are made again", || (from.stats().reconnects, to.stats().reconnects) == (12, 12));
 }
 
 #[test]
@@ -164,6 +167,7 @@ fn r_16_connections_that_redis_closes_are_made_again() {
             to.until("more", |all| all.len() > heard + 10);
         }
     });
+    eventually("each loss is told", || to.unknown_gaps() >= 3);
     assert_eq!(to.unknown_gaps(), 3, "the loss of the sending connection is none of the receiver's");
     assert_accounted(&from, &to, "t", last + 1);
 }
