@@ -103,6 +103,9 @@ fn publish(
         link.send(bytes)?;
     }
     loop {
+        if lane.deadline().is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(LinkError::Stopped);
+        }
         while take_answer(link, pipeline, shared)? {}
         while pipeline.unanswered() < FEW
             && let Some(chunk) = shared.queue.take()
@@ -118,9 +121,6 @@ fn publish(
         } else if !link.read(waits)? {
             link.flush()?;
             link.wait(waits, lane.deadline().unwrap_or_else(|| Instant::now() + FAR))?;
-            if lane.deadline().is_some_and(|deadline| Instant::now() >= deadline) {
-                return Err(LinkError::Stopped);
-            }
         }
     }
 }

@@ -177,8 +177,12 @@ impl StreamReader<'_> {
             pair.reads.send(&bytes)?;
             for topic in some {
                 match await_reply(&mut pair.reads, waits, self.lane, last_id)? {
-                    Ok(id) => {
-                        self.positions.entry(topic.clone()).or_insert(id);
+                    Ok(last) => {
+                        let position = self.positions.entry(topic.clone()).or_insert_with(|| last.clone());
+                        if order(position) > order(&last) {
+                            // The stream was made anew, with a clock that is behind. What comes twice is dropped.
+                            BEGINNING.clone_into(position);
+                        }
                         self.feeds.confirm(topic);
                     }
                     Err(text) if text.starts_with("WRONGTYPE") => {
@@ -319,7 +323,7 @@ const UNEXPECTED: NoReply = NoReply::Garbage(Garbage::Unexpected);
 /// Reads the last entry's id from a reply with at most one entry, or the text of an error.
 fn last_id(reader: &mut Reader<'_>) -> Parsed<Result<String, String>> {
     match reader.reply()? {
-        Reply::Array(0) => Ok(Ok("0-0".to_owned())),
+        Reply::Array(0) => Ok(Ok(BEGINNING.to_owned())),
         Reply::Array(1) => {
             let (id, fields) = entry_head(reader)?;
             payload(reader, fields)?;
@@ -361,6 +365,15 @@ fn entry_head(reader: &mut Reader<'_>) -> Parsed<(String, u64)> {
     }
 }
 
+/// Before the first entry of any stream.
+const BEGINNING: &str = "0-0";
+
+/// What the order of entries goes by: time and number.
+fn order(id: &str) -> (u64, u64) {
+    let (time, number) = id.split_once('-').unwrap_or((id, ""));
+    (time.parse().unwrap_or(0), number.parse().unwrap_or(0))
+}
+
 /// Two numbers of 20 digits, and a hyphen.
 const MAX_ID: usize = 41;
 
@@ -377,6 +390,13 @@ fn payload<'a>(reader: &mut Reader<'a>, fields: u64) -> Parsed<Option<&'a [u8]>>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_ordered_as_numbers() {
+        let ids = [BEGINNING, "0-1", "9-0", "9-10", "10-2", "18446744073709551615-0"];
+        assert!(ids.is_sorted_by_key(|id| order(id)));
+        assert_eq!(order("no id"), order(BEGINNING));
+    }
 
     #[test]
     fn replies_to_reads_are_read_in_parts() {

@@ -160,3 +160,22 @@ fn a_topic_whose_key_is_no_stream_is_left_out_and_others_go_on() {
     eventually("both are answered", || from.stats().queued_bytes == 0);
     assert_eq!((from.stats().rejected, from.stats().sent, to.stats().garbage), (1, 1, 1));
 }
+
+/// A stream that was lost, and made anew while the clock of Redis was behind, has ids that are lower than those that were read.
+#[test]
+fn a_stream_that_was_made_anew_is_read_from_its_beginning() {
+    let server = RedisServer::start(&[]);
+    let (from, to) = (Node::connected(bridge(&server), &[]), Node::connected(bridge(&server), &["t"]));
+    server.command("XADD app:t 99999999999999-0 m future");
+    eventually("it is read", || to.stats().garbage == 1);
+    assert!(from.publish("t", 1));
+    to.until_number("t", 1);
+    server.command("DEL app:t");
+    assert!(from.publish("t", 2));
+    eventually("it is kept", || from.stats().sent == 2);
+    server.command("CLIENT KILL TYPE normal");
+    to.until_number("t", 2);
+    assert!(from.publish("t", 3));
+    to.until_number("t", 3);
+    assert_eq!((to.numbers("t"), to.stats().missed, to.stats().duplicates), (vec![1, 2, 3], 0, 0));
+}
