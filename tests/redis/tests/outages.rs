@@ -201,6 +201,31 @@ fn r_16_a_node_that_lags_is_cut_off_by_redis_and_counts_what_it_missed() {
     assert_eq!(from.stats().sent, COUNT + 2, "the sender can not know");
 }
 
+/// With topics and without, a silent connection is asked for a PONG every 5 s, and takes it for what it is.
+#[test]
+fn connections_without_messages_are_kept_alive() {
+    let server = RedisServer::start(&[]);
+    let nodes = [
+        Node::connected(bridge(&server), &["t"]),
+        Node::connected(bridge(&server), &[]),
+        Node::connected(bridge(&server).streams(100), &["t"]),
+        Node::connected(bridge(&server).streams(100), &[]),
+    ];
+    let pings = || {
+        let stats = server.command("INFO commandstats");
+        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_ping:calls=")).expect("a count");
+        calls.split(',').next().and_then(|calls| calls.parse::<u64>().ok()).expect("a number")
+    };
+    // Ten connections, of which the one that waits in a read is never silent.
+    let before = pings();
+    eventually("each was asked twice", || pings() >= before + 18);
+    for node in nodes {
+        let stats = node.stats();
+        assert!(stats.connected, "{stats:?}");
+        assert_eq!((stats.reconnects, stats.garbage), (0, 0));
+    }
+}
+
 #[test]
 fn r_16_a_stop_does_not_wait_for_a_redis_that_is_stuck() {
     let server = RedisServer::start(&[]);
