@@ -18,6 +18,9 @@ const FAR: Duration = Duration::from_secs(3600);
 /// once more where the first message of many has woken it and left alone.
 const FEW: usize = 64;
 
+/// Unless they have 64 KiB: what the socket does not take is kept twice.
+const MUCH: usize = 64 << 10;
+
 /// Commands that are on their way, in their order.
 #[derive(Debug, Default)]
 struct Pipeline {
@@ -29,6 +32,11 @@ struct Pipeline {
 impl Pipeline {
     fn unanswered(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.ends.len()).sum::<usize>() - self.answered
+    }
+
+    /// Whether more may be sent before there are more answers.
+    fn has_room(&self) -> bool {
+        self.unanswered() < FEW && self.chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>() < MUCH
     }
 
     /// Sends a chunk. It counts as unanswered if that fails.
@@ -107,7 +115,7 @@ fn publish(
             return Err(LinkError::Stopped);
         }
         while take_answer(link, pipeline, shared)? {}
-        while pipeline.unanswered() < FEW
+        while pipeline.has_room()
             && let Some(chunk) = shared.queue.take()
         {
             pipeline.send(chunk, link)?;
