@@ -9,6 +9,7 @@ use crate::protocol::http::HeadLimits;
 pub(crate) mod backoff;
 pub(crate) mod check;
 pub(crate) mod send_options;
+pub(crate) mod topic_config;
 
 pub use check::ConfigError;
 

@@ -275,6 +275,71 @@ impl std::error::Error for ControlError {
     }
 }
 
+/// The name of a topic has no byte, or more than 255.
+///
+/// ```
+/// let server = threadbare::Server::bind("127.0.0.1:0")?;
+/// let error = server.handle().topic("").unwrap_err();
+/// assert_eq!(error.to_string(), "a name of 0 bytes: the name of a topic has 1 to 255");
+/// # Ok::<(), threadbare::BuildError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidTopicName {
+    /// The size of the name in bytes.
+    pub size: usize,
+}
+
+impl fmt::Display for InvalidTopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a name of {} bytes: the name of a topic has 1 to 255", self.size)
+    }
+}
+
+impl std::error::Error for InvalidTopicName {}
+
+/// [`Peer::subscribe`](crate::Peer::subscribe) failed.
+///
+/// ```
+/// use threadbare::{Peer, SubscribeError};
+///
+/// fn join(peer: &Peer, room: &str) {
+///     match peer.subscribe(room) {
+///         Err(SubscribeError::InvalidName(error)) => drop(peer.send(error.to_string())), // it may be gone
+///         Err(error) => println!("{} is not subscribed: {error}", peer.id()),
+///         Ok(_) => {}
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The connection is closed or closing.
+    Disconnected,
+    /// The name of the topic is empty or too long.
+    InvalidName(InvalidTopicName),
+    /// The connection is a client's: only a server has topics.
+    NoServer,
+}
+
+impl fmt::Display for SubscribeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SubscribeError::Disconnected => f.write_str(DISCONNECTED),
+            SubscribeError::InvalidName(error) => error.fmt(f),
+            SubscribeError::NoServer => f.write_str("the connection is a client's: only a server has topics"),
+        }
+    }
+}
+
+impl std::error::Error for SubscribeError {}
+
+impl From<InvalidTopicName> for SubscribeError {
+    fn from(error: InvalidTopicName) -> SubscribeError {
+        SubscribeError::InvalidName(error)
+    }
+}
+
 /// Displays an error and its causes on one line, as `error: cause: cause of that`.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
 

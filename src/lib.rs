@@ -98,9 +98,11 @@ pub use client::{
 };
 pub use config::backoff::Jitter;
 pub use config::send_options::SendOptions;
+pub use config::topic_config::{Slow, TopicConfig};
 pub use config::{AfterClose, Config, ConfigError, SlowConsumer};
 pub use error::{
-    BuildError, ControlError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
+    BuildError, ControlError, InvalidTopicName, RecvError, RecvTimeoutError, SendError, SendTimeoutError,
+    SubscribeError, TryRecvError, TrySendError,
 };
 pub use protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, InvalidClose};
 pub use protocol::deflate::{Compression, DeflateStats};
@@ -139,5 +141,8 @@ pub use worker::handle::peer_id::PeerId;
 pub use worker::handle::prepared::Prepared;
 pub use worker::handle::stats::Stats;
 pub use worker::handle::summary::PeerSummary;
+pub use worker::handle::topic::{Topic, TopicStats};
+pub use worker::handle::topic_events::TopicEvent;
 pub use worker::handle::traffic::TrafficStats;
 pub use worker::receiver::events::{Events, Iter};
+pub use worker::topics::position::{InvalidPosition, Position, Published, Since, Subscription};

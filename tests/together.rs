@@ -30,5 +30,6 @@ mod socket;
 mod socket_end;
 mod socket_open;
 mod stats;
+mod topics;
 mod traits;
 mod unix_sockets;

@@ -16,6 +16,8 @@ use crate::server::reactor::pending::Pending;
 use crate::server::reactor::pending_response::PendingResponse;
 #[cfg(feature = "rustls-tls")]
 use crate::transport::tls::server_config::Tls;
+use crate::worker::handle::topic_events::TopicHook;
+use crate::worker::topics::registry::Configure;
 
 /// Makes a [`Server`](crate::Server); see [`Server::builder`](crate::Server::builder).
 ///
@@ -43,6 +45,8 @@ pub struct ServerBuilder {
     pub(super) decide: Decide,
     pub(super) http: Http,
     pub(super) layer: Layer,
+    pub(super) topics: Option<Box<Configure>>,
+    pub(super) on_topic: Option<Box<TopicHook>>,
 }
 
 impl ServerBuilder {
@@ -59,6 +63,8 @@ impl ServerBuilder {
             decide: Decide::Now(Box::new(|_| Ok(Accept::new()))),
             http: Http::Refused,
             layer: Layer::default(),
+            topics: None,
+            on_topic: None,
         }
     }
 

@@ -19,6 +19,7 @@ use crate::worker::event_loop::worker::CloseCounts;
 use crate::worker::handle::inbox::Command;
 use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::publisher::Publisher;
+use crate::worker::handle::topic_events::TopicObserver;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::thread::may_block;
 
@@ -83,6 +84,7 @@ pub(super) struct Control {
     pub(super) addrs: Vec<PeerAddr>,
     pub(super) reactor: ReactorHandle,
     pub(super) publisher: Publisher,
+    pub(super) topics: Arc<TopicObserver>,
     pub(super) connection_limit: Arc<ConnectionLimit>,
     pub(super) budget: Arc<MemoryBudget>,
     pub(super) handshakes: Arc<HandshakeMetrics>,

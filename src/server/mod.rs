@@ -8,6 +8,7 @@ mod reactor;
 mod start;
 mod stats;
 mod threads;
+mod topics;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -31,6 +31,8 @@ use crate::worker::delivery::delivery::Delivery;
 use crate::worker::delivery::handler::{Handler, HandlerDelivery};
 use crate::worker::event_loop::worker::{NewApp, Worker, WorkerParts};
 use crate::worker::handle::publisher::Publisher;
+use crate::worker::handle::topic_events::TopicObserver;
+use crate::worker::handle::topics::Topics;
 use crate::worker::receiver::events::Events;
 use crate::worker::receiver::inline::{InlineDelivery, InlineSlot, InlineWorker};
 
@@ -214,6 +216,9 @@ impl ServerBuilder {
                 connection_limit.clone(),
             ));
         }
+        let topics = Topics::new(self.topics, inboxes.clone(), budget.clone());
+        let topics = Arc::new(TopicObserver::new(Arc::new(topics), self.on_topic));
+        workers.iter_mut().for_each(|worker| worker.set_topics(&topics));
         let (drop_timeout, max_waiting) = (config.drop_timeout, config.max_write_buffer_size);
         let handshakes = Arc::new(HandshakeMetrics::default());
         let rules = Rules {
@@ -252,6 +257,7 @@ impl ServerBuilder {
             addrs,
             reactor,
             publisher: Publisher::new(inboxes, max_waiting),
+            topics,
             connection_limit,
             budget,
             handshakes,

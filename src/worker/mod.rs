@@ -12,3 +12,4 @@ pub(crate) mod receiver;
 pub(crate) mod slab;
 pub(crate) mod thread;
 pub(crate) mod timer_wheel;
+pub(crate) mod topics;

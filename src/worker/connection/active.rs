@@ -322,6 +322,7 @@ impl ActiveConn<'_> {
     /// Returns the handle. It is made on the first call.
     pub(crate) fn peer(&mut self) -> Peer {
         let (context, state) = (&mut *self.context, &*self.state);
+        let has_topics = self.conn.peer.is_none() && context.topics.count(state.key.index) > 0;
         let peer = self.conn.peer.get_or_insert_with(|| {
             let record = context.take_info(state.key.index);
             let (handle, connection) = (context.handle.clone(), &self.conn.endpoint.connection);
@@ -331,6 +332,9 @@ impl ActiveConn<'_> {
             }
             Peer::new(shared)
         });
+        if has_topics {
+            peer.shared.change_topics(|topics| topics.extend(context.topics.topics_of(state.key.index).cloned()));
+        }
         peer.clone()
     }
 

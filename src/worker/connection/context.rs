@@ -10,6 +10,7 @@ use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::Codec;
 use crate::transport::output::Output;
 use crate::worker::connection::callback_watch::CallbackWatch;
+use crate::worker::connection::topics::WorkerTopics;
 use crate::worker::handle::inbox::Inbox;
 use crate::worker::handle::info::{Outcome, PeerInfo};
 use crate::worker::handle::metrics::Totals;
@@ -46,6 +47,8 @@ pub(crate) struct WorkerContext {
     pub(crate) tick: Tick,
     /// Messages for every connection, sent at the end of the iteration.
     pub(crate) broadcasts: Vec<Prepared>,
+    /// The connections' subscriptions to topics.
+    pub(crate) topics: WorkerTopics,
     /// The records of connections without a handle, each at its connection's index.
     pub(crate) infos: Vec<PeerInfo>,
     /// The outcomes of the opening handshakes of connections without a handle, if there are any, by index.

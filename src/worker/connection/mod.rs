@@ -9,3 +9,5 @@ pub(crate) mod flags;
 pub(crate) mod latest;
 pub(crate) mod phase;
 pub(crate) mod send_with;
+pub(crate) mod subscriptions;
+pub(crate) mod topics;

@@ -3,3 +3,4 @@
 pub(crate) mod delivery;
 pub(crate) mod handler;
 pub(crate) mod socket;
+pub(crate) mod socket_topics;

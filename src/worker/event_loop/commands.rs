@@ -49,7 +49,7 @@ impl<D: Delivery> Worker<D> {
             && let Some(to) = target(command)
         {
             // A single command needs no sorting. It is the usual case on a server that sleeps between messages.
-            self.send_broadcasts();
+            self.send_to_many();
             return self.execute_single(to, command, bytes);
         }
         let mut by_connection = std::mem::take(&mut self.by_connection);
@@ -58,9 +58,7 @@ impl<D: Delivery> Worker<D> {
         for index in 0..queue.commands.len() {
             match target(&queue.commands[index]) {
                 Some(key) => {
-                    if !self.context.broadcasts.is_empty() {
-                        self.send_broadcasts();
-                    }
+                    self.send_to_many();
                     if self.slots.get_mut(key).is_some() {
                         by_connection.add(key, index as u32);
                     }
@@ -116,20 +114,39 @@ impl<D: Delivery> Worker<D> {
         });
     }
 
+    /// Sends broadcasts, and what was published to topics: behind what was posted before, and ahead of what was posted later.
+    /// Only one of the two has something, unless a handler used both.
+    #[inline]
+    pub(super) fn send_to_many(&mut self) {
+        self.send_broadcasts();
+        self.serve_topics();
+    }
+
     /// Executes a command that is not for one connection.
     fn execute_global(&mut self, command: &Command) {
         match command {
-            Command::Broadcast(message) => self.context.broadcasts.push(message.clone()),
+            Command::Broadcast(message) => {
+                self.serve_topics();
+                self.context.broadcasts.push(message.clone());
+            }
             Command::List(answer) => {
                 // Whoever asked may not wait any more.
                 let _ = answer.send(self.summaries());
             }
-            Command::Shutdown(deadline) => {
+            Command::Topic { topic, upto } => {
                 self.send_broadcasts();
+                let stands_for_later = topic.announcement_taken(self.context.handle.index);
+                let upto = if stands_for_later { topic.last() } else { *upto };
+                self.context.topics.set_due(topic, upto);
+            }
+            Command::TopicGap { topic, missed } => self.tell_gaps(topic.as_ref(), *missed),
+            Command::SweepTopics => self.begin_sweep(),
+            Command::Shutdown(deadline) => {
+                self.send_to_many();
                 self.begin_shutdown(*deadline);
             }
             Command::ReceiverDropped { .. } => {
-                self.send_broadcasts();
+                self.send_to_many();
                 self.for_each(|driver| {
                     if driver.close_if_receiver_dropped() {
                         driver.flush(&[]);
@@ -178,7 +195,14 @@ impl<D: Delivery> Driver<'_, D> {
             Command::ReceiverDropped { .. } => {
                 self.close_if_receiver_dropped();
             }
-            Command::Broadcast(_) | Command::List(_) | Command::Shutdown(_) => {}
+            Command::Subscribe { reservation, .. } => self.active().join(std::mem::take(&mut **reservation)),
+            Command::Unsubscribe { topic, .. } => self.active().unsubscribe(topic),
+            Command::Broadcast(_)
+            | Command::List(_)
+            | Command::Topic { .. }
+            | Command::TopicGap { .. }
+            | Command::SweepTopics
+            | Command::Shutdown(_) => {}
         }
     }
 
@@ -245,10 +269,17 @@ fn target(command: &Command) -> Option<Key> {
         | Command::SendLatest { to, .. }
         | Command::SendControl { to, .. }
         | Command::Close { to, .. }
+        | Command::Subscribe { to, .. }
+        | Command::Unsubscribe { to, .. }
         | Command::Disconnect { to }
         | Command::Abort { to }
         | Command::CloseSeen { to } => Some(*to),
         Command::Resume { to } | Command::ReceiverDropped { to } => *to,
-        Command::Broadcast(_) | Command::List(_) | Command::Shutdown(_) => None,
+        Command::Broadcast(_)
+        | Command::List(_)
+        | Command::Topic { .. }
+        | Command::TopicGap { .. }
+        | Command::SweepTopics
+        | Command::Shutdown(_) => None,
     }
 }

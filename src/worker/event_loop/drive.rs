@@ -436,6 +436,7 @@ impl<D: Delivery> Driver<'_, D> {
         }
         self.note_backlog();
         self.active().push_latest();
+        self.catch_up_if_behind();
         if !self.active().is_above_high_water()
             && let Some(payload) = self.conn.endpoint.take_ping()
         {

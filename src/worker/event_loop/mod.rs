@@ -19,5 +19,6 @@ mod register;
 pub(crate) mod run;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod undecoded;
 pub(crate) mod worker;

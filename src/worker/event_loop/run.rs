@@ -54,7 +54,9 @@ impl<D: Delivery> Worker<D> {
         self.drain_inbox();
         self.drive_ready_list();
         self.expire();
-        self.send_broadcasts();
+        self.sweep_topics();
+        self.send_to_many();
+        self.tell_topic_events();
         self.delivery.end_iteration();
         self.check_memory();
         self.count_iteration();
@@ -118,6 +120,7 @@ impl<D: Delivery> Worker<D> {
             return None;
         }
         self.force();
+        self.tell_topic_events();
         self.delivery.end_iteration();
         self.context.inbox.close();
         // The application's hooks may panic as they are dropped. The counts are returned all the same.
@@ -141,7 +144,8 @@ impl<D: Delivery> Worker<D> {
         if self.context.inbox.has_commands() {
             self.drain_inbox();
             self.drive_ready_list();
-            self.send_broadcasts();
+            self.send_to_many();
+            self.tell_topic_events();
             self.delivery.end_iteration();
         }
     }
@@ -150,7 +154,8 @@ impl<D: Delivery> Worker<D> {
     pub(in crate::worker) fn serve_inbox(&mut self) {
         if self.context.inbox.has_commands() {
             self.drain_inbox();
-            self.send_broadcasts();
+            self.send_to_many();
+            self.tell_topic_events();
         }
     }
 
@@ -184,7 +189,7 @@ impl<D: Delivery> Worker<D> {
 
     /// Whether the worker has left work for its next iteration.
     fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.context.broadcasts.is_empty()
+        !self.ready.is_empty() || !self.context.broadcasts.is_empty() || self.context.topics.has_work()
     }
 
     /// Parks the inbox, so that a later command wakes the poll. Returns `false` if there are commands already.
@@ -198,6 +203,7 @@ impl<D: Delivery> Worker<D> {
         let has_spare_memory =
             !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
         let due = earlier(earlier(self.timers.due(), self.shutdown), earlier(self.poll_task_due, self.memory_due()));
+        let due = earlier(due, self.sweep_due());
         if has_spare_memory { earlier(due, Some(self.now + TRIM_INTERVAL)) } else { due }
     }
 

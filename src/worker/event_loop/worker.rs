@@ -21,6 +21,7 @@ use crate::worker::connection::callback_watch::CallbackWatch;
 use crate::worker::connection::context::{WorkerContext, WriteGroup};
 use crate::worker::connection::flags::Flag;
 use crate::worker::connection::phase::Phase;
+use crate::worker::connection::topics::WorkerTopics;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::by_connection::CommandsByConnection;
@@ -32,6 +33,7 @@ use crate::worker::event_loop::undecoded::MAX_READ;
 use crate::worker::handle::inbox::{CommandQueue, Inbox};
 use crate::worker::handle::metrics::Totals;
 use crate::worker::handle::publisher::Publisher;
+use crate::worker::handle::topic_events::TopicObserver;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::{Key, KeyMap, Slab};
 use crate::worker::timer_wheel::{Tick, TimerWheel};
@@ -148,6 +150,7 @@ impl<D: Delivery> Worker<D> {
             epoch: now,
             tick: 0,
             broadcasts: Vec::new(),
+            topics: WorkerTopics::default(),
             infos: Vec::new(),
             outcomes: KeyMap::default(),
             charges: KeyMap::default(),
@@ -197,6 +200,12 @@ impl<D: Delivery> Worker<D> {
     /// The registry that the sockets of a poll task are registered with.
     pub(crate) fn registry(&self) -> io::Result<Registry> {
         self.poll.registry().try_clone()
+    }
+
+    /// Sets the topics of the server, before the worker runs.
+    pub(crate) fn set_topics(&mut self, observer: &Arc<TopicObserver>) {
+        self.context.handle.set_topics(observer.topics.clone());
+        self.context.topics.set_observer(self.context.handle.index, observer.clone());
     }
 
     /// Sets the worker's poll task.
@@ -272,6 +281,9 @@ impl<D: Delivery> Worker<D> {
         let acted = contained(|| act(&mut driver, &mut self.input));
         if let Err(panic) = acted {
             contain(&mut driver, &panic);
+        }
+        if !driver.receives_topics() {
+            driver.active().leave_topics();
         }
         driver.active().end_drive();
         let DriveState { again, deadline_changed, .. } = driver.state;

@@ -22,6 +22,7 @@ use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::summary::PeerSummary;
 use crate::worker::handle::wakeup::{Sleep, Wakeup, wakeups_are_held};
 use crate::worker::slab::Key;
+use crate::worker::topics::topic::{Reservation, TopicState};
 
 /// A command of another thread to a worker.
 #[derive(Debug)]
@@ -48,6 +49,16 @@ pub(crate) enum Command {
     Broadcast(Prepared),
     /// Say what connections there are.
     List(Sender<Vec<PeerSummary>>),
+    /// Send the connections that are subscribed to a topic what they lack, up to the message with this number.
+    Topic { topic: Arc<TopicState>, upto: u64 },
+    /// Subscribe the connection to a topic.
+    Subscribe { to: Key, reservation: Box<Reservation> },
+    /// End the connection's subscription to a topic.
+    Unsubscribe { to: Key, topic: Arc<TopicState> },
+    /// Tell the application that subscribers of this topic, or of all, have missed messages.
+    TopicGap { topic: Option<Arc<TopicState>>, missed: u64 },
+    /// Free the history of topics that is too old, from time to time.
+    SweepTopics,
     /// The application took events, and there is room for more. Resume reading from one connection, or from all that
     /// wait.
     Resume { to: Option<Key> },
@@ -227,6 +238,18 @@ impl Inbox {
     pub(crate) fn broadcast(&self, message: &Prepared, max: usize) {
         message.charge(&self.budget);
         self.post(|queue| queue.push_broadcast(message.clone(), max));
+    }
+
+    /// Has the worker, whose index is `worker`, send what was published to a topic, up to the message with this number. A command
+    /// for the same topic that is the newest one tells of this message as well, so that no other overtakes it.
+    pub(crate) fn announce(&self, topic: &Arc<TopicState>, worker: u16, upto: u64) {
+        self.post(|queue| match queue.commands.last_mut() {
+            Some(Command::Topic { topic: last, upto: last_upto }) if Arc::ptr_eq(last, topic) => {
+                *last_upto = upto.max(*last_upto);
+            }
+            _ if topic.may_announce(worker) => queue.commands.push(Command::Topic { topic: topic.clone(), upto }),
+            _ => {}
+        });
     }
 
     /// Has the worker look for connections to take over. They are in a channel of their own.

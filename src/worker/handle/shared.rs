@@ -1,7 +1,7 @@
 //! The state that the handles of a connection share with its worker.
 
 use std::any::Any;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::config::SlowConsumer;
 use crate::protocol::Connection;
@@ -17,6 +17,7 @@ use crate::worker::handle::stats::SharedDeflate;
 use crate::worker::handle::stats::Stats;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::Key;
+use crate::worker::topics::topic::TopicState;
 
 /// The state that the handles of a connection share with its worker. Each connection that delivers events has one. It
 /// takes 104 bytes; with the counts of the `Arc` and the allocator's own word, 128.
@@ -35,6 +36,8 @@ struct Extra {
     data: OnceLock<Box<dyn Any + Send + Sync>>,
     /// The keyed messages that wait.
     latest: OnceLock<Box<LatestMessages>>,
+    /// The topics that the connection is subscribed to, in the order of its worker's list.
+    topics: Mutex<Vec<Arc<TopicState>>>,
     /// The outcome of the opening handshake.
     outcome: Outcome,
     /// The counts of compression, if permessage-deflate was negotiated.
@@ -128,6 +131,17 @@ impl PeerShared {
         if self.queued.is_awaited() {
             self.wake_senders();
         }
+    }
+
+    /// The topics that the connection is subscribed to.
+    pub(crate) fn topics(&self) -> Vec<Arc<TopicState>> {
+        let extra = self.extra.get();
+        extra.map_or_else(Vec::new, |extra| extra.topics.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Changes the list of topics that the connection is subscribed to. Called by the worker.
+    pub(crate) fn change_topics(&self, change: impl FnOnce(&mut Vec<Arc<TopicState>>)) {
+        change(&mut self.extra.get_or_init(Box::default).topics.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Discards the keyed messages that wait, because nothing more is sent. Called by the worker.

@@ -1,12 +1,13 @@
 //! The state that all connections of a worker share with their handles.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::config::{Config, SlowConsumer};
 use crate::protocol::Role;
 use crate::worker::handle::inbox::Inbox;
 use crate::worker::handle::send_wait::WaitQueue;
+use crate::worker::handle::topics::Topics;
 use crate::worker::slab::Key;
 use crate::worker::thread::{may_block, thread_token};
 
@@ -26,16 +27,37 @@ pub(crate) struct WorkerHandle {
     /// only compares it with its own token, so `Relaxed` is enough.
     runner: AtomicUsize,
     wait_queues: [WaitQueue; WAIT_QUEUES],
+    /// The topics of the server; none for clients. Set before the worker runs.
+    topics: OnceLock<Arc<Topics>>,
 }
 
 impl WorkerHandle {
     pub(crate) fn new(inbox: Arc<Inbox>, config: Arc<Config>, index: u16, role: Role) -> WorkerHandle {
-        WorkerHandle { inbox, config, index, role, runner: AtomicUsize::new(0), wait_queues: Default::default() }
+        WorkerHandle {
+            inbox,
+            config,
+            index,
+            role,
+            runner: AtomicUsize::new(0),
+            wait_queues: Default::default(),
+            topics: OnceLock::new(),
+        }
     }
 
     /// What happens to a message if the queue of its connection is full.
     pub(crate) fn policy(&self) -> SlowConsumer {
         self.config.policy(self.role)
+    }
+
+    /// Sets the topics of the server.
+    pub(crate) fn set_topics(&self, topics: Arc<Topics>) {
+        // Set once, before the worker runs.
+        let _ = self.topics.set(topics);
+    }
+
+    /// The topics of the server, if it is one.
+    pub(crate) fn topics(&self) -> Option<&Topics> {
+        self.topics.get().map(|topics| &**topics)
     }
 
     /// Notes that the calling thread runs the worker.

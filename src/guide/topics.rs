@@ -1,0 +1,115 @@
+//! Topics: messages to those who are subscribed, slow subscribers, history, and coming back without a gap.
+//!
+//! # Publish and subscribe
+//!
+//! A topic is a name. There is nothing to create: a connection subscribes, and what is published to that name from then on
+//! is sent to it. From a handler:
+//!
+//! ```no_run
+//! use threadbare::{Handler, MessageRef, Server, Socket};
+//!
+//! struct Chat {
+//!     room: String,
+//! }
+//!
+//! impl Handler for Chat {
+//!     fn on_open(&mut self, socket: &mut Socket<'_>) {
+//!         if let Err(error) = socket.subscribe(&self.room) {
+//!             socket.send(error.to_string()); // the name is too long
+//!         }
+//!     }
+//!
+//!     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+//!         socket.publish_to_others(&self.room, message);
+//!     }
+//! }
+//!
+//! let server = Server::builder().serve("127.0.0.1:8080", |request| Chat { room: request.path().to_owned() })?;
+//! server.handle().publish("/lobby", "the server has started"); // from any thread
+//! # Ok::<(), threadbare::BuildError>(())
+//! ```
+//!
+//! With events it is [`Peer::subscribe`](crate::Peer::subscribe) and
+//! [`ServerHandle::publish`](crate::ServerHandle::publish). Whoever publishes often to one topic keeps a
+//! [`Topic`](crate::Topic). A connection that closes leaves its topics by itself.
+//!
+//! * A message is encoded once, and compressed once for each window size, however many are subscribed.
+//! * `publish` never waits. Where nobody is subscribed it costs a look-up of the name.
+//! * Each topic's messages arrive in order. What one thread publishes and what it sends through a
+//!   [`Peer`](crate::Peer) arrive in order too, as long as the connection keeps up. Two topics have no order.
+//! * To tell everybody, [`broadcast`](crate::ServerHandle::broadcast) needs no subscription.
+//!
+//! # Subscribers that read too slowly
+//!
+//! Nothing is queued for a subscriber that does not keep up: the topic has a buffer, and the subscriber takes what it lacks
+//! from there when it reads again. What the buffer ([`TopicConfig::buffer`](crate::TopicConfig::buffer)) had no room for
+//! is its loss. [`Stats::dropped`](crate::Stats::dropped) and [`TopicStats::skipped`](crate::TopicStats::skipped) count
+//! it, and the hook is told, so that the application can tell the client:
+//!
+//! ```
+//! use threadbare::{Server, Slow, TopicConfig, TopicEvent};
+//!
+//! let server = Server::builder()
+//!     .topics(|name| match name {
+//!         "prices" => TopicConfig::default().slow(Slow::Latest), // only the newest counts
+//!         "moves" => TopicConfig::default().slow(Slow::Disconnect), // all, or the end with 1008
+//!         _ => TopicConfig::default(), // on with the oldest that there is
+//!     })
+//!     .on_topic(|event| {
+//!         if let TopicEvent::Gap(peer, topic, missed) = event {
+//!             let _ = peer.send(format!(r#"{{"topic":"{topic}","missed":{missed}}}"#)); // it may be gone
+//!         }
+//!     })
+//!     .bind("127.0.0.1:0")?;
+//! # Ok::<(), threadbare::BuildError>(())
+//! ```
+//!
+//! # History
+//!
+//! [`TopicConfig::keep`](crate::TopicConfig::keep) has a topic keep its newest messages, also while nobody is subscribed.
+//!
+//! * **The last value for a newcomer**: `keep(1, 64 << 10, Duration::MAX)`, and `subscribe_since(name, Since::Oldest)`.
+//! * **Coming back without a gap**: the application puts the position into each message, the client returns the last one that it
+//!   had, and gets what followed. [`Subscription::missed`](crate::Subscription::missed) says how many messages were too
+//!   old; then the client needs the whole state anew.
+//!
+//! ```
+//! use std::time::Duration;
+//! use threadbare::{Client, Event, Message, Peer, Server, Since, TopicConfig};
+//!
+//! fn subscribe(peer: &Peer, last: Option<&str>) {
+//!     let since = last.and_then(|last| last.parse().ok()).map_or(Since::Now, Since::Position);
+//!     match peer.subscribe_since("news", since) {
+//!         Ok(subscription) if subscription.missed > 0 => drop(peer.send("load everything again")),
+//!         Ok(_) => {}
+//!         Err(error) => println!("{} is not subscribed: {error}", peer.id()),
+//!     }
+//! }
+//!
+//! let server = Server::builder()
+//!     .topics(|_| TopicConfig::default().keep(1_000, 1 << 20, Duration::from_secs(300)))
+//!     .bind("127.0.0.1:0")?;
+//! let news = server.handle().topic("news")?;
+//! let seen = news.publish("one").position.expect("there is a history").to_string();
+//! news.publish_with(|position| format!("two, at {position}"));
+//!
+//! let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+//! let Event::Open(peer, _) = server.recv()? else { panic!("the first event") };
+//! subscribe(&peer, Some(&seen));
+//! let Some(Message::Text(text)) = client.recv()? else { panic!("a message") };
+//! assert!(text.starts_with("two, at "));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Positions are those of one process: after a restart `missed` is `u64::MAX`.
+//!
+//! # Who is there
+//!
+//! [`TopicEvent`](crate::TopicEvent) tells the first and the last subscriber of each topic. With
+//! [`TopicConfig::presence`](crate::TopicConfig::presence) it also tells each that comes and goes, and
+//! [`Topic::peers`](crate::Topic::peers) lists them. The hook ([`ServerBuilder::on_topic`](crate::ServerBuilder::on_topic))
+//! runs on the workers' threads, with events too, and must not block.
+//!
+//! These are connections of this server. Users with several tabs, and lists over several servers, are the application's:
+//! [`Peer::data`](crate::Peer::data) says whose a connection is. In a room of thousands, tell a number now and then rather than
+//! each change: every one of `n` who come would be told to `n` others.

@@ -1,0 +1,131 @@
+//! Subscribing a connection on its worker's thread.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::SubscribeError;
+use crate::worker::connection::active::ActiveConn;
+use crate::worker::connection::phase::Phase;
+use crate::worker::handle::topic_events::TopicEvent;
+use crate::worker::topics::position::{Since, Subscription};
+use crate::worker::topics::topic::{Publication, Reservation, TopicState};
+
+impl ActiveConn<'_> {
+    /// Subscribes the connection to a topic.
+    pub(crate) fn subscribe(&mut self, name: &str, since: Since) -> Result<Subscription, SubscribeError> {
+        if self.conn.phase != Phase::Open || self.handle_is_closed() {
+            return Err(SubscribeError::Disconnected);
+        }
+        let topics = self.context.topics.shared().ok_or(SubscribeError::NoServer)?;
+        let (reservation, subscription) = topics.subscribe(name, since, self.context.handle.index)?;
+        self.join(reservation);
+        Ok(subscription)
+    }
+
+    /// Takes over a subscription that was reserved, unless the connection has one already.
+    pub(crate) fn join(&mut self, mut reservation: Reservation) {
+        let key = self.state.key;
+        let is_member = reservation.topic().is_some_and(|topic| self.context.topics.find(key, topic).is_some());
+        if is_member || self.conn.phase != Phase::Open {
+            return;
+        }
+        let Some((topic, cursor, last)) = reservation.take() else { return };
+        let present = topic.config.presence.then(|| self.peer());
+        self.context.topics.join(key, topic.clone(), (cursor, last), |observer, topic| {
+            if let Some(peer) = present {
+                observer.joined(topic, peer);
+            }
+        });
+        if let Some(peer) = &self.conn.peer {
+            peer.shared.change_topics(|topics| topics.push(topic));
+        }
+    }
+
+    /// Ends the subscription to the topic with this name. What was published before is sent.
+    pub(crate) fn unsubscribe_from(&mut self, name: &str) {
+        let topic = self.context.topics.shared().and_then(|topics| topics.registry.find(name));
+        if let Some(topic) = topic {
+            self.unsubscribe(&topic);
+        }
+    }
+
+    /// Ends a subscription. What was published before is sent, as far as there is room.
+    pub(crate) fn unsubscribe(&mut self, topic: &Arc<TopicState>) {
+        if let Some(number) = self.context.topics.find(self.state.key, topic) {
+            self.push_lacking(topic, number);
+            self.leave(number);
+        }
+    }
+
+    /// Queues what was published to a topic and not sent to this connection.
+    fn push_lacking(&mut self, topic: &Arc<TopicState>, number: usize) {
+        let key = self.state.key;
+        let subscription = self.context.topics.subscription(key.index, number);
+        let Some((place, index)) = subscription else { return };
+        let Some(member) = self.context.topics.member(place, index) else { return };
+        let mut publications = Vec::new();
+        let range = topic.read(member.cursor, u64::MAX, &mut publications);
+        if range.first > member.cursor + 1 {
+            self.note_missed(topic, range.first - 1 - member.cursor);
+        }
+        for publication in &publications {
+            if self.is_above_high_water() || !self.push_publication(publication) {
+                break;
+            }
+            topic.delivered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Queues a message of a topic, unless it is not for this connection; `false` if it can not be sent.
+    #[inline]
+    pub(crate) fn push_publication(&mut self, publication: &Publication) -> bool {
+        let me = (self.context.handle.index, self.state.key);
+        publication.except == Some(me) || self.send_shared(&publication.frame)
+    }
+
+    /// Counts messages of a topic that the connection was not sent, and has the application be told.
+    #[cold]
+    pub(crate) fn note_missed(&mut self, topic: &TopicState, missed: u64) {
+        topic.skipped.fetch_add(missed, Ordering::Relaxed);
+        self.info().counters.add_dropped(u32::try_from(missed).unwrap_or(u32::MAX));
+        self.tell_gap(topic, missed);
+    }
+
+    /// Has the application be told that the connection has missed messages.
+    #[cold]
+    pub(crate) fn tell_gap(&mut self, topic: &TopicState, missed: u64) {
+        if let Some(observer) = self.context.topics.observer.clone()
+            && observer.has_hook()
+        {
+            let peer = self.peer();
+            observer.push(|| TopicEvent::Gap(peer, topic.name.clone(), missed));
+        }
+    }
+
+    /// Removes the connection's subscription with this number.
+    fn leave(&mut self, number: usize) {
+        let peer = self.conn.peer.as_ref();
+        self.context.topics.leave(self.state.key.index, number, |observer, topic| {
+            if let Some(peer) = peer {
+                observer.left(topic, peer.clone());
+            }
+        });
+        if let Some(peer) = peer {
+            peer.shared.change_topics(|topics| drop((number < topics.len()).then(|| topics.swap_remove(number))));
+        }
+    }
+
+    /// Ends all subscriptions.
+    #[cold]
+    pub(crate) fn leave_topics(&mut self) {
+        self.context.topics.take_behind(self.state.key.index);
+        for number in (0..self.context.topics.count(self.state.key.index)).rev() {
+            self.leave(number);
+        }
+    }
+
+    /// The names of the topics that the connection is subscribed to.
+    pub(crate) fn topic_names(&self) -> Vec<Arc<str>> {
+        self.context.topics.topics_of(self.state.key.index).map(|topic| topic.name.clone()).collect()
+    }
+}

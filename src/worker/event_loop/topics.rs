@@ -1,0 +1,276 @@
+//! Topics, the worker's part: what was published goes to the subscribers, in one write to each that keeps up. The others
+//! cost nothing until their sockets have room.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::config::topic_config::Slow;
+use crate::transport::output::MIN_SHARED_SIZE;
+use crate::worker::connection::phase::Phase;
+use crate::worker::connection::topics::Sweep;
+use crate::worker::delivery::delivery::Delivery;
+use crate::worker::event_loop::direct::Frames;
+use crate::worker::event_loop::drive::Driver;
+use crate::worker::event_loop::worker::Worker;
+use crate::worker::slab::Key;
+use crate::worker::timer_wheel::TimerWheel;
+use crate::worker::topics::registry::SHARDS;
+use crate::worker::topics::topic::{Publication, Range, TopicState};
+
+/// One of the 16 tables of topics is searched for old history every 64 ms, so each about once a second. Longer keeps what is
+/// too old for longer; shorter wakes the worker more often.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(64);
+
+impl<D: Delivery> Worker<D> {
+    /// Sends what was published to topics, and tells the application what happened to them.
+    #[inline]
+    pub(super) fn serve_topics(&mut self) {
+        if self.context.topics.has_work() {
+            self.serve_topics_now();
+        }
+    }
+
+    #[inline(never)]
+    fn serve_topics_now(&mut self) {
+        let due = self.context.topics.take_due();
+        for place in &due {
+            self.serve_topic(*place);
+        }
+        self.context.topics.give_back_due(due);
+        for key in std::mem::take(&mut self.context.topics.again) {
+            self.drive(key, |driver, _| driver.catch_up());
+        }
+    }
+
+    /// Sends the members of a topic what was published.
+    fn serve_topic(&mut self, place: u32) {
+        let Some((topic, sent, upto)) = self.context.topics.begin(place) else { return };
+        let mut publications = std::mem::take(&mut self.context.topics.scratch);
+        let range = topic.read(sent, upto, &mut publications);
+        let upto = range.first - 1 + publications.len() as u64;
+        let round = Round { place, topic, publications: &publications, range, sent, upto };
+        self.serve_members(&round);
+        publications.clear();
+        self.context.topics.scratch = publications;
+    }
+
+    fn serve_members(&mut self, round: &Round<'_>) {
+        let Round { place, ref topic, publications, range, sent, upto } = *round;
+        let has_lost = range.first > sent + 1;
+        let joined = join(publications, self.context.config.max_write_buffer_size).filter(|_| !has_lost);
+        let worker = self.context.handle.index;
+        let excepted: Vec<Key> = publications
+            .iter()
+            .filter_map(|publication| publication.except)
+            .filter_map(|(of, key)| (of == worker).then_some(key))
+            .collect();
+        let (mut index, mut delivered) = (0, 0);
+        let (mut lowest, mut behind) = (upto, 0);
+        while let Some(member) = self.context.topics.member(place, index) {
+            let key = member.key;
+            if member.cursor == sent
+                && let Some(bytes) = joined.as_deref()
+                && !excepted.contains(&key)
+                && self.try_write_direct(
+                    key,
+                    Frames { bytes, messages: publications.len() as u64, posted: 0, compressible: true },
+                )
+            {
+                self.context.topics.set_cursor(place, index, key, upto);
+                delivered += publications.len() as u64;
+            } else if (sent..upto).contains(&member.cursor) {
+                self.drive(key, |driver, _| driver.send_lacking(place, index, range, topic, publications));
+            } else if topic.config.slow == Slow::Disconnect && member.cursor + 1 < range.oldest {
+                self.drive(key, |driver, _| driver.disconnect_from(topic));
+            }
+            // If it has left, another has its place.
+            if let Some(member) = self.context.topics.member(place, index).filter(|member| member.key == key) {
+                lowest = lowest.min(member.cursor);
+                behind += usize::from(member.cursor < upto);
+                index += 1;
+            }
+        }
+        if delivered > 0 {
+            topic.delivered.fetch_add(delivered, Ordering::Relaxed);
+        }
+        self.context.topics.end(place, upto, lowest, behind);
+    }
+
+    /// Has the application be told that the members of a topic, or of all, have missed messages.
+    pub(super) fn tell_gaps(&mut self, topic: Option<&Arc<TopicState>>, missed: u64) {
+        let worker = self.context.handle.index;
+        let places = match topic {
+            Some(topic) => topic.place(worker).into_iter().collect(),
+            None => self.context.topics.places(),
+        };
+        for place in places {
+            let mut index = 0;
+            while let Some(member) = self.context.topics.member(place, index) {
+                let Some(topic) = self.context.topics.at(place).map(|local| local.topic.clone()) else { break };
+                self.drive(member.key, |driver, _| driver.active().tell_gap(&topic, missed));
+                index += 1;
+            }
+        }
+    }
+
+    /// Tells the application what happened to topics in this iteration.
+    #[inline]
+    pub(super) fn tell_topic_events(&mut self) {
+        if let Some(observer) = &self.context.topics.observer {
+            observer.dispatch();
+        }
+    }
+
+    /// Begins to look for history that is too old.
+    pub(super) fn begin_sweep(&mut self) {
+        let at = self.context.tick + TimerWheel::ticks(SWEEP_INTERVAL);
+        self.context.topics.sweep = Some(Sweep { at, shard: 0, without: 0 });
+    }
+
+    /// Looks for history that is too old, if it is time.
+    #[inline]
+    pub(super) fn sweep_topics(&mut self) {
+        if self.context.topics.sweep.is_some_and(|sweep| sweep.at <= self.context.tick) {
+            self.sweep_topics_now();
+        }
+    }
+
+    #[inline(never)]
+    fn sweep_topics_now(&mut self) {
+        let (Some(sweep), Some(observer)) = (self.context.topics.sweep, &self.context.topics.observer) else { return };
+        let topics = &observer.topics;
+        let without = if topics.registry.sweep(sweep.shard, topics.millis()) { 0 } else { sweep.without + 1 };
+        if without >= SHARDS && topics.registry.end_sweeping(topics.millis()) {
+            self.context.topics.sweep = None;
+            return;
+        }
+        let at = self.context.tick + TimerWheel::ticks(SWEEP_INTERVAL);
+        self.context.topics.sweep = Some(Sweep { at, shard: (sweep.shard + 1) % SHARDS, without });
+    }
+
+    /// When the worker is to look for history that is too old.
+    pub(super) fn sweep_due(&self) -> Option<Instant> {
+        self.context.topics.sweep.map(|_| self.now + SWEEP_INTERVAL)
+    }
+}
+
+/// What is sent to the members of a topic: the messages behind `sent`, up to `upto`.
+struct Round<'a> {
+    place: u32,
+    topic: Arc<TopicState>,
+    publications: &'a [Publication],
+    range: Range,
+    sent: u64,
+    upto: u64,
+}
+
+/// Concatenates the frames, if all of them are small and all together are below `limit`, as those of broadcasts.
+fn join(publications: &[Publication], limit: usize) -> Option<Vec<u8>> {
+    let mut joined = Vec::new();
+    for publication in publications {
+        let frame = publication.frame.plain();
+        if frame.len() >= MIN_SHARED_SIZE || joined.len() + frame.len() > limit {
+            return None;
+        }
+        joined.extend_from_slice(frame);
+    }
+    Some(joined)
+}
+
+impl<D: Delivery> Driver<'_, D> {
+    /// Sends the connection, which is the member at `index` of the topic at `place`, those of the messages that it lacks. If
+    /// its output has a backlog, it is left alone until that is written.
+    fn send_lacking(
+        &mut self,
+        place: u32,
+        index: usize,
+        range: Range,
+        topic: &TopicState,
+        publications: &[Publication],
+    ) {
+        let key = self.state.key;
+        let Some(member) = self.context.topics.member(place, index).filter(|member| member.key == key) else { return };
+        let mut cursor = member.cursor;
+        if !self.conn.can_send() {
+            let upto = range.first - 1 + publications.len() as u64;
+            return self.context.topics.set_cursor(place, index, key, upto);
+        }
+        if self.conn.endpoint.backlog() > 0 {
+            return self.context.topics.set_behind(key.index);
+        }
+        if cursor + 1 < range.first {
+            if topic.config.slow == Slow::Disconnect {
+                return self.disconnect_from(topic);
+            }
+            self.active().note_missed(topic, range.first - 1 - cursor);
+            cursor = range.first - 1;
+        }
+        let mut delivered = 0;
+        let has_already = usize::try_from(cursor + 1 - range.first).unwrap_or(usize::MAX);
+        for publication in publications.iter().skip(has_already) {
+            if self.context.output.len() >= self.context.config.max_write_buffer_size {
+                self.context.topics.set_cursor(place, index, key, cursor);
+                self.flush(&[]);
+                if self.conn.endpoint.backlog() > 0 || !self.conn.can_send() {
+                    self.context.topics.set_behind(key.index);
+                    break;
+                }
+            }
+            if self.active().push_publication(publication) {
+                delivered += 1;
+            }
+            cursor += 1;
+        }
+        topic.delivered.fetch_add(delivered, Ordering::Relaxed);
+        self.context.topics.set_cursor(place, index, key, cursor);
+        self.flush(&[]);
+    }
+
+    /// Whether the connection may have subscriptions, or has none: false once the application was told of its end.
+    #[inline]
+    pub(super) fn receives_topics(&self) -> bool {
+        matches!(self.conn.phase, Phase::Open | Phase::Closing) || self.context.topics.count(self.state.key.index) == 0
+    }
+
+    /// Closes the connection, which has missed messages of a topic that allows no gap.
+    #[cold]
+    fn disconnect_from(&mut self, topic: &TopicState) {
+        topic.disconnected.fetch_add(1, Ordering::Relaxed);
+        self.fail_slow_reader();
+        self.flush(&[]);
+    }
+
+    /// Sends what the connection lacks of its topics, if its output was the reason, and is written.
+    #[inline]
+    pub(super) fn catch_up_if_behind(&mut self) {
+        if self.conn.endpoint.backlog() == 0 && self.context.topics.take_behind(self.state.key.index) {
+            self.catch_up();
+        }
+    }
+
+    /// Sends what the connection lacks of its topics, as far as its socket takes it.
+    #[inline(never)]
+    fn catch_up(&mut self) {
+        let mut publications = Vec::new();
+        let mut number = 0;
+        while let Some((place, index)) = self.context.topics.subscription(self.state.key.index, number) {
+            number += 1;
+            let (Some(member), Some(local)) = (self.context.topics.member(place, index), self.context.topics.at(place))
+            else {
+                continue;
+            };
+            let (topic, sent) = (local.topic.clone(), local.sent);
+            if member.cursor >= sent {
+                continue;
+            }
+            if self.conn.endpoint.backlog() > 0 {
+                return self.context.topics.set_behind(self.state.key.index);
+            }
+            let after = if topic.config.slow == Slow::Latest { sent - 1 } else { member.cursor };
+            let range = topic.read(after, sent, &mut publications);
+            self.send_lacking(place, index, range, &topic, &publications);
+            publications.clear();
+        }
+    }
+}

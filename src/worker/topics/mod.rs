@@ -1,0 +1,6 @@
+//! Topics without their sockets: numbered messages in a ring, and who still needs them.
+
+pub(crate) mod position;
+pub(crate) mod registry;
+pub(crate) mod ring;
+pub(crate) mod topic;
