@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use common::tls::Certificate;
 use lexopt::prelude::*;
-use threadbare::{Config, Event, Handler, MessageRef, OriginPolicy, Server, SlowConsumer, Socket};
+use threadbare::{Config, Event, Handler, MessageRef, OriginPolicy, Server, Slow, SlowConsumer, Socket, TopicConfig};
 
 const USAGE: &str = "\
 Sends every message to every connection, the sender's too.
@@ -18,6 +18,7 @@ Usage: broadcast [ADDR] [OPTIONS]
 
   ADDR                    where to listen (default 127.0.0.1:8080; port 0 picks a free port)
   --workers N             worker threads
+  --topic                 publish to a topic that every connection is subscribed to
   --channel               publish from the main thread, which gets the messages through a channel
   --idle-timeout SECS     ping a connection that has been silent for so long
   --cert FILE --key FILE  TLS, with this certificate chain and private key in PEM
@@ -35,10 +36,26 @@ impl Handler for Broadcast {
     }
 }
 
+/// As [`Broadcast`], through a topic.
+struct InTopic;
+
+impl Handler for InTopic {
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        let _ = socket.subscribe(TOPIC); // the name is valid, and the connection is open
+    }
+
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+        socket.publish(TOPIC, message);
+    }
+}
+
+const TOPIC: &str = "everyone";
+
 struct Options {
     addr: String,
     workers: Option<usize>,
     channel: bool,
+    topic: bool,
     config: Config,
     certificate: Certificate,
 }
@@ -55,10 +72,16 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     if let Some(workers) = options.workers {
         builder = builder.workers(workers);
     }
+    // A gap would break that promise too.
+    builder = builder.topics(|_| TopicConfig::default().slow(Slow::Disconnect));
     if options.channel {
         let server = builder.bind(&options.addr)?;
         options.certificate.announce(server.handle())?;
-        broadcast(&server);
+        broadcast(&server, options.topic);
+    } else if options.topic {
+        let server = builder.serve(&options.addr, |_request| InTopic)?;
+        options.certificate.announce(server.handle())?;
+        server.join();
     } else {
         let server = builder.serve(&options.addr, |_request| Broadcast)?;
         options.certificate.announce(server.handle())?;
@@ -68,11 +91,14 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
 }
 
 /// Broadcasts by events on this thread, until the server has shut down.
-fn broadcast(server: &Server) {
+fn broadcast(server: &Server, in_topic: bool) {
     let everyone = server.handle();
     for event in server {
-        if let Event::Message(_, message) = event {
-            everyone.broadcast(&message);
+        match event {
+            Event::Open(peer, _) if in_topic => drop(peer.subscribe(TOPIC)), // an error says that it has left
+            Event::Message(_, message) if in_topic => drop(everyone.publish(TOPIC, &message)),
+            Event::Message(_, message) => everyone.broadcast(&message),
+            _ => {}
         }
     }
 }
@@ -81,12 +107,14 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut addr = None;
     let mut workers = None;
     let mut channel = false;
+    let mut topic = false;
     let mut config = Config::default();
     let mut certificate = Certificate::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("workers") => workers = Some(parser.value()?.parse()?),
             Long("channel") => channel = true,
+            Long("topic") => topic = true,
             Long("idle-timeout") => config = common::ping_idle(config, parser.value()?.parse_with(common::seconds)?),
             Long("cert") => certificate.set_cert(parser.value()?),
             Long("key") => certificate.set_key(parser.value()?),
@@ -98,5 +126,5 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     }
     certificate.check()?;
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    Ok(Some(Options { addr, workers, channel, config, certificate }))
+    Ok(Some(Options { addr, workers, channel, topic, config, certificate }))
 }

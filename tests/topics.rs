@@ -489,6 +489,61 @@ fn the_application_is_told_who_comes_and_goes() {
 }
 
 #[test]
+fn a_handler_has_its_topics_until_its_end_was_told() {
+    struct Subscribed(crossbeam_channel::Sender<String>);
+    impl Handler for Subscribed {
+        fn on_open(&mut self, socket: &mut Socket<'_>) {
+            socket.subscribe_all(["a", "b"]).expect("subscribed");
+            socket.send("open");
+        }
+
+        fn on_message(&mut self, socket: &mut Socket<'_>, _message: MessageRef<'_>) {
+            // In the same turn as the close, which it comes before.
+            socket.publish("a", "to all");
+            socket.unsubscribe("b");
+            socket.close(threadbare::CloseCode::NORMAL_CLOSURE, "").expect("open");
+        }
+
+        fn on_close(&mut self, socket: &mut Socket<'_>, _reason: &threadbare::CloseReason) {
+            drop(self.0.send(socket.topics().join(",")));
+            assert_eq!(socket.subscribe("c"), Err(SubscribeError::Disconnected));
+        }
+    }
+    common::logged::install();
+    let ((log, events), (at_close, topics)) = (unbounded(), unbounded());
+    let server = Server::builder()
+        .workers(1)
+        .topics(|_| TopicConfig::default().presence(true))
+        .on_topic(move |event| drop(log.send(format!("{event:?}"))))
+        .serve("127.0.0.1:0", move |_| Subscribed(at_close.clone()))
+        .expect("a server");
+    let [mut client, mut other] = [(); 2].map(|()| {
+        let mut client = Client::open(server.local_addr());
+        assert_eq!(client.expect_frame(), Frame::text("open"));
+        client
+    });
+    client.send(&text("leave"));
+    client.answer_close(1000);
+    assert_eq!(other.expect_frame(), Frame::text("to all"));
+    assert_eq!(topics.recv_timeout(DEADLINE).as_deref(), Ok("a"));
+    drop(other);
+    let mut at_end = topics.recv_timeout(DEADLINE).expect("its topics");
+    if at_end == "b,a" {
+        at_end = "a,b".into();
+    }
+    assert_eq!(at_end, "a,b");
+    let kinds = (0..12).map(|_| {
+        let event = events.recv_timeout(DEADLINE).expect("an event");
+        event.split('(').next().unwrap_or("").to_owned()
+    });
+    let mut counts = HashMap::new();
+    kinds.for_each(|kind| *counts.entry(kind).or_insert(0) += 1);
+    let expected =
+        [("First", 2), ("Joined", 4), ("Left", 4), ("Last", 2)].map(|(kind, count)| (kind.to_owned(), count));
+    assert_eq!(counts, HashMap::from(expected));
+}
+
+#[test]
 fn first_and_last_alternate_whatever_threads_subscribe() {
     let (log, events) = unbounded();
     let builder = Server::builder().workers(3).on_topic(move |event| drop(log.send(event)));

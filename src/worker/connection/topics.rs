@@ -244,6 +244,10 @@ impl WorkerTopics {
         let number = self.connections[index].len() as u32;
         let Some(local) = self.topics[place as usize].as_mut() else { return };
         self.connections[index].push(Place { topic: place, member: local.members.len() as u32 });
+        if local.members.is_empty() {
+            // Topics with one member are many, such as those of users.
+            local.members.reserve_exact(1);
+        }
         local.members.push(Member { key, cursor, place: number });
         if cursor < local.sent {
             local.behind += 1;
@@ -298,6 +302,9 @@ impl WorkerTopics {
             topic.set_place(self.worker, None);
             self.topics[place as usize] = None;
             self.free.push(place);
+            if self.free.len() == self.topics.len() && self.free.len() > MIN_KEPT {
+                (self.topics, self.free) = (Vec::new(), Vec::new());
+            }
         }
         topic.leave(
             self.worker,
