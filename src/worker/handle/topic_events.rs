@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::contain::contained;
-use crate::worker::handle::peer::{Peer, PeerId};
+use crate::worker::handle::peer::Peer;
+use crate::worker::handle::peer_id::PeerId;
 use crate::worker::handle::topics::Topics;
 use crate::worker::topics::topic::TopicState;
 
