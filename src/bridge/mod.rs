@@ -12,6 +12,7 @@ mod stats;
 mod tracker;
 
 pub use error::BridgeError;
+pub(crate) use local::LocalDelivery;
 pub use local::{LocalBatch, LocalEvent, LocalTopics};
 pub use message::{Accepted, BridgeMessage};
 pub use stats::BridgeStats;

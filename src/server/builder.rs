@@ -4,6 +4,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 
+use crate::bridge::Bridge;
 use crate::config::check::check_threads;
 use crate::config::{Config, ConfigError};
 use crate::protocol::Trusted;
@@ -46,6 +47,7 @@ pub struct ServerBuilder {
     pub(super) http: Http,
     pub(super) layer: Layer,
     pub(super) topics: Option<Box<Configure>>,
+    pub(super) bridge: Option<Arc<dyn Bridge>>,
     pub(super) on_topic: Option<Box<TopicHook>>,
 }
 
@@ -64,6 +66,7 @@ impl ServerBuilder {
             http: Http::Refused,
             layer: Layer::default(),
             topics: None,
+            bridge: None,
             on_topic: None,
         }
     }

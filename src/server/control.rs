@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
+use crate::bridge::Bridge;
 use crate::protocol::PeerAddr;
 use crate::protocol::message::CowMessage;
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle};
@@ -85,6 +86,7 @@ pub(super) struct Control {
     pub(super) reactor: ReactorHandle,
     pub(super) publisher: Publisher,
     pub(super) topics: Arc<TopicObserver>,
+    pub(super) bridge: Option<Arc<dyn Bridge>>,
     pub(super) connection_limit: Arc<ConnectionLimit>,
     pub(super) budget: Arc<MemoryBudget>,
     pub(super) handshakes: Arc<HandshakeMetrics>,

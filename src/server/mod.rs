@@ -1,5 +1,6 @@
 //! Servers: a reactor, workers, and the ways for events to reach the application.
 
+mod bridge;
 mod builder;
 mod control;
 mod inline;

@@ -1,5 +1,6 @@
 //! How a server starts: its workers, its reactor, and what connects them.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -8,6 +9,7 @@ use crate::error::BuildError;
 use crate::protocol::Role;
 use crate::protocol::http::Request;
 use crate::server::Server;
+use crate::server::bridge;
 use crate::server::builder::ServerBuilder;
 use crate::server::control::{Control, ServerHandle};
 use crate::server::inline::EventLoop;
@@ -219,6 +221,10 @@ impl ServerBuilder {
         let topics = Topics::new(self.topics, inboxes.clone(), budget.clone());
         let topics = Arc::new(TopicObserver::new(Arc::new(topics), self.on_topic));
         workers.iter_mut().for_each(|worker| worker.set_topics(&topics));
+        if let Some(bridge) = &self.bridge {
+            let stops_bridge: Arc<dyn Any + Send + Sync> = Arc::new(bridge::start(bridge, &topics.topics)?);
+            workers.iter_mut().for_each(|worker| worker.hold_until_end(stops_bridge.clone()));
+        }
         let (drop_timeout, max_waiting) = (config.drop_timeout, config.max_write_buffer_size);
         let handshakes = Arc::new(HandshakeMetrics::default());
         let rules = Rules {
@@ -258,6 +264,7 @@ impl ServerBuilder {
             reactor,
             publisher: Publisher::new(inboxes, max_waiting),
             topics,
+            bridge: self.bridge,
             connection_limit,
             budget,
             handshakes,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bridge::BridgeStats;
 use crate::protocol::http::Response;
 use crate::server::Server;
 use crate::server::control::ServerHandle;
@@ -37,6 +38,10 @@ pub struct ServerStats {
     pub handshakes: HandshakeStats,
     /// What the established connections did.
     pub traffic: TrafficStats,
+    /// Topics that have subscribers or a history.
+    pub topics: usize,
+    /// What the bridge has carried and lost; `None` without one.
+    pub bridge: Option<BridgeStats>,
 }
 
 impl ServerStats {
@@ -71,6 +76,11 @@ impl ServerStats {
         let help = "Responses other than 101, by status.";
         text.counters("threadbare_server_responses", "status", help, self.handshakes.statuses());
         self.traffic.expose("threadbare_server", &mut text);
+        let help = "Topics that have subscribers or a history.";
+        text.gauge("threadbare_server_topics", Unit::None, help, self.topics);
+        if let Some(bridge) = &self.bridge {
+            expose_bridge(bridge, &mut text);
+        }
         text.into_text()
     }
 
@@ -145,6 +155,8 @@ impl ServerHandle {
             memory: self.memory(),
             handshakes: self.control.handshakes.snapshot(),
             traffic: WorkerMetrics::sum(inboxes.iter().map(|inbox| &inbox.metrics)),
+            topics: self.control.topics.topics.registry.len(),
+            bridge: self.bridge_stats(),
         }
     }
 }
@@ -155,4 +167,29 @@ impl Server {
     pub fn stats(&self) -> ServerStats {
         self.handle.stats()
     }
+}
+
+fn expose_bridge(bridge: &BridgeStats, text: &mut Exposition) {
+    let counters = [
+        ("queued", "Messages for other servers that the bridge has taken.", bridge.queued),
+        ("refused", "Messages for other servers for which there was no room.", bridge.refused),
+        ("sent", "Messages that the engine has confirmed.", bridge.sent),
+        ("rejected", "Messages that the engine did not take.", bridge.rejected),
+        (
+            "unacknowledged",
+            "Messages that may be lost: the connection broke before they were confirmed.",
+            bridge.unacknowledged,
+        ),
+        ("received", "Messages of other servers that were delivered here.", bridge.received),
+        ("missed", "Messages of other servers that did not come.", bridge.missed),
+        ("duplicates", "Messages of other servers that came twice, and were dropped.", bridge.duplicates),
+        ("garbage", "What came and is no message.", bridge.garbage),
+        ("reconnects", "How often a connection to the engine was made again.", bridge.reconnects),
+    ];
+    for (name, help, value) in counters {
+        text.counter(&format!("threadbare_bridge_{name}"), Unit::None, help, value);
+    }
+    let (connected, bytes) = (u8::from(bridge.connected), bridge.queued_bytes);
+    text.gauge("threadbare_bridge_connected", Unit::None, "1 while the engine can be reached.", connected);
+    text.gauge("threadbare_bridge_queued_bytes", Unit::Bytes, "Bytes that wait for the engine.", bytes);
 }

@@ -1,5 +1,6 @@
 //! A worker: it owns many connections, and waits only in its poll.
 
+use std::any::Any;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -101,6 +102,8 @@ pub(crate) struct Worker<D: Delivery> {
     pub(in crate::worker) poll_task: Option<Box<dyn PollTask>>,
     /// When the poll task is to run, if nothing happens before.
     pub(in crate::worker) poll_task_due: Option<Instant>,
+    /// What ends with the worker.
+    held_until_end: Option<Arc<dyn Any + Send + Sync>>,
     /// The number of drives so far.
     #[cfg(test)]
     pub(in crate::worker) drives: usize,
@@ -188,6 +191,7 @@ impl<D: Delivery> Worker<D> {
             trimmable: Vec::new(),
             poll_task: None,
             poll_task_due: None,
+            held_until_end: None,
             #[cfg(test)]
             drives: 0,
         }
@@ -206,6 +210,11 @@ impl<D: Delivery> Worker<D> {
     pub(crate) fn set_topics(&mut self, observer: &Arc<TopicObserver>) {
         self.context.handle.set_topics(observer.topics.clone());
         self.context.topics.set_observer(self.context.handle.index, observer.clone());
+    }
+
+    /// Keeps `value` until the worker has ended.
+    pub(crate) fn hold_until_end(&mut self, value: Arc<dyn Any + Send + Sync>) {
+        self.held_until_end = Some(value);
     }
 
     /// Sets the worker's poll task.

@@ -39,7 +39,8 @@ pub enum TopicEvent {
     Joined(Peer, Arc<str>),
     /// A connection is not subscribed any more, because it said so or because it ends. As [`Joined`](TopicEvent::Joined).
     Left(Peer, Arc<str>),
-    /// A connection has missed so many messages of a topic: it read too slowly, or they did not come here.
+    /// A connection has missed so many messages of a topic: it read too slowly, or they did not come here from another server. 0
+    /// where nobody knows whether there were any, as after a bridge has lost its connection.
     Gap(Peer, Arc<str>, u64),
 }
 

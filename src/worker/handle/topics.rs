@@ -51,7 +51,6 @@ impl Topics {
     }
 
     /// Sets what carries topics between servers, once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the seam to a bridge, which is not built in"))]
     pub(crate) fn set_bridge(&self, bridge: Arc<dyn TopicBridge>) -> bool {
         self.bridge.set(bridge).is_ok()
     }
@@ -85,14 +84,12 @@ impl Topics {
     }
 
     /// Publishes a message that came from another server: to the subscribers of this one alone.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the seam to a bridge, which is not built in"))]
     pub(crate) fn deliver(&self, name: &str, message: MessageRef<'_>) -> Published {
         let published = self.publish_here(name, message, Origin::default());
         published.map_or_else(Published::default, |(topic, pushed)| pushed.published(&topic))
     }
 
     /// Has the subscribers of a topic, or of all, be told that they have missed messages that did not come here.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the seam to a bridge, which is not built in"))]
     pub(crate) fn gap(&self, name: Option<&str>, missed: u64) {
         let topic = name.map(|name| self.registry.find(name));
         // A topic that is not there has no subscribers.

@@ -90,7 +90,6 @@ impl Registry {
     }
 
     /// The number of topics.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         (0..SHARDS).map(|shard| self.lock(shard).len()).sum()
     }
