@@ -20,9 +20,31 @@ pub(super) fn with_codec<S, R>(endpoint: &mut Endpoint<S>, work: impl FnOnce(&mu
     let mut codec = idle().pop().unwrap_or_default();
     let result = work(endpoint, &mut codec);
     codec.shed();
-    let mut idle = idle();
+    keep(codec, &mut idle());
+    result
+}
+
+/// Keeps a codec for the next step of any socket, unless it has no memory or enough are kept.
+fn keep(codec: Codec, idle: &mut Vec<Codec>) {
     if idle.len() < MAX_IDLE && !codec.is_empty() {
         idle.push(codec);
     }
-    result
+}
+
+#[cfg(all(test, feature = "deflate"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limited_number_of_compressors_is_kept() {
+        let mut idle = Vec::new();
+        keep(Codec::new(), &mut idle);
+        assert!(idle.is_empty(), "it has no memory");
+        for count in 1..=MAX_IDLE + 2 {
+            let mut codec = Codec::new();
+            codec.compress(&[0; 1000], 1, 15).expect("it gets smaller");
+            keep(codec, &mut idle);
+            assert_eq!(idle.len(), count.min(MAX_IDLE));
+        }
+    }
 }
