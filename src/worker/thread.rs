@@ -45,3 +45,19 @@ pub(crate) fn runs_on_one_of<T>(threads: &[JoinHandle<T>]) -> bool {
 pub(crate) fn thread_token() -> usize {
     IS_WORKER.with(|is_worker| std::ptr::from_ref(is_worker).addr())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_a_workers_until_the_outermost_scope_ends() {
+        assert!(may_block());
+        let outer = enter_worker_scope();
+        assert!(!may_block());
+        drop(enter_worker_scope());
+        assert!(!may_block(), "the outer scope lasts");
+        drop(outer);
+        assert!(may_block());
+    }
+}
