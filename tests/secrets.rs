@@ -142,6 +142,7 @@ fn a_server_shows_no_data_of_its_connections() {
     hides(&secrets, &server);
     hides(&secrets, &server.handle());
     hides(&secrets, &peer);
+    assert_eq!(format!("{:?}", peer.id()), format!("PeerId({})", peer.id()));
 }
 
 #[test]
