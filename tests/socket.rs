@@ -288,6 +288,39 @@ fn recv_timeout_ends_at_its_deadline_whatever_trickles_in() {
     assert!(matches!(client.recv_timeout(common::DEADLINE), Err(SocketError::Io(_))));
 }
 
+/// The peer reads nothing. It sends pings, so that there is more to write than the stream takes; then it closes, or breaks
+/// the protocol.
+#[test]
+fn recv_timeout_ends_at_its_deadline_though_the_peer_reads_nothing() {
+    for (last, is_clean) in [(common::close(1000), true), (vec![0xFF; 2], false)] {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let config = Config::default().close_timeout(Duration::from_millis(1));
+        let mut socket = WebSocket::from_established(ours, Role::Server, vec![], &config);
+        let (done, ended) = crossbeam_channel::bounded(1);
+        let receiver = thread::spawn(move || {
+            let end = loop {
+                match socket.recv_timeout(Duration::from_millis(20)) {
+                    Err(SocketError::Timeout) => {}
+                    other => break other,
+                }
+            };
+            let own = socket.get_ref().write_timeout().expect("a socket");
+            done.send((end, own)).expect("the test waits");
+        });
+        theirs.set_write_timeout(Some(common::DEADLINE)).expect("a socket");
+        theirs.write_all(&common::ping(&[7; 125]).repeat(4_000)).expect("the socket reads");
+        theirs.write_all(&last).expect("the socket reads");
+        let (end, own) = ended.recv_timeout(common::DEADLINE).expect("no call waits for the peer to read");
+        assert!(
+            if is_clean { matches!(end, Ok(None)) } else { matches!(end, Err(SocketError::Protocol(_))) },
+            "{end:?}"
+        );
+        assert_eq!(own, None, "the stream's own timeout is put back");
+        drop(theirs);
+        receiver.join().expect("no panic");
+    }
+}
+
 #[test]
 fn recv_timeout_ends_at_its_deadline_if_nothing_arrives() {
     let (ours, _theirs) = UnixStream::pair().expect("a pair");

@@ -14,6 +14,7 @@ mod send;
 pub(crate) mod server_handshake;
 mod system;
 mod timeout;
+mod write_deadline;
 
 use std::any::Any;
 use std::fmt;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use codecs::with_codec;
 pub use error::SocketError;
+use write_deadline::WriteDeadline;
 
 use crate::protocol::close::{CloseCause, CloseFrame, CloseReason};
 use crate::protocol::handshake::Data;
@@ -121,6 +123,8 @@ pub struct WebSocket<S> {
     data: Option<Data>,
     /// How long the end of TCP may take.
     close_timeout: Duration,
+    /// During a call with a deadline.
+    write_deadline: Option<WriteDeadline<S>>,
     /// What ends TCP as the socket is dropped, unless its stream was returned.
     on_drop: Option<fn(&mut WebSocket<S>)>,
 }

@@ -161,6 +161,7 @@ impl<S: Read + Write + 'static> WebSocket<S> {
             subprotocol: None,
             data: None,
             close_timeout: config.close_timeout,
+            write_deadline: None,
             on_drop: Some(WebSocket::end_tcp),
         }
     }

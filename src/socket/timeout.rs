@@ -1,4 +1,4 @@
-//! Receiving with a deadline, over the standard library's streams, which have read timeouts.
+//! Receiving with a deadline, over the standard library's streams, which have timeouts.
 
 use std::io;
 use std::net::TcpStream;
@@ -7,45 +7,77 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::protocol::message::Message;
+use crate::socket::write_deadline::WriteDeadline;
 use crate::socket::{SocketError, WebSocket};
+#[cfg(feature = "rustls-tls")]
+use crate::transport::stream::byte_stream::ByteStream;
 #[cfg(feature = "rustls-tls")]
 use crate::transport::tls::stream::TlsStream;
 
-/// A stream whose reads can be bounded.
-trait ReadTimeout {
-    fn timeout(&self) -> io::Result<Option<Duration>>;
-    fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
-}
+/// A stream whose reads and writes can be bounded.
+trait Timeouts {
+    fn timeout_of_reads(&self) -> io::Result<Option<Duration>>;
+    fn bound_reads(&self, timeout: Option<Duration>) -> io::Result<()>;
+    fn timeout_of_writes(&self) -> io::Result<Option<Duration>>;
+    fn bound_writes(&self, timeout: Option<Duration>) -> io::Result<()>;
 
-impl ReadTimeout for TcpStream {
-    fn timeout(&self) -> io::Result<Option<Duration>> {
-        self.read_timeout()
-    }
-
-    fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.set_read_timeout(timeout)
+    /// Whether a flush has to write what the stream holds back.
+    fn holds_back(&self) -> bool {
+        false
     }
 }
 
-#[cfg(unix)]
-impl ReadTimeout for UnixStream {
-    fn timeout(&self) -> io::Result<Option<Duration>> {
-        self.read_timeout()
-    }
+macro_rules! timeouts_of_std {
+    ($($(#[$attribute:meta])* $stream:ty),*) => {
+        $(
+            $(#[$attribute])*
+            impl Timeouts for $stream {
+                fn timeout_of_reads(&self) -> io::Result<Option<Duration>> {
+                    self.read_timeout()
+                }
 
-    fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.set_read_timeout(timeout)
-    }
+                fn bound_reads(&self, timeout: Option<Duration>) -> io::Result<()> {
+                    self.set_read_timeout(timeout)
+                }
+
+                fn timeout_of_writes(&self) -> io::Result<Option<Duration>> {
+                    self.write_timeout()
+                }
+
+                fn bound_writes(&self, timeout: Option<Duration>) -> io::Result<()> {
+                    self.set_write_timeout(timeout)
+                }
+            }
+        )*
+    };
 }
+
+timeouts_of_std!(
+    TcpStream,
+    #[cfg(unix)]
+    UnixStream
+);
 
 #[cfg(feature = "rustls-tls")]
-impl<S: ReadTimeout + io::Read + io::Write> ReadTimeout for TlsStream<S> {
-    fn timeout(&self) -> io::Result<Option<Duration>> {
-        self.get_ref().timeout()
+impl<S: Timeouts + io::Read + io::Write> Timeouts for TlsStream<S> {
+    fn timeout_of_reads(&self) -> io::Result<Option<Duration>> {
+        self.get_ref().timeout_of_reads()
     }
 
-    fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.get_ref().set_timeout(timeout)
+    fn bound_reads(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.get_ref().bound_reads(timeout)
+    }
+
+    fn timeout_of_writes(&self) -> io::Result<Option<Duration>> {
+        self.get_ref().timeout_of_writes()
+    }
+
+    fn bound_writes(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.get_ref().bound_writes(timeout)
+    }
+
+    fn holds_back(&self) -> bool {
+        self.pending_bytes() > 0
     }
 }
 
@@ -54,8 +86,9 @@ macro_rules! with_timeouts {
         $(
             $(#[$attribute])*
             impl WebSocket<$stream> {
-                /// Waits for the next message, up to `timeout`; `None` as [`recv`](WebSocket::recv). The stream's own
-                /// read timeout does not apply meanwhile.
+                /// Waits for the next message, up to `timeout`; `None` as [`recv`](WebSocket::recv). What is queued is
+                /// written meanwhile; a write that the stream does not take leaves half of the time for reading. The
+                /// stream's own read timeout does not apply, and its write timeout does where it is shorter.
                 ///
                 /// ```
                 /// use std::time::Duration;
@@ -107,9 +140,18 @@ macro_rules! with_timeouts {
                 /// # Errors
                 /// As [`recv_timeout`](WebSocket::recv_timeout).
                 pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Option<Message>, SocketError> {
-                    let before = self.get_ref().timeout()?;
+                    let before = self.get_ref().timeout_of_reads()?;
+                    self.write_deadline = Some(WriteDeadline::new(
+                        deadline,
+                        Timeouts::timeout_of_writes,
+                        Timeouts::bound_writes,
+                        Timeouts::holds_back,
+                    ));
                     let received = self.recv_with(|stream| set_deadline(stream, deadline));
-                    self.get_ref().set_timeout(before)?;
+                    if let Some(writes) = self.write_deadline.take() {
+                        writes.restore(self.get_ref())?;
+                    }
+                    self.get_ref().bound_reads(before)?;
                     received
                 }
             }
@@ -128,10 +170,10 @@ with_timeouts!(
 );
 
 /// Sets the read timeout so that the next read ends at the deadline.
-fn set_deadline(stream: &impl ReadTimeout, deadline: Instant) -> Result<(), SocketError> {
+fn set_deadline(stream: &impl Timeouts, deadline: Instant) -> Result<(), SocketError> {
     // The standard library refuses a timeout of zero.
     match deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-        Some(left) => Ok(stream.set_timeout(Some(left))?),
+        Some(left) => Ok(stream.bound_reads(Some(left))?),
         None => Err(SocketError::Timeout),
     }
 }
