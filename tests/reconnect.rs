@@ -138,6 +138,23 @@ fn a_restarted_server_receives_every_queued_message() {
     }
 }
 
+/// What is waited for may depend on more than the state.
+#[test]
+fn a_condition_of_wait_state_may_ask_the_client() {
+    let server = Server::bind("127.0.0.1:0").expect("a server");
+    let url = format!("ws://{}", server.local_addr());
+    let (done, ended) = crossbeam_channel::bounded(1);
+    let waiter = thread::spawn(move || {
+        let client = Client::builder().no_proxy().reconnect(&url, quick()).expect("a client");
+        let has_peer = |state: &ConnectionState| state.is_connected() && client.peer().is_some();
+        let connected = client.wait_state(DEADLINE, has_peer).is_ok();
+        let never = client.wait_state(Duration::from_millis(1), |_| client.state().is_closed()).is_err();
+        done.send((connected, never)).expect("the test waits");
+    });
+    assert_eq!(ended.recv_timeout(DEADLINE).expect("no call waits for itself"), (true, true));
+    waiter.join().expect("no panic");
+}
+
 #[test]
 fn state_changes_are_received_in_order() {
     let port = Port::new();

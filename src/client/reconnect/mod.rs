@@ -312,7 +312,8 @@ impl ReconnectingClient {
         self.sender.state()
     }
 
-    /// Waits up to `timeout` for a state that `wanted` accepts.
+    /// Waits up to `timeout` for a state that `wanted` accepts. It is called at once, and whenever the state has changed, and
+    /// may ask the client.
     ///
     /// ```
     /// use std::time::Duration;

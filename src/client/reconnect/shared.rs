@@ -40,6 +40,8 @@ pub(super) struct Shared {
 
 pub(super) struct Inner {
     state: ConnectionState,
+    /// How often the state has changed.
+    changes: u64,
     watchers: Watchers,
     pub(super) link: Link,
     pub(super) outbox: Outbox,
@@ -74,6 +76,7 @@ impl Shared {
     pub(super) fn new(max_outbox_size: usize, slow_consumer: SlowConsumer, stop: Sender<()>) -> Shared {
         let inner = Inner {
             state: ConnectionState::Connecting { attempt: 1 },
+            changes: 0,
             watchers: Watchers::default(),
             link: Link::Down,
             outbox: Outbox::new(max_outbox_size),
@@ -127,13 +130,19 @@ impl Shared {
     ) -> Result<ConnectionState, ConnectionState> {
         let mut inner = self.lock();
         loop {
-            if wanted(&inner.state) {
-                return Ok(inner.state.clone());
+            let (state, changes) = (inner.state.clone(), inner.changes);
+            // Not under the lock, for which the application's closure may wait: it may ask the client.
+            drop(inner);
+            if wanted(&state) {
+                return Ok(state);
             }
-            if inner.state.is_closed() || is_over(deadline) {
-                return Err(inner.state.clone());
+            if state.is_closed() || is_over(deadline) {
+                return Err(state);
             }
-            inner = wait(&self.changed, inner, deadline);
+            inner = self.lock();
+            while inner.changes == changes && !is_over(deadline) {
+                inner = wait(&self.changed, inner, deadline);
+            }
         }
     }
 
@@ -287,6 +296,7 @@ impl Inner {
         }
         self.watchers.send(&state);
         self.state = state;
+        self.changes += 1;
     }
 }
 
