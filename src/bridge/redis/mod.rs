@@ -51,7 +51,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// [`streams`](Redis::streams) keeps messages in Redis, so that none is lost over an outage.
 ///
 /// Each node subscribes to the topics that have subscribers on it, and to no others. Two threads, `ws-bridge-pub` and
-/// `ws-bridge-sub`, have a connection each. After an outage they connect again after 50 ms to 4 s, and then every topic is told
+/// `ws-bridge-sub`, have a connection each. After an outage they connect again after a random time of up to 50 ms, later 3 s, and then every topic is told
 /// that messages may have been lost.
 ///
 /// ```

@@ -7,10 +7,10 @@ use crate::bridge::redis::shared::{Lane, Shared};
 use crate::bridge::stats::add;
 use crate::config::backoff::{Backoff, Jitter};
 
-/// From 50 ms to 4 s, of which a part is random so that the nodes of a cluster do not all connect at once. At most 4 s, because
-/// with connecting and subscribing a node is to be back within 5 s of Redis.
+/// From 50 ms to 3 s, of which a part is random so that the nodes of a cluster do not all connect at once. At most 3 s, because
+/// with connecting and subscribing a node is to be back within 5 s of Redis, also if its processors are busy.
 const BACKOFF: Backoff =
-    Backoff { initial: Duration::from_millis(50), max: Duration::from_secs(4), multiplier: 2.0, jitter: Jitter::Full };
+    Backoff { initial: Duration::from_millis(50), max: Duration::from_secs(3), multiplier: 2.0, jitter: Jitter::Full };
 
 /// A connection that lasted 1 s was a good one: the next delay is the shortest. Shorter would connect 20 times a second to what
 /// ends each connection at once.

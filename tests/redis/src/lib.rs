@@ -4,6 +4,7 @@ mod fake;
 mod node;
 mod server;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use fake::FakeRedis;
@@ -21,5 +22,15 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
         std::thread::yield_now();
         std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+/// Sets a flag when it is dropped, also by a panic: a thread that others wait for ends.
+#[derive(Debug)]
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use threadbare::{Bridge, Redis};
-use threadbare_redis_tests::{Heard, Node, RedisServer, eventually};
+use threadbare_redis_tests::{Heard, Node, RedisServer, SetOnDrop, eventually};
 
 /// A node is back within this time of Redis' return.
 const BACK: Duration = Duration::from_secs(5);
@@ -39,8 +39,9 @@ impl Load {
         let load = Load { stop: AtomicBool::new(false), last: AtomicU64::new(0) };
         std::thread::scope(|scope| {
             let publisher = scope.spawn(|| load.run(node, topic));
+            let stop = SetOnDrop(&load.stop);
             act(&|| load.last.load(Ordering::Relaxed));
-            load.stop.store(true, Ordering::Relaxed);
+            drop(stop);
             publisher.join().expect("no panic");
         });
         load.last.load(Ordering::Relaxed)
@@ -162,10 +163,10 @@ fn r_16_connections_that_redis_closes_are_made_again() {
     assert!(from.publish("t", 0));
     to.until_number("t", 0);
     let last = Load::during(&from, "t", |_| {
-        for round in 1..=5 {
+        for round in 1..=5_usize {
             server.command(if round % 2 == 0 { "CLIENT KILL TYPE normal" } else { "CLIENT KILL TYPE pubsub" });
             if round % 2 == 1 {
-                eventually("told of the outage", || to.unknown_gaps() == (round + 1) / 2);
+                eventually("told of the outage", || to.unknown_gaps() == round.div_ceil(2));
             }
             let heard = to.numbers("t").len();
             to.until("more", |all| all.len() > heard + 10);
