@@ -25,17 +25,21 @@ impl ActiveConn<'_> {
     /// Takes over a subscription that was reserved, unless the connection has one already.
     pub(crate) fn join(&mut self, mut reservation: Reservation) {
         let key = self.state.key;
-        let is_member = reservation.topic().is_some_and(|topic| self.context.topics.find(key, topic).is_some());
-        if is_member || self.conn.phase != Phase::Open {
+        if self.conn.phase != Phase::Open {
             return;
         }
         let Some((topic, cursor, last)) = reservation.take() else { return };
+        if self.context.topics.find(key, &topic).is_some() {
+            topic.give_up(self.context.handle.index);
+            return self.context.topics.acknowledge_owed(&topic);
+        }
         let present = topic.config.presence.then(|| self.peer());
         self.context.topics.join(key, topic.clone(), (cursor, last), |observer, topic| {
             if let Some(peer) = present {
                 observer.joined(topic, peer);
             }
         });
+        self.context.topics.acknowledge_owed(&topic);
         if let Some(peer) = &self.conn.peer {
             peer.shared.change_topics(|topics| topics.push(topic));
         }
@@ -64,7 +68,7 @@ impl ActiveConn<'_> {
         let Some((place, index)) = subscription else { return };
         let Some(member) = self.context.topics.member(place, index) else { return };
         let mut publications = Vec::new();
-        let range = topic.read(member.cursor, u64::MAX, &mut publications);
+        let range = topic.read(member.cursor, u64::MAX, usize::MAX, &mut publications);
         if range.first > member.cursor + 1 {
             self.note_missed(topic, range.first - 1 - member.cursor);
         }

@@ -55,6 +55,8 @@ pub(crate) struct LocalTopic {
     due: u64,
     /// How many members were not sent all the messages up to `sent`.
     behind: usize,
+    /// What all members have is not acknowledged, because of a subscription that the worker had not come to.
+    owes: bool,
 }
 
 /// A member of a topic.
@@ -151,9 +153,23 @@ impl WorkerTopics {
         self.acknowledge(place, lowest);
     }
 
-    fn acknowledge(&self, place: u32, seen: u64) {
-        if let (Some(topics), Some(local)) = (self.shared(), self.at(place)) {
-            local.topic.acknowledge(self.worker, local.members.len(), seen, topics.now(&local.topic));
+    fn acknowledge(&mut self, place: u32, seen: u64) {
+        let worker = self.worker;
+        let Some(now) = self.shared().zip(self.at(place)).map(|(topics, local)| topics.now(&local.topic)) else {
+            return;
+        };
+        if let Some(local) = self.at_mut(place) {
+            local.owes = !local.topic.acknowledge(worker, local.members.len(), seen, now);
+        }
+    }
+
+    /// Acknowledges what could not be before, after the worker has come to a subscription.
+    pub(crate) fn acknowledge_owed(&mut self, topic: &TopicState) {
+        if let Some(place) = topic.place(self.worker)
+            && let Some(local) = self.at(place).filter(|local| local.owes && local.behind == 0)
+        {
+            let sent = local.sent;
+            self.acknowledge(place, sent);
         }
     }
 
@@ -265,7 +281,8 @@ impl WorkerTopics {
             self.topics.len() as u32 - 1
         });
         topic.set_place(self.worker, Some(place));
-        self.topics[place as usize] = Some(LocalTopic { topic, members: Vec::new(), sent, due: 0, behind: 0 });
+        self.topics[place as usize] =
+            Some(LocalTopic { topic, members: Vec::new(), sent, due: 0, behind: 0, owes: false });
         place
     }
 
@@ -299,6 +316,8 @@ impl WorkerTopics {
                 theirs.member = member;
             }
         } else if local.members.is_empty() {
+            let told = local.sent.max(local.due);
+            topic.set_reached(self.worker, told);
             topic.set_place(self.worker, None);
             self.topics[place as usize] = None;
             self.free.push(place);

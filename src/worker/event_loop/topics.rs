@@ -22,6 +22,10 @@ use crate::worker::topics::topic::{Publication, Range, TopicState};
 /// too old for longer; shorter wakes the worker more often.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(64);
 
+/// Up to 64 KiB of a topic are written to a connection at a time, and no more before its socket has taken that. Larger keeps more
+/// memory for each slow subscriber; smaller needs more writes.
+const MAX_BATCH: usize = 64 << 10;
+
 impl<D: Delivery> Worker<D> {
     /// Sends what was published to topics, and tells the application what happened to them.
     #[inline]
@@ -47,10 +51,18 @@ impl<D: Delivery> Worker<D> {
     fn serve_topic(&mut self, place: u32) {
         let Some((topic, sent, upto)) = self.context.topics.begin(place) else { return };
         let mut publications = std::mem::take(&mut self.context.topics.scratch);
-        let range = topic.read(sent, upto, &mut publications);
-        let upto = range.first - 1 + publications.len() as u64;
-        let round = Round { place, topic, publications: &publications, range, sent, upto };
-        self.serve_members(&round);
+        let range = topic.read(sent, upto, usize::MAX, &mut publications);
+        let mut round = Round { place, topic, publications: &[], range, sent, upto: sent };
+        let mut rest = &publications[..];
+        loop {
+            (round.publications, rest) = rest.split_at(batch(rest));
+            round.upto = round.range.first - 1 + round.publications.len() as u64;
+            self.serve_members(&round);
+            if rest.is_empty() {
+                break;
+            }
+            (round.sent, round.range.first) = (round.upto, round.upto + 1);
+        }
         publications.clear();
         self.context.topics.scratch = publications;
     }
@@ -165,6 +177,16 @@ struct Round<'a> {
     upto: u64,
 }
 
+/// How many of the messages are sent together: 64 KiB of frames, and one at least.
+fn batch(publications: &[Publication]) -> usize {
+    let mut size = 0;
+    let fitting = publications.iter().take_while(|publication| {
+        size += publication.frame.plain().len();
+        size <= MAX_BATCH
+    });
+    fitting.count().max(1).min(publications.len())
+}
+
 /// Concatenates the frames, if all of them are small and all together are below `limit`, as those of broadcasts.
 fn join(publications: &[Publication], limit: usize) -> Option<Vec<u8>> {
     let mut joined = Vec::new();
@@ -209,7 +231,7 @@ impl<D: Delivery> Driver<'_, D> {
         let mut delivered = 0;
         let has_already = usize::try_from(cursor + 1 - range.first).unwrap_or(usize::MAX);
         for publication in publications.iter().skip(has_already) {
-            if self.context.output.len() >= self.context.config.max_write_buffer_size {
+            if self.context.output.len() >= MAX_BATCH.min(self.context.config.max_write_buffer_size) {
                 self.context.topics.set_cursor(place, index, key, cursor);
                 self.flush(&[]);
                 if self.conn.endpoint.backlog() > 0 || !self.conn.can_send() {
@@ -268,9 +290,13 @@ impl<D: Delivery> Driver<'_, D> {
                 return self.context.topics.set_behind(self.state.key.index);
             }
             let after = if topic.config.slow == Slow::Latest { sent - 1 } else { member.cursor };
-            let range = topic.read(after, sent, &mut publications);
+            let range = topic.read(after, sent, MAX_BATCH, &mut publications);
             self.send_lacking(place, index, range, &topic, &publications);
             publications.clear();
+            if self.conn.can_send() {
+                // The same again, if it lacks more.
+                number -= 1;
+            }
         }
     }
 }

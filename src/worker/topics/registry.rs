@@ -152,7 +152,7 @@ mod tests {
 
     fn read(topic: &TopicState, after: u64) -> (usize, u64) {
         let mut found = Vec::new();
-        let range = topic.read(after, u64::MAX, &mut found);
+        let range = topic.read(after, u64::MAX, usize::MAX, &mut found);
         (found.len(), range.first)
     }
 

@@ -74,7 +74,7 @@ struct WorkerSide {
     announced: AtomicU32,
     /// Where the worker keeps the topic. Without the lock: only the worker uses it.
     place: AtomicU32,
-    /// The worker was told of messages up to this number while it had no member. As `place`.
+    /// The worker was told of messages up to this number when it last had no member. As `place`.
     reached: AtomicU64,
 }
 
@@ -232,21 +232,30 @@ impl TopicState {
         shared.ring.set_seen(seen.unwrap_or(u64::MAX), now);
     }
 
-    /// Notes that `members` subscribers of a worker have the messages up to this number.
-    pub(crate) fn acknowledge(&self, worker: u16, members: usize, seen: u64, now: u64) {
+    /// Notes that `members` subscribers of a worker have the messages up to this number; `false` if there is another, which the worker
+    /// has not come to.
+    pub(crate) fn acknowledge(&self, worker: u16, members: usize, seen: u64, now: u64) -> bool {
         let mut shared = self.lock();
         let side = &self.workers[usize::from(worker)];
-        // Otherwise there is one that the worker has not come to, and that may lack more.
-        if side.subscribers.load(Ordering::Relaxed) as usize == members {
+        // The other may lack more.
+        let are_all = side.subscribers.load(Ordering::Relaxed) as usize == members;
+        if are_all {
             side.seen.store(seen, Ordering::Relaxed);
             self.update_seen(&mut shared, now);
         }
+        are_all
     }
 
-    /// Appends the messages behind `after`, up to and with `upto`, as far as there are any.
-    pub(crate) fn read(&self, after: u64, upto: u64, out: &mut Vec<Publication>) -> Range {
+    /// Appends the messages behind `after`, up to and with `upto`, as far as there are any; no more than it takes for their frames to
+    /// have `enough` bytes.
+    pub(crate) fn read(&self, after: u64, upto: u64, enough: usize, out: &mut Vec<Publication>) -> Range {
         let shared = self.lock();
-        out.extend(shared.ring.between(after, upto).cloned());
+        let mut size = 0;
+        out.extend(shared.ring.between(after, upto).cloned().take_while(|publication| {
+            let is_wanted = size < enough;
+            size += publication.frame.plain().len();
+            is_wanted
+        }));
         let oldest = shared.ring.oldest();
         Range { first: oldest.max(after + 1), oldest }
     }
@@ -363,10 +372,6 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    pub(crate) fn topic(&self) -> Option<&TopicState> {
-        self.topic.as_deref()
-    }
-
     /// Takes the subscription over: the topic, and the numbers of the last message that is not to be sent, and of the last that
     /// is to be sent at once.
     pub(crate) fn take(&mut self) -> Option<(Arc<TopicState>, u64, u64)> {
