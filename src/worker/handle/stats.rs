@@ -1,6 +1,8 @@
 //! The counts of messages and bytes of a connection: those that its worker keeps, and those that the application reads.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(feature = "deflate")]
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::protocol::deflate::DeflateStats;
