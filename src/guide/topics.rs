@@ -113,3 +113,33 @@
 //! These are connections of this server. Users with several tabs, and lists over several servers, are the application's:
 //! [`Peer::data`](crate::Peer::data) says whose a connection is. In a room of thousands, tell a number now and then rather than
 //! each change: every one of `n` who come would be told to `n` others.
+//!
+//! # Many machines
+//!
+//! A [`Bridge`](crate::Bridge) joins the topics of several servers. The feature `redis` has one over Redis:
+//!
+//! ```no_run
+//! # #[cfg(feature = "redis")] {
+//! use threadbare::{Redis, Server, TopicEvent};
+//!
+//! let redis = Redis::new("redis://127.0.0.1:6379")?.prefix("app:"); // with `.streams(10_000)`, nothing is lost while Redis is gone for a while
+//! let server = Server::builder()
+//!     .bridge(redis)
+//!     .on_topic(|event| {
+//!         if let TopicEvent::Gap(peer, topic, missed) = event {
+//!             let _ = peer.send(format!("{missed} messages of {topic} were lost")); // 0: it is not known
+//!         }
+//!     })
+//!     .bind("0.0.0.0:8080")?;
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! * What is published here is sent to the subscribers here at once, and does not pass through Redis: a Redis that is slow or gone
+//!   changes nothing for them. So the order of messages is that of each publisher, not one for all servers.
+//! * A server asks Redis only for topics that have subscribers here.
+//! * Each message that does not arrive is counted, in [`ServerHandle::bridge_stats`](crate::ServerHandle::bridge_stats) and in the
+//!   text for monitors, and told as [`TopicEvent::Gap`](crate::TopicEvent::Gap).
+//! * Positions, subscribers and counts are those of this server. A client that comes back to another server gets
+//!   `missed` of `u64::MAX` for its position: nobody knows how much it has missed there.
+//! * What else may carry topics implements [`Bridge`](crate::Bridge). How far this goes is in `docs/scale.md`.
