@@ -136,6 +136,8 @@
 //! * A socket in the file system takes the place of the one before without a moment between, and is removed at the end. A
 //!   name such as `unix:@app` is in Linux's abstract namespace. Clients connect to `ws+unix:/run/app.sock:/path` and
 //!   `ws+unix:@app:/path`. For short messages it takes the server half the time of TCP on the local host.
+//! * [`ServerBuilder::tls`](crate::ServerBuilder::tls) is for all listeners, Unix sockets too, to which this library's clients do
+//!   not speak TLS. TLS outside and none inside is `Listener::tls` at the address alone.
 //! * The peer of a Unix socket has no IP address, so that
 //!   [`max_connections_per_address`](crate::Config::max_connections_per_address) does not limit it. Its connections have
 //!   no resets: where TCP has one, the other end of a Unix socket finds the end of the stream.
@@ -449,9 +451,8 @@
 //!     .http_with_server(|request, server| match (request.method(), request.path()) {
 //!         ("GET" | "HEAD", "/") => Response::new(200).html("<h1>Chat</h1>"),
 //!         ("GET" | "HEAD", "/health") => Response::new(200).text("up\n"),
-//!         ("GET" | "HEAD", "/metrics") => {
-//!             Response::new(200).json(format!(r#"{{"connections":{},"memory":{}}}"#, server.connections(), server.memory()))
-//!         }
+//!         ("GET" | "HEAD", "/metrics") => server.stats().response(),
+//!         ("GET" | "HEAD", "/connections") => Response::new(200).json(server.connections().to_string()),
 //!         ("POST", "/news") if OriginPolicy::SameHost.check(request).is_ok() => {
 //!             server.broadcast(request.body());
 //!             Response::new(204)

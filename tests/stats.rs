@@ -218,3 +218,27 @@ fn the_prefix_of_names_is_made_legal() {
         assert!(text.contains(&format!("\n{name}_messages_sent_total 0\n")), "{prefix:?}: {text}");
     }
 }
+
+#[test]
+fn what_slow_subscribers_of_topics_miss_is_counted() {
+    for mode in Mode::ALL {
+        let app = App::start(mode, Server::builder().workers(worker_count()), echo);
+        let mut client = Client::open_with_small_buffer(app.addr);
+        let peer = app.opened();
+        peer.subscribe("news").expect("it is open");
+        let handle = app.handle();
+        let news = handle.topic("news").expect("a name");
+        let message = vec![7; 300_000];
+        for _ in 0..50 {
+            news.publish(message.as_slice());
+        }
+        // What it has missed is known once it goes on.
+        while handle.stats().traffic.skipped == 0 {
+            client.read();
+        }
+        eventually("all counts agree", || handle.stats().traffic.skipped == news.stats().skipped);
+        assert!(handle.stats().openmetrics().contains("\nthreadbare_server_topics 1\n"));
+        client.reset();
+        app.finish();
+    }
+}

@@ -26,7 +26,8 @@ pub enum Slow {
     /// It goes on with the newest message alone, even if the topic still has others. Those are counted and told as with
     /// [`Skip`](Slow::Skip).
     Latest,
-    /// It is closed with 1008.
+    /// It is closed with 1008, after which a [`ReconnectingClient`](crate::ReconnectingClient) comes back only if its
+    /// [`retry_if`](crate::Reconnect::retry_if) says so.
     Disconnect,
 }
 

@@ -74,7 +74,12 @@
 //!   is not sent again. Number the messages that must not be lost.
 //! * The delays grow from 5 s to a minute by default, and chance shortens each, so that the clients of a server that
 //!   restarts do not come back at the same moment. Only a connection that held for 10 s makes the delays short again.
-//! * [`Outage::is_transient`] lists what is tried again. [`retry_if`](crate::Reconnect::retry_if) changes that.
+//! * [`Outage::is_transient`] lists what is tried again. [`retry_if`](crate::Reconnect::retry_if) changes that. Of a close by the
+//!   server, 1008 is not: it may be a ban. A server of this library also says it to a client that reads too slowly, of which
+//!   `retry_if(|outage| outage.is_transient() || matches!(outage, Outage::Closed(reason) if reason.code.0 == 1008))` comes back.
+//!   How the client ended is in its [`state`](crate::ReconnectingClient::state).
+//! * [`finish`](crate::ReconnectingClient::finish) receives and throws away what still comes, also from another thread that
+//!   receives. Where those messages matter, have the server acknowledge, and finish when all is.
 //! * Receive the messages, even if only to throw them away: a client that does not receive stops reading, and then it
 //!   does not notice that the connection has ended.
 //!

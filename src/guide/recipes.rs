@@ -183,13 +183,7 @@
 //! ```no_run
 //! use std::io;
 //! use std::time::{Duration, Instant};
-//! use threadbare::{BuildError, Event, Server, ServerHandle};
-//!
-//! /// To be called on SIGTERM.
-//! fn stop(handle: &ServerHandle) {
-//!     let report = handle.shutdown(Duration::from_secs(5));
-//!     println!("{report}");
-//! }
+//! use threadbare::{BuildError, Event, Server};
 //!
 //! /// Binds as soon as the process before has let go of the port.
 //! fn bind(addr: &str, patience: Duration) -> Result<Server, BuildError> {
@@ -208,14 +202,17 @@
 //!
 //! let server = bind("127.0.0.1:8080", Duration::from_secs(10))?;
 //! let handle = server.handle();
-//! # fn on_signal(_: impl FnOnce() + Send + 'static) {}
-//! on_signal(move || stop(&handle));
+//! # mod ctrlc { pub fn set_handler(_: impl FnMut() + Send + 'static) -> Result<(), std::convert::Infallible> { Ok(()) } }
+//! // With the feature `termination` of the crate `ctrlc` it is called on SIGTERM too.
+//! ctrlc::set_handler(move || drop(handle.shutdown(Duration::from_secs(5)))).expect("no other handler");
 //! for event in &server {
 //!     if let Event::Message(peer, message) = event {
 //!         let _ = peer.send(message); // the peer may be gone
 //!     }
 //! }
-//! // The loop ends once the server has shut down and every event was received.
+//! // The loop ends once the server has shut down and every event was received. This asks for the report, and waits for no
+//! // connection again.
+//! println!("{}", server.shutdown(Duration::ZERO));
 //! # Ok::<(), BuildError>(())
 //! ```
 //!

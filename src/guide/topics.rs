@@ -41,7 +41,8 @@
 //!
 //! # Subscribers that read too slowly
 //!
-//! Nothing is queued for a subscriber that does not keep up: the topic has a buffer, and the subscriber takes what it lacks
+//! [`Slow`](crate::Slow) is for topics what [`SlowConsumer`](crate::SlowConsumer) is for all other messages, which does not hold
+//! for them. Nothing is queued for a subscriber that does not keep up: the topic has a buffer, and the subscriber takes what it lacks
 //! from there when it reads again. What the buffer ([`TopicConfig::buffer`](crate::TopicConfig::buffer)) had no room for
 //! is its loss. [`Stats::dropped`](crate::Stats::dropped) and [`TopicStats::skipped`](crate::TopicStats::skipped) count
 //! it, and the hook is told, so that the application can tell the client:
@@ -68,7 +69,7 @@
 //!
 //! [`TopicConfig::keep`](crate::TopicConfig::keep) has a topic keep its newest messages, also while nobody is subscribed.
 //!
-//! * **The last value for a newcomer**: `keep(1, 64 << 10, Duration::MAX)`, and `subscribe_since(name, Since::Oldest)`.
+//! * **The last value for a newcomer**: `keep(1, 64 << 10, Duration::MAX)` (messages, bytes, age), and `subscribe_since(name, Since::Oldest)`.
 //! * **Coming back without a gap**: the application puts the position into each message, the client returns the last one that it
 //!   had, and gets what followed. [`Subscription::missed`](crate::Subscription::missed) says how many messages were too
 //!   old; then the client needs the whole state anew.
@@ -101,7 +102,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Positions are those of one process: after a restart `missed` is `u64::MAX`.
+//! Positions are those of one process: after a restart `missed` is `u64::MAX`, and the client takes
+//! [`Subscription::position`](crate::Subscription::position) as its new one. It compares the offsets of two positions only after it
+//! has seen that nothing was missed. A client that reconnects sends its last position in
+//! [`on_connect`](crate::Reconnect::on_connect); what it has received and not looked at yet may then come again, so it drops
+//! what is not behind its last position.
+//!
+//! What is sent to a connection after `subscribe_since` may arrive before the history or behind it. So a client that is to load
+//! everything again waits for that word before it applies what comes, or the server says it in a message of the topic. A
+//! [`Gap`](crate::TopicEvent::Gap) is told at the end of an iteration of the event loop: messages behind it may be ahead of what the
+//! hook sends.
+//!
+//! A handler gets the topic's handle, and so `publish_with`, from [`Socket::topic`](crate::Socket::topic).
 //!
 //! # Who is there
 //!

@@ -24,7 +24,7 @@ use crate::worker::handle::traffic::TrafficStats;
 /// let stats = server.stats();
 /// println!("{} connections, {} bytes of memory", stats.connections, stats.memory);
 /// println!("{} handshakes, {} refused for their origin", stats.handshakes.upgraded, stats.handshakes.responses(403));
-/// println!("{} connections were lost", stats.traffic.closed(CloseCode::ABNORMAL));
+/// println!("{} connections were lost", stats.traffic.closed(CloseCode::ABNORMAL_CLOSURE));
 /// # Ok::<(), threadbare::BuildError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -41,8 +41,9 @@ const DEFAULT_QUEUE: usize = 4 << 20;
 /// As for a connection: larger messages let one node take the memory of all.
 const DEFAULT_MAX_MESSAGE: usize = 1 << 20;
 
-/// What is queued when the bridge is stopped has 1 s to leave. Longer delays the end while Redis is gone; shorter loses more.
-const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// What is queued when the bridge is stopped has 500 ms to leave. Longer delays the end of the server while Redis is gone, beyond
+/// what a shutdown waits for its threads; shorter loses more.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A bridge over Redis or Valkey, for the topics of several machines.
 ///

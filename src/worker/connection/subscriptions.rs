@@ -92,6 +92,7 @@ impl ActiveConn<'_> {
     pub(crate) fn note_missed(&mut self, topic: &TopicState, missed: u64) {
         topic.skipped.fetch_add(missed, Ordering::Relaxed);
         self.info().counters.add_dropped(u32::try_from(missed).unwrap_or(u32::MAX));
+        self.context.inbox.metrics.add_skipped(missed);
         self.tell_gap(topic, missed);
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::SubscribeError;
 use crate::protocol::message::CowMessage;
 use crate::worker::delivery::socket::Socket;
+use crate::worker::handle::topic::Topic;
 use crate::worker::handle::topics::Origin;
 use crate::worker::slab::Key;
 use crate::worker::topics::position::{Published, Since, Subscription};
@@ -112,6 +113,38 @@ impl Socket<'_> {
     #[must_use]
     pub fn topics(&self) -> Vec<Arc<str>> {
         self.active.topic_names()
+    }
+
+    /// Returns a handle to a topic, as [`ServerHandle::topic`](crate::ServerHandle::topic) does. A handler keeps it, to put the
+    /// position of each message into it, or to ask what there is. What it publishes comes back to this worker as a command, so
+    /// that [`publish`](Socket::publish) costs less.
+    ///
+    /// ```
+    /// use threadbare::{Handler, MessageRef, Socket, Topic};
+    ///
+    /// #[derive(Default)]
+    /// struct Chat {
+    ///     topic: Option<Topic>,
+    /// }
+    ///
+    /// impl Handler for Chat {
+    ///     fn on_open(&mut self, socket: &mut Socket<'_>) {
+    ///         self.topic = socket.topic("chat").ok(); // the name is valid
+    ///     }
+    ///
+    ///     fn on_message(&mut self, _socket: &mut Socket<'_>, message: MessageRef<'_>) {
+    ///         if let (Some(topic), Some(text)) = (&self.topic, message.as_text()) {
+    ///             topic.publish_with(|position| format!("{position} {text}"));
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// The name is empty or too long.
+    pub fn topic(&self, name: &str) -> Result<Topic, SubscribeError> {
+        let observer = self.active.context.topics.observer.as_ref().ok_or(SubscribeError::NoServer)?;
+        Topic::open(observer, name).map_err(SubscribeError::InvalidName)
     }
 
     /// Publishes a message to the subscribers of a topic, as [`ServerHandle::publish`](crate::ServerHandle::publish) does: to those

@@ -39,6 +39,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) queue_time: SharedHistogram,
     /// Messages that a policy has dropped, and those that it has handed back to the sender; by any thread.
     dropped: AtomicU64,
+    /// Messages of topics that subscribers have missed.
+    skipped: AtomicU64,
     refused: AtomicU64,
 }
 
@@ -62,6 +64,10 @@ impl WorkerMetrics {
 
     pub(crate) fn add_dropped(&self, count: u64) {
         self.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_skipped(&self, count: u64) {
+        self.skipped.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(crate) fn add_refused(&self) {
@@ -88,6 +94,7 @@ impl WorkerMetrics {
         sum.bytes_sent += self.bytes_sent.value();
         sum.queued_bytes += self.queued_bytes.value();
         sum.dropped += self.dropped.load(Ordering::Relaxed);
+        sum.skipped += self.skipped.load(Ordering::Relaxed);
         sum.refused += self.refused.load(Ordering::Relaxed);
         sum.iterations += self.iterations.value();
         sum.slow_callbacks += self.slow_callbacks.value();

@@ -42,6 +42,8 @@ pub struct TrafficStats {
     /// Messages dropped because the queue of their connection was full: by [`SlowConsumer::Drop`](crate::SlowConsumer::Drop),
     /// and each connection that a broadcast skipped.
     pub dropped: u64,
+    /// Messages of topics that subscribers have missed because they read too slowly, each as often as it was missed.
+    pub skipped: u64,
     /// Messages handed back to the sender because the queue of their connection was full.
     pub refused: u64,
     /// How often the event loops of the workers ran: each time after they had waited, or looked, for something to do.
@@ -104,6 +106,7 @@ impl TrafficStats {
             ("received_bytes", Unit::Bytes, "Bytes received, frame headers included.", self.bytes_received),
             ("sent_bytes", Unit::Bytes, "Bytes written to sockets, frame headers included.", self.bytes_sent),
             ("messages_dropped", Unit::None, "Messages dropped because a queue was full.", self.dropped),
+            ("messages_skipped", Unit::None, "Messages of topics that slow subscribers missed.", self.skipped),
             ("messages_refused", Unit::None, "Messages handed back because a queue was full.", self.refused),
             ("iterations", Unit::None, "Iterations of the event loops.", self.iterations),
             ("slow_callbacks", Unit::None, "Callbacks that took longer than they should.", self.slow_callbacks),

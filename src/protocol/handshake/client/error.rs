@@ -168,10 +168,17 @@ impl core::error::Error for HandshakeError {
 ///     println!("{}", String::from_utf8_lossy(refusal.body()));
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Refusal {
     head: ResponseHead,
     body: Vec<u8>,
+}
+
+/// Shows the body as text, for it is often a page that says why.
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refusal").field("head", &self.head).field("body", &String::from_utf8_lossy(&self.body)).finish()
+    }
 }
 
 impl Refusal {

@@ -46,6 +46,12 @@ pub enum UrlError {
 impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            UrlError::NotAbsolute(url) if url.starts_with("unix:") => {
+                write!(
+                    f,
+                    "{url:?} is how a server names a Unix socket: a client connects to ws+unix:/path/of.sock:/target"
+                )
+            }
             UrlError::NotAbsolute(url) => write!(f, "{url:?} does not have the form ws://host or wss://host"),
             UrlError::Scheme(scheme) => write!(f, "the scheme {scheme:?} is none of ws, wss, ws+unix, http and https"),
             UrlError::ProxyScheme(scheme) => {

@@ -271,3 +271,9 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_error_for_a_servers_name_of_a_unix_socket_says_what_to_write() {
+    let error = Url::parse("unix:/run/app.sock").expect_err("no URL");
+    assert!(error.to_string().contains("ws+unix:/path/of.sock:/target"), "{error}");
+}
