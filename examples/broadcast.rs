@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use common::redis::Joined;
 use common::tls::Certificate;
 use lexopt::prelude::*;
 use threadbare::{Config, Event, Handler, MessageRef, OriginPolicy, Server, Slow, SlowConsumer, Socket, TopicConfig};
@@ -23,7 +24,8 @@ Usage: broadcast [ADDR] [OPTIONS]
   --idle-timeout SECS     ping a connection that has been silent for so long
   --cert FILE --key FILE  TLS, with this certificate chain and private key in PEM
                           (built with --features rustls-tls-webpki-roots)
-  --redis URL             publish across machines (not in this build)
+  --redis URL             with --topic, which it implies: also to the connections of the other servers at this Redis
+                          (built with --features redis)
   --help                  this text
 ";
 
@@ -58,6 +60,7 @@ struct Options {
     topic: bool,
     config: Config,
     certificate: Certificate,
+    joined: Joined,
 }
 
 fn main() -> ExitCode {
@@ -72,8 +75,9 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     if let Some(workers) = options.workers {
         builder = builder.workers(workers);
     }
-    // A gap would break that promise too.
+    // A gap would break that promise too. What is lost between servers is in `ServerHandle::bridge_stats`.
     builder = builder.topics(|_| TopicConfig::default().slow(Slow::Disconnect));
+    builder = options.joined.apply(builder, "broadcast:");
     if options.channel {
         let server = builder.bind(&options.addr)?;
         options.certificate.announce(server.handle())?;
@@ -110,6 +114,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut topic = false;
     let mut config = Config::default();
     let mut certificate = Certificate::default();
+    let mut joined = Joined::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("workers") => workers = Some(parser.value()?.parse()?),
@@ -118,7 +123,10 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
             Long("idle-timeout") => config = common::ping_idle(config, parser.value()?.parse_with(common::seconds)?),
             Long("cert") => certificate.set_cert(parser.value()?),
             Long("key") => certificate.set_key(parser.value()?),
-            Long("redis") => return Err("--redis: this build lacks the bridge to Redis".into()),
+            Long("redis") => {
+                joined.set(parser.value()?)?;
+                topic = true; // A bridge carries topics.
+            }
             Short('h') | Long("help") => return Ok(None),
             Value(value) if addr.is_none() => addr = Some(value.string()?),
             _ => return Err(arg.unexpected()),
@@ -126,5 +134,5 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     }
     certificate.check()?;
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    Ok(Some(Options { addr, workers, channel, topic, config, certificate }))
+    Ok(Some(Options { addr, workers, channel, topic, config, certificate, joined }))
 }

@@ -111,14 +111,16 @@ fn the_architecture_names_every_file_and_no_other() {
 #[test]
 fn the_page_on_proxies_quotes_the_configurations_that_are_tested() {
     let page = fs::read_to_string(root().join("docs/proxies.md")).expect("the page");
-    let checks = fs::read_to_string(root().join("tests/interop/proxies.py")).expect("the checks");
+    let checks = ["proxies.py", "redis_chat.py"]
+        .map(|name| fs::read_to_string(root().join("tests/interop").join(name)).expect("the checks"))
+        .concat();
     let mut quoted = 0;
     for entry in fs::read_dir(root().join("docs/proxies")).expect("a directory") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().and_then(|name| name.to_str()).expect("a name in UTF-8");
         let config = fs::read_to_string(&path).expect("a configuration");
         assert!(page.contains(&format!("\n{config}```\n")), "docs/proxies.md does not quote {name} as it is");
-        assert!(checks.contains(&format!("\"{name}\"")), "tests/interop/proxies.py does not test {name}");
+        assert!(checks.contains(&format!("\"{name}\"")), "no script of tests/interop tests {name}");
         quoted += 1;
     }
     let blocks = page.matches("```nginx\n").count() + page.matches("```haproxy\n").count();

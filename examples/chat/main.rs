@@ -5,11 +5,12 @@
 //! ```
 //!
 //! Then open `http://127.0.0.1:8080/` in two windows, or `https://` if there are `--cert` and `--key`. The page is in `page.html`, and the messages are in `rooms.rs`.
-//! This file makes a server of the two.
+//! This file makes a server of the two, and with `--redis` one chat of many servers.
 
 use std::error::Error;
 use std::process::ExitCode;
 
+use common::redis::Joined;
 use common::tls::Certificate;
 use lexopt::prelude::*;
 use rooms::Rooms;
@@ -26,6 +27,8 @@ Usage: chat [ADDR] [OPTIONS]
   --workers N             worker threads
   --cert FILE --key FILE  TLS, with this certificate chain and private key in PEM
                           (built with --features rustls-tls-webpki-roots)
+  --redis URL             share what is said with the other servers at this Redis, such as redis://127.0.0.1:6379
+                          (built with --features redis)
   --help                  this text
 ";
 
@@ -36,6 +39,7 @@ struct Options {
     addr: String,
     workers: Option<usize>,
     certificate: Certificate,
+    joined: Joined,
 }
 
 fn main() -> ExitCode {
@@ -45,12 +49,13 @@ fn main() -> ExitCode {
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let config = Config::default()
         .max_message_size(MAX_MESSAGE_SIZE)
-        // One thread sends to all clients, so it must not wait for one whose network is slow.
+        // One thread tells all clients who comes and goes, so it must not wait for one whose network is slow.
         .slow_consumer(SlowConsumer::Disconnect);
     let page = common::page::serve(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"));
 
     // `origins` is not set: by default, only a page from this host may connect.
     let builder = Server::builder().config(config).http(page).on_request(only_chat);
+    let builder = options.joined.apply(rooms::topics(builder), "chat:");
     let mut builder = options.certificate.apply(builder)?;
     if let Some(workers) = options.workers {
         builder = builder.workers(workers);
@@ -59,7 +64,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     options.certificate.announce(server.handle())?;
 
     // Only this thread uses the rooms, so they need no lock.
-    let mut rooms = Rooms::default();
+    let mut rooms = Rooms::new(server.handle());
     for event in &server {
         match event {
             Event::Open(peer, _) => log::info!("{} connected", peer.addr()),
@@ -86,11 +91,13 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut addr = None;
     let mut workers = None;
     let mut certificate = Certificate::default();
+    let mut joined = Joined::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("workers") => workers = Some(parser.value()?.parse()?),
             Long("cert") => certificate.set_cert(parser.value()?),
             Long("key") => certificate.set_key(parser.value()?),
+            Long("redis") => joined.set(parser.value()?)?,
             Short('h') | Long("help") => return Ok(None),
             Value(value) if addr.is_none() => addr = Some(value.string()?),
             _ => return Err(arg.unexpected()),
@@ -98,5 +105,5 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     }
     certificate.check()?;
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    Ok(Some(Options { addr, workers, certificate }))
+    Ok(Some(Options { addr, workers, certificate, joined }))
 }

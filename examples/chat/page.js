@@ -7,6 +7,7 @@ const log = $("messages");
 const MAX_SHOWN = 500; // messages; a page left open must not grow forever
 const GROUP_WITHIN = 5 * 60_000; // ms between messages of one author that share a time stamp
 const COLORS = 10; // of names; page.css has as many hues
+const MAX_SEEN = 500; // positions, so that no message is shown twice; more than a room keeps
 const MAX_COLORED = 200; // names whose color is remembered
 const FIRST_DELAY = 500; // ms before the first attempt to reconnect
 const MAX_DELAY = 30_000;
@@ -21,6 +22,10 @@ let retryTimer;
 let me = "";
 const mine = new Set(); // our names; after a reconnect the server may give us another one
 let following = true; // the newest message is in view and stays in view
+let position = ""; // what this server calls the place behind the last message that it has sent, such as 9f86d081884c7d65-17
+let last = 0; // the number of the last message of the history
+const seen = new Set(); // the positions of the latest messages, the newest at the end
+const early = []; // what was said on this connection before `welcome`
 let typing = false; // the composer had the focus when the connection broke
 
 // --- The connection
@@ -30,7 +35,8 @@ function connect() {
   const url = new URL("/ws", location.href);
   url.protocol = url.protocol.replace("http", "ws");
   socket = new WebSocket(url);
-  socket.onopen = () => send({ type: "join", ...wish });
+  early.length = 0;
+  socket.onopen = () => send({ type: "join", ...wish, position });
   socket.onmessage = ({ data }) => receive(JSON.parse(data));
   socket.onclose = ({ code }) => reconnect(code);
 }
@@ -58,7 +64,9 @@ function receive(message) {
     case "welcome":
       return welcome(message);
     case "said":
-      return showMessage(message);
+      return connected ? said(message) : early.push(message);
+    case "missed":
+      return showMissed(message.missed);
     case "joined":
     case "left":
       showPeople(message.people);
@@ -68,23 +76,40 @@ function receive(message) {
   }
 }
 
-function welcome({ name, room, people, history }) {
+function welcome(message) {
   connected = true;
   attempts = 0;
   goingAway = false;
-  me = name;
-  mine.add(name);
-  showRoom(room);
+  me = message.name;
+  mine.add(me);
+  showRoom(message.room);
   showState("connected", "connected");
-  showPeople(people);
-  log.ariaBusy = "true"; // a screen reader does not read the history aloud
-  log.replaceChildren();
-  following = true;
-  history.forEach(showMessage);
-  log.ariaBusy = "false";
+  showPeople(message.people);
+  if (message.missed !== 0) showMissed(message.missed);
+  ({ position, last } = message);
+  readAloud();
+  early.splice(0).forEach(said);
   if (typing || !welcomed) $("composer").focus();
   typing = false;
   welcomed = true;
+}
+
+function said(message) {
+  const [life, number] = position.split("-");
+  // A message from another server has the position that it has there. Here it was counted like any other.
+  position = message.position.startsWith(life) ? message.position : `${life}-${Number(number) + 1}`;
+  // The history of another server has messages that the one before has sent.
+  if (!seen.has(message.position)) {
+    seen.add(message.position);
+    if (seen.size > MAX_SEEN) seen.delete(seen.values().next().value);
+    showMessage(message);
+  }
+  readAloud();
+}
+
+// A screen reader does not read the history aloud.
+function readAloud() {
+  log.ariaBusy = String(Number(position.split("-")[1]) < last);
 }
 
 // The network is back: reconnect at once instead of waiting for the timer.
@@ -186,6 +211,12 @@ function showEvent(text) {
   show(element("p", "event", text));
 }
 
+// `missed` is null if the server does not know: it is another one, was restarted, or was cut off from the others.
+function showMissed(missed) {
+  if (missed === null) return showEvent("It is not known whether messages were missed");
+  showEvent(missed === 1 ? "1 message was missed" : `${missed} messages were missed`);
+}
+
 function show(node) {
   log.append(node);
   while (log.childElementCount > MAX_SHOWN) log.firstElementChild.remove();
@@ -253,6 +284,9 @@ $("composer-form").addEventListener("submit", (event) => {
 
 function join(name, room) {
   wish = { name, room };
+  position = "";
+  seen.clear();
+  log.replaceChildren();
   $("join").disabled = true;
   showState("connecting", "connecting…");
   connect();

@@ -1,6 +1,7 @@
-//! Code that the examples share: the command line, TLS, and the shutdown on a signal.
+//! Code that the examples share: the command line, TLS, Redis, and the shutdown on a signal.
 
 pub mod page;
+pub mod redis;
 pub mod tls;
 
 use std::error::Error;

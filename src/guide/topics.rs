@@ -113,7 +113,8 @@
 //! [`Gap`](crate::TopicEvent::Gap) is told at the end of an iteration of the event loop: messages behind it may be ahead of what the
 //! hook sends.
 //!
-//! A handler gets the topic's handle, and so `publish_with`, from [`Socket::topic`](crate::Socket::topic).
+//! A handler gets the topic's handle, and so `publish_with`, from [`Socket::topic`](crate::Socket::topic). The example `chat` has a page
+//! that does all this, with several servers too.
 //!
 //! # Who is there
 //!

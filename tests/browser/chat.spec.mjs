@@ -6,7 +6,7 @@
 // DIRECTORY has what .ci/certificates makes: then all goes over TLS.
 
 import { createServer } from 'node:http';
-import { Report, certificate, equal, eventually, fits, launch, open, screenshot, start } from './common.mjs';
+import { Report, certificate, equal, eventually, fits, launch, open, relay, screenshot, start } from './common.mjs';
 
 const [binary, tls] = process.argv.slice(2);
 if (!binary) {
@@ -19,6 +19,8 @@ const MARKUP = '<img src=x onerror="window.hacked=1"><b>bold</b> &amp; "quotes" 
 const report = new Report(tls ? 'browser/chat-tls' : 'browser/chat');
 const authors = (page) => page.locator('#messages .message .author').allTextContents();
 const texts = (page) => page.locator('#messages .message .text').allTextContents();
+const aboutMissed = async (page) =>
+  (await page.locator('#messages .event').allTextContents()).filter((text) => text.includes('missed'));
 const people = async (page) => (await page.locator('#people li').allTextContents()).map((s) => s.trim()).sort();
 const status = async (page) => ((await page.locator('#status').textContent()) ?? '').toLowerCase();
 const connected = (page) => eventually(() => status(page), (text) => /\bconnected\b/.test(text), 'the status');
@@ -365,6 +367,79 @@ await report.check('nothing-jumps-for-a-keyboard-or-a-notice', async () => {
   await small.context().close();
 }, 40);
 
+let dora; // behind a relay
+let ed;
+let line;
+
+/** Cuts Dora's page off while `act` runs. */
+async function offline(act) {
+  line.cut();
+  await eventually(() => status(dora), (text) => text.includes('reconnecting'), 'the status without a network');
+  await act();
+  line.mend();
+  await eventually(() => status(dora), (text) => /\bconnected\b/.test(text), 'the status', 40);
+}
+
+await report.check('a-page-that-was-offline-gets-what-it-missed-once', async () => {
+  line = await relay(server);
+  dora = await open(browser, withQuery(line.page, 'Dora', 'attic'));
+  ed = await open(browser, withQuery(server.page, 'Ed', 'attic'));
+  await connected(dora);
+  await connected(ed);
+  const said = ['before'];
+  await say(ed, 'before');
+  for (let outage = 0; outage < 2; outage += 1) {
+    await eventually(() => texts(dora), said, 'the messages before');
+    await offline(async () => {
+      for (let i = 0; i < 3; i += 1) {
+        said.push(`while away ${outage}.${i}`);
+        await say(ed, said.at(-1));
+      }
+      await eventually(() => texts(ed), said, 'the messages of who stayed');
+    });
+    said.push('afterwards', 'and more');
+    await say(ed, 'afterwards');
+    await eventually(() => texts(dora), (all) => all.includes('afterwards'), 'the messages afterwards');
+    await say(dora, 'and more');
+    await eventually(() => texts(dora), said, 'all messages');
+  }
+  equal(await aboutMissed(dora), [], 'what is said of missed messages');
+  await eventually(() => people(ed), ['Dora', 'Ed'], 'the people');
+}, 90);
+
+await report.check('a-page-that-missed-more-than-the-history-says-so', async () => {
+  await offline(async () => {
+    await ed.evaluate(
+      () =>
+        new Promise((resolve, reject) => {
+          const socket = new WebSocket(`${location.origin.replace('http', 'ws')}/ws`);
+          socket.onerror = reject;
+          socket.onclose = resolve;
+          socket.onopen = () => {
+            socket.send(JSON.stringify({ type: 'join', name: 'Reader', room: 'attic' }));
+            for (let i = 1; i <= 130; i += 1) socket.send(JSON.stringify({ type: 'say', text: `line ${i}` }));
+          };
+          socket.onmessage = ({ data }) => JSON.parse(data).text === 'line 130' && socket.close();
+        }),
+    );
+  });
+  await eventually(() => texts(dora), (all) => all.at(-1) === 'line 130', 'the messages');
+  const lines = await dora.locator('#messages > *').evaluateAll((nodes) =>
+    nodes.map((node) => node.querySelector('.text')?.textContent ?? node.textContent),
+  );
+  const place = lines.indexOf('30 messages were missed');
+  equal(lines.slice(place), ['30 messages were missed', ...Array.from({ length: 100 }, (_, i) => `line ${i + 31}`)], 'what followed');
+  equal(lines.includes('line 30'), false, 'a message that is lost');
+  equal(lines[place - 1], 'and more', 'the last message before');
+  await dora.locator('#messages .event', { hasText: 'missed' }).scrollIntoViewIfNeeded();
+  await screenshot(dora, 'chat-missed');
+  for (const page of [dora, ed]) {
+    equal(page.trouble, [], 'trouble');
+    await page.context().close();
+  }
+  line.close();
+}, 60);
+
 await report.check('looks-desktop-and-phone', async () => {
   await say(ada, `A long one: ${'lorem ipsum dolor sit amet '.repeat(20)}`);
   await say(bob, `And one without a gap: ${'w'.repeat(300)}`);
@@ -433,6 +508,10 @@ await report.check('reconnects-when-the-server-is-back', async () => {
   }
   await stays(phone);
   await eventually(() => people(ada), ['Ada', 'Bob'], 'the people');
+  // The new process has no history, and the pages keep what they have.
+  equal(await aboutMissed(ada), ['It is not known whether messages were missed'], 'what is said of missed messages');
+  equal((await texts(ada)).includes('In a minute.'), true, 'an earlier message is there');
+  await screenshot(ada, 'chat-restarted');
   await say(ada, 'Back again');
   await eventually(() => texts(bob), (all) => all.at(-1) === 'Back again', 'the messages');
 }, 60);

@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
@@ -87,6 +88,44 @@ export async function start(binary, args, schemes = ['ws']) {
       child.kill('SIGTERM');
       const [code, signal] = await exited;
       equal([code, signal], [0, null], 'the exit after SIGTERM');
+    },
+  };
+}
+
+/** A relay to a server, which can be cut, as a network can: what is open breaks, and nothing new opens. */
+export async function relay(server) {
+  const [host, port] = server.host.split(':');
+  const ends = new Set();
+  let isCut = false;
+  const listener = createServer((near) => {
+    if (isCut) return near.destroy();
+    const far = connect(port, host);
+    for (const [from, to] of [[near, far], [far, near]]) {
+      ends.add(from);
+      from.on('error', () => {});
+      from.on('close', () => {
+        ends.delete(from);
+        to.destroy();
+      });
+      from.pipe(to);
+    }
+  });
+  listener.listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const page = new URL(server.page);
+  page.port = listener.address().port;
+  return {
+    page: page.href,
+    cut() {
+      isCut = true;
+      for (const end of ends) end.destroy();
+    },
+    mend() {
+      isCut = false;
+    },
+    close() {
+      this.cut();
+      listener.close();
     },
   };
 }
