@@ -1,4 +1,6 @@
-//! A web page in three files, for the examples that have one.
+//! Web pages, for the examples that have some.
+
+use std::collections::HashMap;
 
 use threadbare::{Request, Response};
 
@@ -8,15 +10,17 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 
 /// Answers plain HTTP: the page at `/` with its style and script, 404 elsewhere.
 pub fn serve(html: &str, css: &str, js: &str) -> impl Fn(&Request) -> Response + use<> {
-    let html = file("text/html", html);
-    let css = file("text/css", css);
-    let js = file("text/javascript", js);
-    move |request: &Request| match (request.method(), request.path()) {
-        ("GET" | "HEAD", "/") => html.clone(),
-        ("GET" | "HEAD", "/page.css") => css.clone(),
-        ("GET" | "HEAD", "/page.js") => js.clone(),
-        (_, "/" | "/page.css" | "/page.js") => Response::new(405).header("Allow", "GET, HEAD"),
-        _ => Response::new(404).text("not found\n"),
+    serve_files(&[("/", "text/html", html), ("/page.css", "text/css", css), ("/page.js", "text/javascript", js)])
+}
+
+/// As [`serve`], with any number of files: the path, the media type and the content of each.
+pub fn serve_files(files: &[(&'static str, &str, &str)]) -> impl Fn(&Request) -> Response + use<> {
+    let files: HashMap<&'static str, Response> =
+        files.iter().map(|(path, content_type, body)| (*path, file(content_type, body))).collect();
+    move |request: &Request| match (request.method(), files.get(request.path())) {
+        ("GET" | "HEAD", Some(file)) => file.clone(),
+        (_, Some(_)) => Response::new(405).header("Allow", "GET, HEAD"),
+        (_, None) => Response::new(404).text("not found\n"),
     }
 }
 
