@@ -15,7 +15,7 @@ use std::cmp::Reverse;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -57,12 +57,13 @@ type Page = Box<dyn Fn(&Request) -> Response + Send>;
 /// A person in the chat. A handler runs on the worker's thread, so that the metrics have the time of its callbacks. All
 /// workers share the rooms, and a callback may wait for another that holds them: the page shows that too.
 struct Person {
-    rooms: Arc<Mutex<Rooms>>,
+    rooms: Arc<OnceLock<Mutex<Rooms>>>,
 }
 
 impl Person {
     fn rooms(&self) -> MutexGuard<'_, Rooms> {
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+        // They are made as soon as the server has a handle, which may be a moment after the first connection.
+        self.rooms.wait().lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,8 +98,9 @@ fn serve(addr: String) -> Result<(), Box<dyn Error>> {
     let (to_list, requests) = mpsc::sync_channel::<PendingResponse>(MAX_WAITING);
     thread::spawn(move || answer_lists(&requests));
 
-    let rooms = Arc::new(Mutex::new(Rooms::default()));
-    let server = Server::builder()
+    let rooms = Arc::new(OnceLock::new());
+    let shared = Arc::clone(&rooms);
+    let server = rooms::topics(Server::builder())
         .config(config)
         .on_request(only_chat)
         .http_deferred(move |request, pending| match (request.method(), request.path()) {
@@ -111,7 +113,8 @@ fn serve(addr: String) -> Result<(), Box<dyn Error>> {
             (_, "/metrics" | "/peers") => pending.respond(Response::new(405).header("Allow", "GET, HEAD")),
             _ => pending.respond(page(&request)),
         })
-        .serve(&addr, move |_request| Person { rooms: Arc::clone(&rooms) })?;
+        .serve(&addr, move |_request| Person { rooms: Arc::clone(&shared) })?;
+    let _ = rooms.set(Mutex::new(Rooms::new(server.handle()))); // set once, here
     common::announce(&server)?;
     server.join();
     Ok(())
