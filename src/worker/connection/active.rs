@@ -32,8 +32,6 @@ pub(crate) struct DriveState {
     pub(crate) key: Key,
     /// The backlog that the connection's handle shows until the end of the drive.
     pub(crate) shown_backlog: usize,
-    /// The backlog at the beginning of the drive.
-    pub(crate) backlog_before: usize,
     /// The messages of this drive. They are added to the shared counters once, because each write to these invalidates
     /// the cache line for the threads that read them.
     pub(crate) counts: MessageCounts,
@@ -62,7 +60,6 @@ impl DriveState {
         DriveState {
             key,
             shown_backlog: conn.endpoint.backlog(),
-            backlog_before: conn.endpoint.backlog(),
             counts: MessageCounts::default(),
             posted: 0,
             inflated: 0,
@@ -359,9 +356,9 @@ impl ActiveConn<'_> {
             self.context.totals.messages_sent += sent;
         }
         let backlog = self.conn.endpoint.backlog();
-        if backlog != self.state.backlog_before {
+        if backlog != self.state.shown_backlog {
             let queued = &mut self.context.totals.queued_bytes;
-            *queued = queued.wrapping_add(backlog as u64).wrapping_sub(self.state.backlog_before as u64);
+            *queued = queued.wrapping_add(backlog as u64).wrapping_sub(self.state.shown_backlog as u64);
         }
         let held = self.conn.endpoint.memory();
         if held > 0 || !self.context.charges.is_empty() {
@@ -369,7 +366,7 @@ impl ActiveConn<'_> {
         }
         let Some(peer) = &self.conn.peer else { return };
         peer.shared.publish_deflate(&self.conn.endpoint.connection);
-        peer.shared.publish(self.state.posted, self.state.shown_backlog, self.conn.endpoint.backlog());
+        peer.shared.publish(self.state.posted, self.state.shown_backlog, backlog);
     }
 }
 

@@ -1,9 +1,8 @@
 //! The broadcasts of one iteration, in one write to each connection.
 
 use crate::config::SlowConsumer;
-use crate::transport::output::MIN_SHARED_SIZE;
 use crate::worker::delivery::delivery::Delivery;
-use crate::worker::event_loop::direct::Frames;
+use crate::worker::event_loop::direct::{Frames, join};
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
 use crate::worker::handle::latest::KeyedMessage;
@@ -21,7 +20,11 @@ impl<D: Delivery> Worker<D> {
 
     #[inline(never)]
     fn send_to_all(&mut self, messages: &[Prepared]) {
-        let joined = join(messages, self.context.config.max_write_buffer_size);
+        let frames = messages.iter().map(|message| match &message.content {
+            Content::Data(frame) => Some(frame),
+            Content::Control(_) => None,
+        });
+        let joined = join(frames, self.context.config.max_write_buffer_size);
         let has_keys = messages.iter().any(|message| message.key().is_some());
         self.for_each_key(|worker, key| {
             // An older message of the same key may wait.
@@ -36,21 +39,6 @@ impl<D: Delivery> Worker<D> {
             }
         });
     }
-}
-
-/// Concatenates the frames of data messages, if all of them are small, because what a socket does not take of them is
-/// copied, and if all together are below `limit`, so that a queue never holds more.
-fn join(messages: &[Prepared], limit: usize) -> Option<Vec<u8>> {
-    let mut joined = Vec::new();
-    for message in messages {
-        let Content::Data(frame) = &message.content else { return None };
-        let frame = frame.plain();
-        if frame.len() >= MIN_SHARED_SIZE || joined.len() + frame.len() > limit {
-            return None;
-        }
-        joined.extend_from_slice(frame);
-    }
-    Some(joined)
 }
 
 impl<D: Delivery> Driver<'_, D> {

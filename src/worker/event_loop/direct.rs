@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::transport::output::MIN_SHARED_SIZE;
+use crate::transport::shared_frame::SharedFrame;
 use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
@@ -17,6 +19,20 @@ pub(super) struct Frames<'a> {
     pub(super) posted: usize,
     /// Whether the frames are to be compressed if that was negotiated.
     pub(super) compressible: bool,
+}
+
+/// Concatenates frames, if all of them are small, because what a socket does not take of them is copied, and if all together
+/// are below `limit`, so that a queue never holds more. `None` stands for what is no data frame, and is not joined.
+pub(super) fn join<'a>(frames: impl IntoIterator<Item = Option<&'a SharedFrame>>, limit: usize) -> Option<Vec<u8>> {
+    let mut joined = Vec::new();
+    for frame in frames {
+        let frame = frame?.plain();
+        if frame.len() >= MIN_SHARED_SIZE || joined.len() + frame.len() > limit {
+            return None;
+        }
+        joined.extend_from_slice(frame);
+    }
+    Some(joined)
 }
 
 impl<D: Delivery> Worker<D> {
@@ -60,7 +76,6 @@ impl<D: Delivery> Driver<'_, D> {
         self.state.posted += frames.posted;
         // Nothing was queued before the write, so that the handle shows nothing of what the stream's layer holds now.
         self.state.shown_backlog = 0;
-        self.state.backlog_before = 0;
         match result {
             Ok(size) => {
                 self.active().count_written(size);

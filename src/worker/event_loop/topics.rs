@@ -6,11 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::config::topic_config::Slow;
-use crate::transport::output::MIN_SHARED_SIZE;
 use crate::worker::connection::phase::Phase;
 use crate::worker::connection::topics::Sweep;
 use crate::worker::delivery::delivery::Delivery;
-use crate::worker::event_loop::direct::Frames;
+use crate::worker::event_loop::direct::{Frames, join};
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
 use crate::worker::slab::Key;
@@ -70,7 +69,8 @@ impl<D: Delivery> Worker<D> {
     fn serve_members(&mut self, round: &Round<'_>) {
         let Round { place, ref topic, publications, range, sent, upto } = *round;
         let has_lost = range.first > sent + 1;
-        let joined = join(publications, self.context.config.max_write_buffer_size).filter(|_| !has_lost);
+        let frames = publications.iter().map(|publication| Some(&publication.frame));
+        let joined = join(frames, self.context.config.max_write_buffer_size).filter(|_| !has_lost);
         let worker = self.context.handle.index;
         let excepted: Vec<Key> = publications
             .iter()
@@ -185,19 +185,6 @@ fn batch(publications: &[Publication]) -> usize {
         size <= MAX_BATCH
     });
     fitting.count().max(1).min(publications.len())
-}
-
-/// Concatenates the frames, if all of them are small and all together are below `limit`, as those of broadcasts.
-fn join(publications: &[Publication], limit: usize) -> Option<Vec<u8>> {
-    let mut joined = Vec::new();
-    for publication in publications {
-        let frame = publication.frame.plain();
-        if frame.len() >= MIN_SHARED_SIZE || joined.len() + frame.len() > limit {
-            return None;
-        }
-        joined.extend_from_slice(frame);
-    }
-    Some(joined)
 }
 
 impl<D: Delivery> Driver<'_, D> {

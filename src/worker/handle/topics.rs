@@ -113,7 +113,7 @@ impl Topics {
                 }
                 None => return None,
             };
-            let frame = SharedFrame::new(message.opcode(), message.as_bytes(), Compression::Auto);
+            let frame = frame_of(message);
             if let Some(pushed) = self.push(&topic, origin, |_| frame) {
                 return Some((topic, pushed));
             }
@@ -129,7 +129,7 @@ impl Topics {
         if let Some(bridge) = self.bridge() {
             bridge.publish(&topic.name, message);
         }
-        let frame = SharedFrame::new(message.opcode(), message.as_bytes(), Compression::Auto);
+        let frame = frame_of(message);
         self.push(topic, origin, |_| frame).map_or_else(Published::default, |pushed| pushed.published(topic))
     }
 
@@ -142,7 +142,7 @@ impl Topics {
         let mut made = None;
         let pushed = self.push(topic, Origin::default(), |position| {
             let message = made.insert(make(position)).as_message();
-            SharedFrame::new(message.opcode(), message.as_bytes(), Compression::Auto)
+            frame_of(message)
         });
         if let (Some(bridge), Some(message)) = (self.bridge(), made) {
             bridge.publish(&topic.name, message.as_message());
@@ -211,6 +211,11 @@ impl Pushed {
     pub(crate) fn published(self, topic: &TopicState) -> Published {
         Published { position: Some(topic.position(self.offset)), subscribers: self.subscribers }
     }
+}
+
+/// Encodes a message once for all subscribers.
+fn frame_of(message: MessageRef<'_>) -> SharedFrame {
+    SharedFrame::new(message.opcode(), message.as_bytes(), Compression::Auto)
 }
 
 fn check_name(name: &str) -> Result<(), InvalidTopicName> {
