@@ -1,6 +1,5 @@
 //! A bridge of a server: what it is told of the server's topics, and what it tells them.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -117,10 +116,4 @@ impl LocalDelivery for ToTopics {
 
     /// A worker was woken for its first message, and takes those that follow with it.
     fn end_batch(&self) {}
-}
-
-impl fmt::Debug for StopsBridge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StopsBridge").finish_non_exhaustive()
-    }
 }

@@ -11,6 +11,7 @@ pub(crate) mod loan;
 pub(crate) mod masking_keys;
 pub(crate) mod output;
 pub(crate) mod pending;
+pub(crate) mod random;
 pub(crate) mod resolve;
 pub(crate) mod shared_bytes;
 pub(crate) mod shared_frame;

@@ -264,11 +264,12 @@ impl Link {
         }
     }
 
-    /// Waits until the connection or another thread has something, or `until`, but no longer than until a PING is due. A
+    /// Waits until the connection or another thread has something, or `until`, if there is one, but no longer than until a PING is due. A
     /// connection that leaves a command without an answer is lost.
-    pub(super) fn wait(&mut self, waits: &mut Waits, until: Instant) -> Result<(), LinkError> {
+    pub(super) fn wait(&mut self, waits: &mut Waits, until: Option<Instant>) -> Result<(), LinkError> {
         let lost_at = self.asked_at.map(|at| at + SILENCE);
-        waits.wait(until.min(lost_at.unwrap_or(self.heard_at + PING_AFTER)))?;
+        let own = lost_at.unwrap_or(self.heard_at + PING_AFTER);
+        waits.wait(until.map_or(own, |until| until.min(own)))?;
         // Something may have arrived while this thread had no processor.
         if lost_at.is_some_and(|at| Instant::now() >= at) && !self.read(waits)? {
             return Err(LinkError::Silent);

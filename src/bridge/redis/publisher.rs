@@ -1,8 +1,9 @@
 //! The thread that sends: a pipeline of commands, whose replies it awaits before much more.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::bridge::redis::link::{Link, LinkError, Waits, text_of};
 use crate::bridge::redis::queue::Chunk;
@@ -10,9 +11,6 @@ use crate::bridge::redis::resp::{Garbage, Reply};
 use crate::bridge::redis::retry::Retry;
 use crate::bridge::redis::shared::{Lane, Shared};
 use crate::bridge::stats::add;
-
-/// Nothing is due: the publisher waits for others, or for the connection.
-const FAR: Duration = Duration::from_secs(3600);
 
 /// While fewer than 64 commands are unanswered, more are sent. More may be lost at once with a connection; fewer has the thread sleep
 /// once more where the first message of many has woken it and left alone.
@@ -98,15 +96,13 @@ fn give_up(pipeline: &mut Pipeline, shared: &Shared) {
     lost.chunks.into_iter().for_each(|chunk| shared.queue.give_back(chunk));
 }
 
-enum Never {}
-
 fn publish(
     link: &mut Link,
     pipeline: &mut Pipeline,
     shared: &Shared,
     lane: &Lane,
     waits: &mut Waits,
-) -> Result<Never, LinkError> {
+) -> Result<Infallible, LinkError> {
     for bytes in pipeline.rest() {
         link.send(bytes)?;
     }
@@ -128,7 +124,7 @@ fn publish(
             }
         } else if !link.read(waits)? {
             link.flush()?;
-            link.wait(waits, lane.deadline().unwrap_or_else(|| Instant::now() + FAR))?;
+            link.wait(waits, lane.deadline())?;
         }
     }
 }
@@ -191,11 +187,13 @@ fn idle(link: &mut Link, waits: &mut Waits) -> Result<(), LinkError> {
     }
     link.ping_if_silent()?;
     link.flush()?;
-    link.wait(waits, Instant::now() + FAR)
+    link.wait(waits, None)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::bridge::BridgeMessage;
     use crate::bridge::envelope::NodeId;

@@ -6,6 +6,7 @@ use crate::bridge::redis::link::{LinkError, Waits};
 use crate::bridge::redis::shared::{Lane, Shared};
 use crate::bridge::stats::add;
 use crate::config::backoff::{Backoff, Jitter};
+use crate::transport::random::random;
 
 /// From 50 ms to 3 s, of which a part is random so that the nodes of a cluster do not all connect at once. At most 3 s, because
 /// with connecting and subscribing a node is to be back within 5 s of Redis, also if its processors are busy.
@@ -67,10 +68,4 @@ impl Retry {
         }
         !lane.is_stopped()
     }
-}
-
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // Without a random number, the delay is the longest one.
-    getrandom::fill(&mut bytes).map_or(u64::MAX, |()| u64::from_ne_bytes(bytes))
 }

@@ -1,10 +1,10 @@
 //! The thread that receives what other nodes append to the streams of topics, from where it stood.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::str;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use crate::bridge::local::{LocalBatch, LocalTopics};
 use crate::bridge::redis::feeds::Feeds;
@@ -20,9 +20,6 @@ const COUNT: &[u8] = b"100";
 /// A read without messages ends after 1 s. It is ended early for a new topic, unless Redis does not let this user do so: then
 /// longer would let the topic wait longer. Shorter makes more reads while nothing comes.
 const BLOCK: &[u8] = b"1000";
-
-/// Nothing is due: the thread waits for others, or for the connection.
-const FAR: Duration = Duration::from_secs(3600);
 
 /// Receives until the bridge is stopped.
 pub(super) fn run(shared: &Shared, local: &LocalTopics, lane: &Lane, mut waits: Waits) {
@@ -95,7 +92,7 @@ fn await_reply<T>(
         }
         if !link.read(waits)? {
             link.flush()?;
-            link.wait(waits, Instant::now() + FAR)?;
+            link.wait(waits, None)?;
         }
     }
 }
@@ -121,10 +118,8 @@ struct Progress {
     entry: Option<(String, u64)>,
 }
 
-enum Never {}
-
 impl StreamReader<'_> {
-    fn receive(&mut self, pair: &mut Pair, waits: &mut Waits) -> Result<Never, LinkError> {
+    fn receive(&mut self, pair: &mut Pair, waits: &mut Waits) -> Result<Infallible, LinkError> {
         self.progress = None;
         let wanted = self.shared.topics.all();
         self.feeds.begin(&wanted);
@@ -142,7 +137,7 @@ impl StreamReader<'_> {
                 while pair.reads.read(waits)? {
                     while pair.reads.take(|reader| reader.reply().map(|_| ()))?.is_some() {}
                 }
-                pair.reads.wait(waits, Instant::now() + FAR)?;
+                pair.reads.wait(waits, None)?;
                 continue;
             }
             self.request(&mut pair.reads)?;
@@ -230,7 +225,7 @@ impl StreamReader<'_> {
                 }
                 pair.drain_control(waits)?;
                 pair.reads.flush()?;
-                pair.reads.wait(waits, Instant::now() + FAR)?;
+                pair.reads.wait(waits, None)?;
             }
         }
     }

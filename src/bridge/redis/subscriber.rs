@@ -1,9 +1,9 @@
 //! The thread that receives what other nodes publish, for the topics that have subscribers here.
 
+use std::convert::Infallible;
 use std::str;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use crate::bridge::local::LocalTopics;
 use crate::bridge::redis::feeds::Feeds;
@@ -15,9 +15,6 @@ use crate::bridge::redis::shared::{Lane, Shared};
 /// A command names at most 500 topics. More would keep Redis from others for longer; fewer would make more commands after a
 /// reconnect.
 const MAX_NAMES: usize = 500;
-
-/// Nothing is due: the subscriber waits for other threads, or for the connection.
-const FAR: Duration = Duration::from_secs(3600);
 
 /// Receives until the bridge is stopped.
 pub(super) fn run(shared: &Shared, local: &LocalTopics, lane: &Lane, mut waits: Waits) {
@@ -49,8 +46,6 @@ struct Subscriber<'a> {
     had_outage: bool,
 }
 
-enum Never {}
-
 /// What arrives on a connection with subscriptions.
 enum Pushed<'a> {
     Message { channel: &'a [u8], payload: &'a [u8] },
@@ -61,7 +56,7 @@ enum Pushed<'a> {
 }
 
 impl Subscriber<'_> {
-    fn receive(&mut self, link: &mut Link, waits: &mut Waits) -> Result<Never, LinkError> {
+    fn receive(&mut self, link: &mut Link, waits: &mut Waits) -> Result<Infallible, LinkError> {
         let wanted = self.shared.topics.all();
         self.feeds.begin(&wanted);
         self.command(link, b"SUBSCRIBE", &wanted)?;
@@ -75,7 +70,7 @@ impl Subscriber<'_> {
             link.ping_if_silent()?;
             link.flush()?;
             if !link.read(waits)? {
-                link.wait(waits, Instant::now() + FAR)?;
+                link.wait(waits, None)?;
             }
         }
     }

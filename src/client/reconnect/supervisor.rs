@@ -20,6 +20,7 @@ use crate::protocol::close::{CloseCause, CloseCode, CloseReason};
 use crate::protocol::contain::contained;
 use crate::protocol::handshake::client::Agreed;
 use crate::transport::clock::deadline_after;
+use crate::transport::random::random;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::send::Wait;
 
@@ -156,20 +157,4 @@ impl Supervisor {
 /// The reason for a connection whose worker ended before it sent one.
 fn worker_ended() -> CloseReason {
     CloseReason::abnormal("the worker has ended", CloseCause::Lost)
-}
-
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // Without a random number, the delay is the longest one.
-    getrandom::fill(&mut bytes).map_or(u64::MAX, |()| u64::from_ne_bytes(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_are_not_all_of_the_same_length() {
-        assert_ne!(random(), random());
-    }
 }
