@@ -505,36 +505,7 @@
 //!
 //! # Seeing inside
 //!
-//! [`ServerHandle::stats`](crate::ServerHandle::stats) says at any time, from any thread, what the server has done and holds:
-//! connections, handshakes by outcome, messages and bytes, close codes, what slow readers lost, and how long callbacks,
-//! iterations of the event loops, round trips and waits in the output queue take. One line serves it to a monitor:
-//!
-//! ```no_run
-//! use threadbare::{Response, Server};
-//!
-//! let server = Server::builder()
-//!     .http_with_server(|request, server| match request.path() {
-//!         "/metrics" => server.stats().response(), // for Prometheus and others that read OpenMetrics
-//!         _ => Response::new(404),
-//!     })
-//!     .bind("127.0.0.1:8080")?;
-//! # Ok::<(), threadbare::BuildError>(())
-//! ```
-//!
-//! What to look at first:
-//!
-//! * `connections_closed` with 1006: connections that were lost; 1008: readers that were too slow; 1011: callbacks that panicked.
-//! * `iteration_seconds`: what one connection waits for the others of its worker. A handler's callback that takes more than
-//!   [`slow_callback`](crate::Config::slow_callback) is also logged with the address of its connection.
-//! * `queue_seconds` and `queued_bytes`: clients that read more slowly than they are sent to.
-//!
-//! A page for the operator lists the connections with [`ServerHandle::peers`](crate::ServerHandle::peers). A client in a pool is
-//! counted by [`ClientPool::stats`](crate::ClientPool::stats), and each connection by its own [`Stats`](crate::Stats).
-//!
-//! The library logs through the crate `log`. Its targets begin with `threadbare::server` (listening, handshakes, plain HTTP),
-//! `threadbare::worker` (established connections), `threadbare::client` and `threadbare::transport`; what follows may change. What
-//! a peer does wrong is logged at `debug`. At `warn`, and at most once a second, is what an operator may want to change: refused
-//! origins and hosts, slow callbacks, a lack of memory. `error` says that a callback panicked or the system refused something.
+//! What a server does and holds, for an operator and for monitors, is in [`monitoring`].
 //!
 //! # Panics
 //!
@@ -603,6 +574,7 @@
 //! [`WebSocket`]: crate::WebSocket
 
 pub mod clients;
+pub mod monitoring;
 #[doc = include_str!("../docs/proxies.md")]
 pub mod proxies {}
 pub mod recipes;
