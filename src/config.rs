@@ -155,6 +155,9 @@ impl Config {
     /// number of connections, 1 KiB at least and 64 KiB at most. So one that floods does not keep the others waiting,
     /// and up to 4,096 connections have twice the mark waiting at most. New connections wait until there is room.
     ///
+    /// Whatever the mark, at most 256 KiB of a connection wait as long as others share the channel, where an event counts
+    /// 1 KiB more than its payload. So the application comes to the others' events soon, though one floods.
+    ///
     /// Of a flood of small messages, only some of what one read brings is decoded at once. While the rest, of all
     /// connections together, takes more than the mark or 4 MiB, whichever is less, a read takes at most 4 KiB. That
     /// holds with a handler as well.

@@ -500,6 +500,8 @@
 //!   own, which grows with what has arrived, never with what a header announces, up to `max_message_size`.
 //! * Above `max_write_buffer_size` of queued output a connection takes no message of another thread or of a broadcast.
 //!   What a handler sends in one callback is always taken, so its own code is the bound on that.
+//! * Of a connection that shares the receiver of its events, at most 256 KiB of them wait, or one event. An event counts 1 KiB
+//!   more than its payload. So a client that floods does not have the others wait behind what it sent.
 //! * Above `max_event_buffer_size` of waiting events a connection of their receiver is read only while it has less than its
 //!   share of them.
 //!

@@ -32,7 +32,7 @@ fn t_06_r_05_a_flood_that_fills_the_event_buffer_does_not_keep_others_waiting() 
     const MESSAGES: usize = 20_000;
     for workers in [1, 2] {
         let _guard = serialize_test();
-        let config = Config::default().max_event_buffer_size(256 << 10);
+        let config = Config::default().max_event_buffer_size(64 << 10);
         let server = Server::builder().workers(workers).config(config).bind("127.0.0.1:0").expect("a server");
         // Some of the others share the worker of the flood.
         let mut others: Vec<Client> = (0..4).map(|_| Client::open(server.local_addr())).collect();
@@ -49,7 +49,7 @@ fn t_06_r_05_a_flood_that_fills_the_event_buffer_does_not_keep_others_waiting() 
         let peers: Vec<Peer> = (0..others.len() + 1).map(|_| opened(&events)).collect();
         // A message counts 64 bytes more than its payload.
         eventually("the event buffer is full", || {
-            peers.iter().map(|peer| peer.stats().messages_received).sum::<u64>() >= (256 << 10) / (1024 + 64)
+            peers.iter().map(|peer| peer.stats().messages_received).sum::<u64>() >= (64 << 10) / (1024 + 64)
         });
         for round in 0..10 {
             for (number, client) in others.iter_mut().enumerate() {
@@ -70,6 +70,55 @@ fn t_06_r_05_a_flood_that_fills_the_event_buffer_does_not_keep_others_waiting() 
         assert!(handle.connections() >= others.len());
         while !matches!(events.recv_timeout(DEADLINE).expect("an event"), Event::Close(..)) {}
         flood.join().expect("the flood ends");
+    }
+}
+
+/// T-06: what one client has waiting for the application is bounded, far below the event buffer, so that the application comes to
+/// what the others send. One that is alone fills the buffer.
+#[test]
+fn t_06_the_others_wait_behind_the_window_of_a_flood_and_no_longer() {
+    const MESSAGES: usize = 20_000;
+    const WINDOW: usize = 256; // of small messages
+    for workers in [1, 2] {
+        let _guard = serialize_test();
+        let server = Server::builder().workers(workers).bind("127.0.0.1:0").expect("a server");
+        let events = server.events().expect("not taken").clone();
+        let mut other = Client::open(server.local_addr());
+        let quiet = opened(&events);
+        let mut flooding = Client::open(server.local_addr());
+        let loud = opened(&events);
+        let flood = thread::spawn(move || {
+            for number in 0..MESSAGES {
+                flooding.send(&binary(&numbered(0, number, 16)));
+            }
+            flooding
+        });
+        let (mut next, mut waited) = (0, 0);
+        let mut receive = |until: usize| {
+            let begun = next;
+            loop {
+                let Event::Message(_, message) = events.recv_timeout(DEADLINE).expect("an event") else { continue };
+                let (sender, number) = parse(message.as_bytes());
+                if sender == 1 {
+                    waited = waited.max(next - begun);
+                    return next;
+                }
+                assert_eq!(number, next);
+                next += 1;
+                if next == until {
+                    return next;
+                }
+            }
+        };
+        eventually("the flood has begun", || loud.stats().messages_received > 100);
+        for round in 0..20 {
+            other.send(&binary(&numbered(1, round, 16)));
+            eventually("it is received", || quiet.stats().messages_received > round as u64);
+            receive(MESSAGES);
+        }
+        receive(MESSAGES);
+        assert!(waited <= WINDOW, "{waited} messages of the flood came first");
+        drop(flood.join().expect("it was received"));
     }
 }
 

@@ -7,3 +7,4 @@ pub(crate) mod event;
 pub(crate) mod sender;
 pub(crate) mod state;
 pub(crate) mod waiters;
+mod window;

@@ -11,6 +11,7 @@ use crate::protocol::message::MessageRef;
 use crate::worker::channel::batch::Batch;
 use crate::worker::channel::block::{Block, EVENT_COST, EventKind, MIN_OWNED_SIZE, Record, has_several};
 use crate::worker::channel::state::ChannelState;
+use crate::worker::channel::window::Window;
 use crate::worker::delivery::delivery::{CloseTiming, Incoming};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::slab::{Key, KeyMap};
@@ -63,6 +64,7 @@ pub(crate) struct BlockCursor {
     peer: u32,
     /// The round in which it began to wait for room.
     waits: u32,
+    window: Window,
 }
 
 impl EventSender {
@@ -91,6 +93,7 @@ impl EventSender {
         }
         let cost = EVENT_COST + cost;
         self.block.cost += cost;
+        cursor.window.add(cost);
         if self.is_congested {
             *self.spent.entry(socket.active.state.key).or_default() += cost;
         }
@@ -145,7 +148,7 @@ impl EventSender {
         let next = self.state.spare.1.try_recv().unwrap_or_default();
         let mut block = std::mem::replace(&mut self.block, next);
         self.serial = self.serial.wrapping_add(1).max(1);
-        self.state.outstanding.fetch_add(block.cost, Ordering::SeqCst);
+        self.state.progress.add_sent(block.cost);
         if has_several(&block) {
             self.state.long_batches.fetch_add(1, Ordering::SeqCst);
         }
@@ -160,7 +163,7 @@ impl EventSender {
     }
 
     fn is_full(&self) -> bool {
-        self.state.outstanding.load(Ordering::SeqCst) + self.block.cost >= self.state.limit
+        self.state.progress.outstanding() + self.block.cost >= self.state.limit
     }
 
     /// Whether there is room. If not, the application sends `Command::Resume` once there is.
@@ -180,9 +183,29 @@ impl EventSender {
     pub(super) fn has_room(&mut self, cursor: &mut BlockCursor, key: Key) -> bool {
         if self.finds_room() {
             self.is_congested = false;
-            return true;
+            return !cursor.window.half_is_full() || self.has_window(cursor, key);
         }
         self.has_share(cursor, key)
+    }
+
+    /// Whether a connection may go on that has filled half of its window. One that nobody shares the channel with may.
+    #[cold]
+    fn has_window(&mut self, cursor: &mut BlockCursor, key: Key) -> bool {
+        let (progress, unsent) = (&self.state.progress, self.block.cost);
+        if self.state.connections() <= 1 {
+            cursor.window.begin_anyway(progress, unsent);
+            return true;
+        }
+        cursor.window.begin_half(progress, unsent) || self.wait(cursor, key)
+    }
+
+    /// Has a connection wait for [`resume`](EventSender::resume). Returns `false`.
+    fn wait(&mut self, cursor: &mut BlockCursor, key: Key) -> bool {
+        if cursor.waits != self.round {
+            cursor.waits = self.round;
+            self.waiting.push(key);
+        }
+        false
     }
 
     #[cold]
@@ -192,14 +215,7 @@ impl EventSender {
             self.spent.clear();
         }
         let spent = self.spent.get(&key).copied().unwrap_or_default();
-        if spent < share(self.state.limit, self.state.connections()) {
-            return true;
-        }
-        if cursor.waits != self.round {
-            cursor.waits = self.round;
-            self.waiting.push(key);
-        }
-        false
+        spent < share(self.state.limit, self.state.connections()) || self.wait(cursor, key)
     }
 
     pub(super) fn resume(&mut self, ready: &mut Vec<Key>) {
@@ -214,7 +230,7 @@ impl EventSender {
     /// How many bytes a connection should read, so that what it can not deliver stays with the kernel.
     #[inline]
     pub(super) fn read_size(&self) -> usize {
-        let used = self.state.outstanding.load(Ordering::Relaxed) + self.block.cost;
+        let used = self.state.progress.outstanding() + self.block.cost;
         self.state.limit.saturating_sub(used).max(MIN_READ)
     }
 

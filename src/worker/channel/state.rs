@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::transport::budget::{MemoryBudget, Tally};
 use crate::worker::channel::block::{Block, has_several};
 use crate::worker::channel::waiters::Waiters;
+use crate::worker::channel::window::Progress;
 use crate::worker::handle::inbox::{Command, Inbox};
 use crate::worker::slab::Key;
 
@@ -20,9 +21,9 @@ const MAX_SPARE_SIZE: usize = 256 << 10;
 /// The state of one channel of events that the workers and the application's threads share.
 #[derive(Debug)]
 pub(crate) struct ChannelState {
-    /// The cost of the batches that are in the channel or that the application handles. Workers add to it before they
-    /// look for room. The application subtracts from it before it loads `stalled`.
-    pub(crate) outstanding: AtomicUsize,
+    /// The cost of the batches that were sent and handled. Workers add to it before they look for room. The application adds
+    /// to it before it loads `stalled`.
+    pub(super) progress: Progress,
     /// The memory of those batches.
     pub(crate) memory: Tally,
     pub(crate) limit: usize,
@@ -48,7 +49,7 @@ impl ChannelState {
     /// Makes the state of a channel that several connections share.
     pub(crate) fn new(limit: usize, budget: Arc<MemoryBudget>) -> ChannelState {
         ChannelState {
-            outstanding: AtomicUsize::new(0),
+            progress: Progress::default(),
             memory: Tally::new(budget),
             limit,
             long_batches: AtomicUsize::new(0),
@@ -90,8 +91,9 @@ impl ChannelState {
             // If the channel of spare blocks is full, this one is freed.
             let _ = self.spare.0.try_send(block);
         }
-        let left = self.outstanding.fetch_sub(cost, Ordering::SeqCst).saturating_sub(cost);
-        if left < self.limit.div_ceil(2) && self.stalled.swap(false, Ordering::SeqCst) {
+        let opens_window = self.progress.add_handled(cost);
+        let left = self.progress.outstanding();
+        if (left < self.limit.div_ceil(2) && self.stalled.swap(false, Ordering::SeqCst)) || opens_window {
             self.tell(|to| Command::Resume { to });
         }
     }
