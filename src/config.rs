@@ -9,6 +9,7 @@ use crate::protocol::http::HeadLimits;
 pub(crate) mod backoff;
 pub(crate) mod check;
 pub(crate) mod send_options;
+mod small;
 pub(crate) mod topic_config;
 
 pub use check::ConfigError;
@@ -72,6 +73,8 @@ pub struct Config {
     pub(crate) max_headers: usize,
     pub(crate) max_body_size: usize,
     pub(crate) max_connections: usize,
+    pub(crate) read_buffer_size: usize,
+    pub(crate) thread_stack_size: Option<usize>,
     pub(crate) max_connections_per_address: Option<usize>,
     pub(crate) handshake_timeout: Duration,
     pub(crate) ping_interval: Option<Duration>,
@@ -98,6 +101,8 @@ impl Default for Config {
             max_headers: 128,
             max_body_size: 64 << 10,
             max_connections: 65_536,
+            read_buffer_size: 256 << 10,
+            thread_stack_size: None,
             max_connections_per_address: None,
             handshake_timeout: Duration::from_secs(10),
             ping_interval: Some(Duration::from_secs(30)),

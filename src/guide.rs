@@ -1,7 +1,7 @@
 //! How to choose a way in, what to expect of the library, and recipes whose code compiles.
 //!
 //! The first part explains one subject a section. The module [`recipes`] has recipes for whole tasks,
-//! [`topics`] is about publish and subscribe, and `tls`, if there is a feature for it, is about servers and clients of `wss://` and their certificates.
+//! [`topics`] is about publish and subscribe, [`small`] about machines with little memory, and `tls`, if there is a feature for it, is about servers and clients of `wss://` and their certificates.
 //!
 //! # Which way in to choose
 //!
@@ -580,6 +580,7 @@ pub mod monitoring;
 #[doc = include_str!("../docs/proxies.md")]
 pub mod proxies {}
 pub mod recipes;
+pub mod small;
 #[cfg(feature = "rustls-tls")]
 pub mod tls;
 pub mod topics;

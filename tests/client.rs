@@ -55,6 +55,23 @@ fn messages_of_every_size_are_echoed() {
     assert!(client.send("late").is_err() && client.recv() == Ok(None));
 }
 
+/// A read takes less than most of these messages have, and the stacks of all threads are small.
+#[test]
+fn a_small_machine_echoes_messages_of_every_size() {
+    common::logged::install();
+    let config = Config::small().read_buffer_size(1 << 10).thread_stack_size(128 << 10);
+    let server = Server::builder().config(config.clone()).workers(2).serve("127.0.0.1:0", |_| Echo).expect("a server");
+    let client = Client::builder().config(config).connect(&url(server.local_addr())).expect("connected");
+    for size in [0, 1, 125, 126, 1_023, 1_024, 1_025, 5_000, 65_535, 65_536] {
+        let message = Message::Binary((0..size).map(|n| (n % 251) as u8).collect());
+        client.send(message.clone()).expect("sent");
+        assert!(client.recv_timeout(DEADLINE).expect("received") == Some(message), "{size} bytes");
+    }
+    client.send(vec![0; 65_537]).expect("sent");
+    assert_eq!(client.recv_timeout(DEADLINE), Ok(None));
+    assert_eq!(client.close_reason().map(|reason| reason.code), Some(CloseCode::MESSAGE_TOO_BIG));
+}
+
 #[test]
 fn a_sender_thread_and_a_receiver_thread_share_one_client() {
     const COUNT: u32 = 1_000_000;

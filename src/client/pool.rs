@@ -184,7 +184,7 @@ impl Pool {
                 let _alive = alive;
                 worker.run()
             };
-            pool.threads.push(std::thread::Builder::new().name(format!("ws-client-{index}")).spawn(run)?);
+            pool.threads.push(pool.config.thread(format!("ws-client-{index}")).spawn(run)?);
             pool.to_workers.push(to_worker);
         }
         Ok(pool)

@@ -15,6 +15,10 @@ impl Config {
             ("max_head_size", self.max_head_size, 256),
             ("max_headers", self.max_headers, 5),
             ("max_connections", self.max_connections, 1),
+            // A frame's header and a short message.
+            ("read_buffer_size", self.read_buffer_size, 1 << 10),
+            // A worker takes more than half of this in a build without optimization.
+            ("thread_stack_size", self.thread_stack_size.unwrap_or(usize::MAX), 128 << 10),
             ("max_connections_per_address", self.max_connections_per_address.unwrap_or(1), 1),
         ];
         let one = self.max_message_size.saturating_add(self.max_write_buffer_size);

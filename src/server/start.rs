@@ -163,6 +163,7 @@ impl ServerBuilder {
         budget: Arc<MemoryBudget>,
     ) -> Result<Server, BuildError> {
         let listeners = open_all(listeners.into())?;
+        let config = self.config.clone();
         let Built { workers, reactor_thread, handle } = self.build(count, listeners, admit, |_| delivery(), budget)?;
         let threads = handle.control.threads.clone();
         let server = Server { events, handle };
@@ -176,10 +177,11 @@ impl ServerBuilder {
                 }
                 ended
             };
-            threads.spawn(format!("ws-worker-{index}"), run).map_err(BuildError::io("no thread"))?;
+            threads.spawn(config.thread(format!("ws-worker-{index}")), run).map_err(BuildError::io("no thread"))?;
         }
         if let Some(reactor_thread) = reactor_thread {
-            threads.spawn("ws-reactor".into(), || reactor_thread.run()).map_err(BuildError::io("no thread"))?;
+            let thread = config.thread("ws-reactor".into());
+            threads.spawn(thread, || reactor_thread.run()).map_err(BuildError::io("no thread"))?;
         }
         Ok(server)
     }

@@ -1,7 +1,7 @@
 //! The threads that run a server, counted from their start to their end.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crate::protocol::contain::contained;
@@ -30,11 +30,11 @@ impl ThreadSet {
     /// Starts a thread that is counted until it ends, however it ends.
     pub(super) fn spawn(
         self: &Arc<ThreadSet>,
-        name: String,
+        thread: thread::Builder,
         run: impl FnOnce() -> CloseCounts + Send + 'static,
     ) -> std::io::Result<()> {
         let member = self.enter();
-        let handle = std::thread::Builder::new().name(name).spawn(move || {
+        let handle = thread.spawn(move || {
             // Dropped with the closure, if it panics or the thread can not be started.
             let member = member;
             let ended = run();

@@ -111,6 +111,7 @@ fn a_floor_imports_only_floors_below() {
             "guide/clients.rs",
             "guide/monitoring.rs",
             "guide/recipes.rs",
+            "guide/small.rs",
             "guide/tls.rs",
             "guide/topics.rs",
         ],

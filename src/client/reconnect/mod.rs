@@ -132,8 +132,8 @@ impl ReconnectingClient {
             route,
             stop: stopped,
         };
-        std::thread::Builder::new()
-            .name("ws-reconnect".into())
+        pool.config
+            .thread("ws-reconnect".into())
             .spawn(move || supervisor.run())
             .map_err(ConnectError::io("no thread"))?;
         let end = AwaitedEnd { ending, shared: shared.clone(), pool };

@@ -6,10 +6,6 @@ use crate::worker::connection::context::WorkerContext;
 use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::drive::Driver;
 
-/// A read takes at most 256 KiB, which is about what the kernel has ready on a fast path. Larger competes for the
-/// cache; smaller reads more often.
-pub(super) const MAX_READ: usize = 256 << 10;
-
 /// While much is undecoded, a read takes at most 4 KiB. Larger lets many connections that flood exceed the limit by more;
 /// smaller reads more often.
 const MIN_READ: usize = 4 << 10;
@@ -26,8 +22,8 @@ impl WorkerContext {
         let limit = self.config.max_event_buffer_size.min(MAX_UNDECODED) / self.publisher.workers().max(1);
         // To grow again, the buffer is initialised again, which costs as much as to read into it.
         let size = match self.undecoded {
-            held if held > limit => MIN_READ,
-            held if held <= limit / 2 => MAX_READ,
+            held if held > limit => MIN_READ.min(self.config.read_buffer_size),
+            held if held <= limit / 2 => self.config.read_buffer_size,
             _ => return,
         };
         if input.size() != size {

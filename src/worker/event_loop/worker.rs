@@ -30,7 +30,6 @@ use crate::worker::event_loop::drive::{Driver, Slot};
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::event_loop::poll_timer::PollTimer;
-use crate::worker::event_loop::undecoded::MAX_READ;
 use crate::worker::handle::inbox::{CommandQueue, Inbox};
 use crate::worker::handle::metrics::Totals;
 use crate::worker::handle::publisher::Publisher;
@@ -138,6 +137,7 @@ impl<D: Delivery> Worker<D> {
         connection_limit: Arc<ConnectionLimit>,
     ) -> Worker<D> {
         let now = Instant::now();
+        let read_buffer_size = config.read_buffer_size;
         let pooled = Charge::new(&parts.inbox.budget, 0);
         let callback_watch = CallbackWatch::new(config.slow_callback, now);
         let context = WorkerContext {
@@ -174,7 +174,7 @@ impl<D: Delivery> Worker<D> {
             found_nothing: false,
             slots: Slab::new(),
             timers: TimerWheel::new(now),
-            input: Input::with_size(MAX_READ),
+            input: Input::with_size(read_buffer_size),
             context,
             delivery,
             new_connections,
