@@ -1,5 +1,6 @@
 //! An established connection as a state machine (RFC 6455 5 to 7, RFC 7692 6).
 
+mod fragments;
 mod own_buffer;
 mod sending;
 

@@ -25,6 +25,7 @@ pub(crate) mod contain;
 pub mod deflate;
 mod error;
 pub(crate) mod escaped;
+mod fragment;
 pub mod frame;
 pub mod handshake;
 pub mod http;
@@ -41,6 +42,8 @@ pub mod utf8;
 
 pub use connection::{Connection, Received, Role, State};
 pub use error::ProtocolError;
+pub use fragment::Fragment;
+pub use outgoing::Last;
 pub use peer_addr::PeerAddr;
 pub use tls_info::TlsInfo;
 pub use trusted::Trusted;

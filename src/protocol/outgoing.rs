@@ -11,6 +11,8 @@ pub(crate) enum Outgoing {
     /// A fragment of a message was sent, and its last fragment was not. RFC 6455 5.4: "The fragments of one message
     /// MUST NOT be interleaved between the fragments of another message"; control frames may be sent between them.
     InMessage,
+    /// As [`InMessage`](Outgoing::InMessage), of a message that is compressed.
+    InCompressedMessage,
     /// The close frame was sent. RFC 6455 5.5.1: "The application MUST NOT send any more data frames after sending a
     /// Close frame."
     CloseSent,
@@ -22,7 +24,9 @@ impl Outgoing {
     pub(crate) fn permits(self, opcode: Opcode) -> bool {
         match self {
             Outgoing::BetweenMessages => opcode != Opcode::Continuation,
-            Outgoing::InMessage => opcode == Opcode::Continuation || opcode.is_control(),
+            Outgoing::InMessage | Outgoing::InCompressedMessage => {
+                opcode == Opcode::Continuation || opcode.is_control()
+            }
             Outgoing::CloseSent => false,
         }
     }
@@ -39,18 +43,31 @@ impl Outgoing {
             (Opcode::Close, _) => Outgoing::CloseSent,
             (Opcode::Ping | Opcode::Pong, _) => self,
             (Opcode::Text | Opcode::Binary | Opcode::Continuation, Last::Yes) => Outgoing::BetweenMessages,
-            (Opcode::Text | Opcode::Binary | Opcode::Continuation, Last::No) => Outgoing::InMessage,
+            (Opcode::Text | Opcode::Binary | Opcode::Continuation, Last::No) => self.in_message(),
         }
+    }
+
+    fn in_message(self) -> Outgoing {
+        if self == Outgoing::InCompressedMessage { self } else { Outgoing::InMessage }
     }
 }
 
 /// FIN of a frame: whether it is the last fragment of its message (RFC 6455 5.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Last {
+///
+/// ```
+/// use threadbare::protocol::Last;
+///
+/// /// Which fragment of `count` ends the message.
+/// fn last(index: usize, count: usize) -> Last {
+///     if index + 1 == count { Last::Yes } else { Last::No }
+/// }
+/// # assert_eq!([last(0, 2), last(1, 2)], [Last::No, Last::Yes]);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Last {
     /// FIN is set.
     Yes,
     /// More fragments follow.
-    #[cfg_attr(not(test), expect(dead_code, reason = "every message is sent whole so far"))]
     No,
 }
 
@@ -76,7 +93,11 @@ mod tests {
         assert_eq!(within.after(Opcode::Ping, Last::Yes), within);
         assert_eq!(within.after(Opcode::Continuation, Last::No), within);
         assert_eq!(within.after(Opcode::Continuation, Last::Yes), start);
-        for state in [start, within] {
+        let compressed = Outgoing::InCompressedMessage;
+        assert_eq!(permitted(compressed), permitted(within));
+        assert_eq!(compressed.after(Opcode::Continuation, Last::No), compressed);
+        assert_eq!(compressed.after(Opcode::Continuation, Last::Yes), start);
+        for state in [start, within, compressed] {
             assert_eq!(permitted(state.after(Opcode::Close, Last::Yes)), []);
         }
     }

@@ -4,6 +4,7 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 
 use crate::protocol::deflate::inflater::{Inflater, TAIL};
 use crate::protocol::deflate::negotiation::MIN_WINDOW_BITS;
+use crate::protocol::outgoing::Last;
 
 /// The buffer has room for at least 64 bytes in each step of the compressor, which is more than a flush needs.
 const MIN_ROOM: usize = 64;
@@ -104,6 +105,20 @@ impl Codec {
         let compressed = &mut self.shared().compressed;
         compressed.clear();
         sent.compress(payload, compressed).then_some(compressed)
+    }
+
+    /// Compresses a fragment of a message that is sent in parts with the compressor of its connection. Each ends at a whole
+    /// byte, and RFC 7692 7.2.1 has the last alone lose its tail.
+    pub(super) fn compress_fragment(&mut self, sent: &mut Sent, payload: &[u8], last: Last) -> Option<&[u8]> {
+        let compressed = &mut self.shared().compressed;
+        compressed.clear();
+        if !sent.compress(payload, compressed) {
+            return None;
+        }
+        if last == Last::No {
+            compressed.extend_from_slice(&TAIL);
+        }
+        Some(compressed)
     }
 
     /// Returns an inflater without a window.

@@ -4,6 +4,7 @@ use crate::protocol::connection::Connection;
 use crate::protocol::deflate::{Codec, Compression, DeflateStats};
 #[cfg(feature = "deflate")]
 use crate::protocol::deflate::{DeflateParams, Extension};
+use crate::protocol::outgoing::Last;
 
 impl Connection {
     /// Adds permessage-deflate with the parameters negotiated in the opening handshake. `max_message_size` then limits
@@ -53,6 +54,17 @@ impl Connection {
             return None;
         }
         self.extension.as_mut().and_then(|extension| extension.compress(payload, codec))
+    }
+
+    /// Compresses the next fragment of a message that is sent in parts; `None` if the compressor failed, after which the
+    /// message can not be continued.
+    pub(crate) fn compress_fragment<'c>(
+        &mut self,
+        payload: &[u8],
+        last: Last,
+        codec: &'c mut Codec,
+    ) -> Option<&'c [u8]> {
+        self.extension.as_mut().and_then(|extension| extension.compress_fragment(payload, last, codec))
     }
 
     /// Returns whether permessage-deflate was negotiated.

@@ -2,6 +2,7 @@
 
 use crate::protocol::deflate::{DeflateStats, Sink};
 use crate::protocol::error::ProtocolError;
+use crate::protocol::outgoing::Last;
 
 /// The memory for compression that the connections of a thread share. It is empty without the feature `deflate`.
 ///
@@ -99,6 +100,15 @@ impl Extension {
     }
 
     pub(in crate::protocol) fn compress<'c>(&mut self, _: &[u8], _: &'c mut Codec) -> Option<&'c [u8]> {
+        match *self {}
+    }
+
+    pub(in crate::protocol) fn compress_fragment<'c>(
+        &mut self,
+        _: &[u8],
+        _: Last,
+        _: &'c mut Codec,
+    ) -> Option<&'c [u8]> {
         match *self {}
     }
 

@@ -4,6 +4,7 @@ use crate::protocol::deflate::codec::{Compressor, Sent};
 use crate::protocol::deflate::inflater::Inflater;
 use crate::protocol::deflate::{Codec, DeflateParams, DeflateStats, Direction, Sink};
 use crate::protocol::error::ProtocolError;
+use crate::protocol::outgoing::Last;
 
 /// The negotiated parameters of a connection, and the windows that later messages may refer to.
 #[derive(Debug)]
@@ -12,7 +13,7 @@ pub(in crate::protocol) struct Extension(Box<Kept>);
 /// The state of an [`Extension`]. It has 56 bytes: allocators round larger sizes up.
 #[derive(Debug)]
 struct Kept {
-    /// Present with context takeover, after the first compressed message was sent.
+    /// Present with context takeover, after the first compressed message was sent; and while one is sent in parts.
     sent: Option<Box<Sent>>,
     /// Present during a compressed message, and with context takeover also after it.
     inflater: Option<Box<Inflater>>,
@@ -134,6 +135,30 @@ impl Extension {
         } else {
             codec.compress(payload, level, window_bits)?
         };
+        self.0.stats.sent += payload.len() as u64;
+        self.0.stats.sent_compressed += compressed.len() as u64;
+        Some(compressed)
+    }
+
+    /// Compresses the next fragment of a message that is sent in parts. The compressor is the connection's own until the
+    /// message ends, with context takeover for longer.
+    pub(in crate::protocol) fn compress_fragment<'c>(
+        &mut self,
+        payload: &[u8],
+        last: Last,
+        codec: &'c mut Codec,
+    ) -> Option<&'c [u8]> {
+        if last == Last::No && payload.is_empty() {
+            return Some(&[]);
+        }
+        let mut sent = match self.0.sent.take() {
+            Some(sent) => sent,
+            None => Box::new(Sent::new(Compressor::new(self.0.level, self.0.compress.window_bits())?)),
+        };
+        let compressed = codec.compress_fragment(&mut sent, payload, last)?;
+        if last == Last::No || self.0.compress.takeover() {
+            self.0.sent = Some(sent);
+        }
         self.0.stats.sent += payload.len() as u64;
         self.0.stats.sent_compressed += compressed.len() as u64;
         Some(compressed)
