@@ -10,6 +10,7 @@ pub(crate) mod backoff;
 pub(crate) mod check;
 pub(crate) mod send_options;
 mod small;
+pub(crate) mod stream_options;
 pub(crate) mod topic_config;
 
 pub use check::ConfigError;
@@ -67,6 +68,7 @@ pub enum SlowConsumer {
 pub struct Config {
     pub(crate) max_message_size: usize,
     pub(crate) max_write_buffer_size: usize,
+    pub(crate) fragment_size: usize,
     pub(crate) max_event_buffer_size: usize,
     pub(crate) max_memory: Option<usize>,
     pub(crate) max_head_size: usize,
@@ -95,6 +97,7 @@ impl Default for Config {
         Config {
             max_message_size: 1 << 20,
             max_write_buffer_size: 1 << 20,
+            fragment_size: 32 << 10,
             max_event_buffer_size: 4 << 20,
             max_memory: None,
             max_head_size: 16 << 10,
@@ -150,6 +153,22 @@ impl Config {
     #[must_use]
     pub fn max_write_buffer_size(mut self, bytes: usize) -> Config {
         self.max_write_buffer_size = bytes;
+        self
+    }
+
+    /// The size of the parts of a message that is sent in parts, by a [`MessageWriter`](crate::MessageWriter) or
+    /// `send_stream`, in bytes. A connection has at most two parts of it queued: the next is read or taken once less than one
+    /// waits for its socket. Default: 32 KiB. Larger takes more memory for each slow reader; smaller costs more for each
+    /// byte.
+    ///
+    /// ```
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().fragment_size(16 << 10); // for thousands of downloads at a time
+    /// ```
+    #[must_use]
+    pub fn fragment_size(mut self, bytes: usize) -> Config {
+        self.fragment_size = bytes;
         self
     }
 
@@ -509,13 +528,15 @@ impl Config {
         choice == AfterClose::Deliver
     }
 
-    /// An output that was above the high-water mark is so until it is below this. If that were the high-water mark itself, a
+    /// An output that was above the mark `high` is so until it is below this. If that were the high-water mark itself, a
     /// peer could take a few bytes, have as many more queued for it, and be given `write_timeout` anew.
-    pub(crate) fn low_water_mark(&self) -> usize {
-        self.max_write_buffer_size
-            .saturating_sub(self.min_write_progress)
-            .saturating_add(1)
-            .min(self.max_write_buffer_size)
+    pub(crate) fn low_water_mark(&self, high: usize) -> usize {
+        high.saturating_sub(self.min_write_progress).saturating_add(1).min(high)
+    }
+
+    /// The next part of a message is taken while fewer bytes than these wait for the socket.
+    pub(crate) fn part_room(&self) -> usize {
+        self.fragment_size.min(self.max_write_buffer_size)
     }
 }
 
@@ -560,7 +581,7 @@ mod tests {
     fn an_output_is_above_the_mark_until_enough_was_taken() {
         let mark = Config::default().max_write_buffer_size;
         for (progress, low) in [(0, mark), (1, mark), (2, mark - 1), (4096, mark - 4095), (mark, 1), (usize::MAX, 1)] {
-            assert_eq!(Config::default().min_write_progress(progress).low_water_mark(), low, "{progress}");
+            assert_eq!(Config::default().min_write_progress(progress).low_water_mark(mark), low, "{progress}");
         }
     }
 }

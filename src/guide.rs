@@ -94,6 +94,9 @@
 //! each established connection to the worker that has the fewest. From then on only this worker reads and writes the
 //! socket, so nothing that a message passes through is locked.
 //!
+//! Up to two threads more read the sources that handlers send with
+//! [`Socket::send_stream`](crate::Socket::send_stream), from the first of these on, however many are under way.
+//!
 //! A single worker does the reactor's work too. This saves a switch between threads for each connection. It also means
 //! that a callback which takes long delays handshakes, and that a hook which takes long delays messages.
 //!

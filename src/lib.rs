@@ -98,6 +98,7 @@ pub use client::{
 };
 pub use config::backoff::Jitter;
 pub use config::send_options::SendOptions;
+pub use config::stream_options::StreamOptions;
 pub use config::topic_config::{Slow, TopicConfig};
 pub use config::{AfterClose, Config, ConfigError, SlowConsumer};
 pub use error::{
@@ -122,6 +123,7 @@ pub use socket::open_error::OpenError;
 pub use socket::server_handshake::ServerHandshake;
 pub use socket::{SocketError, WebSocket, WebSocketIter};
 pub use stats::histogram::Histogram;
+pub use transport::message_writer::{Carrier, MessageWriter};
 #[cfg(feature = "rustls-tls")]
 pub use transport::tls::client_config::{ClientTls, ClientTlsBuilder};
 pub use transport::tls::error::TlsError;

@@ -25,6 +25,7 @@ mod protocol;
 mod ready;
 mod secrets;
 mod sending;
+mod sending_in_parts;
 mod slow_consumer;
 mod socket;
 mod socket_end;

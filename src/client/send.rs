@@ -1,11 +1,15 @@
 //! The sends of a [`Client`], each as that of its [`Peer`](crate::Peer).
 
+use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use crate::client::client::Client;
 use crate::config::send_options::SendOptions;
+use crate::config::stream_options::StreamOptions;
 use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::protocol::message::{CowMessage, Message};
+use crate::transport::message_writer::MessageWriter;
+use crate::worker::handle::peer::Peer;
 use crate::worker::handle::prepared::Prepared;
 
 impl Client {
@@ -181,5 +185,47 @@ impl Client {
     /// As [`send_deadline`](Self::send_deadline); there is no message to return.
     pub fn send_prepared_deadline(&self, prepared: &Prepared, deadline: Instant) -> Result<(), SendTimeoutError<()>> {
         self.peer.send_prepared_deadline(prepared, deadline)
+    }
+
+    /// Begins a message that is written in parts, so that it may have any size; see
+    /// [`Peer::writer`](crate::Peer::writer).
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use threadbare::StreamOptions;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let mut writer = client.writer(StreamOptions::text());
+    /// for line in 1..=100_000 {
+    ///     writeln!(writer, "line {line}")?;
+    /// }
+    /// writer.finish()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// There is none here; those of a write are as for [`Peer::writer`](crate::Peer::writer).
+    #[must_use = "a message is sent by `finish`"]
+    pub fn writer(&self, options: StreamOptions) -> MessageWriter<Peer> {
+        self.peer.writer(options)
+    }
+
+    /// Sends a message that consists of what `source` has, in parts, and returns its size in bytes; see
+    /// [`Peer::send_stream`](crate::Peer::send_stream).
+    ///
+    /// ```no_run
+    /// use threadbare::{Client, StreamOptions};
+    ///
+    /// let client = Client::connect("ws://127.0.0.1:8080/upload")?;
+    /// let size = client.send_stream(std::fs::File::open("film.mp4")?, StreamOptions::binary())?;
+    /// println!("{size} bytes");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Peer::send_stream`](crate::Peer::send_stream).
+    pub fn send_stream(&self, source: impl Read, options: StreamOptions) -> io::Result<u64> {
+        self.peer.send_stream(source, options)
     }
 }

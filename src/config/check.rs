@@ -10,6 +10,7 @@ impl Config {
         let sizes = [
             ("max_message_size", self.max_message_size, 1),
             ("max_write_buffer_size", self.max_write_buffer_size, 1),
+            ("fragment_size", self.fragment_size, 1),
             ("max_event_buffer_size", self.max_event_buffer_size, 1),
             // "GET / HTTP/1.1" and the four headers that RFC 6455 4.1 demands take over 100 bytes.
             ("max_head_size", self.max_head_size, 256),

@@ -149,6 +149,42 @@
 //! Where that matters, let clients acknowledge what they have drawn, and send no further ahead than you like: the
 //! example `game_loop` does both.
 //!
+//! # Sending a file
+//!
+//! A message may have any size, and need not be in memory. [`Peer::send_stream`](crate::Peer::send_stream) sends what a
+//! source has, in parts: it reads the next [`fragment_size`](crate::Config::fragment_size) bytes, 32 KiB by default, once the peer has taken
+//! the ones before. [`Peer::writer`](crate::Peer::writer) is for what the application makes itself, line by line. Both wait for
+//! the peer, so they are for threads of the application. In a handler, [`Socket::send_stream`](crate::Socket::send_stream) returns at once, and a thread
+//! of the library reads the source:
+//!
+//! ```no_run
+//! use std::fs::File;
+//! use threadbare::{MessageRef, Server, Socket, StreamOptions};
+//!
+//! Server::builder()
+//!     .serve("127.0.0.1:8080", |_request| |socket: &mut Socket<'_>, name: MessageRef<'_>| {
+//!         // Never a path that a client sends as it is.
+//!         let Some(name) = name.as_text().filter(|name| name.chars().all(char::is_alphanumeric)) else { return };
+//!         match File::open(format!("films/{name}.mp4")) {
+//!             Ok(film) => {
+//!                 socket.send(name);
+//!                 socket.send_stream(film, StreamOptions::binary());
+//!                 socket.send("the end"); // behind the film
+//!             }
+//!             Err(error) => drop(socket.send(error.to_string())),
+//!         }
+//!     })?
+//!     .join();
+//! # Ok::<(), threadbare::BuildError>(())
+//! ```
+//!
+//! From its first part to its last a message has its direction of the connection for itself (RFC 6455 5.4). What the
+//! application sends meanwhile waits behind it, and counts as queued: a chat should not share its connection with downloads.
+//! Pings and their answers do not wait. A close waits as long as the peer takes enough of the message. If the source fails, the
+//! message can be neither completed nor taken back, so the connection is closed with 1011.
+//!
+//! The receiver's [`max_message_size`](crate::Config::max_message_size) is a limit on the whole message.
+//!
 //! # A clean end
 //!
 //! [`Client::finish`] waits until what was sent is out, the closing handshake is complete, and TCP is closed. A program

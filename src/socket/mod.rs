@@ -15,6 +15,7 @@ pub(crate) mod server_handshake;
 mod system;
 mod timeout;
 mod write_deadline;
+mod writer;
 
 use std::any::Any;
 use std::fmt;
@@ -112,6 +113,8 @@ pub struct WebSocket<S> {
     stats: Stats,
     /// A message is queued while fewer bytes than these wait for the stream.
     max_queued: usize,
+    /// The size of the parts of a message that is sent in parts.
+    fragment_size: usize,
     /// Whether the last read filled its buffer, so that the stream may have more.
     may_have_more: bool,
     /// [`Config::after_close`] of this end.

@@ -155,6 +155,7 @@ impl<S: Read + Write + 'static> WebSocket<S> {
             output: Output::new(config.max_message_size),
             stats: Stats::default(),
             max_queued: config.max_write_buffer_size,
+            fragment_size: config.fragment_size,
             delivers_after_close: config.delivers_after_close(role),
             may_have_more: false,
             ended: None,

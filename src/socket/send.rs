@@ -129,7 +129,7 @@ impl<S: Read + Write> WebSocket<S> {
         self.write_unless_busy().map_err(queued)
     }
 
-    fn write_unless_busy(&mut self) -> Result<(), SocketError> {
+    pub(super) fn write_unless_busy(&mut self) -> Result<(), SocketError> {
         if self.input.is_empty() || self.output.len() >= MAX_GATHERED { self.flush() } else { Ok(()) }
     }
 
@@ -237,7 +237,7 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     /// Writes queued output if that has reached the limit, and fails if it stays there.
-    fn drain_to_limit(&mut self) -> Result<(), SocketError> {
+    pub(super) fn drain_to_limit(&mut self) -> Result<(), SocketError> {
         if self.endpoint.backlog() < self.max_queued {
             return Ok(());
         }

@@ -1,6 +1,8 @@
 //! One connection: its stream, its protocol state, and what waits to be written or decoded. Workers and blocking
 //! sockets both build on it.
 
+mod parts;
+
 use std::io::{self, IoSliceMut};
 
 use crate::protocol::close::CloseFrame;
@@ -211,10 +213,11 @@ impl<S: ByteStream> Endpoint<S> {
         }
     }
 
-    /// Bytes that the socket did not take, whether they wait here or in the stream's own layer.
+    /// Bytes that the socket did not take, whether they wait here or in the stream's own layer, and those that wait for the
+    /// end of the message that is sent in parts.
     #[inline]
     pub(crate) fn backlog(&self) -> usize {
-        self.pending.as_ref().map_or(0, |pending| pending.len()) + self.stream.pending_bytes()
+        self.pending.as_ref().map_or(0, |pending| pending.len() + pending.held()) + self.stream.pending_bytes()
     }
 
     /// The bytes of memory that the connection takes now, beyond those that it always takes.
@@ -323,6 +326,8 @@ impl<S: ByteStream> Endpoint<S> {
 
     /// Queues a close frame; `false` if one was sent before.
     pub(crate) fn close(&mut self, output: &mut Output, frame: Option<&CloseFrame>) -> bool {
+        // What waits for the end of a message can not be sent any more.
+        self.drop_held();
         let key = output.key(self.connection.role());
         self.connection.close(frame, key, output.cork())
     }

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, Write};
 
 use crate::transport::buffer::{BufferPool, Input};
 use crate::transport::chunk::Chunk;
+use crate::transport::held::Held;
 use crate::transport::stream::attempt::{Io, attempt};
 
 /// At most 64 slices are written in one system call. More fill the stack; fewer need more calls. The kernel allows
@@ -29,6 +30,8 @@ pub(crate) struct Pending {
     pub(crate) late_ping: Option<Vec<u8>>,
     /// Received bytes that are not decoded, because a drive reached its limits or reading must wait.
     pub(crate) carry: Option<Box<Input>>,
+    /// What waits for the end of the message that is sent in parts. Present while one is.
+    pub(crate) held: Option<Box<Held>>,
 }
 
 impl Pending {
@@ -37,9 +40,15 @@ impl Pending {
         self.len
     }
 
+    /// Bytes of messages that wait for the end of the one that is sent in parts.
+    pub(crate) fn held(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.bytes())
+    }
+
     /// The bytes of memory that this takes.
     pub(crate) fn memory(&self) -> usize {
-        size_of::<Pending>() + self.chunks.capacity() * size_of::<Chunk>() + self.chunk_memory + self.undecoded()
+        let held = self.held.as_ref().map_or(0, |held| held.memory());
+        size_of::<Pending>() + self.chunks.capacity() * size_of::<Chunk>() + self.chunk_memory + self.undecoded() + held
     }
 
     /// The bytes of memory of the input that is not decoded.
@@ -49,7 +58,7 @@ impl Pending {
 
     /// Whether nothing waits any more.
     pub(crate) fn is_idle(&self) -> bool {
-        self.len == 0 && self.late_ping.is_none() && self.carry.is_none()
+        self.len == 0 && self.late_ping.is_none() && self.carry.is_none() && self.held.is_none()
     }
 
     /// Notes that the socket took `size` bytes that waited in the stream's own layer.

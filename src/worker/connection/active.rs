@@ -122,6 +122,11 @@ impl ActiveConn<'_> {
         self.queued() >= self.context.config.max_write_buffer_size
     }
 
+    /// Whether what waits for the socket is above the high-water mark, so that not even pings are answered.
+    pub(crate) fn is_socket_behind(&self) -> bool {
+        self.queued() - self.conn.endpoint.held() >= self.context.config.max_write_buffer_size
+    }
+
     /// Whether the handle takes no more messages. The application may have closed through it, and the command is still in
     /// the inbox.
     #[inline(always)]
@@ -145,8 +150,11 @@ impl ActiveConn<'_> {
     #[inline(never)]
     fn send_owned(&mut self, message: CowMessage<'_>, compression: Compression) -> bool {
         let opcode = message.as_message().opcode();
-        if opcode.is_control() || !self.conn.can_send() {
+        if opcode.is_control() {
             return self.send(message.as_message(), compression);
+        }
+        if !self.conn.can_send() {
+            return self.hold_owned(message, compression);
         }
         self.state.counts.sent += 1;
         let payload = Chunk::from(message);
@@ -165,7 +173,7 @@ impl ActiveConn<'_> {
             control => return self.send_control(control),
         };
         if !self.conn.can_send() {
-            return false;
+            return self.hold(opcode, payload, compression);
         }
         self.state.counts.sent += 1;
         self.push(opcode, payload, compression);
@@ -208,7 +216,7 @@ impl ActiveConn<'_> {
     #[inline]
     pub(crate) fn send_shared(&mut self, frame: &SharedFrame) -> bool {
         if !self.conn.can_send() {
-            return false;
+            return self.hold_shared(frame);
         }
         self.state.counts.sent += 1;
         let WorkerContext { output, codec, .. } = &mut *self.context;
@@ -227,7 +235,14 @@ impl ActiveConn<'_> {
 
     /// Starts the closing handshake; `false` if it has begun already.
     pub(crate) fn start_close(&mut self, frame: Option<&CloseFrame>) -> bool {
-        if self.conn.phase != Phase::Open || !self.push_close(frame) {
+        if self.conn.phase != Phase::Open {
+            return false;
+        }
+        if self.conn.endpoint.connection.is_in_message() {
+            self.close_behind_message(frame);
+            return true;
+        }
+        if !self.push_close(frame) {
             return false;
         }
         self.conn.closed_to_sends();

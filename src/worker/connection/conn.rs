@@ -72,6 +72,12 @@ impl Conn {
 
     /// Has the handle refuse messages from now on, if there is one.
     pub(crate) fn closed_to_sends(&self) {
+        self.endpoint.end_messages();
+        self.closed_to_others();
+    }
+
+    /// As [`closed_to_sends`](Conn::closed_to_sends), but the message that is sent in parts goes on.
+    pub(crate) fn closed_to_others(&self) {
         if let Some(peer) = &self.peer {
             peer.shared.set_closed();
             peer.shared.end_latest();

@@ -11,7 +11,8 @@ const MAX_BATCH: usize = 64 << 10;
 impl ActiveConn<'_> {
     /// Whether a keyed message is to wait, because other output does, or an older message with its key may.
     pub(crate) fn must_keep(&self) -> bool {
-        self.conn.endpoint.backlog() > 0 || self.is_above_high_water() || self.conn.has_latest()
+        let is_behind = self.conn.endpoint.backlog() > 0 || self.conn.holds_messages();
+        is_behind || self.is_above_high_water() || self.conn.has_latest()
     }
 
     /// Has a keyed message wait, in place of the one with its key.
@@ -23,6 +24,9 @@ impl ActiveConn<'_> {
     pub(crate) fn push_keyed(&mut self, message: KeptMessage) {
         self.state.counts.sent += 1;
         let (endpoint, context) = (&mut self.conn.endpoint, &mut *self.context);
+        if endpoint.connection.is_in_message() {
+            return endpoint.hold(message.into());
+        }
         match message {
             KeptMessage::Own { opcode, payload, compression } => {
                 endpoint.push_chunk(&mut context.output, &mut context.codec, opcode, payload, compression);
@@ -48,7 +52,7 @@ impl ActiveConn<'_> {
 
     /// Queues all keyed messages that wait, because the close frame follows.
     pub(crate) fn push_all_latest(&mut self) {
-        if self.conn.has_latest() && self.conn.endpoint.connection.can_send() {
+        if self.conn.has_latest() && self.conn.endpoint.connection.can_send_control() {
             self.pop_latest(Due::All, usize::MAX);
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod context;
 pub(crate) mod deadline;
 pub(crate) mod flags;
 pub(crate) mod latest;
+pub(crate) mod parts;
 pub(crate) mod phase;
 pub(crate) mod send_with;
 pub(crate) mod subscriptions;

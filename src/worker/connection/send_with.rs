@@ -49,7 +49,7 @@ impl ActiveConn<'_> {
     /// not sent.
     #[cold]
     fn keep_or_apply(&mut self, key: u64, message: KeyedMessage, options: SendOptions) -> bool {
-        if !self.conn.can_send() {
+        if !self.conn.takes_messages() {
             return false;
         }
         match self.keep_latest(key, message) {
@@ -65,7 +65,7 @@ impl ActiveConn<'_> {
     /// Does what the policy says about a message for which there is no room; `false` if the caller is to know.
     #[cold]
     fn apply_policy(&mut self, policy: SlowConsumer) -> bool {
-        if !self.conn.can_send() {
+        if !self.conn.takes_messages() {
             return false;
         }
         match policy {

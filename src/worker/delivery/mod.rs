@@ -3,4 +3,5 @@
 pub(crate) mod delivery;
 pub(crate) mod handler;
 pub(crate) mod socket;
+mod socket_stream;
 pub(crate) mod socket_topics;

@@ -49,7 +49,7 @@ impl<D: Delivery> Driver<'_, D> {
                 // The socket may take what these frames brought.
                 self.flush(&[]);
             }
-            if !self.conn.can_send() {
+            if !self.conn.takes_messages() {
                 break;
             }
             if self.send_unless_full(message) {

@@ -279,7 +279,7 @@ impl<D: Delivery> Driver<'_, D> {
     pub(crate) fn panicked(&mut self) {
         // The answers to earlier messages of the same read are sent, as before the close frame of a violation.
         self.context.output.discard_lent();
-        if self.conn.phase == Phase::Flushing && self.conn.endpoint.connection.can_send() {
+        if self.conn.phase == Phase::Flushing && self.conn.endpoint.connection.can_send_control() {
             // It panicked in the callback for the end.
             let code = CloseCode::INTERNAL_ERROR;
             self.send_close_frame(Some(CloseFrame { code, reason: "internal error".into() }));

@@ -173,6 +173,8 @@ impl<D: Delivery> Driver<'_, D> {
                         None => self.push_frames(frames, *compression),
                         Some(payload) => self.push_with_payload(frames, payload, *compression),
                     }
+                } else {
+                    self.active().hold_posted(frames, payload, *compression, *messages);
                 }
             }
             Command::SendShared { frame, .. } => {
@@ -185,6 +187,12 @@ impl<D: Delivery> Driver<'_, D> {
                     self.context.output.cork().extend_from_slice(&bytes[*start..*end]);
                 }
             }
+            Command::SendPart { part, .. } => {
+                if let Some(part) = part.take() {
+                    self.send_part(part);
+                }
+            }
+            Command::GiveUpMessage { message, .. } => self.give_up_message(message),
             Command::Close { frame, .. } => {
                 self.active().start_close(frame.as_deref());
             }
@@ -268,6 +276,8 @@ fn target(command: &Command) -> Option<Key> {
         | Command::SendShared { to, .. }
         | Command::SendLatest { to, .. }
         | Command::SendControl { to, .. }
+        | Command::SendPart { to, .. }
+        | Command::GiveUpMessage { to, .. }
         | Command::Close { to, .. }
         | Command::Subscribe { to, .. }
         | Command::Unsubscribe { to, .. }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use mio::{Interest, Registry};
+use mio::Registry;
 
 use crate::protocol::Received;
 use crate::transport::buffer::Input;
@@ -158,7 +158,7 @@ impl<D: Delivery> Driver<'_, D> {
     /// [`decode`](Driver::decode). Not inlined there, so that the end of the loan takes no register from the loop.
     #[inline(never)]
     fn decode_lent(&mut self, mut rest: &mut [u8]) -> (usize, bool) {
-        let mut frames = 0;
+        let mut frames = self.frames_done(MAX_FRAMES);
         self.conn.waiting = false;
         // The backlog stays the same until the flush.
         let room = self.output_room();
@@ -369,7 +369,7 @@ impl<D: Delivery> Driver<'_, D> {
         }
         // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". 5.5.3 allows
         // to answer only the most recent one: the others must not fill the memory of a peer that does not read.
-        if self.conn.endpoint.backlog() > 0 && self.active().is_above_high_water() {
+        if self.conn.endpoint.unheld() > 0 && self.active().is_socket_behind() {
             self.conn.endpoint.keep_ping(payload);
         } else {
             self.active().answer_ping(payload);
@@ -437,41 +437,12 @@ impl<D: Delivery> Driver<'_, D> {
         self.note_backlog();
         self.active().push_latest();
         self.catch_up_if_behind();
-        if !self.active().is_above_high_water()
+        if !self.active().is_socket_behind()
             && let Some(payload) = self.conn.endpoint.take_ping()
         {
             self.active().answer_ping(&payload);
         }
         self.flush(&[]);
-    }
-
-    /// Has the poll report room for what is queued, and notes when the output passes the high-water mark.
-    pub(super) fn note_backlog(&mut self) {
-        let backlog = self.conn.endpoint.backlog();
-        if backlog > 0 || !self.context.queued_since.is_empty() {
-            self.context.note_queued(self.state.key.index, backlog > 0);
-        }
-        if backlog > 0 && !self.conn.flags.contains(Flag::WritableRegistered) {
-            self.register_writable();
-        }
-        let was_above = self.conn.flags.contains(Flag::AboveHighWater);
-        let config = &self.context.config;
-        let above = backlog >= if was_above { config.low_water_mark() } else { config.max_write_buffer_size };
-        if above != was_above && self.conn.phase == Phase::Open {
-            self.conn.flags.set(Flag::AboveHighWater, above);
-            self.conn.since = self.context.tick;
-            self.state.deadline_changed = true;
-        }
-    }
-
-    #[cold]
-    fn register_writable(&mut self) {
-        self.conn.flags.insert(Flag::WritableRegistered);
-        let (token, interests) = (self.state.key.token(), Interest::READABLE | Interest::WRITABLE);
-        // The poll reports room that there is already.
-        if let Err(error) = self.registry.reregister(&mut self.conn.endpoint.stream, token, interests) {
-            self.io_failed(&error);
-        }
     }
 
     /// The connection without the application's part.

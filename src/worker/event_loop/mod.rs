@@ -1,5 +1,6 @@
 //! The loop of one worker: what poll reported, the inbox, deadlines, broadcasts.
 
+mod backlog;
 mod broadcast;
 mod by_connection;
 mod closing;
@@ -12,6 +13,7 @@ mod failure_tests;
 mod list;
 mod memory;
 pub(crate) mod new_connection;
+mod parts;
 pub(crate) mod poll_task;
 mod poll_timer;
 mod ready;

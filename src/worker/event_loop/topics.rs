@@ -201,6 +201,9 @@ impl<D: Delivery> Driver<'_, D> {
         let key = self.state.key;
         let Some(member) = self.context.topics.member(place, index).filter(|member| member.key == key) else { return };
         let mut cursor = member.cursor;
+        if self.conn.holds_messages() {
+            return self.context.topics.set_behind(key.index);
+        }
         if !self.conn.can_send() {
             let upto = range.first - 1 + publications.len() as u64;
             return self.context.topics.set_cursor(place, index, key, upto);
@@ -273,7 +276,7 @@ impl<D: Delivery> Driver<'_, D> {
             if member.cursor >= sent {
                 continue;
             }
-            if self.conn.endpoint.backlog() > 0 {
+            if self.conn.endpoint.backlog() > 0 || self.conn.holds_messages() {
                 return self.context.topics.set_behind(self.state.key.index);
             }
             let after = if topic.config.slow == Slow::Latest { sent - 1 } else { member.cursor };

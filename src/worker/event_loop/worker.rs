@@ -33,6 +33,7 @@ use crate::worker::event_loop::poll_timer::PollTimer;
 use crate::worker::handle::inbox::{CommandQueue, Inbox};
 use crate::worker::handle::metrics::Totals;
 use crate::worker::handle::publisher::Publisher;
+use crate::worker::handle::stream_pool::StreamPoolUse;
 use crate::worker::handle::topic_events::TopicObserver;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::{Key, KeyMap, Slab};
@@ -103,6 +104,8 @@ pub(crate) struct Worker<D: Delivery> {
     pub(in crate::worker) poll_task_due: Option<Instant>,
     /// What ends with the worker.
     held_until_end: Option<Arc<dyn Any + Send + Sync>>,
+    /// The threads that read sources of messages end with the last worker.
+    _streams: StreamPoolUse,
     /// The number of drives so far.
     #[cfg(test)]
     pub(in crate::worker) drives: usize,
@@ -139,11 +142,19 @@ impl<D: Delivery> Worker<D> {
         let now = Instant::now();
         let read_buffer_size = config.read_buffer_size;
         let pooled = Charge::new(&parts.inbox.budget, 0);
+        let streams = siblings.first().unwrap_or(&parts.inbox).streams.clone();
+        let streams = (streams.clone(), StreamPoolUse::new(streams));
         let callback_watch = CallbackWatch::new(config.slow_callback, now);
         let context = WorkerContext {
             max_answers: if parts.role == Role::Server { config.max_write_buffer_size } else { usize::MAX },
             delivers_after_close: config.delivers_after_close(parts.role),
-            handle: Arc::new(WorkerHandle::new(parts.inbox.clone(), config.clone(), index, parts.role)),
+            handle: Arc::new(WorkerHandle::new(
+                parts.inbox.clone(),
+                config.clone(),
+                index,
+                parts.role,
+                streams.0.clone(),
+            )),
             inbox: parts.inbox,
             publisher: Publisher::new(siblings, config.max_write_buffer_size),
             output: Output::new(config.max_message_size),
@@ -192,6 +203,7 @@ impl<D: Delivery> Worker<D> {
             poll_task: None,
             poll_task_due: None,
             held_until_end: None,
+            _streams: streams.1,
             #[cfg(test)]
             drives: 0,
         }

@@ -15,10 +15,13 @@ use crate::protocol::mask::MaskingKey;
 use crate::transport::budget::MemoryBudget;
 use crate::transport::chunk::Chunk;
 use crate::transport::masking_keys::MaskingKeys;
+use crate::transport::parts_state::PartsState;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::latest::MAX_KEYS;
 use crate::worker::handle::metrics::WorkerMetrics;
+use crate::worker::handle::posted_part::PostedPart;
 use crate::worker::handle::prepared::Prepared;
+use crate::worker::handle::stream_pool::StreamPool;
 use crate::worker::handle::summary::PeerSummary;
 use crate::worker::handle::wakeup::{Sleep, Wakeup, wakeups_are_held};
 use crate::worker::slab::Key;
@@ -37,6 +40,10 @@ pub(crate) enum Command {
     SendLatest { to: Key, announcement: u64 },
     /// Send a control frame, which is at `start..end` of the queue's bytes.
     SendControl { to: Key, start: usize, end: usize },
+    /// Send a part of a message.
+    SendPart { to: Key, part: Box<PostedPart> },
+    /// A message in parts is not finished: fail the connection, unless no part was sent.
+    GiveUpMessage { to: Key, message: Arc<PartsState> },
     /// Start the closing handshake.
     Close { to: Key, frame: Option<Box<CloseFrame>> },
     /// Close with 1008, because the peer reads too slowly.
@@ -177,6 +184,8 @@ pub(crate) struct Inbox {
     pub(crate) budget: Arc<MemoryBudget>,
     /// What the worker counts.
     pub(crate) metrics: WorkerMetrics,
+    /// The threads that read sources of messages. All workers of a server use those of the first.
+    pub(crate) streams: Arc<StreamPool>,
 }
 
 /// At most 1 MiB of a queue's buffer is kept for later commands. Larger keeps more memory; smaller allocates more often
@@ -207,6 +216,7 @@ impl Inbox {
             holds_back: AtomicBool::new(false),
             budget,
             metrics: WorkerMetrics::default(),
+            streams: Arc::default(),
         }
     }
 
@@ -346,8 +356,12 @@ impl Inbox {
         let mut queue = self.lock();
         queue.closed = true;
         self.has_commands.store(false, Ordering::Relaxed);
-        (queue.commands, queue.bytes, queue.payloads) = (Vec::new(), Vec::new(), 0);
+        let commands = std::mem::take(&mut queue.commands);
+        (queue.bytes, queue.payloads) = (Vec::new(), 0);
         queue.charge(&self.budget);
+        drop(queue);
+        // Without the lock: a part of a message wakes its writer.
+        drop(commands);
     }
 }
 

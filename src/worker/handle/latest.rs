@@ -10,6 +10,7 @@ use crate::protocol::frame::{FrameHeader, Opcode};
 use crate::protocol::message::CowMessage;
 use crate::transport::budget::{Charge, MemoryBudget};
 use crate::transport::chunk::Chunk;
+use crate::transport::held::HeldItem;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::prepared::{Content, Prepared};
 use crate::worker::handle::queued_bytes::QueuedBytes;
@@ -85,6 +86,16 @@ impl KeyedMessage {
 pub(crate) enum KeptMessage {
     Own { opcode: Opcode, payload: Chunk, compression: Compression },
     Shared(SharedFrame),
+}
+
+/// For one that is to be sent while another message is sent in parts.
+impl From<KeptMessage> for HeldItem {
+    fn from(message: KeptMessage) -> HeldItem {
+        match message {
+            KeptMessage::Own { opcode, payload, compression } => HeldItem::Message { opcode, payload, compression },
+            KeptMessage::Shared(frame) => HeldItem::Shared(frame),
+        }
+    }
 }
 
 impl KeptMessage {

@@ -457,24 +457,7 @@ impl Peer {
     /// Waits until `has_room` holds or the connection is gone; `false` at the deadline, and at once on a worker's thread.
     #[cold]
     fn wait_until(&self, deadline: Option<Instant>, has_room: impl Fn() -> bool) -> bool {
-        if !self.shared.worker.may_block() {
-            return false;
-        }
-        let wait_queue = self.shared.wait_queue();
-        let mut held = wait_queue.lock();
-        while !has_room() && self.is_open() {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                return false;
-            }
-            // Synchronizes with `QueuedBytes::apply`: the flag and the count are one word, so a worker that makes room
-            // after the second look sees the flag.
-            self.shared.queued.set_awaited();
-            if !has_room() && self.is_open() {
-                held = wait_queue.wait(held, left);
-            }
-        }
-        true
+        self.shared.worker.may_block() && self.shared.wait_until(deadline, || has_room() || !self.is_open())
     }
 
     /// Gives the worker a data message, or hands it back if the worker has ended.

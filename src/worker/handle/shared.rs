@@ -1,7 +1,9 @@
 //! The state that the handles of a connection share with its worker.
 
 use std::any::Any;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use crate::config::SlowConsumer;
 use crate::protocol::Connection;
@@ -10,6 +12,7 @@ use crate::protocol::handshake::Data;
 use crate::worker::handle::inbox::{Command, CommandQueue};
 use crate::worker::handle::info::{Outcome, PeerInfo};
 use crate::worker::handle::latest::{KeyedMessage, LatestMessages, NotKept};
+use crate::worker::handle::posted_part::WakesSenders;
 use crate::worker::handle::queued_bytes::QueuedBytes;
 use crate::worker::handle::send_wait::WaitQueue;
 #[cfg(feature = "deflate")]
@@ -38,6 +41,8 @@ struct Extra {
     latest: OnceLock<Box<LatestMessages>>,
     /// The topics that the connection is subscribed to, in the order of its worker's list.
     topics: Mutex<Vec<Arc<TopicState>>>,
+    /// How many messages are sent in parts, or wait for the end of one that is.
+    messages_in_parts: AtomicUsize,
     /// The outcome of the opening handshake.
     outcome: Outcome,
     /// The counts of compression, if permessage-deflate was negotiated.
@@ -207,7 +212,38 @@ impl PeerShared {
         let held = self.wait_queue().lock();
         self.queued.clear_awaited();
         drop(held);
-        self.wait_queue().notify_all();
+        self.worker.wake_senders(self.key);
+    }
+
+    /// Waits until the connection has changed so that `is_done` is true, or the deadline, if there is one, has passed.
+    /// Returns whether it is. A worker's thread must not wait.
+    #[cold]
+    pub(crate) fn wait_until(&self, deadline: Option<Instant>, is_done: impl Fn() -> bool) -> bool {
+        let mut held = self.wait_queue().lock();
+        while !is_done() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+            // Synchronizes with `QueuedBytes::apply`: the flag and the count are one word, so a worker that makes room
+            // after the second look sees the flag.
+            self.queued.set_awaited();
+            if !is_done() {
+                held = self.wait_queue().wait(held, left);
+            }
+        }
+        true
+    }
+
+    /// How many messages are sent in parts, or wait for the end of one that is.
+    pub(crate) fn messages_in_parts(&self) -> &AtomicUsize {
+        &self.extra.get_or_init(Box::default).messages_in_parts
+    }
+
+    /// Whether there is room for the next part of a message, for the end of which `held` bytes wait.
+    pub(crate) fn has_room_for_part(&self, held: usize) -> bool {
+        let queued = self.without_latest(self.queued.bytes().saturating_sub(held));
+        queued < self.worker.config.part_room() && !(queued > 0 && self.worker.inbox.budget.is_exceeded())
     }
 }
 

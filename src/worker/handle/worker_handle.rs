@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock};
 use crate::config::{Config, SlowConsumer};
 use crate::protocol::Role;
 use crate::worker::handle::inbox::Inbox;
+use crate::worker::handle::posted_part::WakesSenders;
 use crate::worker::handle::send_wait::WaitQueue;
+use crate::worker::handle::stream_pool::StreamPool;
 use crate::worker::handle::topics::Topics;
 use crate::worker::slab::Key;
 use crate::worker::thread::{may_block, thread_token};
@@ -27,12 +29,20 @@ pub(crate) struct WorkerHandle {
     /// only compares it with its own token, so `Relaxed` is enough.
     runner: AtomicUsize,
     wait_queues: [WaitQueue; WAIT_QUEUES],
+    /// The threads that read sources of messages.
+    pub(crate) streams: Arc<StreamPool>,
     /// The topics of the server; none for clients. Set before the worker runs.
     topics: OnceLock<Arc<Topics>>,
 }
 
 impl WorkerHandle {
-    pub(crate) fn new(inbox: Arc<Inbox>, config: Arc<Config>, index: u16, role: Role) -> WorkerHandle {
+    pub(crate) fn new(
+        inbox: Arc<Inbox>,
+        config: Arc<Config>,
+        index: u16,
+        role: Role,
+        streams: Arc<StreamPool>,
+    ) -> WorkerHandle {
         WorkerHandle {
             inbox,
             config,
@@ -40,6 +50,7 @@ impl WorkerHandle {
             role,
             runner: AtomicUsize::new(0),
             wait_queues: Default::default(),
+            streams,
             topics: OnceLock::new(),
         }
     }
@@ -78,5 +89,16 @@ impl WorkerHandle {
     /// Where senders to this connection wait for room.
     pub(crate) fn wait_queue(&self, key: Key) -> &WaitQueue {
         &self.wait_queues[key.index as usize % WAIT_QUEUES]
+    }
+}
+
+impl WakesSenders for WorkerHandle {
+    /// Wakes the senders that wait for room at this connection, and those that share their queue.
+    fn wake_senders(&self, key: Key) {
+        let queue = self.wait_queue(key);
+        // One that is about to wait holds the lock until it waits.
+        drop(queue.lock());
+        queue.notify_all();
+        self.streams.wake((self.index, key));
     }
 }

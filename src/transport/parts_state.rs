@@ -1,0 +1,50 @@
+//! A message that is sent in parts, as its writer and the thread that sends it see it.
+
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+/// How far the message has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Its first part waits for the end of another message.
+    Waiting,
+    /// Its parts are sent as they come.
+    UnderWay,
+    /// Nothing more of it is sent.
+    Over,
+}
+
+/// What the writer of a message needs to know of it. The worker that sends it writes this, and wakes the writer.
+#[derive(Debug, Default)]
+pub(crate) struct PartsState {
+    stage: AtomicU8,
+    /// The bytes that wait for the end of this message. They count as queued for everybody but its writer.
+    held: AtomicUsize,
+}
+
+impl PartsState {
+    pub(crate) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::SeqCst) {
+            0 => Stage::Waiting,
+            1 => Stage::UnderWay,
+            _ => Stage::Over,
+        }
+    }
+
+    /// The turn of the message has come.
+    pub(crate) fn begin(&self) {
+        self.stage.store(1, Ordering::SeqCst);
+    }
+
+    /// The message is complete, or can not be continued.
+    pub(crate) fn end(&self) {
+        self.stage.store(2, Ordering::SeqCst);
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_held(&self, bytes: usize) {
+        self.held.store(bytes, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,91 @@
+//! A message whose parts a thread of the library reads from a source.
+
+use std::io::{self, Read};
+
+use crate::config::stream_options::StreamOptions;
+use crate::protocol::Last;
+use crate::protocol::contain::contained;
+use crate::protocol::frame::Opcode;
+use crate::protocol::utf8::Validator;
+use crate::transport::message_writer::{invalid_text, read_part};
+use crate::worker::handle::outgoing_message::OutgoingMessage;
+use crate::worker::handle::stream_pool::{ConnectionId, Next, StreamTask};
+
+/// A message whose parts are read from a source.
+pub(crate) struct SourceTask {
+    message: OutgoingMessage,
+    source: Box<dyn Read + Send>,
+    /// The size of the parts.
+    size: usize,
+    /// The check of a text.
+    validator: Option<Validator>,
+}
+
+impl SourceTask {
+    /// A message whose first part, an empty one, is with its worker.
+    pub(crate) fn new(
+        message: OutgoingMessage,
+        source: Box<dyn Read + Send>,
+        options: &StreamOptions,
+    ) -> Box<SourceTask> {
+        let size = options.fragment_size.unwrap_or(message.peer().shared.worker.config.fragment_size);
+        let validator = (options.opcode == Opcode::Text).then(Validator::default);
+        Box::new(SourceTask { message, source, size, validator })
+    }
+
+    /// Reads a part; `None` at the end of the source.
+    fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let part = read_part(&mut self.source, self.size)?;
+        if let Some(validator) = &mut self.validator {
+            let checked = if part.is_empty() { validator.finish() } else { validator.feed(&part) };
+            checked.map_err(|_| invalid_text())?;
+        }
+        Ok((!part.is_empty()).then_some(part))
+    }
+}
+
+impl StreamTask for SourceTask {
+    fn connection(&self) -> ConnectionId {
+        let shared = &self.message.peer().shared;
+        (shared.worker.index, shared.key)
+    }
+
+    fn step(mut self: Box<Self>) -> Next {
+        if self.message.is_over() {
+            self.end();
+            return Next::Done;
+        }
+        if !self.message.is_ready() {
+            return Next::Parked(self);
+        }
+        match contained(|| self.read()) {
+            Ok(Ok(Some(mut part))) => {
+                if self.message.post(&mut part, Last::No) {
+                    return Next::Ready(self);
+                }
+            }
+            // If it is not posted, the connection has ended.
+            Ok(Ok(None)) => drop(self.message.post(&mut Vec::new(), Last::Yes)),
+            Ok(Err(error)) => log::debug!("{}: the source of a message failed: {error}", self.message.peer().addr()),
+            Err(panic) => log::error!("{}: the source of a message panicked: {panic}", self.message.peer().addr()),
+        }
+        self.end();
+        Next::Done
+    }
+
+    fn watch(&self) -> Box<dyn FnOnce() -> bool> {
+        let (peer, state) = (self.message.peer().clone(), self.message.look());
+        Box::new(move || {
+            peer.shared.queued.set_awaited();
+            state.is_changed(&peer)
+        })
+    }
+
+    fn end(self: Box<Self>) {
+        let SourceTask { message, source, .. } = *self;
+        drop(message);
+        if let Err(panic) = contained(|| drop(source)) {
+            log::error!("the source of a message panicked as it was dropped: {panic}");
+        }
+    }
+}
