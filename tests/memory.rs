@@ -12,12 +12,16 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Instant;
 
-use common::{Client, DEADLINE, Frame, binary, eventually, ping, request, serialize_test, text};
+use common::client_group::within_file_limit;
+use common::{
+    Client, DEADLINE, Frame, binary, eventually, ping, request, serialize_test, server_threads, text,
+    wait_for_end_of_threads,
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use threadbare::protocol::frame::{FrameHeader, Opcode};
 use threadbare::{
-    CloseCode, Config, Event, Events, Handler, MessageRef, Peer, Prepared, SendOptions, Server, ServerHandle,
-    SlowConsumer, Socket,
+    CloseCode, Config, Event, Events, Handler, Listener, MessageRef, Peer, Prepared, SendOptions, Server, ServerHandle,
+    SlowConsumer, Socket, StreamOptions,
 };
 
 #[global_allocator]
@@ -389,6 +393,41 @@ fn r_22_messages_that_wait_under_keys_are_counted() {
     assert!(comparison.handle.memory() < before - 10 * 400_000, "what was replaced is freed");
     drop((clients, peers));
     comparison.ends();
+}
+
+/// Sends what never ends, and something behind it.
+struct Endless;
+
+impl Handler for Endless {
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        assert!(socket.send_stream(std::io::repeat(7), StreamOptions::binary()));
+        socket.send(vec![1; 10_000]);
+    }
+
+    fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {}
+}
+
+/// A thousand messages in parts that wait for their readers take no thread, and two parts each at most.
+#[test]
+fn r_22_messages_in_parts_are_counted() {
+    const PART: usize = 32 << 10;
+    let _guard = serialize_test();
+    let small = Listener::from("127.0.0.1:0")
+        .socket_hook(|socket| socket2::SockRef::from(socket).set_send_buffer_size(32 << 10));
+    let config = Config::default().write_timeout(DEADLINE * 10);
+    let server = Server::builder().workers(2).config(config).serve(small, |_| Endless).expect("a server");
+    let comparison = Comparison::begin(&server);
+    let count = within_file_limit(1_000);
+    let clients = open(&server, count);
+    // One part waits for the socket, or most of one, and a short message for the end.
+    comparison.agrees("messages in parts", count * (PART * 9 / 10 + 10_000));
+    assert!(comparison.handle.memory() < count * (3 * PART), "{} bytes", comparison.handle.memory());
+    let readers = server_threads().iter().filter(|name| name.starts_with("ws-stream")).count();
+    assert!(readers <= 2, "{readers} threads");
+    drop(clients);
+    comparison.ends();
+    drop(server);
+    wait_for_end_of_threads("the server");
 }
 
 #[test]

@@ -16,6 +16,9 @@ use crate::worker::handle::inbox::Command;
 /// Why a connection ends whose peer does not read what it is sent.
 const READS_TOO_SLOWLY: &str = "reads too slowly";
 
+/// Why a connection ends whose message in parts is not finished.
+pub(super) const UNFINISHED: &str = "a message was not finished";
+
 impl<D: Delivery> Driver<'_, D> {
     /// The peer's close frame arrived.
     pub(super) fn peer_closed(&mut self, frame: Option<CloseFrame>) {
@@ -260,7 +263,9 @@ impl<D: Delivery> Driver<'_, D> {
             return;
         }
         let patience = self.context.config.write_timeout;
-        if was_writing {
+        if was_writing && self.conn.endpoint.unheld() == 0 {
+            self.time_out(UNFINISHED);
+        } else if was_writing {
             self.time_out(READS_TOO_SLOWLY);
         } else if self.conn.phase == Phase::Closing && self.conn.endpoint.stream.awaits_acknowledgement(patience) {
             self.conn.since = self.context.tick;

@@ -7,10 +7,8 @@ use crate::transport::held::Part;
 use crate::transport::parts_state::PartsState;
 use crate::worker::connection::parts::PartOutcome;
 use crate::worker::delivery::delivery::Delivery;
+use crate::worker::event_loop::closing::UNFINISHED;
 use crate::worker::event_loop::drive::Driver;
-
-/// Why a connection ends whose message was not finished.
-const UNFINISHED: &str = "a message was not finished";
 
 /// A drive decodes at most 16 frames while a message is sent in parts. More lets more answers wait beyond the high-water mark;
 /// fewer costs a drive for fewer frames.

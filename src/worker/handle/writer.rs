@@ -49,6 +49,9 @@ impl Peer {
     ///
     /// After the last two nothing is lost, and the write can be repeated.
     ///
+    /// The message belongs to this connection: behind a [`ReconnectingClient`](crate::ReconnectingClient) that loses it, the
+    /// write fails, and the message has to begin anew on the next one.
+    ///
     /// A close of the application that comes meanwhile waits for the end of the message, as long as the peer takes
     /// [`min_write_progress`](crate::Config::min_write_progress) bytes of it in each `write_timeout`.
     #[must_use = "a message is sent by `finish`"]

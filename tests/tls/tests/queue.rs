@@ -1,8 +1,9 @@
 //! What is queued for a connection with TLS.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
-use threadbare::{Client, Config, Event, Message, Server};
+use threadbare::{Client, Config, Event, Message, Server, StreamOptions};
 use threadbare_tls_tests::Authority;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -43,4 +44,37 @@ fn a_queue_that_was_full_is_empty_again_once_everything_is_sent() {
             std::thread::yield_now();
         }
     }
+}
+
+/// Both ends send a large message in parts at the same time, and something behind it.
+#[test]
+fn messages_in_parts_arrive_as_they_are() {
+    let authority = Authority::new();
+    let config = Config::default().max_message_size(16 << 20);
+    let server = Server::builder()
+        .workers(1)
+        .config(config.clone())
+        .tls(authority.server())
+        .bind("127.0.0.1:0")
+        .expect("a server");
+    let url = format!("wss://localhost:{}", server.local_addr().port());
+    let client = Client::builder().tls(authority.client()).config(config).connect(&url).expect("connected");
+    let Ok(Event::Open(peer, _)) = server.recv_timeout(DEADLINE) else { panic!("the first event") };
+    let bytes: Vec<u8> = (0..8_000_000_u32).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| peer.send_stream(&bytes[..], StreamOptions::binary()).expect("sent"));
+        scope.spawn(|| {
+            let mut writer = client.writer(StreamOptions::binary().fragment_size(1000));
+            bytes.chunks(777).for_each(|chunk| writer.write_all(chunk).expect("sent"));
+            client.send("behind").expect("room");
+            writer.finish().expect("sent");
+        });
+        assert!(matches!(client.recv_timeout(DEADLINE), Ok(Some(Message::Binary(received))) if received == bytes));
+        assert!(
+            matches!(server.recv_timeout(DEADLINE), Ok(Event::Message(_, Message::Binary(received))) if received == bytes)
+        );
+        assert!(
+            matches!(server.recv_timeout(DEADLINE), Ok(Event::Message(_, message)) if message == Message::from("behind"))
+        );
+    });
 }
