@@ -594,6 +594,21 @@ mod handler {
     }
 
     #[test]
+    fn a_handler_can_close_behind_what_it_sends() {
+        let server = serve(config(), |socket, _| {
+            assert!(socket.send_stream(Counting::new(2_000_000), StreamOptions::binary()));
+            socket.send("behind");
+            socket.close(CloseCode(4000), "that was it").expect("open");
+            assert!(!socket.send("late") && !socket.send_stream(&b"late"[..], StreamOptions::text()));
+        });
+        let mut client = Client::open(server.local_addr());
+        client.send(&text("go"));
+        assert_eq!(receive(&mut client).1.len(), 2_000_000);
+        assert_eq!(client.expect_frame(), Frame::text("behind"));
+        client.answer_close(4000);
+    }
+
+    #[test]
     fn slow_readers_hold_up_nobody() {
         let server = serve(config(), |socket, message| {
             assert!(socket.send_stream(Counting::new(message.parse().expect("a size")), StreamOptions::binary()));

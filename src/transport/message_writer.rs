@@ -45,7 +45,7 @@ pub trait Carrier {
 /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
 /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
 /// let mut table = client.writer(StreamOptions::text());
-/// for row in 0..1_000_000 {
+/// for row in 0..1_000_000_u64 {
 ///     writeln!(table, "{row},{}", row * row)?;
 ///     # if row > 100_000 { break }
 /// }

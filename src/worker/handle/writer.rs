@@ -88,7 +88,7 @@ impl Peer {
     /// [`send_stream`](Peer::send_stream).
     ///
     /// What is sent afterwards follows the message. If the source fails, the connection is failed with 1011, and the error is
-    /// logged at the level `debug`. When the connection ends, the source is dropped.
+    /// logged at the level `debug`. When the connection ends, the source is dropped, if it is not being read just then.
     ///
     /// ```
     /// use std::fs::File;
