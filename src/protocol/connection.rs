@@ -1,8 +1,8 @@
 //! An established connection as a state machine (RFC 6455 5 to 7, RFC 7692 6).
 
-mod fragments;
 mod own_buffer;
 mod sending;
+mod sending_fragments;
 
 use std::borrow::Cow;
 use std::ops::Not;

@@ -6,7 +6,7 @@ use super::Endpoint;
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::{Codec, Compression};
 use crate::protocol::frame::{FrameHeader, Opcode};
-use crate::protocol::{Fragment, Last, Role};
+use crate::protocol::{Last, OutgoingFragment, Role};
 use crate::transport::chunk::Chunk;
 use crate::transport::held::{Held, HeldItem, Part};
 use crate::transport::output::Output;
@@ -37,7 +37,7 @@ impl<S: ByteStream> Endpoint<S> {
         }
         // A compressed or masked payload is a copy anyway.
         let key = output.key(role);
-        let fragment = Fragment { opcode, payload: payload.as_slice(), last, compression };
+        let fragment = OutgoingFragment { opcode, payload: payload.as_slice(), last, compression };
         let sent = self.connection.send_fragment(fragment, codec, key, output.cork());
         payload.recycle(&mut output.pool);
         sent

@@ -2,11 +2,11 @@
 
 use super::Connection;
 use crate::protocol::deflate::{Codec, Compression};
-use crate::protocol::fragment::Fragment;
 use crate::protocol::frame::{FrameHeader, Opcode, RSV1};
 use crate::protocol::mask;
 use crate::protocol::mask::MaskingKey;
 use crate::protocol::outgoing::{Last, Outgoing};
+use crate::protocol::outgoing_fragment::OutgoingFragment;
 
 impl Connection {
     /// Returns whether a fragment of a message was sent, and its last fragment was not. Then only control frames and
@@ -15,11 +15,11 @@ impl Connection {
     /// ```
     /// use threadbare::protocol::deflate::Codec;
     /// use threadbare::protocol::frame::Opcode;
-    /// use threadbare::protocol::{Connection, Fragment, Last, Role};
+    /// use threadbare::protocol::{Connection, OutgoingFragment, Last, Role};
     /// use threadbare::Compression;
     ///
     /// let (mut server, mut out) = (Connection::new(Role::Server, 1 << 20), Vec::new());
-    /// let first = Fragment { opcode: Opcode::Text, payload: b"Hel", last: Last::No, compression: Compression::Auto };
+    /// let first = OutgoingFragment { opcode: Opcode::Text, payload: b"Hel", last: Last::No, compression: Compression::Auto };
     /// assert!(server.send_fragment(first, &mut Codec::new(), None, &mut out));
     /// assert!(server.is_in_message() && !server.can_send() && server.can_send_control());
     /// ```
@@ -40,25 +40,25 @@ impl Connection {
     /// ```
     /// use threadbare::protocol::deflate::Codec;
     /// use threadbare::protocol::frame::Opcode;
-    /// use threadbare::protocol::{Connection, Fragment, Last, Role};
+    /// use threadbare::protocol::{Connection, OutgoingFragment, Last, Role};
     /// use threadbare::Compression;
     ///
     /// let (mut server, mut out) = (Connection::new(Role::Server, 1 << 20), Vec::new());
     /// let mut codec = Codec::new();
-    /// let first = Fragment { opcode: Opcode::Text, payload: b"Hel", last: Last::No, compression: Compression::Auto };
+    /// let first = OutgoingFragment { opcode: Opcode::Text, payload: b"Hel", last: Last::No, compression: Compression::Auto };
     /// assert!(server.send_fragment(first, &mut codec, None, &mut out));
     /// assert!(server.send(Opcode::Ping, b"Hello", None, &mut out)); // a control frame may come between
-    /// assert!(server.send_fragment(Fragment { payload: b"lo", last: Last::Yes, ..first }, &mut codec, None, &mut out));
+    /// assert!(server.send_fragment(OutgoingFragment { payload: b"lo", last: Last::Yes, ..first }, &mut codec, None, &mut out));
     /// assert_eq!(out, b"\x01\x03Hel\x89\x05Hello\x80\x02lo"); // RFC 6455 5.7
     /// ```
     pub fn send_fragment(
         &mut self,
-        fragment: Fragment<'_>,
+        fragment: OutgoingFragment<'_>,
         codec: &mut Codec,
         key: Option<MaskingKey>,
         out: &mut Vec<u8>,
     ) -> bool {
-        let Fragment { opcode, payload, last, .. } = fragment;
+        let OutgoingFragment { opcode, payload, last, .. } = fragment;
         if !self.permits_fragment(opcode) {
             return false;
         }
@@ -119,5 +119,5 @@ impl Connection {
 }
 
 #[cfg(test)]
-#[path = "fragments_tests.rs"]
+#[path = "sending_fragments_tests.rs"]
 mod tests;

@@ -127,7 +127,7 @@ fn send(connection: &mut Connection, steps: &[Step], key: Option<MaskingKey>) ->
             }
             Step::Part(opcode, payload, last, compression) => {
                 let opcode = message.as_ref().map_or(*opcode, |(opcode, _)| *opcode);
-                let fragment = Fragment { opcode, payload, last: *last, compression: *compression };
+                let fragment = OutgoingFragment { opcode, payload, last: *last, compression: *compression };
                 let sent = connection.send_fragment(fragment, &mut codec, key, &mut out);
                 assert_eq!(sent, !connection.close_sent());
                 if sent {
@@ -189,7 +189,8 @@ fn the_memory_of_a_compressor_is_counted_while_the_message_lasts() {
     for takeover in [true, false] {
         let mut connection = Connection::new(Role::Server, 1 << 20).with_deflate(params(takeover, 15, 1));
         let (mut codec, mut out) = (Codec::new(), Vec::new());
-        let part = |last| Fragment { opcode: Opcode::Text, payload: b"aaaa", last, compression: Compression::Auto };
+        let part =
+            |last| OutgoingFragment { opcode: Opcode::Text, payload: b"aaaa", last, compression: Compression::Auto };
         assert_eq!(connection.memory(), 0);
         assert!(connection.send_fragment(part(Last::No), &mut codec, None, &mut out));
         assert!(connection.memory() > 300_000);
@@ -208,7 +209,7 @@ fn the_memory_of_a_compressor_is_counted_while_the_message_lasts() {
 fn a_fragment_of_a_control_frame_or_of_a_continuation_is_refused() {
     let mut connection = Connection::new(Role::Server, 1 << 20);
     for opcode in [Opcode::Continuation, Opcode::Ping, Opcode::Pong, Opcode::Close] {
-        let fragment = Fragment { opcode, payload: b"", last: Last::No, compression: Compression::Auto };
+        let fragment = OutgoingFragment { opcode, payload: b"", last: Last::No, compression: Compression::Auto };
         assert!(!connection.send_fragment(fragment, &mut Codec::new(), None, &mut Vec::new()));
     }
     assert!(connection.can_send());

@@ -8,14 +8,14 @@ use crate::protocol::outgoing::Last;
 ///
 /// ```
 /// use threadbare::protocol::frame::Opcode;
-/// use threadbare::protocol::{Fragment, Last};
+/// use threadbare::protocol::{OutgoingFragment, Last};
 /// use threadbare::Compression;
 ///
-/// let first = Fragment { opcode: Opcode::Text, payload: b"Hel", last: Last::No, compression: Compression::Auto };
-/// let second = Fragment { payload: b"lo", last: Last::Yes, ..first };
+/// let first = OutgoingFragment { opcode: Opcode::Text, payload: b"Hel", last: Last::No, compression: Compression::Auto };
+/// let second = OutgoingFragment { payload: b"lo", last: Last::Yes, ..first };
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Fragment<'a> {
+pub struct OutgoingFragment<'a> {
     /// The opcode of the message, text or binary. Every fragment of a message has the same here: that those behind the
     /// first are sent as continuations is seen to.
     pub opcode: Opcode,
