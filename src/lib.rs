@@ -100,7 +100,7 @@ pub use config::backoff::Jitter;
 pub use config::send_options::SendOptions;
 pub use config::stream_options::StreamOptions;
 pub use config::topic_config::{Slow, TopicConfig};
-pub use config::{AfterClose, Config, ConfigError, SlowConsumer};
+pub use config::{AfterClose, Config, ConfigError, Receive, SlowConsumer};
 pub use error::{
     BuildError, ControlError, InvalidTopicName, RecvError, RecvTimeoutError, SendError, SendTimeoutError,
     SubscribeError, TryRecvError, TrySendError,
@@ -109,6 +109,7 @@ pub use protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, Invali
 pub use protocol::deflate::{Compression, DeflateStats};
 #[cfg(feature = "deflate")]
 pub use protocol::deflate::{DeflateConfig, DeflateParams};
+pub use protocol::fragment::{Fragment, FragmentRef};
 pub use protocol::handshake::client::{ClientRequest, HandshakeError, RedirectError, Refusal, Url, UrlError};
 pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 pub use protocol::http::{ExtensionOffer, ForwardedHeader, HeaderError, Request, Response, ResponseHead};

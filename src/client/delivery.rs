@@ -7,7 +7,7 @@ use crate::client::ending::Alive;
 use crate::protocol::close::{CloseCode, CloseReason};
 use crate::protocol::http::Request;
 use crate::worker::channel::delivery::{OwnChannel, OwnChannelDelivery};
-use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming};
+use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::handle::peer::Peer;
 use crate::worker::slab::Key;
@@ -61,6 +61,10 @@ impl Delivery for ClientDelivery {
     #[inline]
     fn message(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, message: Incoming<'_>) {
         OwnChannelDelivery.message(&mut slot.own, socket, message);
+    }
+
+    fn fragment(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, fragment: IncomingFragment<'_>) {
+        OwnChannelDelivery.fragment(&mut slot.own, socket, fragment);
     }
 
     fn ping(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, payload: &[u8]) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Config;
+use super::{Config, Receive};
 
 impl Config {
     /// Returns an error for the first invalid setting.
@@ -27,6 +27,9 @@ impl Config {
             let met = self.max_memory.unwrap_or_default();
             let needed = "at least max_message_size and max_write_buffer_size together";
             return Err(ConfigError::new("max_memory", met, needed));
+        }
+        if self.receive == (Receive::Fragments { max_size: Some(0) }) {
+            return Err(ConfigError::new("max_size of fragments", 0, "at least 1"));
         }
         for (name, value, least) in sizes {
             if value < least {
@@ -113,6 +116,10 @@ mod tests {
         assert_eq!(
             refused(Config::default().close_timeout(Duration::ZERO)),
             "close_timeout is 0, but must be more than zero"
+        );
+        assert_eq!(
+            refused(Config::default().receive(Receive::Fragments { max_size: Some(0) })),
+            "max_size of fragments is 0, but must be at least 1"
         );
         assert!(Config::default().ping_interval(None).check().is_ok());
     }

@@ -1,11 +1,14 @@
 //! The incomplete frame and message of a connection.
 
+mod fragments;
+
 use core::fmt;
 
 use std::borrow::Cow;
 
 use crate::protocol::deflate::{Codec, Extension, Sink, WireSize};
 use crate::protocol::error::ProtocolError;
+use crate::protocol::fragment::{Fragment, FragmentRef};
 use crate::protocol::frame::{FrameHeader, MAX_HEADER_SIZE, Opcode, RSV1};
 use crate::protocol::mask;
 use crate::protocol::message::Assembled;
@@ -27,7 +30,8 @@ pub(super) struct PartialFrame {
     received: u64,
 }
 
-/// A partial header, a partial frame and a partial message. An idle connection has no `Assembly`.
+/// A partial header, a partial frame and a partial message. An idle connection has no `Assembly`, unless it delivers
+/// fragments.
 #[derive(Default)]
 pub(super) struct Assembly {
     cut_header: [u8; MAX_HEADER_SIZE],
@@ -39,6 +43,10 @@ pub(super) struct Assembly {
     utf8: Validator,
     payload: Assembled,
     control: Vec<u8>,
+    /// The bytes of the message under way that were handed out; `None` if messages are assembled.
+    delivered: Option<u64>,
+    /// The limit on assembled messages, while what arrives is handed out.
+    max_assembled: u64,
 }
 
 /// The part of a message that has arrived before its next fragment.
@@ -50,14 +58,18 @@ pub(super) enum PartialMessage {
     Compressed(WireSize, u64),
 }
 
-/// The result of a complete frame.
-pub(super) enum Completed {
+/// The result of a complete frame, or of a fragment of a message.
+pub(super) enum Completed<'a> {
     /// A fragment that is not the last of its message.
     Fragment,
     /// A complete data message.
     Message(Assembled),
     /// A control frame.
     Control(Opcode, Cow<'static, [u8]>),
+    /// What arrived of a message, in the input.
+    Lent(FragmentRef<'a>),
+    /// What arrived of a message, in memory of its own.
+    Own(Fragment),
 }
 
 /// Omits the message, and the masking key of a partial frame.
@@ -89,22 +101,25 @@ impl Assembly {
         }
     }
 
-    /// Returns whether the next bytes belong to a header.
     /// Returns the bytes of memory that this takes.
     pub(super) fn memory(&self) -> usize {
         size_of::<Assembly>() + self.payload.buffer.capacity() + self.control.capacity()
     }
 
+    /// Returns whether the next bytes belong to a header.
     pub(super) fn wants_header(&self) -> bool {
         self.frame.is_none()
     }
 
     /// Returns the partial message, if there is one.
     pub(super) fn message_under_way(&self) -> Option<PartialMessage> {
-        let filled = self.payload.filled as u64;
+        let arrived = match self.delivered {
+            Some(delivered) => delivered.saturating_add(self.utf8.held().len() as u64),
+            None => self.payload.filled as u64,
+        };
         self.message.map(|_| match self.compressed {
-            Some(size) => PartialMessage::Compressed(size, filled),
-            None => PartialMessage::Plain(filled),
+            Some(size) => PartialMessage::Compressed(size, arrived),
+            None => PartialMessage::Plain(arrived),
         })
     }
 
@@ -129,22 +144,23 @@ impl Assembly {
     }
 
     /// Takes payload of the current frame from the front of `input`, unmasks it in place, decompresses it if necessary,
-    /// and keeps it. Returns the frame if it is complete, and the number of bytes taken.
+    /// and keeps it or hands it out. Returns the frame if it is complete, and the number of bytes taken.
     ///
     /// Memory grows with the payload that was received, never with the length that a header announces.
-    pub(super) fn take_payload(
+    pub(super) fn take_payload<'a>(
         &mut self,
-        input: &mut [u8],
+        input: &'a mut [u8],
         limit: u64,
         extension: Option<&mut Extension>,
         codec: &mut Codec,
-    ) -> Result<(Option<Completed>, usize), ProtocolError> {
+    ) -> Result<(Option<Completed<'a>>, usize), ProtocolError> {
         let Some(frame) = &mut self.frame else { return Ok((None, 0)) };
-        let rest = frame.header.payload_len - frame.received;
+        if self.delivered.is_some() && !frame.header.opcode.is_control() {
+            return self.take_fragment(input, limit, extension, codec);
+        }
         let inflates = self.compressed.is_some() && !frame.header.opcode.is_control();
-        let most = if inflates { input.len().min(MAX_COMPRESSED_STEP) } else { input.len() };
-        let taken = usize::try_from(rest).map_or(most, |rest| rest.min(most));
-        let piece = input.get_mut(..taken).unwrap_or_default();
+        let piece = frame.front_of(input, if inflates { MAX_COMPRESSED_STEP } else { usize::MAX });
+        let taken = piece.len();
         frame.unmask(piece);
         if frame.header.opcode.is_control() {
             self.control.extend_from_slice(piece);
@@ -165,15 +181,14 @@ impl Assembly {
 
     fn sink(&mut self, limit: u64) -> Sink<'_> {
         let utf8 = (self.message == Some(Opcode::Text)).then_some(&mut self.utf8);
-        Sink { message: &mut self.payload, utf8, limit }
+        Sink::whole(&mut self.payload, utf8, limit)
     }
 
-    /// Returns how many bytes of payload the current data frame lacks; 0 if the message is compressed.
+    /// Returns how many bytes of payload the current data frame lacks; 0 if the message is compressed or not assembled.
     pub(super) fn lacks(&self) -> u64 {
+        let assembles = self.compressed.is_none() && self.delivered.is_none();
         match &self.frame {
-            Some(frame) if !frame.header.opcode.is_control() && self.compressed.is_none() => {
-                frame.header.payload_len - frame.received
-            }
+            Some(frame) if !frame.header.opcode.is_control() && assembles => frame.header.payload_len - frame.received,
             _ => 0,
         }
     }
@@ -212,7 +227,7 @@ impl Assembly {
     }
 
     /// Takes `size` bytes that were received into [`spare_mut`](Assembly::spare_mut).
-    pub(super) fn advance(&mut self, size: usize) -> Result<Option<Completed>, ProtocolError> {
+    pub(super) fn advance(&mut self, size: usize) -> Result<Option<Completed<'static>>, ProtocolError> {
         let Some(frame) = &mut self.frame else { return Ok(None) };
         let start = self.payload.filled;
         let Some(piece) = self.payload.buffer.get_mut(start..start + size) else { return Ok(None) };
@@ -224,7 +239,7 @@ impl Assembly {
         self.complete_frame()
     }
 
-    fn complete_frame(&mut self) -> Result<Option<Completed>, ProtocolError> {
+    fn complete_frame(&mut self) -> Result<Option<Completed<'static>>, ProtocolError> {
         let Some(frame) = self.frame.take_if(|frame| frame.is_complete()) else {
             return Ok(None);
         };
@@ -248,6 +263,21 @@ impl Assembly {
 impl PartialFrame {
     fn is_complete(&self) -> bool {
         self.received == self.header.payload_len
+    }
+
+    /// Returns the payload of this frame at the front of `input`, but at most so many bytes.
+    fn front_of<'a>(&self, input: &'a mut [u8], most: usize) -> &'a mut [u8] {
+        let most = input.len().min(most);
+        let size = usize::try_from(self.header.payload_len - self.received).map_or(most, |rest| rest.min(most));
+        input.get_mut(..size).unwrap_or_default()
+    }
+
+    /// Masks the end of what was [unmasked](PartialFrame::unmask) again, which is left in the input.
+    fn mask_again(&mut self, rest: &mut [u8]) {
+        self.received -= rest.len() as u64;
+        if let Some(key) = self.header.mask {
+            mask::apply(rest, mask::rotated(key, self.received));
+        }
     }
 
     fn unmask(&mut self, piece: &mut [u8]) {

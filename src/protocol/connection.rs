@@ -1,5 +1,6 @@
 //! An established connection as a state machine (RFC 6455 5 to 7, RFC 7692 6).
 
+mod fragments;
 mod own_buffer;
 mod sending;
 mod sending_fragments;
@@ -11,6 +12,7 @@ use crate::protocol::assembly::{Assembly, Completed, PartialMessage};
 use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::deflate::{Codec, Extension, WireSize};
 use crate::protocol::error::ProtocolError;
+use crate::protocol::fragment::{Fragment, FragmentRef};
 use crate::protocol::frame::{FrameHeader, Opcode, RSV1};
 use crate::protocol::mask::MaskingKey;
 use crate::protocol::message::{Assembled, MessageRef};
@@ -86,6 +88,10 @@ pub enum Received<'a> {
     Message(MessageRef<'a>),
     /// A message that was assembled from several reads or fragments, or decompressed.
     Assembled(Assembled),
+    /// What arrived of a message, if the connection [delivers fragments](Connection::deliver_fragments).
+    Fragment(FragmentRef<'a>),
+    /// Like [`Fragment`](Received::Fragment), but decompressed, or a character that came in two reads.
+    OwnFragment(Fragment),
     /// A ping. The caller must answer with a pong that has the same payload (RFC 6455 5.5.2).
     Ping(Cow<'a, [u8]>),
     /// A pong.
@@ -416,17 +422,24 @@ impl Connection {
             taken += size;
             received = self.completed(completed)?;
         }
-        if !assembly.is_idle() {
-            self.assembly = Some(assembly);
-        }
+        self.keep(assembly);
         Ok((taken, received))
     }
 
-    fn completed(&mut self, completed: Option<Completed>) -> Result<Received<'static>, ProtocolError> {
+    /// Keeps what the next bytes are added to.
+    fn keep(&mut self, assembly: Box<Assembly>) {
+        if !assembly.is_idle() || assembly.delivers_fragments() {
+            self.assembly = Some(assembly);
+        }
+    }
+
+    fn completed<'a>(&mut self, completed: Option<Completed<'a>>) -> Result<Received<'a>, ProtocolError> {
         match completed {
             None | Some(Completed::Fragment) => Ok(Received::Nothing),
             Some(Completed::Message(message)) => Ok(Received::Assembled(message)),
             Some(Completed::Control(opcode, payload)) => self.control(opcode, payload),
+            Some(Completed::Lent(fragment)) => Ok(Received::Fragment(fragment)),
+            Some(Completed::Own(fragment)) => Ok(Received::OwnFragment(fragment)),
         }
     }
 
@@ -508,6 +521,10 @@ impl Connection {
 #[cfg(test)]
 #[path = "connection_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "connection_fragment_tests.rs"]
+mod fragment_tests;
 
 #[cfg(all(test, feature = "deflate"))]
 #[path = "connection_deflate_tests.rs"]

@@ -1,6 +1,7 @@
 use flate2::{Compress, Compression as Level};
 use proptest::prelude::*;
 
+use super::fragment_tests::join;
 use super::tests::{KEY, LIMIT, Seen, client_frame, failure, feed_to, frame};
 use super::*;
 use crate::protocol::close::CloseCode;
@@ -365,6 +366,26 @@ fn t_21_a_step_decompresses_4_kib_and_counts_them() {
     }
 }
 
+/// A received byte may inflate to a thousand: what one call inflates is bounded, and the input behind it stays as it was.
+#[test]
+fn a_fragment_of_data_that_compress_well_is_small() {
+    let plain: Vec<u8> = (0..40_000_000_u32).map(|n| if n % 100_000 == 0 { (n / 100_000) as u8 } else { 0 }).collect();
+    let bytes = client_frame(true, RSV1, Opcode::Binary, &deflated(&plain));
+    for limit in [None, Some(plain.len() as u64)] {
+        let (mut server, mut codec) = (server(false, 0), Codec::new());
+        server.deliver_fragments(limit);
+        // The fragments are checked there.
+        assert!(join(&mut server, &mut codec, [&bytes[..]]) == [Seen::Binary(plain.clone())]);
+        assert!(codec.memory() < 512 << 10, "{} bytes", codec.memory());
+        assert_eq!(server.deflate_stats().map(|stats| stats.received), Some(plain.len() as u64));
+    }
+    let (mut server, mut codec) = (server(false, 0), Codec::new());
+    let limit = plain.len() as u64 - 1;
+    server.deliver_fragments(Some(limit));
+    let too_big = ProtocolError::MessageTooBig { size: limit + 1, limit };
+    assert_eq!(join(&mut server, &mut codec, [&bytes[..]]), failure(too_big));
+}
+
 #[test]
 fn messages_are_compressed_only_from_the_threshold_on_and_if_permitted() {
     let mut codec = Codec::new();
@@ -473,6 +494,19 @@ proptest! {
             }
             pieces.push(&bytes[start..]);
             prop_assert_eq!(&feed_to(&mut server(takeover, limit), &mut codec, pieces), &events);
+        }
+    }
+
+    #[test]
+    fn fragments_joined_are_the_messages_in_any_chunking(
+        (bytes, takeover) in frames(), limit in prop_oneof![Just(LIMIT), 0..3000_u64], sizes in proptest::collection::vec(1..3000_usize, 5),
+    ) {
+        let expected = whole(takeover, limit, &bytes);
+        let mut codec = Codec::new();
+        for size in sizes.into_iter().chain([1, bytes.len().max(1)]) {
+            let mut server = server(takeover, 0);
+            server.deliver_fragments(Some(limit));
+            prop_assert_eq!(&join(&mut server, &mut codec, bytes.chunks(size)), &expected);
         }
     }
 

@@ -26,6 +26,7 @@ fn seen(received: Received<'_>) -> Option<Seen> {
         Received::Nothing => None,
         Received::Message(whole) => Some(message(whole)),
         Received::Assembled(parts) => Some(message(parts.as_message())),
+        Received::Fragment(_) | Received::OwnFragment(_) => panic!("messages are assembled"),
         Received::Ping(payload) => Some(Seen::Ping(payload.into_owned())),
         Received::Pong(payload) => Some(Seen::Pong(payload.into_owned())),
         Received::Close(frame) => Some(Seen::Close(frame)),
@@ -278,7 +279,7 @@ fn a_payload_received_into_spare_mut_is_the_same() {
 }
 
 /// Generates frames of every kind, most of them valid.
-fn frames() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn frames() -> impl Strategy<Value = Vec<u8>> {
     let payload = prop_oneof![
         4 => proptest::collection::vec(any::<u8>(), 0..20),
         4 => ".{0,12}".prop_map(String::into_bytes),

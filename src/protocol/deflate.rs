@@ -93,8 +93,52 @@ pub(super) struct Sink<'a> {
     pub(super) message: &'a mut Assembled,
     /// Validates text while it is decompressed; `None` for a binary message.
     pub(super) utf8: Option<&'a mut Validator>,
+    /// The bytes of the message before those in the buffer.
+    pub(super) before: u64,
+    /// The largest size of the message.
     pub(super) limit: u64,
+    /// Once the buffer has this size, no more of the input is taken.
+    pub(super) step: usize,
 }
+
+impl<'a> Sink<'a> {
+    /// For a message that is assembled.
+    pub(super) fn whole(message: &'a mut Assembled, utf8: Option<&'a mut Validator>, limit: u64) -> Sink<'a> {
+        Sink { message, utf8, before: 0, limit, step: usize::MAX }
+    }
+}
+
+#[cfg(feature = "deflate")]
+impl Sink<'_> {
+    /// The size in bytes that the buffer may reach, with one byte more than the limit on the message, to distinguish a
+    /// message of exactly that size from a larger one.
+    fn max_size(&self) -> usize {
+        let most = self.room_in_limit().saturating_add(1);
+        if self.is_full() {
+            // The decompressor holds output for input that it has taken.
+            return most.min(self.message.filled.saturating_add(MAX_HELD_STEP));
+        }
+        most.min(self.step)
+    }
+
+    /// The size in bytes that the buffer may have at the limit on the message.
+    fn room_in_limit(&self) -> usize {
+        usize::try_from(self.limit.saturating_sub(self.before)).unwrap_or(usize::MAX)
+    }
+
+    /// The size in bytes that the message has so far.
+    fn message_size(&self) -> u64 {
+        self.before.saturating_add(self.message.filled as u64)
+    }
+
+    fn is_full(&self) -> bool {
+        self.message.filled >= self.step
+    }
+}
+
+/// A full buffer grows by 4 KiB at a time for what the decompressor still holds, which is seldom more.
+#[cfg(feature = "deflate")]
+const MAX_HELD_STEP: usize = 4 << 10;
 
 #[cfg(all(test, feature = "deflate"))]
 pub(in crate::protocol) mod tests;

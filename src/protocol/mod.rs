@@ -25,6 +25,7 @@ pub(crate) mod contain;
 pub mod deflate;
 mod error;
 pub(crate) mod escaped;
+pub(crate) mod fragment;
 pub mod frame;
 pub mod handshake;
 pub mod http;

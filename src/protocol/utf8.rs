@@ -42,6 +42,18 @@ fn long_ascii(bytes: &[u8]) -> Option<&AsciiStr> {
     if is_seen_sooner { bytes.as_ascii_str().ok() } else { None }
 }
 
+/// Splits the bytes of a character that is not whole off the end of a text.
+pub(crate) fn split_cut_character(text: &[u8]) -> (&[u8], &[u8]) {
+    // The first byte of a character has as many leading ones as the character has bytes. Of a text that is not UTF-8,
+    // one of the two parts is not UTF-8 either.
+    let is_cut = |len: &usize| match text.get(text.len().wrapping_sub(*len)) {
+        Some(first) => first.leading_ones() as usize > *len,
+        None => false,
+    };
+    let cut = (1..=3).find(is_cut).unwrap_or_default();
+    text.split_at_checked(text.len() - cut).unwrap_or_default()
+}
+
 /// Validates text as it arrives. It keeps a character that is split between two pieces, and refuses a text at its first
 /// invalid byte.
 ///
@@ -103,6 +115,17 @@ impl Validator {
                 Ok(())
             }
         }
+    }
+
+    /// Returns the first bytes of a character whose last byte has not arrived.
+    pub(crate) fn held(&self) -> &[u8] {
+        self.cut.get(..usize::from(self.cut_len)).unwrap_or_default()
+    }
+
+    /// Returns how many bytes that character lacks.
+    pub(crate) fn lacks(&self) -> usize {
+        let [first, ..] = self.cut;
+        if self.cut_len == 0 { 0 } else { (first.leading_ones() as usize).saturating_sub(self.cut_len.into()) }
     }
 
     /// Validates that the text does not end inside a character.

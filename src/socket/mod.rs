@@ -500,7 +500,7 @@ enum Step {
 impl From<Received<'_>> for Step {
     fn from(received: Received<'_>) -> Step {
         match received {
-            Received::Nothing | Received::Pong(_) => Step::Nothing,
+            Received::Nothing | Received::Pong(_) | Received::Fragment(_) | Received::OwnFragment(_) => Step::Nothing,
             Received::Message(message) => Step::Message(message.into_owned()),
             Received::Assembled(message) => Step::Message(message.into_message()),
             Received::Ping(payload) => Step::Ping(payload.into_owned()),

@@ -6,7 +6,7 @@ use crate::protocol::error::ProtocolError;
 impl Connection {
     /// Returns how many bytes of payload the current data frame lacks. The caller can receive them directly into the
     /// message's buffer with [`spare_mut`](Self::spare_mut). Always 0 for a compressed message, which has to be
-    /// decompressed first.
+    /// decompressed first, and if fragments are delivered.
     ///
     /// ```
     /// use threadbare::protocol::{Connection, Role};
@@ -99,8 +99,8 @@ impl Connection {
         let Some(mut assembly) = self.assembly.take() else { return Ok(Received::Nothing) };
         let received = assembly.advance(size).and_then(|completed| self.completed(completed));
         self.failed = received.is_err();
-        if !assembly.is_idle() && !self.failed {
-            self.assembly = Some(assembly);
+        if !self.failed {
+            self.keep(assembly);
         }
         received
     }

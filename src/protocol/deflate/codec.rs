@@ -5,6 +5,7 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 use crate::protocol::deflate::inflater::{Inflater, TAIL};
 use crate::protocol::deflate::negotiation::MIN_WINDOW_BITS;
 use crate::protocol::outgoing::Last;
+use crate::protocol::fragment::Fragment;
 
 /// The buffer has room for at least 64 bytes in each step of the compressor, which is more than a flush needs.
 const MIN_ROOM: usize = 64;
@@ -52,6 +53,8 @@ struct Shared {
     compressor: Option<Compressor>,
     inflater: Option<Box<Inflater>>,
     compressed: Vec<u8>,
+    /// For the next fragment of a compressed message.
+    inflated: Vec<u8>,
     work: u64,
     used: bool,
 }
@@ -137,6 +140,41 @@ impl Codec {
         self.shared().inflater = Some(inflater);
     }
 
+    /// Returns a buffer to decompress a fragment into.
+    pub(in crate::protocol) fn take_fragment_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.shared().inflated)
+    }
+
+    /// Takes back the buffer of a fragment. A larger one is kept.
+    pub(in crate::protocol) fn give_fragment_buffer(&mut self, buffer: Vec<u8>) {
+        let kept = &mut self.shared().inflated;
+        if (kept.capacity() + 1..=MAX_KEPT_SIZE).contains(&buffer.capacity()) {
+            *kept = buffer;
+        }
+    }
+
+    /// Takes the memory of a fragment for the next one that is decompressed, after the application has seen it. A caller
+    /// that keeps the fragment, or drops it, has the next one take new memory.
+    ///
+    /// ```
+    /// use threadbare::protocol::deflate::Codec;
+    /// use threadbare::protocol::{Connection, Received, Role};
+    ///
+    /// let mut codec = Codec::new();
+    /// let mut client = Connection::new(Role::Client, 1 << 20);
+    /// client.deliver_fragments(None);
+    /// let mut input = *b"\x81\x02hi";
+    /// let (_size, received) = client.receive_with(&mut input, &mut codec)?;
+    /// if let Received::OwnFragment(fragment) = received {
+    ///     println!("{} bytes were decompressed", fragment.len());
+    ///     codec.reuse(fragment);
+    /// }
+    /// # Ok::<(), threadbare::ProtocolError>(())
+    /// ```
+    pub fn reuse(&mut self, fragment: Fragment) {
+        self.give_fragment_buffer(fragment.into_bytes());
+    }
+
     /// Adds the work for compressed bytes, and for what they were decompressed to.
     pub(super) fn count(&mut self, compressed: u64, inflated: u64) {
         let work = compressed.saturating_mul(WORK_PER_COMPRESSED_BYTE).saturating_add(inflated);
@@ -181,7 +219,7 @@ impl Codec {
         self.shared.as_ref().map_or(0, |shared| {
             let compressor = shared.compressor.as_ref().map_or(0, Compressor::memory);
             let inflater = shared.inflater.as_ref().map_or(0, |inflater| inflater.memory());
-            size_of::<Shared>() + compressor + inflater + shared.compressed.capacity()
+            size_of::<Shared>() + compressor + inflater + shared.compressed.capacity() + shared.inflated.capacity()
         })
     }
 

@@ -3,6 +3,7 @@
 use crate::protocol::deflate::{DeflateStats, Sink};
 use crate::protocol::error::ProtocolError;
 use crate::protocol::outgoing::Last;
+use crate::protocol::fragment::Fragment;
 
 /// The memory for compression that the connections of a thread share. It is empty without the feature `deflate`.
 ///
@@ -71,6 +72,22 @@ impl Codec {
     /// ```
     pub fn trim(&mut self) {}
 
+    /// Does nothing: no fragment is decompressed.
+    ///
+    /// ```
+    /// use threadbare::FragmentRef;
+    /// use threadbare::protocol::deflate::Codec;
+    ///
+    /// Codec::new().reuse(FragmentRef::whole("hello".into()).into_owned());
+    /// ```
+    pub fn reuse(&mut self, _fragment: Fragment) {}
+
+    pub(in crate::protocol) fn take_fragment_buffer(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    pub(in crate::protocol) fn give_fragment_buffer(&mut self, _: Vec<u8>) {}
+
     pub(crate) fn shed(&mut self) {}
 
     pub(crate) fn memory(&self) -> usize {
@@ -91,7 +108,12 @@ impl Extension {
         match *self {}
     }
 
-    pub(in crate::protocol) fn inflate(&mut self, _: &[u8], _: &mut Codec, _: Sink<'_>) -> Result<(), ProtocolError> {
+    pub(in crate::protocol) fn inflate(
+        &mut self,
+        _: &[u8],
+        _: &mut Codec,
+        _: Sink<'_>,
+    ) -> Result<usize, ProtocolError> {
         match *self {}
     }
 

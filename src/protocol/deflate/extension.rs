@@ -73,17 +73,19 @@ impl Extension {
         }
     }
 
-    /// Decompresses a piece of the message's payload as it arrives. No compressed data is kept.
+    /// Decompresses a piece of the message's payload as it arrives, or the front of it that fills the sink. Returns how
+    /// many bytes were taken. No compressed data is kept.
     pub(in crate::protocol) fn inflate(
         &mut self,
         piece: &[u8],
         codec: &mut Codec,
         sink: Sink<'_>,
-    ) -> Result<(), ProtocolError> {
-        let size = piece.len() as u64;
+    ) -> Result<usize, ProtocolError> {
+        let result = self.with_inflater(codec, sink, |inflater, sink| inflater.inflate(piece, sink));
+        let size = result.as_ref().map_or(piece.len(), |taken| *taken) as u64;
         self.0.stats.received_compressed += size;
         codec.count(size, 0);
-        self.with_inflater(codec, sink, |inflater, sink| inflater.inflate(piece, sink))
+        result
     }
 
     /// Ends a compressed message.
@@ -97,21 +99,21 @@ impl Extension {
         Ok(())
     }
 
-    fn with_inflater(
+    fn with_inflater<T>(
         &mut self,
         codec: &mut Codec,
         mut sink: Sink<'_>,
-        work: impl FnOnce(&mut Inflater, &mut Sink<'_>) -> Result<(), ProtocolError>,
-    ) -> Result<(), ProtocolError> {
+        work: impl FnOnce(&mut Inflater, &mut Sink<'_>) -> Result<T, ProtocolError>,
+    ) -> Result<T, ProtocolError> {
         let before = sink.message.filled;
         // On an error the inflater is dropped and not reset, because its state is undefined.
         let mut inflater = self.0.inflater.take().unwrap_or_else(|| codec.take_inflater());
-        work(&mut inflater, &mut sink)?;
+        let done = work(&mut inflater, &mut sink)?;
         self.0.inflater = Some(inflater);
         let inflated = (sink.message.filled - before) as u64;
         self.0.stats.received += inflated;
         codec.count(0, inflated);
-        Ok(())
+        Ok(done)
     }
 
     /// Compresses a message if it is large enough and gets smaller.

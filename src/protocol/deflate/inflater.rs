@@ -50,40 +50,49 @@ impl Inflater {
         self.at_boundary = true;
     }
 
-    /// Decompresses a piece of the payload. After an error the inflater must be dropped.
-    pub(super) fn inflate(&mut self, mut piece: &[u8], sink: &mut Sink<'_>) -> Result<(), ProtocolError> {
+    /// Decompresses a piece of the payload, or the front of it that fills the sink. Returns how many bytes were taken.
+    /// After an error the inflater must be dropped.
+    pub(super) fn inflate(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<usize, ProtocolError> {
         self.at_boundary &= piece.is_empty();
-        while !piece.is_empty() {
-            let (taken, status) = self.step(piece, sink)?;
-            piece = piece.get(taken..).unwrap_or_default();
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let (taken, status) = self.step(rest, sink)?;
+            rest = rest.get(taken..).unwrap_or_default();
             match status {
                 // RFC 7692 7.2.3.4: a block with BFINAL ends a deflate stream, not the message. The next stream begins
                 // on the next byte, with an empty window.
                 Status::StreamEnd => {
                     self.decompress.reset(false);
-                    self.at_boundary = piece.is_empty();
+                    self.at_boundary = rest.is_empty();
                 }
                 Status::Ok | Status::BufError => {}
             }
+            if sink.is_full() {
+                break;
+            }
         }
-        Ok(())
+        Ok(piece.len() - rest.len())
     }
 
     /// Ends the message.
     pub(super) fn finish(&mut self, sink: &mut Sink<'_>) -> Result<(), ProtocolError> {
         // No block is open if nothing was read or if the last block ended its stream.
-        if self.at_boundary { Ok(()) } else { self.inflate(&TAIL, sink) }
+        if !self.at_boundary {
+            self.inflate(&TAIL, sink)?;
+        }
+        Ok(())
     }
 
-    /// Decompresses until all input is taken and all output is in the sink, or until the deflate stream ends.
+    /// Decompresses until all input is taken and all output is in the sink, until the sink is full, or until the deflate
+    /// stream ends.
     fn step(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<(usize, Status), ProtocolError> {
-        let limit = usize::try_from(sink.limit).unwrap_or(usize::MAX);
+        let limit = sink.room_in_limit();
         let mut taken = 0;
         loop {
             let rest = piece.get(taken..).unwrap_or_default();
-            // One byte more than the limit, to distinguish a message of exactly that size from a larger one.
             let filled = sink.message.filled;
-            let room = sink.message.room(rest.len(), limit.saturating_add(1));
+            let max_size = sink.max_size();
+            let room = sink.message.room(rest.len(), max_size);
             let size = room.len();
             let (read, made) = (self.decompress.total_in(), self.decompress.total_out());
             let result = self.decompress.decompress(rest, room, FlushDecompress::None);
@@ -97,7 +106,7 @@ impl Inflater {
             }
             sink.message.filled = filled + made;
             if made > counted {
-                return Err(ProtocolError::MessageTooBig { size: sink.message.filled as u64, limit: sink.limit });
+                return Err(ProtocolError::MessageTooBig { size: sink.message_size(), limit: sink.limit });
             }
             match result {
                 Err(_) => return Err(ProtocolError::InvalidDeflate),
@@ -105,6 +114,7 @@ impl Inflater {
                 // If there is room left, the inflater has no more output.
                 Ok(status) if taken == piece.len() && made < size => return Ok((taken, status)),
                 Ok(_) if read == 0 && made == 0 => return Err(ProtocolError::InvalidDeflate),
+                Ok(status) if taken < piece.len() && sink.is_full() => return Ok((taken, status)),
                 Ok(_) => {}
             }
         }

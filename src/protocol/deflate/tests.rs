@@ -27,9 +27,9 @@ fn inflate_with<'a>(
     let mut message = Assembled::default();
     inflater.begin();
     for piece in pieces {
-        inflater.inflate(piece, &mut Sink { message: &mut message, utf8: None, limit })?;
+        inflater.inflate(piece, &mut Sink::whole(&mut message, None, limit))?;
     }
-    inflater.finish(&mut Sink { message: &mut message, utf8: None, limit })?;
+    inflater.finish(&mut Sink::whole(&mut message, None, limit))?;
     Ok(message)
 }
 
@@ -144,7 +144,7 @@ fn a_15_a_bomb_is_refused_in_bounded_memory() {
         for chunk in [bomb.len(), 65_536, 1024, 1] {
             let mut message = Assembled::default();
             let mut inflater = Inflater::new();
-            let mut feed = |piece| inflater.inflate(piece, &mut Sink { message: &mut message, utf8: None, limit });
+            let mut feed = |piece| inflater.inflate(piece, &mut Sink::whole(&mut message, None, limit));
             let error = bomb.chunks(chunk).find_map(|piece| feed(piece).err());
             assert_eq!(error, Some(ProtocolError::MessageTooBig { size: limit + 1, limit }));
             assert_eq!(message.filled as u64, limit + 1, "not a byte more is inflated");
@@ -265,9 +265,9 @@ proptest! {
             let limit = plain.len() as u64;
             extension.begin();
             for piece in compressed.chunks(chunk) {
-                extension.inflate(piece, &mut codec, Sink { message: &mut message, utf8: None, limit }).unwrap();
+                extension.inflate(piece, &mut codec, Sink::whole(&mut message, None, limit)).unwrap();
             }
-            extension.finish(&mut codec, Sink { message: &mut message, utf8: None, limit }).unwrap();
+            extension.finish(&mut codec, Sink::whole(&mut message, None, limit)).unwrap();
             prop_assert_eq!(message.as_bytes(), &plain[..]);
         }
     }

@@ -86,6 +86,7 @@ impl Iterator for Batch {
                 Event::Message(peer, Message::Binary(bytes.to_vec()))
             }
             EventKind::Assembled(message) => Event::Message(peer, message.into_message()),
+            EventKind::Fragment(fragment) => Event::Fragment(peer, *fragment),
             EventKind::Close(reason) => {
                 // All events before it were returned, and answered if this thread answers them.
                 close_seen(&peer);

@@ -1,11 +1,13 @@
 //! The memory of a batch: the records of its events, and the concatenated payloads of small messages.
 
 use crate::protocol::close::CloseReason;
+use crate::protocol::deflate::Codec;
+use crate::protocol::fragment::Fragment;
 use crate::protocol::http::Request;
 use crate::protocol::message::{Assembled, MessageRef};
 use crate::transport::buffer::BufferPool;
 use crate::worker::channel::event::EventRef;
-use crate::worker::delivery::delivery::Incoming;
+use crate::worker::delivery::delivery::{Incoming, IncomingFragment};
 use crate::worker::handle::inbox::Command;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::wakeup::{BatchNumber, hold_wakeups};
@@ -30,7 +32,7 @@ pub(crate) struct Block {
     pub(crate) bytes: Vec<u8>,
     /// The bytes that it counts towards the limit of waiting events.
     pub(crate) cost: usize,
-    /// The bytes of the requests and of the messages with buffers of their own.
+    /// The bytes of the requests, of the messages with buffers of their own, and of the fragments.
     pub(crate) apart: usize,
     /// The bytes of memory that it counted when it was sent.
     pub(crate) memory: usize,
@@ -92,6 +94,23 @@ impl Block {
         (EventKind::Assembled(Box::new(assembled)), cost)
     }
 
+    /// Keeps a fragment, and returns the kind of its record and its cost. A small one is copied, so that the memory it was
+    /// decompressed into serves again.
+    pub(crate) fn keep_fragment(&mut self, fragment: IncomingFragment<'_>, codec: &mut Codec) -> (EventKind, usize) {
+        let kept = match fragment {
+            IncomingFragment::Borrowed(fragment) => fragment.into_owned(),
+            IncomingFragment::Owned(fragment) if fragment.len() < MIN_OWNED_SIZE => {
+                let copy = fragment.as_ref().into_owned();
+                codec.reuse(fragment);
+                copy
+            }
+            IncomingFragment::Owned(fragment) => fragment,
+        };
+        let cost = kept.capacity();
+        self.apart += size_of::<Fragment>() + cost;
+        (EventKind::Fragment(Box::new(kept)), cost)
+    }
+
     /// Returns the event at `index` as a borrow; `None` after the last. A large message moves to the caller, and so is
     /// returned once.
     #[inline]
@@ -111,6 +130,7 @@ impl Block {
             EventKind::Assembled(message) => {
                 EventRef::Message(peer, std::mem::take(&mut **message).into_message().into())
             }
+            EventKind::Fragment(fragment) => EventRef::Fragment(peer, (**fragment).as_ref()),
             EventKind::Close(reason) => {
                 // All events before it were returned, and answered if this thread answers them.
                 close_seen(peer);
@@ -155,6 +175,7 @@ pub(crate) enum EventKind {
         end: u32,
     },
     Assembled(Box<Assembled>),
+    Fragment(Box<Fragment>),
     Close(Box<CloseReason>),
     /// The event was returned.
     Taken,

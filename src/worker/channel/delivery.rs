@@ -5,7 +5,7 @@ use std::num::NonZero;
 use crate::protocol::close::{CloseFrame, CloseReason};
 use crate::protocol::http::Request;
 use crate::worker::channel::sender::{BlockCursor, EventSender};
-use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming};
+use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::slab::Key;
 
@@ -68,6 +68,10 @@ impl Delivery for ChannelDelivery {
     #[inline(always)]
     fn message(&mut self, connection: &mut ChannelSlot, socket: &mut Socket<'_>, message: Incoming<'_>) {
         self.of(connection).message(&mut connection.cursor, socket, message);
+    }
+
+    fn fragment(&mut self, connection: &mut ChannelSlot, socket: &mut Socket<'_>, fragment: IncomingFragment<'_>) {
+        self.of(connection).fragment(&mut connection.cursor, socket, fragment);
     }
 
     fn ping(&mut self, _: &mut ChannelSlot, _: &mut Socket<'_>, _: &[u8]) {}
@@ -157,6 +161,10 @@ impl Delivery for OwnChannelDelivery {
 
     fn message(&mut self, connection: &mut OwnChannel, socket: &mut Socket<'_>, message: Incoming<'_>) {
         connection.events.message(&mut connection.cursor, socket, message);
+    }
+
+    fn fragment(&mut self, connection: &mut OwnChannel, socket: &mut Socket<'_>, fragment: IncomingFragment<'_>) {
+        connection.events.fragment(&mut connection.cursor, socket, fragment);
     }
 
     fn ping(&mut self, _: &mut OwnChannel, _: &mut Socket<'_>, _: &[u8]) {}

@@ -1,6 +1,7 @@
 //! The events of a server's connections, as the application receives them.
 
 use crate::protocol::close::CloseReason;
+use crate::protocol::fragment::{Fragment, FragmentRef};
 use crate::protocol::http::Request;
 use crate::protocol::message::{CowMessage, Message};
 use crate::worker::handle::peer::Peer;
@@ -29,6 +30,10 @@ pub enum Event {
     Open(Peer, Request),
     /// A text or binary message arrived.
     Message(Peer, Message),
+    /// The next bytes of a message arrived, on a connection that receives fragments
+    /// ([`Config::receive`](crate::Config::receive)). If the connection ends inside a message,
+    /// [`Close`](Event::Close) comes, and no last fragment.
+    Fragment(Peer, Fragment),
     /// A connection has ended, or its peer has started the closing handshake. This is the last event of each
     /// connection.
     Close(Peer, CloseReason),
@@ -47,7 +52,7 @@ impl Event {
     #[must_use]
     pub fn peer(&self) -> &Peer {
         match self {
-            Event::Open(peer, _) | Event::Message(peer, _) | Event::Close(peer, _) => peer,
+            Event::Open(peer, _) | Event::Message(peer, _) | Event::Fragment(peer, _) | Event::Close(peer, _) => peer,
         }
     }
 }
@@ -74,6 +79,10 @@ pub enum EventRef<'a> {
     Open(&'a Peer, &'a Request),
     /// A text or binary message arrived. It is borrowed if it was short or came with others, otherwise owned.
     Message(&'a Peer, CowMessage<'a>),
+    /// The next bytes of a message arrived, on a connection that receives fragments
+    /// ([`Config::receive`](crate::Config::receive)). If the connection ends inside a message,
+    /// [`Close`](EventRef::Close) comes, and no last fragment.
+    Fragment(&'a Peer, FragmentRef<'a>),
     /// A connection has ended, or its peer has started the closing handshake. This is the last event of each
     /// connection.
     Close(&'a Peer, &'a CloseReason),
@@ -92,7 +101,10 @@ impl<'a> EventRef<'a> {
     #[must_use]
     pub fn peer(&self) -> &'a Peer {
         match self {
-            EventRef::Open(peer, _) | EventRef::Message(peer, _) | EventRef::Close(peer, _) => peer,
+            EventRef::Open(peer, _)
+            | EventRef::Message(peer, _)
+            | EventRef::Fragment(peer, _)
+            | EventRef::Close(peer, _) => peer,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::worker::channel::batch::Batch;
 use crate::worker::channel::block::{Block, EVENT_COST, EventKind, MIN_OWNED_SIZE, Record, has_several};
 use crate::worker::channel::state::ChannelState;
 use crate::worker::channel::window::Window;
-use crate::worker::delivery::delivery::{CloseTiming, Incoming};
+use crate::worker::delivery::delivery::{CloseTiming, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::slab::{Key, KeyMap};
 
@@ -118,6 +118,16 @@ impl EventSender {
     #[inline(never)]
     fn other_message(&mut self, cursor: &mut BlockCursor, socket: &mut Socket<'_>, message: Incoming<'_>) {
         let (kind, cost) = self.block.keep(message, &mut socket.active.context.output.pool);
+        self.push(cursor, socket, cost, kind);
+    }
+
+    pub(super) fn fragment(
+        &mut self,
+        cursor: &mut BlockCursor,
+        socket: &mut Socket<'_>,
+        fragment: IncomingFragment<'_>,
+    ) {
+        let (kind, cost) = self.block.keep_fragment(fragment, &mut socket.active.context.codec);
         self.push(cursor, socket, cost, kind);
     }
 

@@ -1,6 +1,7 @@
 //! The trait by which a worker delivers what it receives.
 
 use crate::protocol::close::CloseReason;
+use crate::protocol::fragment::{Fragment, FragmentRef};
 use crate::protocol::message::{Assembled, MessageRef};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::slab::Key;
@@ -20,6 +21,24 @@ impl Incoming<'_> {
         match self {
             Incoming::Borrowed(message) => message.len(),
             Incoming::Assembled(message) => message.as_bytes().len(),
+        }
+    }
+}
+
+/// A fragment that is being delivered to the application.
+pub(crate) enum IncomingFragment<'a> {
+    /// The fragment is in the worker's receive buffer.
+    Borrowed(FragmentRef<'a>),
+    /// The fragment has memory of its own.
+    Owned(Fragment),
+}
+
+impl IncomingFragment<'_> {
+    /// Borrows the fragment.
+    pub(crate) fn as_ref(&self) -> FragmentRef<'_> {
+        match self {
+            IncomingFragment::Borrowed(fragment) => *fragment,
+            IncomingFragment::Owned(fragment) => fragment.as_ref(),
         }
     }
 }
@@ -59,6 +78,7 @@ pub(crate) trait Delivery: Send + 'static {
 
     fn open(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, opening: Self::Opening);
     fn message(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, message: Incoming<'_>);
+    fn fragment(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, fragment: IncomingFragment<'_>);
     fn ping(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, payload: &[u8]);
     fn pong(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, payload: &[u8]);
     fn close(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, reason: CloseReason)

@@ -1,9 +1,10 @@
 //! The trait of the application's handlers, which are called on the worker's thread.
 
 use crate::protocol::close::CloseReason;
+use crate::protocol::fragment::FragmentRef;
 use crate::protocol::message::{Assembled, MessageRef};
 use crate::transport::loan::AssembledLoan;
-use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming};
+use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::slab::Key;
 
@@ -81,6 +82,37 @@ pub trait Handler: Send + 'static {
     /// }
     /// ```
     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>);
+
+    /// The next bytes of a message arrived, borrowed from the buffer they were received into. Called instead of
+    /// [`on_message`](Handler::on_message) on connections that receive fragments ([`Config::receive`](crate::Config::receive)),
+    /// also for a message that came whole. It does nothing unless it is implemented. A closure implements `on_message`
+    /// alone.
+    ///
+    /// If the connection ends inside a message, [`on_close`](Handler::on_close) is called, and no last fragment comes.
+    ///
+    /// ```
+    /// use std::fs::File;
+    /// use std::io::Write;
+    /// use threadbare::{CloseCode, FragmentRef, Handler, MessageRef, Socket};
+    ///
+    /// /// Writes uploads to a file. A message of 2 GiB takes no more memory than a short one.
+    /// struct Upload(File);
+    ///
+    /// impl Handler for Upload {
+    ///     fn on_message(&mut self, _socket: &mut Socket<'_>, _message: MessageRef<'_>) {}
+    ///
+    ///     fn on_fragment(&mut self, socket: &mut Socket<'_>, fragment: FragmentRef<'_>) {
+    ///         if self.0.write_all(fragment.as_bytes()).is_err() {
+    ///             let _ = socket.close(CloseCode::INTERNAL_ERROR, "the disk is full");
+    ///         } else if fragment.is_last() {
+    ///             socket.send(format!("{} bytes received", fragment.offset() + fragment.len() as u64));
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    fn on_fragment(&mut self, socket: &mut Socket<'_>, fragment: FragmentRef<'_>) {
+        let _ = (socket, fragment);
+    }
 
     /// A ping arrived. The library answers it with a pong.
     ///
@@ -174,6 +206,13 @@ impl<H: Handler> Delivery for HandlerDelivery<H> {
         match message {
             Incoming::Borrowed(message) => handler.on_message(socket, message),
             Incoming::Assembled(message) => deliver_assembled(handler, socket, message),
+        }
+    }
+
+    fn fragment(&mut self, handler: &mut H, socket: &mut Socket<'_>, fragment: IncomingFragment<'_>) {
+        handler.on_fragment(socket, fragment.as_ref());
+        if let IncomingFragment::Owned(fragment) = fragment {
+            socket.active.context.codec.reuse(fragment);
         }
     }
 

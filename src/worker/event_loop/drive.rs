@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use mio::Registry;
 
-use crate::protocol::Received;
 use crate::transport::buffer::Input;
 use crate::transport::endpoint::ReadOutcome;
 use crate::transport::loan::{HoldsOutput, InputLoan};
@@ -333,65 +332,12 @@ impl<D: Delivery> Driver<'_, D> {
             .is_some_and(|peer| peer.queued_bytes() >= self.context.max_answers && peer.is_full_of_answers())
     }
 
-    fn dispatch(&mut self, received: Received<'_>) {
-        match received {
-            Received::Nothing => {}
-            Received::Message(message) => self.deliver(Incoming::Borrowed(message)),
-            Received::Assembled(message) => self.deliver(Incoming::Assembled(message)),
-            Received::Ping(payload) => self.ping(&payload),
-            Received::Pong(payload) => self.pong(&payload),
-            Received::Close(frame) => self.peer_closed(frame),
-        }
-    }
-
-    fn deliver(&mut self, message: Incoming<'_>) {
-        if self.receives() {
-            self.deliver_message(message);
-        } else if let Incoming::Assembled(message) = message {
-            self.context.output.pool.give(message.into_buffer());
-        }
-    }
-
     #[inline(always)]
-    fn deliver_message(&mut self, message: Incoming<'_>) {
+    pub(super) fn deliver_message(&mut self, message: Incoming<'_>) {
         self.state.counts.received += 1;
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {
             delivery.message(app, &mut socket, message);
-        }
-    }
-
-    fn ping(&mut self, payload: &[u8]) {
-        // RFC 6455 5.5.1 forbids only data frames behind our close frame, and 5.5.2 excuses from an answer only behind the
-        // peer's.
-        if !matches!(self.conn.phase, Phase::Open | Phase::Closing) {
-            return;
-        }
-        // RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response". 5.5.3 allows
-        // to answer only the most recent one: the others must not fill the memory of a peer that does not read.
-        if self.conn.endpoint.unheld() > 0 && self.active().is_socket_behind() {
-            self.conn.endpoint.keep_ping(payload);
-        } else {
-            self.active().answer_ping(payload);
-        }
-        if self.conn.phase != Phase::Open {
-            return;
-        }
-        let (delivery, app, mut socket) = self.parts();
-        if let Some(app) = app {
-            delivery.ping(app, &mut socket, payload);
-        }
-    }
-
-    fn pong(&mut self, payload: &[u8]) {
-        // The application was told the end of the others.
-        if !matches!(self.conn.phase, Phase::Open | Phase::Closing) {
-            return;
-        }
-        self.active().record_round_trip(payload);
-        let (delivery, app, mut socket) = self.parts();
-        if let Some(app) = app {
-            delivery.pong(app, &mut socket, payload);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::deflate::NegotiatedExtension;
 use crate::transport::stream::Stream;
 use crate::worker::connection_limit::ConnectionLimit;
-use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming};
+use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::worker::{Worker, WorkerParts};
@@ -42,6 +42,8 @@ impl Delivery for Faulty {
     }
 
     fn message(&mut self, (): &mut (), _: &mut Socket<'_>, _: Incoming<'_>) {}
+
+    fn fragment(&mut self, (): &mut (), _: &mut Socket<'_>, _: IncomingFragment<'_>) {}
 
     fn ping(&mut self, (): &mut (), _: &mut Socket<'_>, _: &[u8]) {}
 

@@ -17,6 +17,7 @@ mod parts;
 pub(crate) mod poll_task;
 mod poll_timer;
 mod ready;
+mod received;
 mod register;
 pub(crate) mod run;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use mio::Interest;
 
+use crate::config::Receive;
 use crate::protocol::Connection;
 use crate::protocol::close::{CloseCause, CloseFrame};
 use crate::transport::endpoint::Endpoint;
@@ -59,7 +60,10 @@ impl<D: Delivery> Worker<D> {
         let NewConnection { outcome, agreement, leftover, app: (app, opening), charge, .. } = new_connection;
         let (registry, context) = (self.poll.registry(), &mut self.context);
         let role = context.handle.role;
-        let connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
+        let mut connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
+        if let Receive::Fragments { max_size } = context.config.receive {
+            connection.deliver_fragments(max_size);
+        }
         let tick = context.tick;
         let (key, interests) = watched.unwrap_or_else(|| (self.slots.keys.allocate_key(), Interest::READABLE));
         let registered = match watched {

@@ -12,7 +12,7 @@ use crate::protocol::frame::MAX_CONTROL_PAYLOAD;
 use crate::protocol::http::Request;
 use crate::worker::channel::block::{Block, EVENT_COST, EventKind, Record};
 use crate::worker::channel::event::EventRef;
-use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming};
+use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::event_loop::run::earlier;
 use crate::worker::event_loop::worker::{CloseCounts, Worker};
@@ -128,9 +128,9 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
     }
 }
 
-/// Whether this is a message of a connection that the application has dropped.
+/// Whether this is a message, or a fragment of one, of a connection that the application has dropped.
 fn is_unwanted(event: &EventRef<'_>) -> bool {
-    matches!(event, EventRef::Message(peer, _) if peer.shared.queued.is_aborted())
+    matches!(event, EventRef::Message(peer, _) | EventRef::Fragment(peer, _) if peer.shared.queued.is_aborted())
 }
 
 impl<const ANSWERS: bool> Delivery for InlineDelivery<ANSWERS> {
@@ -151,6 +151,13 @@ impl<const ANSWERS: bool> Delivery for InlineDelivery<ANSWERS> {
     fn message(&mut self, slot: &mut InlineSlot, socket: &mut Socket<'_>, message: Incoming<'_>) {
         let size = message.len();
         let (kind, cost) = self.block.keep(message, &mut socket.active.context.output.pool);
+        self.push(slot, socket, cost, kind);
+        slot.echoed += size + MAX_HEADER_SIZE;
+    }
+
+    fn fragment(&mut self, slot: &mut InlineSlot, socket: &mut Socket<'_>, fragment: IncomingFragment<'_>) {
+        let size = fragment.as_ref().len();
+        let (kind, cost) = self.block.keep_fragment(fragment, &mut socket.active.context.codec);
         self.push(slot, socket, cost, kind);
         slot.echoed += size + MAX_HEADER_SIZE;
     }
