@@ -120,6 +120,7 @@ pub use server::{
     ServerStats, ShutdownReport,
 };
 pub use socket::client_handshake::ClientHandshake;
+pub use socket::message_reader::MessageReader;
 pub use socket::open_error::OpenError;
 pub use socket::server_handshake::ServerHandshake;
 pub use socket::{SocketError, WebSocket, WebSocketIter};

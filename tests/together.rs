@@ -18,6 +18,7 @@ mod errors;
 mod event_loop;
 mod keepalive;
 mod latest;
+mod message_reader;
 mod peer;
 mod policies;
 mod prepared;

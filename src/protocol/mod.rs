@@ -27,6 +27,7 @@ mod error;
 pub(crate) mod escaped;
 pub(crate) mod fragment;
 pub mod frame;
+pub(crate) mod gathered;
 pub mod handshake;
 pub mod http;
 pub mod mask;

@@ -6,10 +6,12 @@ mod codecs;
 mod drain;
 mod ending;
 mod error;
+pub(crate) mod message_reader;
 mod open;
 pub(crate) mod open_error;
 #[cfg(feature = "rustls-tls")]
 mod open_tls;
+mod partial;
 mod send;
 pub(crate) mod server_handshake;
 mod system;
@@ -24,10 +26,12 @@ use std::time::Duration;
 
 use codecs::with_codec;
 pub use error::SocketError;
+use partial::Partial;
 use write_deadline::WriteDeadline;
 
 use crate::protocol::close::{CloseCause, CloseFrame, CloseReason};
-use crate::protocol::handshake::Data;
+use crate::protocol::fragment::Fragment;
+use crate::protocol::handshake;
 use crate::protocol::message::Message;
 use crate::protocol::{ProtocolError, Received};
 use crate::transport::buffer::Input;
@@ -115,6 +119,11 @@ pub struct WebSocket<S> {
     max_queued: usize,
     /// The size of the parts of a message that is sent in parts.
     fragment_size: usize,
+    /// [`Config::max_message_size`], and the limit on messages that are read as they arrive.
+    max_message_size: usize,
+    max_size_of_fragments: Option<u64>,
+    /// While the connection delivers fragments and no reader has the socket.
+    partial: Option<Box<Partial>>,
     /// Whether the last read filled its buffer, so that the stream may have more.
     may_have_more: bool,
     /// [`Config::after_close`] of this end.
@@ -123,7 +132,7 @@ pub struct WebSocket<S> {
     ended: Option<CloseReason>,
     subprotocol: Option<String>,
     /// The data that the application set in the opening handshake.
-    data: Option<Data>,
+    data: Option<handshake::Data>,
     /// How long the end of TCP may take.
     close_timeout: Duration,
     /// During a call with a deadline.
@@ -164,6 +173,21 @@ impl<S: Read + Write> WebSocket<S> {
     /// Receives as [`recv`](WebSocket::recv) does, and calls `prepare` before each read, to set its timeout.
     fn recv_with(&mut self, prepare: impl Fn(&S) -> Result<(), SocketError>) -> Result<Option<Message>, SocketError> {
         loop {
+            match self.next_data(&prepare)? {
+                None => return Ok(None),
+                Some(Data::Message(message)) => return Ok(Some(message)),
+                Some(Data::Fragment(fragment)) => {
+                    if let Some(message) = self.gather(fragment)? {
+                        return Ok(Some(message));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Receives as [`recv_with`](WebSocket::recv_with), a message or a fragment of one.
+    fn next_data(&mut self, prepare: impl Fn(&S) -> Result<(), SocketError>) -> Result<Option<Data>, SocketError> {
+        loop {
             if let Some(reason) = &self.ended {
                 return if reason.is_clean() { Ok(None) } else { Err(SocketError::Closed) };
             }
@@ -180,11 +204,11 @@ impl<S: Read + Write> WebSocket<S> {
             };
             match received {
                 Step::Nothing => {}
-                Step::Message(message) => {
+                Step::Data(data) => {
                     // RFC 6455 5.5.1 forbids to send data after a close frame, not to receive it.
                     if self.delivers_after_close || !self.endpoint.connection.close_sent() {
-                        self.stats.messages_received += 1;
-                        return Ok(Some(message));
+                        self.stats.messages_received += u64::from(data.is_end());
+                        return Ok(Some(data));
                     }
                 }
                 Step::Ping(payload) => {
@@ -492,17 +516,35 @@ impl<'a, S: Read + Write> IntoIterator for &'a mut WebSocket<S> {
 /// What one step of receiving returned, without a borrow of the buffer.
 enum Step {
     Nothing,
-    Message(Message),
+    Data(Data),
     Ping(Vec<u8>),
     Closed(Option<CloseFrame>),
+}
+
+/// A message, or a fragment of one.
+enum Data {
+    Message(Message),
+    Fragment(Fragment),
+}
+
+impl Data {
+    /// Whether a message ends with this.
+    fn is_end(&self) -> bool {
+        match self {
+            Data::Message(_) => true,
+            Data::Fragment(fragment) => fragment.is_last(),
+        }
+    }
 }
 
 impl From<Received<'_>> for Step {
     fn from(received: Received<'_>) -> Step {
         match received {
-            Received::Nothing | Received::Pong(_) | Received::Fragment(_) | Received::OwnFragment(_) => Step::Nothing,
-            Received::Message(message) => Step::Message(message.into_owned()),
-            Received::Assembled(message) => Step::Message(message.into_message()),
+            Received::Nothing | Received::Pong(_) => Step::Nothing,
+            Received::Fragment(fragment) => Step::Data(Data::Fragment(fragment.into_owned())),
+            Received::OwnFragment(fragment) => Step::Data(Data::Fragment(fragment)),
+            Received::Message(message) => Step::Data(Data::Message(message.into_owned())),
+            Received::Assembled(message) => Step::Data(Data::Message(message.into_message())),
             Received::Ping(payload) => Step::Ping(payload.into_owned()),
             Received::Close(frame) => Step::Closed(frame),
         }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use crate::config::Config;
+use crate::config::{Config, Receive};
 use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::handshake::Accept;
 use crate::protocol::handshake::client::{ClientRequest, Url};
@@ -156,6 +156,12 @@ impl<S: Read + Write + 'static> WebSocket<S> {
             stats: Stats::default(),
             max_queued: config.max_write_buffer_size,
             fragment_size: config.fragment_size,
+            max_message_size: config.max_message_size,
+            max_size_of_fragments: match config.receive {
+                Receive::Fragments { max_size } => max_size,
+                Receive::Messages => None,
+            },
+            partial: None,
             delivers_after_close: config.delivers_after_close(role),
             may_have_more: false,
             ended: None,

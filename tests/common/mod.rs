@@ -4,6 +4,7 @@
 pub mod app;
 pub mod client_group;
 pub mod http;
+pub mod large;
 pub mod logged;
 #[cfg(target_os = "linux")]
 pub mod memory;

@@ -1,0 +1,198 @@
+//! Reading a message as it arrives, over a [`WebSocket`].
+
+use std::io::{self, BufRead, Cursor, Read, Write};
+
+use crate::protocol::fragment::Fragment;
+use crate::protocol::message::Message;
+use crate::socket::partial::Partial;
+use crate::socket::{Data, SocketError, WebSocket};
+
+/// One message of a [`WebSocket`], which is read as it arrives; made by [`WebSocket::recv_reader`].
+///
+/// It takes memory for what one read of the stream brings, whatever the size of the message. It ends as a file does: a
+/// read returns 0 after the last byte. Pings are answered while it reads.
+///
+/// A text is valid UTF-8, and what the reader has buffered is not cut inside a character; [`read`](Read::read) may cut one
+/// where the caller's buffer ends.
+///
+/// If it is dropped before the end, the next [`recv`](WebSocket::recv) or `recv_reader` reads the rest of the message and
+/// discards it.
+///
+/// ```
+/// use std::io::Read;
+/// use std::net::{TcpListener, TcpStream};
+/// use threadbare::{Config, Role, WebSocket};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let stream = TcpStream::connect(listener.local_addr()?)?;
+/// let mut client = WebSocket::from_established(stream, Role::Client, vec![], &Config::default());
+/// let mut server = WebSocket::from_established(listener.accept()?.0, Role::Server, vec![], &Config::default());
+/// client.send("one message")?;
+/// let mut reader = server.recv_reader()?.expect("the client has not closed");
+/// let mut text = String::new();
+/// reader.read_to_string(&mut text)?;
+/// assert_eq!(text, "one message");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Every error of a read has the [`SocketError`] as its source. A stream that times out, or is not ready, is
+/// [`TimedOut`](io::ErrorKind::TimedOut), after which the reader can be used on. If the connection ends inside the
+/// message, that is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), and a violation by the peer
+/// [`InvalidData`](io::ErrorKind::InvalidData).
+#[derive(Debug)]
+pub struct MessageReader<'a, S: Read + Write> {
+    socket: &'a mut WebSocket<S>,
+    unread: Cursor<Vec<u8>>,
+    is_text: bool,
+    has_last: bool,
+}
+
+impl<S: Read + Write> WebSocket<S> {
+    /// Waits for the first bytes of the next message, and returns a reader of the message. Returns `None` once the closing
+    /// handshake is complete. Otherwise as [`recv`](WebSocket::recv).
+    ///
+    /// [`Config::max_message_size`](crate::Config::max_message_size) does not apply to the message, for which the library
+    /// needs no memory. [`Receive::Fragments`](crate::Receive::Fragments) of [`Config::receive`](crate::Config::receive) can
+    /// set a limit, and so can [`Read::take`].
+    ///
+    /// ```no_run
+    /// use std::fs::File;
+    /// use std::io;
+    /// use std::net::TcpStream;
+    ///
+    /// use threadbare::WebSocket;
+    ///
+    /// let mut socket = WebSocket::connect("ws://127.0.0.1:8080/", TcpStream::connect("127.0.0.1:8080")?)?;
+    /// while let Some(mut reader) = socket.recv_reader()? {
+    ///     io::copy(&mut reader, &mut File::create("download")?)?; // however large it is
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`recv`](WebSocket::recv).
+    pub fn recv_reader(&mut self) -> Result<Option<MessageReader<'_, S>>, SocketError> {
+        let arrived = self.endpoint.connection.deliver_fragments(self.max_size_of_fragments);
+        let partial = self.partial.get_or_insert_default();
+        let first = match arrived.or_else(|| partial.gathered.take()) {
+            Some(first) => first,
+            None => match self.first_fragment()? {
+                Some(first) => first,
+                None => return Ok(None),
+            },
+        };
+        let (is_text, has_last) = (first.is_text(), first.is_last());
+        self.partial = None;
+        Ok(Some(MessageReader { socket: self, unread: Cursor::new(first.into_bytes()), is_text, has_last }))
+    }
+
+    /// Waits for the first fragment of a message.
+    fn first_fragment(&mut self) -> Result<Option<Fragment>, SocketError> {
+        loop {
+            match self.next_data(|_| Ok(()))? {
+                None => return Ok(None),
+                Some(Data::Message(_)) => {}
+                Some(Data::Fragment(fragment)) => {
+                    let partial = self.partial.get_or_insert_default();
+                    if !partial.is_abandoned {
+                        return Ok(Some(fragment));
+                    }
+                    partial.is_abandoned = !fragment.is_last();
+                }
+            }
+        }
+    }
+
+    /// Adds a fragment to the message that [`recv`](WebSocket::recv) is to return, unless its reader was dropped.
+    #[cold]
+    pub(super) fn gather(&mut self, fragment: Fragment) -> Result<Option<Message>, SocketError> {
+        let partial = self.partial.get_or_insert_default();
+        let is_last = fragment.is_last();
+        let gathered =
+            if partial.is_abandoned { Ok(None) } else { partial.gathered.add(fragment, self.max_message_size) };
+        if is_last {
+            self.end_fragments();
+        }
+        gathered.map_err(|error| self.fail(error))
+    }
+
+    /// Has the connection deliver whole messages again, after the last fragment of one.
+    fn end_fragments(&mut self) {
+        self.endpoint.connection.deliver_messages();
+        self.partial = None;
+    }
+}
+
+impl<S: Read + Write> MessageReader<'_, S> {
+    /// Returns whether the message is text.
+    ///
+    /// ```
+    /// use std::io::{self, Read, Write};
+    /// use threadbare::MessageReader;
+    ///
+    /// fn extension<S: Read + Write>(reader: &MessageReader<'_, S>) -> &'static str {
+    ///     if reader.is_text() { "txt" } else { "bin" }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        self.is_text
+    }
+}
+
+impl<S: Read + Write> Read for MessageReader<'_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let size = self.fill_buf()?.read(buffer)?;
+        self.consume(size);
+        Ok(size)
+    }
+}
+
+impl<S: Read + Write> BufRead for MessageReader<'_, S> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while !self.has_last && self.unread.fill_buf()?.is_empty() {
+            match self.socket.next_data(|_| Ok(())) {
+                Ok(Some(Data::Fragment(fragment))) => {
+                    self.has_last = fragment.is_last();
+                    self.unread = Cursor::new(fragment.into_bytes());
+                }
+                Ok(Some(Data::Message(_))) => {}
+                Ok(None) => return Err(SocketError::Closed.into()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.unread.fill_buf()
+    }
+
+    fn consume(&mut self, size: usize) {
+        self.unread.consume(size);
+    }
+}
+
+impl<S: Read + Write> Drop for MessageReader<'_, S> {
+    fn drop(&mut self) {
+        if self.has_last {
+            self.socket.end_fragments();
+        } else {
+            self.socket.partial = Some(Box::new(Partial { is_abandoned: true, ..Partial::default() }));
+        }
+    }
+}
+
+/// The error of a [`MessageReader`], with the error of the socket as its source.
+impl From<SocketError> for io::Error {
+    fn from(error: SocketError) -> io::Error {
+        let kind = match &error {
+            SocketError::Io(error) => error.kind(),
+            SocketError::Timeout | SocketError::Queued => io::ErrorKind::TimedOut,
+            SocketError::Protocol(_) => io::ErrorKind::InvalidData,
+            SocketError::Closed => io::ErrorKind::UnexpectedEof,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
