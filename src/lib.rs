@@ -93,8 +93,9 @@ mod worker;
 pub use bridge::redis::Redis;
 pub use bridge::{Accepted, Bridge, BridgeError, BridgeMessage, BridgeStats, LocalBatch, LocalEvent, LocalTopics};
 pub use client::{
-    Client, ClientBuilder, ClientError, ClientIter, ClientLoop, ClientPool, ConnectError, ConnectionState, Ended,
-    Outage, Phase, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender, Session, StateChanges,
+    Client, ClientBuilder, ClientError, ClientIter, ClientLoop, ClientMessageReader, ClientPool, ConnectError,
+    ConnectionState, Ended, Outage, Phase, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender,
+    Session, StateChanges,
 };
 pub use config::backoff::Jitter;
 pub use config::send_options::SendOptions;

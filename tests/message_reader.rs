@@ -36,7 +36,7 @@ fn source(error: &io::Error) -> &SocketError {
 #[test]
 fn a_message_larger_than_any_buffer_is_read_as_it_arrives() {
     let (client, mut server) = pair(Config::default());
-    let sender = send_large(&client, LARGE, true);
+    let sender = send_large(&client.stream, LARGE, true);
     let mut reader = server.recv_reader().expect("a message").expect("not closed");
     assert!(!reader.is_text());
     let mut checked = Checked::new();

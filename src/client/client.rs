@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::client::builder::ClientBuilder;
 use crate::client::ending::Ending;
 use crate::client::error::{ClientError, ConnectError};
+use crate::client::gather::Gather;
 use crate::client::pool::Pool;
 use crate::error::{ControlError, RecvTimeoutError, TryRecvError};
 use crate::protocol::PeerAddr;
@@ -43,6 +44,7 @@ use crate::worker::receiver::events::Events;
 pub struct Client {
     pub(super) peer: Peer,
     pub(super) events: Events,
+    pub(super) gather: Gather,
     pub(super) ended: OnceLock<CloseReason>,
     pub(super) agreed: Agreed,
     pub(super) local_addr: PeerAddr,
@@ -127,7 +129,7 @@ impl Client {
     #[doc(alias = "read")]
     pub fn recv(&self) -> Result<Option<Message>, ClientError> {
         loop {
-            match self.events.recv() {
+            match self.gather.recv(&self.events) {
                 Ok(Event::Open(..)) => {}
                 event => return self.message(event.ok()),
             }
@@ -154,7 +156,7 @@ impl Client {
     /// As [`recv`](Client::recv); [`Empty`](ClientError::Empty) if no message has arrived.
     pub fn try_recv(&self) -> Result<Option<Message>, ClientError> {
         loop {
-            match self.events.try_recv() {
+            match self.gather.try_recv(&self.events) {
                 Ok(Event::Open(..)) => {}
                 Err(TryRecvError::Empty) => return Err(ClientError::Empty),
                 event => return self.message(event.ok()),
@@ -205,7 +207,7 @@ impl Client {
     /// As [`recv_timeout`](Client::recv_timeout).
     pub fn recv_deadline(&self, deadline: Instant) -> Result<Option<Message>, ClientError> {
         loop {
-            match self.events.recv_deadline(deadline) {
+            match self.gather.recv_deadline(&self.events, deadline) {
                 Ok(Event::Open(..)) => {}
                 Err(RecvTimeoutError::Timeout) => return Err(ClientError::Timeout),
                 event => return self.message(event.ok()),
@@ -448,7 +450,7 @@ impl Client {
     }
 
     /// Converts an event into the result of [`recv`](Client::recv). `None` is the end of the channel.
-    fn message(&self, event: Option<Event>) -> Result<Option<Message>, ClientError> {
+    pub(super) fn message(&self, event: Option<Event>) -> Result<Option<Message>, ClientError> {
         match event {
             Some(Event::Message(_, message)) => return Ok(Some(message)),
             // No other thread has set it: a connection has one `Close` event.
@@ -460,7 +462,7 @@ impl Client {
     }
 
     /// Why the connection ended. Called once it has.
-    fn reason(&self) -> CloseReason {
+    pub(super) fn reason(&self) -> CloseReason {
         self.ended
             .get()
             .cloned()

@@ -11,6 +11,7 @@ use crate::client::builder::{ClientBuilder, ProxyChoice};
 use crate::client::client::{AwaitedEnd, Client};
 use crate::client::delivery::Notice;
 use crate::client::error::{ConnectError, Phase};
+use crate::client::gather::Gather;
 use crate::client::pool::{Established, EventRoute, Pool};
 use crate::config::Config;
 use crate::protocol::PeerAddr;
@@ -78,7 +79,8 @@ impl ClientBuilder {
                 Err(_) => return Err(ConnectError::io("the worker has ended")(io::ErrorKind::BrokenPipe.into())),
             }
         };
-        Ok(Client { peer, events, ended: OnceLock::new(), agreed, local_addr, _end: AwaitedEnd { ending, pool } })
+        let (gather, ended) = (Gather::new(&pool.config), OnceLock::new());
+        Ok(Client { peer, events, gather, ended, agreed, local_addr, _end: AwaitedEnd { ending, pool } })
     }
 
     /// Makes the request for a URL, with the headers and subprotocols of the builder.

@@ -6,7 +6,9 @@ mod connect;
 mod delivery;
 mod ending;
 mod error;
+mod gather;
 mod inline;
+mod message_reader;
 mod pool;
 mod reconnect;
 mod send;
@@ -15,6 +17,7 @@ pub use builder::ClientBuilder;
 pub use client::{Client, ClientIter};
 pub use error::{ClientError, ConnectError, Phase};
 pub use inline::ClientLoop;
+pub use message_reader::ClientMessageReader;
 pub use pool::ClientPool;
 pub use reconnect::{
     ConnectionState, Ended, Outage, Reconnect, ReconnectingClient, ReconnectingClientIter, ReconnectingSender, Session,

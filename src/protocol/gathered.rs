@@ -9,15 +9,20 @@ use crate::protocol::message::{Assembled, Message};
 pub(crate) struct Gathered {
     bytes: Vec<u8>,
     is_text: bool,
+    /// The rest of the message is discarded.
+    is_abandoned: bool,
 }
 
 impl Gathered {
     /// Adds the next fragment. Returns the message if that was the last. A message of more than `limit` bytes is an error,
-    /// after which the rest of it must not be added.
+    /// and what comes of it then is discarded.
     pub(crate) fn add(&mut self, fragment: Fragment, limit: usize) -> Result<Option<Message>, ProtocolError> {
+        if self.discards(&fragment) {
+            return Ok(None);
+        }
         let size = fragment.offset().saturating_add(fragment.len() as u64);
         if size > limit as u64 {
-            self.bytes = Vec::new();
+            *self = Gathered { is_abandoned: !fragment.is_last(), ..Gathered::default() };
             return Err(ProtocolError::MessageTooBig { size, limit: limit as u64 });
         }
         if fragment.is_first() {
@@ -29,19 +34,30 @@ impl Gathered {
             self.is_text = fragment.is_text();
         }
         self.bytes.extend_from_slice(fragment.as_bytes());
-        if !fragment.is_last() {
-            return Ok(None);
-        }
-        let buffer = std::mem::take(&mut self.bytes);
-        let filled = buffer.len();
-        Ok(Some(Assembled { buffer, filled, is_text: self.is_text }.into_message()))
+        Ok(fragment.is_last().then(|| self.take_bytes().into_message()))
+    }
+
+    /// Whether this fragment belongs to a message that was abandoned.
+    pub(crate) fn discards(&mut self, fragment: &Fragment) -> bool {
+        // Another message begins if the connection of the abandoned one ended.
+        let discards = self.is_abandoned && !fragment.is_first();
+        self.is_abandoned = discards && !fragment.is_last();
+        discards
+    }
+
+    /// Discards what is still to come of the message.
+    pub(crate) fn abandon(&mut self) {
+        *self = Gathered { is_abandoned: true, ..Gathered::default() };
     }
 
     /// Takes the beginning of the message, as one fragment; `None` if there is nothing.
     pub(crate) fn take(&mut self) -> Option<Fragment> {
+        let taken = self.take_bytes();
+        (taken.filled > 0).then(|| Fragment { payload: taken.into_message(), offset: 0, is_last: false })
+    }
+
+    fn take_bytes(&mut self) -> Assembled {
         let buffer = std::mem::take(&mut self.bytes);
-        let filled = buffer.len();
-        let payload = Assembled { buffer, filled, is_text: self.is_text }.into_message();
-        (filled > 0).then_some(Fragment { payload, offset: 0, is_last: false })
+        Assembled { filled: buffer.len(), buffer, is_text: self.is_text }
     }
 }

@@ -3,8 +3,8 @@
 use std::io::{self, BufRead, Cursor, Read, Write};
 
 use crate::protocol::fragment::Fragment;
+use crate::protocol::gathered::Gathered;
 use crate::protocol::message::Message;
-use crate::socket::partial::Partial;
 use crate::socket::{Data, SocketError, WebSocket};
 
 /// One message of a [`WebSocket`], which is read as it arrives; made by [`WebSocket::recv_reader`].
@@ -75,7 +75,7 @@ impl<S: Read + Write> WebSocket<S> {
     pub fn recv_reader(&mut self) -> Result<Option<MessageReader<'_, S>>, SocketError> {
         let arrived = self.endpoint.connection.deliver_fragments(self.max_size_of_fragments);
         let partial = self.partial.get_or_insert_default();
-        let first = match arrived.or_else(|| partial.gathered.take()) {
+        let first = match arrived.or_else(|| partial.take()) {
             Some(first) => first,
             None => match self.first_fragment()? {
                 Some(first) => first,
@@ -94,11 +94,9 @@ impl<S: Read + Write> WebSocket<S> {
                 None => return Ok(None),
                 Some(Data::Message(_)) => {}
                 Some(Data::Fragment(fragment)) => {
-                    let partial = self.partial.get_or_insert_default();
-                    if !partial.is_abandoned {
+                    if !self.partial.as_mut().is_some_and(|partial| partial.discards(&fragment)) {
                         return Ok(Some(fragment));
                     }
-                    partial.is_abandoned = !fragment.is_last();
                 }
             }
         }
@@ -107,10 +105,8 @@ impl<S: Read + Write> WebSocket<S> {
     /// Adds a fragment to the message that [`recv`](WebSocket::recv) is to return, unless its reader was dropped.
     #[cold]
     pub(super) fn gather(&mut self, fragment: Fragment) -> Result<Option<Message>, SocketError> {
-        let partial = self.partial.get_or_insert_default();
         let is_last = fragment.is_last();
-        let gathered =
-            if partial.is_abandoned { Ok(None) } else { partial.gathered.add(fragment, self.max_message_size) };
+        let gathered = self.partial.get_or_insert_default().add(fragment, self.max_message_size);
         if is_last {
             self.end_fragments();
         }
@@ -178,7 +174,9 @@ impl<S: Read + Write> Drop for MessageReader<'_, S> {
         if self.has_last {
             self.socket.end_fragments();
         } else {
-            self.socket.partial = Some(Box::new(Partial { is_abandoned: true, ..Partial::default() }));
+            let mut rest = Box::<Gathered>::default();
+            rest.abandon();
+            self.socket.partial = Some(rest);
         }
     }
 }

@@ -11,7 +11,6 @@ mod open;
 pub(crate) mod open_error;
 #[cfg(feature = "rustls-tls")]
 mod open_tls;
-mod partial;
 mod send;
 pub(crate) mod server_handshake;
 mod system;
@@ -26,11 +25,11 @@ use std::time::Duration;
 
 use codecs::with_codec;
 pub use error::SocketError;
-use partial::Partial;
 use write_deadline::WriteDeadline;
 
 use crate::protocol::close::{CloseCause, CloseFrame, CloseReason};
 use crate::protocol::fragment::Fragment;
+use crate::protocol::gathered::Gathered;
 use crate::protocol::handshake;
 use crate::protocol::message::Message;
 use crate::protocol::{ProtocolError, Received};
@@ -122,8 +121,8 @@ pub struct WebSocket<S> {
     /// [`Config::max_message_size`], and the limit on messages that are read as they arrive.
     max_message_size: usize,
     max_size_of_fragments: Option<u64>,
-    /// While the connection delivers fragments and no reader has the socket.
-    partial: Option<Box<Partial>>,
+    /// What there is of a message, while the connection delivers fragments and no reader has the socket.
+    partial: Option<Box<Gathered>>,
     /// Whether the last read filled its buffer, so that the stream may have more.
     may_have_more: bool,
     /// [`Config::after_close`] of this end.

@@ -1,11 +1,10 @@
 //! A message that is larger than any buffer, sent frame by frame.
 
 use std::io::{self, Write};
+use std::net::TcpStream;
 use std::thread::JoinHandle;
 
 use threadbare::protocol::frame::{FrameHeader, Opcode};
-
-use super::Client;
 
 /// 64 MiB, more than all buffers on its way have together.
 pub const LARGE: usize = 64 << 20;
@@ -43,8 +42,8 @@ impl Checked {
 
 /// Sends a binary message of `size` bytes from another thread, in frames of 1 MiB. With `key`, its frames are masked, as a
 /// client's are; the key changes nothing, so that a debug build masks fast.
-pub fn send_large(client: &Client, size: usize, masked: bool) -> JoinHandle<io::Result<()>> {
-    let mut stream = client.stream.try_clone().expect("a socket");
+pub fn send_large(stream: &TcpStream, size: usize, masked: bool) -> JoinHandle<io::Result<()>> {
+    let mut stream = stream.try_clone().expect("a socket");
     std::thread::spawn(move || {
         let pattern = bytes_at(0, FRAME + PERIOD);
         for start in (0..size).step_by(FRAME) {

@@ -23,6 +23,7 @@ use supervisor::Supervisor;
 use crate::client::builder::ClientBuilder;
 use crate::client::ending::Ending;
 use crate::client::error::{ClientError, ConnectError};
+use crate::client::gather::Gather;
 use crate::client::pool::Pool;
 use crate::error::{ControlError, RecvTimeoutError, TryRecvError};
 use crate::protocol::Role;
@@ -85,6 +86,7 @@ use crate::worker::receiver::events::Events;
 pub struct ReconnectingClient {
     sender: ReconnectingSender,
     events: Events,
+    gather: Gather,
     /// The last field: dropped when the receiver is, so that messages that still arrive do not hold up the end.
     _end: AwaitedEnd,
 }
@@ -136,8 +138,9 @@ impl ReconnectingClient {
             .thread("ws-reconnect".into())
             .spawn(move || supervisor.run())
             .map_err(ConnectError::io("no thread"))?;
+        let gather = Gather::new(&pool.config);
         let end = AwaitedEnd { ending, shared: shared.clone(), pool };
-        Ok(ReconnectingClient { sender: ReconnectingSender { shared }, events, _end: end })
+        Ok(ReconnectingClient { sender: ReconnectingSender { shared }, events, gather, _end: end })
     }
 
     /// A handle that other threads can keep and send through.
@@ -178,7 +181,7 @@ impl ReconnectingClient {
     #[doc(alias = "read")]
     pub fn recv(&self) -> Result<Option<Message>, ClientError<Ended>> {
         loop {
-            match self.events.recv() {
+            match self.gather.recv(&self.events) {
                 Ok(Event::Message(_, message)) => return Ok(Some(message)),
                 Ok(_) => {}
                 Err(_) => return self.end(),
@@ -206,7 +209,7 @@ impl ReconnectingClient {
     /// As [`recv`](ReconnectingClient::recv); [`Empty`](ClientError::Empty) if no message has arrived.
     pub fn try_recv(&self) -> Result<Option<Message>, ClientError<Ended>> {
         loop {
-            match self.events.try_recv() {
+            match self.gather.try_recv(&self.events) {
                 Ok(Event::Message(_, message)) => return Ok(Some(message)),
                 Ok(_) => {}
                 Err(TryRecvError::Empty) => return Err(ClientError::Empty),
@@ -254,7 +257,7 @@ impl ReconnectingClient {
     /// As [`recv_timeout`](ReconnectingClient::recv_timeout).
     pub fn recv_deadline(&self, deadline: Instant) -> Result<Option<Message>, ClientError<Ended>> {
         loop {
-            match self.events.recv_deadline(deadline) {
+            match self.gather.recv_deadline(&self.events, deadline) {
                 Ok(Event::Message(_, message)) => return Ok(Some(message)),
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => return Err(ClientError::Timeout),

@@ -1,0 +1,237 @@
+//! Reading a message as it arrives, from a [`Client`].
+
+use std::io::{self, BufRead, Cursor, Read};
+use std::time::{Duration, Instant};
+
+use crate::client::client::Client;
+use crate::client::error::ClientError;
+use crate::client::gather::Turn;
+use crate::error::RecvTimeoutError;
+use crate::protocol::fragment::{Fragment, FragmentRef};
+use crate::worker::channel::event::Event;
+
+/// One message of a [`Client`], which is read as it arrives; made by [`Client::recv_reader`].
+///
+/// It ends as a file does: a read returns 0 after the last byte. While nobody reads, at most
+/// [`max_event_buffer_size`](crate::Config::max_event_buffer_size) is received, and then the connection is not read. The other
+/// connections of a pool are. [`Peer::abort`](crate::Peer::abort) of the client's [`peer`](Client::peer) ends a read that waits.
+///
+/// Other threads that receive from the client wait until this is dropped. If it is dropped before the end, the rest of the
+/// message is discarded.
+///
+/// ```
+/// use std::io::Read;
+/// use threadbare::{Client, Config, Event, Receive, Server};
+///
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let config = Config::default().receive(Receive::Fragments { max_size: None });
+/// let client = Client::builder().config(config).connect(&format!("ws://{}", server.local_addr()))?;
+/// let Event::Open(peer, _) = server.recv()? else { panic!("the first event") };
+/// peer.send("one message")?;
+/// let mut text = String::new();
+/// client.recv_reader()?.expect("it is not closed").read_to_string(&mut text)?;
+/// assert_eq!(text, "one message");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Every error of a read has the [`ClientError`] as its source. After the [deadline](ClientMessageReader::set_deadline) it is
+/// [`TimedOut`](io::ErrorKind::TimedOut), and the reader can be used on. If the connection ends inside the message, it is
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
+#[derive(Debug)]
+pub struct ClientMessageReader<'a> {
+    client: &'a Client,
+    turn: Option<Turn<'a>>,
+    deadline: Option<Instant>,
+    unread: Cursor<Vec<u8>>,
+    is_text: bool,
+    has_last: bool,
+}
+
+impl Client {
+    /// Waits for the first bytes of the next message, and returns a reader of the message; `None` as
+    /// [`recv`](Client::recv).
+    ///
+    /// The client's configuration should have [`Receive::Fragments`](crate::Receive::Fragments). Otherwise the message is
+    /// received whole before it is read, up to [`max_message_size`](crate::Config::max_message_size).
+    ///
+    /// ```no_run
+    /// use std::fs::File;
+    /// use std::io;
+    /// use threadbare::{Client, Config, Receive};
+    ///
+    /// let config = Config::default().receive(Receive::Fragments { max_size: None });
+    /// let client = Client::builder().config(config).connect("ws://127.0.0.1:8080/")?;
+    /// while let Some(mut reader) = client.recv_reader()? {
+    ///     io::copy(&mut reader, &mut File::create("download")?)?; // however large it is
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`recv`](Client::recv).
+    pub fn recv_reader(&self) -> Result<Option<ClientMessageReader<'_>>, ClientError> {
+        self.reader(None)
+    }
+
+    /// As [`recv_reader`](Client::recv_reader), for up to `timeout`, which is for the whole message: see
+    /// [`recv_reader_deadline`](Client::recv_reader_deadline).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::ClientError;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// assert!(matches!(client.recv_reader_timeout(Duration::from_millis(1)), Err(ClientError::Timeout)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`recv_timeout`](Client::recv_timeout).
+    pub fn recv_reader_timeout(&self, timeout: Duration) -> Result<Option<ClientMessageReader<'_>>, ClientError> {
+        self.reader(Instant::now().checked_add(timeout))
+    }
+
+    /// As [`recv_reader`](Client::recv_reader), until `deadline`, which is the first
+    /// [deadline](ClientMessageReader::set_deadline) of the reader as well.
+    ///
+    /// ```
+    /// use std::io::{self, Read};
+    /// use std::time::{Duration, Instant};
+    /// use threadbare::Client;
+    ///
+    /// /// Returns the next message, if all of it arrives within ten seconds.
+    /// fn read(client: &Client) -> io::Result<Vec<u8>> {
+    ///     let mut bytes = Vec::new();
+    ///     let deadline = Instant::now() + Duration::from_secs(10);
+    ///     if let Some(mut reader) = client.recv_reader_deadline(deadline).map_err(io::Error::other)? {
+    ///         reader.read_to_end(&mut bytes)?;
+    ///     }
+    ///     Ok(bytes)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`recv_deadline`](Client::recv_deadline).
+    pub fn recv_reader_deadline(&self, deadline: Instant) -> Result<Option<ClientMessageReader<'_>>, ClientError> {
+        self.reader(Some(deadline))
+    }
+
+    fn reader(&self, deadline: Option<Instant>) -> Result<Option<ClientMessageReader<'_>>, ClientError> {
+        let turn = self.gather.turn(deadline).map_err(|_| ClientError::Timeout)?;
+        let (unread, is_text, has_last) = (Cursor::default(), false, false);
+        let mut reader = ClientMessageReader { client: self, turn, deadline, unread, is_text, has_last };
+        let gathered = reader.turn.as_mut().and_then(|turn| turn.gathered.take());
+        match gathered.map_or_else(|| reader.next_fragment(), Ok) {
+            Ok(first) => {
+                reader.is_text = first.is_text();
+                reader.keep(first);
+                Ok(Some(reader))
+            }
+            Err(ended) => {
+                // No message was begun whose rest would have to be discarded.
+                reader.has_last = true;
+                ended.map(|()| None)
+            }
+        }
+    }
+}
+
+impl ClientMessageReader<'_> {
+    /// Returns whether the message is text.
+    ///
+    /// ```
+    /// use threadbare::ClientMessageReader;
+    ///
+    /// fn extension(reader: &ClientMessageReader<'_>) -> &'static str {
+    ///     if reader.is_text() { "txt" } else { "bin" }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        self.is_text
+    }
+
+    /// Sets until when reads wait. `None`, which [`Client::recv_reader`] sets, has them wait without a limit.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use std::time::{Duration, Instant};
+    /// use threadbare::ClientMessageReader;
+    ///
+    /// /// Reads on as long as something comes every five seconds.
+    /// fn read(reader: &mut ClientMessageReader<'_>, buffer: &mut [u8]) -> std::io::Result<usize> {
+    ///     reader.set_deadline(Instant::now() + Duration::from_secs(5));
+    ///     reader.read(buffer)
+    /// }
+    /// ```
+    pub fn set_deadline(&mut self, deadline: impl Into<Option<Instant>>) {
+        self.deadline = deadline.into();
+    }
+
+    /// Waits for the next fragment. The error is what [`Client::recv`] returns in place of a message.
+    fn next_fragment(&mut self) -> Result<Fragment, Result<(), ClientError>> {
+        loop {
+            let event = match self.deadline {
+                Some(deadline) => self.client.events.recv_deadline(deadline),
+                None => self.client.events.recv().map_err(RecvTimeoutError::from),
+            };
+            match event {
+                Ok(Event::Open(..)) => {}
+                Ok(Event::Message(_, message)) => return Ok(FragmentRef::whole((&message).into()).into_owned()),
+                Ok(Event::Fragment(_, fragment)) => {
+                    if !self.turn.as_mut().is_some_and(|turn| turn.gathered.discards(&fragment)) {
+                        return Ok(fragment);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => return Err(Err(ClientError::Timeout)),
+                event => return Err(self.client.message(event.ok()).map(drop)),
+            }
+        }
+    }
+
+    fn keep(&mut self, fragment: Fragment) {
+        self.has_last = fragment.is_last();
+        self.unread = Cursor::new(fragment.into_bytes());
+    }
+}
+
+impl Read for ClientMessageReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let size = self.fill_buf()?.read(buffer)?;
+        self.consume(size);
+        Ok(size)
+    }
+}
+
+impl BufRead for ClientMessageReader<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while !self.has_last && self.unread.fill_buf()?.is_empty() {
+            match self.next_fragment() {
+                Ok(fragment) => self.keep(fragment),
+                Err(Err(error @ ClientError::Timeout)) => return Err(io::Error::new(io::ErrorKind::TimedOut, error)),
+                Err(ended) => {
+                    let error = ended.err().unwrap_or_else(|| ClientError::Failed(self.client.reason()));
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error));
+                }
+            }
+        }
+        self.unread.fill_buf()
+    }
+
+    fn consume(&mut self, size: usize) {
+        self.unread.consume(size);
+    }
+}
+
+impl Drop for ClientMessageReader<'_> {
+    fn drop(&mut self) {
+        if let (Some(turn), false) = (&mut self.turn, self.has_last) {
+            turn.gathered.abandon();
+        }
+    }
+}
