@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use common::tls::Certificate;
 use lexopt::prelude::*;
-use threadbare::{Config, EventRef, ForwardedHeader, Handler, MessageRef, OriginPolicy, Server, Socket, Trusted};
+use threadbare::{
+    Config, EventRef, ForwardedHeader, FragmentRef, Handler, MessageRef, OriginPolicy, Receive, Server, Socket, Trusted,
+};
 
 const USAGE: &str = "\
 Sends every message back to where it came from.
@@ -21,6 +23,7 @@ Usage: echo [ADDR] [OPTIONS]
   --workers N               worker threads
   --channel                 answer from the main thread, which gets the messages through a channel
   --inline                  the main thread does all the work; the server has no thread of its own
+  --stream                  receive what arrives of a message at once, with a handler
   --max-message BYTES       largest message that is taken
   --max-connections N       connections at a time
   --idle-timeout SECS       ping a connection that has been silent for so long
@@ -42,11 +45,37 @@ impl Handler for Echo {
     }
 }
 
+/// Receives fragments, and sends a message back when it is whole.
+#[derive(Default)]
+struct StreamEcho {
+    received: Vec<u8>,
+}
+
+impl Handler for StreamEcho {
+    fn on_message(&mut self, _socket: &mut Socket<'_>, _message: MessageRef<'_>) {}
+
+    fn on_fragment(&mut self, socket: &mut Socket<'_>, fragment: FragmentRef<'_>) {
+        if fragment.is_first() {
+            self.received.clear();
+        }
+        self.received.extend_from_slice(fragment.as_bytes());
+        if fragment.is_last() {
+            let message = std::mem::take(&mut self.received);
+            match String::from_utf8(message) {
+                Ok(text) if fragment.is_text() => socket.send(text),
+                Ok(text) => socket.send(text.into_bytes()),
+                Err(error) => socket.send(error.into_bytes()),
+            };
+        }
+    }
+}
+
 struct Options {
     addr: String,
     workers: Option<usize>,
     channel: bool,
     inline: bool,
+    stream: bool,
     config: Config,
     proxy_protocol: Trusted,
     trusted_proxies: Trusted,
@@ -76,6 +105,10 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         let server = builder.bind(&options.addr)?;
         options.certificate.announce(server.handle())?;
         echo(&server);
+    } else if options.stream {
+        let server = builder.serve(&options.addr, |_request| StreamEcho::default())?;
+        options.certificate.announce(server.handle())?;
+        server.join();
     } else {
         let server = builder.serve(&options.addr, |_request| Echo)?;
         options.certificate.announce(server.handle())?;
@@ -105,7 +138,8 @@ fn answer(event: EventRef<'_>) {
 fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut addr = None;
     let mut workers = None;
-    let (mut channel, mut inline) = (false, false);
+    let (mut channel, mut inline, mut stream) = (false, false, false);
+    let mut max_message = 1 << 20;
     let mut config = Config::default();
     let (mut proxy_protocol, mut trusted_proxies) = (Trusted::default(), Trusted::default());
     let mut certificate = Certificate::default();
@@ -114,7 +148,8 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
             Long("workers") => workers = Some(parser.value()?.parse()?),
             Long("channel") => channel = true,
             Long("inline") => inline = true,
-            Long("max-message") => config = config.max_message_size(parser.value()?.parse()?),
+            Long("stream") => stream = true,
+            Long("max-message") => max_message = parser.value()?.parse()?,
             Long("max-connections") => config = config.max_connections(parser.value()?.parse()?),
             Long("idle-timeout") => config = common::ping_idle(config, parser.value()?.parse_with(common::seconds)?),
             Long("handshake-timeout") => {
@@ -136,7 +171,15 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     if channel && inline {
         return Err("--channel and --inline: choose one".into());
     }
+    config = config.max_message_size(max_message);
+    if stream {
+        if channel || inline {
+            return Err("--stream: with a handler alone".into());
+        }
+        // It keeps a message until it is whole.
+        config = config.receive(Receive::Fragments { max_size: Some(max_message as u64) });
+    }
     certificate.check()?;
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    Ok(Some(Options { addr, workers, channel, inline, config, proxy_protocol, trusted_proxies, certificate }))
+    Ok(Some(Options { addr, workers, channel, inline, stream, config, proxy_protocol, trusted_proxies, certificate }))
 }
