@@ -508,6 +508,10 @@
 //! * Above `max_event_buffer_size` of waiting events a connection of their receiver is read only while it has less than its
 //!   share of them.
 //!
+//! # Large messages
+//!
+//! How a message of 2 GiB is received, with the memory of a few reads, is in [`large_messages`].
+//!
 //! # Seeing inside
 //!
 //! What a server does and holds, for an operator and for monitors, is in [`monitoring`].
@@ -579,6 +583,7 @@
 //! [`WebSocket`]: crate::WebSocket
 
 pub mod clients;
+pub mod large_messages;
 pub mod monitoring;
 #[doc = include_str!("../docs/proxies.md")]
 pub mod proxies {}

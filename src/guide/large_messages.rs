@@ -1,0 +1,91 @@
+//! Receiving messages that are larger than the memory for them.
+//!
+//! A message is delivered whole by default: [`Config::max_message_size`] is its limit, and while it arrives, it takes memory
+//! for what has arrived. An application that can do something with the beginning of a message, such as writing it to a file,
+//! needs neither. It receives _fragments_: what arrives of a message, at once. Then a message of 2 GiB takes the memory of a
+//! few reads.
+//!
+//! # Servers
+//!
+//! [`Config::receive`] has a server deliver fragments, with a limit on the sum of each message or with none:
+//!
+//! ```no_run
+//! use std::fs::File;
+//! use std::io::Write;
+//! use threadbare::{CloseCode, Config, FragmentRef, Handler, MessageRef, Receive, Server, Socket};
+//!
+//! struct Upload(Option<File>);
+//!
+//! impl Handler for Upload {
+//!     fn on_message(&mut self, _socket: &mut Socket<'_>, _message: MessageRef<'_>) {} // is not called
+//!
+//!     fn on_fragment(&mut self, socket: &mut Socket<'_>, fragment: FragmentRef<'_>) {
+//!         if fragment.is_first() {
+//!             self.0 = File::create(format!("upload-{}", socket.id())).ok();
+//!         }
+//!         let written = self.0.as_mut().is_some_and(|file| file.write_all(fragment.as_bytes()).is_ok());
+//!         if !written {
+//!             let _ = socket.close(CloseCode::INTERNAL_ERROR, "the disk is full"); // it may be closing
+//!         } else if fragment.is_last() {
+//!             socket.send("received");
+//!         }
+//!     }
+//! }
+//!
+//! let config = Config::default().receive(Receive::Fragments { max_size: Some(2 << 30) });
+//! Server::builder().config(config).serve("127.0.0.1:8080", |_request| Upload(None))?.join();
+//! # Ok::<(), threadbare::BuildError>(())
+//! ```
+//!
+//! With events, in a channel or in an [`EventLoop`](crate::EventLoop), the same comes as
+//! [`Event::Fragment`](crate::Event::Fragment). Fragments count towards [`Config::max_event_buffer_size`] as messages do: a
+//! connection is not read while the application has not taken its fragments, and the peer's sends wait. A disk that is slow
+//! is better served so: writing in a handler holds up the other connections of its worker.
+//!
+//! What an application can rely on:
+//!
+//! * The fragments of a message, joined, are its payload. [`offset`](crate::FragmentRef::offset) says how much came before,
+//!   [`is_first`](crate::FragmentRef::is_first) and [`is_last`](crate::FragmentRef::is_last) where the message begins and
+//!   ends. A message that came whole is one fragment that is both.
+//! * A fragment is what arrived, and not a frame of the peer. One peer's message of two frames may be one fragment or a
+//!   hundred. Only the last may be empty.
+//! * A fragment of a text is UTF-8, and never ends inside a character.
+//! * A compressed message is decompressed about 64 KiB at a time, and the limit is on the decompressed size.
+//! * A message may turn out to be too large, not UTF-8, or broken when some of it was delivered. Then the connection is closed
+//!   with 1009, 1007 or 1002, as it is if messages are delivered whole.
+//! * If the connection ends inside a message, [`on_close`](crate::Handler::on_close) or [`Event::Close`](crate::Event::Close)
+//!   comes, and no last fragment. What was received is then a part of a message, which an application that stores messages
+//!   has to remove.
+//!
+//! [`Config::max_message_size`] has no effect on such a server.
+//!
+//! # Clients
+//!
+//! [`Client::recv_reader`] returns a reader of the next message, which implements [`Read`](std::io::Read) and
+//! [`BufRead`](std::io::BufRead):
+//!
+//! ```no_run
+//! use std::fs::File;
+//! use std::io;
+//! use threadbare::{Client, Config, Receive};
+//!
+//! let config = Config::default().receive(Receive::Fragments { max_size: None });
+//! let client = Client::builder().config(config).connect("ws://127.0.0.1:8080/download")?;
+//! if let Some(mut reader) = client.recv_reader()? {
+//!     io::copy(&mut reader, &mut File::create("download")?)?;
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Such a client's [`recv`](crate::Client::recv) still returns whole messages, of up to [`Config::max_message_size`] bytes; a larger one
+//! closes the connection with 1009. So does that of a [`ReconnectingClient`](crate::ReconnectingClient). Its
+//! [`events`](crate::Client::events) are fragments. A reader that is dropped before the end of its message discards the rest.
+//!
+//! [`WebSocket::recv_reader`] does the same over any stream. It needs no setting: the call itself has the next message
+//! delivered in fragments, and [`recv`](crate::WebSocket::recv) returns whole messages before and after it.
+//!
+//! [`Client::recv_reader`]: crate::Client::recv_reader
+//! [`Config::max_event_buffer_size`]: crate::Config::max_event_buffer_size
+//! [`Config::max_message_size`]: crate::Config::max_message_size
+//! [`Config::receive`]: crate::Config::receive
+//! [`WebSocket::recv_reader`]: crate::WebSocket::recv_reader
