@@ -101,7 +101,7 @@ pub use config::backoff::Jitter;
 pub use config::send_options::SendOptions;
 pub use config::stream_options::StreamOptions;
 pub use config::topic_config::{Slow, TopicConfig};
-pub use config::{AfterClose, Config, ConfigError, Receive, SlowConsumer};
+pub use config::{AfterClose, Config, ConfigError, SlowConsumer};
 pub use error::{
     BuildError, ControlError, InvalidTopicName, RecvError, RecvTimeoutError, SendError, SendTimeoutError,
     SubscribeError, TryRecvError, TrySendError,
@@ -115,6 +115,7 @@ pub use protocol::handshake::client::{ClientRequest, HandshakeError, RedirectErr
 pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 pub use protocol::http::{ExtensionOffer, ForwardedHeader, HeaderError, Request, Response, ResponseHead};
 pub use protocol::message::{CowMessage, Message, MessageRef};
+pub use protocol::receive::Receive;
 pub use protocol::{PeerAddr, ProtocolError, Role, TlsInfo, Trusted};
 pub use server::{
     EventLoop, HandshakeStats, Listener, Listeners, Pending, PendingResponse, Server, ServerBuilder, ServerHandle,

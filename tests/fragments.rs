@@ -14,8 +14,8 @@ use common::{Client, DEADLINE, Frame, binary, close, masked, ping, text};
 use crossbeam_channel::{Receiver, Sender};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
-    CloseCode, CloseReason, Config, Event, EventRef, FragmentRef, Handler, MessageRef, Receive, Server, ServerHandle,
-    Socket,
+    Accept, CloseCode, CloseReason, Config, Event, EventRef, FragmentRef, Handler, MessageRef, Receive, Server,
+    ServerHandle, Socket,
 };
 
 /// How fragments reach the application.
@@ -141,7 +141,10 @@ impl SizeServer {
         let (sender, seen) = crossbeam_channel::unbounded();
         let app = Arc::new(App { seen: sender, handle: OnceLock::new(), peak: AtomicUsize::new(0) });
         // No message of two bytes could be assembled.
-        let builder = Server::builder().workers(1).config(config.max_message_size(1));
+        let builder = Server::builder().workers(1).config(config.max_message_size(1)).on_request(|request| {
+            let fragments = Receive::Fragments { max_size: None };
+            Ok(if request.path() == "/fragments" { Accept::new().receive(fragments) } else { Accept::new() })
+        });
         let mut on_event = events(&app);
         let (mut kept, mut thread) = (None, None);
         let (addr, handle) = match mode {
@@ -195,6 +198,24 @@ impl Drop for SizeServer {
 
 fn unlimited() -> Config {
     Config::default().receive(Receive::Fragments { max_size: None })
+}
+
+#[test]
+fn the_hook_for_the_handshake_chooses_for_each_connection() {
+    for mode in MODES {
+        // The path says who receives fragments, and messages of two bytes can not be whole.
+        let server = SizeServer::start(mode, Config::default());
+        let mut client = Client::open_with(server.addr, "/fragments", "");
+        client.send(&binary(b"abc"));
+        assert_eq!(
+            (server.next(), client.expect_frame()),
+            (Seen::Whole(b"abc".to_vec()), Frame::text("3")),
+            "{mode:?}"
+        );
+        let mut client = Client::open(server.addr);
+        client.send(&binary(b"abc"));
+        assert_eq!(client.expect_frame().close_code(), 1009);
+    }
 }
 
 fn first(bytes: &[u8]) -> Vec<u8> {

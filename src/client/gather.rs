@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::config::{Config, Receive};
+use crate::config::Config;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::protocol::close::{CloseCause, CloseReason};
 use crate::protocol::gathered::Gathered;
+use crate::protocol::receive::Receive;
 use crate::worker::channel::event::Event;
 use crate::worker::receiver::events::Events;
 

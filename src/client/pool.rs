@@ -135,6 +135,7 @@ impl Established {
             addr,
             outcome: Outcome { subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())), data: None },
             agreement,
+            receive: None,
             leftover,
             app: app(request),
         };

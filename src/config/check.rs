@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{Config, Receive};
+use super::Config;
+use crate::protocol::receive::Receive;
 
 impl Config {
     /// Returns an error for the first invalid setting.

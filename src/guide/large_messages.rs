@@ -57,7 +57,8 @@
 //!   comes, and no last fragment. What was received is then a part of a message, which an application that stores messages
 //!   has to remove.
 //!
-//! [`Config::max_message_size`] has no effect on such a server.
+//! [`Config::max_message_size`] has no effect on such a server. A server that takes large messages on some connections only
+//! chooses in the hook for the opening handshake, with [`Accept::receive`](crate::Accept::receive).
 //!
 //! # Clients
 //!

@@ -38,6 +38,7 @@ mod outgoing;
 mod outgoing_fragment;
 pub(crate) mod peer_addr;
 pub mod proxy_header;
+pub(crate) mod receive;
 pub(crate) mod tls_info;
 pub(crate) mod trusted;
 pub mod utf8;

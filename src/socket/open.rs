@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 
-use crate::config::{Config, Receive};
+use crate::config::Config;
 use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::handshake::Accept;
 use crate::protocol::handshake::client::{ClientRequest, Url};
 use crate::protocol::http::{Request, Response};
+use crate::protocol::receive::Receive;
 use crate::protocol::{Connection, Role};
 use crate::socket::client_handshake::ClientHandshake;
 use crate::socket::open_error::OpenError;

@@ -103,6 +103,7 @@ impl<D: Delivery> Engine<D> {
             addr: ADDR.into(),
             outcome: crate::worker::handle::info::Outcome::default(),
             agreement: NegotiatedExtension::default(),
+            receive: None,
             leftover: Vec::new(),
             app,
         };

@@ -5,6 +5,7 @@ use core::fmt;
 
 use super::data::Data;
 use crate::protocol::http::{HeaderError, HeaderFields};
+use crate::protocol::receive::Receive;
 
 /// The acceptance of an opening handshake, with the subprotocol and headers that the application adds to the 101.
 ///
@@ -20,6 +21,7 @@ pub struct Accept {
     subprotocol: Option<String>,
     fields: HeaderFields,
     data: Option<Data>,
+    receive: Option<Receive>,
 }
 
 impl Accept {
@@ -109,6 +111,31 @@ impl Accept {
     pub fn data<T: Any + Send + Sync>(mut self, value: T) -> Accept {
         self.data = Some(Data::new(value));
         self
+    }
+
+    /// Whether this connection's messages are delivered whole, or what arrives of them at once, in place of what
+    /// [`Config::receive`](crate::Config::receive) says. It has no effect on a [`WebSocket`](crate::WebSocket), which decides by
+    /// the method that is called.
+    ///
+    /// ```
+    /// use threadbare::{Accept, Receive, Server};
+    ///
+    /// let server = Server::builder()
+    ///     .on_request(|request| match request.path() {
+    ///         "/upload" => Ok(Accept::new().receive(Receive::Fragments { max_size: Some(4 << 30) })),
+    ///         _ => Ok(Accept::new()), // whole messages
+    ///     })
+    ///     .bind("127.0.0.1:0")?;
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    pub fn receive(mut self, receive: Receive) -> Accept {
+        self.receive = Some(receive);
+        self
+    }
+
+    /// Returns what [`receive`](Accept::receive) chose.
+    pub(crate) fn chosen_receive(&self) -> Option<Receive> {
+        self.receive
     }
 
     /// Takes the value that [`data`](Accept::data) keeps.

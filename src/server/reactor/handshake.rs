@@ -11,6 +11,7 @@ use crate::protocol::deflate::{DeflateOption, NegotiatedExtension};
 use crate::protocol::handshake::server::{Parsed, Serves};
 use crate::protocol::handshake::{Accept, HostPolicy, OriginPolicy, server};
 use crate::protocol::http::{HeadLimits, HeadScanner, Request, Response, asks_for_head, refuse};
+use crate::protocol::receive::Receive;
 use crate::server::control::ServerHandle;
 use crate::server::listener::layer::Layer;
 use crate::server::reactor::client_addr::{ClientAddr, ClientRules, HeaderStep, Refused};
@@ -136,6 +137,7 @@ pub(in crate::server) enum State<C> {
 pub(in crate::server) struct Established<C> {
     pub(in crate::server) outcome: Outcome,
     pub(in crate::server) agreement: NegotiatedExtension,
+    pub(in crate::server) receive: Option<Receive>,
     pub(in crate::server) app: C,
     /// The bytes of memory of the request.
     size: usize,
@@ -146,6 +148,7 @@ pub(in crate::server) struct Accepted {
     answer: Vec<u8>,
     pub(in crate::server) outcome: Outcome,
     agreement: NegotiatedExtension,
+    receive: Option<Receive>,
     /// The bytes of memory of the request.
     size: usize,
 }
@@ -184,7 +187,7 @@ impl Rules {
             known.cloned().unwrap_or_else(|| Arc::new(chosen.to_owned()))
         });
         let outcome = Outcome { subprotocol, data: accept.take_data() };
-        Ok(Accepted { answer, outcome, agreement, size: request.size() })
+        Ok(Accepted { answer, outcome, agreement, receive: accept.chosen_receive(), size: request.size() })
     }
 }
 
@@ -422,9 +425,8 @@ impl<C> Handshake<C> {
 
     /// Accepts the handshake. The connection is established once the 101 is written.
     pub(in crate::server) fn accept(&mut self, accepted: Accepted, app: C) {
-        let Accepted { answer, outcome, agreement, size } = accepted;
-        let established = Established { outcome, agreement, app, size };
-        self.answer(answer, Some(Box::new(established)));
+        let Accepted { answer, outcome, agreement, receive, size } = accepted;
+        self.answer(answer, Some(Box::new(Established { outcome, agreement, receive, app, size })));
     }
 
     /// Answers with a response that ends the connection.

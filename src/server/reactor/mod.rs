@@ -300,7 +300,7 @@ impl<C: Send + 'static> Reactor<C> {
         };
         let leftover = handshake.take_leftover();
         let Handshake { stream, client, watched, readable, end_reported, charge, .. } = handshake;
-        let Established { outcome, agreement, app, .. } = *established;
+        let Established { outcome, agreement, receive, app, .. } = *established;
         let new_connection = NewConnection {
             stream,
             watched,
@@ -309,6 +309,7 @@ impl<C: Send + 'static> Reactor<C> {
             addr: client.into_addr(),
             outcome,
             agreement,
+            receive,
             leftover,
             app,
             charge: Some(charge),

@@ -101,6 +101,7 @@ fn r_07_a_worker_that_fails_closes_its_connections_and_wakes_their_senders() {
             addr: addr.into(),
             outcome: Default::default(),
             agreement: NegotiatedExtension::default(),
+            receive: None,
             leftover: Vec::new(),
             app: ((), ()),
         };

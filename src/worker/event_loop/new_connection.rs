@@ -4,6 +4,7 @@ use mio::Interest;
 
 use crate::protocol::PeerAddr;
 use crate::protocol::deflate::NegotiatedExtension;
+use crate::protocol::receive::Receive;
 use crate::transport::budget::Charge;
 use crate::transport::stream::Stream;
 use crate::worker::handle::info::Outcome;
@@ -21,6 +22,8 @@ pub(crate) struct NewConnection<C> {
     pub(crate) addr: PeerAddr,
     pub(crate) outcome: Outcome,
     pub(crate) agreement: NegotiatedExtension,
+    /// How messages are received, in place of what the configuration says.
+    pub(crate) receive: Option<Receive>,
     /// The bytes that arrived after the opening handshake: the first frames.
     pub(crate) leftover: Vec<u8>,
     pub(crate) app: C,

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use mio::Interest;
 
-use crate::config::Receive;
 use crate::protocol::Connection;
 use crate::protocol::close::{CloseCause, CloseFrame};
+use crate::protocol::receive::Receive;
 use crate::transport::endpoint::Endpoint;
 use crate::transport::stream::byte_stream::ByteStream;
 use crate::worker::connection::conn::Conn;
@@ -56,12 +56,12 @@ impl<D: Delivery> Worker<D> {
     }
 
     fn register(&mut self, new_connection: NewConnection<NewApp<D>>) {
-        let NewConnection { mut stream, watched, readable, end_reported, addr, .. } = new_connection;
+        let NewConnection { mut stream, watched, readable, end_reported, addr, receive, .. } = new_connection;
         let NewConnection { outcome, agreement, leftover, app: (app, opening), charge, .. } = new_connection;
         let (registry, context) = (self.poll.registry(), &mut self.context);
         let role = context.handle.role;
         let mut connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
-        if let Receive::Fragments { max_size } = context.config.receive {
+        if let Receive::Fragments { max_size } = receive.unwrap_or(context.config.receive) {
             connection.deliver_fragments(max_size);
         }
         let tick = context.tick;

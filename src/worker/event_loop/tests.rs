@@ -83,6 +83,7 @@ fn clients_within(budget: MemoryBudget, count: usize, agreement: NegotiatedExten
             addr: addr.into(),
             outcome: crate::worker::handle::info::Outcome::default(),
             agreement,
+            receive: None,
             leftover: leftover.to_vec(),
             app: (OwnChannel::new(EventSender::new(sender, state)), request),
         };
