@@ -4,8 +4,8 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 
 use crate::protocol::deflate::inflater::{Inflater, TAIL};
 use crate::protocol::deflate::negotiation::MIN_WINDOW_BITS;
-use crate::protocol::outgoing::Last;
 use crate::protocol::fragment::Fragment;
+use crate::protocol::outgoing::Last;
 
 /// The buffer has room for at least 64 bytes in each step of the compressor, which is more than a flush needs.
 const MIN_ROOM: usize = 64;

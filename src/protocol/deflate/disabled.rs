@@ -2,8 +2,8 @@
 
 use crate::protocol::deflate::{DeflateStats, Sink};
 use crate::protocol::error::ProtocolError;
-use crate::protocol::outgoing::Last;
 use crate::protocol::fragment::Fragment;
+use crate::protocol::outgoing::Last;
 
 /// The memory for compression that the connections of a thread share. It is empty without the feature `deflate`.
 ///
