@@ -257,6 +257,30 @@ fn gaps(events: &Receiver<TopicEvent>, of: &Peer) -> Vec<u64> {
     events.try_iter().filter_map(gap).collect()
 }
 
+#[test]
+fn a_newcomer_gets_the_history_and_not_what_a_slow_subscriber_lacks() {
+    let config = Config::default().max_write_buffer_size(64 << 10);
+    let builder = Server::builder()
+        .workers(1)
+        .config(config)
+        .topics(|_| TopicConfig::default().buffer(64, 64 << 20).keep(2, 64 << 20, Duration::MAX));
+    let app = App::start(Mode::Handler, builder, echo);
+    let stalled = Client::open_with_small_buffer(app.addr);
+    app.opened().subscribe("room").expect("subscribed");
+    let topic = app.handle().topic("room").expect("a name");
+    let mut last = 0;
+    while topic.stats().messages < 20 {
+        last += 1;
+        topic.publish(numbered(last, 50_000));
+    }
+    let mut newcomer = Client::open(app.addr);
+    let subscription = app.opened().subscribe_since("room", Since::Oldest).expect("subscribed");
+    assert_eq!((subscription.position.offset(), subscription.missed), (last as u64 - 2, 0));
+    assert_eq!(receive_until(&mut newcomer, last), [last - 1, last]);
+    drop(stalled);
+    app.finish();
+}
+
 /// T-04: a subscriber that does not read costs the topic's buffer, and what it misses is counted and told.
 #[test]
 fn t_04_a_slow_subscriber_misses_the_oldest_and_is_told_how_many() {

@@ -73,18 +73,20 @@ impl ActiveConn<'_> {
             self.note_missed(topic, range.first - 1 - member.cursor);
         }
         for publication in &publications {
-            if self.is_above_high_water() || !self.push_publication(publication) {
+            if self.is_left_out_of(publication) {
+                continue;
+            }
+            if self.is_above_high_water() || !self.send_shared(&publication.frame) {
                 break;
             }
             topic.delivered.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Queues a message of a topic, unless it is not for this connection; `false` if it can not be sent.
+    /// Whether a message of a topic is for all but this connection.
     #[inline]
-    pub(crate) fn push_publication(&mut self, publication: &Publication) -> bool {
-        let me = (self.context.handle.index, self.state.key);
-        publication.except == Some(me) || self.send_shared(&publication.frame)
+    pub(crate) fn is_left_out_of(&self, publication: &Publication) -> bool {
+        publication.except == Some((self.context.handle.index, self.state.key))
     }
 
     /// Counts messages of a topic that the connection was not sent, and has the application be told.

@@ -229,7 +229,8 @@ impl<D: Delivery> Driver<'_, D> {
                     break;
                 }
             }
-            if self.active().push_publication(publication) {
+            let mut active = self.active();
+            if !active.is_left_out_of(publication) && active.send_shared(&publication.frame) {
                 delivered += 1;
             }
             cursor += 1;

@@ -56,6 +56,19 @@ impl<T> Ring<T> {
         self.last + 1 - self.entries.len() as u64
     }
 
+    /// The number of the oldest message that the history has, whatever somebody lacks; that of the next one if it has none.
+    pub(crate) fn oldest_kept(&self, now: u64) -> u64 {
+        let (mut messages, mut bytes) = (self.entries.len(), self.bytes);
+        let has_no_place = |entry: &&Entry<T>| {
+            let is_kept =
+                now.saturating_sub(entry.at) < self.age && messages <= self.keep.messages && bytes <= self.keep.bytes;
+            messages -= 1;
+            bytes -= entry.size;
+            !is_kept
+        };
+        self.oldest() + self.entries.iter().take_while(has_no_place).count() as u64
+    }
+
     /// The number of messages that there are.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
@@ -154,6 +167,23 @@ mod tests {
         assert_eq!(numbers(&ring, 0, u64::MAX), [6]);
         ring.push(7, 101, 54);
         assert_eq!(numbers(&ring, 0, u64::MAX), [], "larger than the history");
+    }
+
+    #[test]
+    fn what_somebody_lacks_is_not_of_the_history() {
+        let config = TopicConfig::default().keep(3, 100, Duration::from_millis(50));
+        let mut ring = Ring::new(&config);
+        assert_eq!(ring.oldest_kept(0), 1);
+        ring.set_seen(0, 0);
+        (1..=5).for_each(|number| assert_eq!(ring.push(number, 10, number), number));
+        assert_eq!((ring.oldest(), ring.oldest_kept(5)), (1, 3), "three at most");
+        assert_eq!((ring.oldest(), ring.oldest_kept(53), ring.oldest_kept(60)), (1, 4, 6), "50 ms old at most");
+        ring.push(6, 85, 6);
+        assert_eq!((ring.oldest(), ring.oldest_kept(6)), (1, 5), "100 bytes at most");
+        let mut without = Ring::new(&TopicConfig::default());
+        without.set_seen(0, 0);
+        without.push(1, 10, 0);
+        assert_eq!((without.oldest(), without.oldest_kept(0)), (1, 2));
     }
 
     proptest! {

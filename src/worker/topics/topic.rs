@@ -173,8 +173,9 @@ impl TopicState {
         shared.ring.trim(now);
         let (last, oldest) = (shared.ring.last(), shared.ring.oldest());
         let (cursor, missed) = match since {
-            Since::Oldest if self.config.keeps() => (oldest - 1, 0),
-            Since::Now | Since::Oldest => (last, 0),
+            // Not what others lack: a newcomer would get more the slower they are.
+            Since::Oldest => (shared.ring.oldest_kept(now) - 1, 0),
+            Since::Now => (last, 0),
             Since::Position(Position { epoch, .. }) if epoch != self.epoch => (oldest - 1, u64::MAX),
             // A client may claim to have what is not published yet.
             Since::Position(Position { offset, .. }) => {
