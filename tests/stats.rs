@@ -242,3 +242,85 @@ fn what_slow_subscribers_of_topics_miss_is_counted() {
         app.finish();
     }
 }
+
+/// The value of a sample, by what its line begins with.
+fn sample(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    Some(value.parse().expect("a number"))
+}
+
+#[test]
+fn each_topic_has_metrics_and_its_name_can_not_break_the_text() {
+    // A peer may have chosen it.
+    const NAME: &str = "a \"room\"} 7\n# EOF\\\r\u{2028}";
+    const LABEL: &str = "{topic=\"a \\\"room\\\"} 7\\n# EOF\\\\\r\u{2028}\"}";
+    for mode in Mode::ALL {
+        let app = App::start(mode, Server::builder().workers(worker_count()), echo);
+        let mut clients: Vec<_> = (0..3).map(|_| Client::open(app.addr)).collect();
+        let peers: Vec<_> = clients.iter().map(|_| app.opened()).collect();
+        for peer in &peers {
+            peer.subscribe(NAME).expect("it is open");
+        }
+        let other = app.handle().topic("other").expect("a name");
+        other.publish("nobody hears it");
+        app.handle().publish(NAME, "one");
+        app.handle().publish_except(&peers[0], NAME, "two");
+        for (number, client) in clients.iter_mut().enumerate() {
+            assert_eq!(client.expect_frame().payload, b"one");
+            if number > 0 {
+                assert_eq!(client.expect_frame().payload, b"two");
+            }
+        }
+        eventually("all is counted and freed", || {
+            let stats = app.handle().stats();
+            stats.topic_totals.delivered == 5 && stats.topic_totals.bytes == 0
+        });
+        let stats = app.handle().stats();
+        let names: Vec<_> = stats.largest_topics.iter().map(|(name, _)| &**name).collect();
+        assert_eq!((stats.topics, names), (2, vec![NAME, "other"]));
+        let text = stats.openmetrics();
+        let of = |name: &str| sample(&text, &format!("threadbare_server_topic_{name}{LABEL}"));
+        assert_eq!(
+            (of("subscribers"), of("published_total"), of("published_bytes_total")),
+            (Some(3), Some(2), Some(10))
+        );
+        assert_eq!((of("delivered_total"), of("skipped_total"), of("disconnected_total")), (Some(5), Some(0), Some(0)));
+        assert_eq!((of("held_messages"), of("held_bytes")), (Some(0), Some(0)));
+        let published = |name: &str| sample(&text, &format!("threadbare_server_{name}"));
+        assert_eq!(published("topic_published_total{topic=\"other\"}"), Some(1));
+        assert_eq!((published("topics_published_total"), published("topics_subscribers")), (Some(3), Some(3)));
+        assert!(text.ends_with("\n# EOF\n") && text.matches("\n# EOF").count() == 1, "{text}");
+
+        drop(clients);
+        drop(other);
+        eventually("the topics have ended", || app.handle().stats().topics == 0);
+        let stats = app.handle().stats();
+        assert_eq!(
+            (stats.topic_totals.published, stats.topic_totals.subscribers, stats.largest_topics.len()),
+            (3, 0, 0)
+        );
+        app.finish();
+    }
+}
+
+#[test]
+fn the_number_of_topics_with_metrics_of_their_own_is_bounded() {
+    let app = App::start(Mode::Channel, Server::builder().workers(1), echo);
+    let _clients: Vec<_> = (0..2).map(|_| Client::open(app.addr)).collect();
+    let peers = [app.opened(), app.opened()];
+    for number in 0..1_000 {
+        peers[0].subscribe(&format!("room/{number}")).expect("it is open");
+        if number % 100 == 7 {
+            peers[1].subscribe(&format!("room/{number}")).expect("it is open");
+        }
+    }
+    let stats = app.handle().stats();
+    assert_eq!((stats.topics, stats.topic_totals.subscribers, stats.largest_topics.len()), (1_000, 1_010, 100));
+    let with_two: Vec<_> = (0..10).map(|hundred| format!("room/{hundred}07").replace("/007", "/7")).collect();
+    let mut first: Vec<_> = stats.largest_topics.iter().take(10).map(|(name, _)| name.to_string()).collect();
+    first.sort_by_key(|name| (name.len(), name.clone()));
+    assert_eq!(first, with_two);
+    let text = stats.openmetrics();
+    assert_eq!(text.matches("threadbare_server_topic_subscribers{").count(), 100);
+    app.finish();
+}

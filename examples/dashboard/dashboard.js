@@ -19,12 +19,14 @@ function parse(text) {
     if (!found) continue; // a comment
     const [, name, labels = "", value] = found;
     if (!samples.has(name)) samples.set(name, []);
-    // No label of these metrics has a quote in its value.
-    const pairs = [...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, label, of]) => [label, of]);
+    const pairs = [...labels.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, label, of]) => [label, unescape(of)]);
     samples.get(name).push({ labels: Object.fromEntries(pairs), value: Number(value) });
   }
   return samples;
 }
+
+/** The value of a label, in which `\\`, `"` and line feeds have a backslash before them. */
+const unescape = (text) => text.replace(/\\(.)/g, (_, char) => (char === "n" ? "\n" : char));
 
 /** What the page shows of one fetch. */
 function read(text, time) {

@@ -25,6 +25,19 @@
 //!   [`slow_callback`](crate::Config::slow_callback) is also logged with the address of its connection.
 //! * `queue_seconds` and `queued_bytes`: clients that read more slowly than they are sent to.
 //!
+//! # Topics
+//!
+//! Each topic has its subscribers, what was published and delivered, what slow subscribers have skipped, and how much its ring
+//! holds: [`Topic::stats`](crate::Topic::stats), and in the text as `threadbare_server_topic_skipped_total{topic="prices"}` and so
+//! on.
+//!
+//! * Names are the application's, or those that peers have chosen, so only the 100 topics with most subscribers are in the text
+//!   ([`ServerStats::largest_topics`](crate::ServerStats::largest_topics)). `threadbare_server_topics_skipped_total` and its like are of
+//!   all topics, with those that have ended. What the others have is the difference.
+//! * `held_bytes` near [`TopicConfig::buffer`](crate::TopicConfig::buffer) says that some subscriber is slow, and is about to skip.
+//! * A [bridge](crate::ServerBuilder::bridge) has names that begin with `threadbare_bridge`: what it `sent`, `received` and `missed`,
+//!   and how long messages wait for it, `threadbare_bridge_lag_seconds`.
+//!
 //! # Connections
 //!
 //! A page for the operator lists the connections with [`ServerHandle::peers`](crate::ServerHandle::peers). A client in a pool is

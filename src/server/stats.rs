@@ -1,5 +1,6 @@
 //! What a server counted since it began.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::bridge::BridgeStats;
@@ -13,6 +14,11 @@ use crate::worker::handle::inbox::Command;
 use crate::worker::handle::metrics::WorkerMetrics;
 use crate::worker::handle::summary::PeerSummary;
 use crate::worker::handle::traffic::TrafficStats;
+use crate::worker::topics::stats::TopicStats;
+
+/// How many topics have metrics of their own. More make a text that is longer, eight lines for each, and series in the monitor;
+/// fewer leave more topics to the totals.
+const MAX_NAMED_TOPICS: usize = 100;
 
 /// What a server counted since it began, and what it holds now. Counting is always on: it costs a few nanoseconds for each
 /// message.
@@ -38,14 +44,20 @@ pub struct ServerStats {
     pub handshakes: HandshakeStats,
     /// What the established connections did.
     pub traffic: TrafficStats,
-    /// Topics that have subscribers or a history.
+    /// Topics that there are: that have subscribers or a history, or that the application holds.
     pub topics: usize,
+    /// The counts of all topics together, with what those counted that have ended.
+    pub topic_totals: TopicStats,
+    /// The topics with most subscribers, and of these first those with most messages: their names and counts. There are 100
+    /// at most, because peers may choose the names, and a monitor keeps each that it ever sees.
+    pub largest_topics: Vec<(Arc<str>, TopicStats)>,
     /// What the bridge has carried and lost; `None` without one.
     pub bridge: Option<BridgeStats>,
 }
 
 impl ServerStats {
-    /// The text in which monitors such as Prometheus read it: OpenMetrics 1.0. All names begin with `threadbare_server`.
+    /// The text in which monitors such as Prometheus read it: OpenMetrics 1.0. All names begin with `threadbare_server`, or, for a
+    /// bridge, with `threadbare_bridge`. Each of the [`largest_topics`](ServerStats::largest_topics) has the label `topic`.
     ///
     /// ```
     /// let server = threadbare::Server::bind("127.0.0.1:0")?;
@@ -74,10 +86,9 @@ impl ServerStats {
             text.counter(name, Unit::None, help, value);
         }
         let help = "Responses other than 101, by status.";
-        text.counters("threadbare_server_responses", "status", help, self.handshakes.statuses());
+        text.counters("threadbare_server_responses", Unit::None, "status", help, self.handshakes.statuses());
         self.traffic.expose("threadbare_server", &mut text);
-        let help = "Topics that have subscribers or a history.";
-        text.gauge("threadbare_server_topics", Unit::None, help, self.topics);
+        expose_topics(self, &mut text);
         if let Some(bridge) = &self.bridge {
             expose_bridge(bridge, &mut text);
         }
@@ -140,7 +151,8 @@ impl ServerHandle {
         peers
     }
 
-    /// What the server counted since it began, from any thread, and without a wait.
+    /// What the server counted since it began, from any thread, and without a wait. It looks at each topic: with 100,000 of
+    /// them it takes some milliseconds.
     ///
     /// ```
     /// let server = threadbare::Server::bind("127.0.0.1:0")?;
@@ -150,12 +162,15 @@ impl ServerHandle {
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         let inboxes = self.control.publisher.inboxes();
+        let topics = self.control.topics.topics.registry.stats(MAX_NAMED_TOPICS);
         ServerStats {
             connections: self.connections(),
             memory: self.memory(),
             handshakes: self.control.handshakes.snapshot(),
             traffic: WorkerMetrics::sum(inboxes.iter().map(|inbox| &inbox.metrics)),
-            topics: self.control.topics.topics.registry.len(),
+            topics: topics.count,
+            topic_totals: topics.total,
+            largest_topics: topics.largest,
             bridge: self.bridge_stats(),
         }
     }
@@ -166,6 +181,51 @@ impl Server {
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         self.handle.stats()
+    }
+}
+
+/// What is shown of topics. `threadbare_server_topics_` and the name is that of all together, `threadbare_server_topic_` that of
+/// one.
+type OfTopic = (&'static str, Kind, Unit, &'static str, fn(&TopicStats) -> u64);
+
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+const OF_TOPIC: [OfTopic; 8] = [
+    ("subscribers", Kind::Gauge, Unit::None, "Subscriptions", |stats| stats.subscribers as u64),
+    ("published", Kind::Counter, Unit::None, "Messages published", |stats| stats.published),
+    ("published_bytes", Kind::Counter, Unit::Bytes, "Bytes of frames published", |stats| stats.published_bytes),
+    ("delivered", Kind::Counter, Unit::None, "Messages sent to subscribers", |stats| stats.delivered),
+    ("skipped", Kind::Counter, Unit::None, "Messages that slow subscribers missed", |stats| stats.skipped),
+    ("disconnected", Kind::Counter, Unit::None, "Subscribers closed for being slow", |stats| stats.disconnected),
+    ("held_messages", Kind::Gauge, Unit::None, "Messages that some subscriber lacks, and history", |stats| {
+        stats.messages as u64
+    }),
+    ("held_bytes", Kind::Gauge, Unit::Bytes, "Bytes of frames that some subscriber lacks, and of history", |stats| {
+        stats.bytes as u64
+    }),
+];
+
+fn expose_topics(stats: &ServerStats, text: &mut Exposition) {
+    let help = "Topics that have subscribers or a history, or that the application holds.";
+    text.gauge("threadbare_server_topics", Unit::None, help, stats.topics);
+    for (name, kind, unit, what, of) in OF_TOPIC {
+        let total = of(&stats.topic_totals);
+        let each = stats.largest_topics.iter().map(|(topic, stats)| (topic, of(stats)));
+        let (all, one) = (format!("threadbare_server_topics_{name}"), format!("threadbare_server_topic_{name}"));
+        let (help, help_of_one) = (format!("{what}, of all topics."), format!("{what}, of the largest topics."));
+        match kind {
+            Kind::Counter => {
+                text.counter(&all, unit, &help, total);
+                text.counters(&one, unit, "topic", &help_of_one, each);
+            }
+            Kind::Gauge => {
+                text.gauge(&all, unit, &help, total);
+                text.gauges(&one, unit, "topic", &help_of_one, each);
+            }
+        }
     }
 }
 
@@ -183,6 +243,7 @@ fn expose_bridge(bridge: &BridgeStats, text: &mut Exposition) {
         ("received", "Messages of other servers that were delivered here.", bridge.received),
         ("missed", "Messages of other servers that did not come.", bridge.missed),
         ("duplicates", "Messages of other servers that came twice, and were dropped.", bridge.duplicates),
+        ("own", "Messages of this server that came back, and were dropped.", bridge.own),
         ("garbage", "What came and is no message.", bridge.garbage),
         ("reconnects", "How often a connection to the engine was made again.", bridge.reconnects),
     ];
@@ -192,4 +253,7 @@ fn expose_bridge(bridge: &BridgeStats, text: &mut Exposition) {
     let (connected, bytes) = (u8::from(bridge.connected), bridge.queued_bytes);
     text.gauge("threadbare_bridge_connected", Unit::None, "1 while the engine can be reached.", connected);
     text.gauge("threadbare_bridge_queued_bytes", Unit::Bytes, "Bytes that wait for the engine.", bytes);
+    text.gauge("threadbare_bridge_topics", Unit::None, "Topics that this server asks for.", bridge.topics);
+    let (help, lag) = ("How long the oldest message that waits has waited.", bridge.lag.as_secs_f64());
+    text.gauge("threadbare_bridge_lag_seconds", Unit::Seconds, help, lag);
 }

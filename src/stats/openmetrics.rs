@@ -28,13 +28,29 @@ impl Exposition {
     pub(crate) fn counters<L: fmt::Display>(
         &mut self,
         name: &str,
+        unit: Unit,
         label: &str,
         help: &str,
         values: impl IntoIterator<Item = (L, u64)>,
     ) {
-        self.family(name, "counter", Unit::None, help);
+        self.family(name, "counter", unit, help);
         for (of, value) in values {
             self.line(format_args!("{name}_total{{{label}=\"{}\"}} {value}", Escaped(of)));
+        }
+    }
+
+    /// Values that rise and fall, one for each value of a label.
+    pub(crate) fn gauges<L: fmt::Display>(
+        &mut self,
+        name: &str,
+        unit: Unit,
+        label: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (L, u64)>,
+    ) {
+        self.family(name, "gauge", unit, help);
+        for (of, value) in values {
+            self.line(format_args!("{name}{{{label}=\"{}\"}} {value}", Escaped(of)));
         }
     }
 
@@ -110,10 +126,12 @@ mod tests {
         let mut text = Exposition::default();
         text.gauge("a_bytes", Unit::Bytes, "What\nis \"used\".", 7);
         text.counter("b", Unit::None, "Calls.", 3);
-        text.counters("c", "code", "Ends.", [("1000", 2), ("a\"b\\", 1)]);
+        text.counters("c", Unit::None, "code", "Ends.", [("1000", 2), ("a\"b\\", 1)]);
+        text.gauges("d_bytes", Unit::Bytes, "topic", "Held.", [("a\n{b}=\r", 5)]);
         let expected = "# TYPE a_bytes gauge\n# UNIT a_bytes bytes\n# HELP a_bytes What\\nis \\\"used\\\".\na_bytes 7\n\
             # TYPE b counter\n# HELP b Calls.\nb_total 3\n\
-            # TYPE c counter\n# HELP c Ends.\nc_total{code=\"1000\"} 2\nc_total{code=\"a\\\"b\\\\\"} 1\n# EOF\n";
+            # TYPE c counter\n# HELP c Ends.\nc_total{code=\"1000\"} 2\nc_total{code=\"a\\\"b\\\\\"} 1\n\
+            # TYPE d_bytes gauge\n# UNIT d_bytes bytes\n# HELP d_bytes Held.\nd_bytes{topic=\"a\\n{b}=\r\"} 5\n# EOF\n";
         assert_eq!(text.into_text(), expected);
     }
 

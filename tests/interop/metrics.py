@@ -19,6 +19,8 @@ from process import Server
 
 PREFIX = "threadbare_server"
 SECONDS = 20  # until a count must be what is wanted
+ROOM = 'a "room" \\n {b="c"} \\\\'
+TOPIC = f"room/{ROOM}"  # which is escaped in the text
 SAID = [1, 3, 200]  # how often each person in the chat says something: so often that some callbacks are measured
 failed = []
 
@@ -72,7 +74,7 @@ class Done:
     def __init__(self):
         self.accepted = 1  # the monitor's connection
         self.upgraded = self.unanswered = 0
-        self.received = self.sent = self.received_bytes = self.sent_bytes = 0
+        self.received = self.sent = self.received_bytes = self.sent_bytes = self.published_bytes = 0
         self.responses, self.closed = {}, {}
 
     def client_sends(self, payload, *, message=True):
@@ -131,7 +133,7 @@ async def receive(client, done, kind):
     done.server_sends(text.encode())
     message = json.loads(text)
     assert message["type"] == kind, message
-    return message
+    return text
 
 
 async def people_chat(server, monitor, done):
@@ -141,7 +143,7 @@ async def people_chat(server, monitor, done):
         client = await connect(server.url + "/ws", compression=None, ping_interval=None, proxy=None)
         done.accepted += 1
         done.upgraded += 1
-        await send(client, {"type": "join", "name": f"person {number}", "room": "a room"}, done)
+        await send(client, {"type": "join", "name": f"person {number}", "room": ROOM}, done)
         await receive(client, done, "welcome")
         for other in people:
             await receive(other, done, "joined")
@@ -151,7 +153,8 @@ async def people_chat(server, monitor, done):
             # Frames with headers of both sizes.
             await send(client, {"type": "say", "text": "x" * (1 + 7 * again)}, done)
             for each in people:
-                await receive(each, done, "said")
+                text = await receive(each, done, "said")
+            done.published_bytes += frame_size(len(text.encode()), masked=False)
 
     samples = monitor.eventually(counts(done))
     compare("chat", samples, done)
@@ -183,6 +186,25 @@ async def send(client, message, done):
     text = json.dumps(message)
     done.client_sends(text.encode())
     await client.send(text)
+
+
+def topics_have_metrics(monitor, people, done):
+    """The room is a topic, with a name that the people gave."""
+    counts = {
+        "subscribers": len(people),
+        "published_total": sum(SAID),
+        "published_bytes_total": done.published_bytes,
+        "delivered_total": len(people) * sum(SAID),
+        "skipped_total": 0,
+        "disconnected_total": 0,
+        "held_messages": min(100, sum(SAID)),  # the history
+    }
+    samples = monitor.eventually({("topics_delivered_total",): counts["delivered_total"]})
+    for name, wanted in counts.items():
+        check(f"topics/{name}-of-the-room", samples.get((f"topic_{name}", ("topic", TOPIC))), wanted)
+        check(f"topics/{name}-of-all", samples.get((f"topics_{name}",)), wanted)
+    check("topics/number", samples["topics",], 1)
+    check("topics/held-bytes", 0 < samples["topic_held_bytes", ("topic", TOPIC)] < done.published_bytes, True)
 
 
 async def people_leave(people, done):
@@ -311,6 +333,7 @@ def main():
 
 async def chat_and_leave(server, monitor, done):
     people = await people_chat(server, monitor, done)
+    topics_have_metrics(monitor, people, done)
     await people_leave(people, done)
     samples = monitor.eventually({
         **counts(done),

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::InvalidTopicName;
 use crate::protocol::message::CowMessage;
@@ -10,6 +9,7 @@ use crate::worker::handle::peer::Peer;
 use crate::worker::handle::topic_events::TopicObserver;
 use crate::worker::handle::topics::Origin;
 use crate::worker::topics::position::{Position, Published};
+use crate::worker::topics::stats::TopicStats;
 use crate::worker::topics::topic::TopicState;
 
 /// A topic of a server, for use on any thread: what is published through it needs no look-up of the name. While there is a
@@ -30,33 +30,6 @@ use crate::worker::topics::topic::TopicState;
 pub struct Topic {
     observer: Arc<TopicObserver>,
     state: Arc<TopicState>,
-}
-
-/// The counts of a topic.
-///
-/// ```
-/// # let server = threadbare::Server::bind("127.0.0.1:0")?;
-/// let room = server.handle().topic("room/1")?;
-/// room.publish("nobody hears it");
-/// let stats = room.stats();
-/// assert_eq!((stats.published, stats.delivered, stats.skipped), (1, 0, 0));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TopicStats {
-    /// Messages published.
-    pub published: u64,
-    /// Messages sent to subscribers, each as often as it was.
-    pub delivered: u64,
-    /// Messages that subscribers have missed because they read too slowly, each as often as it was missed.
-    pub skipped: u64,
-    /// Subscribers that were closed with 1008 for that.
-    pub disconnected: u64,
-    /// Messages that the topic has: those that some subscriber lacks, and the history.
-    pub messages: usize,
-    /// The bytes of their frames.
-    pub bytes: usize,
 }
 
 impl Topic {
@@ -145,15 +118,7 @@ impl Topic {
     /// ```
     #[must_use]
     pub fn stats(&self) -> TopicStats {
-        let usage = self.state.usage();
-        TopicStats {
-            published: usage.last,
-            delivered: self.state.delivered.load(Ordering::Relaxed),
-            skipped: self.state.skipped.load(Ordering::Relaxed),
-            disconnected: self.state.disconnected.load(Ordering::Relaxed),
-            messages: usage.messages,
-            bytes: usage.bytes,
-        }
+        self.state.stats()
     }
 }
 

@@ -116,6 +116,7 @@ impl TrafficStats {
         }
         text.counters(
             &name("connections_closed"),
+            Unit::None,
             "code",
             "Connections that have ended, by close code; 3000 and 4000 stand for all codes from there on.",
             codes().zip(self.closed),

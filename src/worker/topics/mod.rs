@@ -3,4 +3,5 @@
 pub(crate) mod position;
 pub(crate) mod registry;
 pub(crate) mod ring;
+pub(crate) mod stats;
 pub(crate) mod topic;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::config::topic_config::TopicConfig;
+use crate::worker::topics::stats::{AllTopics, TopicStats};
 use crate::worker::topics::topic::{TopicOwner, TopicState};
 
 /// The names are spread over 16 tables, each with a lock. More take more memory; fewer have more threads wait for each other.
@@ -19,7 +20,13 @@ pub(crate) const MAX_NAME: usize = 255;
 /// What the application says of a topic that begins.
 pub(crate) type Configure = dyn Fn(&str) -> TopicConfig + Send + Sync;
 
-type Shard = HashMap<Arc<str>, Arc<TopicState>>;
+/// Some of the topics.
+#[derive(Debug, Default)]
+struct Shard {
+    topics: HashMap<Arc<str>, Arc<TopicState>>,
+    /// What those counted that have ended.
+    ended: TopicStats,
+}
 
 /// The topics of a server, by name.
 pub(crate) struct Registry {
@@ -64,7 +71,7 @@ impl Registry {
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Arc<TopicState>> {
-        self.shard(name).get(name).cloned()
+        self.shard(name).topics.get(name).cloned()
     }
 
     /// What the application says of a topic.
@@ -78,20 +85,33 @@ impl Registry {
         }
         let config = self.config(name);
         let mut shard = self.shard(name);
-        if let Some(topic) = shard.get(name) {
+        if let Some(topic) = shard.topics.get(name) {
             return topic.clone();
         }
         let epoch = self.epochs.hash_one(self.begun.fetch_add(1, Ordering::Relaxed));
         let name: Arc<str> = name.into();
         let owner = Arc::downgrade(self) as Weak<dyn TopicOwner>;
         let topic = Arc::new(TopicState::new(name.clone(), config, epoch, self.workers, owner));
-        shard.insert(name, topic.clone());
+        shard.topics.insert(name, topic.clone());
         topic
     }
 
     /// The number of topics.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        (0..SHARDS).map(|shard| self.lock(shard).len()).sum()
+        (0..SHARDS).map(|shard| self.lock(shard).topics.len()).sum()
+    }
+
+    /// What all topics count, and the `most` topics with most subscribers.
+    pub(crate) fn stats(&self, most: usize) -> AllTopics {
+        let mut all = AllTopics::default();
+        for shard in 0..SHARDS {
+            let shard = self.lock(shard);
+            all.total.add(&shard.ended);
+            shard.topics.values().for_each(|topic| all.add(topic, most));
+        }
+        all.keep(most);
+        all
     }
 
     /// Whether the caller is to have a worker [sweep](Registry::sweep), because none does.
@@ -101,7 +121,7 @@ impl Registry {
 
     /// Frees what is too old for the history, in one of the tables. Returns whether there is any left.
     pub(crate) fn sweep(&self, shard: usize, now: u64) -> bool {
-        let topics: Vec<_> = self.lock(shard).values().filter(|topic| topic.config.keeps()).cloned().collect();
+        let topics: Vec<_> = self.lock(shard).topics.values().filter(|topic| topic.config.keeps()).cloned().collect();
         topics.iter().fold(false, |is_left, topic| topic.expire(now) | is_left)
     }
 
@@ -117,10 +137,11 @@ impl Registry {
 impl TopicOwner for Registry {
     fn end_if_idle(&self, topic: &TopicState) {
         let mut shard = self.shard(&topic.name);
-        if topic.try_end() && shard.get(&topic.name).is_some_and(|found| found.epoch == topic.epoch) {
-            shard.remove(&topic.name);
-            if shard.is_empty() {
-                shard.shrink_to(64);
+        if topic.try_end() && shard.topics.get(&topic.name).is_some_and(|found| found.epoch == topic.epoch) {
+            shard.ended.add(&topic.stats());
+            shard.topics.remove(&topic.name);
+            if shard.topics.is_empty() {
+                shard.topics.shrink_to(64);
             }
         }
     }
@@ -224,6 +245,29 @@ mod tests {
         assert_eq!((since(Since::Oldest), registry.len()), ((6, 0), 1), "50 ms old at most");
         assert!(!sweep(61) && registry.end_sweeping(61));
         assert_eq!(registry.len(), 0);
+    }
+
+    #[test]
+    fn the_counts_of_all_topics_have_those_that_ended_and_the_largest_are_named() {
+        let registry = registry();
+        let reserved = |name: &str, count: usize| -> Vec<_> {
+            let topic = registry.find_or_begin(name);
+            (0..count).map(|_| topic.subscribe(0, Since::Now, 0).expect("it has not ended").0).collect()
+        };
+        let subscribed: Vec<_> =
+            (0..50).map(|number| reserved(&format!("room/{number:02}"), number % 25 + 1)).collect();
+        assert!(publish(&registry.find_or_begin("room/24"), 0).is_some());
+        let all = registry.stats(4);
+        let largest: Vec<_> = all.largest.iter().map(|(name, stats)| (&**name, stats.subscribers)).collect();
+        assert_eq!(largest, [("room/24", 25), ("room/49", 25), ("room/23", 24), ("room/48", 24)]);
+        assert_eq!((all.count, all.total.subscribers, all.total.published), (50, 650, 1));
+        let bytes = all.total.published_bytes;
+        assert!(bytes > 7 && all.total.bytes as u64 == bytes, "{all:?}");
+        drop(subscribed);
+        let all = registry.stats(4);
+        assert_eq!((all.count, all.largest.len()), (0, 0));
+        assert_eq!((all.total.published, all.total.published_bytes, all.total.bytes), (1, bytes, 0), "a count stays");
+        assert_eq!(registry.stats(0).total.published, 1);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) struct Ring<T> {
     seen: u64,
     entries: VecDeque<Entry<T>>,
     bytes: usize,
+    /// The sizes of all messages that there ever were.
+    pushed_bytes: u64,
     buffer: TopicLimit,
     keep: TopicLimit,
     /// The longest time that the history keeps a message.
@@ -40,6 +42,7 @@ impl<T> Ring<T> {
             seen: u64::MAX,
             entries: VecDeque::new(),
             bytes: 0,
+            pushed_bytes: 0,
             buffer: config.buffer,
             keep: if config.keeps() { config.keep } else { nothing },
             age: u64::try_from(config.age.as_millis()).unwrap_or(u64::MAX),
@@ -79,10 +82,16 @@ impl<T> Ring<T> {
         self.bytes
     }
 
+    /// The sizes of all messages that there ever were, together.
+    pub(crate) fn pushed_bytes(&self) -> u64 {
+        self.pushed_bytes
+    }
+
     /// Gives a message the next number.
     pub(crate) fn push(&mut self, value: T, size: usize, now: u64) -> u64 {
         self.last += 1;
         self.bytes += size;
+        self.pushed_bytes = self.pushed_bytes.wrapping_add(size as u64);
         self.entries.push_back(Entry { value, size, at: now });
         self.trim(now);
         self.last

@@ -97,7 +97,9 @@ pub(crate) struct Range {
 /// How much a topic has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Usage {
+    pub(crate) subscribers: usize,
     pub(crate) last: u64,
+    pub(crate) published_bytes: u64,
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
 }
@@ -272,7 +274,9 @@ impl TopicState {
 
     pub(crate) fn usage(&self) -> Usage {
         let shared = self.lock();
-        Usage { last: shared.ring.last(), messages: shared.ring.len(), bytes: shared.ring.bytes() }
+        let Shared { ref ring, subscribers, .. } = *shared;
+        let (messages, bytes) = (ring.len(), ring.bytes());
+        Usage { subscribers, last: ring.last(), published_bytes: ring.pushed_bytes(), messages, bytes }
     }
 
     /// Notes that the application has one more handle; `false` if the topic has ended.
