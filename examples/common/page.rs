@@ -13,6 +13,16 @@ pub fn serve(html: &str, css: &str, js: &str) -> impl Fn(&Request) -> Response +
     serve_files(&[("/", "text/html", html), ("/page.css", "text/css", css), ("/page.js", "text/javascript", js)])
 }
 
+/// As [`serve`], with the module `plots.js`, which draws values over time.
+pub fn serve_plots(html: &str, css: &str, js: &str) -> impl Fn(&Request) -> Response + use<> {
+    serve_files(&[
+        ("/", "text/html", html),
+        ("/page.css", "text/css", css),
+        ("/page.js", "text/javascript", js),
+        ("/plots.js", "text/javascript", include_str!("plots.js")),
+    ])
+}
+
 /// As [`serve`], with any number of files: the path, the media type and the content of each.
 pub fn serve_files(files: &[(&'static str, &str, &str)]) -> impl Fn(&Request) -> Response + use<> {
     let files: HashMap<&'static str, Response> =

@@ -5,7 +5,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { Report, equal, eventually, fits, launch, open, screenshot, start } from './common.mjs';
+import { Report, equal, eventually, fits, launch, open, relay, screenshot, start } from './common.mjs';
 
 const binary = process.argv[2];
 if (!binary) {
@@ -20,10 +20,10 @@ let server;
 let browser;
 const udp = createSocket('udp4');
 
-const udpAddress = () => new URL(server.urls.udp.href.replace('udp:', 'http:'));
+const udpAddress = (of = server) => new URL(of.urls.udp.href.replace('udp:', 'http:'));
 
-async function sendDatagram(text) {
-  const { hostname, port } = udpAddress();
+async function sendDatagram(text, to = server) {
+  const { hostname, port } = udpAddress(to);
   await new Promise((resolve, reject) =>
     udp.send(text, Number(port), hostname, (error) => (error ? reject(error) : resolve())),
   );
@@ -101,11 +101,15 @@ for (const [name, options] of Object.entries(looks)) {
   }, 40);
 }
 
+/** A server without a datagram. */
+const startEmpty = () => start(binary, ['127.0.0.1:0', '--udp', '127.0.0.1:0'], ['ws', 'udp']);
+
 await report.check('empty-page-shows-the-command-for-the-first-datagram', async () => {
-  const page = await open(browser, server.page, { permissions: ['clipboard-read', 'clipboard-write'] });
+  const empty = await startEmpty();
+  const page = await open(browser, empty.page, { permissions: ['clipboard-read', 'clipboard-write'] });
   await eventually(() => state(page), 'connected', 'the state');
   await screenshot(page, 'udp_feed-empty');
-  const { hostname, port } = udpAddress();
+  const { hostname, port } = udpAddress(empty);
   const command = await page.locator('#command').textContent();
   equal(command, `bash -c 'echo 42 >/dev/udp/${hostname}/${port}'`, 'the command');
   await page.click('#copy');
@@ -123,9 +127,11 @@ await report.check('empty-page-shows-the-command-for-the-first-datagram', async 
   equal(await page.locator('#last').textContent(), '42\n', 'the latest datagram');
   equal(page.trouble, [], 'trouble');
   await page.context().close();
+  await empty.stop();
 }, 40);
 
 await report.check('empty-page-fits-a-phone', async () => {
+  const server = await startEmpty();
   const page = await open(browser, server.page, { ...looks['phone-light'], colorScheme: 'dark' });
   await eventually(() => state(page), 'connected', 'the state');
   await screenshot(page, 'udp_feed-empty-phone-dark');
@@ -135,6 +141,7 @@ await report.check('empty-page-fits-a-phone', async () => {
   const inside = empty.x >= plot.x && empty.x + empty.width <= plot.x + plot.width;
   equal(inside, true, 'the command is within the plot');
   await page.context().close();
+  await server.stop();
 }, 40);
 
 await report.check('plot-has-a-time-axis-and-its-value-axis-recovers-from-an-outlier', async () => {
@@ -166,6 +173,7 @@ await report.check('plot-has-a-time-axis-and-its-value-axis-recovers-from-an-out
 }, 40);
 
 await report.check('a-value-moves-left-along-the-time-axis', async () => {
+  const server = await startEmpty();
   const page = await open(browser, server.page, {
     prepare: async (page) => {
       await page.clock.install();
@@ -180,7 +188,7 @@ await report.check('a-value-moves-left-along-the-time-axis', async () => {
     },
   });
   await eventually(() => state(page), 'connected', 'the state');
-  await sendDatagram('5');
+  await sendDatagram('5', server);
   await eventually(() => count(page), 1, 'the count');
   const at = Object.fromEntries((await labels(page)).map(({ text, x }) => [text, x]));
   const second = (at['−10 s'] - at['−20 s']) / 10;
@@ -193,6 +201,7 @@ await report.check('a-value-moves-left-along-the-time-axis', async () => {
   await eventually(() => page.locator('#what').textContent(), 'no datagrams in the last 30 seconds', 'the caption');
   equal(page.trouble, [], 'trouble');
   await page.context().close();
+  await server.stop();
 }, 40);
 
 await report.check('command-for-a-socket-on-any-address-names-the-host-of-the-page', async () => {
@@ -207,6 +216,44 @@ await report.check('command-for-a-socket-on-any-address-names-the-host-of-the-pa
   await page.context().close();
   await any.stop();
 }, 40);
+
+await report.check('page-that-comes-late-or-back-has-the-last-datagram-and-is-told-of-the-others', async () => {
+  const empty = await startEmpty();
+  const line = await relay(empty);
+  const page = await open(browser, line.page);
+  await eventually(() => state(page), 'connected', 'the state');
+  await sendDatagram('1', empty);
+  await sendDatagram('2', empty);
+  await eventually(() => count(page), 2, 'the count');
+
+  const late = await open(browser, empty.page);
+  await eventually(() => count(late), 1, 'the count of a page that came late');
+  equal(await late.locator('#last').textContent(), '2', 'the last datagram of a page that came late');
+  equal(await late.locator('#missed').textContent(), '', 'what a page that came late has missed');
+  await late.context().close();
+
+  line.cut();
+  await eventually(() => state(page), 'disconnected', 'the state without a connection');
+  for (const text of ['3', '4', '5']) await sendDatagram(text, empty);
+  line.mend();
+  await eventually(() => state(page), 'connected', 'the state of a page that came back', 40);
+  await eventually(() => page.locator('#last').textContent(), '5', 'the last datagram of a page that came back');
+  equal(await page.locator('#missed').textContent(), '2 were missed', 'what a page that came back has missed');
+  equal(await count(page), 3, 'the count of a page that came back');
+
+  line.cut();
+  await eventually(() => state(page), 'disconnected', 'the state without a connection');
+  line.mend();
+  await eventually(() => state(page), 'connected', 'the state of a page that came back', 40);
+  await sendDatagram('6', empty);
+  await eventually(() => page.locator('#last').textContent(), '6', 'the last datagram');
+  equal(await count(page), 4, 'nothing comes twice');
+  equal(await page.locator('#missed').textContent(), '2 were missed', 'nothing more is missed');
+  equal(page.trouble.filter((text) => !/ERR_/.test(text)), [], 'trouble');
+  await page.context().close();
+  line.close();
+  await empty.stop();
+}, 90);
 
 await report.check('disconnected-page-is-dimmed-and-says-so', async () => {
   const page = await open(browser, server.page);
