@@ -516,6 +516,30 @@
 //!
 //! What a server does and holds, for an operator and for monitors, is in [`monitoring`].
 //!
+//! # Errors
+//!
+//! An error displays what failed, and not why: that is its [`source`](std::error::Error::source), which may have one as well. Print
+//! all of them, as crates such as `anyhow` do with `{error:#}`:
+//!
+//! ```
+//! use std::error::Error;
+//! use threadbare::Client;
+//!
+//! fn with_causes(error: &dyn Error) -> String {
+//!     let causes = std::iter::successors(error.source(), |cause| cause.source());
+//!     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+//! }
+//!
+//! # let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+//! # let url = format!("ws://127.0.0.1:{port}/feed");
+//! # let error = Client::builder().no_proxy().connect(&url).expect_err("nobody listens");
+//! # assert!(with_causes(&error).len() > error.to_string().len());
+//! if let Err(error) = Client::connect("ws://127.0.0.1:9/feed") {
+//!     eprintln!("{}", with_causes(&error)); // connecting to ...: Connection refused (os error 111)
+//! }
+//! # Ok::<(), Box<dyn Error>>(())
+//! ```
+//!
 //! # Panics
 //!
 //! A panic in a callback closes its connection with 1011, or answers its handshake with 500. Other connections go on.

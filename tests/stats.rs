@@ -211,6 +211,32 @@ fn the_text_for_monitors_has_the_counts() {
 }
 
 #[test]
+fn a_client_without_a_pool_says_what_its_thread_did() {
+    let server = Server::builder().serve("127.0.0.1:0", |_| Echo).expect("a server");
+    let url = format!("ws://{}", server.local_addr());
+    let config = Config::default().ping_interval(Duration::from_millis(50));
+    let clients = [(); 2].map(|()| {
+        let builder = threadbare::Client::builder().config(config.clone());
+        builder.connect(&url).expect("connects")
+    });
+    for number in 0..3 {
+        clients[0].send(number.to_string()).expect("open");
+        assert!(clients[0].recv().is_ok_and(|message| message.is_some()));
+    }
+    eventually("the last iteration has ended, and a ping is answered", || {
+        let traffic = clients[0].traffic();
+        traffic.messages_received == 3 && traffic.round_trip_time.count() > 0
+    });
+    let traffic = clients[0].traffic();
+    assert_eq!((traffic.opened, traffic.messages_sent, traffic.closed_in_all()), (1, 3, 0));
+    assert!(traffic.bytes_sent >= 3 * 7 && traffic.iteration_time.count() > 0, "{traffic:?}");
+    assert_eq!(clients[1].traffic().messages_sent, 0, "each has a thread of its own");
+    clients[0].close(CloseCode(4001), "").expect("open");
+    assert!(clients[0].recv().is_ok_and(|message| message.is_none()));
+    eventually("the end is counted", || clients[0].traffic().closed(CloseCode(4001)) == 1);
+}
+
+#[test]
 fn the_prefix_of_names_is_made_legal() {
     let pool = ClientPool::new(1, Config::default()).expect("a pool");
     for (prefix, name) in [("feed", "feed"), ("a-b c", "a_b_c"), ("1st", "_1st"), ("", "_"), ("ä", "__")] {

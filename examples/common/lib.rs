@@ -110,15 +110,22 @@ pub fn print_urls(scheme: &str, addrs: &[PeerAddr]) -> std::io::Result<()> {
     // Flushed, and returns an error where println! would panic, because stdout is often a pipe.
     let mut stdout = stdout().lock();
     for addr in addrs {
-        writeln!(stdout, "listening on {}", url(scheme, addr))?;
+        writeln!(stdout, "listening on {}", place(scheme, addr))?;
     }
     stdout.flush()
 }
 
-/// The URL of a server that listens on this address.
-fn url(scheme: &str, addr: &PeerAddr) -> String {
+/// The URL of a server that listens on this address, if there is one for clients.
+fn place(scheme: &str, addr: &PeerAddr) -> String {
     match addr {
-        PeerAddr::Unix(path) => format!("{scheme}+unix:{}:/", path.as_deref().unwrap_or(Path::new("")).display()),
+        PeerAddr::Unix(path) => {
+            let path = path.as_deref().unwrap_or(Path::new("")).display();
+            match scheme {
+                "ws" => format!("ws+unix:{path}:/"),
+                // No URL says so, and the library's clients do not do it. A proxy may.
+                _ => format!("unix:{path} with TLS"),
+            }
+        }
         addr => format!("{scheme}://{addr}"),
     }
 }

@@ -17,6 +17,7 @@ use crate::protocol::message::Message;
 use crate::worker::channel::event::Event;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::stats::Stats;
+use crate::worker::handle::traffic::TrafficStats;
 use crate::worker::receiver::events::Events;
 
 /// A WebSocket client: blocking, full duplex, and usable from several threads at once.
@@ -447,6 +448,25 @@ impl Client {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.peer.stats()
+    }
+
+    /// What the thread that serves this client did: messages, bytes, the close code, and how long round trips, iterations of the
+    /// event loop and waits for the socket took, with a text for monitors. Of a client in a [`ClientPool`](crate::ClientPool) it is
+    /// what all clients of the pool did.
+    ///
+    /// ```
+    /// use threadbare::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let traffic = client.traffic();
+    /// assert_eq!((traffic.opened, traffic.closed_in_all()), (1, 0));
+    /// println!("{}", traffic.openmetrics("feed"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn traffic(&self) -> TrafficStats {
+        self._end.pool.traffic()
     }
 
     /// Converts an event into the result of [`recv`](Client::recv). `None` is the end of the channel.

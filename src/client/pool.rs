@@ -94,7 +94,7 @@ impl ClientPool {
     /// ```
     #[must_use]
     pub fn stats(&self) -> TrafficStats {
-        WorkerMetrics::sum(self.pool.inboxes.iter().map(|inbox| &inbox.metrics))
+        self.pool.traffic()
     }
 }
 
@@ -156,6 +156,11 @@ pub(super) struct Pool {
 }
 
 impl Pool {
+    /// What the threads counted.
+    pub(super) fn traffic(&self) -> TrafficStats {
+        WorkerMetrics::sum(self.inboxes.iter().map(|inbox| &inbox.metrics))
+    }
+
     pub(super) fn start(workers: usize, config: Config) -> std::io::Result<Pool> {
         let config = Arc::new(config);
         let budget = Arc::new(MemoryBudget::new(config.memory_limit()));

@@ -40,8 +40,10 @@
 //!
 //! # Connections
 //!
-//! A page for the operator lists the connections with [`ServerHandle::peers`](crate::ServerHandle::peers). A client in a pool is
-//! counted by [`ClientPool::stats`](crate::ClientPool::stats), and each connection by its own [`Stats`](crate::Stats).
+//! A page for the operator lists the connections with [`ServerHandle::peers`](crate::ServerHandle::peers). Each
+//! connection has counts of its own, [`Stats`](crate::Stats). Clients have the times and close codes too:
+//! [`ClientPool::stats`](crate::ClientPool::stats), [`Client::traffic`](crate::Client::traffic) and
+//! [`ReconnectingClient::traffic`](crate::ReconnectingClient::traffic).
 //!
 //! # The log
 //!

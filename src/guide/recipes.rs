@@ -210,6 +210,90 @@
 //! and [`take_queued`](crate::ReconnectingClient::take_queued) gives back what could not be sent. On a server's side,
 //! `peer.send(..)` followed by [`peer.close(..)`](crate::Peer::close) is in order.
 //!
+//! # Two threads, and nothing lost
+//!
+//! One thread sends through a [`ReconnectingClient`], and another receives. What was under way when a connection broke is lost, so
+//! each message has a number, the server answers with it, and what is not acknowledged is sent again at the beginning of the
+//! next connection. The end waits for the last answer:
+//!
+//! ```
+//! use std::collections::VecDeque;
+//! use std::sync::{Arc, Condvar, Mutex};
+//! use std::time::Duration;
+//! use threadbare::{Client, MessageRef, Reconnect, Server, Socket};
+//!
+//! /// What was sent and is not acknowledged, with the numbers.
+//! #[derive(Default)]
+//! struct Outstanding {
+//!     messages: Mutex<VecDeque<(u64, String)>>,
+//!     acknowledged: Condvar,
+//! }
+//!
+//! // The server takes a message if it has the next number, and answers each with the number that it has come to.
+//! let stored = Arc::new(Mutex::new(0));
+//! let last = stored.clone();
+//! # let has_broken = std::sync::atomic::AtomicBool::new(false);
+//! # let has_broken = Arc::new(has_broken);
+//! let server = Server::builder().serve("127.0.0.1:0", move |_request| {
+//!     let last = last.clone();
+//!     # let has_broken = has_broken.clone();
+//!     move |socket: &mut Socket<'_>, message: MessageRef<'_>| {
+//!         let number = message.as_text().and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+//!         let mut last = last.lock().unwrap();
+//!         # if *last == 300 && !has_broken.swap(true, std::sync::atomic::Ordering::Relaxed) { return socket.abort(); }
+//!         if number == Some(*last + 1) {
+//!             *last += 1;
+//!         }
+//!         socket.send(last.to_string());
+//!     }
+//! })?;
+//!
+//! let outstanding = Arc::new(Outstanding::default());
+//! let again = outstanding.clone();
+//! let reconnect = Reconnect::new().initial_delay(Duration::from_millis(100)).on_connect(move |session| {
+//!     let messages = again.messages.lock().unwrap().clone(); // not locked while it sends: the other thread takes the answers
+//!     for (number, text) in messages {
+//!         if session.send(format!("{number} {text}")).is_err() {
+//!             break; // this connection is lost too, and the hook is called for the next
+//!         }
+//!     }
+//! });
+//! let client = Client::builder().reconnect(&format!("ws://{}", server.local_addr()), reconnect)?;
+//! std::thread::scope(|scope| {
+//!     scope.spawn(|| {
+//!         for answer in client.iter().map_while(Result::ok) {
+//!             let Some(upto) = answer.as_text().and_then(|text| text.parse().ok()) else { continue };
+//!             let mut messages = outstanding.messages.lock().unwrap();
+//!             while messages.front().is_some_and(|(number, _)| *number <= upto) {
+//!                 messages.pop_front();
+//!             }
+//!             outstanding.acknowledged.notify_all();
+//!         }
+//!     });
+//!     for number in 1..=1_000 {
+//!         let text = "a measurement";
+//!         outstanding.messages.lock().unwrap().push_back((number, text.to_owned()));
+//!         if client.send(format!("{number} {text}")).is_err() {
+//!             break; // the client has given up
+//!         }
+//!     }
+//!     let messages = outstanding.messages.lock().unwrap();
+//!     let patience = Duration::from_secs(30);
+//!     let waited = outstanding.acknowledged.wait_timeout_while(messages, patience, |messages| !messages.is_empty());
+//!     let left = waited.unwrap().0.len();
+//!     if left > 0 {
+//!         eprintln!("{left} messages may be lost");
+//!     }
+//!     client.finish(Duration::from_secs(5)) // and so the other thread's messages end
+//! })?;
+//! assert_eq!(*stored.lock().unwrap(), 1_000);
+//! # assert!(client.traffic().opened > 1, "the connection was lost meanwhile");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What is sent again comes before what waits in the outbox, which is then there twice: the server knows it by the number. A client
+//! that may come back as another process says who it is, in a header, and the server keeps a number for each.
+//!
 //! # A graceful restart
 //!
 //! [`ServerHandle::shutdown`] stops accepting first. Then it closes every connection with 1001, and waits for their

@@ -174,8 +174,13 @@
 //! | `UnknownIssuer` | the issuer is your own: `root_file`. Or the server leaves out an intermediate certificate |
 //! | `WrongName` | the URL has another name or an address. The error has the names that the certificate has; [`server_name`](crate::ClientTlsBuilder::server_name) asks for one of them |
 //! | `Expired`, `NotYetValid` | the server's certificate, or the clock of this system |
+//! | `Certificate` | the certificate is wrong in another way, which the text says: revoked, or not for a server |
 //! | `NotTls` | the port is one of `ws://` |
 //! | `NoSharedVersion`, `NoSharedCipher` | the server is older than TLS 1.2 |
+//! | `NoSharedProtocol` | the server speaks HTTP/2 alone at that port |
+//! | `CertificateRequired`, `Alert` | the server wants a certificate of the client, or refuses the one it has |
+//! | `Protocol` | something between the two changes what they send |
+//! | `Unavailable` | the build has no feature of TLS |
 //! | `Setup` | a file can not be used, or no roots are there |
 //!
 //! Through an HTTP proxy (CONNECT) or SOCKS5 the client does TLS with the server, and the proxy sees none of it.

@@ -32,6 +32,7 @@ use crate::protocol::handshake::client::Url;
 use crate::protocol::message::Message;
 use crate::worker::channel::event::Event;
 use crate::worker::handle::peer::Peer;
+use crate::worker::handle::traffic::TrafficStats;
 use crate::worker::receiver::events::Events;
 
 /// A client that connects, and connects again whenever its connection is lost; made by [`ClientBuilder::reconnect`].
@@ -398,6 +399,22 @@ impl ReconnectingClient {
     #[must_use]
     pub fn peer(&self) -> Option<Peer> {
         self.sender.peer()
+    }
+
+    /// What the thread that serves this client did, over all connections that it has made; see
+    /// [`Client::traffic`](crate::Client::traffic).
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// let traffic = client.traffic();
+    /// println!("{} connections, {} of them lost", traffic.opened, traffic.closed(threadbare::CloseCode::ABNORMAL_CLOSURE));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn traffic(&self) -> TrafficStats {
+        self._end.pool.traffic()
     }
 
     /// The size of the messages that wait for a connection, in bytes. Each counts 64 bytes and its payload.
