@@ -79,6 +79,8 @@ pub struct Config {
     pub(crate) read_buffer_size: usize,
     pub(crate) thread_stack_size: Option<usize>,
     pub(crate) max_connections_per_address: Option<usize>,
+    pub(crate) max_topics: usize,
+    pub(crate) max_subscriptions: usize,
     pub(crate) handshake_timeout: Duration,
     pub(crate) ping_interval: Option<Duration>,
     pub(crate) pong_timeout: Duration,
@@ -109,6 +111,8 @@ impl Default for Config {
             read_buffer_size: 256 << 10,
             thread_stack_size: None,
             max_connections_per_address: None,
+            max_topics: 1 << 20,
+            max_subscriptions: 16_384,
             handshake_timeout: Duration::from_secs(10),
             ping_interval: Some(Duration::from_secs(30)),
             pong_timeout: Duration::from_secs(10),
@@ -297,6 +301,37 @@ impl Config {
     #[must_use]
     pub fn max_connections_per_address(mut self, count: usize) -> Config {
         self.max_connections_per_address = Some(count);
+        self
+    }
+
+    /// The largest number of topics at one time. If there are as many, a subscription to another one is refused with
+    /// [`SubscribeError::TooManyTopics`](crate::SubscribeError::TooManyTopics), and what is published to it is not kept. The
+    /// application may hold more ([`ServerHandle::topic`](crate::ServerHandle::topic)). Default: 1,048,576, some hundred MB, so that
+    /// peers who choose names can not take all memory.
+    ///
+    /// ```
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().max_topics(10_000);
+    /// ```
+    #[must_use]
+    pub fn max_topics(mut self, count: usize) -> Config {
+        self.max_topics = count;
+        self
+    }
+
+    /// The largest number of topics that one connection is subscribed to. Others are refused with
+    /// [`SubscribeError::TooManySubscriptions`](crate::SubscribeError::TooManySubscriptions). Default: 16,384, some 500 kB, so that
+    /// no single peer takes the topics of all.
+    ///
+    /// ```
+    /// use threadbare::Config;
+    ///
+    /// let config = Config::default().max_subscriptions(100); // rooms that one person may be in
+    /// ```
+    #[must_use]
+    pub fn max_subscriptions(mut self, count: usize) -> Config {
+        self.max_subscriptions = count;
         self
     }
 

@@ -320,6 +320,11 @@ pub enum SubscribeError {
     InvalidName(InvalidTopicName),
     /// The connection is a client's: only a server has topics.
     NoServer,
+    /// There is no such topic, and the server has as many as it may have ([`Config::max_topics`](crate::Config::max_topics)).
+    TooManyTopics,
+    /// The connection has as many subscriptions as it may have
+    /// ([`Config::max_subscriptions`](crate::Config::max_subscriptions)).
+    TooManySubscriptions,
 }
 
 impl fmt::Display for SubscribeError {
@@ -328,6 +333,10 @@ impl fmt::Display for SubscribeError {
             SubscribeError::Disconnected => f.write_str(DISCONNECTED),
             SubscribeError::InvalidName(error) => error.fmt(f),
             SubscribeError::NoServer => f.write_str("the connection is a client's: only a server has topics"),
+            SubscribeError::TooManyTopics => f.write_str("the server has as many topics as it may have"),
+            SubscribeError::TooManySubscriptions => {
+                f.write_str("the connection has as many subscriptions as it may have")
+            }
         }
     }
 }

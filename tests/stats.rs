@@ -282,8 +282,8 @@ fn each_topic_has_metrics_and_its_name_can_not_break_the_text() {
     const LABEL: &str = "{topic=\"a \\\"room\\\"} 7\\n# EOF\\\\\r\u{2028}\"}";
     for mode in Mode::ALL {
         let app = App::start(mode, Server::builder().workers(worker_count()), echo);
-        let mut clients: Vec<_> = (0..3).map(|_| Client::open(app.addr)).collect();
-        let peers: Vec<_> = clients.iter().map(|_| app.opened()).collect();
+        // One after the other, so that each peer has the number of its client.
+        let (mut clients, peers): (Vec<_>, Vec<_>) = (0..3).map(|_| (Client::open(app.addr), app.opened())).unzip();
         for peer in &peers {
             peer.subscribe(NAME).expect("it is open");
         }

@@ -258,6 +258,69 @@ fn gaps(events: &Receiver<TopicEvent>, of: &Peer) -> Vec<u64> {
 }
 
 #[test]
+fn topics_and_subscriptions_are_bounded_and_the_refusal_says_which() {
+    for mode in Mode::ALL {
+        let config = Config::default().max_subscriptions(3).max_topics(4);
+        let app = App::start(mode, Server::builder().workers(1).config(config), echo);
+        let _clients = [(); 2].map(|()| Client::open(app.addr));
+        let peers = [app.opened(), app.opened()];
+        for topic in ["a", "b", "c"] {
+            peers[0].subscribe(topic).expect("there is room");
+        }
+        assert_eq!(peers[0].subscribe("d"), Err(SubscribeError::TooManySubscriptions));
+        eventually("the worker has come to them", || peers[0].topics().len() == 3);
+        assert_eq!(peers[0].subscribe("d"), Err(SubscribeError::TooManySubscriptions));
+        peers[0].subscribe("a").expect("subscribed already");
+        peers[1].subscribe_all(["a", "d"]).expect("there is room");
+        assert_eq!(peers[1].subscribe("e"), Err(SubscribeError::TooManyTopics));
+        peers[1].subscribe("b").expect("there is such a topic");
+        let held = app.handle().topic("e").expect("what the application holds is not limited");
+        peers[1].unsubscribe("a");
+        eventually("the worker has come to it", || {
+            let mut topics = peers[1].topics();
+            topics.sort();
+            topics == ["b".into(), "d".into()]
+        });
+        peers[1].subscribe("e").expect("there is such a topic");
+        drop(held);
+        peers[0].unsubscribe_all(["a", "c"]);
+        peers[1].unsubscribe("e");
+        eventually("two topics are left", || app.handle().stats().topics == 2);
+        peers[0].subscribe("f").expect("there is room again");
+        app.finish();
+    }
+}
+
+#[test]
+fn a_handler_is_refused_too_many_subscriptions() {
+    let config = Config::default().max_subscriptions(2);
+    let server = Server::builder().config(config).serve("127.0.0.1:0", |_: &_| {
+        |socket: &mut Socket<'_>, message: MessageRef<'_>| {
+            let subscribed = socket.subscribe(message.as_text().expect("text"));
+            socket.send(subscribed.map_or_else(|error| error.to_string(), |_| "subscribed".to_owned()));
+        }
+    });
+    let server = server.expect("a server");
+    let mut client = Client::open(server.local_addr());
+    let refused = SubscribeError::TooManySubscriptions.to_string();
+    for (topic, answer) in
+        [("a", "subscribed"), ("b", "subscribed"), ("c", &*refused), ("b", "subscribed"), ("", &*refused)]
+    {
+        client.send(&text(topic));
+        assert_eq!(client.expect_frame(), Frame::text(answer), "{topic}");
+    }
+}
+
+#[test]
+fn what_is_published_to_more_topics_than_there_may_be_is_not_kept() {
+    let keep = |_: &str| TopicConfig::default().keep(1, 1 << 10, Duration::MAX);
+    let config = Config::default().max_topics(2);
+    let server = Server::builder().config(config).topics(keep).bind("127.0.0.1:0").expect("a server");
+    let published = ["a", "b", "c", "a"].map(|topic| server.handle().publish(topic, "x").position.is_some());
+    assert_eq!((published, server.stats().topics), ([true, true, false, true], 2));
+}
+
+#[test]
 fn a_newcomer_gets_the_history_and_not_what_a_slow_subscriber_lacks() {
     let config = Config::default().max_write_buffer_size(64 << 10);
     let builder = Server::builder()

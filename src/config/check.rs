@@ -22,6 +22,8 @@ impl Config {
             // A worker takes more than half of this in a build without optimization.
             ("thread_stack_size", self.thread_stack_size.unwrap_or(usize::MAX), 128 << 10),
             ("max_connections_per_address", self.max_connections_per_address.unwrap_or(1), 1),
+            ("max_topics", self.max_topics, 1),
+            ("max_subscriptions", self.max_subscriptions, 1),
         ];
         let one = self.max_message_size.saturating_add(self.max_write_buffer_size);
         if self.max_memory.is_some_and(|bytes| bytes < one) {

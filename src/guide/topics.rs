@@ -39,6 +39,9 @@
 //!   [`Peer`](crate::Peer) arrive in order too, as long as the connection keeps up. Two topics have no order.
 //! * To tell everybody, [`broadcast`](crate::ServerHandle::broadcast) needs no subscription.
 //!
+//! Where peers choose the names, they can not take all memory: [`Config::max_topics`](crate::Config::max_topics) and
+//! [`Config::max_subscriptions`](crate::Config::max_subscriptions) bound them, and `subscribe` says when it refuses.
+//!
 //! # Subscribers that read too slowly
 //!
 //! [`Slow`](crate::Slow) is for topics what [`SlowConsumer`](crate::SlowConsumer) is for all other messages, which does not hold

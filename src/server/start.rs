@@ -220,7 +220,7 @@ impl ServerBuilder {
                 connection_limit.clone(),
             ));
         }
-        let topics = Topics::new(self.topics, inboxes.clone(), budget.clone());
+        let topics = Topics::new(self.topics, inboxes.clone(), budget.clone(), &config);
         let topics = Arc::new(TopicObserver::new(Arc::new(topics), self.on_topic));
         workers.iter_mut().for_each(|worker| worker.set_topics(&topics));
         if let Some(bridge) = &self.bridge {

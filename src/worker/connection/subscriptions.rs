@@ -17,6 +17,13 @@ impl ActiveConn<'_> {
             return Err(SubscribeError::Disconnected);
         }
         let topics = self.context.topics.shared().ok_or(SubscribeError::NoServer)?;
+        let key = self.state.key;
+        if self.context.topics.count(key.index) >= topics.max_subscriptions {
+            let found = topics.registry.find(name);
+            if found.is_none_or(|topic| self.context.topics.find(key, &topic).is_none()) {
+                return Err(SubscribeError::TooManySubscriptions);
+            }
+        }
         let (reservation, subscription) = topics.subscribe(name, since, self.context.handle.index)?;
         self.join(reservation);
         Ok(subscription)

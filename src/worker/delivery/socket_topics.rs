@@ -36,7 +36,8 @@ impl Socket<'_> {
     /// ```
     ///
     /// # Errors
-    /// The name is empty or too long, the connection is closing, or it is a client's.
+    /// The name is empty or too long, the connection is closing, or it is a client's. The connection has
+    /// [`max_subscriptions`](crate::Config::max_subscriptions), or the server has [`max_topics`](crate::Config::max_topics).
     pub fn subscribe(&mut self, topic: &str) -> Result<Subscription, SubscribeError> {
         self.active.subscribe(topic, Since::Now)
     }

@@ -203,7 +203,13 @@ impl<D: Delivery> Driver<'_, D> {
             Command::ReceiverDropped { .. } => {
                 self.close_if_receiver_dropped();
             }
-            Command::Subscribe { reservation, .. } => self.active().join(std::mem::take(&mut **reservation)),
+            Command::Subscribe { reservation, .. } => {
+                // Before it is counted, so that none is refused because another counts twice.
+                if let Some(peer) = &self.conn.peer {
+                    peer.shared.end_subscribing();
+                }
+                self.active().join(std::mem::take(&mut **reservation));
+            }
             Command::Unsubscribe { topic, .. } => self.active().unsubscribe(topic),
             Command::Broadcast(_)
             | Command::List(_)

@@ -1,7 +1,7 @@
 //! The state that the handles of a connection share with its worker.
 
 use std::any::Any;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -43,6 +43,8 @@ struct Extra {
     topics: Mutex<Vec<Arc<TopicState>>>,
     /// How many messages are sent in parts, or wait for the end of one that is.
     messages_in_parts: AtomicUsize,
+    /// Subscriptions that the worker has not come to.
+    subscribing: AtomicUsize,
     /// The outcome of the opening handshake.
     outcome: Outcome,
     /// The counts of compression, if permessage-deflate was negotiated.
@@ -142,6 +144,26 @@ impl PeerShared {
     pub(crate) fn topics(&self) -> Vec<Arc<TopicState>> {
         let extra = self.extra.get();
         extra.map_or_else(Vec::new, |extra| extra.topics.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Notes that a subscription to the topic with this name is on its way to the worker, unless the connection has `most`
+    /// already, with those on their way.
+    pub(crate) fn begin_subscribing(&self, name: &str, most: usize) -> bool {
+        let extra = self.extra.get_or_init(Box::default);
+        let on_the_way = extra.subscribing.fetch_add(1, Ordering::SeqCst);
+        let topics = extra.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_room = topics.len().saturating_add(on_the_way) < most;
+        let is_subscribed = || topics.iter().any(|topic| *topic.name == *name);
+        let may_subscribe = has_room || is_subscribed();
+        if !may_subscribe {
+            self.end_subscribing();
+        }
+        may_subscribe
+    }
+
+    /// Notes that the worker has come to a subscription, or never will.
+    pub(crate) fn end_subscribing(&self) {
+        self.extra.get_or_init(Box::default).subscribing.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Changes the list of topics that the connection is subscribed to. Called by the worker.

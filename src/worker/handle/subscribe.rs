@@ -24,7 +24,8 @@ impl Peer {
     /// ```
     ///
     /// # Errors
-    /// The name is empty or too long, the connection is closed or closing, or it is a client's.
+    /// The name is empty or too long, the connection is closed or closing, or it is a client's. The connection has
+    /// [`max_subscriptions`](crate::Config::max_subscriptions), or the server has [`max_topics`](crate::Config::max_topics).
     pub fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
         self.subscribe_since(topic, Since::Now)
     }
@@ -48,7 +49,11 @@ impl Peer {
         if !self.is_open() {
             return Err(SubscribeError::Disconnected);
         }
-        let (reservation, subscription) = topics.subscribe(topic, since, self.shared.worker.index)?;
+        if !self.shared.begin_subscribing(topic, topics.max_subscriptions) {
+            return Err(SubscribeError::TooManySubscriptions);
+        }
+        let reserved = topics.subscribe(topic, since, self.shared.worker.index);
+        let (reservation, subscription) = reserved.inspect_err(|_| self.shared.end_subscribing())?;
         let (to, reservation) = (self.shared.key, Box::new(reservation));
         let posted = self.shared.post(|queue| queue.commands.push(Command::Subscribe { to, reservation }));
         if posted { Ok(subscription) } else { Err(SubscribeError::Disconnected) }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use crate::config::Config;
 use crate::error::{InvalidTopicName, SubscribeError};
 use crate::protocol::deflate::Compression;
 use crate::protocol::message::{CowMessage, MessageRef};
@@ -22,6 +23,9 @@ pub(crate) struct Topics {
     inboxes: Arc<[Arc<Inbox>]>,
     budget: Arc<MemoryBudget>,
     bridge: OnceLock<Arc<dyn TopicBridge>>,
+    max_topics: usize,
+    /// How many subscriptions a connection has at most.
+    pub(crate) max_subscriptions: usize,
     began: Instant,
 }
 
@@ -45,9 +49,12 @@ impl Topics {
         configure: Option<Box<Configure>>,
         inboxes: Arc<[Arc<Inbox>]>,
         budget: Arc<MemoryBudget>,
+        config: &Config,
     ) -> Topics {
         let registry = Registry::new(configure, inboxes.len());
-        Topics { registry, inboxes, budget, bridge: OnceLock::new(), began: Instant::now() }
+        let Config { max_topics, max_subscriptions, .. } = *config;
+        let (bridge, began) = (OnceLock::new(), Instant::now());
+        Topics { registry, inboxes, budget, bridge, max_topics, max_subscriptions, began }
     }
 
     /// Sets what carries topics between servers, once.
@@ -109,7 +116,7 @@ impl Topics {
             let topic = match self.registry.find(name) {
                 Some(topic) => topic,
                 None if check_name(name).is_ok() && self.registry.config(name).keeps() => {
-                    self.registry.find_or_begin(name)
+                    self.registry.find_or_begin_within(name, self.max_topics)?
                 }
                 None => return None,
             };
@@ -187,7 +194,8 @@ impl Topics {
     ) -> Result<(Reservation, Subscription), SubscribeError> {
         check_name(name)?;
         loop {
-            let topic = self.registry.find_or_begin(name);
+            let topic = self.registry.find_or_begin_within(name, self.max_topics);
+            let topic = topic.ok_or(SubscribeError::TooManyTopics)?;
             if let Some(reserved) = topic.subscribe(worker, since, self.now(&topic)) {
                 return Ok(reserved);
             }
@@ -260,7 +268,7 @@ mod tests {
         let poll = Poll::new().expect("a poll");
         let inbox = Inbox::new(Waker::new(poll.registry(), Token(0)).expect("a waker"), Arc::default());
         let inboxes: Arc<[_]> = Arc::new([Arc::new(inbox)]);
-        (Arc::new(Topics::new(None, inboxes.clone(), Arc::default())), inboxes, poll)
+        (Arc::new(Topics::new(None, inboxes.clone(), Arc::default(), &Config::default())), inboxes, poll)
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::config::topic_config::TopicConfig;
@@ -36,6 +36,8 @@ pub(crate) struct Registry {
     /// Makes epochs that nobody can guess, one for each topic that ever begins.
     epochs: RandomState,
     begun: AtomicU64,
+    /// How many topics there are.
+    count: AtomicUsize,
     /// Whether a worker looks for what is too old.
     is_swept: AtomicBool,
 }
@@ -55,6 +57,7 @@ impl Registry {
             workers,
             epochs: RandomState::new(),
             begun: AtomicU64::new(0),
+            count: AtomicUsize::new(0),
             is_swept: AtomicBool::new(false),
         })
     }
@@ -79,6 +82,12 @@ impl Registry {
         self.configure.as_ref().map_or_else(TopicConfig::default, |configure| configure(name))
     }
 
+    /// As [`find_or_begin`](Registry::find_or_begin), unless there are `most` topics already. Threads that begin one each at the same
+    /// moment may all find room.
+    pub(crate) fn find_or_begin_within(self: &Arc<Self>, name: &str, most: usize) -> Option<Arc<TopicState>> {
+        self.find(name).or_else(|| (self.len() < most).then(|| self.find_or_begin(name)))
+    }
+
     pub(crate) fn find_or_begin(self: &Arc<Self>, name: &str) -> Arc<TopicState> {
         if let Some(topic) = self.find(name) {
             return topic;
@@ -93,13 +102,13 @@ impl Registry {
         let owner = Arc::downgrade(self) as Weak<dyn TopicOwner>;
         let topic = Arc::new(TopicState::new(name.clone(), config, epoch, self.workers, owner));
         shard.topics.insert(name, topic.clone());
+        self.count.fetch_add(1, Ordering::Relaxed);
         topic
     }
 
     /// The number of topics.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        (0..SHARDS).map(|shard| self.lock(shard).topics.len()).sum()
+        self.count.load(Ordering::Relaxed)
     }
 
     /// What all topics count, and the `most` topics with most subscribers.
@@ -140,6 +149,7 @@ impl TopicOwner for Registry {
         if topic.try_end() && shard.topics.get(&topic.name).is_some_and(|found| found.epoch == topic.epoch) {
             shard.ended.add(&topic.stats());
             shard.topics.remove(&topic.name);
+            self.count.fetch_sub(1, Ordering::Relaxed);
             if shard.topics.is_empty() {
                 shard.topics.shrink_to(64);
             }
