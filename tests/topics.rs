@@ -12,8 +12,9 @@ use common::{Client, DEADLINE, Frame, eventually, text};
 use crossbeam_channel::{Receiver, unbounded};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
-    Config, EventRef, Handler, InvalidTopicName, MessageRef, Peer, Published, Server, ServerBuilder, Since, Slow,
-    Socket, SubscribeError, Topic, TopicConfig, TopicEvent,
+    Accepted, Bridge, BridgeError, BridgeMessage, BridgeStats, Config, EventRef, Handler, InvalidTopicName,
+    LocalTopics, MessageRef, Peer, Published, Server, ServerBuilder, Since, Slow, Socket, SubscribeError, Topic,
+    TopicConfig, TopicEvent,
 };
 
 /// A message that says its number, of `size` bytes.
@@ -318,6 +319,83 @@ fn what_is_published_to_more_topics_than_there_may_be_is_not_kept() {
     let server = Server::builder().config(config).topics(keep).bind("127.0.0.1:0").expect("a server");
     let published = ["a", "b", "c", "a"].map(|topic| server.handle().publish(topic, "x").position.is_some());
     assert_eq!((published, server.stats().topics), ([true, true, false, true], 2));
+}
+
+/// A bridge to nowhere.
+struct Nowhere;
+
+impl Bridge for Nowhere {
+    fn start(&self, _: LocalTopics) -> Result<(), BridgeError> {
+        Ok(())
+    }
+
+    fn publish(&self, _: &str, _: &BridgeMessage<'_>) -> Accepted {
+        Accepted::Queued
+    }
+
+    fn subscribe(&self, _: &str) {}
+
+    fn unsubscribe(&self, _: &str) {}
+
+    fn stats(&self) -> BridgeStats {
+        BridgeStats::default()
+    }
+
+    fn stop(&self) {}
+}
+
+/// What others have published while a topic had no subscriber here did not come here.
+#[test]
+fn who_comes_back_to_a_bridged_topic_that_had_no_subscribers_is_told_of_a_gap() {
+    for is_bridged in [true, false] {
+        let (log, events) = unbounded();
+        let builder = Server::builder()
+            .workers(1)
+            .topics(|_| TopicConfig::default().keep(10, 1 << 20, Duration::MAX))
+            .on_topic(move |event| drop(log.send(event)));
+        let builder = if is_bridged { builder.bridge(Nowhere) } else { builder };
+        let app = App::start(Mode::Handler, builder, echo);
+        let _client = Client::open(app.addr);
+        let peer = app.opened();
+        let topic = app.handle().topic("room").expect("a name");
+        // Subscribes, says which gaps were told until it has left again, and where it is then.
+        let come_and_go = |since| {
+            peer.subscribe_since("room", since).expect("subscribed");
+            let position = topic.publish("x").position.expect("there is a history");
+            peer.unsubscribe("room");
+            let mut gaps = Vec::new();
+            loop {
+                match events.recv_timeout(DEADLINE).expect("an event") {
+                    TopicEvent::Gap(_, _, missed) => gaps.push(missed),
+                    TopicEvent::Last(_) => return (gaps, position),
+                    _ => {}
+                }
+            }
+        };
+        let (gaps, position) = come_and_go(Since::Oldest);
+        assert_eq!(gaps, []);
+        let unknown = if is_bridged { vec![0] } else { vec![] };
+        let (gaps, position) = come_and_go(Since::Position(position));
+        assert_eq!(gaps, unknown);
+        assert_eq!(come_and_go(Since::Now).0, []);
+        assert_eq!(come_and_go(Since::Position(position)).0, unknown);
+
+        // There is a subscriber all the time.
+        let _other = Client::open(app.addr);
+        let other = app.opened();
+        other.subscribe("room").expect("subscribed");
+        eventually("the worker has come to it", || other.topics().len() == 1);
+        let position = topic.publish("x").position.expect("there is a history");
+        peer.subscribe_since("room", Since::Position(position)).expect("subscribed");
+        eventually("the worker has come to it", || topic.subscribers() == 2 && peer.topics().len() == 1);
+        app.finish();
+        assert_eq!(gaps_in(&events), []);
+    }
+}
+
+fn gaps_in(events: &Receiver<TopicEvent>) -> Vec<u64> {
+    let gap = |event| if let TopicEvent::Gap(_, _, missed) = event { Some(missed) } else { None };
+    events.try_iter().filter_map(gap).collect()
 }
 
 #[test]

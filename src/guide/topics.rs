@@ -156,6 +156,8 @@
 //! * A server asks Redis only for topics that have subscribers here.
 //! * Each message that does not arrive is counted, in [`ServerHandle::bridge_stats`](crate::ServerHandle::bridge_stats) and in the
 //!   text for monitors, and told as [`TopicEvent::Gap`](crate::TopicEvent::Gap).
+//! * What others publish while a topic has no subscribers here does not come here, and is not in its history. Who comes back by a position
+//!   from before is told a [`Gap`](crate::TopicEvent::Gap) of 0, an unknown number.
 //! * Positions, subscribers and counts are those of this server. A client that comes back to another server gets
 //!   `missed` of `u64::MAX` for its position: nobody knows how much it has missed there.
 //! * What else may carry topics implements [`Bridge`](crate::Bridge). How far this goes is in `docs/scale.md`.

@@ -35,6 +35,7 @@ impl ActiveConn<'_> {
         if self.conn.phase != Phase::Open {
             return;
         }
+        let comes_back = reservation.comes_back();
         let Some((topic, cursor, last)) = reservation.take() else { return };
         if self.context.topics.find(key, &topic).is_some() {
             topic.give_up(self.context.handle.index);
@@ -47,6 +48,11 @@ impl ActiveConn<'_> {
             }
         });
         self.context.topics.acknowledge_owed(&topic);
+        // The bridge has asked for nothing meanwhile, so nobody knows how much others have published.
+        let has_bridge = self.context.topics.shared().is_some_and(|topics| topics.bridge().is_some());
+        if comes_back && has_bridge && topic.was_interrupted_after(cursor) {
+            self.tell_gap(&topic, 0);
+        }
         if let Some(peer) = &self.conn.peer {
             peer.shared.change_topics(|topics| topics.push(topic));
         }

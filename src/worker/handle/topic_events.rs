@@ -40,7 +40,8 @@ pub enum TopicEvent {
     /// A connection is not subscribed any more, because it said so or because it ends. As [`Joined`](TopicEvent::Joined).
     Left(Peer, Arc<str>),
     /// A connection has missed so many messages of a topic: it read too slowly, or they did not come here from another server. 0
-    /// where nobody knows whether there were any, as after a bridge has lost its connection.
+    /// where nobody knows whether there were any, as after a bridge has lost its connection, or for a connection that comes back by its
+    /// position after a bridged topic had no subscribers here.
     Gap(Peer, Arc<str>, u64),
 }
 

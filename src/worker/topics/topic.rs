@@ -58,6 +58,11 @@ struct Shared {
     subscribers: usize,
     /// Subscriptions that a worker has.
     members: usize,
+    /// Whether there ever was one.
+    had_members: bool,
+    /// The newest message when the first member came after there was none: a bridge did not ask for what others have published up to
+    /// then.
+    interrupted: Option<u64>,
     /// Handles of the application.
     handles: usize,
     has_ended: bool,
@@ -128,6 +133,8 @@ impl TopicState {
                 ring: Ring::new(&config),
                 subscribers: 0,
                 members: 0,
+                had_members: false,
+                interrupted: None,
                 handles: 0,
                 has_ended: false,
             }),
@@ -193,7 +200,8 @@ impl TopicState {
         shared.subscribers += 1;
         self.update_seen(&mut shared, now);
         drop(shared);
-        let reservation = Reservation { topic: Some(self.clone()), worker, cursor, last };
+        let comes_back = matches!(since, Since::Position(Position { epoch, .. }) if epoch == self.epoch);
+        let reservation = Reservation { topic: Some(self.clone()), worker, cursor, last, comes_back };
         Some((reservation, Subscription { position: self.position(cursor), missed }))
     }
 
@@ -202,9 +210,18 @@ impl TopicState {
         let mut shared = self.lock();
         shared.members += 1;
         if shared.members == 1 {
+            if shared.had_members {
+                shared.interrupted = Some(shared.ring.last());
+            }
+            shared.had_members = true;
             first();
         }
         joined();
+    }
+
+    /// Whether the topic had no member for a time after the message with this number.
+    pub(crate) fn was_interrupted_after(&self, number: u64) -> bool {
+        self.lock().interrupted.is_some_and(|upto| number <= upto)
     }
 
     /// Ends a subscription of this worker, and calls `last` if no worker has another.
@@ -374,9 +391,15 @@ pub(crate) struct Reservation {
     worker: u16,
     cursor: u64,
     last: u64,
+    /// Whether it continues an earlier one, by its position.
+    comes_back: bool,
 }
 
 impl Reservation {
+    pub(crate) fn comes_back(&self) -> bool {
+        self.comes_back
+    }
+
     /// Takes the subscription over: the topic, and the numbers of the last message that is not to be sent, and of the last that
     /// is to be sent at once.
     pub(crate) fn take(&mut self) -> Option<(Arc<TopicState>, u64, u64)> {
