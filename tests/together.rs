@@ -20,6 +20,8 @@ mod event_loop;
 mod fragments;
 mod keepalive;
 mod latest;
+#[cfg(unix)]
+mod lending;
 mod message_reader;
 mod peer;
 mod policies;

@@ -4,6 +4,7 @@ mod fragments;
 mod own_buffer;
 mod sending;
 mod sending_fragments;
+mod whole;
 
 use std::borrow::Cow;
 use std::ops::Not;
@@ -132,7 +133,7 @@ const FIN_BINARY: u8 = 0x80 | Opcode::Binary as u8;
 const MASKED: u8 = 0x80;
 
 /// The position of the payload of a whole data frame, which only has to be unmasked and validated.
-struct WholeFrame {
+pub(crate) struct WholeFrame {
     start: usize,
     end: usize,
     key: MaskingKey,

@@ -6,6 +6,8 @@ mod codecs;
 mod drain;
 mod ending;
 mod error;
+mod input;
+mod lending;
 pub(crate) mod message_reader;
 mod open;
 pub(crate) mod open_error;
@@ -25,23 +27,20 @@ use std::time::Duration;
 
 use codecs::with_codec;
 pub use error::SocketError;
+use input::{Expected, INPUT_SIZE, SocketInput};
 use write_deadline::WriteDeadline;
 
 use crate::protocol::close::{CloseCause, CloseFrame, CloseReason};
+use crate::protocol::connection::WholeFrame;
 use crate::protocol::fragment::Fragment;
 use crate::protocol::gathered::Gathered;
 use crate::protocol::handshake;
 use crate::protocol::message::Message;
 use crate::protocol::{ProtocolError, Received};
-use crate::transport::buffer::Input;
 use crate::transport::endpoint::{Endpoint, ReadOutcome};
 use crate::transport::output::Output;
 use crate::transport::stream::blocking::BlockingStream;
 use crate::worker::handle::stats::Stats;
-
-/// The receive buffer has 16 KiB, enough for several small messages; the payload of a large one has a buffer of its
-/// own. Larger uses more memory for each connection; smaller reads more often.
-const INPUT_SIZE: usize = 16 << 10;
 
 /// One WebSocket connection that the caller's thread drives, over a stream of its choice: TCP, a Unix socket, TLS, or a
 /// pipe in memory. No worker serves it: [`recv`](WebSocket::recv) answers pings and completes closing handshakes.
@@ -111,7 +110,9 @@ const INPUT_SIZE: usize = 16 << 10;
 /// ```
 pub struct WebSocket<S> {
     endpoint: Endpoint<BlockingStream<S>>,
-    input: Input,
+    input: SocketInput,
+    /// The message that was lent last, if it has a buffer of its own.
+    lent: Option<Message>,
     output: Output,
     stats: Stats,
     /// A message is queued while fewer bytes than these wait for the stream.
@@ -186,10 +187,29 @@ impl<S: Read + Write> WebSocket<S> {
 
     /// Receives as [`recv_with`](WebSocket::recv_with), a message or a fragment of one.
     fn next_data(&mut self, prepare: impl Fn(&S) -> Result<(), SocketError>) -> Result<Option<Data>, SocketError> {
+        let frame = match self.find(prepare)? {
+            None => return Ok(None),
+            Some(Found::Whole(frame)) => frame,
+            Some(Found::Kept(data)) => return Ok(Some(data)),
+        };
+        match self.endpoint.connection.take_whole(&frame, self.input.current.take_front(frame.size())) {
+            Ok(message) => {
+                self.stats.messages_received += 1;
+                Ok(Some(Data::Message(message.into_owned())))
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Waits until there is a message, or a fragment of one, and returns where it is; `None` once the closing handshake is
+    /// complete. Calls `prepare` before each read.
+    fn find(&mut self, prepare: impl Fn(&S) -> Result<(), SocketError>) -> Result<Option<Found>, SocketError> {
         loop {
             if let Some(reason) = &self.ended {
                 return if reason.is_clean() { Ok(None) } else { Err(SocketError::Closed) };
             }
+            // RFC 6455 5.5.1 forbids to send data after a close frame, not to receive it.
+            let receives = self.delivers_after_close || !self.endpoint.connection.close_sent();
             let received = if self.input.is_empty() {
                 match self.flush() {
                     // The peer may read only after this end has read.
@@ -198,16 +218,18 @@ impl<S: Read + Write> WebSocket<S> {
                 }
                 prepare(self.get_ref())?;
                 self.receive()?
+            } else if receives && let Some(frame) = self.endpoint.connection.find_whole(self.input.current.filled_mut())
+            {
+                return Ok(Some(Found::Whole(frame)));
             } else {
                 self.decode()?
             };
             match received {
                 Step::Nothing => {}
                 Step::Data(data) => {
-                    // RFC 6455 5.5.1 forbids to send data after a close frame, not to receive it.
-                    if self.delivers_after_close || !self.endpoint.connection.close_sent() {
+                    if receives {
                         self.stats.messages_received += u64::from(data.is_end());
-                        return Ok(Some(data));
+                        return Ok(Some(Found::Kept(data)));
                     }
                 }
                 Step::Ping(payload) => {
@@ -395,11 +417,11 @@ impl<S: Read + Write> WebSocket<S> {
 
     /// Decodes the next frame, or part of one, in the receive buffer.
     fn decode(&mut self) -> Result<Step, SocketError> {
-        let input = self.input.filled_mut();
-        match with_codec(&mut self.endpoint, |endpoint, codec| endpoint.connection.receive_with(input, codec)) {
+        let input = self.input.current.filled_mut();
+        match with_codec(&mut self.endpoint, |endpoint, codec| endpoint.connection.receive_general(input, codec)) {
             Ok((size, received)) => {
                 let step = Step::from(received);
-                self.input.consume(size);
+                self.input.current.consume(size);
                 Ok(step)
             }
             Err(error) => Err(self.fail(error)),
@@ -408,11 +430,10 @@ impl<S: Read + Write> WebSocket<S> {
 
     /// Reads from the stream once.
     fn receive(&mut self) -> Result<Step, SocketError> {
-        if self.input.as_slice().len() < INPUT_SIZE {
-            // The bytes that came with the handshake are decoded.
-            self.input = Input::with_size(INPUT_SIZE);
-        }
-        match self.endpoint.read(&mut self.input, &mut self.output.pool, usize::MAX) {
+        // The rest of a large message is read into its own buffer.
+        let is_large = self.endpoint.connection.lacks() >= INPUT_SIZE as u64;
+        self.input.choose(if self.may_have_more && !is_large { Expected::Much } else { Expected::Unknown });
+        match self.endpoint.read(&mut self.input.current, &mut self.output.pool, usize::MAX) {
             ReadOutcome::Bytes { size, direct, more } => {
                 self.may_have_more = more;
                 self.stats.bytes_received += size as u64;
@@ -421,7 +442,10 @@ impl<S: Read + Write> WebSocket<S> {
                 }
                 self.endpoint.connection.advance(direct).map(Step::from).map_err(|error| self.fail(error))
             }
-            ReadOutcome::Nothing => Err(SocketError::Timeout),
+            ReadOutcome::Nothing => {
+                self.may_have_more = false;
+                Err(SocketError::Timeout)
+            }
             ReadOutcome::End => {
                 let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed TCP without a close frame");
                 Err(self.broken(error))
@@ -510,6 +534,14 @@ impl<'a, S: Read + Write> IntoIterator for &'a mut WebSocket<S> {
     fn into_iter(self) -> WebSocketIter<'a, S> {
         self.iter()
     }
+}
+
+/// Where a message, or a fragment of one, is.
+enum Found {
+    /// At the front of the receive buffer.
+    Whole(WholeFrame),
+    /// In a buffer of its own.
+    Kept(Data),
 }
 
 /// What one step of receiving returned, without a borrow of the buffer.

@@ -10,10 +10,10 @@ use crate::protocol::http::{Request, Response};
 use crate::protocol::receive::Receive;
 use crate::protocol::{Connection, Role};
 use crate::socket::client_handshake::ClientHandshake;
+use crate::socket::input::SocketInput;
 use crate::socket::open_error::OpenError;
 use crate::socket::server_handshake::ServerHandshake;
-use crate::socket::{INPUT_SIZE, SocketError, WebSocket};
-use crate::transport::buffer::Input;
+use crate::socket::{SocketError, WebSocket};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::output::Output;
 use crate::transport::stream::blocking::BlockingStream;
@@ -152,7 +152,8 @@ impl<S: Read + Write + 'static> WebSocket<S> {
         let connection = Connection::new(role, config.max_message_size as u64).agreed(agreement);
         WebSocket {
             endpoint: Endpoint::new(BlockingStream::new(stream), connection, Vec::new()),
-            input: if leftover.is_empty() { Input::with_size(INPUT_SIZE) } else { Input::holding(leftover) },
+            input: SocketInput::holding(leftover),
+            lent: None,
             output: Output::new(config.max_message_size),
             stats: Stats::default(),
             max_queued: config.max_write_buffer_size,

@@ -70,6 +70,14 @@ impl Input {
         self.start = (self.start + size).min(self.end);
     }
 
+    /// Takes the next `size` bytes, which are decoded with that.
+    #[inline]
+    pub(crate) fn take_front(&mut self, size: usize) -> &mut [u8] {
+        let start = self.start;
+        self.consume(size);
+        &mut self.bytes[start..self.start]
+    }
+
     /// Whether everything is decoded.
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
