@@ -194,3 +194,64 @@ fn a_read_grows_with_what_arrives_and_a_socket_at_rest_has_16_kib() {
     assert!(of_large_messages.iter().all(|size| *size <= 2 * OWN + 40_000), "{of_large_messages:?}");
     assert_eq!(of_large_messages.last(), Some(&OWN), "their buffers are their own");
 }
+
+/// A client and the server's handle of its connection.
+fn client_and_peer(server: &threadbare::Server) -> (threadbare::Client, threadbare::Peer) {
+    let client = threadbare::Client::connect(&format!("ws://{}", server.local_addr())).expect("connected");
+    match server.recv().expect("the server runs") {
+        threadbare::Event::Open(peer, _) => (client, peer),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_client_lends_the_messages_that_it_would_return() {
+    let server = threadbare::Server::bind("127.0.0.1:0").expect("a port");
+    let (client, peer) = client_and_peer(&server);
+    let sent: Vec<Message> = [0_usize, 1, 2, 64, 16_384, 100_000]
+        .into_iter()
+        .flat_map(|size| [Message::from("x".repeat(size)), Message::from(vec![size as u8; size])])
+        .collect();
+    for message in &sent {
+        peer.send(message).expect("it is open");
+    }
+    peer.close(threadbare::CloseCode(4000), "").expect("it is open");
+    let mut lent = Vec::new();
+    let mut messages = client.iter();
+    while let Some(message) = messages.next_ref() {
+        lent.push(message.expect("a message").into_owned());
+    }
+    assert!(lent == sent, "{} messages of {}", lent.len(), sent.len());
+    assert!(messages.next_ref().is_none() && messages.next().is_none(), "it stays at its end");
+    assert!(client.close_reason().is_some_and(|reason| reason.code == threadbare::CloseCode(4000)));
+}
+
+#[test]
+fn what_an_iterator_has_not_lent_goes_to_the_next_call() {
+    let server = threadbare::Server::bind("127.0.0.1:0").expect("a port");
+    let (client, peer) = client_and_peer(&server);
+    let prices = (0..9).map(|price| price.to_string()).collect::<Vec<_>>();
+    for price in &prices {
+        peer.send(price).expect("it is open");
+    }
+    let mut received = Vec::new();
+    for _ in 0..3 {
+        let mut messages = client.iter();
+        let lent = messages.next_ref().expect("open").expect("a message").into_owned();
+        received.push(lent);
+        received.push(messages.next().expect("open").expect("a message"));
+        drop(messages);
+        received.push(client.recv().expect("open").expect("a message"));
+    }
+    assert_eq!(received, prices.into_iter().map(Message::from).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_lost_connection_ends_an_iterator_that_lends_with_its_reason() {
+    let server = threadbare::Server::bind("127.0.0.1:0").expect("a port");
+    let (client, peer) = client_and_peer(&server);
+    peer.abort();
+    let mut messages = client.iter();
+    assert!(matches!(messages.next_ref(), Some(Err(threadbare::ClientError::Failed(_)))));
+    assert!(messages.next_ref().is_none());
+}

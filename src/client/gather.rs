@@ -45,6 +45,12 @@ impl Gather {
         Gather { turn, max_message_size: config.max_message_size }
     }
 
+    /// Whether the client receives fragments.
+    #[inline]
+    pub(super) fn gathers(&self) -> bool {
+        self.turn.is_some()
+    }
+
     /// As [`Events::recv`].
     pub(super) fn recv(&self, events: &Events) -> Result<Event, RecvError> {
         match self.turn(None) {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::protocol::close::CloseReason;
 use crate::protocol::message::Message;
 use crate::worker::channel::block::{Block, EventKind, close_seen};
 use crate::worker::channel::event::{Event, EventRef};
@@ -64,6 +65,41 @@ impl Batch {
     }
 }
 
+/// For a client, whose events are all of one connection.
+impl Batch {
+    /// Goes on to the next message; `None` if there is none. Fails if the connection has ended before it.
+    #[inline]
+    pub(crate) fn find_message(&mut self) -> Option<Result<(), CloseReason>> {
+        loop {
+            let block = self.block.as_deref_mut()?;
+            block.begin(self.next);
+            if block.records.get(self.next)?.kind.is_message() {
+                return Some(Ok(()));
+            }
+            if let Event::Close(_, reason) = self.next()? {
+                return Some(Err(reason));
+            }
+        }
+    }
+
+    /// Takes the message that was [found](Batch::find_message), copied if it is short.
+    #[inline]
+    pub(crate) fn take_message(&mut self) -> Option<Message> {
+        let index = self.next;
+        self.next += 1;
+        self.block.as_deref_mut()?.take_message(index)
+    }
+
+    /// The next message. Fails if the connection has ended before it.
+    #[inline]
+    pub(crate) fn next_message(&mut self) -> Option<Result<Message, CloseReason>> {
+        match self.find_message()? {
+            Ok(()) => self.take_message().map(Ok),
+            Err(reason) => Some(Err(reason)),
+        }
+    }
+}
+
 impl Iterator for Batch {
     type Item = Event;
 
@@ -71,29 +107,13 @@ impl Iterator for Batch {
     fn next(&mut self) -> Option<Event> {
         let block = self.block.as_deref_mut()?;
         block.begin(self.next);
-        let record = block.records.get_mut(self.next)?;
+        let index = self.next;
+        let peer = block.peers.get(block.records.get(index)?.peer as usize)?.clone();
         self.next += 1;
-        let peer = block.peers.get(record.peer as usize)?.clone();
-        Some(match std::mem::replace(&mut record.kind, EventKind::Taken) {
-            EventKind::Open(request) => Event::Open(peer, request),
-            // Made here, because memory that another thread allocated is expensive to free.
-            EventKind::Text { start, end } => {
-                let text = block.texts.get(start as usize..end as usize)?;
-                Event::Message(peer, Message::Text(text.to_owned()))
-            }
-            EventKind::Binary { start, end } => {
-                let bytes = block.bytes.get(start as usize..end as usize)?;
-                Event::Message(peer, Message::Binary(bytes.to_vec()))
-            }
-            EventKind::Assembled(message) => Event::Message(peer, message.into_message()),
-            EventKind::Fragment(fragment) => Event::Fragment(peer, *fragment),
-            EventKind::Close(reason) => {
-                // All events before it were returned, and answered if this thread answers them.
-                close_seen(&peer);
-                Event::Close(peer, *reason)
-            }
-            EventKind::Taken => return None,
-        })
+        match block.take_message(index) {
+            Some(message) => Some(Event::Message(peer, message)),
+            None => block.take_other(index, peer),
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -4,9 +4,9 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::deflate::Codec;
 use crate::protocol::fragment::Fragment;
 use crate::protocol::http::Request;
-use crate::protocol::message::{Assembled, MessageRef};
+use crate::protocol::message::{Assembled, Message, MessageRef};
 use crate::transport::buffer::BufferPool;
-use crate::worker::channel::event::EventRef;
+use crate::worker::channel::event::{Event, EventRef};
 use crate::worker::delivery::delivery::{Incoming, IncomingFragment};
 use crate::worker::handle::inbox::Command;
 use crate::worker::handle::peer::Peer;
@@ -140,6 +140,37 @@ impl Block {
         })
     }
 
+    /// Takes the message at `index`, copied if it is short, which is done here because memory that another thread allocated
+    /// is expensive to free. `None` if there is no message.
+    #[inline]
+    pub(super) fn take_message(&mut self, index: usize) -> Option<Message> {
+        let record = self.records.get_mut(index)?;
+        match &mut record.kind {
+            EventKind::Text { start, end } => {
+                Some(Message::Text(self.texts.get(*start as usize..*end as usize)?.to_owned()))
+            }
+            EventKind::Binary { start, end } => {
+                Some(Message::Binary(self.bytes.get(*start as usize..*end as usize)?.to_owned()))
+            }
+            EventKind::Assembled(message) => Some(std::mem::take(&mut **message).into_message()),
+            EventKind::Open(_) | EventKind::Fragment(_) | EventKind::Close(_) | EventKind::Taken => None,
+        }
+    }
+
+    /// Takes the event at `index` if it is no message. Its connection is that of `peer`.
+    pub(super) fn take_other(&mut self, index: usize, peer: Peer) -> Option<Event> {
+        match std::mem::replace(&mut self.records.get_mut(index)?.kind, EventKind::Taken) {
+            EventKind::Open(request) => Some(Event::Open(peer, request)),
+            EventKind::Fragment(fragment) => Some(Event::Fragment(peer, *fragment)),
+            EventKind::Close(reason) => {
+                // All events before it were returned, and answered if this thread answers them.
+                close_seen(&peer);
+                Some(Event::Close(peer, *reason))
+            }
+            _ => None,
+        }
+    }
+
     /// Empties the block.
     #[inline]
     pub(crate) fn clear(&mut self) {
@@ -179,6 +210,14 @@ pub(crate) enum EventKind {
     Close(Box<CloseReason>),
     /// The event was returned.
     Taken,
+}
+
+impl EventKind {
+    /// Whether it is a message that was not returned.
+    #[inline]
+    pub(super) fn is_message(&self) -> bool {
+        matches!(self, EventKind::Text { .. } | EventKind::Binary { .. } | EventKind::Assembled(_))
+    }
 }
 
 /// Whether a batch has several events, whose answers are better written together.

@@ -222,24 +222,6 @@ impl<D: Delivery> Driver<'_, D> {
         }
     }
 
-    /// Decodes and delivers the frame, or the part of one, at the front of `input`. Returns how many bytes it has.
-    #[inline(never)]
-    fn decode_any(&mut self, input: &mut [u8]) -> usize {
-        let all = input.len();
-        let size = match self.conn.endpoint.connection.receive_general(input, &mut self.context.codec) {
-            Ok((size, received)) => {
-                self.dispatch(received);
-                size
-            }
-            Err(error) => {
-                self.fail(&error);
-                all
-            }
-        };
-        self.state.inflated += self.context.codec.take_work();
-        size
-    }
-
     /// Notes that the peer sent data after its close frame. It is discarded, but must be read: the kernel answers
     /// unread data with RST. Returns whether nothing more needs to be decoded, because the connection was dropped.
     #[cold]

@@ -5,6 +5,7 @@ mod broadcast;
 mod by_connection;
 mod closing;
 mod commands;
+mod decode_any;
 mod direct;
 pub(crate) mod drive;
 mod failure;

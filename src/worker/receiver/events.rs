@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::protocol::close::CloseReason;
+use crate::protocol::message::{CowMessage, Message, MessageRef};
 use crate::worker::channel::batch::Batch;
 use crate::worker::channel::event::{Event, EventRef};
 use crate::worker::channel::state::ChannelState;
@@ -92,16 +94,7 @@ impl Events {
     /// # Errors
     /// There is no event now, or the server has shut down and every event was received.
     pub fn try_recv(&self) -> Result<Event, TryRecvError> {
-        let mut begun = self.end.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            while let Some(batch) = begun.last_mut() {
-                if let Some(event) = batch.next() {
-                    return Ok(event);
-                }
-                begun.pop();
-            }
-            begun.push(self.end.receiver.try_recv()?);
-        }
+        self.try_take(Batch::next)
     }
 
     /// Waits for the next event, up to `timeout`.
@@ -180,7 +173,30 @@ impl Events {
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
-        self.sleep_until(deadline, || self.try_recv())
+        self.take_until(deadline, Batch::next)
+    }
+
+    /// Waits until `take` finds what it wants in a batch.
+    pub(crate) fn take_until<T>(
+        &self,
+        deadline: Option<Instant>,
+        take: impl Fn(&mut Batch) -> Option<T>,
+    ) -> Result<T, RecvTimeoutError> {
+        self.sleep_until(deadline, || self.try_take(&take))
+    }
+
+    /// Returns what `take` finds in the next batch that has it, without waiting.
+    pub(crate) fn try_take<T>(&self, take: impl Fn(&mut Batch) -> Option<T>) -> Result<T, TryRecvError> {
+        let mut begun = self.end.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            while let Some(batch) = begun.last_mut() {
+                if let Some(taken) = take(batch) {
+                    return Ok(taken);
+                }
+                begun.pop();
+            }
+            begun.push(self.end.receiver.try_recv()?);
+        }
     }
 
     /// Returns the rest of a batch of which some events were taken, or the next batch.
@@ -268,6 +284,34 @@ impl Iter<'_> {
             self.fetch_batch()?;
         }
         self.batch.as_mut()?.next_ref()
+    }
+
+    /// Waits until a client's next event is a message; `None` after the last. Fails if the connection has ended before it.
+    #[inline]
+    pub(crate) fn find_message(&mut self) -> Option<Result<(), CloseReason>> {
+        loop {
+            if let Some(batch) = &mut self.batch
+                && let Some(found) = batch.find_message()
+            {
+                return Some(found);
+            }
+            self.fetch_batch()?;
+        }
+    }
+
+    /// Lends the message that was found. If it is large it moves to `lent`.
+    #[inline]
+    pub(crate) fn lend_message<'m>(&'m mut self, lent: &'m mut Option<Message>) -> Option<MessageRef<'m>> {
+        match self.batch.as_mut()?.next_ref()? {
+            EventRef::Message(_, CowMessage::Borrowed(message)) => Some(message),
+            EventRef::Message(_, message) => Some(MessageRef::from(&*lent.insert(message.into_message()))),
+            _ => None,
+        }
+    }
+
+    /// The next message of a batch that was begun. Fails if the connection has ended before it.
+    pub(crate) fn next_of_batch(&mut self) -> Option<Result<Message, CloseReason>> {
+        self.batch.as_mut()?.next_message()
     }
 
     /// Waits for a batch. Another receiver may have taken all of its events.
