@@ -67,6 +67,7 @@
 //! | `deflate` | permessage-deflate (RFC 7692) |
 //! | `redis` | topics of several machines, over Redis |
 //! | `idn` | hosts of URLs in other scripts than ASCII |
+//! | `serde_json` | values as JSON: `send_json`, `recv_json`, `json` of a [`Message`] |
 //! | `rustls-tls-native-roots` | `wss://` for servers and clients; clients trust whom the system trusts |
 //! | `rustls-tls-webpki-roots` | `wss://` for servers and clients; clients trust whom Mozilla trusts |
 //! | `rustls-tls` | what these two have in common: clients trust whom the application names |
@@ -114,6 +115,8 @@ pub use protocol::fragment::{Fragment, FragmentRef};
 pub use protocol::handshake::client::{ClientRequest, HandshakeError, RedirectError, Refusal, Url, UrlError};
 pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 pub use protocol::http::{ExtensionOffer, ForwardedHeader, HeaderError, Request, Response, ResponseHead};
+#[cfg(feature = "serde_json")]
+pub use protocol::json::{JsonError, JsonTransferError};
 pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::receive::Receive;
 pub use protocol::{PeerAddr, ProtocolError, Role, TlsInfo, Trusted};

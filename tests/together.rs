@@ -18,6 +18,8 @@ mod duplex;
 mod errors;
 mod event_loop;
 mod fragments;
+#[cfg(feature = "serde_json")]
+mod json;
 mod keepalive;
 mod latest;
 #[cfg(unix)]

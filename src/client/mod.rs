@@ -8,6 +8,8 @@ mod ending;
 mod error;
 mod gather;
 mod inline;
+#[cfg(feature = "serde_json")]
+mod json;
 mod message_reader;
 mod pool;
 mod reconnect;

@@ -30,6 +30,8 @@ pub mod frame;
 pub(crate) mod gathered;
 pub mod handshake;
 pub mod http;
+#[cfg(feature = "serde_json")]
+pub(crate) mod json;
 pub mod mask;
 pub mod message;
 mod message_conversions;

@@ -7,6 +7,8 @@ mod drain;
 mod ending;
 mod error;
 mod input;
+#[cfg(feature = "serde_json")]
+mod json;
 mod lending;
 pub(crate) mod message_reader;
 mod open;

@@ -12,6 +12,8 @@ pub(crate) mod prepared;
 pub(crate) mod publisher;
 pub(crate) mod queued_bytes;
 pub(crate) mod send;
+#[cfg(feature = "serde_json")]
+pub(crate) mod send_json;
 pub(crate) mod send_latest;
 pub(crate) mod send_wait;
 pub(crate) mod shared;

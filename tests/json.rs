@@ -1,0 +1,75 @@
+//! Values as JSON, in each way in and out.
+
+use std::net::{TcpListener, TcpStream};
+
+use serde_json::{Value, json};
+use threadbare::{
+    Client, ClientError, Config, Event, JsonTransferError, Message, MessageRef, Reconnect, Role, Server, Socket,
+    WebSocket,
+};
+
+fn value() -> Value {
+    json!({ "name": "größer", "prices": [1, 2.5, null], "nested": { "is_open": true } })
+}
+
+#[test]
+fn a_handler_a_client_and_a_reconnecting_client_exchange_values() {
+    let server = Server::builder()
+        .workers(1)
+        .serve("127.0.0.1:0", |_request| {
+            |socket: &mut Socket<'_>, message: MessageRef<'_>| {
+                let value: Value = message.json().expect("JSON");
+                assert!(socket.send_json(&json!({ "echo": value })).expect("JSON"));
+            }
+        })
+        .expect("a port");
+    let url = format!("ws://{}", server.local_addr());
+    let client = Client::connect(&url).expect("connected");
+    client.send_json(&value()).expect("sent");
+    assert_eq!(client.recv_json::<Value>().expect("received"), Some(json!({ "echo": value() })));
+    let client = Client::builder().reconnect(&url, Reconnect::new()).expect("settings");
+    client.send_json(&value()).expect("sent");
+    assert_eq!(client.recv_json::<Value>().expect("received"), Some(json!({ "echo": value() })));
+}
+
+#[test]
+fn a_value_that_does_not_match_is_an_error_and_the_next_message_follows() {
+    let server = Server::bind("127.0.0.1:0").expect("a port");
+    let client = Client::connect(&format!("ws://{}", server.local_addr())).expect("connected");
+    let Event::Open(peer, _) = server.recv().expect("an event") else { panic!("the first event") };
+    peer.send("no JSON").expect("sent");
+    peer.send_json(&"text").expect("sent");
+    peer.send(br#"["binary", 7]"#).expect("sent");
+    let error = client.recv_json::<u32>().expect_err("no JSON");
+    assert!(
+        matches!(&error, JsonTransferError::Json(error) if error.to_string().contains("line 1 column 2")),
+        "{error:?}"
+    );
+    let error = client.recv_json::<u32>().expect_err("a text");
+    assert!(
+        matches!(&error, JsonTransferError::Json(error) if error.to_string().contains("expected u32")),
+        "{error:?}"
+    );
+    assert_eq!(client.recv_json::<(String, u32)>().expect("received"), Some(("binary".to_owned(), 7)));
+    peer.abort();
+    let error = client.recv_json::<u32>().expect_err("it is lost");
+    assert!(matches!(error, JsonTransferError::Transfer(ClientError::Failed(_))), "{error:?}");
+}
+
+#[test]
+fn what_is_no_json_is_not_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+    let config = Config::default();
+    let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+    let mut server = WebSocket::from_established(listener.accept().expect("a client").0, Role::Server, vec![], &config);
+    // JSON's keys are text.
+    let invalid = std::collections::BTreeMap::from([((1, 2), 3)]);
+    assert!(matches!(client.send_json(&invalid), Err(JsonTransferError::Json(_))));
+    client.send_json(&value()).expect("sent");
+    assert_eq!(server.recv().expect("received").map(|message| message.is_text()), Some(true));
+    client.send_json(&value()).expect("sent");
+    assert_eq!(server.recv_json::<Value>().expect("received"), Some(value()));
+    assert_eq!(client.stats().messages_sent, 2);
+    assert_eq!(Message::from("[1]").json::<[u8; 1]>().expect("JSON"), [1]);
+}
