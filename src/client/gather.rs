@@ -17,15 +17,15 @@ use crate::worker::receiver::events::Events;
 pub(super) struct Gather {
     /// What one thread at a time has, so that no two threads receive fragments of the same message. `None` if the client
     /// receives whole messages.
-    turn: Option<(Sender<Box<Gathered>>, Receiver<Box<Gathered>>)>,
+    turn: Option<(Sender<Gathered>, Receiver<Gathered>)>,
     max_message_size: usize,
 }
 
 /// The turn of a thread, which ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
-    pub(super) gathered: Box<Gathered>,
-    next: &'a Sender<Box<Gathered>>,
+    pub(super) gathered: Gathered,
+    next: &'a Sender<Gathered>,
 }
 
 impl Drop for Turn<'_> {
@@ -39,7 +39,7 @@ impl Gather {
     pub(super) fn new(config: &Config) -> Gather {
         let turn = matches!(config.receive, Receive::Fragments { .. }).then(|| {
             let (next, turn) = crossbeam_channel::bounded(1);
-            let _ = next.try_send(Box::default());
+            let _ = next.try_send(Gathered::default());
             (next, turn)
         });
         Gather { turn, max_message_size: config.max_message_size }
