@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn small_slices_share_a_record_and_large_ones_are_not_moved() {
-        assert_eq!(pieces(&[], WINDOW), []);
-        assert_eq!(pieces(&[0, 0], WINDOW), []);
+        assert!(pieces(&[], WINDOW).is_empty());
+        assert!(pieces(&[0, 0], WINDOW).is_empty());
         assert_eq!(pieces(&[100], WINDOW), [100]);
         assert_eq!(pieces(&[2, 0, 30, 2, 30], WINDOW), [64]);
         assert_eq!(pieces(&[10, 64 << 10], WINDOW + WINDOW_SLACK), [MAX_RECORD, (48 << 10) + 10]);

@@ -175,7 +175,7 @@ mod tests {
         ring.push(6, 95, 54);
         assert_eq!(numbers(&ring, 0, u64::MAX), [6]);
         ring.push(7, 101, 54);
-        assert_eq!(numbers(&ring, 0, u64::MAX), [], "larger than the history");
+        assert!(numbers(&ring, 0, u64::MAX).is_empty(), "larger than the history");
     }
 
     #[test]
