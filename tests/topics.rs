@@ -541,9 +541,10 @@ fn history_is_sent_from_where_it_is_asked_for() {
     }
 }
 
+/// The environment variable `TOPIC_RETURNS` has a subscriber come back more often, in each mode.
 #[test]
 fn who_comes_back_misses_nothing_untold() {
-    const RETURNS: usize = 400;
+    let returns = std::env::var("TOPIC_RETURNS").map_or(400, |count| count.parse().expect("a number"));
     for mode in Mode::ALL {
         let builder = Server::builder().workers(2).topics(|_| TopicConfig::default().keep(64, 1 << 20, Duration::MAX));
         let app = App::start(mode, builder, echo);
@@ -562,7 +563,7 @@ fn who_comes_back_misses_nothing_untold() {
         });
         let mut since = Since::Now;
         let (mut next, mut gaps) = (None, 0);
-        for round in 0..RETURNS {
+        for round in 0..returns {
             let subscription = peer.subscribe_since("room", since).expect("subscribed");
             let begin = subscription.position.offset() + 1;
             if let Some(next) = next {

@@ -11,7 +11,7 @@ use crate::protocol::message::MessageRef;
 use crate::worker::channel::batch::Batch;
 use crate::worker::channel::block::{Block, EVENT_COST, EventKind, MIN_OWNED_SIZE, Record, has_several};
 use crate::worker::channel::state::ChannelState;
-use crate::worker::channel::window::Window;
+use crate::worker::channel::window::{Filled, Windows};
 use crate::worker::delivery::delivery::{CloseTiming, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::slab::{Key, KeyMap};
@@ -51,6 +51,7 @@ pub(crate) struct EventSender {
     is_congested: bool,
     /// The cost of the events of each connection since then.
     spent: KeyMap<Key, usize>,
+    windows: Windows,
     /// Whether a batch of this iteration woke a thread.
     pub(super) woke: bool,
 }
@@ -64,7 +65,7 @@ pub(crate) struct BlockCursor {
     peer: u32,
     /// The round in which it began to wait for room.
     waits: u32,
-    window: Window,
+    filled: Filled,
 }
 
 impl EventSender {
@@ -79,6 +80,7 @@ impl EventSender {
             round: 1,
             is_congested: false,
             spent: KeyMap::default(),
+            windows: Windows::default(),
             woke: false,
         }
     }
@@ -93,7 +95,7 @@ impl EventSender {
         }
         let cost = EVENT_COST + cost;
         self.block.cost += cost;
-        cursor.window.add(cost);
+        cursor.filled.add(cost);
         if self.is_congested {
             *self.spent.entry(socket.active.state.key).or_default() += cost;
         }
@@ -143,6 +145,7 @@ impl EventSender {
         socket: &mut Socket<'_>,
         reason: CloseReason,
     ) -> CloseTiming {
+        self.windows.remove(socket.active.state.key);
         if self.receiver_dropped() {
             return CloseTiming::Now;
         }
@@ -193,7 +196,7 @@ impl EventSender {
     pub(super) fn has_room(&mut self, cursor: &mut BlockCursor, key: Key) -> bool {
         if self.finds_room() {
             self.is_congested = false;
-            return !cursor.window.half_is_full() || self.has_window(cursor, key);
+            return !cursor.filled.is_half() || self.has_window(cursor, key);
         }
         self.has_share(cursor, key)
     }
@@ -203,10 +206,10 @@ impl EventSender {
     fn has_window(&mut self, cursor: &mut BlockCursor, key: Key) -> bool {
         let (progress, unsent) = (&self.state.progress, self.block.cost);
         if self.state.connections() <= 1 {
-            cursor.window.begin_anyway(progress, unsent);
+            self.windows.begin_anyway(key, &mut cursor.filled, progress, unsent);
             return true;
         }
-        cursor.window.begin_half(progress, unsent) || self.wait(cursor, key)
+        self.windows.begin_half(key, &mut cursor.filled, progress, unsent) || self.wait(cursor, key)
     }
 
     /// Has a connection wait for [`resume`](EventSender::resume). Returns `false`.

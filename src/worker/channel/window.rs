@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::worker::slab::{Key, KeyMap};
+
 /// An event counts 1 KiB and its cost towards the window of its connection: the application takes as long for many small
 /// messages as for one large. Larger has a fast connection wait more often; smaller has the others wait longer.
 const EVENT_WEIGHT: usize = 1 << 10;
@@ -59,39 +61,49 @@ impl Progress {
     }
 }
 
-/// What one connection has sent into a channel of late.
+/// How much of the current half of its window a connection has filled.
 #[derive(Debug, Default)]
-pub(super) struct Window {
-    /// Where the channel's events ended when the current half began. 0 if no half has been filled.
-    begun: u64,
-    /// How much of the current half is filled.
-    filled: u32,
-}
+pub(super) struct Filled(u32);
 
-impl Window {
+impl Filled {
     #[inline(always)]
     pub(super) fn add(&mut self, cost: usize) {
-        self.filled = self.filled.saturating_add(u32::try_from(cost + EVENT_WEIGHT).unwrap_or(u32::MAX));
+        self.0 = self.0.saturating_add(u32::try_from(cost + EVENT_WEIGHT).unwrap_or(u32::MAX));
     }
 
     #[inline(always)]
-    pub(super) fn half_is_full(&self) -> bool {
-        self.filled >= HALF
+    pub(super) fn is_half(&self) -> bool {
+        self.0 >= HALF
     }
+}
 
+/// Where the channel's events ended when the current halves began, of each connection that has filled one before.
+#[derive(Debug, Default)]
+pub(super) struct Windows(KeyMap<Key, u64>);
+
+impl Windows {
     /// Begins the next half, if the application has handled the one before. `unsent` is the cost of the events that are about
     /// to be sent.
-    pub(super) fn begin_half(&mut self, progress: &Progress, unsent: usize) -> bool {
-        let may_begin = progress.finds_handled(self.begun);
+    pub(super) fn begin_half(&mut self, key: Key, filled: &mut Filled, progress: &Progress, unsent: usize) -> bool {
+        let begun = self.0.get(&key).copied().unwrap_or_default();
+        let may_begin = progress.finds_handled(begun);
         if may_begin {
-            self.begin_anyway(progress, unsent);
+            self.begin_anyway(key, filled, progress, unsent);
         }
         may_begin
     }
 
     /// Begins the next half, whatever the application has handled.
-    pub(super) fn begin_anyway(&mut self, progress: &Progress, unsent: usize) {
-        *self = Window { begun: progress.sent.load(Ordering::SeqCst) + unsent as u64, filled: 0 };
+    pub(super) fn begin_anyway(&mut self, key: Key, filled: &mut Filled, progress: &Progress, unsent: usize) {
+        self.0.insert(key, progress.sent.load(Ordering::SeqCst) + unsent as u64);
+        *filled = Filled::default();
+    }
+
+    /// Forgets a connection that sends no more.
+    pub(super) fn remove(&mut self, key: Key) {
+        if !self.0.is_empty() {
+            self.0.remove(&key);
+        }
     }
 }
 
@@ -99,10 +111,10 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn fill(window: &mut Window) -> usize {
+    fn fill(filled: &mut Filled) -> usize {
         let mut count = 0;
-        while !window.half_is_full() {
-            window.add(64);
+        while !filled.is_half() {
+            filled.add(64);
             count += 1;
         }
         count
@@ -110,21 +122,24 @@ mod tests {
 
     #[test]
     fn a_connection_has_two_halves_in_the_channel_at_most() {
-        let (progress, mut window) = (Progress::default(), Window::default());
-        let first = fill(&mut window);
-        assert_eq!(first, 121);
-        assert!(window.begin_half(&progress, 0), "nothing was sent before");
+        let (progress, mut windows, mut filled) = (Progress::default(), Windows::default(), Filled::default());
+        let key = Key { index: 7, generation: 1 };
+        let mut begin = |filled: &mut Filled, unsent| windows.begin_half(key, filled, &progress, unsent);
+        assert_eq!(fill(&mut filled), 121);
+        assert!(begin(&mut filled, 0), "nothing was sent before");
         progress.add_sent(100);
-        fill(&mut window);
-        assert!(window.begin_half(&progress, 20), "that it began at nothing was handled");
+        fill(&mut filled);
+        assert!(begin(&mut filled, 20), "that it began at nothing was handled");
         progress.add_sent(20);
-        fill(&mut window);
-        assert!(!window.begin_half(&progress, 0));
-        assert!(!progress.add_handled(119) && !window.begin_half(&progress, 0));
+        fill(&mut filled);
+        assert!(!begin(&mut filled, 0));
+        assert!(!progress.add_handled(119) && !begin(&mut filled, 0));
         assert!(progress.add_handled(1), "it waits for that");
         assert!(!progress.add_handled(0), "it was told");
-        assert!(window.begin_half(&progress, 0));
+        assert!(begin(&mut filled, 0));
         assert_eq!(progress.outstanding(), 0);
+        windows.remove(key);
+        assert!(windows.0.is_empty());
     }
 
     #[test]

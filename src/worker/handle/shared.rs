@@ -330,11 +330,11 @@ mod tests {
         let with_handler = size_of::<Option<Slot<()>>>();
         let with_events = size_of::<Option<Slot<ChannelSlot>>>();
         assert!(with_handler <= 72 + DEFLATE + NOTE, "{with_handler}");
-        assert!(with_events <= 80 + DEFLATE + NOTE, "{with_events}");
+        assert!(with_events <= 88 + DEFLATE + NOTE, "{with_events}");
         assert!(size_of::<PeerInfo>() <= 56, "{}", size_of::<PeerInfo>());
         assert!(size_of::<PeerShared>() <= 104, "{}", size_of::<PeerShared>());
         let (handler, events) = (with_handler + size_of::<PeerInfo>(), with_events + size_of::<PeerShared>() + ARC);
         assert!(handler + TABLES <= 144 + DEFLATE + NOTE, "{handler}");
-        assert!(events + TABLES <= 224 + DEFLATE + NOTE, "{events}");
+        assert!(events + TABLES <= 232 + DEFLATE + NOTE, "{events}");
     }
 }
