@@ -530,9 +530,7 @@
 //!     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 //! }
 //!
-//! # let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-//! # let url = format!("ws://127.0.0.1:{port}/feed");
-//! # let error = Client::builder().no_proxy().connect(&url).expect_err("nobody listens");
+//! # let error = Client::builder().no_proxy().connect("ws://127.0.0.1:1/feed").expect_err("nobody listens");
 //! # assert!(with_causes(&error).len() > error.to_string().len());
 //! if let Err(error) = Client::connect("ws://127.0.0.1:9/feed") {
 //!     eprintln!("{}", with_causes(&error)); // connecting to ...: Connection refused (os error 111)
