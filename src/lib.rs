@@ -108,6 +108,7 @@ pub use error::{
     SubscribeError, TryRecvError, TrySendError,
 };
 pub use protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason, InvalidClose};
+pub use protocol::codec::Codec;
 pub use protocol::deflate::{Compression, DeflateStats};
 #[cfg(feature = "deflate")]
 pub use protocol::deflate::{DeflateConfig, DeflateParams};
@@ -116,7 +117,7 @@ pub use protocol::handshake::client::{ClientRequest, HandshakeError, RedirectErr
 pub use protocol::handshake::{Accept, HostPolicy, OriginPolicy};
 pub use protocol::http::{ExtensionOffer, ForwardedHeader, HeaderError, Request, Response, ResponseHead};
 #[cfg(feature = "serde_json")]
-pub use protocol::json::{JsonError, JsonTransferError};
+pub use protocol::json::{Json, JsonError, JsonTransferError};
 pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::receive::Receive;
 pub use protocol::{PeerAddr, ProtocolError, Role, TlsInfo, Trusted};

@@ -4,8 +4,8 @@ use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
 use threadbare::{
-    Client, ClientError, Config, Event, JsonTransferError, Message, MessageRef, Reconnect, Role, Server, Socket,
-    WebSocket,
+    Client, ClientError, Codec, Config, Event, Json, JsonTransferError, Message, MessageRef, Reconnect, Role, Server,
+    Socket, WebSocket,
 };
 
 fn value() -> Value {
@@ -72,4 +72,19 @@ fn what_is_no_json_is_not_sent() {
     assert_eq!(server.recv_json::<Value>().expect("received"), Some(value()));
     assert_eq!(client.stats().messages_sent, 2);
     assert_eq!(Message::from("[1]").json::<[u8; 1]>().expect("JSON"), [1]);
+}
+
+#[test]
+fn an_error_names_the_field() {
+    let error = |text: &str| Message::from(text).json::<Vec<(String, u32)>>().expect_err("it does not fit").to_string();
+    assert_eq!(
+        error(r#"[["a", 1], ["b", -1]]"#),
+        "[1][1]: invalid value: integer `-1`, expected u32 at line 1 column 19"
+    );
+    assert_eq!(error("{}"), "invalid type: map, expected a sequence at line 1 column 0");
+    assert!(error(r#"[["a", 1]"#).contains("EOF"), "the text ends too early");
+    // What a peer sent can not steer a terminal.
+    assert!(error("[[\"\\u001b[31m\", \"\\u001b[31m\"]]").chars().all(|character| !character.is_control()));
+    let codec_error = Codec::<u32>::decode(&Json, MessageRef::Text("x")).expect_err("no number");
+    assert_eq!(codec_error.to_string(), "expected value at line 1 column 1");
 }

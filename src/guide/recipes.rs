@@ -149,6 +149,39 @@
 //! Where that matters, let clients acknowledge what they have drawn, and send no further ahead than you like: the
 //! example `game_loop` does both.
 //!
+//! # Values as JSON
+//!
+//! With the feature `serde_json`, whatever serde knows is sent and received as the text of a message. The error of a message
+//! that does not fit names the field:
+//!
+//! ```
+//! # #[cfg(feature = "serde_json")] {
+//! use threadbare::{Client, Event, Server};
+//!
+//! let server = Server::bind("127.0.0.1:0")?;
+//! let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+//! client.send_json(&("order", 7))?;
+//! client.send_json(&("order", "seven"))?;
+//! # let mut errors = Vec::new();
+//! for event in &server {
+//!     let Event::Message(peer, message) = event else { continue };
+//!     match message.json::<(String, u32)>() {
+//!         Ok((what, count)) => peer.send_json(&format!("{count} times {what}"))?,
+//!         Err(error) => {
+//!             println!("{}: {error}", peer.addr()); // [1]: invalid type: string "seven", expected u32 ...
+//!             # errors.push(error.to_string());
+//!             break;
+//!         }
+//!     }
+//! }
+//! assert_eq!(client.recv_json::<String>()?, Some("7 times order".into()));
+//! # assert!(errors[0].starts_with("[1]: invalid type"));
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! For another format, implement [`Codec`](crate::Codec) once, as the example `cbor` does.
+//!
 //! # Sending a file
 //!
 //! A message may have any size, and need not be in memory. [`Peer::send_stream`](crate::Peer::send_stream) sends what a

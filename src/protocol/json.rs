@@ -2,9 +2,39 @@
 
 use std::fmt;
 
+use serde_core::de::DeserializeOwned;
 use serde_core::{Deserialize, Serialize};
 
+use crate::protocol::codec::Codec;
+use crate::protocol::escaped::Escaped;
 use crate::protocol::message::{Message, MessageRef};
+
+/// JSON as a [`Codec`], for applications that are generic over the format. Its messages are text; it reads binary ones too.
+///
+/// ```
+/// use threadbare::{Codec, Json, Message};
+///
+/// let price = ("price".to_owned(), 100);
+/// let message = Json.encode(&price)?;
+/// assert_eq!(message, Message::from(r#"["price",100]"#));
+/// let read: (String, u32) = Json.decode((&message).into())?;
+/// assert_eq!(read, price);
+/// # Ok::<(), threadbare::JsonError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Json;
+
+impl<T: Serialize + DeserializeOwned> Codec<T> for Json {
+    type Error = JsonError;
+
+    fn encode(&self, value: &T) -> Result<Message, JsonError> {
+        to_message(value)
+    }
+
+    fn decode(&self, message: MessageRef<'_>) -> Result<T, JsonError> {
+        message.json()
+    }
+}
 
 impl Message {
     /// Reads the payload as JSON, whether it is text or binary. The value may borrow from the message.
@@ -18,7 +48,7 @@ impl Message {
     /// ```
     ///
     /// # Errors
-    /// The payload is no JSON, or no `T`. The error names line, column, and a field that is missing or unknown.
+    /// The payload is no JSON, or no `T`. The error names the field or element, the line and the column.
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, JsonError> {
         MessageRef::from(self).json()
     }
@@ -46,13 +76,26 @@ impl<'a> MessageRef<'a> {
             MessageRef::Text(text) => serde_json::from_str(text),
             other => serde_json::from_slice(other.as_bytes()),
         };
-        read.map_err(JsonError)
+        read.map_err(|error| JsonError { path: path_of_fault::<T>(self.as_bytes()), error })
     }
 }
 
 /// Writes a value as the text of a message.
 pub(crate) fn to_message<T: Serialize + ?Sized>(value: &T) -> Result<Message, JsonError> {
-    serde_json::to_string(value).map(Message::Text).map_err(JsonError)
+    let written = serde_json::to_string(value);
+    written.map(Message::Text).map_err(|error| JsonError { path: String::new(), error })
+}
+
+/// Where in the JSON the fault is for which no `T` could be read. The payload is read once more, because to keep track of that
+/// costs much.
+#[cold]
+fn path_of_fault<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> String {
+    let mut json = serde_json::Deserializer::from_slice(payload);
+    match serde_path_to_error::deserialize::<_, T>(&mut json) {
+        Err(error) if error.path().iter().len() > 0 => error.path().to_string(),
+        // It is the whole value, or what follows it.
+        _ => String::new(),
+    }
 }
 
 /// A value can not be read from JSON, or not be written as JSON.
@@ -61,14 +104,22 @@ pub(crate) fn to_message<T: Serialize + ?Sized>(value: &T) -> Result<Message, Js
 /// use threadbare::Message;
 ///
 /// let error = Message::from(r#"["price", "high"]"#).json::<(&str, u32)>().unwrap_err();
-/// assert_eq!(error.to_string(), r#"invalid type: string "high", expected u32 at line 1 column 16"#);
+/// assert_eq!(error.to_string(), r#"[1]: invalid type: string "high", expected u32 at line 1 column 16"#);
 /// ```
 #[derive(Debug)]
-pub struct JsonError(serde_json::Error);
+pub struct JsonError {
+    /// Where in the value, such as `orders[2].price`; empty if that is not known.
+    path: String,
+    error: serde_json::Error,
+}
 
+/// The names of fields and the values in the text are the peer's, with control characters escaped.
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        if !self.path.is_empty() {
+            write!(f, "{}: ", Escaped(&self.path))?;
+        }
+        Escaped(&self.error.to_string()).fmt(f)
     }
 }
 

@@ -20,6 +20,7 @@
 mod assembly;
 pub mod close;
 mod close_code;
+pub(crate) mod codec;
 pub mod connection;
 pub(crate) mod contain;
 pub mod deflate;
