@@ -179,6 +179,38 @@ fn two_writers_take_turns() {
 }
 
 #[test]
+fn each_message_is_counted_once_whether_it_waits_or_not() {
+    let server = server(config());
+    let (mut client, peer) = open_with_peer(&server);
+    let mut sent = 0;
+    for short in [false, true] {
+        let writer = begin(&peer, &mut client);
+        peer.send("behind").expect("room");
+        // With a first part that waits, or as a whole.
+        let mut other = peer.writer(StreamOptions::text());
+        other.set_deadline(Instant::now() + DEADLINE);
+        other.write_all(b"another").expect("gathered");
+        if !short {
+            other.flush().expect("it waits");
+        }
+        let finished = thread::spawn(move || other.finish().expect("sent"));
+        if short {
+            finished.join().expect("no panic");
+            writer.finish().expect("sent");
+        } else {
+            writer.finish().expect("sent");
+            finished.join().expect("no panic");
+        }
+        expect_end(&mut client);
+        assert_eq!(client.expect_frame(), Frame::text("behind"));
+        assert_eq!(receive(&mut client).1, b"another");
+        sent += 3;
+        eventually("all is counted", || peer.stats().messages_sent >= sent);
+        assert_eq!(peer.stats().messages_sent, sent, "short: {short}");
+    }
+}
+
+#[test]
 fn a_second_writer_is_refused_where_the_policy_does_not_wait() {
     let server = server(config());
     let (mut client, peer) = open_with_peer(&server);
@@ -623,6 +655,42 @@ mod handler {
         let (_, bytes, _) = receive(&mut slow[0]);
         assert_eq!(bytes.len(), 20_000_000);
         assert!((0..).zip(&bytes).all(|(at, byte)| *byte == Counting::byte(at)));
+    }
+
+    /// A source that hangs until the other end of this channel is dropped.
+    struct Hanging(mpsc::Receiver<()>);
+
+    impl Read for Hanging {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            let _ = self.0.recv(); // nothing is sent
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn a_source_that_hangs_holds_up_no_other() {
+        for _ in 0..20 {
+            let (hold, held) = mpsc::channel();
+            let hanging = std::sync::Mutex::new(Some(Hanging(held)));
+            let server = serve(config(), move |socket, message| {
+                if message == "hang" {
+                    let hanging = hanging.lock().expect("no panic").take().expect("once");
+                    assert!(socket.send_stream(hanging, StreamOptions::binary()));
+                } else {
+                    assert!(socket.send_stream(Counting::new(5), StreamOptions::binary()));
+                }
+            });
+            let mut first = Client::open(server.local_addr());
+            let mut second = Client::open(server.local_addr());
+            // A thread is there, and idle.
+            first.send(&text("one"));
+            assert_eq!(receive(&mut first).1.len(), 5);
+            first.send(&text("hang"));
+            second.send(&text("one"));
+            assert_eq!(receive(&mut second).1.len(), 5);
+            drop(hold);
+            assert_eq!(receive(&mut first).1.len(), 0);
+        }
     }
 
     #[test]

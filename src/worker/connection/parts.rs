@@ -129,6 +129,8 @@ impl ActiveConn<'_> {
                 }
             }
         } else if self.conn.holds_messages() {
+            // As each message that waits, it is counted now.
+            self.state.counts.sent += u64::from(last == Last::Yes);
             self.conn.endpoint.hold(HeldItem::Part(part));
             PartOutcome::Taken
         } else {

@@ -86,12 +86,13 @@ impl StreamPool {
         }
     }
 
-    /// Has a thread serve what is ready.
+    /// Has a thread serve each message that is ready, while there are threads.
     fn have_served(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        // A thread that was woken counts as idle until it has taken its message.
         if state.idle > 0 {
-            return self.work.notify_one();
+            self.work.notify_all();
         }
-        if state.threads < MAX_THREADS {
+        if state.idle < state.ready.len() && state.threads < MAX_THREADS {
             let pool = self.clone();
             let name = format!("ws-stream-{}", state.threads);
             match std::thread::Builder::new().name(name).spawn(move || pool.run()) {
