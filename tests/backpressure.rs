@@ -122,6 +122,38 @@ fn t_06_the_others_wait_behind_the_window_of_a_flood_and_no_longer() {
     }
 }
 
+/// T-06: an application thread that works for long on what it has taken holds up nobody whose events another thread could take.
+#[test]
+fn t_06_a_thread_that_works_for_long_leaves_the_windows_open() {
+    const MESSAGES: usize = 2_000;
+    for workers in [1, 2] {
+        let _guard = serialize_test();
+        let server = Server::builder().workers(workers).bind("127.0.0.1:0").expect("a server");
+        let events = server.events().expect("not taken").clone();
+        let mut large = Client::open(server.local_addr());
+        opened(&events);
+        let mut small = Client::open(server.local_addr());
+        opened(&events);
+        large.send(&binary(&[7; 200_000]));
+        let mut busy = events.iter();
+        let Some(EventRef::Message(_, taken)) = busy.next_ref() else { panic!("the large message") };
+        assert_eq!(taken.as_message().len(), 200_000);
+        let sender = thread::spawn(move || {
+            for number in 0..MESSAGES {
+                small.send(&binary(&numbered(1, number, 16)));
+            }
+            small
+        });
+        for next in 0..MESSAGES {
+            match events.recv_timeout(DEADLINE) {
+                Ok(Event::Message(_, message)) => assert_eq!(parse(message.as_bytes()), (1, next)),
+                other => panic!("after {next} messages: {other:?}"),
+            }
+        }
+        drop(sender.join().expect("all was received"));
+    }
+}
+
 /// one of two application threads stalls while many clients send to it. The waiting events are bounded, the other
 /// thread's connections are served, and in the end every message arrives, in order.
 #[test]

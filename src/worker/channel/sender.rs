@@ -201,7 +201,8 @@ impl EventSender {
         self.has_share(cursor, key)
     }
 
-    /// Whether a connection may go on that has filled half of its window. One that nobody shares the channel with may.
+    /// Whether a connection may go on that has filled half of its window. One that nobody shares the channel with may, and each
+    /// while a thread of the application has nothing to do, for then nobody waits behind its events.
     #[cold]
     fn has_window(&mut self, cursor: &mut BlockCursor, key: Key) -> bool {
         let (progress, unsent) = (&self.state.progress, self.block.cost);
@@ -209,7 +210,21 @@ impl EventSender {
             self.windows.begin_anyway(key, &mut cursor.filled, progress, unsent);
             return true;
         }
-        self.windows.begin_half(key, &mut cursor.filled, progress, unsent) || self.wait(cursor, key)
+        if self.windows.begin_half(key, &mut cursor.filled, progress, unsent) {
+            return true;
+        }
+        // Looked at after it is noted that a connection waits, so that a thread that becomes idle meanwhile tells.
+        if self.is_idle() {
+            self.windows.begin_anyway(key, &mut cursor.filled, &self.state.progress, unsent);
+            return true;
+        }
+        self.wait(cursor, key)
+    }
+
+    /// Whether a thread of the application waits for events.
+    fn is_idle(&self) -> bool {
+        let is_empty = self.block.records.is_empty() && self.sender.as_ref().is_none_or(Sender::is_empty);
+        is_empty && self.state.waiters.has_any()
     }
 
     /// Has a connection wait for [`resume`](EventSender::resume). Returns `false`.

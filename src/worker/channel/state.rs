@@ -98,6 +98,14 @@ impl ChannelState {
         }
     }
 
+    /// A thread has [entered](Waiters::enter) and found no events: what other threads handle need not keep a connection
+    /// waiting for its window.
+    pub(crate) fn found_empty(&self) {
+        if self.progress.take_awaited() {
+            self.tell(|to| Command::Resume { to });
+        }
+    }
+
     /// The number of connections of all workers.
     pub(super) fn connections(&self) -> usize {
         self.inboxes().map(|inbox| inbox.load.load(Ordering::Relaxed)).fold(0, usize::saturating_add)

@@ -20,6 +20,11 @@ impl Waiters {
         fence(Ordering::SeqCst);
     }
 
+    /// Whether a thread sleeps, or is about to.
+    pub(super) fn has_any(&self) -> bool {
+        self.count.load(Ordering::SeqCst) > 0
+    }
+
     /// Notes that this thread is awake.
     pub(crate) fn leave(&self) {
         self.count.fetch_sub(1, Ordering::SeqCst);

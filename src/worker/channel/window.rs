@@ -21,7 +21,8 @@ pub(super) struct Progress {
     sent: AtomicU64,
     /// The application adds to it before it looks who waits.
     handled: AtomicU64,
-    /// What `handled` must reach before a connection whose window is full is told; 0 if none waits.
+    /// What `handled` must reach before a connection whose window is full is told; 0 if none waits. It is told sooner if a
+    /// thread of the application finds the channel empty.
     awaited: AtomicU64,
 }
 
@@ -35,6 +36,11 @@ impl Progress {
         let handled = self.handled.fetch_add(cost as u64, Ordering::SeqCst) + cost as u64;
         let awaited = self.awaited.load(Ordering::SeqCst);
         awaited != 0 && awaited <= handled && self.awaited.swap(0, Ordering::SeqCst) != 0
+    }
+
+    /// Whether a connection waits, which is to be told now.
+    pub(super) fn take_awaited(&self) -> bool {
+        self.awaited.load(Ordering::SeqCst) != 0 && self.awaited.swap(0, Ordering::SeqCst) != 0
     }
 
     /// The cost of what is in the channel or being handled.

@@ -154,7 +154,9 @@ impl Events {
     /// Returns the channel of batches, for use in [`crossbeam_channel::select!`] beside the application's own channels.
     /// Iterate over each [`Batch`] to its end, because the events that are left when it is dropped are lost.
     ///
-    /// Waiting in a `Select` costs more than [`recv`](Events::recv), because crossbeam spins before it sleeps.
+    /// Waiting in a `Select` costs more than [`recv`](Events::recv), because crossbeam spins before it sleeps. A batch counts
+    /// as waiting until it is dropped, and a connection with 256 KiB behind it is not read before, even if another thread is idle
+    /// in a `Select`: so do not keep a batch for longer than its events take.
     ///
     /// ```no_run
     /// # let server = threadbare::Server::bind("127.0.0.1:0").unwrap();
@@ -226,6 +228,7 @@ impl Events {
             waiters.enter();
             let found = attempt();
             if let Err(TryRecvError::Empty) = found {
+                self.end.state.found_empty();
                 match deadline {
                     None => std::thread::park(),
                     Some(deadline) => std::thread::park_timeout(deadline.saturating_duration_since(Instant::now())),
