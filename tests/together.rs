@@ -25,6 +25,7 @@ mod latest;
 #[cfg(unix)]
 mod lending;
 mod message_reader;
+mod mixed;
 mod peer;
 mod policies;
 mod prepared;

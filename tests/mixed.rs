@@ -1,0 +1,152 @@
+//! Whole messages, lent ones, parts and readers in any order on one connection: nothing is lost, doubled or cut.
+
+use crate::common;
+
+use std::io::{self, BufRead, Read, Write};
+
+use threadbare::protocol::frame::{FrameHeader, Opcode};
+use threadbare::protocol::mask;
+use threadbare::{Config, Message, Role, SocketError, WebSocket};
+
+/// Numbers that look random and are the same in each run.
+#[derive(Clone)]
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % sides
+    }
+}
+
+/// A stream in memory whose reads bring any number of bytes, or nothing for now.
+struct Halting {
+    input: io::Cursor<Vec<u8>>,
+    dice: Dice,
+    most: usize,
+}
+
+impl Read for Halting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.dice.roll(4) == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let size = buffer.len().min(1 + self.dice.roll(self.most));
+        self.input.read(&mut buffer[..size])
+    }
+}
+
+impl Write for Halting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn message(dice: &mut Dice, number: usize) -> Message {
+    let size = [0, 1, 5, 125, 126, 1_000, 20_000, 70_000][dice.roll(8)];
+    match dice.roll(2) {
+        0 => Message::Text(format!("{number} größer 🦀").chars().cycle().take(size).collect()),
+        _ => Message::Binary((0..size).map(|at| (at * 7 + number) as u8).collect()),
+    }
+}
+
+fn push_frame(bytes: &mut Vec<u8>, to: Role, fin: bool, opcode: Opcode, payload: &[u8]) {
+    let key = (to == Role::Server).then_some([1, 2, 3, 4]);
+    FrameHeader { fin, rsv: 0, opcode, mask: key, payload_len: payload.len() as u64 }.encode(bytes);
+    let start = bytes.len();
+    bytes.extend_from_slice(payload);
+    if let Some(key) = key {
+        mask::apply(&mut bytes[start..], key);
+    }
+}
+
+/// The frames of a message: any number of them, empty ones too, with control frames between them.
+fn push_message(bytes: &mut Vec<u8>, to: Role, message: &Message, dice: &mut Dice) {
+    let (mut rest, mut opcode) = (message.as_bytes(), if message.is_text() { Opcode::Text } else { Opcode::Binary });
+    while dice.roll(3) > 0 {
+        let (part, behind) = rest.split_at(dice.roll(rest.len() + 1));
+        push_frame(bytes, to, false, opcode, part);
+        (rest, opcode) = (behind, Opcode::Continuation);
+        match dice.roll(6) {
+            0 => push_frame(bytes, to, true, Opcode::Ping, b"between"),
+            1 => push_frame(bytes, to, true, Opcode::Pong, b""),
+            _ => {}
+        }
+    }
+    push_frame(bytes, to, true, opcode, rest);
+}
+
+/// Receives in any way until the end. Returns the messages, or what was read of those whose reader was dropped.
+fn receive<S: Read + Write>(socket: &mut WebSocket<S>, dice: &mut Dice, expected: &[Message]) {
+    let mut next = 0;
+    loop {
+        let received = match dice.roll(3) {
+            0 => socket.recv(),
+            1 => socket.recv_ref().map(|message| message.map(|message| message.into_owned())),
+            _ => match socket.recv_reader() {
+                Ok(Some(mut reader)) => {
+                    let whole = &expected[next];
+                    assert_eq!(reader.is_text(), whole.is_text(), "message {next}");
+                    read(&mut reader, dice, whole.as_bytes());
+                    next += 1;
+                    continue;
+                }
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            },
+        };
+        match received {
+            Ok(Some(message)) => {
+                assert!(message == expected[next], "message {next}: {} bytes", message.len());
+                next += 1;
+            }
+            Ok(None) => break,
+            Err(SocketError::Timeout) => {}
+            Err(error) => panic!("message {next}: {error}"),
+        }
+    }
+    assert_eq!(next, expected.len());
+    assert_eq!(socket.stats().messages_received, next as u64);
+}
+
+/// Reads a message, or the beginning of it.
+fn read(reader: &mut impl BufRead, dice: &mut Dice, whole: &[u8]) {
+    let mut at = 0;
+    while dice.roll(20) > 0 {
+        match reader.fill_buf() {
+            Ok([]) => return assert_eq!(at, whole.len()),
+            Ok(piece) => {
+                let size = 1 + dice.roll(piece.len());
+                assert!(whole[at..].starts_with(piece), "from {at} on");
+                at += size;
+                reader.consume(size);
+            }
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_socket_receives_the_same_however_it_is_asked() {
+    common::logged::install();
+    for seed in 0..25 {
+        let mut dice = Dice(seed);
+        for role in [Role::Server, Role::Client] {
+            let messages: Vec<_> = (0..30).map(|number| message(&mut dice, number)).collect();
+            let mut bytes = Vec::new();
+            for message in &messages {
+                push_message(&mut bytes, role, message, &mut dice);
+            }
+            push_frame(&mut bytes, role, true, Opcode::Close, b"\x03\xe8");
+            let most = [1, 3, 200, 20_000, 300_000][dice.roll(if bytes.len() > 400_000 { 3 } else { 5 })].max(3);
+            let most = if bytes.len() > 100_000 { most.max(2_000) } else { most };
+            let stream = Halting { input: io::Cursor::new(bytes), dice: dice.clone(), most };
+            let mut socket = WebSocket::from_established(stream, role, Vec::new(), &Config::default());
+            receive(&mut socket, &mut dice, &messages);
+        }
+    }
+}
