@@ -3,10 +3,16 @@
 use crate::common;
 
 use std::io::{self, BufRead, Read, Write};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use common::{DEADLINE, eventually};
 use threadbare::protocol::frame::{FrameHeader, Opcode};
 use threadbare::protocol::mask;
-use threadbare::{Config, Message, Role, SocketError, WebSocket};
+use threadbare::{
+    Client, Compression, Config, Event, Message, Peer, Prepared, Receive, Role, SendOptions, Server, SlowConsumer,
+    SocketError, StreamOptions, WebSocket,
+};
 
 /// Numbers that look random and are the same in each run.
 #[derive(Clone)]
@@ -147,6 +153,122 @@ fn a_socket_receives_the_same_however_it_is_asked() {
             let stream = Halting { input: io::Cursor::new(bytes), dice: dice.clone(), most };
             let mut socket = WebSocket::from_established(stream, role, Vec::new(), &Config::default());
             receive(&mut socket, &mut dice, &messages);
+        }
+    }
+}
+
+/// A message of a sender: who it is, which of its messages this is, and how it goes on.
+fn numbered(sender: usize, number: usize) -> String {
+    let size = Dice((sender * 1_000 + number) as u64).roll([3, 300, 200_000][number % 3]);
+    format!("{sender} {number} ").chars().chain("größer 🦀 ".chars().cycle().take(size)).collect()
+}
+
+/// Sends the messages of one sender, each in another way.
+fn send(peer: &Peer, sender: usize, count: usize) {
+    let mut dice = Dice(sender as u64);
+    for number in 0..count {
+        let text = numbered(sender, number);
+        let compression = [Compression::Auto, Compression::Never][dice.roll(2)];
+        let options = StreamOptions::text().compression(compression).fragment_size(1 + dice.roll(20_000));
+        match dice.roll(6) {
+            0 => peer.send(text).expect("open"),
+            1 => peer.send(text.as_str()).expect("open"),
+            2 => peer.send_prepared(&Prepared::new(text)).expect("open"),
+            3 => peer.send_with(text, SendOptions::new().compression(compression)).expect("open"),
+            4 => peer.start_stream(io::Cursor::new(text), options).expect("open"),
+            _ => {
+                let mut writer = peer.writer(options);
+                writer.set_deadline(Instant::now() + DEADLINE);
+                let mut rest = text.as_bytes();
+                while !rest.is_empty() {
+                    let (part, behind) = rest.split_at(1 + dice.roll(rest.len()));
+                    writer.write_all(part).expect("open");
+                    if dice.roll(3) == 0 {
+                        writer.flush().expect("open");
+                    }
+                    rest = behind;
+                }
+                writer.finish().expect("open");
+            }
+        }
+    }
+}
+
+const SENDERS: usize = 3;
+const COUNT: usize = 40;
+
+/// Notes a message of a sender, which must be its next.
+fn note(next: &mut [usize; SENDERS], text: &str) {
+    let sender: usize = text.split(' ').next().and_then(|sender| sender.parse().ok()).expect("a sender");
+    assert!(text == numbered(sender, next[sender]), "{sender} {}: {:.30}", next[sender], text);
+    next[sender] += 1;
+}
+
+fn exchange(config: Config, receive: Receive) {
+    let config = config.max_message_size(4 << 20).slow_consumer(SlowConsumer::Block);
+    let server = Server::builder().workers(2).config(config.clone()).bind("127.0.0.1:0").expect("a server");
+    let handle = server.handle();
+    let url = format!("ws://{}", server.local_addr());
+    let client = Client::builder().config(config.receive(receive)).connect(&url).expect("connected");
+    let Ok(Event::Open(peer, _)) = server.recv_timeout(DEADLINE) else { panic!("the first event") };
+    thread::scope(|scope| {
+        for sender in 0..SENDERS {
+            let (to_client, to_server) = (peer.clone(), client.peer());
+            scope.spawn(move || send(&to_client, sender, COUNT));
+            scope.spawn(move || send(&to_server, sender, COUNT));
+        }
+        scope.spawn(|| {
+            let mut next = [0; SENDERS];
+            while next != [COUNT; SENDERS] {
+                match server.recv_timeout(DEADLINE) {
+                    Ok(Event::Message(_, message)) => note(&mut next, message.as_text().expect("text")),
+                    other => panic!("{next:?}: {other:?}"),
+                }
+            }
+        });
+        let (mut next, mut dice) = ([0; SENDERS], Dice(7));
+        while next != [COUNT; SENDERS] {
+            match dice.roll(3) {
+                0 => match client.recv_timeout(DEADLINE) {
+                    Ok(Some(message)) => note(&mut next, message.as_text().expect("text")),
+                    other => panic!("{next:?}: {other:?}"),
+                },
+                1 => {
+                    let mut lent = client.iter();
+                    let message = lent.next_ref().expect("not ended").expect("open");
+                    note(&mut next, message.as_text().expect("text"));
+                }
+                _ => {
+                    let mut text = String::new();
+                    let mut reader = client.recv_reader_timeout(DEADLINE).expect("open").expect("not ended");
+                    reader.read_to_string(&mut text).expect("a text");
+                    note(&mut next, &text);
+                }
+            }
+        }
+    });
+    eventually("all is counted", || peer.stats().messages_sent == (SENDERS * COUNT) as u64);
+    eventually("all is counted", || client.stats().messages_sent == (SENDERS * COUNT) as u64);
+    client.finish(Duration::from_secs(10)).expect("closed");
+    drop((client, peer));
+    while handle.connections() > 0 {
+        let _ = server.recv_timeout(Duration::from_millis(10));
+    }
+    drop(server);
+    eventually("no memory is taken", || handle.memory() == 0);
+}
+
+#[test]
+fn both_ends_send_in_any_way_at_once() {
+    common::logged::install();
+    for receive in [Receive::Messages, Receive::Fragments { max_size: None }] {
+        exchange(Config::default(), receive);
+        #[cfg(feature = "deflate")]
+        for takeover in [false, true] {
+            let deflate = threadbare::DeflateConfig::default()
+                .server_no_context_takeover(!takeover)
+                .client_no_context_takeover(!takeover);
+            exchange(Config::default().deflate(deflate), receive);
         }
     }
 }
