@@ -87,11 +87,12 @@ class Server(Process):
         return split(self.urls[scheme])
 
     def status(self):
-        """The memory in bytes and the number of threads, as the kernel counts them."""
+        """The memory in bytes, now and at its peak (`VmHWM`), and the number of threads, as the kernel counts them."""
         with open(f"/proc/{self.pid}/status") as file:
             fields = dict(line.split(":", 1) for line in file)
         return {
             "VmRSS": int(fields["VmRSS"].split()[0]) * 1024,
+            "VmHWM": int(fields["VmHWM"].split()[0]) * 1024,
             "RssAnon": int(fields["RssAnon"].split()[0]) * 1024,
             "threads": len(os.listdir(f"/proc/{self.pid}/task")),
         }
