@@ -526,8 +526,10 @@
 //! use threadbare::Client;
 //!
 //! fn with_causes(error: &dyn Error) -> String {
-//!     let causes = std::iter::successors(error.source(), |cause| cause.source());
-//!     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+//!     match error.source() {
+//!         Some(cause) => format!("{error}: {}", with_causes(cause)),
+//!         None => error.to_string(),
+//!     }
 //! }
 //!
 //! # let error = Client::builder().no_proxy().connect("ws://127.0.0.1:1/feed").expect_err("nobody listens");

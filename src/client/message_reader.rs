@@ -7,7 +7,7 @@ use crate::client::client::Client;
 use crate::client::error::ClientError;
 use crate::client::gather::Turn;
 use crate::error::RecvTimeoutError;
-use crate::protocol::fragment::{Fragment, FragmentRef};
+use crate::protocol::fragment::Fragment;
 use crate::worker::channel::event::Event;
 
 /// One message of a [`Client`], which is read as it arrives; made by [`Client::recv_reader`].
@@ -179,7 +179,7 @@ impl ClientMessageReader<'_> {
             };
             match event {
                 Ok(Event::Open(..)) => {}
-                Ok(Event::Message(_, message)) => return Ok(FragmentRef::whole((&message).into()).into_owned()),
+                Ok(Event::Message(_, message)) => return Ok(Fragment::new(message, 0, true)),
                 Ok(Event::Fragment(_, fragment)) => {
                     if !self.turn.as_mut().is_some_and(|turn| turn.gathered.discards(&fragment)) {
                         return Ok(fragment);

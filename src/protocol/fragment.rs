@@ -53,10 +53,15 @@ pub struct FragmentRef<'a> {
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fragment {
-    pub(crate) payload: Message,
-    pub(crate) offset: u64,
-    pub(crate) is_last: bool,
+pub struct Fragment(Box<Kept>);
+
+/// What a [`Fragment`] keeps, apart from it, so that the types that have a fragment or a message are no larger than a
+/// message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kept {
+    payload: Message,
+    offset: u64,
+    is_last: bool,
 }
 
 impl<'a> FragmentRef<'a> {
@@ -185,11 +190,23 @@ impl<'a> FragmentRef<'a> {
     /// ```
     #[must_use]
     pub fn into_owned(self) -> Fragment {
-        Fragment { payload: self.payload.into_owned(), offset: self.offset, is_last: self.is_last }
+        Fragment::new(self.payload.into_owned(), self.offset, self.is_last)
     }
 }
 
 impl Fragment {
+    /// The size in bytes of what a fragment takes beside its payload.
+    pub(crate) const OVERHEAD: usize = size_of::<Kept>();
+
+    pub(crate) fn new(payload: Message, offset: u64, is_last: bool) -> Fragment {
+        Fragment(Box::new(Kept { payload, offset, is_last }))
+    }
+
+    /// Returns the bytes as a message, whatever the fragment is of its own.
+    pub(crate) fn into_message(self) -> Message {
+        self.0.payload
+    }
+
     /// Borrows the fragment.
     ///
     /// ```
@@ -202,7 +219,7 @@ impl Fragment {
     /// ```
     #[must_use]
     pub fn as_ref(&self) -> FragmentRef<'_> {
-        FragmentRef { payload: (&self.payload).into(), offset: self.offset, is_last: self.is_last }
+        FragmentRef { payload: (&self.0.payload).into(), offset: self.0.offset, is_last: self.0.is_last }
     }
 
     /// Returns the bytes.
@@ -214,7 +231,7 @@ impl Fragment {
     /// ```
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.payload.as_bytes()
+        self.0.payload.as_bytes()
     }
 
     /// Returns the text if the message is text.
@@ -226,7 +243,7 @@ impl Fragment {
     /// ```
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
-        self.payload.as_text()
+        self.0.payload.as_text()
     }
 
     /// Returns whether the message is text.
@@ -238,7 +255,7 @@ impl Fragment {
     /// ```
     #[must_use]
     pub fn is_text(&self) -> bool {
-        self.payload.is_text()
+        self.0.payload.is_text()
     }
 
     /// Returns the number of bytes.
@@ -250,7 +267,7 @@ impl Fragment {
     /// ```
     #[must_use]
     pub fn len(&self) -> usize {
-        self.payload.len()
+        self.0.payload.len()
     }
 
     /// Returns whether there are no bytes, which only the last fragment of a message may have.
@@ -262,7 +279,7 @@ impl Fragment {
     /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.payload.is_empty()
+        self.0.payload.is_empty()
     }
 
     /// Returns how many bytes of the message came before this fragment.
@@ -274,7 +291,7 @@ impl Fragment {
     /// ```
     #[must_use]
     pub fn offset(&self) -> u64 {
-        self.offset
+        self.0.offset
     }
 
     /// Returns whether a message begins with this fragment.
@@ -298,12 +315,12 @@ impl Fragment {
     /// ```
     #[must_use]
     pub fn is_last(&self) -> bool {
-        self.is_last
+        self.0.is_last
     }
 
     /// Returns the bytes of memory that the payload takes.
     pub(crate) fn capacity(&self) -> usize {
-        match &self.payload {
+        match &self.0.payload {
             Message::Text(text) => text.capacity(),
             Message::Binary(bytes) => bytes.capacity(),
             _ => 0,
@@ -319,6 +336,6 @@ impl Fragment {
     /// ```
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
-        self.payload.into_bytes()
+        self.0.payload.into_bytes()
     }
 }

@@ -27,7 +27,7 @@ impl Gathered {
         }
         if fragment.is_first() {
             if fragment.is_last() {
-                return Ok(Some(fragment.payload));
+                return Ok(Some(fragment.into_message()));
             }
             // What there was of another message ended with its connection.
             self.bytes.clear();
@@ -53,7 +53,7 @@ impl Gathered {
     /// Takes the beginning of the message, as one fragment; `None` if there is nothing.
     pub(crate) fn take(&mut self) -> Option<Fragment> {
         let taken = self.take_bytes();
-        (taken.filled > 0).then(|| Fragment { payload: taken.into_message(), offset: 0, is_last: false })
+        (taken.filled > 0).then(|| Fragment::new(taken.into_message(), 0, false))
     }
 
     fn take_bytes(&mut self) -> Assembled {

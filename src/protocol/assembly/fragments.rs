@@ -32,7 +32,7 @@ impl Assembly {
         arrived.is_text = self.message == Some(Opcode::Text);
         arrived.filled -= self.utf8.held().len();
         self.delivered = Some(arrived.filled as u64);
-        (arrived.filled > 0).then(|| Fragment { payload: arrived.into_message(), offset: 0, is_last: false })
+        (arrived.filled > 0).then(|| Fragment::new(arrived.into_message(), 0, false))
     }
 
     /// Assembles messages from now on. Returns the limit on them, or `None` if it does not: what a message under way lacks
@@ -91,7 +91,7 @@ impl Assembly {
         }
         let fragment = self.complete_fragment(frame, character.len())?;
         let text = String::from_utf8(character).map_err(|_| ProtocolError::InvalidUtf8)?;
-        let fragment = fragment.map(|(offset, is_last)| Fragment { payload: Message::Text(text), offset, is_last });
+        let fragment = fragment.map(|(offset, is_last)| Fragment::new(Message::Text(text), offset, is_last));
         Ok((fragment.map(Completed::Own), piece.len()))
     }
 
@@ -124,7 +124,7 @@ impl Assembly {
             codec.give_fragment_buffer(inflated.into_buffer());
             return Ok((None, taken));
         };
-        Ok((Some(Completed::Own(Fragment { payload: inflated.into_message(), offset, is_last })), taken))
+        Ok((Some(Completed::Own(Fragment::new(inflated.into_message(), offset, is_last))), taken))
     }
 
     /// Notes that a fragment of `size` bytes is handed out. Returns its offset and whether it is the last, or `None` if

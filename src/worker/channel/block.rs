@@ -107,8 +107,8 @@ impl Block {
             IncomingFragment::Owned(fragment) => fragment,
         };
         let cost = kept.capacity();
-        self.apart += size_of::<Fragment>() + cost;
-        (EventKind::Fragment(Box::new(kept)), cost)
+        self.apart += Fragment::OVERHEAD + cost;
+        (EventKind::Fragment(kept), cost)
     }
 
     /// Returns the event at `index` as a borrow; `None` after the last. A large message moves to the caller, and so is
@@ -130,7 +130,7 @@ impl Block {
             EventKind::Assembled(message) => {
                 EventRef::Message(peer, std::mem::take(&mut **message).into_message().into())
             }
-            EventKind::Fragment(fragment) => EventRef::Fragment(peer, (**fragment).as_ref()),
+            EventKind::Fragment(fragment) => EventRef::Fragment(peer, fragment.as_ref()),
             EventKind::Close(reason) => {
                 // All events before it were returned, and answered if this thread answers them.
                 close_seen(peer);
@@ -161,7 +161,7 @@ impl Block {
     pub(super) fn take_other(&mut self, index: usize, peer: Peer) -> Option<Event> {
         match std::mem::replace(&mut self.records.get_mut(index)?.kind, EventKind::Taken) {
             EventKind::Open(request) => Some(Event::Open(peer, request)),
-            EventKind::Fragment(fragment) => Some(Event::Fragment(peer, *fragment)),
+            EventKind::Fragment(fragment) => Some(Event::Fragment(peer, fragment)),
             EventKind::Close(reason) => {
                 // All events before it were returned, and answered if this thread answers them.
                 close_seen(&peer);
@@ -206,7 +206,7 @@ pub(crate) enum EventKind {
         end: u32,
     },
     Assembled(Box<Assembled>),
-    Fragment(Box<Fragment>),
+    Fragment(Fragment),
     Close(Box<CloseReason>),
     /// The event was returned.
     Taken,
