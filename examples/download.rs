@@ -106,7 +106,7 @@ fn receive(client: &Client, description: &Description, path: &Path) -> Result<()
     bar.set_style(ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta}")?);
     // A byte more than there should be is enough to see that it is wrong.
     let sha256 = copy(&mut reader.take(description.size.saturating_add(1)), &mut file, &bar)?;
-    bar.finish();
+    bar.finish_and_clear();
     if bar.position() != description.size || sha256 != description.sha256 {
         let received = format!("{} bytes with the checksum {sha256}", bar.position());
         return Err(format!("received {received}, wanted {} with {}", description.size, description.sha256).into());

@@ -18,12 +18,14 @@
 //! thread that accepts connections must not wait. Who it belongs to goes with the connection (`Accept::data`).
 //! The specification, without the methods, is in `rpc.rs`.
 //!
-//! A page in a browser cannot set `Authorization` for a WebSocket. It would send a cookie, or the token in its first message.
+//! Who sees a token has it: on a network, this needs TLS. A page in a browser cannot set `Authorization` for a WebSocket. It
+//! would send a cookie, or the token in its first message.
 
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use common::tls::Certificate;
 use lexopt::prelude::*;
 use rpc::{CallError, Params};
 use serde_json::{Value, json};
@@ -38,11 +40,13 @@ Calls in JSON-RPC 2.0 over WebSocket, for those who have a token: add, whoami, s
 
 Usage: json_rpc [ADDR] --tokens FILE [OPTIONS]
 
-  ADDR             where to listen (default 127.0.0.1:8080; port 0 picks a free port)
-  --tokens FILE    who may come: a line for each, with a name, a space, and a token
-  --check-time MS  how long the check of a token takes, as that of another service would (default 100)
-  --checkers N     how many tokens are checked at once (default 4)
-  --help           this text
+  ADDR                    where to listen (default 127.0.0.1:8080; port 0 picks a free port)
+  --tokens FILE           who may come: a line for each, with a name, a space, and a token
+  --check-time MS         how long the check of a token takes, as that of another service would (default 100)
+  --checkers N            how many tokens are checked at once (default 4)
+  --cert FILE --key FILE  TLS, with this certificate chain and private key in PEM
+                          (built with --features rustls-tls-webpki-roots)
+  --help                  this text
 ";
 
 /// The size of the largest call or batch.
@@ -59,6 +63,7 @@ struct Options {
     tokens: Tokens,
     check_time: Duration,
     checkers: usize,
+    certificate: Certificate,
 }
 
 fn main() -> ExitCode {
@@ -67,12 +72,12 @@ fn main() -> ExitCode {
 
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let checkers = Checkers::start(options.tokens, options.check_time, options.checkers)?;
-    let server = Server::builder()
+    let builder = Server::builder()
         .config(Config::default().max_message_size(MAX_MESSAGE_SIZE))
         .on_request_deferred(move |request, pending| checkers.submit(&request, pending))
-        .http(plain)
-        .serve(&options.addr, |_request| on_message)?;
-    common::announce(&server)?;
+        .http(plain);
+    let server = options.certificate.apply(builder)?.serve(&options.addr, |_request| on_message)?;
+    options.certificate.announce(server.handle())?;
     server.join();
     Ok(())
 }
@@ -149,6 +154,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut tokens = None;
     let mut check_time = Duration::from_millis(100);
     let mut checkers = 4;
+    let mut certificate = Certificate::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("tokens") => {
@@ -157,12 +163,15 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
             }
             Long("check-time") => check_time = Duration::from_millis(parser.value()?.parse()?),
             Long("checkers") => checkers = parser.value()?.parse()?,
+            Long("cert") => certificate.set_cert(parser.value()?),
+            Long("key") => certificate.set_key(parser.value()?),
             Short('h') | Long("help") => return Ok(None),
             Value(value) if addr.is_none() => addr = Some(value.string()?),
             _ => return Err(arg.unexpected()),
         }
     }
+    certificate.check()?;
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let tokens = tokens.ok_or("--tokens is missing")?;
-    Ok(Some(Options { addr, tokens, check_time, checkers }))
+    Ok(Some(Options { addr, tokens, check_time, checkers, certificate }))
 }

@@ -33,6 +33,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use common::tls::Certificate;
 use lexopt::prelude::*;
 use serde_json::{Value, json};
 use store::{Id, Refused, Resumed, Store, Upload};
@@ -48,11 +49,13 @@ Takes files of any size over WebSocket, from its page or other clients, and send
 
 Usage: upload [ADDR] [OPTIONS]
 
-  ADDR              where to listen (default 127.0.0.1:8080; port 0 picks a free port)
-  --dir DIRECTORY   where the files are (default uploads; it is made if it is not there)
-  --max-size BYTES  the size of the largest file (default 64 GiB)
-  --threads N       how many threads write to the disk (default 4)
-  --help            this text
+  ADDR                    where to listen (default 127.0.0.1:8080; port 0 picks a free port)
+  --dir DIRECTORY         where the files are (default uploads; it is made if it is not there)
+  --max-size BYTES        the size of the largest file (default 64 GiB)
+  --threads N             how many threads write to the disk (default 4)
+  --cert FILE --key FILE  TLS, with this certificate chain and private key in PEM
+                          (built with --features rustls-tls-webpki-roots)
+  --help                  this text
 ";
 
 /// How much arrives of a long message before the client is told.
@@ -69,6 +72,7 @@ struct Options {
     dir: PathBuf,
     max_size: u64,
     threads: usize,
+    certificate: Certificate,
 }
 
 fn main() -> ExitCode {
@@ -84,9 +88,9 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         .slow_consumer(SlowConsumer::Disconnect);
     let page = common::page::serve(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"));
     // `origins` is not set: by default, only a page from this host may connect.
-    let mut server =
-        Server::builder().config(config).channels(options.threads).http(page).on_request(route).bind(&options.addr)?;
-    common::announce(&server)?;
+    let builder = Server::builder().config(config).channels(options.threads).http(page).on_request(route);
+    let mut server = options.certificate.apply(builder)?.bind(&options.addr)?;
+    options.certificate.announce(server.handle())?;
     let all_events = server.take_events();
     thread::scope(|scope| {
         for events in &all_events {
@@ -311,16 +315,20 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut dir = PathBuf::from("uploads");
     let mut max_size = 64 << 30;
     let mut threads = 4;
+    let mut certificate = Certificate::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("dir") => dir = parser.value()?.into(),
             Long("max-size") => max_size = parser.value()?.parse()?,
             Long("threads") => threads = parser.value()?.parse()?,
+            Long("cert") => certificate.set_cert(parser.value()?),
+            Long("key") => certificate.set_key(parser.value()?),
             Short('h') | Long("help") => return Ok(None),
             Value(value) if addr.is_none() => addr = Some(value.string()?),
             _ => return Err(arg.unexpected()),
         }
     }
+    certificate.check()?;
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    Ok(Some(Options { addr, dir, max_size, threads }))
+    Ok(Some(Options { addr, dir, max_size, threads, certificate }))
 }

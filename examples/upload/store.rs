@@ -168,7 +168,8 @@ impl Store {
             writers = waiting.unwrap_or_else(PoisonError::into_inner).0;
         }
         if writers.contains_key(id) {
-            return Err(Refused::policy("another connection is writing to the file"));
+            let why = "another connection has the file".to_owned();
+            return Err(Refused { code: CloseCode::TRY_AGAIN_LATER, why });
         }
         writers.insert(id.clone(), peer.clone());
         Ok(Hold { store: Arc::clone(self), id: id.clone() })
@@ -260,7 +261,7 @@ impl Upload {
 
     /// Appends bytes to the file.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Refused> {
-        if bytes.len() as u64 > self.size - self.offset {
+        if bytes.len() as u64 > self.size.saturating_sub(self.offset) {
             return Err(Refused::policy("there is more than the file was to have"));
         }
         self.file.write_all(bytes)?;

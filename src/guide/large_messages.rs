@@ -40,7 +40,8 @@
 //! With events, in a channel or in an [`EventLoop`](crate::EventLoop), the same comes as
 //! [`Event::Fragment`](crate::Event::Fragment). Fragments count towards [`Config::max_event_buffer_size`] as messages do: a
 //! connection is not read while the application has not taken its fragments, and the peer's sends wait. A disk that is slow
-//! is better served so: writing in a handler holds up the other connections of its worker.
+//! is better served so: writing in a handler holds up the other connections of its worker. The example `upload` does it, with
+//! a few threads for the disk.
 //!
 //! What an application can rely on:
 //!

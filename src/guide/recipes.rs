@@ -216,7 +216,8 @@
 //! Pings and their answers do not wait. A close waits as long as the peer takes enough of the message. If the source fails, the
 //! message can be neither completed nor taken back, so the connection is closed with 1011.
 //!
-//! The receiver's [`max_message_size`](crate::Config::max_message_size) is a limit on the whole message.
+//! The receiver's [`max_message_size`](crate::Config::max_message_size) is a limit on the whole message. The examples `upload` and
+//! `download` are the two sides of files of any size, with a checksum.
 //!
 //! # A clean end
 //!

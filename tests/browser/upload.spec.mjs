@@ -1,28 +1,33 @@
 #!/usr/bin/env node
 // The upload example's page in a real browser.
 //
-//     node upload.spec.mjs BINARY        node upload.spec.mjs target/release/examples/upload
+//     node upload.spec.mjs BINARY [DIRECTORY]        node upload.spec.mjs target/release/examples/upload
+//
+// With a directory that .ci/certificates made, the same over TLS.
 
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Report, equal, eventually, fits, launch, open, relay, screenshot, start } from './common.mjs';
+import { Report, certificate, equal, eventually, fits, launch, open, relay, screenshot, start } from './common.mjs';
 
-const binary = process.argv[2];
+const [binary, tls] = process.argv.slice(2);
 if (!binary) {
-  console.error('usage: node upload.spec.mjs BINARY');
+  console.error('usage: node upload.spec.mjs BINARY [DIRECTORY]');
   process.exit(2);
 }
 
 const SIZE = 20_000_003; // no multiple of anything
 const HALF = 8 << 20; // what is sent before a check interrupts an upload
 
-const report = new Report('browser/upload');
+const report = new Report(tls ? 'browser/upload-tls' : 'browser/upload');
 const directory = mkdtempSync(join(tmpdir(), 'upload-'));
 
 let server;
 let browser;
+
+const serve = (host, ...flags) =>
+  start(binary, [host, '--dir', directory, ...flags, ...certificate(tls)], tls ? ['wss'] : ['ws']);
 
 /** The content of a file: a part that is shifted, swapped or repeated is noticed. */
 function content(size) {
@@ -87,10 +92,10 @@ async function end(page) {
 }
 
 await report.check('server-starts', async () => {
-  server = await start(binary, ['127.0.0.1:0', '--dir', directory]);
+  server = await serve('127.0.0.1:0');
 });
 await report.check('browser-starts', async () => {
-  browser = await launch();
+  browser = await launch(tls);
 }, 60);
 if (!server || !browser) report.exit();
 
@@ -185,7 +190,7 @@ await report.check('restarted-server-has-the-first-half', async () => {
   await choose(page, 'restarted.bin');
   await stalled(page);
   await server.stop();
-  server = await start(binary, [server.host, '--dir', directory]);
+  server = await serve(server.host);
   await isComplete(page);
   equal(await page.evaluate(() => window.sent.filter((size) => size > 0)), [HALF, SIZE - HALF], 'what was sent');
   await end(page);
@@ -221,7 +226,7 @@ await report.check('abort-of-a-paused-upload-removes-the-file', async () => {
 }, 60);
 
 await report.check('too-large-a-file-is-refused-with-the-reason', async () => {
-  const small = await start(binary, ['127.0.0.1:0', '--dir', directory, '--max-size', '1000']);
+  const small = await serve('127.0.0.1:0', '--max-size', '1000');
   const page = await open(browser, small.page, { viewport: { width: 390, height: 844 }, colorScheme: 'dark' });
   const before = files();
   await choose(page, 'large.bin', 1001);
