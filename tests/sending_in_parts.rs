@@ -450,6 +450,86 @@ fn an_abort_or_a_lost_peer_ends_a_writer_that_waits() {
 }
 
 #[test]
+fn the_end_of_a_lifetime_or_a_shutdown_waits_for_the_message_and_what_is_behind_it() {
+    for shuts_down in [false, true] {
+        let lifetime = if shuts_down { None } else { Some(Duration::from_millis(100)) };
+        let server = server(config().max_lifetime(lifetime));
+        let (mut client, peer) = open_with_peer(&server);
+        let mut writer = begin(&peer, &mut client);
+        peer.send_with("keyed", SendOptions::new().latest(1)).expect("room");
+        peer.send("behind").expect("room");
+        let (ended, running) = if shuts_down { (Some(server), None) } else { (None, Some(server)) };
+        let shutdown = ended.map(|server| thread::spawn(move || server.shutdown(DEADLINE)));
+        eventually("the close waits", || !peer.is_open());
+        writer.write_all(&[b'.'; 3 * PART]).expect("the message goes on");
+        writer.finish().expect("sent");
+        while !client.expect_frame().fin {}
+        let behind = [client.expect_frame(), client.expect_frame()];
+        assert!(behind.contains(&Frame::text("keyed")) && behind.contains(&Frame::text("behind")), "{behind:?}");
+        client.answer_close(1001);
+        if let Some(shutdown) = shutdown {
+            let report = shutdown.join().expect("no panic");
+            assert_eq!((report.clean, report.forced), (1, 0), "{report:?}");
+        }
+        drop(running);
+    }
+}
+
+#[test]
+fn a_server_that_is_dropped_ends_every_message() {
+    let server = server(config().write_timeout(Duration::from_secs(3600)));
+    let _client = Client::open_with_small_buffer(server.local_addr());
+    let Event::Open(peer, _) = server.recv_timeout(DEADLINE).expect("an event") else { panic!("the first event") };
+    let writers: Vec<_> = (0..3)
+        .map(|_| {
+            let peer = peer.clone();
+            thread::spawn(move || {
+                let mut writer = peer.writer(StreamOptions::binary());
+                writer.set_deadline(Instant::now() + 10 * DEADLINE);
+                io::copy(&mut Counting::new(u64::MAX), &mut writer).expect_err("it has no end").kind()
+            })
+        })
+        .collect();
+    let handle = server.handle();
+    eventually("one of them waits for the socket", || peer.queued_bytes() >= PART);
+    peer.start_stream(Counting::new(u64::MAX), StreamOptions::binary()).expect("open");
+    let ends = thread::spawn(move || server.shutdown(Duration::from_millis(100)));
+    for writer in writers {
+        assert_eq!(writer.join().expect("no panic"), io::ErrorKind::BrokenPipe);
+    }
+    ends.join().expect("no panic");
+    assert_eq!(handle.memory(), 0);
+}
+
+#[test]
+fn a_message_goes_on_although_the_memory_is_short() {
+    let server = server(config().max_memory(2 << 20).max_write_buffer_size(256 << 10).write_timeout(DEADLINE));
+    // What this one does not read takes the memory.
+    let mut greedy = Client::open_with_small_buffer(server.local_addr());
+    let Event::Open(full, _) = server.recv_timeout(DEADLINE).expect("an event") else { panic!("the first event") };
+    let (mut client, peer) = open_with_peer(&server);
+    let writer = begin(&peer, &mut client);
+    let filler = thread::spawn(move || while full.send(vec![0; 100_000]).is_ok() {});
+    filler.join().expect("no panic");
+    let sender = thread::spawn(move || {
+        let mut writer = writer;
+        io::copy(&mut io::repeat(b'.').take(2_000_000), &mut writer).expect("sent");
+        writer.finish().expect("sent");
+    });
+    let mut size = 0;
+    loop {
+        let frame = client.expect_frame();
+        size += frame.payload.len();
+        if frame.fin {
+            break;
+        }
+    }
+    assert_eq!(size, 2_000_000);
+    sender.join().expect("no panic");
+    greedy.wait_for_end();
+}
+
+#[test]
 fn a_shutdown_cuts_a_message_at_its_deadline() {
     let server = server(config());
     let (mut client, peer) = open_with_peer(&server);
