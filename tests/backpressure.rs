@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use common::app::{App, echo};
 use common::servers::{Echo, Mode};
-use common::{Client, DEADLINE, Frame, binary, close, eventually, ping, serialize_test};
+use common::{Client, DEADLINE, Frame, binary, close, eventually, masked, ping, serialize_test};
 use socket2::SockRef;
 use threadbare::protocol::frame::Opcode;
-use threadbare::{Config, Event, EventRef, Events, Peer, Server, ServerBuilder, ServerHandle};
+use threadbare::{
+    Config, Event, EventRef, Events, FragmentRef, Handler, MessageRef, Peer, Receive, Server, ServerBuilder,
+    ServerHandle, Socket,
+};
 
 /// The resident memory in bytes; 0 where the system has no `/proc`.
 fn resident() -> usize {
@@ -119,6 +122,56 @@ fn t_06_the_others_wait_behind_the_window_of_a_flood_and_no_longer() {
         receive(MESSAGES);
         assert!(waited <= WINDOW, "{waited} messages of the flood came first");
         drop(flood.join().expect("it was received"));
+    }
+}
+
+/// Echoes whole messages, and what is a whole message in one fragment.
+struct EchoAny;
+
+impl Handler for EchoAny {
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+        socket.send(message);
+    }
+
+    fn on_fragment(&mut self, socket: &mut Socket<'_>, fragment: FragmentRef<'_>) {
+        if fragment.is_first() && fragment.is_last() {
+            socket.send(fragment.as_bytes());
+        }
+    }
+}
+
+/// T-06: a message of fragments without a payload goes on as long as its sender likes. It takes no memory, and the other
+/// connections of its worker are served in between.
+#[test]
+fn t_06_a_flood_of_empty_fragments_delays_nobody() {
+    for receive in [Receive::Messages, Receive::Fragments { max_size: None }] {
+        let _guard = serialize_test();
+        let builder = Server::builder().workers(1).config(Config::default().receive(receive));
+        let server = builder.serve("127.0.0.1:0", |_| EchoAny).expect("a server");
+        let mut flooding = Client::open(server.local_addr());
+        let mut other = Client::open(server.local_addr());
+        flooding.send(&masked(false, 0, Opcode::Text, "é".as_bytes().split_at(1).0));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let flood = thread::spawn({
+            let is_over = is_over.clone();
+            move || {
+                let many = masked(false, 0, Opcode::Continuation, b"").repeat(10_000);
+                while !is_over.load(Ordering::SeqCst) {
+                    flooding.send(&many);
+                }
+                flooding.send(&masked(true, 0, Opcode::Continuation, "é".as_bytes().split_at(1).1));
+                flooding.expect_frame().payload
+            }
+        });
+        for number in 0..200 {
+            other.send(&binary(&numbered(1, number, 16)));
+            assert_eq!(parse(&other.expect_frame().payload), (1, number));
+            let memory = server.handle().memory();
+            assert!(memory < MIB, "{memory} bytes");
+        }
+        is_over.store(true, Ordering::SeqCst);
+        // Its two bytes make one character, and so one fragment.
+        assert_eq!(flood.join().expect("no panic"), "é".as_bytes());
     }
 }
 

@@ -2,15 +2,18 @@
 
 mod common;
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::panic::resume_unwind;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use common::app::panic_quietly;
 use common::logged::expect_error;
 use common::{Client, Frame, accept, close, eventually, request, text};
 use threadbare::protocol::frame::Opcode;
-use threadbare::{Accept, Handler, MessageRef, Reconnect, Response, Server, ServerBuilder, ShutdownReport, Socket};
+use threadbare::{
+    Accept, Handler, MessageRef, Reconnect, Response, Server, ServerBuilder, ShutdownReport, Socket, StreamOptions,
+};
 
 /// Panics as it is dropped, and so does the payload of that panic.
 struct Bomb;
@@ -59,6 +62,54 @@ fn r_04_a_payload_that_panics_as_it_is_dropped_closes_its_connection_only() {
         assert_eq!(server.handle().failed_threads(), 0);
         eventually("all connections are removed", || server.handle().connections() == 0);
         assert_eq!(server.shutdown(Duration::from_secs(10)), ShutdownReport::default());
+    }
+}
+
+/// A source without an end, which tells when it is dropped.
+struct Endless(#[expect(dead_code, reason = "it is dropped")] mpsc::Sender<()>);
+
+impl Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(buffer.len())
+    }
+}
+
+/// Sends a message without an end, and another behind it, and panics at the next message.
+struct Streams(Option<mpsc::Sender<()>>);
+
+impl Handler for Streams {
+    fn on_message(&mut self, socket: &mut Socket<'_>, _: MessageRef<'_>) {
+        let Some(dropped) = self.0.take() else { resume_unwind(Box::new("in the middle of a message")) };
+        assert!(socket.send_stream(Endless(dropped.clone()), StreamOptions::binary()));
+        assert!(socket.send("behind"));
+        assert!(socket.send_stream(Endless(dropped), StreamOptions::binary()));
+    }
+}
+
+#[test]
+fn r_04_a_panic_ends_the_messages_that_are_sent_in_parts() {
+    let _expected = expect_error("a callback panicked");
+    for builder in servers() {
+        let (sender, dropped) = mpsc::channel();
+        let server = builder.serve("127.0.0.1:0", move |_| Streams(Some(sender.clone()))).expect("a server");
+        let mut client = Client::open(server.local_addr());
+        client.send(&text("go"));
+        assert_eq!(client.expect_frame().opcode, Opcode::Binary);
+        client.send(&text("panic"));
+        let last = loop {
+            let frame = client.expect_frame();
+            if frame.opcode != Opcode::Continuation {
+                break frame;
+            }
+            assert!(!frame.fin);
+        };
+        assert_eq!(last.close_code(), 1011);
+        client.wait_for_end();
+        drop(client);
+        let handle = server.handle();
+        drop(server);
+        assert_eq!(dropped.recv_timeout(common::DEADLINE), Err(mpsc::RecvTimeoutError::Disconnected));
+        eventually("no memory is taken", || handle.memory() == 0);
     }
 }
 

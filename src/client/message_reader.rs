@@ -16,8 +16,8 @@ use crate::worker::channel::event::Event;
 /// [`max_event_buffer_size`](crate::Config::max_event_buffer_size) is received, and then the connection is not read. The other
 /// connections of a pool are. [`Peer::abort`](crate::Peer::abort) of the client's [`peer`](Client::peer) ends a read that waits.
 ///
-/// Other threads that receive from the client wait until this is dropped. If it is dropped before the end, the rest of the
-/// message is discarded.
+/// Other threads that receive from the client wait until this is dropped, and the thread that has it would wait for itself in
+/// [`recv`](Client::recv) or [`finish`](Client::finish). If it is dropped before the end, the rest of the message is discarded.
 ///
 /// ```
 /// use std::io::Read;
