@@ -3,6 +3,7 @@
 use crate::common;
 
 use std::io::{self, BufRead, Read, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,8 @@ use common::{DEADLINE, eventually};
 use threadbare::protocol::frame::{FrameHeader, Opcode};
 use threadbare::protocol::mask;
 use threadbare::{
-    Client, Compression, Config, Event, Message, Peer, Prepared, Receive, Role, SendOptions, Server, SlowConsumer,
-    SocketError, StreamOptions, WebSocket,
+    Client, ClientRequest, Compression, Config, Event, Message, Peer, Prepared, Receive, Role, SendOptions, Server,
+    SlowConsumer, SocketError, StreamOptions, WebSocket,
 };
 
 /// Numbers that look random and are the same in each run.
@@ -256,6 +257,71 @@ fn exchange(config: Config, receive: Receive) {
     }
     drop(server);
     eventually("no memory is taken", || handle.memory() == 0);
+}
+
+/// A blocking socket receives in any way, with short timeouts, what several threads send it.
+fn receive_from_server(config: Config) {
+    let config = config.max_message_size(4 << 20).slow_consumer(SlowConsumer::Block);
+    let server = Server::builder().workers(1).config(config.clone()).bind("127.0.0.1:0").expect("a server");
+    let stream = TcpStream::connect(server.local_addr()).expect("connects");
+    let request = ClientRequest::new(format!("ws://{}", server.local_addr()).parse().expect("a URL"));
+    let mut socket = WebSocket::connect_with(request, stream, &config).expect("connected");
+    socket.get_ref().set_read_timeout(Some(Duration::from_millis(1))).expect("a socket");
+    let Ok(Event::Open(peer, _)) = server.recv_timeout(DEADLINE) else { panic!("the first event") };
+    thread::scope(|scope| {
+        for sender in 0..SENDERS {
+            let peer = peer.clone();
+            scope.spawn(move || send(&peer, sender, COUNT));
+        }
+        let (mut next, mut dice) = ([0; SENDERS], Dice(7));
+        while next != [COUNT; SENDERS] {
+            let received = match dice.roll(4) {
+                0 => socket.recv(),
+                1 => socket.recv_timeout(Duration::from_millis(dice.roll(3) as u64)),
+                2 => socket.recv_ref().map(|message| message.map(|message| message.into_owned())),
+                _ => socket.recv_reader().map(|reader| reader.map(|reader| Message::Text(read_text(reader)))),
+            };
+            match received {
+                Ok(Some(message)) => note(&mut next, message.as_text().expect("text")),
+                Err(SocketError::Timeout) => {}
+                other => panic!("{next:?}: {other:?}"),
+            }
+        }
+    });
+    assert_eq!(socket.stats().messages_received, (SENDERS * COUNT) as u64);
+    drop(socket);
+    while server.handle().connections() > 0 {
+        let _ = server.recv_timeout(Duration::from_millis(10));
+    }
+    drop(peer);
+    eventually("no memory is taken", || server.handle().memory() == 0);
+}
+
+/// Reads a text to its end, however often its stream times out.
+fn read_text(mut reader: impl BufRead) -> String {
+    let mut bytes = Vec::new();
+    loop {
+        match reader.fill_buf() {
+            Ok([]) => return String::from_utf8(bytes).expect("UTF-8"),
+            Ok(piece) => {
+                let size = piece.len();
+                bytes.extend_from_slice(piece);
+                reader.consume(size);
+            }
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_socket_receives_what_is_sent_in_any_way() {
+    common::logged::install();
+    receive_from_server(Config::default());
+    #[cfg(feature = "deflate")]
+    for takeover in [false, true] {
+        let deflate = threadbare::DeflateConfig::default().server_no_context_takeover(!takeover);
+        receive_from_server(Config::default().deflate(deflate));
+    }
 }
 
 #[test]
