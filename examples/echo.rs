@@ -45,28 +45,14 @@ impl Handler for Echo {
     }
 }
 
-/// Receives fragments, and sends a message back when it is whole.
-#[derive(Default)]
-struct StreamEcho {
-    received: Vec<u8>,
-}
+/// Sends back what arrives of a message at once, so that a message of any size takes little memory.
+struct StreamEcho;
 
 impl Handler for StreamEcho {
     fn on_message(&mut self, _socket: &mut Socket<'_>, _message: MessageRef<'_>) {}
 
     fn on_fragment(&mut self, socket: &mut Socket<'_>, fragment: FragmentRef<'_>) {
-        if fragment.is_first() {
-            self.received.clear();
-        }
-        self.received.extend_from_slice(fragment.as_bytes());
-        if fragment.is_last() {
-            let message = std::mem::take(&mut self.received);
-            match String::from_utf8(message) {
-                Ok(text) if fragment.is_text() => socket.send(text),
-                Ok(text) => socket.send(text.into_bytes()),
-                Err(error) => socket.send(error.into_bytes()),
-            };
-        }
+        socket.send_fragment(fragment);
     }
 }
 
@@ -106,7 +92,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         options.certificate.announce(server.handle())?;
         echo(&server);
     } else if options.stream {
-        let server = builder.serve(&options.addr, |_request| StreamEcho::default())?;
+        let server = builder.serve(&options.addr, |_request| StreamEcho)?;
         options.certificate.announce(server.handle())?;
         server.join();
     } else {

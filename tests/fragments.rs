@@ -3,19 +3,20 @@
 use crate::common;
 
 use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::large::{Checked, LARGE, send_large};
+use common::large::{Checked, LARGE, bytes_at, send_large};
 use common::{Client, DEADLINE, Frame, binary, close, masked, ping, text};
 use crossbeam_channel::{Receiver, Sender};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
     Accept, CloseCode, CloseReason, Config, Event, EventRef, FragmentRef, Handler, MessageRef, Receive, Server,
-    ServerHandle, Socket,
+    ServerHandle, Socket, StreamOptions,
 };
 
 /// How fragments reach the application.
@@ -339,4 +340,54 @@ fn a_connection_whose_fragments_nobody_takes_is_not_read() {
         }
     }
     sender.join().expect("no panic").expect("all of it was read");
+}
+
+/// Sends fragments back, and a text behind each message, as soon as that begins.
+struct EchoFragments;
+
+impl Handler for EchoFragments {
+    fn on_message(&mut self, _: &mut Socket<'_>, message: MessageRef<'_>) {
+        panic!("a whole message: {message}");
+    }
+
+    fn on_fragment(&mut self, socket: &mut Socket<'_>, fragment: FragmentRef<'_>) {
+        assert!(socket.send_fragment(fragment));
+        if fragment.is_first() {
+            assert!(socket.send("behind it"));
+        } else if !fragment.is_last() {
+            let again = FragmentRef::whole(MessageRef::Binary(b"another"));
+            assert!(!socket.send_fragment(again), "it would be in the middle of the message");
+        }
+    }
+}
+
+#[test]
+fn a_handler_answers_fragments_with_fragments() {
+    common::logged::install();
+    let server =
+        Server::builder().config(unlimited()).workers(1).serve("127.0.0.1:0", |_| EchoFragments).expect("a server");
+    let handle = server.handle();
+    let url = format!("ws://{}", server.local_addr());
+    let client = threadbare::Client::builder().config(unlimited()).connect(&url).expect("connected");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = client.writer(StreamOptions::binary());
+            for start in (0..LARGE).step_by(1 << 20) {
+                writer.write_all(&bytes_at(start, 1 << 20)).expect("written");
+            }
+            writer.finish().expect("written");
+            client.send("small").expect("sent");
+        });
+        let (mut checked, mut buffer, mut peak) = (Checked::new(), vec![0; 64 << 10], 0);
+        let mut reader = client.recv_reader_timeout(DEADLINE).expect("received").expect("a message");
+        while let size @ 1.. = reader.read(&mut buffer).expect("read") {
+            checked.add(&buffer[..size]);
+            peak = peak.max(handle.memory());
+        }
+        assert_eq!(checked.received, LARGE);
+        assert!(peak < 4 << 20, "{peak} bytes");
+    });
+    for expected in ["behind it", "small", "behind it"] {
+        assert_eq!(client.recv_timeout(DEADLINE).expect("received"), Some(expected.into()));
+    }
 }

@@ -94,6 +94,18 @@ impl Held {
         size_of::<Held>() + self.items.capacity() * size_of::<HeldItem>() + self.item_memory
     }
 
+    /// The message that the handler has begun and not ended: the one under way, or the last that waits.
+    pub(crate) fn of_handler(&self) -> Option<&Arc<PartsState>> {
+        let waiting = self.items.iter().rev().find_map(|item| match item {
+            HeldItem::Part(part) if part.message.is_of_handler => Some(part),
+            _ => None,
+        });
+        match waiting {
+            Some(part) => (part.last == Last::No).then_some(&part.message),
+            None => Some(&self.message).filter(|message| message.is_of_handler),
+        }
+    }
+
     pub(crate) fn push(&mut self, item: HeldItem) {
         self.bytes += item.size();
         self.item_memory += item.memory();

@@ -19,9 +19,16 @@ pub(crate) struct PartsState {
     stage: AtomicU8,
     /// The bytes that wait for the end of this message. They count as queued for everybody but its writer.
     held: AtomicUsize,
+    /// Whether the connection's handler sends the parts, one after the other.
+    pub(crate) is_of_handler: bool,
 }
 
 impl PartsState {
+    /// The state of a message whose parts the connection's handler sends.
+    pub(crate) fn of_handler() -> PartsState {
+        PartsState { is_of_handler: true, ..PartsState::default() }
+    }
+
     pub(crate) fn stage(&self) -> Stage {
         match self.stage.load(Ordering::SeqCst) {
             0 => Stage::Waiting,

@@ -58,6 +58,11 @@ impl<S: ByteStream> Endpoint<S> {
         self.held_ref().is_some_and(|held| Arc::ptr_eq(&held.message, message))
     }
 
+    /// The message that the handler has begun and not ended.
+    pub(crate) fn message_of_handler(&self) -> Option<&Arc<PartsState>> {
+        self.held_ref()?.of_handler()
+    }
+
     /// Sends the next part of the message under way, or the first of one, which is under way from here on.
     pub(crate) fn push_part(&mut self, output: &mut Output, codec: &mut Codec, part: Part) -> bool {
         let Part { message, opcode, payload, last, compression } = part;

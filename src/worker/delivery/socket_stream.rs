@@ -1,8 +1,16 @@
 //! Sending a message in parts from a handler.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use crate::config::stream_options::StreamOptions;
+use crate::protocol::Last;
+use crate::protocol::deflate::Compression;
+use crate::protocol::fragment::FragmentRef;
+use crate::protocol::frame::Opcode;
+use crate::transport::chunk::Chunk;
+use crate::transport::held::Part;
+use crate::transport::parts_state::PartsState;
 use crate::worker::connection::parts::PartOutcome;
 use crate::worker::delivery::socket::Socket;
 use crate::worker::handle::outgoing_message::OutgoingMessage;
@@ -43,5 +51,45 @@ impl Socket<'_> {
         }
         self.active.context.handle.streams.submit(SourceTask::new(message, Box::new(source), &options));
         true
+    }
+
+    /// Sends a fragment of a message, without the rest of it; `false` if the connection is closed or closing, or if this is not
+    /// the first fragment and none was sent before. A message begins with the fragment that is the first, and ends with the one
+    /// that is the last. What is sent in between waits for the end, and so does a close; pings and pongs do not.
+    ///
+    /// As any answer, it is queued whatever the size of the output. The worker reads no more from the connection while
+    /// [`Config::max_write_buffer_size`](crate::Config::max_write_buffer_size) bytes wait, so that a handler which answers
+    /// fragments with fragments needs little memory:
+    ///
+    /// ```no_run
+    /// use threadbare::{Config, FragmentRef, Handler, MessageRef, Receive, Server, Socket};
+    ///
+    /// struct Echo;
+    ///
+    /// impl Handler for Echo {
+    ///     fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {} // fragments come instead
+    ///
+    ///     fn on_fragment(&mut self, socket: &mut Socket<'_>, fragment: FragmentRef<'_>) {
+    ///         socket.send_fragment(fragment);
+    ///     }
+    /// }
+    ///
+    /// let config = Config::default().receive(Receive::Fragments { max_size: None });
+    /// Server::builder().config(config).serve("127.0.0.1:8080", |_request| Echo)?.join();
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    pub fn send_fragment(&mut self, fragment: FragmentRef<'_>) -> bool {
+        let begun = self.active.conn.endpoint.message_of_handler().cloned();
+        let is_closed = begun.is_none() && (self.active.handle_is_closed() || !self.active.conn.takes_messages());
+        if is_closed || begun.is_some() == fragment.is_first() {
+            return false;
+        }
+        let opcode = if fragment.is_text() { Opcode::Text } else { Opcode::Binary };
+        let payload = Chunk::owned(fragment.as_bytes().to_vec(), 0, fragment.len());
+        payload.charge(&self.active.context.inbox.budget);
+        let message = begun.unwrap_or_else(|| Arc::new(PartsState::of_handler()));
+        let last = if fragment.is_last() { Last::Yes } else { Last::No };
+        let part = Part { message, opcode, payload, last, compression: Compression::Auto };
+        self.active.send_part(part) != PartOutcome::Failed
     }
 }
