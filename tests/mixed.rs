@@ -196,7 +196,7 @@ fn send(peer: &Peer, sender: usize, count: usize) {
 }
 
 const SENDERS: usize = 3;
-const COUNT: usize = 40;
+const COUNT: usize = 16;
 
 /// Notes a message of a sender, which must be its next.
 fn note(next: &mut [usize; SENDERS], text: &str) {
