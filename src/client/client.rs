@@ -337,13 +337,17 @@ impl Client {
                 Ok(Some(_)) => {}
                 Ok(None) | Err(ClientError::Failed(_)) => {
                     // The channel ends when the socket is closed.
-                    let ended = match deadline {
-                        Some(deadline) => self.events.recv_deadline(deadline).err(),
-                        None => self.events.recv().err().map(Into::into),
+                    let next = || match deadline {
+                        Some(deadline) => self.events.recv_deadline(deadline),
+                        None => self.events.recv().map_err(RecvTimeoutError::from),
                     };
-                    return match ended {
-                        Some(RecvTimeoutError::Timeout) => Err(ClientError::Timeout),
-                        _ => Ok(self.reason()),
+                    return loop {
+                        match next() {
+                            // The rest of a message that was too large.
+                            Ok(_) => {}
+                            Err(RecvTimeoutError::Timeout) => break Err(ClientError::Timeout),
+                            Err(RecvTimeoutError::Disconnected) => break Ok(self.reason()),
+                        }
                     };
                 }
                 Err(error) => return Err(error),

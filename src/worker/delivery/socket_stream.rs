@@ -85,7 +85,9 @@ impl Socket<'_> {
             return false;
         }
         let opcode = if fragment.is_text() { Opcode::Text } else { Opcode::Binary };
-        let payload = Chunk::owned(fragment.as_bytes().to_vec(), 0, fragment.len());
+        // A large buffer goes back to the pool once it is written, so it comes from there.
+        let copy = self.active.context.output.pool.copy(fragment.payload);
+        let payload = Chunk::owned(copy.buffer, 0, copy.filled);
         payload.charge(&self.active.context.inbox.budget);
         let message = begun.unwrap_or_else(|| Arc::new(PartsState::of_handler()));
         let last = if fragment.is_last() { Last::Yes } else { Last::No };
