@@ -1,4 +1,4 @@
-//! Receiving messages that are larger than the memory for them.
+//! Messages that are larger than the memory for them: receiving, and sending.
 //!
 //! A message is delivered whole by default: [`Config::max_message_size`] is its limit, and while it arrives, it takes memory
 //! for what has arrived. An application that can do something with the beginning of a message, such as writing it to a file,
@@ -85,6 +85,21 @@
 //!
 //! [`WebSocket::recv_reader`] does the same over any stream. It needs no setting: the call itself has the next message
 //! delivered in fragments, and [`recv`](crate::WebSocket::recv) returns whole messages before and after it.
+//!
+//! # Sending
+//!
+//! A message is sent in parts as well, as [RFC 6455 5.4](https://www.rfc-editor.org/rfc/rfc6455#section-5.4) has it: pings are
+//! answered between the parts, and what others send to the same connection follows the message.
+//!
+//! | from | what there is | with |
+//! | --- | --- | --- |
+//! | any thread but a worker | something that implements [`Read`](std::io::Read) | `send_stream` of [`Peer`](crate::Peer::send_stream), [`Client`](crate::Client::send_stream), [`WebSocket`](crate::WebSocket::send_stream): returns when it is sent |
+//! | the same | what the program makes step by step | `writer` of the same, a [`MessageWriter`](crate::MessageWriter) that implements [`Write`](std::io::Write) |
+//! | a handler | something that implements `Read` | [`Socket::send_stream`](crate::Socket::send_stream), which returns at once |
+//! | a handler | a fragment | [`Socket::send_fragment`](crate::Socket::send_fragment), as `echo --stream` does |
+//! | a loop over events | something that implements `Read` | [`Peer::start_stream`](crate::Peer::start_stream), which returns at once |
+//!
+//! The recipe ["Sending a file"](crate::guide::recipes#sending-a-file) has the code.
 //!
 //! [`Client::recv_reader`]: crate::Client::recv_reader
 //! [`Config::max_event_buffer_size`]: crate::Config::max_event_buffer_size
