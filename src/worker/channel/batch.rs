@@ -107,13 +107,30 @@ impl Iterator for Batch {
     fn next(&mut self) -> Option<Event> {
         let block = self.block.as_deref_mut()?;
         block.begin(self.next);
-        let index = self.next;
-        let peer = block.peers.get(block.records.get(index)?.peer as usize)?.clone();
+        let record = block.records.get_mut(self.next)?;
         self.next += 1;
-        match block.take_message(index) {
-            Some(message) => Some(Event::Message(peer, message)),
-            None => block.take_other(index, peer),
-        }
+        let peer = block.peers.get(record.peer as usize)?.clone();
+        // Here and not by `Block::take_message`, which would move each message once more.
+        Some(match std::mem::replace(&mut record.kind, EventKind::Taken) {
+            EventKind::Open(request) => Event::Open(peer, request),
+            // Made here, because memory that another thread allocated is expensive to free.
+            EventKind::Text { start, end } => {
+                let text = block.texts.get(start as usize..end as usize)?;
+                Event::Message(peer, Message::Text(text.to_owned()))
+            }
+            EventKind::Binary { start, end } => {
+                let bytes = block.bytes.get(start as usize..end as usize)?;
+                Event::Message(peer, Message::Binary(bytes.to_vec()))
+            }
+            EventKind::Assembled(message) => Event::Message(peer, message.into_message()),
+            EventKind::Fragment(fragment) => Event::Fragment(peer, fragment),
+            EventKind::Close(reason) => {
+                // All events before it were returned, and answered if this thread answers them.
+                close_seen(&peer);
+                Event::Close(peer, *reason)
+            }
+            EventKind::Taken => return None,
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -6,7 +6,7 @@ use crate::protocol::fragment::Fragment;
 use crate::protocol::http::Request;
 use crate::protocol::message::{Assembled, Message, MessageRef};
 use crate::transport::buffer::BufferPool;
-use crate::worker::channel::event::{Event, EventRef};
+use crate::worker::channel::event::EventRef;
 use crate::worker::delivery::delivery::{Incoming, IncomingFragment};
 use crate::worker::handle::inbox::Command;
 use crate::worker::handle::peer::Peer;
@@ -154,20 +154,6 @@ impl Block {
             }
             EventKind::Assembled(message) => Some(std::mem::take(&mut **message).into_message()),
             EventKind::Open(_) | EventKind::Fragment(_) | EventKind::Close(_) | EventKind::Taken => None,
-        }
-    }
-
-    /// Takes the event at `index` if it is no message. Its connection is that of `peer`.
-    pub(super) fn take_other(&mut self, index: usize, peer: Peer) -> Option<Event> {
-        match std::mem::replace(&mut self.records.get_mut(index)?.kind, EventKind::Taken) {
-            EventKind::Open(request) => Some(Event::Open(peer, request)),
-            EventKind::Fragment(fragment) => Some(Event::Fragment(peer, fragment)),
-            EventKind::Close(reason) => {
-                // All events before it were returned, and answered if this thread answers them.
-                close_seen(&peer);
-                Some(Event::Close(peer, *reason))
-            }
-            _ => None,
         }
     }
 
