@@ -324,7 +324,7 @@ fn a_connection_whose_fragments_nobody_takes_is_not_read() {
     let (client, peer) = common::open_with_peer(&server);
     let mut other = Client::open(server.local_addr());
     let sender = send_large(&client.stream, LARGE, true);
-    common::eventually("the channel is full", || peer.stats().bytes_received >= 240 << 10);
+    common::eventually("the channel is full", || peer.stats().bytes_received >= 128 << 10);
     for round in 0..20 {
         other.send(&ping(&[round]));
         assert_eq!(other.expect_frame(), Frame::pong(&[round]));
