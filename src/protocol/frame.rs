@@ -247,14 +247,26 @@ pub fn encode_compressed(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask
     encode_behind(out, FrameHeader { rsv: RSV1, ..header }, payload);
 }
 
+/// Appends a header, and the payload behind it, masked if the header has a key.
 #[inline]
-fn encode_behind(out: &mut Vec<u8>, header: FrameHeader, payload: &[u8]) {
+pub(crate) fn encode_behind(out: &mut Vec<u8>, header: FrameHeader, payload: &[u8]) {
     header.encode(out);
     let start = out.len();
     out.extend_from_slice(payload);
     if let (Some(key), Some(copy)) = (header.mask, out.get_mut(start..)) {
         mask::apply(copy, key);
     }
+}
+
+/// Returns each whole frame in bytes that this end has encoded: its header, all of it, and its payload as it is there.
+pub(crate) fn whole_frames(mut bytes: &[u8]) -> impl Iterator<Item = (FrameHeader, &[u8], &[u8])> {
+    std::iter::from_fn(move || {
+        let (header, size) = FrameHeader::parse(bytes).ok()??;
+        let end = usize::try_from(header.payload_len).ok()?.checked_add(size)?;
+        let (frame, rest) = bytes.split_at_checked(end)?;
+        bytes = rest;
+        Some((header, frame, frame.get(size..)?))
+    })
 }
 
 #[cfg(test)]

@@ -135,9 +135,13 @@ impl Held {
 
     pub(crate) fn pop(&mut self) -> Option<HeldItem> {
         let item = self.items.pop_front()?;
+        self.uncount(&item);
+        Some(item)
+    }
+
+    fn uncount(&mut self, item: &HeldItem) {
         self.bytes -= item.size();
         self.item_memory -= item.memory();
-        Some(item)
     }
 
     /// Has another message be the one under way.
@@ -163,8 +167,7 @@ impl Held {
             .iter()
             .position(|item| matches!(item, HeldItem::Part(part) if Arc::ptr_eq(&part.message, message)));
         if let Some(item) = found.and_then(|index| self.items.remove(index)) {
-            self.bytes -= item.size();
-            self.item_memory -= item.memory();
+            self.uncount(&item);
             self.message.set_held(self.bytes);
         }
     }

@@ -2,8 +2,7 @@
 
 use super::Connection;
 use crate::protocol::deflate::{Codec, Compression};
-use crate::protocol::frame::{FrameHeader, Opcode, RSV1};
-use crate::protocol::mask;
+use crate::protocol::frame::{self, FrameHeader, Opcode, RSV1};
 use crate::protocol::mask::MaskingKey;
 use crate::protocol::outgoing::{Last, Outgoing};
 use crate::protocol::outgoing_fragment::OutgoingFragment;
@@ -69,12 +68,7 @@ impl Connection {
         } else {
             (self.fragment_header(opcode, last, payload.len() as u64, key), payload)
         };
-        header.encode(out);
-        let start = out.len();
-        out.extend_from_slice(payload);
-        if let (Some(key), Some(copy)) = (key, out.get_mut(start..)) {
-            mask::apply(copy, key);
-        }
+        frame::encode_behind(out, header, payload);
         true
     }
 

@@ -51,7 +51,7 @@ impl Receiver {
             let mut payload = bytes[size..end].to_vec();
             bytes = &bytes[end..];
             if let Some(key) = header.mask {
-                mask::apply(&mut payload, key);
+                crate::protocol::mask::apply(&mut payload, key);
             }
             self.frame(&header, payload);
         }

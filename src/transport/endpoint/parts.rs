@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Endpoint;
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::{Codec, Compression};
-use crate::protocol::frame::{FrameHeader, Opcode};
+use crate::protocol::frame::{self, FrameHeader, Opcode};
 use crate::protocol::{Last, OutgoingFragment, Role};
 use crate::transport::chunk::Chunk;
 use crate::transport::held::{Held, HeldItem, Part};
@@ -88,12 +88,9 @@ impl<S: ByteStream> Endpoint<S> {
     }
 
     /// As [`hold`](Endpoint::hold), for whole frames that were encoded before, masked or not.
-    pub(crate) fn hold_frames(&mut self, mut frames: &[u8], compression: Compression) {
-        while let Ok(Some((header, size))) = FrameHeader::parse(frames) {
-            let end = usize::try_from(header.payload_len).unwrap_or(usize::MAX).saturating_add(size);
-            let Some((frame, rest)) = frames.split_at_checked(end) else { return };
-            frames = rest;
-            self.hold_masked(&header, frame.get(size..).unwrap_or_default(), compression);
+    pub(crate) fn hold_frames(&mut self, frames: &[u8], compression: Compression) {
+        for (header, _, payload) in frame::whole_frames(frames) {
+            self.hold_masked(&header, payload, compression);
         }
     }
 
@@ -140,7 +137,11 @@ impl<S: ByteStream> Endpoint<S> {
         held.message.end();
         while let Some(item) = held.pop() {
             match item {
-                HeldItem::Frames { bytes, compression } => self.push_all(output, codec, &bytes, compression),
+                HeldItem::Frames { bytes, compression } => {
+                    for (header, _, payload) in frame::whole_frames(&bytes) {
+                        self.push(output, codec, header.opcode, payload, compression);
+                    }
+                }
                 HeldItem::Message { opcode, payload, compression } => {
                     self.push_chunk(output, codec, opcode, payload, compression);
                 }
@@ -160,15 +161,6 @@ impl<S: ByteStream> Endpoint<S> {
         let close = held.close.take();
         self.drop_empty_pending();
         close
-    }
-
-    fn push_all(&mut self, output: &mut Output, codec: &mut Codec, mut frames: &[u8], compression: Compression) {
-        while let Ok(Some((header, size))) = FrameHeader::parse(frames) {
-            let end = usize::try_from(header.payload_len).unwrap_or(usize::MAX).saturating_add(size);
-            let Some((frame, rest)) = frames.split_at_checked(end) else { return };
-            self.push(output, codec, header.opcode, frame.get(size..).unwrap_or_default(), compression);
-            frames = rest;
-        }
     }
 
     /// Whether at least `enough` bytes of parts were sent since this last returned `true`. `size` more are about to be sent;

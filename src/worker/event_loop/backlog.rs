@@ -15,7 +15,7 @@ impl<D: Delivery> Driver<'_, D> {
             self.context.note_queued(self.state.key.index, backlog > 0);
         }
         // What waits for the end of a message does not wait for the socket.
-        let backlog = self.conn.endpoint.unheld();
+        let backlog = backlog - self.conn.endpoint.held();
         if backlog > 0 && !self.conn.flags.contains(Flag::WritableRegistered) {
             self.register_writable();
         }

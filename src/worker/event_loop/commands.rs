@@ -2,7 +2,7 @@
 
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::Compression;
-use crate::protocol::frame::FrameHeader;
+use crate::protocol::frame::{self, FrameHeader};
 use crate::protocol::mask;
 use crate::transport::chunk::Chunk;
 use crate::worker::connection::context::WorkerContext;
@@ -261,16 +261,14 @@ impl<D: Delivery> Driver<'_, D> {
     }
 
     /// Sends consecutive frames that another thread encoded.
-    fn push_frames(&mut self, mut frames: &[u8], compression: Compression) {
+    fn push_frames(&mut self, frames: &[u8], compression: Compression) {
         if compression == Compression::Never || !self.conn.endpoint.connection.compresses() {
             return self.context.output.cork().extend_from_slice(frames);
         }
-        while let Ok(Some((header, size))) = FrameHeader::parse(frames) {
-            let (frame, rest) = frames.split_at(size + header.payload_len as usize);
+        for (_, frame, _) in frame::whole_frames(frames) {
             if !self.compress(frame, None) {
                 self.context.output.cork().extend_from_slice(frame);
             }
-            frames = rest;
         }
     }
 }
