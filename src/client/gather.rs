@@ -5,7 +5,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::config::Config;
-use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{RecvTimeoutError, TryRecvError};
 use crate::protocol::close::{CloseCause, CloseReason};
 use crate::protocol::gathered::Gathered;
 use crate::protocol::receive::Receive;
@@ -51,16 +51,13 @@ impl Gather {
         self.turn.is_some()
     }
 
-    /// As [`Events::recv`].
-    pub(super) fn recv(&self, events: &Events) -> Result<Event, RecvError> {
-        match self.turn(None) {
-            Ok(None) => events.recv(),
-            Ok(Some(mut turn)) => loop {
-                if let Some(event) = self.gather(&mut turn, events.recv()?) {
-                    return Ok(event);
-                }
-            },
-            Err(_) => Err(RecvError),
+    /// As [`Events::wait`].
+    pub(super) fn wait(&self, events: &Events, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
+        let Some(mut turn) = self.turn(deadline)? else { return events.wait(deadline) };
+        loop {
+            if let Some(event) = self.gather(&mut turn, events.wait(deadline)?) {
+                return Ok(event);
+            }
         }
     }
 
@@ -70,16 +67,6 @@ impl Gather {
         let mut turn = Turn { gathered: turn.try_recv().map_err(|_| TryRecvError::Empty)?, next };
         loop {
             if let Some(event) = self.gather(&mut turn, events.try_recv()?) {
-                return Ok(event);
-            }
-        }
-    }
-
-    /// As [`Events::recv_deadline`].
-    pub(super) fn recv_deadline(&self, events: &Events, deadline: Instant) -> Result<Event, RecvTimeoutError> {
-        let Some(mut turn) = self.turn(Some(deadline))? else { return events.recv_deadline(deadline) };
-        loop {
-            if let Some(event) = self.gather(&mut turn, events.recv_deadline(deadline)?) {
                 return Ok(event);
             }
         }

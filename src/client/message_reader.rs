@@ -173,11 +173,7 @@ impl ClientMessageReader<'_> {
     /// Waits for the next fragment. The error is what [`Client::recv`] returns in place of a message.
     fn next_fragment(&mut self) -> Result<Fragment, Result<(), ClientError>> {
         loop {
-            let event = match self.deadline {
-                Some(deadline) => self.client.events.recv_deadline(deadline),
-                None => self.client.events.recv().map_err(RecvTimeoutError::from),
-            };
-            match event {
+            match self.client.events.wait(self.deadline) {
                 Ok(Event::Open(..)) => {}
                 Ok(Event::Message(_, message)) => return Ok(Fragment::new(message, 0, true)),
                 Ok(Event::Fragment(_, fragment)) => {

@@ -112,6 +112,7 @@ fn a_floor_imports_only_floors_below() {
             "guide/large_messages.rs",
             "guide/monitoring.rs",
             "guide/recipes.rs",
+            "guide/slow.rs",
             "guide/small.rs",
             "guide/tls.rs",
             "guide/topics.rs",

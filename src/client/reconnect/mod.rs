@@ -3,6 +3,7 @@
 pub(super) mod config;
 mod outage;
 mod outbox;
+mod receive;
 mod schedule;
 mod send;
 mod sender;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use config::{Reconnect, Session};
 pub use outage::{Ended, Outage};
+pub use receive::ReconnectingClientIter;
 pub use sender::ReconnectingSender;
 use shared::Shared;
 pub use state::{ConnectionState, StateChanges};
@@ -25,12 +27,11 @@ use crate::client::ending::Ending;
 use crate::client::error::{ClientError, ConnectError};
 use crate::client::gather::Gather;
 use crate::client::pool::Pool;
-use crate::error::{ControlError, RecvTimeoutError, TryRecvError};
+use crate::error::ControlError;
 use crate::protocol::Role;
 use crate::protocol::close::CloseCode;
 use crate::protocol::handshake::client::Url;
 use crate::protocol::message::Message;
-use crate::worker::channel::event::Event;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::traffic::TrafficStats;
 use crate::worker::receiver::events::Events;
@@ -160,131 +161,8 @@ impl ReconnectingClient {
         self.sender.clone()
     }
 
-    /// Waits for the next message, through reconnects. Returns `None` once the client was closed cleanly and every
-    /// message was received. Several threads may wait; each message goes to one of them.
-    ///
-    /// A client is closed cleanly by [`close`](ReconnectingClient::close), or by a closing handshake of the server
-    /// after which there is no reconnect; see [`Ended::is_clean`]. [`state`](ReconnectingClient::state) has the reason.
-    /// The end is reported when the TCP connection is closed, within [`close_timeout`](crate::Config::close_timeout).
-    ///
-    /// ```no_run
-    /// # let url = "ws://127.0.0.1:8080/feed";
-    /// # let client = threadbare::Client::builder().reconnect(url, threadbare::Reconnect::new())?;
-    /// while let Some(message) = client.recv()? {
-    ///     println!("{message}"); // from one connection after the other
-    /// }
-    /// println!("{}", client.state());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// The client ended in another way, and every message was received: [`Failed`](ClientError::Failed) says why.
-    #[doc(alias = "read")]
-    pub fn recv(&self) -> Result<Option<Message>, ClientError<Ended>> {
-        loop {
-            match self.gather.recv(&self.events) {
-                Ok(Event::Message(_, message)) => return Ok(Some(message)),
-                Ok(_) => {}
-                Err(_) => return self.end(),
-            }
-        }
-    }
-
-    /// Returns the next message without waiting; `None` as [`recv`](ReconnectingClient::recv).
-    ///
-    /// ```
-    /// use threadbare::ClientError;
-    ///
-    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
-    /// # let url = format!("ws://{}", server.local_addr());
-    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
-    /// match client.try_recv() {
-    ///     Ok(Some(message)) => println!("{message}"),
-    ///     Err(ClientError::Empty) => println!("nothing yet"),
-    ///     ended => println!("{ended:?}"),
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`recv`](ReconnectingClient::recv); [`Empty`](ClientError::Empty) if no message has arrived.
-    pub fn try_recv(&self) -> Result<Option<Message>, ClientError<Ended>> {
-        loop {
-            match self.gather.try_recv(&self.events) {
-                Ok(Event::Message(_, message)) => return Ok(Some(message)),
-                Ok(_) => {}
-                Err(TryRecvError::Empty) => return Err(ClientError::Empty),
-                Err(TryRecvError::Disconnected) => return self.end(),
-            }
-        }
-    }
-
-    /// Waits for the next message, up to `timeout`; `None` as [`recv`](ReconnectingClient::recv).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use threadbare::ClientError;
-    ///
-    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
-    /// # let url = format!("ws://{}", server.local_addr());
-    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
-    /// assert!(matches!(client.recv_timeout(Duration::from_millis(1)), Err(ClientError::Timeout)));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`recv`](ReconnectingClient::recv); [`Timeout`](ClientError::Timeout) if no message arrived in time.
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>, ClientError<Ended>> {
-        match Instant::now().checked_add(timeout) {
-            Some(deadline) => self.recv_deadline(deadline),
-            None => self.recv(),
-        }
-    }
-
-    /// Waits for the next message, until `deadline`; `None` as [`recv`](ReconnectingClient::recv).
-    ///
-    /// ```
-    /// use std::time::{Duration, Instant};
-    /// use threadbare::ReconnectingClient;
-    ///
-    /// /// Returns the number of messages within a second.
-    /// fn count(client: &ReconnectingClient) -> usize {
-    ///     let deadline = Instant::now() + Duration::from_secs(1);
-    ///     std::iter::from_fn(|| client.recv_deadline(deadline).ok().flatten()).count()
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`recv_timeout`](ReconnectingClient::recv_timeout).
-    pub fn recv_deadline(&self, deadline: Instant) -> Result<Option<Message>, ClientError<Ended>> {
-        loop {
-            match self.gather.recv_deadline(&self.events, deadline) {
-                Ok(Event::Message(_, message)) => return Ok(Some(message)),
-                Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => return Err(ClientError::Timeout),
-                Err(RecvTimeoutError::Disconnected) => return self.end(),
-            }
-        }
-    }
-
-    /// The messages as they come, through reconnects: what [`recv`](ReconnectingClient::recv) returns, one after the
-    /// other. It ends when the client was closed cleanly, or after the error that says how it ended.
-    ///
-    /// ```no_run
-    /// # let url = "ws://127.0.0.1:8080/feed";
-    /// # let client = threadbare::Client::builder().reconnect(url, threadbare::Reconnect::new())?;
-    /// for message in client.iter().take(100) {
-    ///     println!("{}", message?);
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn iter(&self) -> ReconnectingClientIter<'_> {
-        ReconnectingClientIter { client: Some(self) }
-    }
-
     /// The events behind [`recv`](ReconnectingClient::recv), of one connection after the other: each begins with
-    /// [`Event::Open`] and ends with [`Event::Close`]. Their [`as_channel`](Events::as_channel) can be waited for in a
+    /// [`Event::Open`](crate::Event::Open) and ends with [`Event::Close`](crate::Event::Close). Their [`as_channel`](Events::as_channel) can be waited for in a
     /// crossbeam `Select`.
     ///
     /// ```
@@ -496,11 +374,7 @@ impl ReconnectingClient {
         let deadline = Instant::now().checked_add(timeout);
         self.sender.shared.close_when_sent();
         loop {
-            let received = match deadline {
-                Some(deadline) => self.recv_deadline(deadline),
-                None => self.recv(),
-            };
-            match received {
+            match self.receive_until(deadline) {
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(self.ended()),
                 Err(ClientError::Failed(ended)) => return Ok(ended),
@@ -513,12 +387,6 @@ impl ReconnectingClient {
         }
     }
 
-    /// The result of a receive after the last message.
-    fn end(&self) -> Result<Option<Message>, ClientError<Ended>> {
-        let ended = self.ended();
-        if ended.is_clean() { Ok(None) } else { Err(ClientError::Failed(ended)) }
-    }
-
     /// Why the client ended. Called once its channel of events has ended.
     fn ended(&self) -> Ended {
         match self.state() {
@@ -526,49 +394,6 @@ impl ReconnectingClient {
             // Not reached: the last state is set before the channel ends.
             _ => Ended::ByApplication(None),
         }
-    }
-}
-
-/// The messages of a [`ReconnectingClient`] as they come; made by [`ReconnectingClient::iter`].
-///
-/// ```
-/// use threadbare::{Client, Event, Message, Reconnect, Server};
-///
-/// let server = Server::bind("127.0.0.1:0")?;
-/// let client = Client::builder().reconnect(&format!("ws://{}", server.local_addr()), Reconnect::new())?;
-/// let Event::Open(peer, _request) = server.recv()? else { panic!("the first event") };
-/// peer.send("one")?;
-/// peer.send("two")?;
-/// let messages = client.iter().take(2).collect::<Result<Vec<Message>, _>>()?;
-/// assert_eq!(messages, [Message::from("one"), Message::from("two")]);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct ReconnectingClientIter<'a> {
-    /// `None` after the end.
-    client: Option<&'a ReconnectingClient>,
-}
-
-impl Iterator for ReconnectingClientIter<'_> {
-    type Item = Result<Message, ClientError<Ended>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let received = self.client?.recv();
-        if !matches!(received, Ok(Some(_))) {
-            self.client = None;
-        }
-        received.transpose()
-    }
-}
-
-impl std::iter::FusedIterator for ReconnectingClientIter<'_> {}
-
-impl<'a> IntoIterator for &'a ReconnectingClient {
-    type Item = Result<Message, ClientError<Ended>>;
-    type IntoIter = ReconnectingClientIter<'a>;
-
-    fn into_iter(self) -> ReconnectingClientIter<'a> {
-        self.iter()
     }
 }
 

@@ -174,7 +174,8 @@ impl Events {
         &self.end.receiver
     }
 
-    fn wait(&self, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
+    /// Waits for the next event, until `deadline` if there is one.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
         self.take_until(deadline, Batch::next)
     }
 

@@ -1,0 +1,181 @@
+//! Receiving the messages of a [`ReconnectingClient`], of one connection after the other.
+
+use std::time::{Duration, Instant};
+
+use crate::client::error::ClientError;
+use crate::client::reconnect::{Ended, ReconnectingClient};
+use crate::error::{RecvTimeoutError, TryRecvError};
+use crate::protocol::message::Message;
+use crate::worker::channel::event::Event;
+
+impl ReconnectingClient {
+    /// Waits for the next message, through reconnects. Returns `None` once the client was closed cleanly and every
+    /// message was received. Several threads may wait; each message goes to one of them.
+    ///
+    /// A client is closed cleanly by [`close`](ReconnectingClient::close), or by a closing handshake of the server
+    /// after which there is no reconnect; see [`Ended::is_clean`]. [`state`](ReconnectingClient::state) has the reason.
+    /// The end is reported when the TCP connection is closed, within [`close_timeout`](crate::Config::close_timeout).
+    ///
+    /// ```no_run
+    /// # let url = "ws://127.0.0.1:8080/feed";
+    /// # let client = threadbare::Client::builder().reconnect(url, threadbare::Reconnect::new())?;
+    /// while let Some(message) = client.recv()? {
+    ///     println!("{message}"); // from one connection after the other
+    /// }
+    /// println!("{}", client.state());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The client ended in another way, and every message was received: [`Failed`](ClientError::Failed) says why.
+    #[doc(alias = "read")]
+    pub fn recv(&self) -> Result<Option<Message>, ClientError<Ended>> {
+        self.receive_until(None)
+    }
+
+    /// Returns the next message without waiting; `None` as [`recv`](ReconnectingClient::recv).
+    ///
+    /// ```
+    /// use threadbare::ClientError;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// match client.try_recv() {
+    ///     Ok(Some(message)) => println!("{message}"),
+    ///     Err(ClientError::Empty) => println!("nothing yet"),
+    ///     ended => println!("{ended:?}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`recv`](ReconnectingClient::recv); [`Empty`](ClientError::Empty) if no message has arrived.
+    pub fn try_recv(&self) -> Result<Option<Message>, ClientError<Ended>> {
+        loop {
+            match self.gather.try_recv(&self.events) {
+                Ok(Event::Message(_, message)) => return Ok(Some(message)),
+                Ok(_) => {}
+                Err(TryRecvError::Empty) => return Err(ClientError::Empty),
+                Err(TryRecvError::Disconnected) => return self.end(),
+            }
+        }
+    }
+
+    /// Waits for the next message, up to `timeout`; `None` as [`recv`](ReconnectingClient::recv).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::ClientError;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = threadbare::Client::builder().reconnect(&url, threadbare::Reconnect::new())?;
+    /// assert!(matches!(client.recv_timeout(Duration::from_millis(1)), Err(ClientError::Timeout)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`recv`](ReconnectingClient::recv); [`Timeout`](ClientError::Timeout) if no message arrived in time.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>, ClientError<Ended>> {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.recv_deadline(deadline),
+            None => self.recv(),
+        }
+    }
+
+    /// Waits for the next message, until `deadline`; `None` as [`recv`](ReconnectingClient::recv).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use threadbare::ReconnectingClient;
+    ///
+    /// /// Returns the number of messages within a second.
+    /// fn count(client: &ReconnectingClient) -> usize {
+    ///     let deadline = Instant::now() + Duration::from_secs(1);
+    ///     std::iter::from_fn(|| client.recv_deadline(deadline).ok().flatten()).count()
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`recv_timeout`](ReconnectingClient::recv_timeout).
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<Option<Message>, ClientError<Ended>> {
+        self.receive_until(Some(deadline))
+    }
+
+    pub(super) fn receive_until(&self, deadline: Option<Instant>) -> Result<Option<Message>, ClientError<Ended>> {
+        loop {
+            match self.gather.wait(&self.events, deadline) {
+                Ok(Event::Message(_, message)) => return Ok(Some(message)),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return Err(ClientError::Timeout),
+                Err(RecvTimeoutError::Disconnected) => return self.end(),
+            }
+        }
+    }
+
+    /// The messages as they come, through reconnects: what [`recv`](ReconnectingClient::recv) returns, one after the
+    /// other. It ends when the client was closed cleanly, or after the error that says how it ended.
+    ///
+    /// ```no_run
+    /// # let url = "ws://127.0.0.1:8080/feed";
+    /// # let client = threadbare::Client::builder().reconnect(url, threadbare::Reconnect::new())?;
+    /// for message in client.iter().take(100) {
+    ///     println!("{}", message?);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn iter(&self) -> ReconnectingClientIter<'_> {
+        ReconnectingClientIter { client: Some(self) }
+    }
+
+    /// The result of a receive after the last message.
+    fn end(&self) -> Result<Option<Message>, ClientError<Ended>> {
+        let ended = self.ended();
+        if ended.is_clean() { Ok(None) } else { Err(ClientError::Failed(ended)) }
+    }
+}
+
+/// The messages of a [`ReconnectingClient`] as they come; made by [`ReconnectingClient::iter`].
+///
+/// ```
+/// use threadbare::{Client, Event, Message, Reconnect, Server};
+///
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let client = Client::builder().reconnect(&format!("ws://{}", server.local_addr()), Reconnect::new())?;
+/// let Event::Open(peer, _request) = server.recv()? else { panic!("the first event") };
+/// peer.send("one")?;
+/// peer.send("two")?;
+/// let messages = client.iter().take(2).collect::<Result<Vec<Message>, _>>()?;
+/// assert_eq!(messages, [Message::from("one"), Message::from("two")]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ReconnectingClientIter<'a> {
+    /// `None` after the end.
+    client: Option<&'a ReconnectingClient>,
+}
+
+impl Iterator for ReconnectingClientIter<'_> {
+    type Item = Result<Message, ClientError<Ended>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let received = self.client?.recv();
+        if !matches!(received, Ok(Some(_))) {
+            self.client = None;
+        }
+        received.transpose()
+    }
+}
+
+impl std::iter::FusedIterator for ReconnectingClientIter<'_> {}
+
+impl<'a> IntoIterator for &'a ReconnectingClient {
+    type Item = Result<Message, ClientError<Ended>>;
+    type IntoIter = ReconnectingClientIter<'a>;
+
+    fn into_iter(self) -> ReconnectingClientIter<'a> {
+        self.iter()
+    }
+}
