@@ -391,3 +391,40 @@ fn a_handler_answers_fragments_with_fragments() {
         assert_eq!(client.recv_timeout(DEADLINE).expect("received"), Some(expected.into()));
     }
 }
+
+/// Subscribes its connection, and sends fragments back.
+struct Subscribed;
+
+impl Handler for Subscribed {
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        socket.subscribe("news").expect("subscribed");
+    }
+
+    fn on_message(&mut self, _: &mut Socket<'_>, message: MessageRef<'_>) {
+        panic!("a whole message: {message}");
+    }
+
+    fn on_fragment(&mut self, socket: &mut Socket<'_>, fragment: FragmentRef<'_>) {
+        assert!(socket.send_fragment(fragment));
+    }
+}
+
+#[test]
+fn what_is_published_meanwhile_follows_the_message_of_a_handler() {
+    common::logged::install();
+    let server =
+        Server::builder().config(unlimited()).workers(1).serve("127.0.0.1:0", |_| Subscribed).expect("a server");
+    let (handle, mut client) = (server.handle(), Client::open(server.local_addr()));
+    for round in 0..20 {
+        client.send(&masked(false, 0, Opcode::Text, b"begin"));
+        let begun = client.expect_frame();
+        assert_eq!((begun.fin, &begun.payload[..]), (false, &b"begin"[..]));
+        handle.publish("news", round.to_string());
+        // The worker has come to the publication when it answers this.
+        client.send(&ping(b"now"));
+        assert_eq!(client.expect_frame(), Frame::pong(b"now"));
+        client.send(&masked(true, 0, Opcode::Continuation, b"end"));
+        assert_eq!(&client.expect_frame().payload[..], b"end");
+        assert_eq!(client.expect_frame(), Frame::text(&round.to_string()));
+    }
+}

@@ -44,6 +44,8 @@ pub(crate) struct DriveState {
     pub(crate) again: bool,
     /// The connection's next deadline may have changed.
     pub(crate) deadline_changed: bool,
+    /// A message that was sent in parts has ended: what has paused for it goes on once that is written.
+    pub(crate) message_ended: bool,
 }
 
 /// The number of messages that one drive received and sent.
@@ -65,6 +67,7 @@ impl DriveState {
             inflated: 0,
             again: false,
             deadline_changed: false,
+            message_ended: false,
         }
     }
 }

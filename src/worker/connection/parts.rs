@@ -150,6 +150,7 @@ impl ActiveConn<'_> {
 
     /// Sends what waited for the end of a message, and the close frame if that is next.
     fn end_message(&mut self) {
+        self.state.message_ended = true;
         let WorkerContext { output, codec, .. } = &mut *self.context;
         if let Some(frame) = self.conn.endpoint.release_held(output, codec) {
             self.conn.endpoint.close(output, frame.as_ref());

@@ -338,6 +338,9 @@ impl<D: Delivery> Driver<'_, D> {
             // A read had something to answer, such as an update of keys.
             self.note_backlog();
         }
+        if self.state.message_ended {
+            self.resume_after_message();
+        }
         self.finish();
     }
 

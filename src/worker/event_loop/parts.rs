@@ -28,12 +28,8 @@ impl<D: Delivery> Driver<'_, D> {
         self.state.posted += part.payload.as_slice().len();
         match self.active().send_part(part) {
             PartOutcome::Taken => {}
-            PartOutcome::Ended => {
-                // What else has paused goes on, at the latest when the socket has taken what waited.
-                self.flush(&[]);
-                self.active().push_latest();
-                self.catch_up_if_behind();
-            }
+            // What else has paused goes on before what was sent next.
+            PartOutcome::Ended => self.flush(&[]),
             PartOutcome::Failed => self.fail_with(CloseCode::INTERNAL_ERROR, UNFINISHED, CloseCause::Failed),
         }
     }
@@ -43,5 +39,15 @@ impl<D: Delivery> Driver<'_, D> {
         if self.active().give_up_message(message) {
             self.fail_with(CloseCode::INTERNAL_ERROR, UNFINISHED, CloseCause::Failed);
         }
+    }
+
+    /// Sends what has paused for a message in parts that has ended: keyed messages, and those of topics. If more waits for the
+    /// socket, they go on when that has taken it.
+    #[cold]
+    pub(super) fn resume_after_message(&mut self) {
+        self.state.message_ended = false;
+        self.active().push_latest();
+        self.catch_up_if_behind();
+        self.flush(&[]);
     }
 }
