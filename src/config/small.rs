@@ -57,8 +57,8 @@ impl Config {
         self
     }
 
-    /// The stack of each thread that the library starts for a server or a client, in bytes. Handlers, and the hooks of a
-    /// server, are called on it. 128 KiB at least, of which a worker takes more than half itself in a build without optimization. Default: the standard library's, 2 MiB or what the environment variable
+    /// The stack of each thread that the library starts for a server or a client, in bytes. Handlers, the hooks of a server,
+    /// and the sources of messages in parts are called on it. Not that of a thread that looks a name up, or of a bridge. 128 KiB at least, of which a worker takes more than half itself in a build without optimization. Default: the standard library's, 2 MiB or what the environment variable
     /// `RUST_MIN_STACK` says. The system provides the memory when it is used, so a smaller stack takes less of the address
     /// space, and less memory only where the system reserves it all.
     ///

@@ -8,10 +8,7 @@ use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
 use crate::socket::codecs::with_codec;
 use crate::socket::{SocketError, WebSocket};
 use crate::transport::chunk::Chunk;
-use crate::transport::message_writer::{Carrier, MessageWriter};
-
-/// Why a connection ends whose message was not finished.
-const UNFINISHED: &str = "a message was not finished";
+use crate::transport::message_writer::{Carrier, MessageWriter, UNFINISHED};
 
 impl<S: Read + Write> WebSocket<S> {
     /// Begins a message that is written in parts, so that it may have any size. Each part is written to the stream, so a

@@ -8,6 +8,9 @@ use crate::protocol::Last;
 use crate::protocol::frame::Opcode;
 use crate::protocol::utf8::Validator;
 
+/// Why a connection ends whose message was not finished.
+pub(crate) const UNFINISHED: &str = "a message was not finished";
+
 /// A connection that a [`MessageWriter`] sends through: a [`Peer`](crate::Peer), or a
 /// [`WebSocket`](crate::WebSocket) that is borrowed. It can not be implemented outside of this library.
 pub trait Carrier {

@@ -5,6 +5,7 @@ use std::io;
 use crate::config::Config;
 use crate::protocol::close::{CloseCause, CloseCode, CloseFrame, CloseReason};
 use crate::protocol::{ProtocolError, Role};
+use crate::transport::message_writer::UNFINISHED;
 use crate::transport::stream::byte_stream::ShutdownProgress;
 use crate::worker::connection::deadline::Deadline;
 use crate::worker::connection::flags::Flag;
@@ -15,9 +16,6 @@ use crate::worker::handle::inbox::Command;
 
 /// Why a connection ends whose peer does not read what it is sent.
 const READS_TOO_SLOWLY: &str = "reads too slowly";
-
-/// Why a connection ends whose message in parts is not finished.
-pub(super) const UNFINISHED: &str = "a message was not finished";
 
 impl<D: Delivery> Driver<'_, D> {
     /// The peer's close frame arrived.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::protocol::close::{CloseCause, CloseCode};
 use crate::transport::held::Part;
+use crate::transport::message_writer::UNFINISHED;
 use crate::transport::parts_state::PartsState;
 use crate::worker::connection::parts::PartOutcome;
 use crate::worker::delivery::delivery::Delivery;
-use crate::worker::event_loop::closing::UNFINISHED;
 use crate::worker::event_loop::drive::Driver;
 
 /// A drive decodes at most 16 frames while a message is sent in parts. More lets more answers wait beyond the high-water mark;

@@ -143,7 +143,7 @@ impl<D: Delivery> Worker<D> {
         let read_buffer_size = config.read_buffer_size;
         let pooled = Charge::new(&parts.inbox.budget, 0);
         let streams = siblings.first().unwrap_or(&parts.inbox).streams.clone();
-        let streams = (streams.clone(), StreamPoolUse::new(streams));
+        let streams = (streams.clone(), StreamPoolUse::new(streams, &config));
         let callback_watch = CallbackWatch::new(config.slow_callback, now);
         let context = WorkerContext {
             max_answers: if parts.role == Role::Server { config.max_write_buffer_size } else { usize::MAX },

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::config::Config;
 use crate::worker::slab::Key;
 
 /// Two threads read the sources of a server. They wait for disks, and for no connection, so that more would be idle; with one,
@@ -50,6 +51,8 @@ pub(crate) struct StreamPool {
     parked: AtomicUsize,
     /// How many workers use this.
     users: AtomicUsize,
+    /// The settings of the threads. Set before there is a message.
+    config: OnceLock<Arc<Config>>,
 }
 
 #[derive(Default)]
@@ -95,7 +98,7 @@ impl StreamPool {
         if state.idle < state.ready.len() && state.threads < MAX_THREADS {
             let pool = self.clone();
             let name = format!("ws-stream-{}", state.threads);
-            match std::thread::Builder::new().name(name).spawn(move || pool.run()) {
+            match self.config.get_or_init(Arc::default).thread(name).spawn(move || pool.run()) {
                 Ok(_) => state.threads += 1,
                 Err(error) => {
                     log::error!("no thread to read the source of a message: {error}");
@@ -187,7 +190,8 @@ impl fmt::Debug for StreamPool {
 pub(crate) struct StreamPoolUse(Arc<StreamPool>);
 
 impl StreamPoolUse {
-    pub(crate) fn new(pool: Arc<StreamPool>) -> StreamPoolUse {
+    pub(crate) fn new(pool: Arc<StreamPool>, config: &Arc<Config>) -> StreamPoolUse {
+        pool.config.get_or_init(|| config.clone());
         pool.users.fetch_add(1, Ordering::SeqCst);
         StreamPoolUse(pool)
     }
