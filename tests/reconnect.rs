@@ -452,7 +452,8 @@ fn messages_of_each_thread_stay_in_order_across_lost_connections() {
         next[id] = n + 1;
     };
     let mut seen = 0;
-    while !senders.iter().all(thread::JoinHandle::is_finished) {
+    // The senders may be done before this thread has its turn: the system holds what they sent.
+    while losses == 0 || !senders.iter().all(thread::JoinHandle::is_finished) {
         if let Ok(Event::Message(peer, message)) = server.recv_timeout(Duration::from_millis(20)) {
             order(message.as_text().expect("text"));
             seen += 1;
