@@ -13,14 +13,19 @@ pub fn serve(html: &str, css: &str, js: &str) -> impl Fn(&Request) -> Response +
     serve_files(&[("/", "text/html", html), ("/page.css", "text/css", css), ("/page.js", "text/javascript", js)])
 }
 
-/// As [`serve`], with the module `plots.js`, which draws values over time.
+/// As [`serve`], with the module `plots.js`, which draws values over time, and its style before that of the page.
 pub fn serve_plots(html: &str, css: &str, js: &str) -> impl Fn(&Request) -> Response + use<> {
     serve_files(&[
         ("/", "text/html", html),
-        ("/page.css", "text/css", css),
+        ("/page.css", "text/css", &plots_style(css)),
         ("/page.js", "text/javascript", js),
         ("/plots.js", "text/javascript", include_str!("plots.js")),
     ])
+}
+
+/// The style of a page with plots, after what all of these have in common.
+pub fn plots_style(css: &str) -> String {
+    [include_str!("style.css"), include_str!("plots.css"), css].concat()
 }
 
 /// As [`serve`], with any number of files: the path, the media type and the content of each.

@@ -92,7 +92,7 @@ fn serve(addr: String) -> Result<(), Box<dyn Error>> {
         ("/page.css", "text/css", include_str!("../chat/page.css")),
         ("/page.js", "text/javascript", include_str!("../chat/page.js")),
         ("/dashboard", "text/html", include_str!("dashboard.html")),
-        ("/dashboard.css", "text/css", concat!(include_str!("../common/plots.css"), include_str!("dashboard.css"))),
+        ("/dashboard.css", "text/css", &common::page::plots_style(include_str!("dashboard.css"))),
         ("/dashboard.js", "text/javascript", include_str!("dashboard.js")),
     ]));
     let (to_list, requests) = mpsc::sync_channel::<PendingResponse>(MAX_WAITING);

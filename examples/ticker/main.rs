@@ -97,11 +97,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
-    let page = common::page::serve_plots(
-        include_str!("page.html"),
-        concat!(include_str!("../common/plots.css"), include_str!("page.css")),
-        include_str!("page.js"),
-    );
+    let page = common::page::serve_plots(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"));
     let (to_readers, viewers) = mpsc::sync_channel(MAX_SLOW);
     // An old price is worth nothing, so that a slow reader goes on with the newest. Whoever comes is told the last one.
     let prices = TopicConfig::default().slow(Slow::Latest).keep(1, 1 << 10, Duration::MAX);

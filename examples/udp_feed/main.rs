@@ -82,11 +82,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
 
     // The page shows a command that sends to this address.
     let html = include_str!("page.html").replace("{udp}", &udp.local_addr()?.to_string());
-    let page = common::page::serve_plots(
-        &html,
-        concat!(include_str!("../common/plots.css"), include_str!("page.css")),
-        include_str!("page.js"),
-    );
+    let page = common::page::serve_plots(&html, include_str!("page.css"), include_str!("page.js"));
     let server = Server::builder()
         .origins(OriginPolicy::Any)
         // A viewer that cannot keep up misses datagrams, as with UDP, and is told how many. The feed does not wait for it.

@@ -86,7 +86,8 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         .max_event_buffer_size(MAX_WAITING)
         // A thread has other connections too, and must not wait for a client that does not read its acknowledgements.
         .slow_consumer(SlowConsumer::Disconnect);
-    let page = common::page::serve(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"));
+    let css = concat!(include_str!("../common/style.css"), include_str!("page.css"));
+    let page = common::page::serve(include_str!("page.html"), css, include_str!("page.js"));
     // `origins` is not set: by default, only a page from this host may connect.
     let builder = Server::builder().config(config).channels(options.threads).http(page).on_request(route);
     let mut server = options.certificate.apply(builder)?.bind(&options.addr)?;
