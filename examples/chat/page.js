@@ -1,6 +1,8 @@
 // The page of the chat. It shows the messages that rooms.rs describes.
 // Text that people typed enters the document as text nodes, never as markup.
 
+import { retryDelay } from "./connection.js";
+
 const $ = (id) => document.getElementById(id);
 const log = $("messages");
 
@@ -9,8 +11,6 @@ const GROUP_WITHIN = 5 * 60_000; // ms between messages of one author that share
 const COLORS = 10; // of names; page.css has as many hues
 const MAX_SEEN = 500; // positions, so that no message is shown twice; more than a room keeps
 const MAX_COLORED = 200; // names whose color is remembered
-const FIRST_DELAY = 500; // ms before the first attempt to reconnect
-const MAX_DELAY = 30_000;
 
 let wish = null; // the name and the room asked for; sent again after a reconnect
 let socket = null;
@@ -49,10 +49,8 @@ function reconnect(code) {
   const why = goingAway ? "the server shut down" : "the connection broke";
   $("banner").textContent = `Disconnected: ${why}. Reconnecting…`;
   showState("disconnected", "reconnecting…");
-  // A random part of the delay keeps the pages from reconnecting all at once.
-  const delay = Math.min(MAX_DELAY, FIRST_DELAY * 2 ** attempts);
+  retryTimer = setTimeout(connect, retryDelay(attempts));
   attempts += 1;
-  retryTimer = setTimeout(connect, delay * (0.5 + Math.random() / 2));
 }
 
 function send(message) {

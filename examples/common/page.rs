@@ -8,9 +8,17 @@ use threadbare::{Request, Response};
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Answers plain HTTP: the page at `/` with its style and script, 404 elsewhere.
+/// The module with which a page connects again.
+pub const CONNECTION: (&str, &str, &str) = ("/connection.js", "text/javascript", include_str!("connection.js"));
+
+/// Answers plain HTTP: the page at `/` with its style and script, and [`CONNECTION`]; 404 elsewhere.
 pub fn serve(html: &str, css: &str, js: &str) -> impl Fn(&Request) -> Response + use<> {
-    serve_files(&[("/", "text/html", html), ("/page.css", "text/css", css), ("/page.js", "text/javascript", js)])
+    serve_files(&[
+        ("/", "text/html", html),
+        ("/page.css", "text/css", css),
+        ("/page.js", "text/javascript", js),
+        CONNECTION,
+    ])
 }
 
 /// As [`serve`], with the module `plots.js`, which draws values over time, and its style before that of the page.
@@ -19,6 +27,7 @@ pub fn serve_plots(html: &str, css: &str, js: &str) -> impl Fn(&Request) -> Resp
         ("/", "text/html", html),
         ("/page.css", "text/css", &plots_style(css)),
         ("/page.js", "text/javascript", js),
+        CONNECTION,
         ("/plots.js", "text/javascript", include_str!("plots.js")),
     ])
 }

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use common::page;
 use rooms::Rooms;
 use serde_json::json;
 use threadbare::{
@@ -87,12 +88,13 @@ fn serve(addr: String) -> Result<(), Box<dyn Error>> {
         .max_message_size(MAX_MESSAGE_SIZE)
         // A callback must not wait for a client whose network is slow.
         .slow_consumer(SlowConsumer::Disconnect);
-    let page: Page = Box::new(common::page::serve_files(&[
+    let page: Page = Box::new(page::serve_files(&[
         ("/", "text/html", include_str!("../chat/page.html")),
         ("/page.css", "text/css", include_str!("../chat/page.css")),
         ("/page.js", "text/javascript", include_str!("../chat/page.js")),
+        page::CONNECTION,
         ("/dashboard", "text/html", include_str!("dashboard.html")),
-        ("/dashboard.css", "text/css", &common::page::plots_style(include_str!("dashboard.css"))),
+        ("/dashboard.css", "text/css", &page::plots_style(include_str!("dashboard.css"))),
         ("/dashboard.js", "text/javascript", include_str!("dashboard.js")),
     ]));
     let (to_list, requests) = mpsc::sync_channel::<PendingResponse>(MAX_WAITING);

@@ -1,14 +1,12 @@
 // The page of the ticker: the prices as the live reader has them, and as a slow one has them.
 
+import { stayConnected } from "./connection.js";
 import { Plot, color } from "./plots.js";
 
 const $ = (id) => document.getElementById(id);
-const main = document.querySelector("main");
 
 const SPAN = 20_000; // ms that the plots go back
 const FRAME = 100; // ms between two drawings
-const FIRST_DELAY = 500; // ms before the first attempt to reconnect
-const MAX_DELAY = 30_000;
 
 const plots = new Map(); // by symbol, in the order of their names
 
@@ -29,12 +27,11 @@ class Reader {
     this.counted = { read: 0, at: performance.now() };
   }
 
-  open(onopen, onclose) {
+  open() {
     this.prices.clear(); // what happens while nobody reads is not skipped
     this.socket = new WebSocket(this.url);
-    this.socket.onopen = onopen;
-    this.socket.onclose = onclose;
     this.socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
+    return this.socket;
   }
 
   receive({ symbol, number, price, time, skipped }) {
@@ -63,35 +60,6 @@ class Reader {
 
 const live = new Reader("/feed", 0);
 const slow = new Reader("/slow", 1);
-let attempts = 0;
-
-function connect() {
-  live.open(
-    () => {
-      attempts = 0;
-      showState("connected", "connected");
-    },
-    ({ code }) => {
-      if (attempts === 0) {
-        // 1001: going away, 1012: service restart
-        const why = code === 1001 || code === 1012 ? "the server shut down" : "the connection broke";
-        $("banner").textContent = `Disconnected: ${why}. Reconnecting…`;
-        for (const { drawing } of plots.values()) drawing.interrupt(performance.now());
-      }
-      showState("disconnected", "reconnecting…");
-      // A random part of the delay keeps the pages from reconnecting all at once.
-      const delay = Math.min(MAX_DELAY, FIRST_DELAY * 2 ** attempts) * (0.5 + Math.random() / 2);
-      attempts += 1;
-      setTimeout(connect, delay);
-    },
-  );
-}
-
-function showState(state, text) {
-  main.dataset.state = state;
-  $("status").textContent = text;
-  $("banner").hidden = state !== "disconnected";
-}
 
 function showSwitch(isOn) {
   $("slow").setAttribute("aria-checked", String(isOn));
@@ -104,13 +72,12 @@ $("slow").addEventListener("click", () => {
     return showSwitch(false);
   }
   showSwitch(true);
-  const socketIsLatest = () => slow.socket === opened;
-  slow.open(null, ({ code, reason }) => {
-    if (!socketIsLatest()) return; // it was turned on again meanwhile
+  const socket = slow.open();
+  socket.onclose = ({ code, reason }) => {
+    if (slow.socket !== socket) return; // it was turned on again meanwhile
     showSwitch(false);
     if (code !== 1000) $("status").textContent = `the slow reader has ended: ${reason || code}`;
-  });
-  const opened = slow.socket;
+  };
 });
 
 // --- The document
@@ -155,8 +122,12 @@ function count() {
   }
 }
 
+function interrupt() {
+  for (const { drawing } of plots.values()) drawing.interrupt(performance.now());
+}
+
 showSwitch(false);
-connect();
+stayConnected(() => live.open(), interrupt);
 setInterval(draw, FRAME);
 setInterval(count, 1000);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

@@ -1,6 +1,7 @@
 // The page of the feed: each binary message is one datagram. Text messages, in JSON, say where the datagrams for this page begin,
 // and how many it has missed.
 
+import { stayConnected } from "./connection.js";
 import { Plot, color } from "./plots.js";
 
 const $ = (id) => document.getElementById(id);
@@ -11,8 +12,6 @@ const SPAN = 30_000; // ms that the plot goes back
 const FRAME = 50; // ms between two drawings while no datagram arrives
 const MAX_SERIES = 8;
 const MAX_VALUE = 1e12; // larger numbers (and Infinity) are not plotted as numbers
-const FIRST_DELAY = 500; // ms before the first attempt to reconnect
-const MAX_DELAY = 30_000;
 
 const decoder = new TextDecoder();
 const drawing = new Plot(canvas, { span: SPAN, bin: 25 });
@@ -22,11 +21,10 @@ let latest = []; // its values
 let plotsLength = false; // it was not made of numbers
 let missed = 0; // datagrams that did not come, as far as the server knows
 let position = null; // up to which this page has the datagrams: { topic, number }
-let attempts = 0;
 
 // --- The connection
 
-function connect() {
+function open() {
   const url = new URL("/", location.href);
   url.protocol = url.protocol.replace("http", "ws");
   if (position) url.search = new URLSearchParams({ since: `${position.topic}-${position.number}` });
@@ -38,10 +36,6 @@ function connect() {
   };
   const socket = new WebSocket(url);
   socket.binaryType = "arraybuffer";
-  socket.onopen = () => {
-    attempts = 0;
-    showState("connected", "connected");
-  };
   socket.onmessage = ({ data }) => {
     if (typeof data !== "string") {
       advance(1n);
@@ -57,25 +51,7 @@ function connect() {
     }
     miss(told.missed ?? 0); // `null` is an unknown number
   };
-  socket.onclose = ({ code }) => {
-    if (attempts === 0) {
-      // 1001: going away, 1012: service restart
-      const why = code === 1001 || code === 1012 ? "the server shut down" : "the connection broke";
-      $("banner").textContent = `Disconnected: ${why}. Reconnecting…`;
-      drawing.interrupt(performance.now());
-    }
-    showState("disconnected", "reconnecting…");
-    // A random part of the delay keeps the pages from reconnecting all at once.
-    const delay = Math.min(MAX_DELAY, FIRST_DELAY * 2 ** attempts) * (0.5 + Math.random() / 2);
-    attempts += 1;
-    setTimeout(connect, delay);
-  };
-}
-
-function showState(state, text) {
-  main.dataset.state = state;
-  $("status").textContent = text;
-  $("banner").hidden = state !== "disconnected";
+  return socket;
 }
 
 function miss(more) {
@@ -164,4 +140,4 @@ function showLegend() {
 
 new ResizeObserver(redraw).observe(canvas);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-connect();
+stayConnected(open, () => drawing.interrupt(performance.now()));

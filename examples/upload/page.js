@@ -1,13 +1,13 @@
 // The page that uploads files. A file goes in slices, each a binary message, and the server says what it has. What it has, it keeps: the
 // page goes on from there after a pause, a lost connection, or, when the same file is chosen again, a reload.
 
+import { retryDelay } from "./connection.js";
+
 const $ = (id) => document.getElementById(id);
 const main = document.querySelector("main");
 
 const SLICE = 512 * 1024; // bytes in a message
 const WINDOW = 4 * 1024 * 1024; // bytes under way at most: enough for a fast network, and the browser has no more in memory
-const FIRST_DELAY = 500; // ms before the first attempt to reconnect
-const MAX_DELAY = 30_000;
 const NOT_FOUND = 4404; // the server does not have the file any more
 const REFUSED = [1003, 1007, 1008, 1009]; // the next attempt would end the same way
 
@@ -133,11 +133,9 @@ function lost(code, reason) {
     forget();
     return show("failed", `The server refused: ${reason || code}`);
   }
-  // A random part of the delay keeps the pages from reconnecting all at once.
-  const delay = Math.min(MAX_DELAY, FIRST_DELAY * 2 ** attempts) * (0.5 + Math.random() / 2);
-  attempts += 1;
   show("disconnected", `The connection is lost${reason ? ` (${reason})` : ""}. Trying again…`);
-  timer = setTimeout(connect, delay);
+  timer = setTimeout(connect, retryDelay(attempts));
+  attempts += 1;
 }
 
 // --- The person
