@@ -11,6 +11,9 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// The module with which a page connects again.
 pub const CONNECTION: (&str, &str, &str) = ("/connection.js", "text/javascript", include_str!("connection.js"));
 
+/// The module that draws values over time.
+pub const PLOTS: (&str, &str, &str) = ("/plots.js", "text/javascript", include_str!("plots.js"));
+
 /// Answers plain HTTP: the page at `/` with its style and script, and [`CONNECTION`]; 404 elsewhere.
 pub fn serve(html: &str, css: &str, js: &str) -> impl Fn(&Request) -> Response + use<> {
     serve_files(&[
@@ -21,14 +24,14 @@ pub fn serve(html: &str, css: &str, js: &str) -> impl Fn(&Request) -> Response +
     ])
 }
 
-/// As [`serve`], with the module `plots.js`, which draws values over time, and its style before that of the page.
+/// As [`serve`], with [`PLOTS`], and [`plots_style`] as the style.
 pub fn serve_plots(html: &str, css: &str, js: &str) -> impl Fn(&Request) -> Response + use<> {
     serve_files(&[
         ("/", "text/html", html),
         ("/page.css", "text/css", &plots_style(css)),
         ("/page.js", "text/javascript", js),
         CONNECTION,
-        ("/plots.js", "text/javascript", include_str!("plots.js")),
+        PLOTS,
     ])
 }
 

@@ -1,4 +1,4 @@
-// What the pages of feeds have in common: a plot of values over time.
+// What the pages with plots have in common: a plot of values over time, and what other plots are made of.
 
 /** Lines on a canvas, one for each series, from `span` ms ago to now. Values within `bin` ms share one position on the time axis. */
 export class Plot {
@@ -39,11 +39,7 @@ export class Plot {
   /** Draws it. The axis of values has labels if there ever was a value, and the axis of times one every `every` ms. */
   draw(now, { hasValues, every }) {
     const style = getComputedStyle(document.body);
-    const { clientWidth: width, clientHeight: height } = this.#canvas;
-    this.#canvas.width = width * devicePixelRatio;
-    this.#canvas.height = height * devicePixelRatio;
-    const context = this.#canvas.getContext("2d");
-    context.scale(devicePixelRatio, devicePixelRatio);
+    const { context, width, height } = clear(this.#canvas);
 
     // Only what is visible counts: an outlier stretches the axis until it has scrolled out.
     const visible = this.#bins.filter((bin) => bin.time >= now - this.#span).flatMap((bin) => bin.series.filter(Boolean));
@@ -105,13 +101,23 @@ export class Plot {
   }
 }
 
+/** The empty picture of a canvas, as sharp as the screen, and its size in the units of the page. */
+export function clear(canvas) {
+  const { clientWidth: width, clientHeight: height } = canvas;
+  canvas.width = width * devicePixelRatio;
+  canvas.height = height * devicePixelRatio;
+  const context = canvas.getContext("2d");
+  context.scale(devicePixelRatio, devicePixelRatio);
+  return { context, width, height };
+}
+
 /** The color of a series. */
 export function color(index) {
   return `oklch(${getComputedStyle(document.body).getPropertyValue("--series")} ${(250 + index * 137.5) % 360})`;
 }
 
-// A thin line, on whole pixels so that it is sharp.
-function line(context, ...ends) {
+/** Draws a thin line, on whole pixels so that it is sharp. */
+export function line(context, ...ends) {
   const [x1, y1, x2, y2] = ends.map((end) => Math.round(end) + 0.5);
   context.beginPath();
   context.moveTo(x1, y1);

@@ -1,5 +1,7 @@
 // The dashboard: fetches the metrics and the list of connections once a second, and draws them.
 
+import { clear, color, line } from "./plots.js";
+
 const $ = (id) => document.getElementById(id);
 const main = document.querySelector("main");
 
@@ -139,8 +141,6 @@ const PLOTS = [
   { id: "memory", title: "Memory", format: bytes, least: 1000, step: 1, series: { taken: latest("memory") } },
 ];
 
-const color = (index) => `oklch(${getComputedStyle(document.body).getPropertyValue("--series")} ${250 + index * 137.5})`;
-
 for (const plot of PLOTS) {
   const figure = $("plot").content.cloneNode(true).firstElementChild;
   figure.id = plot.id;
@@ -181,11 +181,7 @@ function draw(plot, now) {
   while (points.length > 1 && points[1].time < now - SPAN) points.shift();
 
   const style = getComputedStyle(document.body);
-  const { clientWidth: width, clientHeight: height } = canvas;
-  canvas.width = width * devicePixelRatio;
-  canvas.height = height * devicePixelRatio;
-  const context = canvas.getContext("2d");
-  context.scale(devicePixelRatio, devicePixelRatio);
+  const { context, width, height } = clear(canvas);
   context.font = `11px ${style.fontFamily}`;
 
   const { ticks, high } = scale(points.flatMap(({ values }) => values), plot);
@@ -220,15 +216,6 @@ function draw(plot, now) {
     drawSeries(context, points, index, x, y);
   });
   showLatest(plot, format(high));
-}
-
-// A thin line, on whole pixels so that it is sharp.
-function line(context, ...ends) {
-  const [x1, y1, x2, y2] = ends.map((end) => Math.round(end) + 0.5);
-  context.beginPath();
-  context.moveTo(x1, y1);
-  context.lineTo(x2, y2);
-  context.stroke();
 }
 
 // A line through the values, and a dot at each that has no neighbor, and at the latest.

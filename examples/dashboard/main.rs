@@ -96,6 +96,7 @@ fn serve(addr: String) -> Result<(), Box<dyn Error>> {
         ("/dashboard", "text/html", include_str!("dashboard.html")),
         ("/dashboard.css", "text/css", &page::plots_style(include_str!("dashboard.css"))),
         ("/dashboard.js", "text/javascript", include_str!("dashboard.js")),
+        page::PLOTS,
     ]));
     let (to_list, requests) = mpsc::sync_channel::<PendingResponse>(MAX_WAITING);
     thread::spawn(move || answer_lists(&requests));
