@@ -6,7 +6,7 @@
 // DIRECTORY has what .ci/certificates makes: then all goes over TLS.
 
 import { createServer } from 'node:http';
-import { Report, certificate, equal, eventually, fits, launch, open, relay, screenshot, start } from './common.mjs';
+import { Report, certificate, equal, eventually, fits, launch, opacity, open, relay, screenshot, start } from './common.mjs';
 
 const [binary, tls] = process.argv.slice(2);
 if (!binary) {
@@ -27,7 +27,6 @@ const connected = (page) => eventually(() => status(page), (text) => /\bconnecte
 const withQuery = (page, name, room) =>
   `${page}?name=${encodeURIComponent(name)}&room=${encodeURIComponent(room)}`;
 
-const opacity = (page, selector) => page.locator(selector).evaluate((node) => Number(getComputedStyle(node).opacity));
 const DIMMED = ['#messages', 'aside', '#composer-form'];
 
 /** Records where the parts of the room are in each frame, and each layout shift that the browser reports. */

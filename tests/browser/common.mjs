@@ -130,6 +130,13 @@ export async function relay(server) {
   };
 }
 
+/** What a page is looked at with: the options of `open`, by name. */
+export const LOOKS = {
+  'desktop-light': { colorScheme: 'light' },
+  'desktop-dark': { colorScheme: 'dark' },
+  'phone-light': { colorScheme: 'light', viewport: { width: 390, height: 844 }, isMobile: true, deviceScaleFactor: 2 },
+};
+
 /** A fresh headless Chromium with a profile of its own. It trusts the certificate in a directory that .ci/certificates made. */
 export function launch(tls) {
   const trust = tls ? [`--ignore-certificate-errors-spki-list=${readFileSync(`${tls}/spki`, 'utf8').trim()}`] : [];
@@ -193,6 +200,12 @@ export async function eventually(read, wanted, what, seconds = 10) {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
+
+/** The state that a page shows. */
+export const state = (page) => page.locator('main').getAttribute('data-state');
+
+/** The opacity of an element. */
+export const opacity = (page, selector) => page.locator(selector).evaluate((node) => Number(getComputedStyle(node).opacity));
 
 /** Nothing on the page is wider than the window. */
 export async function fits(page) {

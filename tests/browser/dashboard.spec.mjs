@@ -3,7 +3,7 @@
 //
 //     node dashboard.spec.mjs BINARY        node dashboard.spec.mjs target/release/examples/dashboard
 
-import { Report, equal, eventually, fits, launch, open, screenshot, start } from './common.mjs';
+import { LOOKS, Report, equal, eventually, fits, launch, opacity, open, screenshot, start, state } from './common.mjs';
 
 const binary = process.argv[2];
 if (!binary) {
@@ -16,10 +16,8 @@ const PLOTS = ['connections', 'messages', 'bytes', 'iteration', 'callback', 'que
 const TIMES = ['−2 min', '−1 min', 'now'];
 
 const dashboard = () => `${server.page}dashboard`;
-const state = (page) => page.locator('main').getAttribute('data-state');
 const isLive = (page) => eventually(() => state(page), 'connected', 'the state');
 const legend = async (page, plot) => page.locator(`#${plot} .legend span`).allTextContents();
-const opacity = (page, selector) => page.locator(selector).evaluate((node) => Number(getComputedStyle(node).opacity));
 const rows = (page, table) =>
   page.locator(`#${table} tbody tr`).evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
 /** Of each connection in the table, how many messages went in and out; sorted, for the order may change. */
@@ -138,9 +136,7 @@ await report.check('connections-and-their-messages-are-listed', async () => {
 }, 60);
 
 const looks = {
-  'desktop-light': { colorScheme: 'light' },
-  'desktop-dark': { colorScheme: 'dark' },
-  'phone-light': { colorScheme: 'light', viewport: { width: 390, height: 844 }, isMobile: true, deviceScaleFactor: 2 },
+  ...LOOKS,
   'phone-dark': { colorScheme: 'dark', viewport: { width: 390, height: 844 }, isMobile: true, deviceScaleFactor: 2 },
 };
 for (const [name, options] of Object.entries(looks)) {

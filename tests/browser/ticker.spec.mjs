@@ -3,7 +3,7 @@
 //
 //     node ticker.spec.mjs BINARY        node ticker.spec.mjs target/release/examples/ticker
 
-import { Report, equal, eventually, fits, launch, open, screenshot, start } from './common.mjs';
+import { LOOKS, Report, equal, eventually, fits, launch, opacity, open, screenshot, start, state } from './common.mjs';
 
 const binary = process.argv[2];
 if (!binary) {
@@ -15,10 +15,8 @@ const report = new Report('browser/ticker');
 const SYMBOLS = ['ASH', 'ELM', 'FIR', 'OAK'];
 const MAX_AGE = 3000; // ms that a price of the slow reader may be old; a queue would be older the longer it is read from
 
-const state = (page) => page.locator('main').getAttribute('data-state');
 const isLive = (page) => eventually(() => state(page), 'connected', 'the state');
 const isOn = (page) => page.locator('#slow').getAttribute('aria-checked');
-const opacity = (page, selector) => page.locator(selector).evaluate((node) => Number(getComputedStyle(node).opacity));
 /** What the table says of a reader; `null` where it says nothing yet. */
 const reader = async (page, name) => {
   const texts = await page.locator(`#${name}-row td`).allTextContents();
@@ -52,12 +50,7 @@ async function metrics(symbol) {
   return Object.fromEntries(found.filter(([, , topic]) => topic === symbol).map(([, name, , value]) => [name, Number(value)]));
 }
 
-const looks = {
-  'desktop-light': { colorScheme: 'light' },
-  'desktop-dark': { colorScheme: 'dark' },
-  'phone-light': { colorScheme: 'light', viewport: { width: 390, height: 844 }, isMobile: true, deviceScaleFactor: 2 },
-};
-for (const [name, options] of Object.entries(looks)) {
+for (const [name, options] of Object.entries(LOOKS)) {
   await report.check(`a-slow-reader-has-the-newest-prices-and-is-told-of-the-others-${name}`, async () => {
     const page = await open(browser, server.page, options);
     await isLive(page);

@@ -5,7 +5,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { Report, equal, eventually, fits, launch, open, relay, screenshot, start } from './common.mjs';
+import { LOOKS, Report, equal, eventually, fits, launch, opacity, open, relay, screenshot, start, state } from './common.mjs';
 
 const binary = process.argv[2];
 if (!binary) {
@@ -59,8 +59,6 @@ const largestValue = async (page) => {
   const values = (await labels(page)).filter(({ text }) => !TIMES.includes(text));
   return Math.max(...values.map(({ text }) => Number(text.replaceAll(',', ''))));
 };
-const state = (page) => page.locator('main').getAttribute('data-state');
-const opacity = (page, selector) => page.locator(selector).evaluate((node) => Number(getComputedStyle(node).opacity));
 
 await report.check('server-starts', async () => {
   server = await start(binary, ['127.0.0.1:0', '--udp', '127.0.0.1:0'], ['ws', 'udp']);
@@ -70,12 +68,7 @@ await report.check('browser-starts', async () => {
 }, 60);
 if (!server || !browser) report.exit();
 
-const looks = {
-  'desktop-light': { colorScheme: 'light' },
-  'desktop-dark': { colorScheme: 'dark' },
-  'phone-light': { colorScheme: 'light', viewport: { width: 390, height: 844 }, isMobile: true, deviceScaleFactor: 2 },
-};
-for (const [name, options] of Object.entries(looks)) {
+for (const [name, options] of Object.entries(LOOKS)) {
   await report.check(`datagrams-are-counted-and-drawn-${name}`, async () => {
     const page = await open(browser, server.page, options);
     // The page has no datagram to count before it is connected: send until the first one shows.
@@ -132,7 +125,7 @@ await report.check('empty-page-shows-the-command-for-the-first-datagram', async 
 
 await report.check('empty-page-fits-a-phone', async () => {
   const server = await startEmpty();
-  const page = await open(browser, server.page, { ...looks['phone-light'], colorScheme: 'dark' });
+  const page = await open(browser, server.page, { ...LOOKS['phone-light'], colorScheme: 'dark' });
   await eventually(() => state(page), 'connected', 'the state');
   await screenshot(page, 'udp_feed-empty-phone-dark');
   await fits(page);

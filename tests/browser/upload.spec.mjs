@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Report, certificate, equal, eventually, fits, launch, open, relay, screenshot, start } from './common.mjs';
+import { Report, certificate, equal, eventually, fits, launch, open, relay, screenshot, start, state } from './common.mjs';
 
 const [binary, tls] = process.argv.slice(2);
 if (!binary) {
@@ -67,7 +67,6 @@ const stallAfter = (limit) => (page) =>
     };
   }, limit);
 
-const state = (page) => page.locator('main').getAttribute('data-state');
 const text = (page, id) => page.locator(`#${id}`).textContent();
 const progress = (page) => page.locator('#progress').evaluate((node) => node.value);
 const files = () => readdirSync(directory).sort();
