@@ -8,7 +8,6 @@ import concurrent.futures
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import tempfile
 import websockets.exceptions
 import websockets.sync.client
 
-from process import Server, exit_on_sigterm
+from process import checked_server, exit_on_sigterm
 from report import Report, expect, expect_equal
 
 SIZE = 100_000_007  # no multiple of anything
@@ -279,18 +278,10 @@ def main(uploader, downloader):
     report = Report()
     with tempfile.TemporaryDirectory() as directory:
         store = f"{directory}/store"
-        server = None
-        with report.check("files/starts", 15):
-            server = Server(uploader, "127.0.0.1:0", "--dir", store)
-        if server is None:
-            report.exit()
-        with server:
+        with checked_server(report, "files", uploader, "--dir", store) as server:
             large_files(report, server, store, downloader, directory)
             interruptions(report, server, store)
             refusals(report, server, store)
-            with report.check("files/graceful", 15):
-                server.signal(signal.SIGTERM)
-                expect_equal(server.wait(10), 0, "the exit status")
     report.exit()
 
 

@@ -7,7 +7,6 @@
 import concurrent.futures
 import http.client
 import json
-import signal
 import sys
 import tempfile
 import time
@@ -15,7 +14,7 @@ import time
 import websockets.exceptions
 import websockets.sync.client
 
-from process import Server, exit_on_sigterm
+from process import checked_server, exit_on_sigterm
 from report import Report, expect, expect_equal
 
 USERS = {"ada": "token-of-ada-0123456789", "bob": "token-of-bob-0123456789"}
@@ -242,24 +241,16 @@ def main(binary):
     with tempfile.NamedTemporaryFile("w") as file:
         file.writelines(f"{name} {token}\n" for name, token in USERS.items())
         file.flush()
-        server = None
-        with report.check("json-rpc/starts", 15):
-            arguments = ["--tokens", file.name, "--check-time", str(int(CHECK_TIME * 1000)), "--checkers", str(CHECKERS)]
-            server = Server(binary, "127.0.0.1:0", *arguments)
-    if server is None:
-        report.exit()
-    with server:
-        tokens(report, server)
-        client = None
-        with report.check("json-rpc/connects", 15):
-            client = connect(server)
-        if client is not None:
-            calls(report, client)
-            batches(report, client)
-            subscriptions(report, server, client)
-        with report.check("json-rpc/graceful", 15):
-            server.signal(signal.SIGTERM)
-            expect_equal(server.wait(10), 0, "the exit status")
+        arguments = ["--tokens", file.name, "--check-time", str(int(CHECK_TIME * 1000)), "--checkers", str(CHECKERS)]
+        with checked_server(report, "json-rpc", binary, *arguments) as server:
+            tokens(report, server)
+            client = None
+            with report.check("json-rpc/connects", 15):
+                client = connect(server)
+            if client is not None:
+                calls(report, client)
+                batches(report, client)
+                subscriptions(report, server, client)
     report.exit()
 
 

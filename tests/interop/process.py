@@ -1,5 +1,6 @@
 """Starts an example and reads its output."""
 
+import contextlib
 import os
 import queue
 import re
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+
+from report import expect_equal
 
 
 def raise_file_limit(wanted):
@@ -102,6 +105,21 @@ class Server(Process):
 
     def wait(self, seconds):
         return self.process.wait(timeout=seconds)
+
+
+@contextlib.contextmanager
+def checked_server(report, name, binary, *arguments):
+    """A server for the block of a `with`. It starts and ends in checks; the script ends if it does not start."""
+    server = None
+    with report.check(f"{name}/starts", 15):
+        server = Server(binary, "127.0.0.1:0", *arguments)
+    if server is None:
+        report.exit()
+    with server:
+        yield server
+        with report.check(f"{name}/graceful", 15):
+            server.signal(signal.SIGTERM)
+            expect_equal(server.wait(10), 0, "the exit status")
 
 
 def split(url):
