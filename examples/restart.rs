@@ -3,7 +3,7 @@
 //!
 //! On SIGHUP the process starts its successor and gives it the listening socket, as its standard input. When the successor
 //! serves, it sends SIGQUIT to the process before it, which then accepts no more connections, waits for its clients to leave,
-//! and ends. If the successor can not start, nothing changes.
+//! closes those that have not, one after the other, and ends. If the successor can not start, nothing changes.
 //!
 //! ```sh
 //! cargo run --release --example restart -- 127.0.0.1:8080
@@ -19,6 +19,7 @@ Usage: restart [ADDR] [OPTIONS]
 
   ADDR          where to listen (default 127.0.0.1:8080; port 0 picks a free port)
   --drain SECS  how long clients of a process that was replaced may stay (default 60)
+  --spread SECS how long it takes then to close those that have stayed, one after the other (default 10)
   --after PID   take the place of this process: its listener is the standard input (the process itself says so)
   --help        this text
 ";
@@ -57,7 +58,7 @@ mod unix {
     use signal_hook::iterator::Signals;
     use threadbare::{Handler, MessageRef, Server, ServerHandle, Socket};
 
-    /// How long clients have to complete the closing handshake.
+    /// How long clients have to complete the closing handshake, if the service ends.
     const GRACE: Duration = Duration::from_secs(5);
 
     /// How often a process that was replaced looks whether its clients have left.
@@ -74,6 +75,7 @@ mod unix {
     pub(super) struct Options {
         addr: String,
         drain: Duration,
+        spread: Duration,
         after: Option<Pid>,
     }
 
@@ -103,7 +105,7 @@ mod unix {
                     Err(error) => log::error!("no successor: {error}"),
                 },
                 SIGQUIT => {
-                    drain(&server.handle(), &mut signals, options.drain);
+                    drain(&server.handle(), &mut signals, &options);
                     return Ok(());
                 }
                 _ => break,
@@ -121,6 +123,8 @@ mod unix {
         let mut child = Command::new(program)
             .arg("--drain")
             .arg(options.drain.as_secs_f64().to_string())
+            .arg("--spread")
+            .arg(options.spread.as_secs_f64().to_string())
             .arg("--after")
             .arg(std::process::id().to_string())
             .stdin(Stdio::from(OwnedFd::from(listener.try_clone()?)))
@@ -132,28 +136,31 @@ mod unix {
         Ok(())
     }
 
-    /// Ends when the clients have left, or at a further signal.
-    fn drain(handle: &ServerHandle, signals: &mut Signals, patience: Duration) {
+    /// Ends when the clients have left, or at a further signal. Closes those that have not, so that they do not all come
+    /// to the successor at once.
+    fn drain(handle: &ServerHandle, signals: &mut Signals, options: &Options) {
         handle.stop_accepting();
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + options.drain;
         while handle.connections() > 0 && Instant::now() < deadline && signals.pending().next().is_none() {
             thread::sleep(CHECK);
         }
-        let report = handle.shutdown(GRACE);
+        let report = handle.drain(options.spread);
         log::info!("{report}");
     }
 
     pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
-        let (mut addr, mut drain, mut after) = (None, Duration::from_secs(60), None);
+        let (mut addr, mut drain, mut spread, mut after) =
+            (None, Duration::from_secs(60), Duration::from_secs(10), None);
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("drain") => drain = parser.value()?.parse_with(common::seconds)?,
+                Long("spread") => spread = parser.value()?.parse_with(common::seconds)?,
                 Long("after") => after = Pid::from_raw(parser.value()?.parse()?),
                 Short('h') | Long("help") => return Ok(None),
                 Value(value) if addr.is_none() => addr = Some(value.string()?),
                 _ => return Err(arg.unexpected()),
             }
         }
-        Ok(Some(Options { addr: addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned()), drain, after }))
+        Ok(Some(Options { addr: addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned()), drain, spread, after }))
     }
 }

@@ -1,7 +1,7 @@
 //! How to choose a way in, what to expect of the library, and recipes whose code compiles.
 //!
 //! The first part explains one subject a section. The module [`recipes`] has recipes for whole tasks,
-//! [`topics`] is about publish and subscribe, [`small`] about machines with little memory, and `tls`, if there is a feature for it, is about servers and clients of `wss://` and their certificates.
+//! [`topics`] is about publish and subscribe, [`small`] about machines with little memory, [`deploying`] about replacing a server that has connections, and `tls`, if there is a feature for it, is about servers and clients of `wss://` and their certificates.
 //!
 //! # Which way in to choose
 //!
@@ -493,6 +493,7 @@
 //! [`Stats::deflate`]: crate::Stats::deflate
 
 pub mod clients;
+pub mod deploying;
 pub mod large_messages;
 pub mod monitoring;
 #[doc = include_str!("../docs/proxies.md")]

@@ -122,8 +122,8 @@ pub use protocol::message::{CowMessage, Message, MessageRef};
 pub use protocol::receive::Receive;
 pub use protocol::{PeerAddr, ProtocolError, Role, TlsInfo, Trusted};
 pub use server::{
-    EventLoop, HandshakeStats, Listener, Listeners, Pending, PendingResponse, Server, ServerBuilder, ServerHandle,
-    ServerStats, ShutdownReport,
+    Drain, EventLoop, HandshakeStats, Listener, Listeners, Pending, PendingResponse, Server, ServerBuilder,
+    ServerHandle, ServerStats, ShutdownReport,
 };
 pub use socket::client_handshake::ClientHandshake;
 pub use socket::message_reader::MessageReader;
@@ -146,6 +146,7 @@ pub use worker::channel::batch::Batch;
 pub use worker::channel::event::{Event, EventRef};
 pub use worker::delivery::handler::Handler;
 pub use worker::delivery::socket::Socket;
+pub use worker::handle::draining::{DrainReport, Draining};
 pub use worker::handle::peer::Peer;
 pub use worker::handle::peer_id::PeerId;
 pub use worker::handle::prepared::Prepared;

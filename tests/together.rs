@@ -14,6 +14,7 @@ mod client_frames;
 mod closing;
 mod connect;
 mod delivery;
+mod drain;
 mod duplex;
 mod errors;
 mod event_loop;

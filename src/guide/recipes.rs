@@ -372,7 +372,8 @@
 //!
 //! Connections do not survive the restart. Each is closed with 1001, and its client has to connect again. A
 //! [`ReconnectingClient`] does so by itself, and so should the script of a page. On Unix the new process can bind although
-//! old connections are still in TIME_WAIT.
+//! old connections are still in TIME_WAIT. [`drain`](crate::ServerHandle::drain) in place of `shutdown` closes one connection after
+//! the other, so that the clients do not all come back at once: see [`guide::deploying`](super::deploying).
 //!
 //! # A restart without a gap
 //!
@@ -408,7 +409,7 @@
 //!     while handle.connections() > 0 && Instant::now() < deadline {
 //!         std::thread::sleep(Duration::from_millis(50));
 //!     }
-//!     println!("{}", handle.shutdown(Duration::from_secs(5))); // 1001 for those that are left
+//!     println!("{}", handle.drain(Duration::from_secs(30))); // 1012 for those that are left, one after the other
 //! }
 //! ```
 //!

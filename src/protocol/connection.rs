@@ -509,6 +509,11 @@ impl Connection {
             + self.extension.as_ref().map_or(0, |extension| extension.memory())
     }
 
+    /// Whether a message or a frame of the peer has begun to arrive, and has not ended.
+    pub(crate) fn has_begun_to_receive(&self) -> bool {
+        self.assembly.as_ref().is_some_and(|assembly| !assembly.is_idle())
+    }
+
     /// Frees the message under way, and receives nothing more.
     pub(crate) fn give_up(&mut self) {
         self.failed = true;

@@ -17,6 +17,7 @@ use crate::transport::budget::MemoryBudget;
 use crate::transport::clock::deadline_after;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::event_loop::worker::CloseCounts;
+use crate::worker::handle::draining::DrainReport;
 use crate::worker::handle::inbox::Command;
 use crate::worker::handle::prepared::Prepared;
 use crate::worker::handle::publisher::Publisher;
@@ -44,6 +45,8 @@ pub struct ShutdownReport {
     pub forced: usize,
     /// Threads that failed before, by a fault of the library. Their connections were closed with 1011.
     pub failed: usize,
+    /// How the connections ended if the server was [drained](ServerHandle::drain), from then on.
+    pub drained: Option<DrainReport>,
 }
 
 impl fmt::Display for ShutdownReport {
@@ -54,8 +57,9 @@ impl fmt::Display for ShutdownReport {
 }
 
 impl From<CloseCounts> for ShutdownReport {
-    fn from(CloseCounts { clean, forced, failed }: CloseCounts) -> ShutdownReport {
-        ShutdownReport { clean, forced, failed }
+    fn from(CloseCounts { clean, forced, failed, drained }: CloseCounts) -> ShutdownReport {
+        let drained = drained.map(|report| DrainReport { failed, ..report });
+        ShutdownReport { clean, forced, failed, drained }
     }
 }
 
@@ -92,6 +96,8 @@ pub(super) struct Control {
     pub(super) handshakes: Arc<HandshakeMetrics>,
     /// How long connections have to close when the server is dropped.
     pub(super) drop_timeout: Duration,
+    /// How long a peer has to answer a close frame.
+    pub(super) close_timeout: Duration,
     pub(super) threads: Arc<ThreadSet>,
     /// The worker that the application's thread runs, if it does.
     pub(super) inline: OnceLock<Arc<WorkerHandle>>,
@@ -288,6 +294,11 @@ impl ServerHandle {
     /// ```
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         let deadline = self.begin_shutdown(timeout);
+        self.wait_for_end(deadline)
+    }
+
+    /// Waits until the server has ended, which it is to do by the deadline. On a thread of the server it does not wait.
+    pub(super) fn wait_for_end(&self, deadline: Instant) -> ShutdownReport {
         if !self.control.may_wait() {
             return ShutdownReport::default();
         }
@@ -295,8 +306,13 @@ impl ServerHandle {
             Some(ended) => ended.into(),
             None => {
                 log::error!("a server thread did not end: a callback blocks it, or its event loop is not polled");
-                let CloseCounts { clean, forced, failed } = self.control.threads.lock().ended;
-                ShutdownReport { clean, forced: forced + self.connections(), failed }
+                let mut report = ShutdownReport::from(self.control.threads.lock().ended);
+                let left = self.connections();
+                report.forced += left;
+                if let Some(drained) = &mut report.drained {
+                    drained.cut += left;
+                }
+                report
             }
         }
     }

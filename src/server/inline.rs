@@ -73,7 +73,8 @@ use crate::worker::receiver::inline::InlineWorker;
 ///
 /// [`ServerHandle::shutdown`] from any thread begins the shutdown, and the polls that follow complete it. Then
 /// [`is_finished`](EventLoop::is_finished) returns `true`, and [`run`](EventLoop::run) returns. Dropping the loop closes its
-/// connections with 1001, and takes up to [`drop_timeout`](crate::Config::drop_timeout) for that.
+/// connections with 1001, and takes up to [`drop_timeout`](crate::Config::drop_timeout) for that. [`ServerHandle::drain`] does as
+/// `shutdown`, and closes the connections one after the other.
 pub struct EventLoop {
     worker: InlineWorker<true>,
     handle: ServerHandle,

@@ -3,6 +3,7 @@
 mod bridge;
 mod builder;
 mod control;
+mod drain;
 mod inline;
 mod listener;
 mod reactor;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 pub use builder::ServerBuilder;
 pub use control::{ServerHandle, ShutdownReport};
+pub use drain::Drain;
 pub use inline::EventLoop;
 pub use listener::{Listener, Listeners};
 pub use reactor::metrics::HandshakeStats;

@@ -227,7 +227,8 @@ impl ServerBuilder {
             let stops_bridge: Arc<dyn Any + Send + Sync> = Arc::new(bridge::start(bridge, &topics.topics)?);
             workers.iter_mut().for_each(|worker| worker.hold_until_end(stops_bridge.clone()));
         }
-        let (drop_timeout, max_waiting) = (config.drop_timeout, config.max_write_buffer_size);
+        let (drop_timeout, close_timeout) = (config.drop_timeout, config.close_timeout);
+        let max_waiting = config.max_write_buffer_size;
         let handshakes = Arc::new(HandshakeMetrics::default());
         let rules = Rules {
             limits: config.head_limits(),
@@ -271,6 +272,7 @@ impl ServerBuilder {
             budget,
             handshakes,
             drop_timeout,
+            close_timeout,
             threads,
             inline: OnceLock::new(),
         };

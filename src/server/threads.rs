@@ -91,6 +91,9 @@ impl Member {
         state.ended.clean += ended.clean;
         state.ended.forced += ended.forced;
         state.ended.failed += ended.failed;
+        if let Some(drained) = ended.drained {
+            state.ended.drained.get_or_insert_default().add(drained);
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Stalled {
     /// The messages that fill the queue.
     pub filled: usize,
     /// Clients of other workers.
-    elsewhere: Vec<Client>,
+    pub elsewhere: Vec<Client>,
 }
 
 impl Stalled {

@@ -109,6 +109,7 @@ fn a_floor_imports_only_floors_below() {
             "lib.rs",
             "guide.rs",
             "guide/clients.rs",
+            "guide/deploying.rs",
             "guide/large_messages.rs",
             "guide/monitoring.rs",
             "guide/recipes.rs",

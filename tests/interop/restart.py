@@ -36,6 +36,8 @@ def main(restart, systemd):
     report = Report()
     with report.check("restart/no-client-is-refused", 120):
         restart_under_load(restart)
+    with report.check("restart/clients-that-stay-are-closed-one-after-the-other", 60):
+        closed_in_turn(restart)
     with report.check("restart/a-successor-that-can-not-start-changes-nothing", 60):
         failing_successor(restart)
     with report.check("systemd/no-client-is-refused", 120):
@@ -154,6 +156,38 @@ def end(pid):
     with contextlib.suppress(ProcessLookupError, ChildProcessError):
         os.kill(pid, signal.SIGTERM)
         expect_equal(wait(pid, None), 0, "the exit status of the last process")
+
+
+def closed_in_turn(binary):
+    """Clients that do not leave are closed with 1012, at different times, and find the successor."""
+    with Server(binary, "127.0.0.1:0", "--drain", "0.1", "--spread", "3") as server:
+        before = process_of(server)
+        clients = [raw.Client(server.url) for _ in range(20)]
+        for client in clients:
+            client.send("hello")
+            expect_equal(client.recv(), "hello", "the echo")
+        os.kill(before, signal.SIGHUP)
+        pid = process_of(server)
+        with contextlib.ExitStack() as stack:
+            stack.callback(lambda: end(pid))
+            times = []
+            threads = [threading.Thread(target=come_back, args=(client, server.url, times)) for client in clients]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(SECONDS)
+            expect_equal(len(times), len(clients), "the clients that were closed and came back")
+            expect(max(times) - min(times) > 0.5, f"closed within {max(times) - min(times)} s")
+            expect_equal(wait(before, server), 0, "the exit status of the process before")
+        server.process.returncode = 0  # waited for above
+
+
+def come_back(client, url, times):
+    opcode, _, payload = client.recv_frame()
+    expect_equal((opcode, int.from_bytes(payload[:2], "big")), (raw.CLOSE, 1012), "the frame")
+    client.socket.sendall(raw.frame(raw.CLOSE, payload))
+    echo(url)
+    times.append(time.monotonic())
 
 
 def failing_successor(binary):

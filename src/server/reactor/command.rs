@@ -9,6 +9,7 @@ use mio::Waker;
 
 use crate::protocol::handshake::Accept;
 use crate::protocol::http::Response;
+use crate::worker::handle::draining::DrainOrder;
 use crate::worker::handle::inbox::Inbox;
 use crate::worker::slab::Key;
 
@@ -20,6 +21,9 @@ pub(in crate::server) enum ReactorCommand {
     Respond(Key, Box<Response>),
     /// Accept no more connections. The sender is dropped when that is so.
     CloseListeners(Sender<()>),
+    /// Accept no more connections, complete the handshakes that are under way, and have the workers close their connections
+    /// one after the other.
+    Drain(Arc<DrainOrder>),
     /// Stop accepting, refuse the handshakes that are under way, and have the workers close until the deadline.
     Stop(Instant),
 }

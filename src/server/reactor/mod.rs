@@ -6,6 +6,7 @@ mod admission;
 pub(super) mod client_addr;
 pub(super) mod command;
 mod deadline;
+mod drain;
 mod exchange;
 pub(super) mod handshake;
 pub(super) mod metrics;
@@ -42,6 +43,7 @@ use crate::transport::budget::MemoryBudget;
 use crate::transport::stream::byte_stream::ByteStream;
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
+use crate::worker::handle::draining::DrainOrder;
 use crate::worker::handle::inbox::{Command, Inbox};
 use crate::worker::slab::{Key, KeyMap, Keys, Slab};
 use crate::worker::timer_wheel::TimerWheel;
@@ -109,6 +111,7 @@ pub(in crate::server) struct Reactor<C> {
     turned_away: usize,
     /// The connections whose handshake of TLS has a step to take.
     tls_due: VecDeque<Key>,
+    draining: Option<Arc<DrainOrder>>,
     stopping: Option<Instant>,
 }
 
@@ -161,6 +164,7 @@ impl<C: Send + 'static> Reactor<C> {
             scratch: Box::new([0; READ_SIZE]),
             turned_away: 0,
             tls_due: VecDeque::new(),
+            draining: None,
             stopping: None,
         })
     }
@@ -338,6 +342,7 @@ impl<C: Send + 'static> Reactor<C> {
                         self.close_listeners(now);
                         self.end_exchanges();
                     }
+                    ReactorCommand::Drain(order) => self.drain(order, now),
                     ReactorCommand::Stop(deadline) => self.stop(deadline, now),
                 }
             }
@@ -356,6 +361,7 @@ impl<C: Send + 'static> Reactor<C> {
             }
             self.expired = expired;
         }
+        self.finish_drain(now);
     }
 
     /// Notifies each worker that connections were assigned to in this iteration of the event loop, once.
@@ -452,7 +458,7 @@ impl<C: Send + 'static> PollTask for Reactor<C> {
         let stopping = self.stopping.filter(|_| !self.is_done(now));
         let step = (!self.tls_due.is_empty()).then_some(now);
         let unread = (!self.unread.is_empty()).then_some(now);
-        [deadline, accept, step, stopping, unread].into_iter().flatten().min()
+        [deadline, accept, step, stopping, self.drain_due(), unread].into_iter().flatten().min()
     }
 
     fn has_commands(&self) -> bool {

@@ -124,6 +124,7 @@ impl Iterator for Batch {
             }
             EventKind::Assembled(message) => Event::Message(peer, message.into_message()),
             EventKind::Fragment(fragment) => Event::Fragment(peer, fragment),
+            EventKind::Drain(draining) => Event::Drain(peer, *draining),
             EventKind::Close(reason) => {
                 // All events before it were returned, and answered if this thread answers them.
                 close_seen(&peer);

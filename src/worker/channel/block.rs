@@ -8,6 +8,7 @@ use crate::protocol::message::{Assembled, Message, MessageRef};
 use crate::transport::buffer::BufferPool;
 use crate::worker::channel::event::EventRef;
 use crate::worker::delivery::delivery::{Incoming, IncomingFragment};
+use crate::worker::handle::draining::Draining;
 use crate::worker::handle::inbox::Command;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::wakeup::{BatchNumber, hold_wakeups};
@@ -131,6 +132,7 @@ impl Block {
                 EventRef::Message(peer, std::mem::take(&mut **message).into_message().into())
             }
             EventKind::Fragment(fragment) => EventRef::Fragment(peer, fragment.as_ref()),
+            EventKind::Drain(draining) => EventRef::Drain(peer, **draining),
             EventKind::Close(reason) => {
                 // All events before it were returned, and answered if this thread answers them.
                 close_seen(peer);
@@ -153,7 +155,11 @@ impl Block {
                 Some(Message::Binary(self.bytes.get(*start as usize..*end as usize)?.to_owned()))
             }
             EventKind::Assembled(message) => Some(std::mem::take(&mut **message).into_message()),
-            EventKind::Open(_) | EventKind::Fragment(_) | EventKind::Close(_) | EventKind::Taken => None,
+            EventKind::Open(_)
+            | EventKind::Fragment(_)
+            | EventKind::Drain(_)
+            | EventKind::Close(_)
+            | EventKind::Taken => None,
         }
     }
 
@@ -193,6 +199,7 @@ pub(crate) enum EventKind {
     },
     Assembled(Box<Assembled>),
     Fragment(Fragment),
+    Drain(Box<Draining>),
     Close(Box<CloseReason>),
     /// The event was returned.
     Taken,

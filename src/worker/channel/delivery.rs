@@ -7,6 +7,7 @@ use crate::protocol::http::Request;
 use crate::worker::channel::sender::{BlockCursor, EventSender};
 use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
+use crate::worker::handle::draining::Draining;
 use crate::worker::slab::Key;
 
 /// Sends the events of a server's connections to several channels, each connection's always to the same one.
@@ -80,6 +81,18 @@ impl Delivery for ChannelDelivery {
 
     fn close(&mut self, connection: &mut ChannelSlot, socket: &mut Socket<'_>, reason: CloseReason) -> CloseTiming {
         self.of(connection).close(&mut connection.cursor, socket, reason)
+    }
+
+    fn drain(&mut self, connection: &mut ChannelSlot, socket: &mut Socket<'_>, draining: Draining) {
+        self.of(connection).drain(&mut connection.cursor, socket, draining);
+    }
+
+    fn unseen(&self, connection: &ChannelSlot) -> Option<u64> {
+        self.senders.get(connection.channel()).and_then(EventSender::unseen)
+    }
+
+    fn has_seen(&self, connection: &ChannelSlot, mark: u64) -> bool {
+        self.senders.get(connection.channel()).is_none_or(|events| events.has_seen(mark))
     }
 
     fn has_room(&mut self, connection: &mut ChannelSlot, key: Key) -> bool {

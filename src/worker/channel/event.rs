@@ -4,6 +4,7 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::fragment::{Fragment, FragmentRef};
 use crate::protocol::http::Request;
 use crate::protocol::message::{CowMessage, Message};
+use crate::worker::handle::draining::Draining;
 use crate::worker::handle::peer::Peer;
 
 /// An event of a server's connections.
@@ -34,6 +35,9 @@ pub enum Event {
     /// ([`Config::receive`](crate::Config::receive)). If the connection ends inside a message,
     /// [`Close`](Event::Close) comes, and no last fragment.
     Fragment(Peer, Fragment),
+    /// The server drains, and the connection is closed when its turn comes; see
+    /// [`ServerHandle::drain`](crate::ServerHandle::drain). What is sent until then arrives before the close.
+    Drain(Peer, Draining),
     /// A connection has ended, or its peer has started the closing handshake. This is the last event of each
     /// connection.
     Close(Peer, CloseReason),
@@ -52,7 +56,11 @@ impl Event {
     #[must_use]
     pub fn peer(&self) -> &Peer {
         match self {
-            Event::Open(peer, _) | Event::Message(peer, _) | Event::Fragment(peer, _) | Event::Close(peer, _) => peer,
+            Event::Open(peer, _)
+            | Event::Message(peer, _)
+            | Event::Fragment(peer, _)
+            | Event::Drain(peer, _)
+            | Event::Close(peer, _) => peer,
         }
     }
 }
@@ -83,6 +91,9 @@ pub enum EventRef<'a> {
     /// ([`Config::receive`](crate::Config::receive)). If the connection ends inside a message,
     /// [`Close`](EventRef::Close) comes, and no last fragment.
     Fragment(&'a Peer, FragmentRef<'a>),
+    /// The server drains, and the connection is closed when its turn comes; see
+    /// [`ServerHandle::drain`](crate::ServerHandle::drain). What is sent until then arrives before the close.
+    Drain(&'a Peer, Draining),
     /// A connection has ended, or its peer has started the closing handshake. This is the last event of each
     /// connection.
     Close(&'a Peer, &'a CloseReason),
@@ -104,6 +115,7 @@ impl<'a> EventRef<'a> {
             EventRef::Open(peer, _)
             | EventRef::Message(peer, _)
             | EventRef::Fragment(peer, _)
+            | EventRef::Drain(peer, _)
             | EventRef::Close(peer, _) => peer,
         }
     }

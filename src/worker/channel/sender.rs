@@ -14,6 +14,7 @@ use crate::worker::channel::state::ChannelState;
 use crate::worker::channel::window::{Filled, Windows};
 use crate::worker::delivery::delivery::{CloseTiming, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
+use crate::worker::handle::draining::Draining;
 use crate::worker::slab::{Key, KeyMap};
 
 /// While a channel is above its mark, a connection has a share of 1 KiB at least. More lets many connections exceed the
@@ -137,6 +138,23 @@ impl EventSender {
         let size = request.size();
         self.block.apart += size;
         self.push(cursor, socket, size, EventKind::Open(request));
+    }
+
+    pub(super) fn drain(&mut self, cursor: &mut BlockCursor, socket: &mut Socket<'_>, draining: Draining) {
+        if !self.receiver_dropped() {
+            self.push(cursor, socket, 0, EventKind::Drain(Box::new(draining)));
+        }
+    }
+
+    /// What the application must have handled of the channel to have come to all events so far; `None` if it has.
+    pub(super) fn unseen(&self) -> Option<u64> {
+        let is_all_seen = self.block.records.is_empty() && self.state.progress.outstanding() == 0;
+        (!is_all_seen && !self.receiver_dropped()).then(|| self.state.progress.sent() + self.block.cost as u64)
+    }
+
+    /// Whether the application has handled the events up to this mark.
+    pub(super) fn has_seen(&self, mark: u64) -> bool {
+        self.state.progress.has_handled(mark) || self.receiver_dropped()
     }
 
     pub(super) fn close(

@@ -50,7 +50,13 @@ impl Progress {
         self.sent.load(Ordering::SeqCst).wrapping_sub(handled) as usize
     }
 
-    fn has_handled(&self, mark: u64) -> bool {
+    /// The cost of all that was sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst)
+    }
+
+    /// Whether the application has handled everything up to `mark`.
+    pub(super) fn has_handled(&self, mark: u64) -> bool {
         self.handled.load(Ordering::SeqCst) >= mark
     }
 

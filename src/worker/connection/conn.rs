@@ -54,6 +54,18 @@ impl Conn {
         matches!(self.phase, Phase::Open | Phase::AwaitingAnswers) && self.endpoint.connection.can_send_control()
     }
 
+    /// Whether something is under way: output that waits, a message of either end that has begun, or what was received and
+    /// waits to be delivered.
+    pub(crate) fn is_busy(&self) -> bool {
+        let Endpoint { connection, .. } = &self.endpoint;
+        self.endpoint.backlog() > 0
+            || self.endpoint.undecoded() > 0
+            || connection.is_in_message()
+            || connection.has_begun_to_receive()
+            || self.waiting
+            || self.peer.as_ref().is_some_and(|peer| peer.queued_bytes() > 0)
+    }
+
     /// The keyed messages that wait, if there ever were any.
     pub(crate) fn latest(&self) -> Option<&LatestMessages> {
         self.peer.as_ref()?.shared.latest()

@@ -4,6 +4,7 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::fragment::{Fragment, FragmentRef};
 use crate::protocol::message::{Assembled, MessageRef};
 use crate::worker::delivery::socket::Socket;
+use crate::worker::handle::draining::Draining;
 use crate::worker::slab::Key;
 
 /// A message that is being delivered to the application.
@@ -83,6 +84,24 @@ pub(crate) trait Delivery: Send + 'static {
     fn pong(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, payload: &[u8]);
     fn close(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, reason: CloseReason)
     -> CloseTiming;
+
+    /// Delivers that the server drains.
+    fn drain(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, draining: Draining) {
+        let _ = (connection, socket, draining);
+    }
+
+    /// What the application must come to, if it has not come to all events of this connection so far: a mark for
+    /// [`has_seen`](Delivery::has_seen).
+    fn unseen(&self, connection: &Self::Connection) -> Option<u64> {
+        let _ = connection;
+        None
+    }
+
+    /// Whether the application has come to what was delivered up to this mark.
+    fn has_seen(&self, connection: &Self::Connection, mark: u64) -> bool {
+        let _ = (connection, mark);
+        true
+    }
 
     /// Whether there is room for more events. If not, [`resume`](Delivery::resume) returns `key` once there is.
     fn has_room(&mut self, connection: &mut Self::Connection, key: Key) -> bool;

@@ -6,6 +6,7 @@ use crate::protocol::message::{Assembled, MessageRef};
 use crate::transport::loan::AssembledLoan;
 use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
+use crate::worker::handle::draining::Draining;
 use crate::worker::slab::Key;
 
 /// The application's part of one connection, called on the worker's thread.
@@ -158,6 +159,29 @@ pub trait Handler: Send + 'static {
         let _ = (socket, payload);
     }
 
+    /// The server drains, and the connection is closed when its turn comes; see
+    /// [`ServerHandle::drain`](crate::ServerHandle::drain). What is sent until then arrives before the close. The handler may
+    /// also close the connection itself, once it has ended what it is doing.
+    ///
+    /// Called again if a second drain has an earlier deadline.
+    ///
+    /// ```
+    /// use threadbare::{Draining, Handler, MessageRef, Socket};
+    ///
+    /// struct Game;
+    ///
+    /// impl Handler for Game {
+    ///     fn on_message(&mut self, _socket: &mut Socket<'_>, _message: MessageRef<'_>) {}
+    ///
+    ///     fn on_drain(&mut self, socket: &mut Socket<'_>, _draining: Draining) {
+    ///         socket.send("the server restarts soon: this is the last round");
+    ///     }
+    /// }
+    /// ```
+    fn on_drain(&mut self, socket: &mut Socket<'_>, draining: Draining) {
+        let _ = (socket, draining);
+    }
+
     /// The connection has ended, or the peer has started the closing handshake. Nothing more can be sent. Called once.
     ///
     /// ```
@@ -227,6 +251,10 @@ impl<H: Handler> Delivery for HandlerDelivery<H> {
     fn close(&mut self, handler: &mut H, socket: &mut Socket<'_>, reason: CloseReason) -> CloseTiming {
         handler.on_close(socket, &reason);
         CloseTiming::Now
+    }
+
+    fn drain(&mut self, handler: &mut H, socket: &mut Socket<'_>, draining: Draining) {
+        handler.on_drain(socket, draining);
     }
 
     fn has_room(&mut self, _: &mut H, _: Key) -> bool {

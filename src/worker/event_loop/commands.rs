@@ -141,6 +141,11 @@ impl<D: Delivery> Worker<D> {
             }
             Command::TopicGap { topic, missed } => self.tell_gaps(topic.as_ref(), *missed),
             Command::SweepTopics => self.begin_sweep(),
+            Command::Drain(order) => {
+                self.send_to_many();
+                self.begin_drain(order);
+            }
+            Command::FinishDrain(deadline) => self.finish_drain(*deadline),
             Command::Shutdown(deadline) => {
                 self.send_to_many();
                 self.begin_shutdown(*deadline);
@@ -216,6 +221,8 @@ impl<D: Delivery> Driver<'_, D> {
             | Command::Topic { .. }
             | Command::TopicGap { .. }
             | Command::SweepTopics
+            | Command::Drain(_)
+            | Command::FinishDrain(_)
             | Command::Shutdown(_) => {}
         }
     }
@@ -294,6 +301,8 @@ fn target(command: &Command) -> Option<Key> {
         | Command::Topic { .. }
         | Command::TopicGap { .. }
         | Command::SweepTopics
+        | Command::Drain(_)
+        | Command::FinishDrain(_)
         | Command::Shutdown(_) => None,
     }
 }

@@ -34,7 +34,8 @@ impl<D: Delivery> Worker<D> {
             let _ = contained(|| worker.remove(key));
         });
         let _ = contained(|| self.delivery.end_iteration());
-        let ended = CloseCounts { failed: 1, ..self.ended };
+        let drained = self.drain.as_ref().map(|drain| drain.report);
+        let ended = CloseCounts { failed: 1, drained, ..self.ended };
         let _ = contained(|| drop(self));
         ended
     }

@@ -7,6 +7,9 @@ mod closing;
 mod commands;
 mod decode_any;
 mod direct;
+mod drain;
+mod drain_plan;
+mod drain_state;
 pub(crate) mod drive;
 mod failure;
 #[cfg(test)]

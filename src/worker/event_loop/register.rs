@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use mio::Interest;
 
 use crate::protocol::Connection;
-use crate::protocol::close::{CloseCause, CloseFrame};
+use crate::protocol::close::CloseCause;
 use crate::protocol::receive::Receive;
 use crate::transport::endpoint::Endpoint;
 use crate::transport::stream::byte_stream::ByteStream;
@@ -107,12 +107,16 @@ impl<D: Delivery> Worker<D> {
             self.drive(key, |driver, _| driver.end_abnormally("not registered", CloseCause::Aborted));
             return;
         }
-        let shutting_down = self.shutdown.is_some();
+        let draining = self.join_drain(key);
+        let close = (self.shutdown.is_some() && draining.is_none()).then(|| self.shutdown_frame());
         self.drive(key, |driver, input| {
             driver.state.deadline_changed = true;
             driver.open(opening);
-            if shutting_down {
-                driver.active().start_close(Some(&CloseFrame::going_away()));
+            if let Some(draining) = draining {
+                driver.tell_of_drain(draining);
+            }
+            if let Some(frame) = close {
+                driver.active().start_close(Some(&frame));
                 driver.flush(&[]);
             }
             driver.advance(input);

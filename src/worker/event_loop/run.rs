@@ -54,6 +54,7 @@ impl<D: Delivery> Worker<D> {
         self.drain_inbox();
         self.drive_ready_list();
         self.expire();
+        self.close_in_turn();
         self.sweep_topics();
         self.send_to_many();
         self.tell_topic_events();
@@ -120,6 +121,7 @@ impl<D: Delivery> Worker<D> {
             return None;
         }
         self.force();
+        self.ended.drained = self.drain.as_ref().map(|drain| drain.report);
         self.tell_topic_events();
         self.delivery.end_iteration();
         self.context.inbox.close();
@@ -204,6 +206,7 @@ impl<D: Delivery> Worker<D> {
             !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
         let due = earlier(earlier(self.timers.due(), self.shutdown), earlier(self.poll_task_due, self.memory_due()));
         let due = earlier(due, self.sweep_due());
+        let due = earlier(due, self.drain.as_ref().and_then(|drain| drain.due()));
         if has_spare_memory { earlier(due, Some(self.now + TRIM_INTERVAL)) } else { due }
     }
 
@@ -222,14 +225,24 @@ impl<D: Delivery> Worker<D> {
         let deadline = self.shutdown.map_or(deadline, |before| before.min(deadline));
         self.shutdown = Some(deadline);
         self.register_new();
+        self.take_all_turns();
+        let frame = self.shutdown_frame();
         self.for_each(|driver| {
-            driver.active().close_behind_senders(&CloseFrame::going_away());
+            driver.active().close_behind_senders(&frame);
             driver.flush(&[]);
         });
     }
 
+    /// The close frame of the connections that a shutdown closes.
+    pub(super) fn shutdown_frame(&self) -> CloseFrame {
+        self.drain.as_ref().map_or_else(CloseFrame::going_away, |drain| drain.frame().clone())
+    }
+
     /// Resets the connections that have not closed by the deadline.
     fn force(&mut self) {
+        if let Some(drain) = &mut self.drain {
+            drain.cut();
+        }
         self.for_each_key(|worker, key| {
             worker.drive(key, |driver, _| {
                 driver.conn.endpoint.stream.reset_on_drop();

@@ -26,10 +26,12 @@ use crate::worker::connection::topics::WorkerTopics;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::by_connection::CommandsByConnection;
+use crate::worker::event_loop::drain_state::Drain;
 use crate::worker::event_loop::drive::{Driver, Slot};
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::event_loop::poll_timer::PollTimer;
+use crate::worker::handle::draining::DrainReport;
 use crate::worker::handle::inbox::{CommandQueue, Inbox};
 use crate::worker::handle::metrics::Totals;
 use crate::worker::handle::publisher::Publisher;
@@ -56,13 +58,15 @@ pub(super) const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 /// The application's part of a [`NewConnection`]: the delivery's part of the connection, and what it is opened with.
 pub(crate) type NewApp<D> = (<D as Delivery>::Connection, <D as Delivery>::Opening);
 
-/// How the connections ended that were open when the worker was shut down.
+/// How the connections ended that were open when the worker was shut down, or began to drain.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CloseCounts {
     pub(crate) clean: usize,
     pub(crate) forced: usize,
     /// 1 if the thread failed.
     pub(crate) failed: usize,
+    /// How they ended if the server was drained.
+    pub(crate) drained: Option<DrainReport>,
 }
 
 /// The connections of one thread, and the state to serve them.
@@ -91,6 +95,7 @@ pub(crate) struct Worker<D: Delivery> {
     pub(in crate::worker) queue: CommandQueue,
     pub(super) by_connection: CommandsByConnection,
     pub(in crate::worker) shutdown: Option<Instant>,
+    pub(super) drain: Option<Box<Drain>>,
     pub(in crate::worker) ended: CloseCounts,
     pub(in crate::worker) trim_at: Tick,
     /// The memory of the pools, as the budget was told.
@@ -195,6 +200,7 @@ impl<D: Delivery> Worker<D> {
             queue: CommandQueue::default(),
             by_connection: CommandsByConnection::default(),
             shutdown: None,
+            drain: None,
             ended: CloseCounts::default(),
             trim_at: TimerWheel::ticks(TRIM_INTERVAL),
             pooled,
@@ -363,12 +369,16 @@ impl<D: Delivery> Worker<D> {
         conn.closed_to_sends();
         self.connection_limit.release(addr.ip());
         self.context.inbox.load.fetch_sub(1, Ordering::Relaxed);
-        if self.shutdown.is_some() {
-            if conn.flags.contains(Flag::Clean) {
-                self.ended.clean += 1;
-            } else {
-                self.ended.forced += 1;
-            }
+        let is_clean = conn.flags.contains(Flag::Clean);
+        if let Some(drain) = &mut self.drain {
+            drain.count(key, is_clean, queued);
+        } else if self.shutdown.is_none() {
+            return;
+        }
+        if is_clean {
+            self.ended.clean += 1;
+        } else {
+            self.ended.forced += 1;
         }
     }
 

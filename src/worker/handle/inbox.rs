@@ -17,6 +17,7 @@ use crate::transport::chunk::Chunk;
 use crate::transport::masking_keys::MaskingKeys;
 use crate::transport::parts_state::PartsState;
 use crate::transport::shared_frame::SharedFrame;
+use crate::worker::handle::draining::DrainOrder;
 use crate::worker::handle::latest::MAX_KEYS;
 use crate::worker::handle::metrics::WorkerMetrics;
 use crate::worker::handle::posted_part::PostedPart;
@@ -71,7 +72,11 @@ pub(crate) enum Command {
     Resume { to: Option<Key> },
     /// The last receiver of a connection's events was dropped, or that of a channel that several connections share.
     ReceiverDropped { to: Option<Key> },
-    /// Close every connection with 1001, and end when they are closed, or at the deadline.
+    /// Close the connections one after the other.
+    Drain(Arc<DrainOrder>),
+    /// No more connections will come: end when those of the drain are closed, or at the deadline.
+    FinishDrain(Instant),
+    /// Close every connection with 1001, or as the drain does, and end when they are closed, or at the deadline.
     Shutdown(Instant),
 }
 

@@ -1,5 +1,6 @@
 //! What threads other than the worker hold of a connection, and the inbox through which they reach it.
 
+pub(crate) mod draining;
 pub(crate) mod inbox;
 pub(crate) mod info;
 pub(crate) mod latest;

@@ -16,6 +16,7 @@ use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, Incomin
 use crate::worker::delivery::socket::Socket;
 use crate::worker::event_loop::run::earlier;
 use crate::worker::event_loop::worker::{CloseCounts, Worker};
+use crate::worker::handle::draining::Draining;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::Key;
@@ -174,6 +175,18 @@ impl<const ANSWERS: bool> Delivery for InlineDelivery<ANSWERS> {
     fn close(&mut self, slot: &mut InlineSlot, socket: &mut Socket<'_>, reason: CloseReason) -> CloseTiming {
         self.push(slot, socket, 0, EventKind::Close(Box::new(reason)));
         CloseTiming::AfterAnswers
+    }
+
+    fn drain(&mut self, slot: &mut InlineSlot, socket: &mut Socket<'_>, draining: Draining) {
+        self.push(slot, socket, 0, EventKind::Drain(Box::new(draining)));
+    }
+
+    fn unseen(&self, slot: &InlineSlot) -> Option<u64> {
+        (slot.serial == self.serial).then(|| u64::from(self.serial))
+    }
+
+    fn has_seen(&self, _: &InlineSlot, mark: u64) -> bool {
+        mark != u64::from(self.serial)
     }
 
     #[inline]
