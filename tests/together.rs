@@ -40,6 +40,7 @@ mod socket;
 mod socket_end;
 mod socket_open;
 mod stats;
+mod topic_gaps;
 mod topics;
 mod traits;
 mod unix_sockets;

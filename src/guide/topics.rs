@@ -112,9 +112,10 @@
 //! what is not behind its last position.
 //!
 //! What is sent to a connection after `subscribe_since` may arrive before the history or behind it. So a client that is to load
-//! everything again waits for that word before it applies what comes, or the server says it in a message of the topic. A
-//! [`Gap`](crate::TopicEvent::Gap) is told at the end of an iteration of the event loop: messages behind it may be ahead of what the
-//! hook sends.
+//! everything again waits for that word before it applies what comes, or the server says it in a message of the topic.
+//!
+//! A [`Gap`](crate::TopicEvent::Gap) is told where it is: what the hook sends to the connection arrives behind the messages before the
+//! gap, and ahead of those that follow. These wait for the hook, so that one that takes long holds up its connections' topics.
 //!
 //! A handler gets the topic's handle, and so `publish_with`, from [`Socket::topic`](crate::Socket::topic). The example `chat` has a page
 //! that does all this, with several servers too.

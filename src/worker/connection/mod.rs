@@ -6,6 +6,7 @@ pub(crate) mod conn;
 pub(crate) mod context;
 pub(crate) mod deadline;
 pub(crate) mod flags;
+pub(crate) mod gaps;
 pub(crate) mod latest;
 pub(crate) mod parts;
 pub(crate) mod phase;

@@ -50,8 +50,11 @@ impl ActiveConn<'_> {
         self.context.topics.acknowledge_owed(&topic);
         // The bridge has asked for nothing meanwhile, so nobody knows how much others have published.
         let has_bridge = self.context.topics.shared().is_some_and(|topics| topics.bridge().is_some());
-        if comes_back && has_bridge && topic.was_interrupted_after(cursor) {
-            self.tell_gap(&topic, 0);
+        if comes_back
+            && has_bridge
+            && let Some(upto) = topic.interrupted_at(cursor)
+        {
+            self.tell_gap_behind(&topic, cursor, upto, 0);
         }
         if let Some(peer) = &self.conn.peer {
             peer.shared.change_topics(|topics| topics.push(topic));
@@ -82,18 +85,23 @@ impl ActiveConn<'_> {
         let Some(member) = self.context.topics.member(place, index) else { return };
         let mut publications = Vec::new();
         let range = topic.read(member.cursor, u64::MAX, usize::MAX, &mut publications);
-        if range.first > member.cursor + 1 {
-            self.note_missed(topic, range.first - 1 - member.cursor);
+        let mut cursor = member.cursor;
+        if range.first > cursor + 1 {
+            self.note_missed(topic, range.first - 1 - cursor);
+            cursor = range.first - 1;
+            self.tell_gaps_up_to(topic, cursor);
         }
         for publication in &publications {
-            if self.is_left_out_of(publication) {
-                continue;
+            if !self.is_left_out_of(publication) && !self.hold_behind_gap(topic, publication) {
+                if self.is_above_high_water() || !self.send_shared(&publication.frame) {
+                    break;
+                }
+                topic.delivered.fetch_add(1, Ordering::Relaxed);
             }
-            if self.is_above_high_water() || !self.send_shared(&publication.frame) {
-                break;
-            }
-            topic.delivered.fetch_add(1, Ordering::Relaxed);
+            cursor += 1;
+            self.tell_gaps_up_to(topic, cursor);
         }
+        self.tell_gaps_up_to(topic, u64::MAX);
     }
 
     /// Whether a message of a topic is for all but this connection.
@@ -111,15 +119,44 @@ impl ActiveConn<'_> {
         self.tell_gap(topic, missed);
     }
 
-    /// Has the application be told that the connection has missed messages.
+    /// Has the application be told that the connection has missed messages. What is sent of topics from now on waits for that.
     #[cold]
-    pub(crate) fn tell_gap(&mut self, topic: &TopicState, missed: u64) {
+    fn tell_gap(&mut self, topic: &TopicState, missed: u64) {
         if let Some(observer) = self.context.topics.observer.clone()
             && observer.has_hook()
         {
             let peer = self.peer();
+            self.context.topics.gaps.begin(self.state.key.index);
             observer.push(|| TopicEvent::Gap(peer, topic.name.clone(), missed));
         }
+    }
+
+    /// As [`tell_gap`](ActiveConn::tell_gap), once the connection, which was sent the messages of the topic up to `cursor`, was sent
+    /// those up to `after`.
+    #[cold]
+    pub(crate) fn tell_gap_behind(&mut self, topic: &Arc<TopicState>, cursor: u64, after: u64, missed: u64) {
+        if cursor < after {
+            self.context.topics.gaps.add_ahead(self.state.key.index, topic, after, missed);
+        } else {
+            self.tell_gap(topic, missed);
+        }
+    }
+
+    /// Tells the gaps of a topic that are not behind the message with this number.
+    #[inline]
+    pub(crate) fn tell_gaps_up_to(&mut self, topic: &TopicState, number: u64) {
+        let index = self.state.key.index;
+        while self.context.topics.gaps.has_any(index)
+            && let Some(missed) = self.context.topics.gaps.take_ahead(index, topic, number)
+        {
+            self.tell_gap(topic, missed);
+        }
+    }
+
+    /// Has a message of a topic wait until the application was told of the gap before it; `false` if there is none.
+    #[inline]
+    pub(crate) fn hold_behind_gap(&mut self, topic: &Arc<TopicState>, publication: &Publication) -> bool {
+        self.context.topics.gaps.hold(self.state.key.index, topic, &publication.frame)
     }
 
     /// Removes the connection's subscription with this number.
@@ -139,6 +176,7 @@ impl ActiveConn<'_> {
     #[cold]
     pub(crate) fn leave_topics(&mut self) {
         self.context.topics.take_behind(self.state.key.index);
+        self.context.topics.gaps.remove(self.state.key.index);
         for number in (0..self.context.topics.count(self.state.key.index)).rev() {
             self.leave(number);
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::worker::connection::gaps::Gaps;
 use crate::worker::handle::topic_events::{TopicEvent, TopicObserver};
 use crate::worker::handle::topics::Topics;
 use crate::worker::slab::{Key, KeyMap};
@@ -27,6 +28,8 @@ pub(crate) struct WorkerTopics {
     behind: KeyMap<u32, ()>,
     /// The places of the topics of which members lack something.
     due: Vec<u32>,
+    /// Gaps of which the application is being told.
+    pub(crate) gaps: Gaps,
     /// Connections that lack something for which there is room.
     pub(crate) again: Vec<Key>,
     /// When history is looked at that may be too old, and in which of the registry's tables. Only on the worker that does it.

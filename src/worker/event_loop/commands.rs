@@ -216,6 +216,7 @@ impl<D: Delivery> Driver<'_, D> {
                 self.active().join(std::mem::take(&mut **reservation));
             }
             Command::Unsubscribe { topic, .. } => self.active().unsubscribe(topic),
+            Command::GapTold { .. } => self.gap_told(),
             Command::Broadcast(_)
             | Command::List(_)
             | Command::Topic { .. }
@@ -292,6 +293,7 @@ fn target(command: &Command) -> Option<Key> {
         | Command::Close { to, .. }
         | Command::Subscribe { to, .. }
         | Command::Unsubscribe { to, .. }
+        | Command::GapTold { to }
         | Command::Disconnect { to }
         | Command::Abort { to }
         | Command::CloseSeen { to } => Some(*to),

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::config::topic_config::Slow;
+use crate::worker::connection::gaps::HeldMessage;
 use crate::worker::connection::phase::Phase;
 use crate::worker::connection::topics::Sweep;
 use crate::worker::delivery::delivery::Delivery;
@@ -84,6 +85,7 @@ impl<D: Delivery> Worker<D> {
             if member.cursor == sent
                 && let Some(bytes) = joined.as_deref()
                 && !excepted.contains(&key)
+                && !self.context.topics.gaps.has_any(key.index)
                 && self.try_write_direct(
                     key,
                     Frames { bytes, messages: publications.len() as u64, posted: 0, compressible: true },
@@ -109,8 +111,13 @@ impl<D: Delivery> Worker<D> {
         self.context.topics.end(place, upto, lowest, behind);
     }
 
-    /// Has the application be told that the members of a topic, or of all, have missed messages.
+    /// Has the application be told that the members of a topic, or of all, have missed messages: behind what was published before,
+    /// and before what was published later.
     pub(super) fn tell_gaps(&mut self, topic: Option<&Arc<TopicState>>, missed: u64) {
+        self.send_to_many();
+        if !self.context.topics.observer.as_ref().is_some_and(|observer| observer.has_hook()) {
+            return;
+        }
         let worker = self.context.handle.index;
         let places = match topic {
             Some(topic) => topic.place(worker).into_iter().collect(),
@@ -119,8 +126,11 @@ impl<D: Delivery> Worker<D> {
         for place in places {
             let mut index = 0;
             while let Some(member) = self.context.topics.member(place, index) {
-                let Some(topic) = self.context.topics.at(place).map(|local| local.topic.clone()) else { break };
-                self.drive(member.key, |driver, _| driver.active().tell_gap(&topic, missed));
+                let Some(local) = self.context.topics.at(place) else { break };
+                let (topic, sent) = (local.topic.clone(), local.sent);
+                self.drive(member.key, |driver, _| {
+                    driver.active().tell_gap_behind(&topic, member.cursor, sent, missed);
+                });
                 index += 1;
             }
         }
@@ -195,7 +205,7 @@ impl<D: Delivery> Driver<'_, D> {
         place: u32,
         index: usize,
         range: Range,
-        topic: &TopicState,
+        topic: &Arc<TopicState>,
         publications: &[Publication],
     ) {
         let key = self.state.key;
@@ -211,12 +221,17 @@ impl<D: Delivery> Driver<'_, D> {
         if self.conn.endpoint.backlog() > 0 {
             return self.context.topics.set_behind(key.index);
         }
+        if self.context.topics.gaps.has_untold(key.index) {
+            // It goes on once the application was told.
+            return;
+        }
         if cursor + 1 < range.first {
             if topic.config.slow == Slow::Disconnect {
                 return self.disconnect_from(topic);
             }
             self.active().note_missed(topic, range.first - 1 - cursor);
             cursor = range.first - 1;
+            self.active().tell_gaps_up_to(topic, cursor);
         }
         let mut delivered = 0;
         let has_already = usize::try_from(cursor + 1 - range.first).unwrap_or(usize::MAX);
@@ -230,20 +245,37 @@ impl<D: Delivery> Driver<'_, D> {
                 }
             }
             let mut active = self.active();
-            if !active.is_left_out_of(publication) && active.send_shared(&publication.frame) {
+            if !active.is_left_out_of(publication)
+                && !active.hold_behind_gap(topic, publication)
+                && active.send_shared(&publication.frame)
+            {
                 delivered += 1;
             }
             cursor += 1;
+            active.tell_gaps_up_to(topic, cursor);
         }
         topic.delivered.fetch_add(delivered, Ordering::Relaxed);
         self.context.topics.set_cursor(place, index, key, cursor);
         self.flush(&[]);
     }
 
+    /// Sends what follows a gap of which the application was told, and what the connection lacks since.
+    pub(super) fn gap_told(&mut self) {
+        let index = self.state.key.index;
+        for HeldMessage { topic, frame } in self.context.topics.gaps.end(index) {
+            if self.active().send_shared(&frame) {
+                topic.delivered.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.catch_up();
+    }
+
     /// Whether the connection may have subscriptions, or has none: false once the application was told of its end.
     #[inline]
     pub(super) fn receives_topics(&self) -> bool {
-        matches!(self.conn.phase, Phase::Open | Phase::Closing) || self.context.topics.count(self.state.key.index) == 0
+        let (index, topics) = (self.state.key.index, &self.context.topics);
+        matches!(self.conn.phase, Phase::Open | Phase::Closing)
+            || (topics.count(index) == 0 && !topics.gaps.has_any(index))
     }
 
     /// Closes the connection, which has missed messages of a topic that allows no gap.
@@ -276,6 +308,9 @@ impl<D: Delivery> Driver<'_, D> {
             let (topic, sent) = (local.topic.clone(), local.sent);
             if member.cursor >= sent {
                 continue;
+            }
+            if self.context.topics.gaps.has_untold(self.state.key.index) {
+                return;
             }
             if self.conn.endpoint.backlog() > 0 || self.conn.holds_messages() {
                 return self.context.topics.set_behind(self.state.key.index);

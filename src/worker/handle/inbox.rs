@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Unsubscribe { to: Key, topic: Arc<TopicState> },
     /// Tell the application that subscribers of this topic, or of all, have missed messages.
     TopicGap { topic: Option<Arc<TopicState>>, missed: u64 },
+    /// The application was told of a gap in a topic of the connection. What it has sent for it is in the queue.
+    GapTold { to: Key },
     /// Free the history of topics that is too old, from time to time.
     SweepTopics,
     /// The application took events, and there is room for more. Resume reading from one connection, or from all that

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::contain::contained;
+use crate::worker::handle::inbox::Command;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::peer_id::PeerId;
 use crate::worker::handle::topics::Topics;
@@ -41,7 +42,8 @@ pub enum TopicEvent {
     Left(Peer, Arc<str>),
     /// A connection has missed so many messages of a topic: it read too slowly, or they did not come here from another server. 0
     /// where nobody knows whether there were any, as after a bridge has lost its connection, or for a connection that comes back by its
-    /// position after a bridged topic had no subscribers here.
+    /// position after a bridged topic had no subscribers here. What the hook sends to the connection arrives behind the messages before
+    /// the gap, and ahead of those that follow it.
     Gap(Peer, Arc<str>, u64),
 }
 
@@ -145,10 +147,17 @@ impl TopicObserver {
             (TopicEvent::Last(topic), Some(bridge)) => bridge.last(topic),
             _ => {}
         }
-        if let Some(hook) = &self.hook
-            && let Err(panic) = contained(|| hook(event))
-        {
+        let Some(hook) = &self.hook else { return };
+        let in_gap = match &event {
+            TopicEvent::Gap(peer, ..) => Some(peer.clone()),
+            _ => None,
+        };
+        if let Err(panic) = contained(|| hook(event)) {
             log::error!("the hook for topics panicked: {panic}");
+        }
+        if let Some(peer) = in_gap {
+            // Behind what the hook has sent.
+            peer.shared.worker.inbox.send(Command::GapTold { to: peer.shared.key });
         }
     }
 }

@@ -219,9 +219,9 @@ impl TopicState {
         joined();
     }
 
-    /// Whether the topic had no member for a time after the message with this number.
-    pub(crate) fn was_interrupted_after(&self, number: u64) -> bool {
-        self.lock().interrupted.is_some_and(|upto| number <= upto)
+    /// The message behind which the topic last had no member for a time, unless that is before the message with this number.
+    pub(crate) fn interrupted_at(&self, number: u64) -> Option<u64> {
+        self.lock().interrupted.filter(|upto| number <= *upto)
     }
 
     /// Ends a subscription of this worker, and calls `last` if no worker has another.
