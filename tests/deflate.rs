@@ -401,3 +401,34 @@ fn a_message_sent_with_compression_never_is_not_compressed() {
     assert_eq!((ours.bytes_sent, ours.queued_bytes), (theirs.bytes_received, 0));
     assert!(sent.sent == size && ours.bytes_sent > size && ours.bytes_sent < size + size / 10);
 }
+
+/// A compressed message that is half received keeps its connection busy, and what is queued goes before the close.
+#[test]
+fn a_drain_closes_behind_compressed_messages() {
+    for mode in Mode::ALL {
+        for workers in [1, 2] {
+            let builder = Server::builder().workers(workers).config(config(DeflateConfig::default()));
+            let app = App::start(mode, builder, echo);
+            let client = Client::builder().config(config(DeflateConfig::default()));
+            let client = client.connect(&format!("ws://{}", app.addr)).expect("connected");
+            app.opened();
+            let drain = thread::spawn({
+                let handle = app.handle();
+                move || handle.drain(std::time::Duration::from_secs(4))
+            });
+            let mut writer = client.writer(threadbare::StreamOptions::binary());
+            let (first, second) = ("a message ".repeat(10_000), "its end".repeat(10_000));
+            std::io::Write::write_all(&mut writer, first.as_bytes()).expect("written");
+            std::io::Write::flush(&mut writer).expect("written");
+            std::io::Write::write_all(&mut writer, second.as_bytes()).expect("written");
+            writer.finish().expect("written");
+            let whole = Message::Binary((first + &second).into_bytes());
+            assert!(client.recv_timeout(DEADLINE).expect("received") == Some(whole));
+            assert_eq!(client.recv_timeout(DEADLINE).expect("closed"), None);
+            assert_eq!(client.close_reason().expect("closed").code.0, 1012);
+            let report = drain.join().expect("drained");
+            assert_eq!((report.idle + report.busy, report.left, report.lost, report.cut), (1, 0, 0, 0), "{report}");
+            app.finish();
+        }
+    }
+}

@@ -12,7 +12,8 @@ use common::logged::expect_error;
 use common::{Client, Frame, accept, close, eventually, request, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
-    Accept, Handler, MessageRef, Reconnect, Response, Server, ServerBuilder, ShutdownReport, Socket, StreamOptions,
+    Accept, Draining, Handler, MessageRef, Reconnect, Response, Server, ServerBuilder, ShutdownReport, Socket,
+    StreamOptions,
 };
 
 /// Panics as it is dropped, and so does the payload of that panic.
@@ -299,5 +300,49 @@ fn r_04_a_large_answer_before_a_panic_is_whole_or_missing() {
             assert_eq!(close.expect("a close frame").close_code(), 1011);
         }
         assert_eq!(server.handle().failed_threads(), 0);
+    }
+}
+
+/// Panics when it is told of a drain, if its client has asked for that.
+#[derive(Default)]
+struct PanicsInDrain(bool);
+
+impl Handler for PanicsInDrain {
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+        self.0 = true;
+        socket.send(message);
+    }
+
+    fn on_drain(&mut self, _: &mut Socket<'_>, _: Draining) {
+        if self.0 {
+            panic_quietly();
+        }
+    }
+}
+
+#[test]
+fn r_04_a_panic_as_a_drain_begins_closes_its_connection_only() {
+    let _expected = expect_error("a callback panicked");
+    for builder in servers() {
+        let server = builder.serve("127.0.0.1:0", |_| PanicsInDrain::default()).expect("a server");
+        let mut clients: Vec<_> = (0..4).map(|_| Client::open(server.local_addr())).collect();
+        clients[1].send(&text("panic"));
+        assert_eq!(clients[1].expect_frame(), Frame::text("panic"));
+        eventually("all are established", || server.stats().traffic.opened == 4);
+        let clients: Vec<_> = clients
+            .into_iter()
+            .enumerate()
+            .map(|(number, mut client)| {
+                let code = if number == 1 { 1011 } else { 1012 };
+                std::thread::spawn(move || {
+                    assert_eq!(client.expect_frame().close_code(), code);
+                    client.send(&close(code));
+                    client.wait_for_end();
+                })
+            })
+            .collect();
+        let report = server.drain(Duration::from_secs(4));
+        clients.into_iter().for_each(|client| client.join().expect("closed"));
+        assert_eq!((report.left, report.idle, report.cut), (1, 3, 0), "{report}");
     }
 }
