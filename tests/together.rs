@@ -32,6 +32,7 @@ mod policies;
 mod prepared;
 mod protocol;
 mod ready;
+mod reconnecting_in_parts;
 mod secrets;
 mod sending;
 mod sending_in_parts;

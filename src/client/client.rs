@@ -346,11 +346,13 @@ impl Client {
 
     /// Why the connection ended. Called once it has.
     pub(super) fn reason(&self) -> CloseReason {
-        self.ended
-            .get()
-            .cloned()
-            .unwrap_or_else(|| CloseReason::abnormal("the connection's end went to another receiver", CloseCause::Lost))
+        self.ended.get().cloned().unwrap_or_else(end_went_elsewhere)
     }
+}
+
+/// What is known of a connection whose `Close` event the application took from [`Client::events`].
+pub(super) fn end_went_elsewhere() -> CloseReason {
+    CloseReason::abnormal("the connection's end went to another receiver", CloseCause::Lost)
 }
 
 impl Drop for Client {

@@ -84,7 +84,13 @@ impl Gather {
 
     /// The event, or the message that this fragment completes. A message that is too large closes the connection.
     fn gather(&self, turn: &mut Turn<'_>, event: Event) -> Option<Event> {
-        let Event::Fragment(peer, fragment) = event else { return Some(event) };
+        let Event::Fragment(peer, fragment) = event else {
+            if let Event::Close(..) = event {
+                // What there is of a message ends with its connection, and is no part of the next one's first.
+                turn.gathered = Gathered::default();
+            }
+            return Some(event);
+        };
         match turn.gathered.add(fragment, self.max_message_size) {
             Ok(message) => message.map(|message| Event::Message(peer, message)),
             Err(error) => {

@@ -1,16 +1,20 @@
-//! Reading a message as it arrives, from a [`Client`].
+//! Reading a message as it arrives, from a [`Client`] or a [`ReconnectingClient`](crate::ReconnectingClient).
 
 use std::io::{self, BufRead, Cursor, Read};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::client::client::Client;
+use crate::client::client::{Client, end_went_elsewhere};
 use crate::client::error::ClientError;
-use crate::client::gather::Turn;
+use crate::client::gather::{Gather, Turn};
 use crate::error::RecvTimeoutError;
+use crate::protocol::close::CloseReason;
 use crate::protocol::fragment::Fragment;
 use crate::worker::channel::event::Event;
+use crate::worker::receiver::events::Events;
 
-/// One message of a [`Client`], which is read as it arrives; made by [`Client::recv_reader`].
+/// One message of a client, which is read as it arrives; made by [`Client::recv_reader`] and
+/// [`ReconnectingClient::recv_reader`](crate::ReconnectingClient::recv_reader).
 ///
 /// It ends as a file does: a read returns 0 after the last byte. While nobody reads, at most
 /// [`max_event_buffer_size`](crate::Config::max_event_buffer_size) is received, and then the connection is not read. The other
@@ -37,15 +41,31 @@ use crate::worker::channel::event::Event;
 /// # Errors
 /// Every error of a read has the [`ClientError`] as its source. After the [deadline](ClientMessageReader::set_deadline) it is
 /// [`TimedOut`](io::ErrorKind::TimedOut), and the reader can be used on. If the connection ends inside the message, it is
-/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), from every later read as well: the source says how it ended, and a client
+/// that reconnects begins with the next message of the next connection.
 #[derive(Debug)]
 pub struct ClientMessageReader<'a> {
-    client: &'a Client,
+    events: &'a Events,
     turn: Option<Turn<'a>>,
     deadline: Option<Instant>,
     unread: Cursor<Vec<u8>>,
     is_text: bool,
     has_last: bool,
+    /// How the connection ended inside the message.
+    ended: Option<CloseReason>,
+    /// Where a client of one connection keeps how that ended.
+    end_of_client: Option<&'a OnceLock<CloseReason>>,
+}
+
+/// Why there is no further fragment.
+#[derive(Debug)]
+pub(super) enum NoFragment {
+    /// The deadline has passed.
+    Timeout,
+    /// The connection has ended. Another one may follow.
+    Ended(CloseReason),
+    /// The channel has ended, and no connection follows.
+    NoMore,
 }
 
 impl Client {
@@ -119,22 +139,39 @@ impl Client {
     }
 
     fn reader(&self, deadline: Option<Instant>) -> Result<Option<ClientMessageReader<'_>>, ClientError> {
-        let turn = self.gather.turn(deadline).map_err(|_| ClientError::Timeout)?;
-        let (unread, is_text, has_last) = (Cursor::default(), false, false);
-        let mut reader = ClientMessageReader { client: self, turn, deadline, unread, is_text, has_last };
-        let gathered = reader.turn.as_mut().and_then(|turn| turn.gathered.take());
-        match gathered.map_or_else(|| reader.next_fragment(), Ok) {
-            Ok(first) => {
-                reader.is_text = first.is_text();
-                reader.keep(first);
-                Ok(Some(reader))
-            }
-            Err(ended) => {
-                // No message was begun whose rest would have to be discarded.
-                reader.has_last = true;
-                ended.map(|()| None)
-            }
+        match ClientMessageReader::begin(&self.events, &self.gather, Some(&self.ended), deadline) {
+            Ok(reader) => Ok(Some(reader)),
+            Err(NoFragment::Timeout) => Err(ClientError::Timeout),
+            Err(NoFragment::Ended(_) | NoFragment::NoMore) => self.end(),
         }
+    }
+}
+
+impl<'a> ClientMessageReader<'a> {
+    /// Waits for the first fragment of a message.
+    pub(super) fn begin(
+        events: &'a Events,
+        gather: &'a Gather,
+        end_of_client: Option<&'a OnceLock<CloseReason>>,
+        deadline: Option<Instant>,
+    ) -> Result<ClientMessageReader<'a>, NoFragment> {
+        let turn = gather.turn(deadline).map_err(|_| NoFragment::Timeout)?;
+        let mut reader = ClientMessageReader {
+            events,
+            turn,
+            deadline,
+            unread: Cursor::default(),
+            is_text: false,
+            // No message is begun whose rest would have to be discarded.
+            has_last: true,
+            ended: None,
+            end_of_client,
+        };
+        let gathered = reader.turn.as_mut().and_then(|turn| turn.gathered.take());
+        let first = gathered.map_or_else(|| reader.next_fragment(), Ok)?;
+        reader.is_text = first.is_text();
+        reader.keep(first);
+        Ok(reader)
     }
 }
 
@@ -170,21 +207,36 @@ impl ClientMessageReader<'_> {
         self.deadline = deadline.into();
     }
 
-    /// Waits for the next fragment. The error is what [`Client::recv`] returns in place of a message.
-    fn next_fragment(&mut self) -> Result<Fragment, Result<(), ClientError>> {
+    fn next_fragment(&mut self) -> Result<Fragment, NoFragment> {
         loop {
-            match self.client.events.wait(self.deadline) {
-                Ok(Event::Open(..)) => {}
+            match self.events.wait(self.deadline) {
+                // Between two messages this is the next connection; inside one its end went to another receiver.
+                Ok(Event::Open(..)) if self.has_last => {}
+                // Only a server drains.
+                Ok(Event::Drain(..)) => {}
+                Ok(Event::Open(..)) => return Err(NoFragment::Ended(end_went_elsewhere())),
                 Ok(Event::Message(_, message)) => return Ok(Fragment::new(message, 0, true)),
                 Ok(Event::Fragment(_, fragment)) => {
                     if !self.turn.as_mut().is_some_and(|turn| turn.gathered.discards(&fragment)) {
                         return Ok(fragment);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => return Err(Err(ClientError::Timeout)),
-                event => return Err(self.client.message(event.ok()).map(drop)),
+                Ok(Event::Close(_, reason)) => {
+                    if let Some(end) = self.end_of_client {
+                        // No other thread has set it: a connection has one `Close` event.
+                        let _ = end.set(reason.clone());
+                    }
+                    return Err(NoFragment::Ended(reason));
+                }
+                Err(RecvTimeoutError::Timeout) => return Err(NoFragment::Timeout),
+                Err(RecvTimeoutError::Disconnected) => return Err(NoFragment::NoMore),
             }
         }
+    }
+
+    /// Why the connection has ended, where the channel did not say it.
+    fn known_end(&self) -> CloseReason {
+        self.end_of_client.and_then(OnceLock::get).cloned().unwrap_or_else(end_went_elsewhere)
     }
 
     fn keep(&mut self, fragment: Fragment) {
@@ -207,13 +259,17 @@ impl Read for ClientMessageReader<'_> {
 impl BufRead for ClientMessageReader<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while !self.has_last && self.unread.fill_buf()?.is_empty() {
+            if let Some(reason) = &self.ended {
+                let error = ClientError::Failed(reason.clone());
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error));
+            }
             match self.next_fragment() {
                 Ok(fragment) => self.keep(fragment),
-                Err(Err(error @ ClientError::Timeout)) => return Err(io::Error::new(io::ErrorKind::TimedOut, error)),
-                Err(ended) => {
-                    let error = ended.err().unwrap_or_else(|| ClientError::Failed(self.client.reason()));
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error));
+                Err(NoFragment::Timeout) => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, ClientError::<CloseReason>::Timeout));
                 }
+                Err(NoFragment::Ended(reason)) => self.ended = Some(reason),
+                Err(NoFragment::NoMore) => self.ended = Some(self.known_end()),
             }
         }
         self.unread.fill_buf()
@@ -226,7 +282,8 @@ impl BufRead for ClientMessageReader<'_> {
 
 impl Drop for ClientMessageReader<'_> {
     fn drop(&mut self) {
-        if let (Some(turn), false) = (&mut self.turn, self.has_last) {
+        let has_rest = !self.has_last && self.ended.is_none();
+        if let Some(turn) = self.turn.as_mut().filter(|_| has_rest) {
             turn.gathered.abandon();
         }
     }

@@ -159,6 +159,11 @@ impl Client {
             Some(Err(reason)) => drop(self.ended.set(reason)),
             None => {}
         }
+        self.end()
+    }
+
+    /// The result of a receive after the last message.
+    pub(super) fn end<T>(&self) -> Result<Option<T>, ClientError> {
         let reason = self.reason();
         if reason.is_clean() { Ok(None) } else { Err(ClientError::Failed(reason)) }
     }

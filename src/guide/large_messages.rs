@@ -83,6 +83,9 @@
 //! closes the connection with 1009. So does that of a [`ReconnectingClient`](crate::ReconnectingClient). Its
 //! [`events`](crate::Client::events) are fragments. A reader that is dropped before the end of its message discards the rest.
 //!
+//! A [`ReconnectingClient`](crate::ReconnectingClient) has readers and writers as well. A message belongs to one connection: if
+//! that is lost inside the message, the read or write says so, and the next message begins on the next connection.
+//!
 //! [`WebSocket::recv_reader`] does the same over any stream. It needs no setting: the call itself has the next message
 //! delivered in fragments, and [`recv`](crate::WebSocket::recv) returns whole messages before and after it.
 //!
@@ -93,7 +96,7 @@
 //!
 //! | from | what there is | with |
 //! | --- | --- | --- |
-//! | any thread but a worker | something that implements [`Read`](std::io::Read) | `send_stream` of [`Peer`](crate::Peer::send_stream), [`Client`](crate::Client::send_stream), [`WebSocket`](crate::WebSocket::send_stream): returns when it is sent |
+//! | any thread but a worker | something that implements [`Read`](std::io::Read) | `send_stream` of [`Peer`](crate::Peer::send_stream), [`Client`](crate::Client::send_stream), [`ReconnectingSender`](crate::ReconnectingSender::send_stream), [`WebSocket`](crate::WebSocket::send_stream): returns when it is sent |
 //! | the same | what the program makes step by step | `writer` of the same, a [`MessageWriter`](crate::MessageWriter) that implements [`Write`](std::io::Write) |
 //! | a handler | something that implements `Read` | [`Socket::send_stream`](crate::Socket::send_stream), which returns at once |
 //! | a handler | a fragment | [`Socket::send_fragment`](crate::Socket::send_fragment), as `echo --stream` does |

@@ -11,8 +11,9 @@ use crate::protocol::utf8::Validator;
 /// Why a connection ends whose message was not finished.
 pub(crate) const UNFINISHED: &str = "a message was not finished";
 
-/// A connection that a [`MessageWriter`] sends through: a [`Peer`](crate::Peer), or a
-/// [`WebSocket`](crate::WebSocket) that is borrowed. It can not be implemented outside of this library.
+/// A connection that a [`MessageWriter`] sends through: a [`Peer`](crate::Peer), a
+/// [`ReconnectingSender`](crate::ReconnectingSender), or a [`WebSocket`](crate::WebSocket) that is borrowed. It can not be
+/// implemented outside of this library.
 pub trait Carrier {
     /// What the connection keeps of the message.
     #[doc(hidden)]
@@ -38,8 +39,8 @@ pub trait Carrier {
 }
 
 /// Writes one message in parts, so that a message of any size needs little memory. Made by
-/// [`Peer::writer`](crate::Peer::writer), [`Client::writer`](crate::Client::writer) and
-/// [`WebSocket::writer`](crate::WebSocket::writer).
+/// [`Peer::writer`](crate::Peer::writer), [`Client::writer`](crate::Client::writer),
+/// [`ReconnectingSender::writer`](crate::ReconnectingSender::writer) and [`WebSocket::writer`](crate::WebSocket::writer).
 ///
 /// ```
 /// use std::io::Write;

@@ -14,6 +14,7 @@ pub const CLOSE: &[u8] = b"\x88\x02\x03\xe8";
 /// A frame of a client, with its payload unmasked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masked {
+    pub fin: bool,
     pub opcode: Opcode,
     pub key: [u8; 4],
     pub payload: Vec<u8>,
@@ -54,7 +55,7 @@ impl ServerEnd {
                     let mut payload = self.buffer[size..end].to_vec();
                     mask::apply(&mut payload, key);
                     self.buffer.drain(..end);
-                    return Some(Masked { opcode: header.opcode, key, payload });
+                    return Some(Masked { fin: header.fin, opcode: header.opcode, key, payload });
                 }
             }
             let mut chunk = [0; 65536];

@@ -1,6 +1,7 @@
 //! A client that connects again when its connection is lost.
 
 pub(super) mod config;
+mod message_reader;
 mod outage;
 mod outbox;
 mod receive;
@@ -10,6 +11,7 @@ mod sender;
 mod shared;
 mod state;
 mod supervisor;
+mod writer;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +30,6 @@ use crate::client::error::{ClientError, ConnectError};
 use crate::client::gather::Gather;
 use crate::client::pool::Pool;
 use crate::error::ControlError;
-use crate::protocol::Role;
 use crate::protocol::close::CloseCode;
 use crate::protocol::handshake::client::Url;
 use crate::protocol::message::Message;
@@ -62,6 +63,10 @@ use crate::worker::receiver::events::Events;
 /// does not confirm messages, and the client does not send it again. Messages in the outbox are neither lost nor
 /// reordered. They are sent on the next connection, after those that [`on_connect`](Reconnect::on_connect) sends. An
 /// application that must know that a message arrived needs an acknowledgement from the server.
+///
+/// A message in parts, which [`writer`](ReconnectingClient::writer), [`send_stream`](ReconnectingClient::send_stream) and
+/// [`recv_reader`](ReconnectingClient::recv_reader) send and receive, belongs to one connection. If that is lost inside the message,
+/// the call fails, and nothing of the message comes again on the next connection.
 ///
 /// # Threads
 ///
@@ -124,7 +129,7 @@ impl ReconnectingClient {
         let parsed = Url::parse(url)?;
         let site = parsed.socket_path().map_or_else(|| parsed.authority(), |path| format!("unix:{}", path.display()));
         let (stop, stopped) = crossbeam_channel::bounded(1);
-        let shared = Arc::new(Shared::new(settings.max_outbox_size, pool.config.policy(Role::Client), stop));
+        let shared = Arc::new(Shared::new(settings.max_outbox_size, &pool.config, stop));
         let (route, events, ending) = pool.channel();
         let supervisor = Supervisor {
             shared: shared.clone(),

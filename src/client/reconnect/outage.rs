@@ -54,7 +54,8 @@ impl Outage {
     /// * a connection that the server closed with 1001, 1005 (no code), 1011 to 1014, or an application's code other
     ///   than 3000 and 3003;
     /// * a connection that this end closed with 1001 or 1008, whatever the server answers: so does the library when
-    ///   [`max_lifetime`](crate::Config::max_lifetime) is over (1001), and when the server reads nothing (1008).
+    ///   [`max_lifetime`](crate::Config::max_lifetime) is over (1001), and when the server reads nothing (1008);
+    /// * a connection that this library failed with 1011, because a message in parts was not finished.
     ///
     /// Another attempt would fail in the same way after
     /// * an invalid URL, header or setting, a URL that needs TLS, or a redirect that is not followed;
@@ -167,8 +168,8 @@ fn closed_is_transient(reason: &CloseReason) -> bool {
         CloseCause::Lost | CloseCause::TimedOut | CloseCause::Aborted => true,
         // Closed here, or a callback failed: no fault of the network.
         CloseCause::Local | CloseCause::Panicked => false,
-        // Closed by this library, because the server reads too slowly.
-        CloseCause::Failed => reason.code == CloseCode::POLICY_VIOLATION,
+        // Closed by this library, because the server reads too slowly, or because a message in parts was not finished.
+        CloseCause::Failed => matches!(reason.code, CloseCode::POLICY_VIOLATION | CloseCode::INTERNAL_ERROR),
         CloseCause::Peer => !matches!(reason.code.0, 1000 | 1002 | 1003 | 1007..=1010 | 3000 | 3003),
     }
 }
@@ -363,6 +364,7 @@ mod tests {
             assert!(transient(1006, cause), "{cause:?}");
         }
         assert!(transient(1008, CloseCause::Failed) && !transient(1009, CloseCause::Failed));
+        assert!(transient(1011, CloseCause::Failed), "a message was not finished");
         assert!(!transient(1011, CloseCause::Panicked));
     }
 

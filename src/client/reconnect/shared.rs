@@ -11,8 +11,9 @@ use crossbeam_channel::Sender;
 use crate::client::reconnect::outage::Ended;
 use crate::client::reconnect::outbox::{Outbox, Queued};
 use crate::client::reconnect::state::{ConnectionState, StateChanges, Watchers};
-use crate::config::SlowConsumer;
+use crate::config::{Config, SlowConsumer};
 use crate::error::ControlError;
+use crate::protocol::Role;
 use crate::protocol::close::{CloseCode, CloseFrame};
 use crate::protocol::message::Message;
 use crate::transport::cancel::CancelToken;
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     /// Ends the supervisor's wait for the next attempt.
     stop: Sender<()>,
     pub(super) slow_consumer: SlowConsumer,
+    /// The size of the fragments of a message in parts.
+    pub(super) fragment_size: usize,
     /// The supervisor's thread.
     supervisor: OnceLock<ThreadId>,
 }
@@ -73,7 +76,7 @@ impl Link {
 }
 
 impl Shared {
-    pub(super) fn new(max_outbox_size: usize, slow_consumer: SlowConsumer, stop: Sender<()>) -> Shared {
+    pub(super) fn new(max_outbox_size: usize, config: &Config, stop: Sender<()>) -> Shared {
         let inner = Inner {
             state: ConnectionState::Connecting { attempt: 1 },
             changes: 0,
@@ -90,7 +93,8 @@ impl Shared {
             room: Condvar::new(),
             cancel: CancelToken::default(),
             stop,
-            slow_consumer,
+            slow_consumer: config.policy(Role::Client),
+            fragment_size: config.fragment_size,
             supervisor: OnceLock::new(),
         }
     }

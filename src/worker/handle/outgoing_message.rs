@@ -87,6 +87,11 @@ impl OutgoingMessage {
         }
     }
 
+    /// Whether a part was posted.
+    pub(crate) fn has_begun(&self) -> bool {
+        matches!(self.progress, Progress::Begun | Progress::Complete)
+    }
+
     /// Whether the message ended before it was complete.
     pub(crate) fn is_lost(&self) -> bool {
         self.progress == Progress::Begun && self.is_over()

@@ -49,14 +49,14 @@ impl Peer {
     ///
     /// After the last two nothing is lost, and the write can be repeated.
     ///
-    /// The message belongs to this connection: behind a [`ReconnectingClient`](crate::ReconnectingClient) that loses it, the
-    /// write fails, and the message has to begin anew on the next one.
+    /// The message belongs to this connection. Behind a client that reconnects,
+    /// [`ReconnectingSender::writer`](crate::ReconnectingSender::writer) chooses the connection.
     ///
     /// A close of the application that comes meanwhile waits for the end of the message, as long as the peer takes
     /// [`min_write_progress`](crate::Config::min_write_progress) bytes of it in each `write_timeout`.
     #[must_use = "a message is sent by `finish`"]
     pub fn writer(&self, options: StreamOptions) -> MessageWriter<Peer> {
-        let message = PeerMessage { outgoing: OutgoingMessage::new(self.clone(), &options), deadline: None };
+        let message = PeerMessage::new(self, &options);
         MessageWriter::new(self.clone(), message, options, self.shared.worker.config.fragment_size)
     }
 
@@ -122,7 +122,18 @@ impl Peer {
 #[derive(Debug)]
 pub struct PeerMessage {
     outgoing: OutgoingMessage,
-    deadline: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl PeerMessage {
+    pub(crate) fn new(peer: &Peer, options: &StreamOptions) -> PeerMessage {
+        PeerMessage { outgoing: OutgoingMessage::new(peer.clone(), options), deadline: None }
+    }
+
+    /// Whether a part was posted.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.outgoing.has_begun()
+    }
 }
 
 impl MessageWriter<Peer> {
@@ -164,7 +175,7 @@ impl Carrier for Peer {
             return Err(refused("another message is sent in parts"));
         }
         if !self.shared.wait_until(*deadline, || outgoing.is_ready() || outgoing.is_over()) {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "no room for the message until the deadline"));
+            return Err(no_room_in_time());
         }
         if outgoing.post(payload, last) { Ok(()) } else { Err(closed()) }
     }
@@ -176,6 +187,10 @@ impl Carrier for Peer {
     fn fail_message(&mut self, message: &mut PeerMessage) {
         message.outgoing.give_up();
     }
+}
+
+pub(crate) fn no_room_in_time() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no room for the message until the deadline")
 }
 
 fn closed() -> io::Error {
