@@ -151,6 +151,7 @@ pub use worker::handle::peer::Peer;
 pub use worker::handle::peer_id::PeerId;
 pub use worker::handle::prepared::Prepared;
 pub use worker::handle::stats::Stats;
+pub use worker::handle::stream_outcome::StreamOutcome;
 pub use worker::handle::summary::PeerSummary;
 pub use worker::handle::topic::Topic;
 pub use worker::handle::topic_events::TopicEvent;

@@ -819,6 +819,160 @@ mod handler {
         }
     }
 
+    /// A source that has so many bytes, and then fails, panics or goes on as long as somebody reads.
+    struct Faulty {
+        left: u64,
+        end: fn() -> io::Result<usize>,
+    }
+
+    impl Faulty {
+        fn new(end: fn() -> io::Result<usize>) -> Faulty {
+            Faulty { left: 3 * PART as u64, end }
+        }
+
+        fn endless() -> Faulty {
+            Faulty { left: u64::MAX, end: || Ok(0) }
+        }
+    }
+
+    impl Read for Faulty {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let size = (buffer.len() as u64).min(self.left);
+            self.left -= size;
+            if size == 0 { (self.end)() } else { Ok(size as usize) }
+        }
+    }
+
+    /// A fault of a message whose source the library reads: the source, what is done once the message is under way, and how
+    /// its end is told.
+    struct Fault {
+        source: fn() -> Faulty,
+        config: fn(Config) -> Config,
+        act: fn(Server, &Peer, Client),
+        told: &'static str,
+    }
+
+    /// Receives everything, and keeps the server running until the end.
+    fn read_all(server: Server, peer: &Peer, mut client: Client) {
+        while client.frame().is_some_and(|frame| frame.opcode != Opcode::Close) {}
+        drop(client);
+        eventually("it has ended", || !peer.is_open());
+        server.shutdown(DEADLINE);
+    }
+
+    #[test]
+    fn the_application_is_told_how_each_message_ended() {
+        let unlimited = |config: Config| config.write_timeout(Duration::from_secs(3600));
+        let faults = [
+            Fault {
+                source: || Faulty::new(|| Ok(0)),
+                config: |config| config,
+                act: |server, _, mut client| {
+                    assert_eq!(receive(&mut client).1.len(), 3 * PART);
+                    drop(client);
+                    server.shutdown(DEADLINE);
+                },
+                told: "Sent(49152)",
+            },
+            Fault {
+                source: || Faulty::new(|| Err(io::Error::other("the disk is gone"))),
+                config: |config| config,
+                act: read_all,
+                told: "SourceFailed(Custom { kind: Other, error: \"the disk is gone\" })",
+            },
+            Fault {
+                source: Faulty::endless,
+                config: |config| config.write_timeout(Duration::from_millis(200)),
+                act: |server, peer, client| {
+                    eventually("it is disconnected", || !peer.is_open());
+                    drop(client);
+                    server.shutdown(DEADLINE);
+                },
+                told: "TooSlow",
+            },
+            Fault {
+                source: Faulty::endless,
+                config: unlimited,
+                act: |server, peer, client| {
+                    peer.abort();
+                    eventually("it is gone", || server.handle().connections() == 0);
+                    drop(client);
+                },
+                told: "Disconnected",
+            },
+            Fault {
+                source: Faulty::endless,
+                config: unlimited,
+                act: |server, _, client| {
+                    client.reset();
+                    eventually("it is gone", || server.handle().connections() == 0);
+                },
+                told: "Disconnected",
+            },
+            Fault {
+                source: Faulty::endless,
+                config: unlimited,
+                act: |server, _, mut client| {
+                    client.send(&common::close(1000));
+                    client.read_to_end();
+                    drop(server);
+                },
+                told: "Disconnected",
+            },
+            Fault {
+                source: Faulty::endless,
+                config: unlimited,
+                act: |server, _, client| {
+                    server.shutdown(Duration::from_millis(50));
+                    drop(client);
+                },
+                told: "Disconnected",
+            },
+        ];
+        for (number, Fault { source, config: change, act, told }) in faults.into_iter().enumerate() {
+            for of_handler in [false, true] {
+                let (tell, ends) = mpsc::channel();
+                let config = change(config());
+                let (server, events) = if of_handler {
+                    let (peers, events) = mpsc::channel();
+                    let tell = Mutex::new(tell.clone());
+                    let server = serve(config, move |socket, _| {
+                        let tell = tell.lock().expect("no panic").clone();
+                        let on_end = move |outcome| tell.send(format!("{outcome:?}")).expect("it is awaited");
+                        assert!(socket.send_stream_then(source(), StreamOptions::binary(), on_end));
+                        peers.send(socket.peer()).expect("it is awaited");
+                    });
+                    (server, Some(events))
+                } else {
+                    (super::server(config), None)
+                };
+                let mut client = Client::open_with_small_buffer(server.local_addr());
+                let peer = match events {
+                    Some(peers) => {
+                        client.send(&text("go"));
+                        peers.recv_timeout(DEADLINE).expect("a connection")
+                    }
+                    None => {
+                        let Event::Open(peer, _) = server.recv_timeout(DEADLINE).expect("an event") else { panic!() };
+                        let on_end = move |outcome| tell.send(format!("{outcome:?}")).expect("it is awaited");
+                        peer.start_stream_then(source(), StreamOptions::binary(), on_end).expect("open");
+                        peer
+                    }
+                };
+                assert!(client.read() > 0, "a part");
+                let handle = server.handle();
+                act(server, &peer, client);
+                let case = format!("fault {number}, of a handler: {of_handler}");
+                assert_eq!(ends.recv_timeout(DEADLINE).as_deref(), Ok(told), "{case}");
+                assert!(ends.try_recv().is_err(), "it is told once: {case}");
+                eventually("all memory is given back", || handle.memory() == 0);
+                let late =
+                    peer.start_stream_then(&b"late"[..], StreamOptions::binary(), |_| panic!("it did not begin"));
+                assert!(late.is_err(), "{case}");
+            }
+        }
+    }
+
     #[test]
     fn a_handler_must_not_wait_for_a_writer() {
         static SEEN: Mutex<Option<io::Error>> = Mutex::new(None);

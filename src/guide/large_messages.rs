@@ -102,6 +102,10 @@
 //! | a handler | a fragment | [`Socket::send_fragment`](crate::Socket::send_fragment), as `echo --stream` does |
 //! | a loop over events | something that implements `Read` | [`Peer::start_stream`](crate::Peer::start_stream), which returns at once |
 //!
+//! A message that is sent while the program goes on may fail later. [`Socket::send_stream_then`](crate::Socket::send_stream_then)
+//! and [`Peer::start_stream_then`](crate::Peer::start_stream_then) call a closure with its
+//! [`StreamOutcome`](crate::StreamOutcome): it was sent, its source failed, the peer was too slow, or the connection ended.
+//!
 //! The recipe ["Sending a file"](crate::guide::recipes#sending-a-file) has the code.
 //!
 //! [`Client::recv_reader`]: crate::Client::recv_reader

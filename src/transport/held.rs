@@ -152,12 +152,20 @@ impl Held {
 
     /// Has the writers of all messages see that nothing more of these is sent.
     pub(crate) fn end(&self) {
-        self.message.end();
-        for item in &self.items {
-            if let HeldItem::Part(part) = item {
-                part.message.end();
-            }
-        }
+        self.messages().for_each(|message| message.end());
+    }
+
+    /// As [`end`](Held::end), because the peer takes too little.
+    pub(crate) fn end_too_slow(&self) {
+        self.messages().for_each(|message| message.end_too_slow());
+    }
+
+    fn messages(&self) -> impl Iterator<Item = &Arc<PartsState>> {
+        let waiting = self.items.iter().filter_map(|item| match item {
+            HeldItem::Part(part) => Some(&part.message),
+            _ => None,
+        });
+        std::iter::once(&self.message).chain(waiting)
     }
 
     /// Forgets the first part of a message whose turn has not come.

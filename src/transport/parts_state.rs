@@ -13,6 +13,12 @@ pub(crate) enum Stage {
     Over,
 }
 
+/// What [`PartsState`] has for each [`Stage`]. It only grows.
+const UNDER_WAY: u8 = 1;
+const OVER: u8 = 2;
+/// Over, because the peer took too little.
+const TOO_SLOW: u8 = 3;
+
 /// What the writer of a message needs to know of it. The worker that sends it writes this, and wakes the writer.
 #[derive(Debug, Default)]
 pub(crate) struct PartsState {
@@ -32,19 +38,29 @@ impl PartsState {
     pub(crate) fn stage(&self) -> Stage {
         match self.stage.load(Ordering::SeqCst) {
             0 => Stage::Waiting,
-            1 => Stage::UnderWay,
+            UNDER_WAY => Stage::UnderWay,
             _ => Stage::Over,
         }
     }
 
     /// The turn of the message has come.
     pub(crate) fn begin(&self) {
-        self.stage.store(1, Ordering::SeqCst);
+        self.stage.fetch_max(UNDER_WAY, Ordering::SeqCst);
     }
 
     /// The message is complete, or can not be continued.
     pub(crate) fn end(&self) {
-        self.stage.store(2, Ordering::SeqCst);
+        self.stage.fetch_max(OVER, Ordering::SeqCst);
+    }
+
+    /// The message can not be continued, because the peer takes too little.
+    pub(crate) fn end_too_slow(&self) {
+        self.stage.fetch_max(TOO_SLOW, Ordering::SeqCst);
+    }
+
+    /// Whether the message ended because the peer took too little.
+    pub(crate) fn is_too_slow(&self) -> bool {
+        self.stage.load(Ordering::SeqCst) == TOO_SLOW
     }
 
     pub(crate) fn held(&self) -> usize {

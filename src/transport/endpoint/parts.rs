@@ -183,6 +183,13 @@ impl<S: ByteStream> Endpoint<S> {
         }
     }
 
+    /// As [`end_messages`](Endpoint::end_messages), because the peer takes too little.
+    pub(crate) fn end_messages_too_slow(&self) {
+        if let Some(held) = self.held_ref() {
+            held.end_too_slow();
+        }
+    }
+
     /// Forgets what waits for the end of a message, which can not be sent any more.
     pub(crate) fn drop_held(&mut self) {
         if let Some(pending) = &mut self.pending

@@ -15,11 +15,13 @@ use crate::worker::connection::parts::PartOutcome;
 use crate::worker::delivery::socket::Socket;
 use crate::worker::handle::outgoing_message::OutgoingMessage;
 use crate::worker::handle::source_task::SourceTask;
+use crate::worker::handle::stream_outcome::{OnEnd, StreamOutcome};
 
 impl Socket<'_> {
     /// Has a message sent that consists of what `source` has, in parts, and returns at once; `false` if the connection is
     /// closed or closing. What is sent afterwards follows the message. The source is read by a thread of the library, as
     /// by [`Peer::start_stream`](crate::Peer::start_stream), which says what happens if it fails.
+    /// [`send_stream_then`](Socket::send_stream_then) tells the application how the message ended.
     ///
     /// ```no_run
     /// use std::fs::File;
@@ -40,16 +42,45 @@ impl Socket<'_> {
     /// # Ok::<(), threadbare::BuildError>(())
     /// ```
     pub fn send_stream(&mut self, source: impl Read + Send + 'static, options: StreamOptions) -> bool {
+        self.start_stream(Box::new(source), &options, None)
+    }
+
+    /// Has a message sent as [`send_stream`](Socket::send_stream) does, and calls `on_end` once it has ended, with how: exactly
+    /// once, unless this returns `false`. [`Peer::start_stream_then`](crate::Peer::start_stream_then) says where it is called.
+    ///
+    /// ```
+    /// use std::fs::File;
+    /// use threadbare::{MessageRef, Socket, StreamOptions, StreamOutcome};
+    ///
+    /// fn on_message(socket: &mut Socket<'_>, _: MessageRef<'_>) {
+    ///     let Ok(film) = File::open("film.mp4") else { return };
+    ///     let peer = socket.peer();
+    ///     socket.send_stream_then(film, StreamOptions::binary(), move |outcome| match outcome {
+    ///         StreamOutcome::Sent(size) => println!("{} has {size} bytes", peer.addr()),
+    ///         outcome => println!("{} has it not: {outcome:?}", peer.addr()),
+    ///     });
+    /// }
+    /// ```
+    pub fn send_stream_then(
+        &mut self,
+        source: impl Read + Send + 'static,
+        options: StreamOptions,
+        on_end: impl FnOnce(StreamOutcome) + Send + 'static,
+    ) -> bool {
+        self.start_stream(Box::new(source), &options, Some(Box::new(on_end)))
+    }
+
+    fn start_stream(&mut self, source: Box<dyn Read + Send>, options: &StreamOptions, on_end: Option<OnEnd>) -> bool {
         if self.active.handle_is_closed() || !self.active.conn.takes_messages() {
             return false;
         }
-        let mut message = OutgoingMessage::new(self.peer(), &options);
+        let mut message = OutgoingMessage::new(self.peer(), options);
         // The message begins here, so that what the handler sends next follows it.
         let part = message.begin();
         if self.active.send_part(part) == PartOutcome::Failed {
             return false;
         }
-        self.active.context.handle.streams.submit(SourceTask::new(message, Box::new(source), &options));
+        self.active.context.handle.streams.submit(SourceTask::new(message, source, options, on_end));
         true
     }
 

@@ -241,6 +241,7 @@ impl<D: Delivery> Driver<'_, D> {
 
     /// Closes with 1008: the peer does not read what it is sent.
     pub(super) fn fail_slow_reader(&mut self) {
+        self.conn.endpoint.end_messages_too_slow();
         self.fail_with(CloseCode::POLICY_VIOLATION, READS_TOO_SLOWLY, CloseCause::Failed);
     }
 
@@ -264,6 +265,7 @@ impl<D: Delivery> Driver<'_, D> {
         if was_writing && self.conn.endpoint.unheld() == 0 {
             self.time_out(UNFINISHED);
         } else if was_writing {
+            self.conn.endpoint.end_messages_too_slow();
             self.time_out(READS_TOO_SLOWLY);
         } else if self.conn.phase == Phase::Closing && self.conn.endpoint.stream.awaits_acknowledgement(patience) {
             self.conn.since = self.context.tick;

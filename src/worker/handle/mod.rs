@@ -20,6 +20,7 @@ pub(crate) mod send_wait;
 pub(crate) mod shared;
 pub(crate) mod source_task;
 pub(crate) mod stats;
+pub(crate) mod stream_outcome;
 pub(crate) mod stream_pool;
 pub(crate) mod subscribe;
 pub(crate) mod summary;

@@ -92,6 +92,11 @@ impl OutgoingMessage {
         matches!(self.progress, Progress::Begun | Progress::Complete)
     }
 
+    /// Whether the message ended because the peer took too little.
+    pub(crate) fn is_too_slow(&self) -> bool {
+        self.state.is_too_slow()
+    }
+
     /// Whether the message ended before it was complete.
     pub(crate) fn is_lost(&self) -> bool {
         self.progress == Progress::Begun && self.is_over()

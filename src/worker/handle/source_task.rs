@@ -9,6 +9,7 @@ use crate::protocol::frame::Opcode;
 use crate::protocol::utf8::Validator;
 use crate::transport::message_writer::{invalid_text, read_part};
 use crate::worker::handle::outgoing_message::OutgoingMessage;
+use crate::worker::handle::stream_outcome::{OnEnd, StreamOutcome};
 use crate::worker::handle::stream_pool::{ConnectionId, Next, StreamTask};
 
 /// A message whose parts are read from a source.
@@ -19,6 +20,9 @@ pub(crate) struct SourceTask {
     size: usize,
     /// The check of a text.
     validator: Option<Validator>,
+    /// The bytes of the parts that were posted.
+    posted: u64,
+    on_end: Option<OnEnd>,
 }
 
 impl SourceTask {
@@ -27,10 +31,11 @@ impl SourceTask {
         message: OutgoingMessage,
         source: Box<dyn Read + Send>,
         options: &StreamOptions,
+        on_end: Option<OnEnd>,
     ) -> Box<SourceTask> {
         let size = options.fragment_size.unwrap_or(message.peer().shared.worker.config.fragment_size);
         let validator = (options.opcode == Opcode::Text).then(Validator::default);
-        Box::new(SourceTask { message, source, size, validator })
+        Box::new(SourceTask { message, source, size, validator, posted: 0, on_end })
     }
 
     /// Reads a part; `None` at the end of the source.
@@ -41,6 +46,23 @@ impl SourceTask {
             checked.map_err(|_| invalid_text())?;
         }
         Ok((!part.is_empty()).then_some(part))
+    }
+
+    /// Drops the source, and tells the application how the message ended; `None` if the connection has ended it.
+    fn end_with(self, outcome: Option<StreamOutcome>) {
+        let SourceTask { message, source, on_end, .. } = self;
+        let outcome = outcome.unwrap_or_else(|| {
+            if message.is_too_slow() { StreamOutcome::TooSlow } else { StreamOutcome::Disconnected }
+        });
+        drop(message);
+        if let Err(panic) = contained(|| drop(source)) {
+            log::error!("the source of a message panicked as it was dropped: {panic}");
+        }
+        if let Some(on_end) = on_end
+            && let Err(panic) = contained(|| on_end(outcome))
+        {
+            log::error!("a callback for the end of a message panicked: {panic}");
+        }
     }
 }
 
@@ -58,18 +80,30 @@ impl StreamTask for SourceTask {
         if !self.message.is_ready() {
             return Next::Parked(self);
         }
-        match contained(|| self.read()) {
+        // What is not posted was ended by the connection.
+        let outcome = match contained(|| self.read()) {
             Ok(Ok(Some(mut part))) => {
+                let size = part.len() as u64;
                 if self.message.post(&mut part, Last::No) {
+                    self.posted += size;
                     return Next::Ready(self);
                 }
+                None
             }
-            // If it is not posted, the connection has ended.
-            Ok(Ok(None)) => drop(self.message.post(&mut Vec::new(), Last::Yes)),
-            Ok(Err(error)) => log::debug!("{}: the source of a message failed: {error}", self.message.peer().addr()),
-            Err(panic) => log::error!("{}: the source of a message panicked: {panic}", self.message.peer().addr()),
-        }
-        self.end();
+            Ok(Ok(None)) => {
+                let sent = StreamOutcome::Sent(self.posted);
+                self.message.post(&mut Vec::new(), Last::Yes).then_some(sent)
+            }
+            Ok(Err(error)) => {
+                log::debug!("{}: the source of a message failed: {error}", self.message.peer().addr());
+                Some(StreamOutcome::SourceFailed(error))
+            }
+            Err(panic) => {
+                log::error!("{}: the source of a message panicked: {panic}", self.message.peer().addr());
+                Some(StreamOutcome::SourceFailed(io::Error::other(format!("the source panicked: {panic}"))))
+            }
+        };
+        self.end_with(outcome);
         Next::Done
     }
 
@@ -82,10 +116,6 @@ impl StreamTask for SourceTask {
     }
 
     fn end(self: Box<Self>) {
-        let SourceTask { message, source, .. } = *self;
-        drop(message);
-        if let Err(panic) = contained(|| drop(source)) {
-            log::error!("the source of a message panicked as it was dropped: {panic}");
-        }
+        self.end_with(None);
     }
 }

@@ -11,6 +11,7 @@ use crate::transport::message_writer::{Carrier, MessageWriter, refused};
 use crate::worker::handle::outgoing_message::OutgoingMessage;
 use crate::worker::handle::peer::Peer;
 use crate::worker::handle::source_task::SourceTask;
+use crate::worker::handle::stream_outcome::{OnEnd, StreamOutcome};
 
 impl Peer {
     /// Begins a message that is written in parts, so that it may have any size. From its first part to its last, what others
@@ -89,6 +90,7 @@ impl Peer {
     ///
     /// What is sent afterwards follows the message. If the source fails, the connection is failed with 1011, and the error is
     /// logged at the level `debug`. When the connection ends, the source is dropped, if it is not being read just then.
+    /// [`start_stream_then`](Peer::start_stream_then) tells the application how it ended.
     ///
     /// ```
     /// use std::fs::File;
@@ -108,12 +110,54 @@ impl Peer {
     /// # Errors
     /// The connection is closed or closing.
     pub fn start_stream(&self, source: impl Read + Send + 'static, options: StreamOptions) -> Result<(), ControlError> {
-        let mut message = OutgoingMessage::new(self.clone(), &options);
+        self.start(Box::new(source), &options, None)
+    }
+
+    /// Has a message sent as [`start_stream`](Peer::start_stream) does, and calls `on_end` once it has ended, with how: exactly
+    /// once, unless this returns an error.
+    ///
+    /// `on_end` is called when the source has been dropped, on the thread of the library that reads sources, and while it runs
+    /// other sources wait. Where there is no such thread, at the end of the server or where the system starts none, it is
+    /// called on a worker's thread, or before this returns. So it should not wait: a [`try_send`](Peer::try_send) or a
+    /// message to another thread fits.
+    ///
+    /// ```
+    /// use std::fs::File;
+    /// use threadbare::{Peer, StreamOptions, StreamOutcome};
+    ///
+    /// fn send_report(peer: &Peer, path: String) -> Result<(), Box<dyn std::error::Error>> {
+    ///     let file = File::open(&path)?;
+    ///     peer.start_stream_then(file, StreamOptions::binary(), move |outcome| match outcome {
+    ///         StreamOutcome::Sent(_) => drop(std::fs::remove_file(path)), // it is not needed any more
+    ///         outcome => eprintln!("{path} was not sent: {outcome:?}"),
+    ///     })?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// The connection is closed or closing.
+    pub fn start_stream_then(
+        &self,
+        source: impl Read + Send + 'static,
+        options: StreamOptions,
+        on_end: impl FnOnce(StreamOutcome) + Send + 'static,
+    ) -> Result<(), ControlError> {
+        self.start(Box::new(source), &options, Some(Box::new(on_end)))
+    }
+
+    fn start(
+        &self,
+        source: Box<dyn Read + Send>,
+        options: &StreamOptions,
+        on_end: Option<OnEnd>,
+    ) -> Result<(), ControlError> {
+        let mut message = OutgoingMessage::new(self.clone(), options);
         message.enter(true);
         if !message.post(&mut Vec::new(), Last::No) {
             return Err(ControlError::Disconnected);
         }
-        self.shared.worker.streams.submit(SourceTask::new(message, Box::new(source), &options));
+        self.shared.worker.streams.submit(SourceTask::new(message, source, options, on_end));
         Ok(())
     }
 }
