@@ -65,6 +65,17 @@ fn framed_size(payload: &Chunk) -> usize {
     FrameHeader::new(Opcode::Binary, size as u64, None).size() + size
 }
 
+/// What became of the messages that waited for the end of one in parts.
+#[derive(Debug)]
+pub(crate) enum Released {
+    /// They are queued, or wait for the end of another message in parts.
+    All,
+    /// They are queued, and this close frame is next.
+    UpToClose(Option<CloseFrame>),
+    /// One of them can not be compressed, so that the connection must be failed.
+    Failed,
+}
+
 /// The message that is sent in parts, and what waits for its end.
 #[derive(Debug)]
 pub(crate) struct Held {

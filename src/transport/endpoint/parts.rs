@@ -8,7 +8,7 @@ use crate::protocol::deflate::{Codec, Compression};
 use crate::protocol::frame::{self, FrameHeader, Opcode};
 use crate::protocol::{Last, OutgoingFragment, Role};
 use crate::transport::chunk::Chunk;
-use crate::transport::held::{Held, HeldItem, Part};
+use crate::transport::held::{Held, HeldItem, Part, Released};
 use crate::transport::output::Output;
 use crate::transport::parts_state::PartsState;
 use crate::transport::shared_frame::SharedFrame;
@@ -130,10 +130,11 @@ impl<S: ByteStream> Endpoint<S> {
         }
     }
 
-    /// Queues what waited for the end of the message that has ended, up to the next one that is sent in parts. Returns the
-    /// close frame, if that is next.
-    pub(crate) fn release_held(&mut self, output: &mut Output, codec: &mut Codec) -> Option<Option<CloseFrame>> {
-        let mut held = self.pending.as_mut()?.held.take()?;
+    /// Queues what waited for the end of the message that has ended, up to the next one that is sent in parts.
+    pub(crate) fn release_held(&mut self, output: &mut Output, codec: &mut Codec) -> Released {
+        let Some(mut held) = self.pending.as_mut().and_then(|pending| pending.held.take()) else {
+            return Released::All;
+        };
         held.message.end();
         while let Some(item) = held.pop() {
             match item {
@@ -147,20 +148,22 @@ impl<S: ByteStream> Endpoint<S> {
                 }
                 HeldItem::Shared(frame) => self.push_shared(output, codec, &frame),
                 HeldItem::Part(part) if part.last == Last::Yes => {
-                    self.push_part(output, codec, part);
+                    part.message.end();
+                    if !self.push_part(output, codec, part) {
+                        return Released::Failed;
+                    }
                 }
                 HeldItem::Part(part) => {
                     part.message.begin();
                     held.begin(part.message.clone());
                     self.pending.get_or_insert_default().held = Some(held);
-                    self.push_part(output, codec, part);
-                    return None;
+                    return if self.push_part(output, codec, part) { Released::All } else { Released::Failed };
                 }
             }
         }
         let close = held.close.take();
         self.drop_empty_pending();
-        close
+        close.map_or(Released::All, Released::UpToClose)
     }
 
     /// Whether at least `enough` bytes of parts were sent since this last returned `true`. `size` more are about to be sent;

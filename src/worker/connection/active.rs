@@ -46,6 +46,8 @@ pub(crate) struct DriveState {
     pub(crate) deadline_changed: bool,
     /// A message that was sent in parts has ended: what has paused for it goes on once that is written.
     pub(crate) message_ended: bool,
+    /// It ended, because it or what waited for it can not be sent, so that the connection fails.
+    pub(crate) message_failed: bool,
 }
 
 /// The number of messages that one drive received and sent.
@@ -68,6 +70,7 @@ impl DriveState {
             again: false,
             deadline_changed: false,
             message_ended: false,
+            message_failed: false,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{FrameHeader, Opcode};
 use crate::protocol::message::CowMessage;
 use crate::transport::chunk::Chunk;
-use crate::transport::held::{HeldItem, Part};
+use crate::transport::held::{HeldItem, Part, Released};
 use crate::transport::parts_state::PartsState;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::connection::active::ActiveConn;
@@ -23,7 +23,7 @@ pub(crate) enum PartOutcome {
     Taken,
     /// It was the last, and what waited for it is sent.
     Ended,
-    /// It can not be compressed, so that the message can not be completed.
+    /// It, or a message that waited for it, can not be compressed. The connection fails at the end of the drive.
     Failed,
 }
 
@@ -120,12 +120,11 @@ impl ActiveConn<'_> {
             self.note_part_progress(part.payload.as_slice().len());
             let WorkerContext { output, codec, .. } = &mut *self.context;
             match (self.conn.endpoint.push_part(output, codec, part), last) {
-                (false, _) => PartOutcome::Failed,
+                (false, _) => self.fail_message(),
                 (true, Last::No) => PartOutcome::Taken,
                 (true, Last::Yes) => {
                     self.state.counts.sent += 1;
-                    self.end_message();
-                    PartOutcome::Ended
+                    self.end_message()
                 }
             }
         } else if self.conn.holds_messages() {
@@ -149,13 +148,27 @@ impl ActiveConn<'_> {
     }
 
     /// Sends what waited for the end of a message, and the close frame if that is next.
-    fn end_message(&mut self) {
+    fn end_message(&mut self) -> PartOutcome {
         self.state.message_ended = true;
         let WorkerContext { output, codec, .. } = &mut *self.context;
-        if let Some(frame) = self.conn.endpoint.release_held(output, codec) {
-            self.conn.endpoint.close(output, frame.as_ref());
-            self.enter(Phase::Closing);
+        match self.conn.endpoint.release_held(output, codec) {
+            Released::All => {}
+            Released::UpToClose(frame) => {
+                self.conn.endpoint.close(output, frame.as_ref());
+                self.enter(Phase::Closing);
+            }
+            Released::Failed => return self.fail_message(),
         }
+        PartOutcome::Ended
+    }
+
+    /// Has the connection fail at the end of the drive, which may be in the middle of a handler now. Nothing more of its messages
+    /// in parts is sent.
+    #[cold]
+    fn fail_message(&mut self) -> PartOutcome {
+        self.conn.endpoint.drop_held();
+        (self.state.message_ended, self.state.message_failed) = (true, true);
+        PartOutcome::Failed
     }
 
     /// Begins anew the time that a close frame has waited, if the socket takes what comes before it.

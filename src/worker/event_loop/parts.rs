@@ -29,23 +29,29 @@ impl<D: Delivery> Driver<'_, D> {
         match self.active().send_part(part) {
             PartOutcome::Taken => {}
             // What else has paused goes on before what was sent next.
-            PartOutcome::Ended => self.flush(&[]),
-            PartOutcome::Failed => self.fail_with(CloseCode::INTERNAL_ERROR, UNFINISHED, CloseCause::Failed),
+            PartOutcome::Ended | PartOutcome::Failed => self.flush(&[]),
         }
     }
 
     /// Ends a message that its writer does not finish: with 1011, if a part of it was sent.
     pub(super) fn give_up_message(&mut self, message: &Arc<PartsState>) {
         if self.active().give_up_message(message) {
-            self.fail_with(CloseCode::INTERNAL_ERROR, UNFINISHED, CloseCause::Failed);
+            self.fail_unfinished();
         }
     }
 
+    fn fail_unfinished(&mut self) {
+        self.fail_with(CloseCode::INTERNAL_ERROR, UNFINISHED, CloseCause::Failed);
+    }
+
     /// Sends what has paused for a message in parts that has ended: keyed messages, and those of topics. If more waits for the
-    /// socket, they go on when that has taken it.
+    /// socket, they go on when that has taken it. If the message failed, fails the connection.
     #[cold]
     pub(super) fn resume_after_message(&mut self) {
         self.state.message_ended = false;
+        if std::mem::take(&mut self.state.message_failed) {
+            return self.fail_unfinished();
+        }
         self.active().push_latest();
         self.catch_up_if_behind();
         self.flush(&[]);

@@ -10,14 +10,17 @@ use std::time::{Duration, Instant};
 use mio::net::TcpListener;
 
 use crate::config::Config;
-use crate::protocol::Role;
 use crate::protocol::close::CloseCode;
 use crate::protocol::deflate::{Compression, NegotiatedExtension};
 #[cfg(feature = "deflate")]
 use crate::protocol::frame::RSV1;
 use crate::protocol::frame::{self, FrameHeader, Opcode};
 use crate::protocol::http::Request;
+use crate::protocol::{Last, Role};
 use crate::transport::budget::MemoryBudget;
+use crate::transport::chunk::Chunk;
+use crate::transport::held::Part;
+use crate::transport::parts_state::{PartsState, Stage};
 use crate::transport::stream::Stream;
 use crate::worker::channel::delivery::{ChannelDelivery, OwnChannel, OwnChannelDelivery};
 use crate::worker::channel::event::Event;
@@ -378,4 +381,43 @@ fn a_worker_that_waits_for_answers_does_not_wake_again_and_again() {
     }
     state.long_batches.store(0, Ordering::SeqCst);
     assert_eq!(worker.timeout(), None, "nothing is due");
+}
+
+/// A part with the opcode of a ping stands for one that can not be compressed.
+#[test]
+fn a_part_that_can_not_be_sent_fails_the_connection_whether_it_waited_or_not() {
+    for (waits, last) in [(false, Last::Yes), (true, Last::Yes), (true, Last::No)] {
+        for is_of_handler in [false, true] {
+            let mut clients = clients_with(1, NegotiatedExtension::default(), &[]);
+            let key = clients.worker.slots.key_at(0).expect("a connection");
+            let messages = [Arc::new(PartsState::default()), Arc::new(PartsState::default())];
+            let part = |message: usize, opcode, last| {
+                let (message, payload) = (messages[message].clone(), Chunk::owned(vec![b'.'], 0, 1));
+                Part { message, opcode, payload, last, compression: Compression::Auto }
+            };
+            clients.worker.drive(key, |driver, _| {
+                let mut send = |part| {
+                    if is_of_handler {
+                        let _ = driver.active().send_part(part);
+                    } else {
+                        driver.send_part(part);
+                    }
+                };
+                send(part(0, Opcode::Text, Last::No));
+                if waits {
+                    send(part(1, Opcode::Ping, last));
+                }
+                send(part(0, if waits { Opcode::Text } else { Opcode::Ping }, Last::Yes));
+                driver.flush(&[]);
+            });
+            let case = format!("it waits: {waits}, {last:?}, of a handler: {is_of_handler}");
+            assert!(messages[..=usize::from(waits)].iter().all(|message| message.stage() == Stage::Over), "{case}");
+            let slot = clients.worker.slots.get_mut(key).expect("a connection");
+            let sent = slot.conn.endpoint.connection.sent_close_code();
+            // Where messages can still be sent, the close frame waits for the application's answers.
+            let waiting = clients.worker.context.pending_close_frames.get(&key);
+            let code = sent.or_else(|| Some(waiting?.as_ref()?.code));
+            assert_eq!(code, Some(CloseCode::INTERNAL_ERROR), "{case}");
+        }
+    }
 }
