@@ -82,6 +82,28 @@ impl std::error::Error for SocketError {
     }
 }
 
+impl SocketError {
+    /// The error of a read or write of a message in parts, with this one as its source. `closed` is the kind for a connection
+    /// that is closed.
+    pub(super) fn into_io(self, closed: io::ErrorKind) -> io::Error {
+        let kind = match &self {
+            SocketError::Io(error) => error.kind(),
+            SocketError::Timeout | SocketError::Queued => io::ErrorKind::TimedOut,
+            SocketError::Protocol(_) => io::ErrorKind::InvalidData,
+            SocketError::Closed => closed,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, self)
+    }
+}
+
+/// The error of a [`MessageReader`](crate::MessageReader), with the error of the socket as its source.
+impl From<SocketError> for io::Error {
+    fn from(error: SocketError) -> io::Error {
+        error.into_io(io::ErrorKind::UnexpectedEof)
+    }
+}
+
 /// For errors of the stream, as its options are set for example.
 impl From<io::Error> for SocketError {
     fn from(error: io::Error) -> SocketError {

@@ -2,13 +2,9 @@
 
 use std::io::{Read, Write};
 
-use crate::protocol::ProtocolError;
-use crate::protocol::close::{CloseCause, CloseFrame, CloseReason};
 use crate::protocol::message::MessageRef;
+use crate::socket::writing::Writing;
 use crate::socket::{Data, Found, SocketError, WebSocket};
-use crate::transport::endpoint::Endpoint;
-use crate::transport::output::Output;
-use crate::transport::stream::blocking::BlockingStream;
 
 impl<S: Read + Write> WebSocket<S> {
     /// Waits for the next message, as [`recv`](WebSocket::recv) does, and lends it: a message that arrived whole is not
@@ -53,33 +49,14 @@ impl<S: Read + Write> WebSocket<S> {
                 return Ok(Some(MessageRef::from(&*self.lent.insert(message))));
             }
         };
-        let (endpoint, output, ended) = (&mut self.endpoint, &mut self.output, &mut self.ended);
-        match endpoint.connection.take_whole(&frame, self.input.current.take_front(frame.size())) {
+        let WebSocket { endpoint, output, stats, ended, write_deadline, input, .. } = self;
+        match endpoint.connection.take_whole(&frame, input.current.take_front(frame.size())) {
             Ok(message) => {
-                self.stats.messages_received += 1;
+                stats.messages_received += 1;
                 Ok(Some(message))
             }
-            Err(error) => Err(fail(endpoint, output, ended, error)),
+            // Apart from the input, in which a message would be lent.
+            Err(error) => Err(Writing { endpoint, output, stats, ended, write_deadline }.fail(error)),
         }
     }
-}
-
-/// _Fail the WebSocket Connection_ (RFC 6455 7.1.7), as `WebSocket::fail` does, while the input is borrowed.
-#[cold]
-fn fail<S: Read + Write>(
-    endpoint: &mut Endpoint<BlockingStream<S>>,
-    output: &mut Output,
-    ended: &mut Option<CloseReason>,
-    error: ProtocolError,
-) -> SocketError {
-    endpoint.close(output, Some(&CloseFrame::describing(error.close_code(), &error.to_string())));
-    endpoint.take_ping();
-    // The violation is returned, even if the close frame can not be written.
-    let mut progresses = endpoint.flush(output, &[]).is_ok();
-    while progresses && endpoint.backlog() > 0 {
-        progresses = endpoint.drain(&mut output.pool).is_ok_and(|drained| drained.is_progress());
-    }
-    let _ = endpoint.stream.flush();
-    *ended = Some(CloseReason::new(error.close_code(), error.to_string(), CloseCause::Failed));
-    SocketError::Protocol(error)
 }

@@ -180,17 +180,3 @@ impl<S: Read + Write> Drop for MessageReader<'_, S> {
         }
     }
 }
-
-/// The error of a [`MessageReader`], with the error of the socket as its source.
-impl From<SocketError> for io::Error {
-    fn from(error: SocketError) -> io::Error {
-        let kind = match &error {
-            SocketError::Io(error) => error.kind(),
-            SocketError::Timeout | SocketError::Queued => io::ErrorKind::TimedOut,
-            SocketError::Protocol(_) => io::ErrorKind::InvalidData,
-            SocketError::Closed => io::ErrorKind::UnexpectedEof,
-            _ => io::ErrorKind::Other,
-        };
-        io::Error::new(kind, error)
-    }
-}

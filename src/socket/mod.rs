@@ -21,6 +21,7 @@ mod system;
 mod timeout;
 mod write_deadline;
 mod writer;
+mod writing;
 
 use std::any::Any;
 use std::fmt;
@@ -465,20 +466,12 @@ impl<S: Read + Write> WebSocket<S> {
         self.flush()
     }
 
-    /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7).
     fn fail(&mut self, error: ProtocolError) -> SocketError {
-        let frame = CloseFrame::describing(error.close_code(), &error.to_string());
-        self.endpoint.close(&mut self.output, Some(&frame));
-        self.forget_ping();
-        // The violation is returned, even if the close frame can not be written.
-        let _ = self.flush();
-        self.ended = Some(CloseReason::new(error.close_code(), error.to_string(), CloseCause::Failed));
-        SocketError::Protocol(error)
+        self.writing().fail(error)
     }
 
     fn broken(&mut self, error: io::Error) -> SocketError {
-        self.ended = Some(CloseReason::abnormal(error.to_string(), CloseCause::Lost));
-        SocketError::Io(error)
+        self.writing().broken(error)
     }
 }
 

@@ -4,12 +4,10 @@ use std::io::{Read, Write};
 
 use crate::error::ControlError;
 use crate::protocol::close::{CloseCode, CloseFrame};
-use crate::protocol::deflate::{Codec, Compression};
+use crate::protocol::deflate::Compression;
 use crate::protocol::frame::{MAX_CONTROL_PAYLOAD, Opcode};
 use crate::protocol::message::{CowMessage, MessageRef};
-use crate::socket::attempt::flush;
 use crate::socket::codecs::with_codec;
-use crate::socket::write_deadline::WriteDeadline;
 use crate::socket::{SocketError, WebSocket};
 use crate::transport::chunk::Chunk;
 
@@ -154,44 +152,7 @@ impl<S: Read + Write> WebSocket<S> {
     /// # Errors
     /// The stream fails or times out. What it did not take is kept for the next call.
     pub fn flush(&mut self) -> Result<(), SocketError> {
-        self.write_queued()?;
-        if let Some(payload) = self.endpoint.take_ping() {
-            self.push_control(Opcode::Pong, &payload);
-            self.write_queued()?;
-        }
-        match flush(self.get_mut()) {
-            Err(SocketError::Io(error)) => Err(self.broken(error)),
-            flushed => flushed,
-        }
-    }
-
-    /// Writes what is queued to the stream, which may keep it in a buffer of its own.
-    fn write_queued(&mut self) -> Result<(), SocketError> {
-        self.bound_write()?;
-        if self.output.len() > 0 {
-            let written = self.endpoint.flush(&mut self.output, &[]).map_err(|error| self.broken(error))?;
-            self.stats.bytes_sent += written as u64;
-        }
-        while self.endpoint.backlog() > 0 {
-            let drained = self.endpoint.drain(&mut self.output.pool).map_err(|error| self.broken(error))?;
-            self.stats.bytes_sent += drained.written as u64;
-            let is_late = self.write_deadline.as_ref().is_some_and(WriteDeadline::has_passed);
-            if !drained.is_progress() || (is_late && self.endpoint.backlog() > 0) {
-                return Err(SocketError::Timeout);
-            }
-            self.bound_write()?;
-        }
-        Ok(())
-    }
-
-    /// In a call with a deadline, has the next write end there, if anything waits to be written.
-    fn bound_write(&mut self) -> Result<(), SocketError> {
-        let is_due = self.output.len() > 0 || self.endpoint.backlog() > 0;
-        let stream = self.endpoint.stream.as_ref();
-        match self.write_deadline.as_mut().filter(|deadline| is_due || deadline.is_due_in(stream)) {
-            Some(deadline) => Ok(deadline.bound_next(stream)?),
-            None => Ok(()),
-        }
+        self.writing().flush()
     }
 
     /// Starts the closing handshake (RFC 6455 7.1.2). [`recv`](WebSocket::recv) completes it, and returns `None`
@@ -271,7 +232,7 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     pub(super) fn push_control(&mut self, opcode: Opcode, payload: &[u8]) {
-        self.endpoint.push(&mut self.output, &mut Codec::new(), opcode, payload, Compression::Never);
+        self.writing().push_control(opcode, payload);
     }
 }
 

@@ -35,8 +35,8 @@ impl<S: Read + Write> WebSocket<S> {
     ///
     /// # Errors
     /// There is none here. A write fails with [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the connection is closed or
-    /// closing, with the stream's error, and with [`TimedOut`](io::ErrorKind::TimedOut) over a stream that times out or does
-    /// not block: then nothing is lost, and the write can be repeated.
+    /// closing, with the kind of the stream's error, and with [`TimedOut`](io::ErrorKind::TimedOut) over a stream that times out
+    /// or does not block: then nothing is lost, and the write can be repeated. The [`SocketError`] is the source.
     #[must_use = "a message is sent by `finish`"]
     pub fn writer(&mut self, options: StreamOptions) -> MessageWriter<&mut WebSocket<S>> {
         let size = self.fragment_size;
@@ -113,10 +113,5 @@ impl<S: Read + Write> Carrier for &mut WebSocket<S> {
 
 /// The error of a write.
 fn to_io(error: SocketError) -> io::Error {
-    match error {
-        SocketError::Io(error) => error,
-        SocketError::Timeout | SocketError::Queued => io::Error::new(io::ErrorKind::TimedOut, error),
-        SocketError::Closed => io::Error::new(io::ErrorKind::BrokenPipe, error),
-        error => io::Error::other(error),
-    }
+    error.into_io(io::ErrorKind::BrokenPipe)
 }
