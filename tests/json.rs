@@ -4,8 +4,8 @@ use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
 use threadbare::{
-    Client, ClientError, Codec, Config, Event, Json, JsonTransferError, Message, MessageRef, Reconnect, Role, Server,
-    Socket, WebSocket,
+    Client, ClientError, CloseCode, Codec, Config, Event, Json, JsonTransferError, Message, MessageRef, Reconnect,
+    Role, Server, Socket, SocketError, StreamOptions, WebSocket,
 };
 
 fn value() -> Value {
@@ -72,6 +72,56 @@ fn what_is_no_json_is_not_sent() {
     assert_eq!(server.recv_json::<Value>().expect("received"), Some(value()));
     assert_eq!(client.stats().messages_sent, 2);
     assert_eq!(Message::from("[1]").json::<[u8; 1]>().expect("JSON"), [1]);
+}
+
+/// Nothing of a value that fails half-way is sent, and a value waits for the end of a message in parts as others do.
+#[test]
+fn values_of_any_size_are_sent_in_order_by_a_handler_and_a_socket() {
+    const SIZES: [usize; 6] = [0, 123, 124, 300, 65_534, 200_000];
+    let half_way = || ("x".repeat(1_000), std::collections::BTreeMap::from([((1, 2), 3)]));
+    let server = Server::builder().workers(1).serve("127.0.0.1:0", move |_request| {
+        move |socket: &mut Socket<'_>, _: MessageRef<'_>| {
+            assert!(socket.send("before"));
+            let error = socket.send_json(&half_way()).expect_err("a key that is no text");
+            assert!(error.to_string().contains("key must be a string"), "{error}");
+            for size in SIZES {
+                assert!(socket.send_json(&"y".repeat(size)).expect("JSON"));
+            }
+            assert!(socket.send_stream(&b"in parts"[..], StreamOptions::text()));
+            assert!(socket.send_json("behind").expect("JSON"));
+        }
+    });
+    let server = server.expect("a port");
+    let (listener, stream) =
+        (TcpListener::bind("127.0.0.1:0").expect("a port"), TcpStream::connect(server.local_addr()));
+    let url = format!("ws://{}", server.local_addr());
+    let mut client = WebSocket::connect(&url, stream.expect("connected")).expect("accepted");
+    client.send("go").expect("sent");
+    let next = |client: &mut WebSocket<TcpStream>| client.recv().expect("received").expect("not closed");
+    assert_eq!(next(&mut client), Message::from("before"));
+    for size in SIZES {
+        assert_eq!(next(&mut client), Message::from(format!("\"{}\"", "y".repeat(size))));
+    }
+    assert_eq!((next(&mut client), next(&mut client)), (Message::from("in parts"), Message::from("\"behind\"")));
+
+    let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+    let config = Config::default();
+    let mut server = WebSocket::from_established(listener.accept().expect("a client").0, Role::Server, vec![], &config);
+    let sender = std::thread::spawn(move || {
+        let mut client = WebSocket::from_established(stream, Role::Client, vec![], &config);
+        for size in SIZES {
+            assert!(matches!(client.send_json(&half_way()), Err(JsonTransferError::Json(_))));
+            client.send_json(&"y".repeat(size)).expect("sent");
+        }
+        client
+    });
+    for size in SIZES {
+        assert_eq!(next(&mut server), Message::from(format!("\"{}\"", "y".repeat(size))));
+    }
+    let mut client = sender.join().expect("no panic");
+    client.close(CloseCode::NORMAL_CLOSURE, "").expect("sent");
+    let closed = client.send_json(&1);
+    assert!(matches!(closed, Err(JsonTransferError::Transfer(SocketError::Closed))), "{closed:?}");
 }
 
 #[test]

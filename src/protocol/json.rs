@@ -80,6 +80,11 @@ impl<'a> MessageRef<'a> {
     }
 }
 
+/// Appends the JSON of a value, which is UTF-8.
+pub(crate) fn write_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), JsonError> {
+    serde_json::to_writer(out, value).map_err(|error| JsonError { path: String::new(), error })
+}
+
 /// Writes a value as the text of a message.
 pub(crate) fn to_message<T: Serialize + ?Sized>(value: &T) -> Result<Message, JsonError> {
     let written = serde_json::to_string(value);

@@ -28,6 +28,8 @@ mod error;
 pub(crate) mod escaped;
 pub(crate) mod fragment;
 pub mod frame;
+#[cfg(feature = "serde_json")]
+pub(crate) mod frame_in_place;
 pub(crate) mod gathered;
 pub mod handshake;
 pub mod http;

@@ -5,11 +5,15 @@ use std::io::{Read, Write};
 use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
 
-use crate::protocol::json::{JsonTransferError, to_message};
+use crate::protocol::deflate::Compression;
+use crate::protocol::frame::Opcode;
+use crate::protocol::json::{JsonTransferError, write_json};
+use crate::socket::codecs::with_codec;
 use crate::socket::{SocketError, WebSocket};
 
 impl<S: Read + Write> WebSocket<S> {
-    /// Sends a value as the JSON of a text message, as [`send`](WebSocket::send) does.
+    /// Sends a value as the JSON of a text message, as [`send`](WebSocket::send) does. The JSON is written straight into the
+    /// output, unless it is compressed.
     ///
     /// ```
     /// # use threadbare::{Config, Role, WebSocket};
@@ -26,7 +30,13 @@ impl<S: Read + Write> WebSocket<S> {
     /// # Errors
     /// The value can not be written as JSON, or the errors of [`send`](WebSocket::send).
     pub fn send_json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), JsonTransferError<SocketError>> {
-        self.send(to_message(value)?).map_err(JsonTransferError::Transfer)
+        self.admit().map_err(JsonTransferError::Transfer)?;
+        let output = &mut self.output;
+        with_codec(&mut self.endpoint, |endpoint, codec| {
+            let write = |out: &mut Vec<u8>| write_json(out, value);
+            endpoint.push_written(output, codec, Opcode::Text, Compression::Auto, write)
+        })?;
+        self.after_push().map_err(JsonTransferError::Transfer)
     }
 
     /// Waits for the next message, as [`recv_ref`](WebSocket::recv_ref) does, and reads it as JSON. For an example, see

@@ -122,7 +122,7 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     /// Counts a message that was queued, and writes it unless more received messages wait in the buffer.
-    fn after_push(&mut self) -> Result<(), SocketError> {
+    pub(super) fn after_push(&mut self) -> Result<(), SocketError> {
         self.stats.messages_sent += 1;
         self.write_unless_busy().map_err(queued)
     }
@@ -192,7 +192,7 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     /// Fails unless a data message can be sent and there is room to queue it.
-    fn admit(&mut self) -> Result<(), SocketError> {
+    pub(super) fn admit(&mut self) -> Result<(), SocketError> {
         self.check_open()?;
         self.drain_to_limit()
     }

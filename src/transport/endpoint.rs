@@ -276,6 +276,25 @@ impl<S: ByteStream> Endpoint<S> {
         output.push_frame(role, opcode, payload);
     }
 
+    /// Queues a frame whose payload `write` appends to a buffer, as [`push`](Endpoint::push) does; nothing if that fails.
+    #[cfg(feature = "serde_json")]
+    pub(crate) fn push_written<E>(
+        &mut self,
+        output: &mut Output,
+        codec: &mut Codec,
+        opcode: Opcode,
+        compression: Compression,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !self.connection.compresses() {
+            return output.push_written(self.connection.role(), opcode, write);
+        }
+        let mut payload = Vec::new();
+        write(&mut payload)?;
+        self.push(output, codec, opcode, &payload, compression);
+        Ok(())
+    }
+
     /// Queues a frame whose payload need not be copied, as [`push`](Endpoint::push) does.
     pub(crate) fn push_chunk(
         &mut self,

@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::protocol::frame::{FrameHeader, Opcode};
+#[cfg(feature = "serde_json")]
+use crate::protocol::frame_in_place::FrameInPlace;
 use crate::protocol::mask::MaskingKey;
 use crate::protocol::message::Assembled;
 use crate::protocol::{Role, frame};
@@ -118,6 +120,21 @@ impl Output {
         } else {
             self.cork.bytes.extend_from_slice(payload);
         }
+    }
+
+    /// Appends a whole frame whose payload `write` appends to the cork; nothing if that fails.
+    #[cfg(feature = "serde_json")]
+    pub(crate) fn push_written<E>(
+        &mut self,
+        role: Role,
+        opcode: Opcode,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let key = self.key(role);
+        let mut frame = FrameInPlace::begin(&mut self.cork.bytes, key);
+        write(frame.payload())?;
+        frame.finish(opcode);
+        Ok(())
     }
 
     /// Appends a whole frame whose payload is compressed.
