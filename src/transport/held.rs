@@ -17,14 +17,22 @@ const MAX_JOINED_SIZE: usize = 16 << 10;
 
 /// A piece of a message that is sent in parts.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(crate) struct Part<P = Chunk> {
     /// The message that it belongs to.
     pub(crate) message: Arc<PartsState>,
     /// Text or binary, of every part.
     pub(crate) opcode: Opcode,
-    pub(crate) payload: Chunk,
+    pub(crate) payload: P,
     pub(crate) last: Last,
     pub(crate) compression: Compression,
+}
+
+impl<P> Part<P> {
+    /// The part with another payload.
+    pub(crate) fn with<Q>(self, change: impl FnOnce(P) -> Q) -> Part<Q> {
+        let Part { message, opcode, payload, last, compression } = self;
+        Part { message, opcode, payload: change(payload), last, compression }
+    }
 }
 
 /// What waits, in order.

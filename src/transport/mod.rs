@@ -12,6 +12,7 @@ pub(crate) mod loan;
 pub(crate) mod masking_keys;
 pub(crate) mod message_writer;
 pub(crate) mod output;
+pub(crate) mod part_payload;
 pub(crate) mod parts_state;
 pub(crate) mod pending;
 pub(crate) mod random;

@@ -19,7 +19,7 @@ use crate::transport::stream::attempt::{Io, attempt};
 
 /// A payload of at least 16 KiB is sent from where it lies, if that memory lasts until the write. A smaller one is
 /// copied, which costs less than another slice of a vectored write.
-const MIN_LENT_SIZE: usize = 16 << 10;
+pub(crate) const MIN_LENT_SIZE: usize = 16 << 10;
 
 /// A shared frame of less than 1 KiB is copied, which costs less than to count its references, or to queue it apart.
 pub(crate) const MIN_SHARED_SIZE: usize = 1 << 10;
@@ -113,13 +113,21 @@ impl Output {
     /// Appends a frame with a payload of at least [`MIN_LENT_SIZE`], without a copy if the payload is in lent memory.
     fn push_unmasked(&mut self, header: FrameHeader, payload: &[u8]) {
         header.encode(&mut self.cork.bytes);
-        if let Some(range) = self.input.position(payload) {
-            self.push_segment(Segment::Input(range));
-        } else if let Some(range) = self.assembled.position(payload) {
-            self.push_segment(Segment::Assembled(range));
-        } else {
+        if !self.push_if_lent(payload) {
             self.cork.bytes.extend_from_slice(payload);
         }
+    }
+
+    /// Appends at least [`MIN_LENT_SIZE`] bytes without a copy, if they are in lent memory; `false` if they are not.
+    pub(crate) fn push_if_lent(&mut self, bytes: &[u8]) -> bool {
+        if let Some(range) = self.input.position(bytes) {
+            self.push_segment(Segment::Input(range));
+        } else if let Some(range) = self.assembled.position(bytes) {
+            self.push_segment(Segment::Assembled(range));
+        } else {
+            return false;
+        }
+        true
     }
 
     /// Appends a whole frame whose payload `write` appends to the cork; nothing if that fails.

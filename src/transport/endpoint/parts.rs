@@ -7,9 +7,9 @@ use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::{Codec, Compression};
 use crate::protocol::frame::{self, FrameHeader, Opcode};
 use crate::protocol::{Last, OutgoingFragment, Role};
-use crate::transport::chunk::Chunk;
 use crate::transport::held::{Held, HeldItem, Part, Released};
 use crate::transport::output::Output;
+use crate::transport::part_payload::PartPayload;
 use crate::transport::parts_state::PartsState;
 use crate::transport::shared_frame::SharedFrame;
 use crate::transport::stream::byte_stream::ByteStream;
@@ -21,7 +21,7 @@ impl<S: ByteStream> Endpoint<S> {
         output: &mut Output,
         codec: &mut Codec,
         (opcode, last): (Opcode, Last),
-        payload: Chunk,
+        payload: impl PartPayload,
         compression: Compression,
     ) -> bool {
         let role = self.connection.role();
@@ -32,7 +32,7 @@ impl<S: ByteStream> Endpoint<S> {
             let size = payload.as_slice().len() as u64;
             let header: FrameHeader = self.connection.fragment_header(opcode, last, size, None);
             header.encode(output.cork());
-            output.push_chunk(payload);
+            payload.queue(output);
             return true;
         }
         // A compressed or masked payload is a copy anyway.
@@ -64,7 +64,7 @@ impl<S: ByteStream> Endpoint<S> {
     }
 
     /// Sends the next part of the message under way, or the first of one, which is under way from here on.
-    pub(crate) fn push_part(&mut self, output: &mut Output, codec: &mut Codec, part: Part) -> bool {
+    pub(crate) fn push_part(&mut self, output: &mut Output, codec: &mut Codec, part: Part<impl PartPayload>) -> bool {
         let Part { message, opcode, payload, last, compression } = part;
         if last == Last::No && self.held_ref().is_none() {
             message.begin();

@@ -9,6 +9,7 @@ use crate::protocol::frame::{FrameHeader, Opcode};
 use crate::protocol::message::CowMessage;
 use crate::transport::chunk::Chunk;
 use crate::transport::held::{HeldItem, Part, Released};
+use crate::transport::part_payload::PartPayload;
 use crate::transport::parts_state::PartsState;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::connection::active::ActiveConn;
@@ -112,7 +113,7 @@ impl ActiveConn<'_> {
     }
 
     /// Sends a part, or has it wait for its turn.
-    pub(crate) fn send_part(&mut self, part: Part) -> PartOutcome {
+    pub(crate) fn send_part(&mut self, part: Part<impl PartPayload>) -> PartOutcome {
         let (message, last) = (part.message.clone(), part.last);
         // Behind the peer's close frame there is no time for more than a whole message.
         let may_begin = self.conn.can_send() && (last == Last::Yes || self.conn.phase == Phase::Open);
@@ -130,6 +131,7 @@ impl ActiveConn<'_> {
         } else if self.conn.holds_messages() {
             // As each message that waits, it is counted now.
             self.state.counts.sent += u64::from(last == Last::Yes);
+            let part = part.with(|payload| payload.into_chunk(&mut self.context.output.pool));
             self.conn.endpoint.hold(HeldItem::Part(part));
             PartOutcome::Taken
         } else {

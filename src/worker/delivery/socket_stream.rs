@@ -8,7 +8,6 @@ use crate::protocol::Last;
 use crate::protocol::deflate::Compression;
 use crate::protocol::fragment::FragmentRef;
 use crate::protocol::frame::Opcode;
-use crate::transport::chunk::Chunk;
 use crate::transport::held::Part;
 use crate::transport::parts_state::PartsState;
 use crate::worker::connection::parts::PartOutcome;
@@ -90,7 +89,7 @@ impl Socket<'_> {
     ///
     /// As any answer, it is queued whatever the size of the output. The worker reads no more from the connection while
     /// [`Config::max_write_buffer_size`](crate::Config::max_write_buffer_size) bytes wait, so that a handler which answers
-    /// fragments with fragments needs little memory:
+    /// fragments with fragments needs little memory. A large fragment that was received in this callback is not copied:
     ///
     /// ```no_run
     /// use threadbare::{Config, FragmentRef, Handler, MessageRef, Receive, Server, Socket};
@@ -116,13 +115,9 @@ impl Socket<'_> {
             return false;
         }
         let opcode = if fragment.is_text() { Opcode::Text } else { Opcode::Binary };
-        // A large buffer goes back to the pool once it is written, so it comes from there.
-        let copy = self.active.context.output.pool.copy(fragment.payload);
-        let payload = Chunk::owned(copy.buffer, 0, copy.filled);
-        payload.charge(&self.active.context.inbox.budget);
         let message = begun.unwrap_or_else(|| Arc::new(PartsState::of_handler()));
         let last = if fragment.is_last() { Last::Yes } else { Last::No };
-        let part = Part { message, opcode, payload, last, compression: Compression::Auto };
+        let part = Part { message, opcode, payload: fragment.payload, last, compression: Compression::Auto };
         self.active.send_part(part) != PartOutcome::Failed
     }
 }
