@@ -23,16 +23,17 @@ SERVERS = pathlib.Path(__file__).resolve().parent / "servers"
 
 # The command of each server, and the number of checks without those of /duplex.
 SERVER_COMMANDS = {
-    "websockets-asyncio": ([sys.executable, SERVERS / "websockets_server.py"], 48),
-    "websockets-sync": ([sys.executable, SERVERS / "websockets_sync_server.py"], 48),
+    "websockets-asyncio": ([sys.executable, SERVERS / "websockets_server.py"], 54),
+    "websockets-sync": ([sys.executable, SERVERS / "websockets_sync_server.py"], 54),
     "aiohttp": ([sys.executable, SERVERS / "aiohttp_server.py"], 45),
-    "ws": (["node", SERVERS / "ws_server.mjs"], 48),
+    "ws": (["node", SERVERS / "ws_server.mjs"], 51),
 }
 # Programs that end TLS in front of the server with `ws`.
 TERMINATOR_COMMANDS = {
-    name: ([sys.executable, SERVERS / "terminator.py", name], 48) for name in ("nginx", "stunnel")
+    name: ([sys.executable, SERVERS / "terminator.py", name], 51) for name in ("nginx", "stunnel")
 }
 WITHOUT_FRAGMENTS = {"aiohttp"}
+STREAMING = {"websockets-asyncio", "websockets-sync"}
 DEFLATE = ["off", "alone", "takeover"]
 TLS_DEFLATE = ["off", "takeover"]
 DUPLEX = ["64:10", "262144:4"]
@@ -88,6 +89,7 @@ def run(checks, binary, name, deflate, duplex, tls):
 def drive(checks, binary, url, label, deflate, duplex, tls):
     """Runs the driver; returns the names of its checks."""
     flags = ["--without-fragments"] if label.split("/")[1] in WITHOUT_FRAGMENTS else []
+    flags += ["--streaming"] if label.split("/")[1] in STREAMING else []
     flags += ["--ca", tls / "ca.pem"] if tls else []
     flags += [flag for each in duplex for flag in ("--duplex", each)]
     driver = subprocess.Popen(

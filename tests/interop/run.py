@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Checks an echo server with Python's WebSocket clients.
 
-    run.py ADDRESS [--ca FILE] [CLIENT ...]        run.py ws://127.0.0.1:8080 aiohttp raw
+    run.py ADDRESS [--ca FILE] [--stream] [CLIENT ...]        run.py ws://127.0.0.1:8080 aiohttp raw
 
 With wss:// the clients trust the issuers in FILE, and nobody else. The server must accept messages of 16 MiB (`echo --max-message 16777216`).
+With --stream it must send fragments back as they arrive (`echo --stream`), and only the clients that can take them so are run. They get no
+larger messages than 1 MiB: a client that reads nothing while it sends, and a server that answers before the end, wait for each other.
 """
 
 import argparse
@@ -48,9 +50,9 @@ class OtherConnection(threading.Thread):
         expect_equal(self.client.close(1000), 1000, "the close of the other connection")
 
 
-def echo_sizes(report, url, module):
+def echo_sizes(report, url, module, largest):
     for kind in ("text", "binary"):
-        for size in payloads.SIZES:
+        for size in (size for size in payloads.SIZES if size <= largest):
             with report.check(f"{module.Client.name}/echo-{kind}-{size}", 60):
                 message = payloads.text(size) if kind == "text" else payloads.binary(size)
                 client = module.Client(url, large=size > 1 << 20)
@@ -72,6 +74,20 @@ def fragments(report, url, module):
             client.send_fragments(parts, kind == "text", b"between")
             wanted = b"".join(parts)
             expect_equal(client.recv(), wanted.decode() if kind == "text" else wanted, "the echo")
+            expect_equal(client.close(1000), 1000, "the close")
+
+
+def stream(report, url, module):
+    # The parts end with characters, since no fragment of the server ends inside one.
+    cases = {
+        "text": [("ä" * count).encode() for count in (1, 500, 40_000, 3)],
+        "binary": [b"\x00\xff", payloads.binary(70_000), b"\xff"],
+    }
+    for kind, parts in cases.items():
+        with report.check(f"{module.Client.name}/stream-with-pings-{kind}"):
+            client = module.Client(url)
+            for _ in range(2):
+                expect_equal(client.stream_back(parts, kind == "text", b"between"), b"".join(parts), "the echo")
             expect_equal(client.close(1000), 1000, "the close")
 
 
@@ -127,6 +143,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("address")
     parser.add_argument("--ca", metavar="FILE")
+    parser.add_argument("--stream", action="store_true")
     parser.add_argument("client", nargs="*", help=f"of {', '.join(known)}")
     options = parser.parse_intermixed_args()
     url = options.address
@@ -136,9 +153,12 @@ def main():
         if name not in known:
             sys.exit(f"no client {name}; there are {', '.join(known)}")
     report = Report()
-    for module in [known[name] for name in options.client] or CLIENTS:
-        echo_sizes(report, url, module)
+    able = [module for module in CLIENTS if not options.stream or hasattr(module.Client, "stream_back")]
+    for module in [known[name] for name in options.client] or able:
+        echo_sizes(report, url, module, 1 << 20 if options.stream else max(payloads.SIZES))
         fragments(report, url, module)
+        if options.stream:
+            stream(report, url, module)
         pipelined(report, url, module)
         close_codes(report, url, module)
         abrupt(report, url, module)

@@ -29,6 +29,7 @@ usage: interop_client URL NAME --deflate off|alone|takeover [OPTIONS]
   NAME                   the first part of the names of the checks
   --deflate KIND         the server's setting of permessage-deflate
   --without-fragments    the server cannot send fragments
+  --streaming            the server sends fragments back as they arrive
   --duplex SIZE:SECONDS  sends and receives messages of SIZE bytes at once for SECONDS; may be repeated
   --ca FILE              trusts the issuers in this file, for wss://
 ";
@@ -37,6 +38,7 @@ struct Options {
     target: Target,
     name: String,
     fragments: bool,
+    streaming: bool,
     duplex: Vec<(usize, Duration)>,
 }
 
@@ -56,6 +58,10 @@ fn main() -> ExitCode {
     control::pings(&mut report, &options.target);
     if options.fragments {
         control::fragments(&mut report, &options.target);
+        control::parts(&mut report, &options.target);
+    }
+    if options.streaming {
+        control::streams(&mut report, &options.target);
     }
     closing::check(&mut report, &options.target);
     for (size, duration) in options.duplex {
@@ -68,12 +74,14 @@ fn parse(mut parser: lexopt::Parser) -> Result<Options, lexopt::Error> {
     use lexopt::ValueExt as _;
     use lexopt::prelude::{Long, Value};
 
-    let (mut words, mut deflate, mut fragments, mut duplex) = (Vec::new(), None, true, Vec::new());
+    let (mut words, mut deflate, mut fragments, mut streaming) = (Vec::new(), None, true, false);
+    let mut duplex = Vec::new();
     let mut trust = Trust::default();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("deflate") => deflate = Some(parser.value()?.parse_with(Deflate::parse)?),
             Long("without-fragments") => fragments = false,
+            Long("streaming") => streaming = true,
             Long("duplex") => duplex.push(parser.value()?.parse_with(size_and_seconds)?),
             Long("ca") => trust.set_ca(parser.value()?),
             Value(word) => words.push(word.string()?),
@@ -85,7 +93,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Options, lexopt::Error> {
     };
     trust.check(&url)?;
     let builder = trust.apply(Client::builder().no_proxy()).map_err(|error| error.to_string())?;
-    Ok(Options { target: Target { url, deflate, builder }, name, fragments, duplex })
+    Ok(Options { target: Target { url, deflate, builder }, name, fragments, streaming, duplex })
 }
 
 fn size_and_seconds(text: &str) -> Result<(usize, Duration), &'static str> {

@@ -35,6 +35,27 @@ class Client:
 
         self._run(self.ws.send(fragments(), text=text))
 
+    def stream_back(self, parts, text, ping):
+        """Sends a message in these parts, each when the one before has come back, and returns what comes back."""
+        return self._run(self._stream_back(parts, text, ping))
+
+    async def _stream_back(self, parts, text, ping):
+        fragments = aiter(self.ws.recv_streaming(decode=False))
+        received = b""
+
+        async def pieces():
+            nonlocal received
+            sent = 0
+            for part in parts:
+                yield part
+                await asyncio.wait_for(await self.ws.ping(ping), 10)
+                sent += len(part)
+                while len(received) < sent:
+                    received += await anext(fragments)
+
+        await self.ws.send(pieces(), text=text)
+        return received + b"".join([fragment async for fragment in fragments])
+
     def close(self, code, reason=""):
         self._run(self.ws.close(code, reason))
         answered = self._answered()

@@ -43,6 +43,29 @@ class Client:
 
         self.ws.send(fragments(), text=text)
 
+    def stream_back(self, parts, text, ping):
+        """Sends a message in these parts, each when the one before has come back, and returns what comes back."""
+        received = b""
+
+        def come_back(size):
+            nonlocal received
+            while len(received) < size:
+                received += next(fragments)
+
+        fragments = self.ws.recv_streaming(decode=False)
+
+        def pieces():
+            sent = 0
+            for part in parts:
+                yield part
+                if not self.ws.ping(ping).wait(10):
+                    raise TimeoutError("no pong before the end of the message")
+                sent += len(part)
+                come_back(sent)
+
+        self.ws.send(pieces(), text=text)
+        return received + b"".join(fragments)
+
     def close(self, code, reason=""):
         self.ws.close(code, reason)
         return self._answered()

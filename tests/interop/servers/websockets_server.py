@@ -41,6 +41,20 @@ async def fragments(ws, _query):
         await ws.send(pieces(), text=text)
 
 
+async def stream(ws, _query):
+    while True:
+
+        async def pieces():
+            is_first = True
+            async for fragment in ws.recv_streaming():
+                yield fragment
+                if is_first:
+                    await asyncio.wait_for(await ws.ping(b"between"), PONG_TIMEOUT)
+                    is_first = False
+
+        await ws.send(pieces())
+
+
 async def pings(ws, _query):
     for payload in (b"", b"ping", b"p" * 125):
         await asyncio.wait_for(await ws.ping(payload), PONG_TIMEOUT)
@@ -91,7 +105,7 @@ async def duplex(ws, query):
     await ws.wait_closed()
 
 
-PATHS = {"/echo": echo, "/fragments": fragments, "/pings": pings, "/close": close, "/end": end, "/duplex": duplex}
+PATHS = {"/echo": echo, "/fragments": fragments, "/stream": stream, "/pings": pings, "/close": close, "/end": end, "/duplex": duplex}
 
 
 async def handler(ws):

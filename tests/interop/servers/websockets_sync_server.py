@@ -43,6 +43,18 @@ def fragments(ws, _query):
         ws.send(pieces(), text=text)
 
 
+def stream(ws, _query):
+    while True:
+
+        def pieces():
+            fragments = ws.recv_streaming()
+            yield next(fragments)
+            wait_for(ws.ping(b"between"))
+            yield from fragments
+
+        ws.send(pieces())
+
+
 def pings(ws, _query):
     for payload in (b"", b"ping", b"p" * 125):
         wait_for(ws.ping(payload))
@@ -95,7 +107,7 @@ def duplex(ws, query):
     ws.wait_closed(PONG_TIMEOUT)
 
 
-PATHS = {"/echo": echo, "/fragments": fragments, "/pings": pings, "/close": close, "/end": end, "/duplex": duplex}
+PATHS = {"/echo": echo, "/fragments": fragments, "/stream": stream, "/pings": pings, "/close": close, "/end": end, "/duplex": duplex}
 
 
 def handler(ws):
