@@ -4,12 +4,15 @@
 //! cargo run --release --example download -- ws://127.0.0.1:8080/files/ID film.mp4
 //! ```
 //!
-//! The server says what comes, and sends it as one message, which is read as it arrives: it takes the memory of a few reads.
+//! The server says what there is, and sends it as one message, which is read as it arrives: it takes the memory of a few reads.
 //! The name of the file is that of the command line. What the server says is its name is only shown.
+//!
+//! What has come before the connection is lost stays, under a name with the checksum of the whole. The same command goes on
+//! behind it, and the checksum is that of all of it.
 
 use std::error::Error;
-use std::fs::{self, File};
-use std::io::{self, BufRead, Read};
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,7 +20,7 @@ use std::time::Duration;
 use common::tls::Trust;
 use indicatif::{ProgressBar, ProgressStyle};
 use lexopt::prelude::*;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use threadbare::{Client, Config, Receive};
 
@@ -27,7 +30,8 @@ Fetches a file from the example `upload`, and checks it.
 Usage: download URL FILE [OPTIONS]
 
   URL         such as ws://127.0.0.1:8080/files/0123456789abcdef0123456789abcdef
-  FILE        where to write it; what is there is replaced when all of it has come
+  FILE        where to write it; what is there is replaced when all of it has come. A part that came before is in
+              FILE.CHECKSUM.part, and is gone on with
   --ca FILE   trusts the issuers in this file too, for wss://
   --insecure  accepts any certificate, for tests
               (wss://, --ca and --insecure: built with --features rustls-tls-webpki-roots)
@@ -67,15 +71,13 @@ fn fetch(options: Options) -> Result<(), Box<dyn Error>> {
     // `{:?}` escapes what would do something to a terminal.
     eprintln!("{:?}, {} bytes", description.name, description.size);
 
-    // The file has its name when it is known to be right, so nobody takes a part for the whole.
+    // The file has its name when it is known to be right, so nobody takes a part for the whole. The checksum in the name of the
+    // part has it go on with the same file only.
     let mut part = options.path.clone().into_os_string();
-    part.push(".part");
+    part.push(format!(".{}.part", description.sha256));
     let part = Path::new(&part);
-    let received = receive(&client, &description, part).and_then(|()| Ok(fs::rename(part, &options.path)?));
-    if received.is_err() {
-        let _ = fs::remove_file(part); // what failed says more than that this does
-    }
-    received?;
+    receive(&client, &description, part)?;
+    fs::rename(part, &options.path)?;
     let _ = client.finish(CLOSE_TIMEOUT)?; // everything has come, however the connection ends
     println!("{}", description.sha256);
     Ok(())
@@ -93,36 +95,53 @@ fn describe(client: &Client) -> Result<Description, Box<dyn Error>> {
     let field = |name: &str| json.get(name).and_then(Json::as_str).map(str::to_owned);
     let size = json.get("size").and_then(Json::as_u64);
     match (field("name"), size, field("sha256")) {
-        (Some(name), Some(size), Some(sha256)) => Ok(Description { name, size, sha256 }),
+        // It becomes part of a name, so it must be nothing else.
+        (Some(name), Some(size), Some(sha256)) if is_sha256(&sha256) => Ok(Description { name, size, sha256 }),
         _ => Err("the server does not say what it sends".into()),
     }
 }
 
-/// Receives the second message into a file, and checks it.
-fn receive(client: &Client, description: &Description, path: &Path) -> Result<(), Box<dyn Error>> {
-    let mut file = File::create(path)?;
-    let reader = client.recv_reader()?.ok_or("the server has closed the connection")?;
-    let bar = ProgressBar::new(description.size); // on standard error, if that is a terminal
-    bar.set_style(ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta}")?);
-    // A byte more than there should be is enough to see that it is wrong.
-    let sha256 = copy(&mut reader.take(description.size.saturating_add(1)), &mut file, &bar)?;
-    bar.finish_and_clear();
-    if bar.position() != description.size || sha256 != description.sha256 {
-        let received = format!("{} bytes with the checksum {sha256}", bar.position());
-        return Err(format!("received {received}, wanted {} with {}", description.size, description.sha256).into());
-    }
-    file.sync_all()?;
-    Ok(())
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Copies all of `source`, and returns its checksum.
-fn copy(source: &mut impl BufRead, file: &mut impl io::Write, bar: &ProgressBar) -> io::Result<String> {
+/// Asks for what is missing of the file, receives it as the second message, and checks all of it.
+fn receive(client: &Client, description: &Description, path: &Path) -> Result<(), Box<dyn Error>> {
+    let bar = ProgressBar::new(description.size); // on standard error, if that is a terminal
+    bar.set_style(ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta}")?);
     let mut hash = Sha256::new();
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    // Up to the size, whatever is there: the rest would be wrong.
+    copy(&mut BufReader::new(&file).take(description.size), &mut io::sink(), &mut hash, &bar)?;
+    let from = bar.position();
+    file.set_len(from)?;
+    if from > 0 {
+        eprintln!("{from} bytes are there already");
+    }
+    bar.reset_eta();
+    client.send(json!({ "type": "send", "from": from }).to_string())?;
+    let reader = client.recv_reader()?.ok_or("the server has closed the connection")?;
+    // A byte more than there should be is enough to see that it is wrong.
+    let missing = description.size.saturating_sub(from);
+    copy(&mut reader.take(missing.saturating_add(1)), &mut file, &mut hash, &bar)?;
+    file.sync_all()?;
+    bar.finish_and_clear();
+    let sha256: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if bar.position() == description.size && sha256 == description.sha256 {
+        return Ok(());
+    }
+    fs::remove_file(path)?; // nothing could make it right
+    let received = format!("{} bytes with the checksum {sha256}", bar.position());
+    Err(format!("received {received}, wanted {} with {}", description.size, description.sha256).into())
+}
+
+/// Copies all of `source`, for which the checksum is continued.
+fn copy(source: &mut impl BufRead, file: &mut impl io::Write, hash: &mut Sha256, bar: &ProgressBar) -> io::Result<()> {
     loop {
         let bytes = source.fill_buf()?;
         let length = bytes.len();
         if length == 0 {
-            return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+            return Ok(());
         }
         file.write_all(bytes)?;
         hash.update(bytes);

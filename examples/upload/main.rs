@@ -17,17 +17,22 @@
 //! | `{"type":"abort"}` | `{"type":"aborted"}`: the file is removed |
 //!
 //! `{"type":"done","id":"ID","name":"film.mp4","size":123,"sha256":"..."}` has the checksum of what the disk has. A client
-//! whose connection ends goes on with `resume` on the next one. At `/files/ID`, the server sends the same as `file`, then the
-//! content as one message, and closes.
+//! whose connection ends goes on with `resume` on the next one.
+//!
+//! At `/files/ID`, the server sends the same as `file`. A client that answers `{"type":"send","from":0}` is sent the content from
+//! there on, as one message, and the connection is closed. So a client that has a part goes on behind it.
 //!
 //! The disk has threads of its own, so that the workers never wait for it: each takes the events of its share of the
 //! connections. While it writes, the connections whose events wait are not read, and their clients' sends wait.
 //!
-//! Everyone who reaches the port may fill the disk. A server for the public asks who it is first, as `json_rpc` does, counts
-//! what each has, and removes what nobody has gone on with.
+//! Everyone who reaches the port may take the room that `--max-total` leaves: a file counts with its whole size from its `begin`
+//! on. A server for the public asks who it is first, as `json_rpc` does, counts what each has, and removes what nobody has gone on
+//! with.
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,10 +41,10 @@ use std::thread;
 use common::tls::Certificate;
 use lexopt::prelude::*;
 use serde_json::{Value, json};
-use store::{Id, Refused, Resumed, Store, Upload};
+use store::{Id, Refused, Resumed, Store, Stored, Upload};
 use threadbare::{
     Accept, CloseCode, Compression, Config, EventRef, Events, FragmentRef, Peer, Receive, Request, Response, Server,
-    SlowConsumer, StreamOptions,
+    SlowConsumer, StreamOptions, StreamOutcome,
 };
 
 mod store;
@@ -52,6 +57,7 @@ Usage: upload [ADDR] [OPTIONS]
   ADDR                    where to listen (default 127.0.0.1:8080; port 0 picks a free port)
   --dir DIRECTORY         where the files are (default uploads; it is made if it is not there)
   --max-size BYTES        the size of the largest file (default 64 GiB)
+  --max-total BYTES       the size of all files together, those that are not complete included (default: no limit)
   --threads N             how many threads write to the disk (default 4)
   --cert FILE --key FILE  TLS, with this certificate chain and private key in PEM
                           (built with --features rustls-tls-webpki-roots)
@@ -71,6 +77,7 @@ struct Options {
     addr: String,
     dir: PathBuf,
     max_size: u64,
+    max_total: u64,
     threads: usize,
     certificate: Certificate,
 }
@@ -80,7 +87,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
-    let store = Store::new(options.dir, options.max_size)?;
+    let store = Store::new(options.dir, options.max_size, options.max_total)?;
     let config = Config::default()
         .receive(Receive::Fragments { max_size: Some(options.max_size) })
         .max_event_buffer_size(MAX_WAITING)
@@ -122,16 +129,13 @@ fn serve_connections(events: &Events, store: &Arc<Store>) {
     while let Some(event) = events.next_ref() {
         let peer = event.peer();
         let outcome = match event {
-            EventRef::Open(_, request) => match file_id(request.path()) {
-                Some(id) => send_file(store, &id, peer),
-                None => {
-                    connections.insert(peer.id(), Connection::new(store));
-                    Ok(())
-                }
-            },
+            EventRef::Open(_, request) => {
+                let begun = file_id(request.path()).map_or(Ok(State::Idle), |id| offer(store, &id, peer));
+                begun.map(|state| drop(connections.insert(peer.id(), Connection::new(store, state))))
+            }
             EventRef::Fragment(_, fragment) => match connections.get_mut(&peer.id()) {
                 Some(connection) => connection.receive(peer, fragment),
-                None => Ok(()), // it is closing, or is sent a file
+                None => Ok(()), // it is closing
             },
             EventRef::Close(_, reason) => {
                 log::info!("{} left: {reason}", peer.addr());
@@ -152,11 +156,26 @@ fn refuse(peer: &Peer, refused: &Refused) {
     let _ = peer.close(refused.code, &refused.why); // it may be closing
 }
 
-/// Sends a file, and closes the connection behind it.
-fn send_file(store: &Store, id: &Id, peer: &Peer) -> Result<(), Refused> {
+/// Tells the client what there is of a file.
+fn offer(store: &Store, id: &Id, peer: &Peer) -> Result<State, Refused> {
     let (stored, file) = store.open(id)?;
-    let _ = peer.send(stored.message("file")); // an error: the client has left, here and below
-    let _ = peer.start_stream(file, StreamOptions::binary().compression(Compression::Never)); // most files are compressed
+    tell_text(peer, stored.message("file"));
+    Ok(State::Offering(stored, file))
+}
+
+/// Sends a file from there on, and closes the connection behind it.
+fn send_file(peer: &Peer, stored: &Stored, mut file: File, from: u64) -> Result<(), Refused> {
+    if from > stored.size {
+        return Err(Refused::policy("the file is not as large"));
+    }
+    file.seek(SeekFrom::Start(from))?;
+    let (addr, id) = (peer.addr(), stored.id.clone());
+    let options = StreamOptions::binary().compression(Compression::Never); // most files are compressed
+    // An error: the client has left, here and below.
+    let _ = peer.start_stream_then(file, options, move |outcome| match outcome {
+        StreamOutcome::Sent(size) => log::info!("{addr} was sent {size} bytes of {id}"),
+        outcome => log::info!("{addr} was not sent {id}: {outcome:?}"),
+    });
     let _ = peer.close(CloseCode::NORMAL_CLOSURE, "");
     Ok(())
 }
@@ -164,6 +183,8 @@ fn send_file(store: &Store, id: &Id, peer: &Peer) -> Result<(), Refused> {
 /// What a connection is doing.
 enum State {
     Idle,
+    /// The client may fetch a file.
+    Offering(Stored, File),
     /// A thread reads what is there.
     Resuming,
     Active(Upload),
@@ -171,7 +192,7 @@ enum State {
     Closed,
 }
 
-/// A connection that uploads files, one after the other.
+/// A connection that uploads files, one after the other, or fetches one.
 struct Connection {
     store: Arc<Store>,
     /// Shared with the thread that reads what is there.
@@ -183,8 +204,8 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(store: &Arc<Store>) -> Connection {
-        let state = Arc::new(Mutex::new(State::Idle));
+    fn new(store: &Arc<Store>, state: State) -> Connection {
+        let state = Arc::new(Mutex::new(state));
         Connection { store: Arc::clone(store), state, command: String::new(), acknowledged: 0 }
     }
 
@@ -221,6 +242,13 @@ impl Connection {
                 self.acknowledged = 0;
                 let (store, state, peer) = (Arc::clone(&self.store), Arc::clone(&self.state), peer.clone());
                 thread::Builder::new().name("resume".to_owned()).spawn(move || resume(&store, &id, &state, &peer))?;
+            }
+            (Some("send"), State::Offering(..)) => {
+                let from = command.get("from").and_then(Value::as_u64);
+                let from = from.ok_or_else(|| Refused::policy("it is not said from where on"))?;
+                if let State::Offering(stored, file) = std::mem::replace(&mut *state, State::Closed) {
+                    send_file(peer, &stored, file, from)?;
+                }
             }
             (Some("abort"), State::Active(_)) => {
                 if let State::Active(upload) = std::mem::replace(&mut *state, State::Idle) {
@@ -315,12 +343,14 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut addr = None;
     let mut dir = PathBuf::from("uploads");
     let mut max_size = 64 << 30;
+    let mut max_total = u64::MAX;
     let mut threads = 4;
     let mut certificate = Certificate::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("dir") => dir = parser.value()?.into(),
             Long("max-size") => max_size = parser.value()?.parse()?,
+            Long("max-total") => max_total = parser.value()?.parse()?,
             Long("threads") => threads = parser.value()?.parse()?,
             Long("cert") => certificate.set_cert(parser.value()?),
             Long("key") => certificate.set_key(parser.value()?),
@@ -331,5 +361,5 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     }
     certificate.check()?;
     let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    Ok(Some(Options { addr, dir, max_size, threads, certificate }))
+    Ok(Some(Options { addr, dir, max_size, max_total, threads, certificate }))
 }

@@ -9,7 +9,7 @@ const main = document.querySelector("main");
 const SLICE = 512 * 1024; // bytes in a message
 const WINDOW = 4 * 1024 * 1024; // bytes under way at most: enough for a fast network, and the browser has no more in memory
 const NOT_FOUND = 4404; // the server does not have the file any more
-const REFUSED = [1003, 1007, 1008, 1009]; // the next attempt would end the same way
+const REFUSED = [1003, 1007, 1008, 1009, 4507]; // the next attempt would end the same way; 4507: there is no room
 
 let file = null;
 let id = null; // the server's name for it

@@ -26,6 +26,9 @@ const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// There is no file with this name, or none that is complete.
 const NOT_FOUND: CloseCode = CloseCode(4404);
 
+/// There is no room for the file.
+const FULL: CloseCode = CloseCode(4507);
+
 /// Why a connection is closed.
 #[derive(Debug)]
 pub(crate) struct Refused {
@@ -80,7 +83,7 @@ impl fmt::Display for Id {
 pub(crate) struct Stored {
     pub(crate) id: Id,
     name: String,
-    size: u64,
+    pub(crate) size: u64,
     sha256: String,
 }
 
@@ -97,6 +100,9 @@ impl Stored {
 pub(crate) struct Store {
     dir: PathBuf,
     max_size: u64,
+    max_total: u64,
+    /// The sizes that all files have or are to have, together.
+    total: Mutex<u64>,
     writers: Mutex<HashMap<Id, Peer>>,
     released: Condvar,
 }
@@ -109,9 +115,22 @@ pub(crate) enum Resumed {
 }
 
 impl Store {
-    pub(crate) fn new(dir: PathBuf, max_size: u64) -> io::Result<Arc<Store>> {
+    pub(crate) fn new(dir: PathBuf, max_size: u64, max_total: u64) -> io::Result<Arc<Store>> {
         fs::create_dir_all(&dir)?;
-        Ok(Arc::new(Store { dir, max_size, writers: Mutex::default(), released: Condvar::new() }))
+        let (total, writers, released) = (Mutex::new(0), Mutex::default(), Condvar::new());
+        let store = Store { dir, max_size, max_total, total, writers, released };
+        let mut total = 0_u64;
+        for entry in fs::read_dir(&store.dir)? {
+            let name = entry?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(Id::parse);
+            if let Some(id) = id
+                && let Some((_, size)) = store.description(&id)?.as_ref().and_then(known)
+            {
+                total = total.saturating_add(size);
+            }
+        }
+        *store.total() = total;
+        Ok(Arc::new(store))
     }
 
     /// Begins an upload of so many bytes.
@@ -120,12 +139,37 @@ impl Store {
             let why = format!("a file may have {} bytes", self.max_size);
             return Err(Refused { code: CloseCode::MESSAGE_TOO_BIG, why });
         }
+        self.reserve(size)?;
+        self.create(name, size, peer).inspect_err(|_| self.release(size))
+    }
+
+    fn create(self: &Arc<Store>, name: &str, size: u64, peer: &Peer) -> Result<Upload, Refused> {
         let id = Id::random()?;
         let name: String = name.chars().take(MAX_NAME).collect();
         let hold = self.hold(&id, peer)?;
         self.describe(&id, &json!({ "name": name, "size": size }))?;
         let file = OpenOptions::new().append(true).create_new(true).open(self.path(&id, ".part"))?;
         Ok(Upload { hold, file, name, size, offset: 0, hash: Sha256::new() })
+    }
+
+    /// Counts a file of this size, if there is room for it.
+    fn reserve(&self, size: u64) -> Result<(), Refused> {
+        let mut total = self.total();
+        let left = self.max_total.saturating_sub(*total);
+        if size > left {
+            return Err(Refused { code: FULL, why: format!("the server has room for {left} bytes") });
+        }
+        *total += size;
+        Ok(())
+    }
+
+    fn release(&self, size: u64) {
+        let mut total = self.total();
+        *total = total.saturating_sub(size);
+    }
+
+    fn total(&self) -> MutexGuard<'_, u64> {
+        self.total.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Goes on with an upload. What is there is read for its checksum, which takes a while for a large file, and a
@@ -283,10 +327,12 @@ impl Upload {
 
     /// Removes the file.
     pub(crate) fn remove(self) -> Result<(), Refused> {
-        let Upload { file, hold, .. } = self;
+        let Upload { file, hold, size, .. } = self;
         drop(file); // some systems remove no file that is open
         fs::remove_file(hold.store.path(&hold.id, ".part"))?;
-        Ok(fs::remove_file(hold.store.path(&hold.id, ".json"))?)
+        fs::remove_file(hold.store.path(&hold.id, ".json"))?;
+        hold.store.release(size);
+        Ok(())
     }
 }
 

@@ -239,6 +239,16 @@ await report.check('too-large-a-file-is-refused-with-the-reason', async () => {
   await small.stop();
 }, 40);
 
+await report.check('a-file-that-there-is-no-room-for-is-refused-with-the-reason', async () => {
+  const full = await serve('127.0.0.1:0', '--max-total', '0');
+  const page = await open(browser, full.page);
+  await choose(page, 'large.bin', 1);
+  await eventually(() => state(page), 'failed', 'the state');
+  equal(await text(page, 'status'), 'The server refused: the server has room for 0 bytes', 'the reason');
+  await end(page);
+  await full.stop();
+}, 40);
+
 await report.check('server-ends-in-order', async () => {
   await server.stop();
 }, 15);

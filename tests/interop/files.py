@@ -95,6 +95,23 @@ def upload(server, size):
         return id
 
 
+class Part:
+    """A client that fetches a part of a file, and has it where the example `download` looks for it."""
+
+    def __init__(self, server, id, path, size):
+        self.path = None
+        with websockets.sync.client.connect(f"{server.url}/files/{id}", proxy=None, legacy=True, max_size=None) as client:
+            said = json.loads(client.recv(timeout=10))
+            self.path = f"{path}.{said['sha256']}.part"
+            client.send(json.dumps({"type": "send", "from": 0}))
+            with open(self.path, "wb") as file:
+                for chunk in client.recv_streaming():
+                    file.write(chunk[: size - file.tell()])
+                    if file.tell() == size:
+                        break
+            client.socket.close()  # the rest is for nobody
+
+
 def download(binary, url, path):
     """Runs the example; returns its status, the last line of its output and of its errors, and the memory it took at most."""
     with subprocess.Popen(
@@ -136,12 +153,13 @@ def large_files(report, server, store, downloader, directory):
         status, out, errors, peak = download(downloader, f"{server.url}/files/{id}", path)
         expect_equal((status, out), (0, sha256_of_content(SIZE)), f"the end of the client ({errors})")
         expect_equal(sha256_of_file(path), sha256_of_content(SIZE), "the checksum of the file")
-        expect(not os.path.exists(f"{path}.part"), "the part is still there")
+        expect_equal(os.listdir(directory), ["film", "store"], "the files: no part")
         expect(0 < peak < 32 << 20, f"the client took {peak} bytes")
     with report.check("files/a-client-that-does-not-read-takes-little-memory", 120):
         url = f"{server.url}/files/{id}"
         with websockets.sync.client.connect(url, proxy=None, legacy=True, max_queue=1, max_size=None) as slow:
             expect_equal(json.loads(slow.recv(timeout=10))["size"], SIZE, "what the server says")
+            slow.send(json.dumps({"type": "send", "from": 0}))
             status, out, errors, _ = download(downloader, url, path)
             expect_equal((status, out), (0, sha256_of_content(SIZE)), f"the end of another ({errors})")
             digest = hashlib.sha256()
@@ -149,6 +167,25 @@ def large_files(report, server, store, downloader, directory):
                 digest.update(chunk)
             expect_equal(digest.hexdigest(), sha256_of_content(SIZE), "the checksum of what it reads at last")
         expect_little_memory()
+    for size in [1, SIZE // 3, SIZE]:
+        with report.check(f"files/download-goes-on-behind-{size}-bytes", 120):
+            os.remove(path)
+            part = Part(server, id, path, size)
+            status, out, errors, _ = download(downloader, f"{server.url}/files/{id}", path)
+            expect_equal((status, out), (0, sha256_of_content(SIZE)), f"the end of the client ({errors})")
+            expect_equal(sha256_of_file(path), sha256_of_content(SIZE), "the checksum of the file")
+            expect(not os.path.exists(part.path), "the part is still there")
+            expect("are there already" in errors, errors)
+    with report.check("files/a-wrong-part-is-noticed", 120):
+        os.remove(path)
+        part = Part(server, id, path, 1000)
+        with open(part.path, "r+b") as file:
+            file.write(b"changed")
+        status, out, errors, _ = download(downloader, f"{server.url}/files/{id}", path)
+        expect_equal((status, out), (1, ""), "the end of the client")
+        expect("with the checksum" in errors, errors)
+        status, out, errors, _ = download(downloader, f"{server.url}/files/{id}", path)
+        expect_equal((status, out), (0, sha256_of_content(SIZE)), f"the end of the next ({errors})")
     with report.check("files/a-changed-file-is-noticed", 60):
         with open(f"{store}/{id}", "r+b") as file:
             file.seek(SIZE // 2)
@@ -248,6 +285,18 @@ def refusals(report, server, store):
     refuses("a-second-file-before-the-first-is-complete", 1008, twice)
     refuses("to-abort-nothing", 1008, lambda uploader: uploader.tell(type="abort"))
     refuses("more-than-the-file-was-to-have", 1008, more)
+    with report.check("files/refuses-to-send-from-behind-the-end", 20):
+        id = upload(server, 1000)
+        for command, reason in [({"from": 1001}, "not as large"), ({}, "from where on"), ({"from": -1}, "from where on")]:
+            with websockets.sync.client.connect(f"{server.url}/files/{id}", proxy=None, legacy=True) as client:
+                expect_equal(json.loads(client.recv(timeout=10))["size"], 1000, "what the server says")
+                client.send(json.dumps({"type": "send"} | command))
+                try:
+                    client.recv(timeout=10)
+                    raise AssertionError("it is sent")
+                except websockets.exceptions.ConnectionClosed as closed:
+                    expect_equal(closed.rcvd.code, 1008, "the close code")
+                    expect(reason in closed.rcvd.reason, closed.rcvd.reason)
     with report.check("files/refuses-other-paths", 20):
         for path in ["/", "/files/", "/files/../upload", f"/files/{'0' * 31}/", f"/files/{'0' * 33}"]:
             try:
@@ -273,6 +322,37 @@ def refusals(report, server, store):
         expect_equal(odd, [], "other names")
 
 
+def quota(report, uploader, directory):
+    """A server with room for 3,000 bytes, which finds 2,000 of them taken when it is started again."""
+    store = f"{directory}/small"
+    flags = ["--dir", store, "--max-size", "2500", "--max-total", "3000"]
+
+    def refuses(server, size, code, why):
+        with Uploader(server) as uploader:
+            uploader.tell(type="begin", name="x", size=size)
+            expect_equal(uploader.refused(code), why, "the reason")
+
+    with checked_server(report, "files/quota", uploader, *flags) as server:
+        with report.check("files/refuses-what-there-is-no-room-for", 20):
+            refuses(server, 2501, 1009, "a file may have 2500 bytes")
+            with Uploader(server) as first:
+                first.begin(2000)
+                refuses(server, 1001, 4507, "the server has room for 1000 bytes")
+                with Uploader(server) as second:
+                    second.begin(1000)
+                    refuses(server, 1, 4507, "the server has room for 0 bytes")
+                    second.tell(type="abort")
+                    second.answer("aborted")
+                    second.begin(1000)
+                    second.tell(type="abort")
+                    second.answer("aborted")
+    with checked_server(report, "files/quota-again", uploader, *flags) as server:
+        with report.check("files/counts-what-was-there", 20):
+            refuses(server, 1001, 4507, "the server has room for 1000 bytes")
+            upload(server, 1000)
+            refuses(server, 1, 4507, "the server has room for 0 bytes")
+
+
 def main(uploader, downloader):
     exit_on_sigterm()
     report = Report()
@@ -282,6 +362,7 @@ def main(uploader, downloader):
             large_files(report, server, store, downloader, directory)
             interruptions(report, server, store)
             refusals(report, server, store)
+        quota(report, uploader, directory)
     report.exit()
 
 
