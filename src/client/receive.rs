@@ -51,6 +51,9 @@ impl Client {
     /// # Errors
     /// As [`recv`](Client::recv); [`Empty`](ClientError::Empty) if no message has arrived.
     pub fn try_recv(&self) -> Result<Option<Message>, ClientError> {
+        if let Some(message) = self.events.copy_message() {
+            return Ok(Some(message));
+        }
         if !self.gather.gathers() {
             return match self.events.try_take(Batch::next_message) {
                 Err(TryRecvError::Empty) => Err(ClientError::Empty),
@@ -111,7 +114,17 @@ impl Client {
         self.receive_until(Some(deadline))
     }
 
+    #[inline]
     pub(super) fn receive_until(&self, deadline: Option<Instant>) -> Result<Option<Message>, ClientError> {
+        // A client that gathers messages has fragments in its place.
+        match self.events.copy_message() {
+            Some(message) => Ok(Some(message)),
+            None => self.wait_until(deadline),
+        }
+    }
+
+    #[inline(never)]
+    fn wait_until(&self, deadline: Option<Instant>) -> Result<Option<Message>, ClientError> {
         if !self.gather.gathers() {
             return match self.events.take_until(deadline, Batch::next_message) {
                 Err(RecvTimeoutError::Timeout) => Err(ClientError::Timeout),
@@ -245,6 +258,9 @@ impl Iterator for ClientIter<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let client = self.client?;
+        if let Some(message) = self.events.copy_message() {
+            return Some(Ok(message));
+        }
         let received = match self.events.next_of_batch() {
             None => client.recv(),
             received => client.received(received),

@@ -53,6 +53,9 @@ impl ReconnectingClient {
     /// # Errors
     /// As [`recv`](ReconnectingClient::recv); [`Empty`](ClientError::Empty) if no message has arrived.
     pub fn try_recv(&self) -> Result<Option<Message>, ClientError<Ended>> {
+        if let Some(message) = self.events.copy_message() {
+            return Ok(Some(message));
+        }
         loop {
             match self.gather.try_recv(&self.events) {
                 Ok(Event::Message(_, message)) => return Ok(Some(message)),
@@ -105,6 +108,10 @@ impl ReconnectingClient {
     }
 
     pub(super) fn receive_until(&self, deadline: Option<Instant>) -> Result<Option<Message>, ClientError<Ended>> {
+        // A client that gathers messages has fragments in its place.
+        if let Some(message) = self.events.copy_message() {
+            return Ok(Some(message));
+        }
         loop {
             match self.gather.wait(&self.events, deadline) {
                 Ok(Event::Message(_, message)) => return Ok(Some(message)),
@@ -215,6 +222,9 @@ impl Iterator for ReconnectingClientIter<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let client = self.client?;
+        if let Some(message) = self.events.copy_message() {
+            return Some(Ok(message));
+        }
         loop {
             match self.events.next_of_batch() {
                 Some(Ok(message)) => return Some(Ok(message)),

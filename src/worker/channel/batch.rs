@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::protocol::close::CloseReason;
-use crate::protocol::message::Message;
+use crate::protocol::message::{Message, MessageRef};
 use crate::worker::channel::block::{Block, EventKind, close_seen};
 use crate::worker::channel::event::{Event, EventRef};
 use crate::worker::channel::state::ChannelState;
@@ -68,35 +68,54 @@ impl Batch {
 /// For a client, whose events are all of one connection.
 impl Batch {
     /// Goes on to the next message; `None` if there is none. Fails if the connection has ended before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_message(&mut self) -> Option<Result<(), CloseReason>> {
+        let block = self.block.as_deref_mut()?;
+        block.begin(self.next);
+        if block.records.get(self.next)?.kind.is_message() { Some(Ok(())) } else { self.skip_to_message() }
+    }
+
+    /// As [`find_message`](Batch::find_message), if the next event is none.
+    #[cold]
+    #[inline(never)]
+    fn skip_to_message(&mut self) -> Option<Result<(), CloseReason>> {
         loop {
-            let block = self.block.as_deref_mut()?;
-            block.begin(self.next);
-            if block.records.get(self.next)?.kind.is_message() {
-                return Some(Ok(()));
-            }
             if let Event::Close(_, reason) = self.next()? {
                 return Some(Err(reason));
             }
+            if self.block.as_deref()?.records.get(self.next)?.kind.is_message() {
+                return Some(Ok(()));
+            }
         }
     }
 
-    /// Takes the message that was [found](Batch::find_message), copied if it is short.
-    #[inline]
-    pub(crate) fn take_message(&mut self) -> Option<Message> {
+    /// Lends the message that was [found](Batch::find_message). A large one moves to `lent`.
+    #[inline(always)]
+    pub(crate) fn lend_message<'m>(&'m mut self, lent: &'m mut Option<Message>) -> Option<MessageRef<'m>> {
         let index = self.next;
         self.next += 1;
-        self.block.as_deref_mut()?.take_message(index)
+        self.block.as_deref_mut()?.lend_message(index, lent)
+    }
+
+    /// Copies the next message if it is short, which most are. Inlined with the functions below it, because a message that each
+    /// of them returned would be copied as often.
+    #[inline(always)]
+    pub(crate) fn copy_message(&mut self) -> Option<Message> {
+        let block = self.block.as_deref_mut()?;
+        block.begin(self.next);
+        let message = block.copy_message(self.next)?;
+        self.next += 1;
+        Some(message)
     }
 
     /// The next message. Fails if the connection has ended before it.
-    #[inline]
     pub(crate) fn next_message(&mut self) -> Option<Result<Message, CloseReason>> {
-        match self.find_message()? {
-            Ok(()) => self.take_message().map(Ok),
-            Err(reason) => Some(Err(reason)),
+        if let Err(reason) = self.find_message()? {
+            return Some(Err(reason));
         }
+        let index = self.next;
+        self.next += 1;
+        self.block.as_deref_mut()?.take_message(index).map(Ok)
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) const EVENT_COST: usize = 64;
 
 /// A message of at least this size is copied to a buffer of its own, which the application can send back. From the
 /// block it would have to be copied once more.
-pub(super) const MIN_OWNED_SIZE: usize = 16 << 10;
+pub(crate) const MIN_OWNED_SIZE: usize = 16 << 10;
 
 /// The memory of a [`BatchNumber`]: two counts of references, and the number.
 const NUMBER_SIZE: usize = 3 * size_of::<usize>();
@@ -44,6 +44,16 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// An empty block with room for as much as `block` holds, so that it does not grow step by step.
+    pub(super) fn as_large_as(block: &Block) -> Block {
+        Block {
+            records: Vec::with_capacity(block.records.len()),
+            texts: String::with_capacity(block.texts.len()),
+            bytes: Vec::with_capacity(block.bytes.len()),
+            ..Block::default()
+        }
+    }
+
     /// Returns the bytes of memory that the block takes.
     pub(crate) fn footprint(&self) -> usize {
         let records = self.records.capacity() * size_of::<Record>() + self.peers.capacity() * size_of::<Peer>();
@@ -60,7 +70,6 @@ impl Block {
 
     /// Keeps a message, and returns the kind of its record and its cost. If it needs a buffer of its own, that comes
     /// from `pool`.
-    #[inline(always)]
     pub(crate) fn keep(&mut self, message: Incoming<'_>, pool: &mut BufferPool) -> (EventKind, usize) {
         match message {
             Incoming::Borrowed(MessageRef::Text(text)) if text.len() < MIN_OWNED_SIZE => {
@@ -72,7 +81,7 @@ impl Block {
 
     /// Keeps a text, which is shorter than [`MIN_OWNED_SIZE`].
     #[inline(always)]
-    pub(super) fn keep_text(&mut self, text: &str) -> EventKind {
+    pub(crate) fn keep_text(&mut self, text: &str) -> EventKind {
         let start = self.texts.len() as u32;
         self.texts.push_str(text);
         EventKind::Text { start, end: self.texts.len() as u32 }
@@ -114,8 +123,26 @@ impl Block {
 
     /// Returns the event at `index` as a borrow; `None` after the last. A large message moves to the caller, and so is
     /// returned once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lend(&mut self, index: usize) -> Option<EventRef<'_>> {
+        // Apart from the others: what several branches return goes through memory, and is copied there.
+        if self.lend_text(index).is_none() {
+            return self.lend_any(index);
+        }
+        self.lend_text(index).map(|(peer, text)| EventRef::Message(peer, MessageRef::Text(text).into()))
+    }
+
+    /// Returns the event at `index` if it is a short text, which most are.
+    #[inline(always)]
+    pub(crate) fn lend_text(&self, index: usize) -> Option<(&Peer, &str)> {
+        let record = self.records.get(index)?;
+        let EventKind::Text { start, end } = record.kind else { return None };
+        Some((self.peers.get(record.peer as usize)?, self.texts.get(start as usize..end as usize)?))
+    }
+
+    /// As [`lend`](Block::lend), out of the way of short texts.
+    #[inline(never)]
+    pub(crate) fn lend_any(&mut self, index: usize) -> Option<EventRef<'_>> {
         let record = self.records.get_mut(index)?;
         let peer = self.peers.get(record.peer as usize)?;
         Some(match &mut record.kind {
@@ -142,24 +169,46 @@ impl Block {
         })
     }
 
-    /// Takes the message at `index`, copied if it is short, which is done here because memory that another thread allocated
-    /// is expensive to free. `None` if there is no message.
-    #[inline]
-    pub(super) fn take_message(&mut self, index: usize) -> Option<Message> {
+    /// Returns the message at `index` as a borrow. A large one moves to `lent`. `None` if there is no message.
+    #[inline(always)]
+    pub(super) fn lend_message<'m>(
+        &'m mut self,
+        index: usize,
+        lent: &'m mut Option<Message>,
+    ) -> Option<MessageRef<'m>> {
         let record = self.records.get_mut(index)?;
         match &mut record.kind {
+            EventKind::Text { start, end } => Some(MessageRef::Text(self.texts.get(*start as usize..*end as usize)?)),
+            EventKind::Binary { start, end } => {
+                Some(MessageRef::Binary(self.bytes.get(*start as usize..*end as usize)?))
+            }
+            EventKind::Assembled(message) => {
+                Some(MessageRef::from(&*lent.insert(std::mem::take(&mut **message).into_message())))
+            }
+            _ => None,
+        }
+    }
+
+    /// Copies the message at `index` if it is short, which is done here because memory that another thread allocated is
+    /// expensive to free. `None` if there is no such message.
+    #[inline(always)]
+    pub(super) fn copy_message(&self, index: usize) -> Option<Message> {
+        match self.records.get(index)?.kind {
             EventKind::Text { start, end } => {
-                Some(Message::Text(self.texts.get(*start as usize..*end as usize)?.to_owned()))
+                Some(Message::Text(self.texts.get(start as usize..end as usize)?.to_owned()))
             }
             EventKind::Binary { start, end } => {
-                Some(Message::Binary(self.bytes.get(*start as usize..*end as usize)?.to_owned()))
+                Some(Message::Binary(self.bytes.get(start as usize..end as usize)?.to_owned()))
             }
+            _ => None,
+        }
+    }
+
+    /// Takes the message at `index`, copied if it is short. `None` if there is no message.
+    pub(super) fn take_message(&mut self, index: usize) -> Option<Message> {
+        match &mut self.records.get_mut(index)?.kind {
             EventKind::Assembled(message) => Some(std::mem::take(&mut **message).into_message()),
-            EventKind::Open(_)
-            | EventKind::Fragment(_)
-            | EventKind::Drain(_)
-            | EventKind::Close(_)
-            | EventKind::Taken => None,
+            _ => self.copy_message(index),
         }
     }
 

@@ -176,7 +176,7 @@ impl EventSender {
         if self.block.records.is_empty() {
             return;
         }
-        let next = self.state.spare.1.try_recv().unwrap_or_default();
+        let next = self.state.spare.1.try_recv().unwrap_or_else(|_| Box::new(Block::as_large_as(&self.block)));
         let mut block = std::mem::replace(&mut self.block, next);
         self.serial = self.serial.wrapping_add(1).max(1);
         self.state.progress.add_sent(block.cost);

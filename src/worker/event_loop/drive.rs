@@ -1,5 +1,6 @@
 //! One drive of one connection: reads, decodes, delivers and writes.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use mio::Registry;
@@ -25,6 +26,10 @@ const MAX_READS: usize = 2;
 /// At most 256 frames are decoded per drive. More delays the worker's other connections; fewer drives a connection with
 /// small frames more often.
 const MAX_FRAMES: usize = 256;
+
+/// The only connection of a worker that gives its messages to other threads has up to 1024 frames decoded per drive, for it
+/// delays no other. More delays what those threads send; fewer copies what a large read leaves undecoded.
+const MAX_FRAMES_ALONE: usize = 1024;
 
 /// A drive ends once it has inflated 1 MiB, or 16 KiB of compressed data, each byte of which counts as 64: a few received
 /// bytes may inflate to a thousand times as many, or take as long to inflate to nothing. Larger delays the worker's other
@@ -157,7 +162,8 @@ impl<D: Delivery> Driver<'_, D> {
     /// [`decode`](Driver::decode). Not inlined there, so that the end of the loan takes no register from the loop.
     #[inline(never)]
     fn decode_lent(&mut self, mut rest: &mut [u8]) -> (usize, bool) {
-        let mut frames = self.frames_done(MAX_FRAMES);
+        let max_frames = self.max_frames();
+        let mut frames = self.frames_done(max_frames);
         self.conn.waiting = false;
         // The backlog stays the same until the flush.
         let room = self.output_room();
@@ -177,7 +183,7 @@ impl<D: Delivery> Driver<'_, D> {
                 self.conn.waiting = true;
                 return (rest.len(), false);
             }
-            if frames == MAX_FRAMES {
+            if frames == max_frames {
                 self.state.again = true;
                 return (rest.len(), false);
             }
@@ -194,12 +200,19 @@ impl<D: Delivery> Driver<'_, D> {
                     let size = self.decode_any(input);
                     rest = input.get_mut(size..).unwrap_or_default();
                     if self.state.inflated >= MAX_INFLATED {
-                        frames = MAX_FRAMES;
+                        frames = max_frames;
                     }
                 }
             }
         }
         (0, true)
+    }
+
+    /// How many frames this drive may decode.
+    #[inline]
+    fn max_frames(&self) -> usize {
+        let is_alone = !D::ANSWERS && self.context.inbox.load.load(Ordering::Relaxed) == 1;
+        if is_alone { MAX_FRAMES_ALONE } else { MAX_FRAMES }
     }
 
     /// Delivers the first message of `rest`, if it is there in one frame, and measures how long the callback takes. Returns what

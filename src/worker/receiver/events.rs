@@ -1,14 +1,14 @@
 //! The application's end of a channel of events, and how a thread waits for events.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::protocol::close::CloseReason;
-use crate::protocol::message::{CowMessage, Message, MessageRef};
+use crate::protocol::message::{Message, MessageRef};
 use crate::worker::channel::batch::Batch;
 use crate::worker::channel::event::{Event, EventRef};
 use crate::worker::channel::state::ChannelState;
@@ -188,9 +188,15 @@ impl Events {
         self.sleep_until(deadline, || self.try_take(&take))
     }
 
+    /// Copies a client's next message if that is short and came with the one before it.
+    #[inline(always)]
+    pub(crate) fn copy_message(&self) -> Option<Message> {
+        self.begun().last_mut()?.copy_message()
+    }
+
     /// Returns what `take` finds in the next batch that has it, without waiting.
     pub(crate) fn try_take<T>(&self, take: impl Fn(&mut Batch) -> Option<T>) -> Result<T, TryRecvError> {
-        let mut begun = self.end.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut begun = self.begun();
         loop {
             while let Some(batch) = begun.last_mut() {
                 if let Some(taken) = take(batch) {
@@ -202,9 +208,14 @@ impl Events {
         }
     }
 
+    #[inline(always)]
+    fn begun(&self) -> MutexGuard<'_, Vec<Batch>> {
+        self.end.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns the rest of a batch of which some events were taken, or the next batch.
     fn next_batch(&self) -> Result<Batch, TryRecvError> {
-        if let Some(batch) = self.end.begun.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+        if let Some(batch) = self.begun().pop() {
             return Ok(batch);
         }
         self.end.receiver.try_recv()
@@ -291,7 +302,7 @@ impl Iter<'_> {
     }
 
     /// Waits until a client's next event is a message; `None` after the last. Fails if the connection has ended before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_message(&mut self) -> Option<Result<(), CloseReason>> {
         loop {
             if let Some(batch) = &mut self.batch
@@ -304,13 +315,15 @@ impl Iter<'_> {
     }
 
     /// Lends the message that was found. If it is large it moves to `lent`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lend_message<'m>(&'m mut self, lent: &'m mut Option<Message>) -> Option<MessageRef<'m>> {
-        match self.batch.as_mut()?.next_ref()? {
-            EventRef::Message(_, CowMessage::Borrowed(message)) => Some(message),
-            EventRef::Message(_, message) => Some(MessageRef::from(&*lent.insert(message.into_message()))),
-            _ => None,
-        }
+        self.batch.as_mut()?.lend_message(lent)
+    }
+
+    /// Copies the next message of a batch that was begun, if it is short.
+    #[inline(always)]
+    pub(crate) fn copy_message(&mut self) -> Option<Message> {
+        self.batch.as_mut()?.copy_message()
     }
 
     /// The next message of a batch that was begun. Fails if the connection has ended before it.
@@ -349,7 +362,7 @@ impl Drop for Iter<'_> {
         if let (Some(events), Some(batch)) = (self.events, self.batch.take())
             && batch.len() > 0
         {
-            events.end.begun.lock().unwrap_or_else(PoisonError::into_inner).push(batch);
+            events.begun().push(batch);
             // A thread that is parked looked for events while these belonged to this iterator.
             events.end.state.waiters.wake();
         }

@@ -10,7 +10,8 @@ use crate::config::Config;
 use crate::protocol::close::CloseReason;
 use crate::protocol::frame::MAX_CONTROL_PAYLOAD;
 use crate::protocol::http::Request;
-use crate::worker::channel::block::{Block, EVENT_COST, EventKind, Record};
+use crate::protocol::message::MessageRef;
+use crate::worker::channel::block::{Block, EVENT_COST, EventKind, MIN_OWNED_SIZE, Record};
 use crate::worker::channel::event::EventRef;
 use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
@@ -75,17 +76,31 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
         }
     }
 
-    #[inline]
+    /// Inlined, so that a record is written where it stays. To copy one that was just written costs more than all the rest.
+    #[inline(always)]
     fn push(&mut self, slot: &mut InlineSlot, socket: &mut Socket<'_>, cost: usize, kind: EventKind) {
         if slot.serial != self.serial {
-            slot.serial = self.serial;
-            slot.peer = self.block.peers.len() as u32;
-            let peer = socket.peer();
-            slot.echoed = socket.active.queued_and_posted();
-            self.block.peers.push(peer);
+            self.add_peer(slot, socket);
         }
         self.block.cost += EVENT_COST + cost;
         self.block.records.push(Record { peer: slot.peer, kind });
+    }
+
+    /// Adds the handle of the connection to the block.
+    #[inline(never)]
+    fn add_peer(&mut self, slot: &mut InlineSlot, socket: &mut Socket<'_>) {
+        slot.serial = self.serial;
+        slot.peer = self.block.peers.len() as u32;
+        let peer = socket.peer();
+        slot.echoed = socket.active.queued_and_posted();
+        self.block.peers.push(peer);
+    }
+
+    /// Adds any message but a short text. Not inlined, so that the code for short texts stays small.
+    #[inline(never)]
+    fn other_message(&mut self, slot: &mut InlineSlot, socket: &mut Socket<'_>, message: Incoming<'_>) {
+        let (kind, cost) = self.block.keep(message, &mut socket.active.context.output.pool);
+        self.push(slot, socket, cost, kind);
     }
 
     /// Whether the application has not taken all events.
@@ -104,8 +119,15 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
     fn deliver(&mut self, mut on_event: impl FnMut(EventRef<'_>)) -> usize {
         let mut count = 0;
         while self.next < self.block.records.len() {
+            let index = self.next;
             self.next += 1;
-            if let Some(event) = self.block.lend(self.next - 1)
+            // Apart from the others: what several branches return goes through memory, and is copied there.
+            if let Some((peer, text)) = self.block.lend_text(index) {
+                if !is_dropped(peer) {
+                    count += 1;
+                    on_event(EventRef::Message(peer, MessageRef::Text(text).into()));
+                }
+            } else if let Some(event) = self.block.lend_any(index)
                 && !is_unwanted(&event)
             {
                 count += 1;
@@ -131,7 +153,13 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
 
 /// Whether this is a message, or a fragment of one, of a connection that the application has dropped.
 fn is_unwanted(event: &EventRef<'_>) -> bool {
-    matches!(event, EventRef::Message(peer, _) | EventRef::Fragment(peer, _) if peer.shared.queued.is_aborted())
+    matches!(event, EventRef::Message(peer, _) | EventRef::Fragment(peer, _) if is_dropped(peer))
+}
+
+/// Whether the application has dropped the connection.
+#[inline(always)]
+fn is_dropped(peer: &Peer) -> bool {
+    peer.shared.queued.is_aborted()
 }
 
 impl<const ANSWERS: bool> Delivery for InlineDelivery<ANSWERS> {
@@ -151,8 +179,13 @@ impl<const ANSWERS: bool> Delivery for InlineDelivery<ANSWERS> {
     #[inline(always)]
     fn message(&mut self, slot: &mut InlineSlot, socket: &mut Socket<'_>, message: Incoming<'_>) {
         let size = message.len();
-        let (kind, cost) = self.block.keep(message, &mut socket.active.context.output.pool);
-        self.push(slot, socket, cost, kind);
+        match message {
+            Incoming::Borrowed(MessageRef::Text(text)) if size < MIN_OWNED_SIZE => {
+                let kind = self.block.keep_text(text);
+                self.push(slot, socket, size, kind);
+            }
+            other => self.other_message(slot, socket, other),
+        }
         slot.echoed += size + MAX_HEADER_SIZE;
     }
 
