@@ -7,11 +7,14 @@ use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 
+/// The extension's name.
+pub const NAME: &str = "permessage-deflate";
+
 /// The load generator's offer. Without context takeover a message is compressed independently, so it is always the same.
 pub const OFFER: &str = "permessage-deflate; client_no_context_takeover; server_no_context_takeover";
 
 /// RFC 7692 7.2.1: what the sender removes from the end of a flushed block, and the receiver appends.
-const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+pub const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// Whether a response to [`OFFER`] accepts all of it, and nothing else.
 #[must_use]

@@ -67,10 +67,16 @@ fn request(host: &str, extensions: &str) -> String {
 /// The floor's response.
 #[must_use]
 pub fn response(deflate: bool) -> String {
+    response_to(ACCEPT, deflate)
+}
+
+/// The response with this `Sec-WebSocket-Accept`.
+#[must_use]
+pub fn response_to(accept: &str, deflate: bool) -> String {
     let extensions = if deflate { format!("Sec-WebSocket-Extensions: {}\r\n", deflated::OFFER) } else { String::new() };
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {ACCEPT}\r\n{extensions}\r\n"
+         Sec-WebSocket-Accept: {accept}\r\n{extensions}\r\n"
     )
 }
 

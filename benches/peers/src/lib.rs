@@ -12,7 +12,9 @@ pub mod process;
 pub mod program;
 pub mod report;
 pub mod scenario;
+pub mod started;
 pub mod target;
 pub mod tls;
+pub mod wire;
 
 pub use median::{median, median_of_some};

@@ -39,6 +39,8 @@ pub struct Memory {
     pub anonymous: u64,
     /// `VmRSS` in bytes.
     pub resident: u64,
+    /// `VmHWM` in bytes: the most that was resident since the start, or [`Process::reset_peak`].
+    pub peak: u64,
     pub threads: u64,
 }
 
@@ -93,7 +95,21 @@ impl Process {
             let value = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
             value.ok_or_else(|| io::Error::other(format!("/proc/{}/status has no {name}", self.pid)))
         };
-        Ok(Memory { anonymous: field("RssAnon")? * 1024, resident: field("VmRSS")? * 1024, threads: field("Threads")? })
+        Ok(Memory {
+            anonymous: field("RssAnon")? * 1024,
+            resident: field("VmRSS")? * 1024,
+            peak: field("VmHWM")? * 1024,
+            threads: field("Threads")?,
+        })
+    }
+
+    /// Has [`Memory::peak`] begin with what is resident now.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone.
+    pub fn reset_peak(&self) -> io::Result<()> {
+        fs::write(format!("/proc/{}/clear_refs", self.pid), "5")
     }
 }
 

@@ -5,31 +5,13 @@ use std::error::Error;
 use std::fmt::Display;
 use std::process::ExitCode;
 
-/// Parses the command line and runs `work`. Prints `usage` if the command line asks for it, and ends with status 2 if it
-/// cannot be parsed.
+/// Parses the command line and runs `work`; see [`peer_common::run`].
 pub fn run<O, E: Display>(
     usage: &str,
     parse: impl FnOnce(lexopt::Parser) -> Result<Option<O>, E>,
     work: impl FnOnce(&O) -> Result<(), Box<dyn Error>>,
 ) -> ExitCode {
-    let options = match parse(lexopt::Parser::from_env()) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            print!("{usage}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("error: {error}\n\n{usage}");
-            return ExitCode::from(2);
-        }
-    };
-    match work(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    peer_common::run(usage, parse, |options| work(&options))
 }
 
 /// The command that starts `binary` with the arguments of this process, for a report to name.

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::error::Unspecified;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -302,7 +303,7 @@ impl Half {
     }
 
     /// Opens the whole records that `sealed` begins with. Returns how long they are.
-    fn open(&mut self, sealed: &mut [u8], mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<usize> {
+    fn open(&mut self, sealed: &mut [u8], mut take: impl FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<usize> {
         let mut done = 0;
         while let [kind, _, _, high, low, rest @ ..] = &mut sealed[done..] {
             let size = u16::from_be_bytes([*high, *low]);
@@ -310,10 +311,10 @@ impl Half {
             let header = Aad::from([*kind, 3, 3, *high, *low]);
             let nonce = self.next_nonce();
             let plain = self.key.open_in_place(nonce, header, record).map_err(cipher_failed)?;
-            match plain.split_last() {
-                Some((&APPLICATION_DATA, plain)) => take(plain)?,
+            match plain.split_last_mut() {
+                Some((&mut APPLICATION_DATA, plain)) => take(plain)?,
                 // A ticket.
-                Some((&HANDSHAKE, _)) => {}
+                Some((&mut HANDSHAKE, _)) => {}
                 // An alert says that the client has gone, or that something is wrong.
                 other => {
                     return Err(io::Error::other(format!("a record of the kind {:?}", other.map(|(kind, _)| kind))));
@@ -345,9 +346,10 @@ pub struct TlsStream {
 }
 
 impl TlsStream {
-    fn read(&mut self, buffer: &mut [u8], mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<bool> {
+    fn read(&mut self, buffer: &mut [u8], mut take: impl FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<bool> {
         if !self.early.is_empty() {
-            take(&std::mem::take(&mut self.early))?;
+            take(&mut std::mem::take(&mut self.early))?;
+            return Ok(true);
         }
         let kept = self.partial.len();
         buffer[..kept].copy_from_slice(&self.partial);
@@ -430,6 +432,21 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Has `registry` report with `token` when the socket may be read or written.
+    ///
+    /// # Errors
+    ///
+    /// The system call fails.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let stream = match self {
+            Stream::Plain(stream) => stream,
+            Stream::Handshaking(handshake) => &mut handshake.stream,
+            Stream::Tls(tls) => &mut tls.stream,
+            Stream::Failed => return Err(ErrorKind::NotConnected.into()),
+        };
+        registry.register(stream, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
     /// Does what the handshake of TLS has to do, as far as the socket allows. Returns whether it is complete, if there is
     /// one.
     ///
@@ -475,17 +492,17 @@ impl Stream {
         Ok(())
     }
 
-    /// Reads once, and passes on what there is. Returns whether the socket may have more.
+    /// Reads once, and passes on what there is, which may be changed in place. Returns whether the socket may have more.
     ///
     /// # Errors
     ///
     /// The end of the stream, and whatever fails. That there is nothing to read is no error.
-    pub fn read(&mut self, buffer: &mut [u8], mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<bool> {
+    pub fn read(&mut self, buffer: &mut [u8], mut take: impl FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<bool> {
         match self {
             Stream::Plain(stream) => match stream.read(buffer) {
                 Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
                 Ok(read) => {
-                    take(&buffer[..read])?;
+                    take(&mut buffer[..read])?;
                     Ok(read == buffer.len())
                 }
                 Err(error) if is_not_now(&error) => Ok(false),

@@ -1,6 +1,9 @@
-//! What the measured servers share: the command line and, for some, the tokio runtime.
+//! What the measured programs share: the command line, a large message and, for some servers, the tokio runtime.
+
+pub mod large;
 
 use std::error::Error;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,18 +39,28 @@ pub struct Options {
 
 /// Parses the command line and runs the server.
 pub fn main(serve: impl FnOnce(Options) -> Result<(), Box<dyn Error>>) -> ExitCode {
+    run(USAGE, parse, serve)
+}
+
+/// Parses the command line and runs `work`. Prints `usage` if the command line asks for it, and ends with status 2 if it
+/// cannot be parsed.
+pub fn run<O, E: Display>(
+    usage: &str,
+    parse: impl FnOnce(lexopt::Parser) -> Result<Option<O>, E>,
+    work: impl FnOnce(O) -> Result<(), Box<dyn Error>>,
+) -> ExitCode {
     let options = match parse(lexopt::Parser::from_env()) {
         Ok(Some(options)) => options,
         Ok(None) => {
-            print!("{USAGE}");
+            print!("{usage}");
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("error: {error}\n\n{USAGE}");
+            eprintln!("error: {error}\n\n{usage}");
             return ExitCode::from(2);
         }
     };
-    match serve(options) {
+    match work(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
