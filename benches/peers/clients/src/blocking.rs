@@ -1,24 +1,24 @@
 //! Clients without a runtime.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io::{Read, Write};
 
-use threadbare::{Client, ClientLoop, Config, EventRef, WebSocket};
+use threadbare::{ClientLoop, EventRef, WebSocket};
 use tungstenite::Message;
 
+use crate::target::Target;
 use crate::{Outcome, Received, Reply};
 
-fn url(addr: SocketAddr) -> String {
-    format!("ws://{addr}/feed")
+pub(crate) fn tungstenite(target: &Target, received: Received) -> Outcome {
+    #[cfg(feature = "tls")]
+    if let Some(config) = target.rustls()? {
+        let session = rustls::ClientConnection::new(config, crate::target::NAME.try_into()?)?;
+        return tungstenite_over(rustls::StreamOwned::new(session, target.connect()?), target, received);
+    }
+    tungstenite_over(target.connect()?, target, received)
 }
 
-fn connect(addr: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect(addr)?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-pub(crate) fn tungstenite(addr: SocketAddr, mut received: Received) -> Outcome {
-    let (mut socket, _) = tungstenite::client(url(addr), connect(addr)?)?;
+fn tungstenite_over(stream: impl Read + Write, target: &Target, mut received: Received) -> Outcome {
+    let (mut socket, _) = tungstenite::client(target.url(), stream).map_err(|error| error.to_string())?;
     loop {
         let message = socket.read()?;
         let reply = match &message {
@@ -34,8 +34,16 @@ pub(crate) fn tungstenite(addr: SocketAddr, mut received: Received) -> Outcome {
     }
 }
 
-pub(crate) fn socket(addr: SocketAddr, mut received: Received) -> Outcome {
-    let mut socket = WebSocket::connect(&url(addr), connect(addr)?)?;
+pub(crate) fn socket(target: &Target, received: Received) -> Outcome {
+    let (request, stream) = (target.request()?, target.connect()?);
+    #[cfg(feature = "tls")]
+    if let Some(tls) = target.client_tls()? {
+        return owned(WebSocket::connect_tls_with(request, stream, &target.config(), &tls)?, received);
+    }
+    owned(WebSocket::connect_with(request, stream, &target.config())?, received)
+}
+
+fn owned<S: Read + Write>(mut socket: WebSocket<S>, mut received: Received) -> Outcome {
     while let Some(message) = socket.recv()? {
         match received.take(message.as_bytes())? {
             Reply::Nothing => {}
@@ -46,8 +54,16 @@ pub(crate) fn socket(addr: SocketAddr, mut received: Received) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn socket_lent(addr: SocketAddr, mut received: Received) -> Outcome {
-    let mut socket = WebSocket::connect(&url(addr), connect(addr)?)?;
+pub(crate) fn socket_lent(target: &Target, received: Received) -> Outcome {
+    let (request, stream) = (target.request()?, target.connect()?);
+    #[cfg(feature = "tls")]
+    if let Some(tls) = target.client_tls()? {
+        return lent(WebSocket::connect_tls_with(request, stream, &target.config(), &tls)?, received);
+    }
+    lent(WebSocket::connect_with(request, stream, &target.config())?, received)
+}
+
+fn lent<S: Read + Write>(mut socket: WebSocket<S>, mut received: Received) -> Outcome {
     // A lent message can not be sent by the socket that lends it.
     let mut copy = String::new();
     while let Some(message) = socket.recv_ref()? {
@@ -64,8 +80,8 @@ pub(crate) fn socket_lent(addr: SocketAddr, mut received: Received) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn client(addr: SocketAddr, mut received: Received) -> Outcome {
-    let client = Client::builder().no_proxy().connect(&url(addr))?;
+pub(crate) fn client(target: &Target, mut received: Received) -> Outcome {
+    let client = target.builder()?.connect(&target.own_url())?;
     while let Some(message) = client.recv()? {
         match received.take(message.as_bytes())? {
             Reply::Nothing => {}
@@ -76,8 +92,8 @@ pub(crate) fn client(addr: SocketAddr, mut received: Received) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn client_lent(addr: SocketAddr, mut received: Received) -> Outcome {
-    let client = Client::builder().no_proxy().connect(&url(addr))?;
+pub(crate) fn client_lent(target: &Target, mut received: Received) -> Outcome {
+    let client = target.builder()?.connect(&target.own_url())?;
     let mut messages = client.iter();
     while let Some(message) = messages.next_ref() {
         let message = message?;
@@ -90,9 +106,9 @@ pub(crate) fn client_lent(addr: SocketAddr, mut received: Received) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn inline(addr: SocketAddr, mut received: Received) -> Outcome {
-    let mut client_loop = ClientLoop::new(Config::default())?;
-    let _peer = Client::builder().no_proxy().connect_inline(&url(addr), &mut client_loop)?;
+pub(crate) fn inline(target: &Target, mut received: Received) -> Outcome {
+    let mut client_loop = ClientLoop::new(target.config())?;
+    let _peer = target.builder()?.connect_inline(&target.own_url(), &mut client_loop)?;
     let mut failed = None;
     client_loop.run(|event| {
         let EventRef::Message(peer, message) = event else { return };

@@ -1,13 +1,16 @@
 //! A client that is measured: it receives a feed, or echoes, and says how many messages came when it is asked.
 
 mod asynchronous;
+#[cfg(feature = "deflate")]
+mod bare;
 mod blocking;
+mod target;
 
 use std::error::Error;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use lexopt::prelude::*;
+use target::Target;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -20,6 +23,9 @@ Usage: peer-clients NAME ADDR --mode MODE --size BYTES
   ADDR          the server's address
   --mode MODE   feed: receive; echo: send each message back
   --size BYTES  the size of a message
+  --first BYTE  its first byte (default 0)
+  --root FILE   TLS, with a server that has this certificate (built with --features tls)
+  --deflate     permessage-deflate, of clients that have it (built with --features deflate)
   --help        print this text
 ";
 
@@ -29,6 +35,7 @@ const END: &[u8] = b"end";
 /// Checks and counts what a client receives.
 struct Received {
     size: usize,
+    first: u8,
     echoes: bool,
     count: u64,
 }
@@ -41,10 +48,10 @@ enum Reply {
 }
 
 impl Received {
-    /// Checks a message. The server's text begins with `0`, and the last byte follows from the size.
+    /// Checks the size and the first byte of a message.
     #[inline]
     fn take(&mut self, payload: &[u8]) -> Result<Reply, Box<dyn Error>> {
-        if payload.len() == self.size && payload.first() == Some(&b'0') {
+        if payload.len() == self.size && payload.first() == Some(&self.first) {
             self.count += 1;
             return Ok(if self.echoes { Reply::TheSame } else { Reply::Nothing });
         }
@@ -57,51 +64,47 @@ impl Received {
 
 struct Options {
     name: String,
-    addr: SocketAddr,
+    target: Target,
     received: Received,
 }
 
 fn main() -> ExitCode {
-    let options = match parse(lexopt::Parser::from_env()) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            print!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("error: {error}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match run(options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    peer_common::run(USAGE, parse, run)
 }
 
-fn run(Options { name, addr, received }: Options) -> Outcome {
+fn run(Options { name, target, received }: Options) -> Outcome {
+    let target = &target;
     match name.as_str() {
-        "tungstenite" => blocking::tungstenite(addr, received),
-        "threadbare-socket" => blocking::socket(addr, received),
-        "threadbare-socket-lent" => blocking::socket_lent(addr, received),
-        "threadbare-client" => blocking::client(addr, received),
-        "threadbare-client-lent" => blocking::client_lent(addr, received),
-        "threadbare-inline" => blocking::inline(addr, received),
-        "tokio-tungstenite" => asynchronous::run(asynchronous::tokio_tungstenite(addr, received)),
-        "fastwebsockets" => asynchronous::run(asynchronous::fastwebsockets(addr, received)),
+        "tungstenite" => blocking::tungstenite(target, received),
+        "threadbare-socket" => blocking::socket(target, received),
+        "threadbare-socket-lent" => blocking::socket_lent(target, received),
+        "threadbare-client" => blocking::client(target, received),
+        "threadbare-client-lent" => blocking::client_lent(target, received),
+        "threadbare-inline" => blocking::inline(target, received),
+        #[cfg(feature = "deflate")]
+        "bare-inflate" => bare::inflate(target, received),
+        "tokio-tungstenite" => asynchronous::run(asynchronous::tokio_tungstenite(target, received)),
+        "fastwebsockets" => asynchronous::run(asynchronous::fastwebsockets(target, received)),
         other => Err(format!("there is no client {other}").into()),
     }
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let (mut name, mut addr, mut mode, mut size) = (None, None, "feed".to_owned(), 64);
+    let mut first = b'0';
+    #[cfg_attr(not(feature = "tls"), expect(unused_mut))]
+    let mut root = None;
+    #[cfg_attr(not(feature = "deflate"), expect(unused_mut))]
+    let mut deflate = false;
     while let Some(arg) = parser.next()? {
         match arg {
             Long("mode") => mode = parser.value()?.string()?,
             Long("size") => size = parser.value()?.parse()?,
+            Long("first") => first = parser.value()?.parse::<char>()?.try_into().map_err(|_| "--first: one byte")?,
+            #[cfg(feature = "tls")]
+            Long("root") => root = Some(parser.value()?.into()),
+            #[cfg(feature = "deflate")]
+            Long("deflate") => deflate = true,
             Short('h') | Long("help") => return Ok(None),
             Value(value) if name.is_none() => name = Some(value.string()?),
             Value(value) if addr.is_none() => addr = Some(value.parse()?),
@@ -114,5 +117,6 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
         "echo" => true,
         _ => return Err("--mode: feed or echo".into()),
     };
-    Ok(Some(Options { name, addr, received: Received { size, echoes, count: 0 } }))
+    let target = Target { addr, root, deflate };
+    Ok(Some(Options { name, target, received: Received { size, first, echoes, count: 0 } }))
 }

@@ -1,28 +1,25 @@
 //! Compares clients: the CPU time of a client's process for each message that it receives, or echoes.
 
 mod options;
+mod programs;
 mod server;
 mod table;
 
 use std::error::Error;
 use std::fs;
-use std::io;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use peers::background::Background;
 use peers::machine::Machine;
-use peers::process::{self, Process};
-use peers::{cargo, program};
+use peers::started::Started;
+use peers::{process, program, tls};
 use serde::Serialize;
 
 use options::Options;
-use server::{Connection, Scenario};
-
-/// A client must connect within this time.
-const START: Duration = Duration::from_secs(10);
+use programs::{PYTHON, Programs};
+use server::{Connection, Scenario, Transport};
 
 fn main() -> ExitCode {
     program::run(options::USAGE, Options::parse, clients)
@@ -73,10 +70,7 @@ fn clients(options: &Options) -> Result<(), Box<dyn Error>> {
     if cfg!(debug_assertions) {
         return Err("only a release build measures: cargo run --release".into());
     }
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let built = cargo::build(package, &["--workspace", "--bin", "raise_priority", "--bin", "peer-clients"])?;
-    let program = |name: &str| built.get(name).cloned().ok_or_else(|| format!("{name} was not built"));
-    let programs = Programs { client: program("peer-clients")?, raise_priority: program("raise_priority")? };
+    let programs = Programs::build(options)?;
     let results = measure(options, &programs)?;
     let tables = table::all(&results);
     println!("{tables}");
@@ -91,11 +85,6 @@ fn clients(options: &Options) -> Result<(), Box<dyn Error>> {
     }
 }
 
-struct Programs {
-    client: PathBuf,
-    raise_priority: PathBuf,
-}
-
 /// Measures each scenario in each round with all clients, whose slices alternate. The client that starts changes.
 fn measure(options: &Options, programs: &Programs) -> Result<Results, Box<dyn Error>> {
     let machine = Machine::look();
@@ -103,9 +92,10 @@ fn measure(options: &Options, programs: &Programs) -> Result<Results, Box<dyn Er
     for round in 1..=options.rounds {
         for scenario in &options.scenarios {
             eprintln!("round {round}/{}  {}", options.rounds, scenario.name);
-            let open = |name: &String| Measured::open(programs, options, scenario, name);
-            let mut clients: Vec<Result<Measured, String>> = options.clients.iter().map(open).collect();
-            let own: Vec<u32> = clients.iter().flatten().map(|client| client.child.id()).collect();
+            let names: Vec<&str> = options.clients_of(scenario).collect();
+            let open = |name: &&str| Measured::open(programs, options, scenario, name);
+            let mut clients: Vec<Result<Measured, String>> = names.iter().map(open).collect();
+            let own: Vec<u32> = clients.iter().flatten().map(|client| client.started.id()).collect();
             let background = Background::sample(&[own, vec![std::process::id()]].concat())?;
             for slice in 0..options.slices {
                 for place in 0..clients.len() {
@@ -116,13 +106,13 @@ fn measure(options: &Options, programs: &Programs) -> Result<Results, Box<dyn Er
                 }
             }
             let background = background.share_since()?;
-            for (client, measured) in options.clients.iter().zip(clients) {
+            for (client, measured) in names.into_iter().zip(clients) {
                 let figures = measured.map(|client| client.figures);
                 match &figures {
                     Ok(figures) => eprintln!("    {client:24} {:8.1} ns", figures.nanos_per_message()),
                     Err(error) => eprintln!("    {client:24} FAILED: {error}"),
                 }
-                runs.push(Run { round, scenario: scenario.name, client: client.clone(), background, figures });
+                runs.push(Run { round, scenario: scenario.name, client: client.to_owned(), background, figures });
             }
         }
     }
@@ -138,8 +128,7 @@ fn measure(options: &Options, programs: &Programs) -> Result<Results, Box<dyn Er
 
 /// A client's process and the connection to it. Dropping this ends it.
 struct Measured {
-    child: Child,
-    process: Process,
+    started: Started,
     connection: Connection,
     figures: Figures,
 }
@@ -156,57 +145,42 @@ impl Measured {
         name: &str,
     ) -> Result<Measured, Box<dyn Error>> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
+        let mut command = Command::new(&programs.raise_priority);
+        let (addr, size, first) = (listener.local_addr()?.to_string(), scenario.size.to_string(), scenario.first());
+        if name == PYTHON {
+            command.arg(&programs.python).arg(&programs.feed).args([addr, size, first.to_string()]);
+        } else {
+            command.arg(programs.client(scenario.transport)).arg(name).arg(addr);
+            command.args(["--mode", scenario.mode(), "--size", &size, "--first", &first.to_string()]);
+        }
+        let file = |name: &str| programs.certificate.join(name);
+        let config = match scenario.transport {
+            Transport::Plain => None,
+            Transport::Tls => {
+                command.arg("--root").arg(file("chain.pem"));
+                Some(tls::server_config(&file("chain.pem"), &file("key.pem"))?)
+            }
+            Transport::Deflate => {
+                command.arg("--deflate");
+                None
+            }
+        };
         // A process inherits the cores of the thread that starts it.
         process::pin(&[options.core])?;
-        let mut command = Command::new(&programs.raise_priority);
-        command.arg(&programs.client).arg(name).arg(listener.local_addr()?.to_string());
-        command.args(["--mode", scenario.mode(), "--size", &scenario.size.to_string()]);
-        let mut child = command.stdin(Stdio::null()).spawn()?;
+        let started = Started::new(&mut command);
         process::pin(&[options.other_core])?;
-        let opened = accept(&listener, &mut child).and_then(|stream| Connection::accept(stream, scenario));
-        let connection = opened.inspect_err(|_| drop(child.kill().and_then(|()| child.wait())))?;
-        let process = Process::new(child.id())?;
-        Ok(Measured { child, process, connection, figures: Figures::default() })
+        let mut started = started?;
+        let connection = Connection::accept(started.accept(&listener)?, scenario, config.as_ref())?;
+        Ok(Measured { started, connection, figures: Figures::default() })
     }
 
     /// Warms up, and measures.
     fn run_slice(&mut self, options: &Options) -> Result<(), Box<dyn Error>> {
         self.connection.run(options.warm_up)?;
-        let (before, begun) = (self.process.cost()?, Instant::now());
+        let (before, begun) = (self.started.process.cost()?, Instant::now());
         self.figures.messages += self.connection.run(options.measured)?;
         self.figures.elapsed += begun.elapsed();
-        self.figures.cpu += self.process.cost()?.cpu - before.cpu;
+        self.figures.cpu += self.started.process.cost()?.cpu - before.cpu;
         Ok(())
-    }
-}
-
-/// Waits for the client's connection, without an end only as long as the client runs.
-fn accept(listener: &TcpListener, child: &mut Child) -> Result<std::net::TcpStream, Box<dyn Error>> {
-    listener.set_nonblocking(true)?;
-    let begun = Instant::now();
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(false)?;
-                return Ok(stream);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.into()),
-        }
-        if let Some(status) = child.try_wait()? {
-            return Err(format!("the client ended: {status}").into());
-        }
-        if begun.elapsed() > START {
-            return Err("the client does not connect".into());
-        }
-        std::thread::yield_now();
-    }
-}
-
-impl Drop for Measured {
-    fn drop(&mut self) {
-        // An error means that it has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

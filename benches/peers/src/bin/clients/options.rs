@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 
-use crate::server::Scenario;
+use crate::programs::PYTHON;
+use crate::server::{Scenario, Transport};
 
 pub(crate) const USAGE: &str = "\
 Compares clients by the CPU time of their process for each message.
@@ -19,6 +20,7 @@ Usage: clients [OPTIONS]
   --warm-up S       how long a slice warms up (default 0.1)
   --only NAMES      only these scenarios, with commas in between
   --clients NAMES   only these clients
+  --python PATH     a Python that has websockets (default .cache/interop/venv/bin/python, where CI installs it)
   --core N          the core of the clients (default 0)
   --other-core N    the core of the server (default 1)
   --out DIR         where to write the results (default benches/results)
@@ -27,19 +29,40 @@ Usage: clients [OPTIONS]
   --help            print this text
 ";
 
-/// What a ratio is relative to.
-pub(crate) const REFERENCE: &str = "tungstenite";
+const TUNGSTENITE: &str = "tungstenite";
+const TOKIO_TUNGSTENITE: &str = "tokio-tungstenite";
 
-const CLIENTS: [&str; 8] = [
-    REFERENCE,
+/// Measured with compression alone, which the other clients in Rust do not have.
+const BARE_INFLATE: &str = "bare-inflate";
+
+const CLIENTS: [&str; 10] = [
+    TUNGSTENITE,
+    BARE_INFLATE,
     "threadbare-socket-lent",
     "threadbare-socket",
     "threadbare-inline",
     "threadbare-client-lent",
     "threadbare-client",
-    "tokio-tungstenite",
+    TOKIO_TUNGSTENITE,
     "fastwebsockets",
+    PYTHON,
 ];
+
+/// What a ratio is relative to.
+pub(crate) fn reference(scenario: &Scenario) -> &'static str {
+    if scenario.transport == Transport::Deflate { BARE_INFLATE } else { TUNGSTENITE }
+}
+
+/// Whether a client takes part in a scenario. tokio-tungstenite has no compression, and receives the same texts without.
+fn takes_part(client: &str, scenario: &Scenario) -> bool {
+    match scenario.transport {
+        Transport::Plain => client != BARE_INFLATE && client != PYTHON,
+        Transport::Tls => client != BARE_INFLATE,
+        Transport::Deflate => {
+            client.starts_with("threadbare") || [BARE_INFLATE, TOKIO_TUNGSTENITE, PYTHON].contains(&client)
+        }
+    }
+}
 
 pub(crate) struct Options {
     pub(crate) rounds: usize,
@@ -48,6 +71,7 @@ pub(crate) struct Options {
     pub(crate) warm_up: Duration,
     pub(crate) scenarios: Vec<Scenario>,
     pub(crate) clients: Vec<String>,
+    pub(crate) python: PathBuf,
     pub(crate) core: usize,
     pub(crate) other_core: usize,
     pub(crate) out: PathBuf,
@@ -64,6 +88,7 @@ impl Options {
             warm_up: Duration::from_millis(100),
             scenarios: Scenario::ALL.to_vec(),
             clients: CLIENTS.map(str::to_owned).to_vec(),
+            python: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/interop/venv/bin/python")),
             core: 0,
             other_core: 1,
             out: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results")),
@@ -87,6 +112,7 @@ impl Options {
                 Long("clients") => {
                     options.clients = parser.value()?.string()?.split(',').map(str::to_owned).collect();
                 }
+                Long("python") => options.python = PathBuf::from(parser.value()?),
                 Long("core") => options.core = parser.value()?.parse()?,
                 Long("other-core") => options.other_core = parser.value()?.parse()?,
                 Long("out") => options.out = PathBuf::from(parser.value()?),
@@ -107,5 +133,9 @@ impl Options {
             return Err(format!("--clients: {name} is none of {}", CLIENTS.join(", ")).into());
         }
         Ok(Some(options))
+    }
+    /// The clients that take part in a scenario.
+    pub(crate) fn clients_of<'a>(&'a self, scenario: &Scenario) -> impl Iterator<Item = &'a str> {
+        self.clients.iter().map(String::as_str).filter(|client| takes_part(client, scenario))
     }
 }
