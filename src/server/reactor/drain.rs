@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::server::reactor::{Reactor, SHUTDOWN_LINGER};
+use crate::server::reactor::Reactor;
+use crate::server::reactor::stop::SHUTDOWN_LINGER;
 use crate::worker::handle::draining::DrainOrder;
 use crate::worker::handle::inbox::Command;
 

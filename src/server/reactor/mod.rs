@@ -16,6 +16,7 @@ pub(super) mod pending_response;
 mod plain;
 mod proxy_header;
 pub(super) mod refusal_log;
+mod stop;
 pub(super) mod thread;
 mod tls;
 
@@ -23,7 +24,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::event::Event;
@@ -44,7 +45,7 @@ use crate::transport::stream::byte_stream::ByteStream;
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::handle::draining::DrainOrder;
-use crate::worker::handle::inbox::{Command, Inbox};
+use crate::worker::handle::inbox::Inbox;
 use crate::worker::slab::{Key, KeyMap, Keys, Slab};
 use crate::worker::timer_wheel::TimerWheel;
 
@@ -57,10 +58,6 @@ const FIRST_LISTENER: Token = Token(usize::MAX - 2);
 const MAX_TURNED_AWAY: usize = 1024;
 #[cfg(test)]
 const MAX_TURNED_AWAY: usize = 8;
-
-/// Clients that are refused at shutdown have one second to read the response. Larger delays the end of the server;
-/// smaller loses responses to slow clients.
-const SHUTDOWN_LINGER: Duration = Duration::from_secs(1);
 
 /// Makes the application's part of a connection; `None` if nobody receives its events.
 pub(in crate::server) type Admit<C> = Box<dyn Fn(Request) -> Option<C> + Send>;
@@ -392,43 +389,6 @@ impl<C: Send + 'static> Reactor<C> {
             } else {
                 self.turned_away -= 1;
             }
-        }
-    }
-
-    /// Stops accepting. Connections that wait to be accepted, and handshakes that are not decided, are answered 503.
-    fn stop(&mut self, deadline: Instant, now: Instant) {
-        let first = self.stopping.is_none();
-        self.stopping = Some(deadline.min(now + SHUTDOWN_LINGER));
-        if first {
-            self.close_listeners(now);
-            for index in 0..self.handshakes.entries() {
-                if let Some(key) = self.handshakes.key_at(index) {
-                    self.stop_handshake(key);
-                }
-            }
-        }
-        self.stop_workers(deadline);
-    }
-
-    fn stop_handshake(&mut self, key: Key) {
-        let Some(handshake) = self.handshakes.get_mut(key) else { return };
-        if handshake.is_idle() {
-            return self.remove(key);
-        }
-        handshake.exchanges.end();
-        match handshake.state {
-            State::Reading | State::Deciding(_) | State::Receiving(_) | State::Answering { .. } => {
-                handshake.refuse(&overloaded());
-            }
-            _ => return,
-        }
-        self.after(key);
-    }
-
-    /// Has the workers close their connections until the deadline, and end.
-    fn stop_workers(&self, deadline: Instant) {
-        for worker in &self.workers {
-            worker.inbox.send(Command::Shutdown(deadline));
         }
     }
 }
