@@ -1,6 +1,8 @@
 //! The incomplete frame and message of a connection.
 
 mod fragments;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+mod state;
 
 use core::fmt;
 

@@ -4,6 +4,8 @@ mod fragments;
 mod own_buffer;
 mod sending;
 mod sending_fragments;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+mod state;
 mod whole;
 
 use std::borrow::Cow;

@@ -20,6 +20,8 @@ mod inflater;
 #[cfg(feature = "deflate")]
 mod negotiation;
 mod option;
+#[cfg(all(target_os = "linux", feature = "deflate", feature = "handover"))]
+mod replay;
 mod wire_size;
 
 #[cfg(feature = "deflate")]

@@ -44,6 +44,8 @@ mod outgoing_fragment;
 pub(crate) mod peer_addr;
 pub mod proxy_header;
 pub(crate) mod receive;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+pub(crate) mod state;
 pub(crate) mod tls_info;
 pub(crate) mod trusted;
 pub mod utf8;

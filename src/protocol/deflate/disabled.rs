@@ -4,6 +4,8 @@ use crate::protocol::deflate::{DeflateStats, Sink};
 use crate::protocol::error::ProtocolError;
 use crate::protocol::fragment::Fragment;
 use crate::protocol::outgoing::Last;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::protocol::state::{StateError, StateReader, StateWriter};
 
 /// The memory for compression that the connections of a thread share. It is empty without the feature `deflate`.
 ///
@@ -159,6 +161,30 @@ impl Extension {
     }
 
     pub(in crate::protocol) fn abandon(&mut self) {
+        match *self {}
+    }
+}
+
+#[cfg(all(target_os = "linux", feature = "handover"))]
+impl Extension {
+    pub(in crate::protocol) fn keep_exportable(&mut self) {
+        match *self {}
+    }
+
+    pub(in crate::protocol) fn export(&self, _: &mut StateWriter, _: bool) -> bool {
+        match *self {}
+    }
+
+    pub(in crate::protocol) fn import<'s>(_: &mut StateReader<'s>) -> Result<(Extension, &'s [u8]), StateError> {
+        Err(StateError::Unsupported("the feature `deflate`"))
+    }
+
+    pub(in crate::protocol) fn inflate_again(
+        &mut self,
+        _: &[u8],
+        _: &mut Codec,
+        _: Sink<'_>,
+    ) -> Result<(), StateError> {
         match *self {}
     }
 }

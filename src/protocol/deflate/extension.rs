@@ -1,7 +1,12 @@
 //! The permessage-deflate extension of one connection.
 
+#[cfg(all(target_os = "linux", feature = "handover"))]
+mod state;
+
 use crate::protocol::deflate::codec::{Compressor, Sent};
 use crate::protocol::deflate::inflater::Inflater;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::protocol::deflate::replay::Replay;
 use crate::protocol::deflate::{Codec, DeflateParams, DeflateStats, Direction, Sink};
 use crate::protocol::error::ProtocolError;
 use crate::protocol::outgoing::Last;
@@ -10,7 +15,7 @@ use crate::protocol::outgoing::Last;
 #[derive(Debug)]
 pub(in crate::protocol) struct Extension(Box<Kept>);
 
-/// The state of an [`Extension`]. It has 56 bytes: allocators round larger sizes up.
+/// The state of an [`Extension`]. It has 56 bytes: allocators round larger sizes up. With the feature `handover` it has 64.
 #[derive(Debug)]
 struct Kept {
     /// Present with context takeover, after the first compressed message was sent; and while one is sent in parts.
@@ -24,6 +29,9 @@ struct Kept {
     decompress: Packed,
     /// The caller of `trim` was told that there is a compressor to free.
     trimmer_knows: bool,
+    /// Present if another process may go on with the connection.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    replay: Option<Box<Replay>>,
 }
 
 /// A [`Direction`] in one byte.
@@ -57,6 +65,8 @@ impl Extension {
             compress: Packed::new(params.compress),
             decompress: Packed::new(params.decompress),
             trimmer_knows: false,
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            replay: None,
         }))
     }
 
@@ -64,12 +74,27 @@ impl Extension {
     pub(in crate::protocol) fn memory(&self) -> usize {
         self.0.sent.as_ref().map_or(0, |sent| sent.memory())
             + self.0.inflater.as_ref().map_or(0, |inflater| inflater.memory())
+            + self.replay_memory()
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn replay_memory(&self) -> usize {
+        self.0.replay.as_ref().map_or(0, |replay| replay.memory())
+    }
+
+    #[cfg(not(all(target_os = "linux", feature = "handover")))]
+    fn replay_memory(&self) -> usize {
+        0
     }
 
     /// Begins a compressed message.
     pub(in crate::protocol) fn begin(&mut self) {
         if let Some(inflater) = &mut self.0.inflater {
             inflater.begin();
+        }
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        if let Some(replay) = &mut self.0.replay {
+            replay.begin();
         }
     }
 
@@ -85,12 +110,20 @@ impl Extension {
         let size = result.as_ref().map_or(piece.len(), |taken| *taken) as u64;
         self.0.stats.received_compressed += size;
         codec.count(size, 0);
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        if let Some(replay) = &mut self.0.replay {
+            replay.take(piece.get(..size as usize).unwrap_or_default());
+        }
         result
     }
 
     /// Ends a compressed message.
     pub(in crate::protocol) fn finish(&mut self, codec: &mut Codec, sink: Sink<'_>) -> Result<(), ProtocolError> {
         self.with_inflater(codec, sink, |inflater, sink| inflater.finish(sink))?;
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        if let Some(replay) = &mut self.0.replay {
+            replay.end();
+        }
         if !self.0.decompress.takeover()
             && let Some(inflater) = self.0.inflater.take()
         {
@@ -112,6 +145,10 @@ impl Extension {
         self.0.inflater = Some(inflater);
         let inflated = (sink.message.filled - before) as u64;
         self.0.stats.received += inflated;
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        if let Some(replay) = self.0.replay.as_mut().filter(|_| self.0.decompress.takeover()) {
+            replay.note(sink.message.as_bytes().get(before..).unwrap_or_default());
+        }
         codec.count(0, inflated);
         Ok(done)
     }
@@ -208,6 +245,10 @@ impl Extension {
     pub(in crate::protocol) fn abandon(&mut self) {
         self.0.sent = None;
         self.0.inflater = None;
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        {
+            self.0.replay = None;
+        }
     }
 }
 
@@ -217,6 +258,7 @@ mod tests {
 
     #[test]
     fn the_state_of_every_connection_is_small() {
-        assert!(size_of::<Kept>() <= 56);
+        let replay = if cfg!(all(target_os = "linux", feature = "handover")) { size_of::<usize>() } else { 0 };
+        assert!(size_of::<Kept>() <= 56 + replay);
     }
 }

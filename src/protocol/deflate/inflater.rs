@@ -34,6 +34,14 @@ impl Inflater {
         Inflater { decompress: Decompress::new(false), at_boundary: true }
     }
 
+    /// Creates an inflater for messages that may refer to `window`; `None` if zlib refuses it.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) fn with_window(window: &[u8]) -> Option<Inflater> {
+        let mut inflater = Inflater::new();
+        inflater.decompress.set_dictionary(window).ok()?;
+        Some(inflater)
+    }
+
     /// Returns the bytes of memory that this takes.
     pub(super) fn memory(&self) -> usize {
         size_of::<Inflater>() + DECOMPRESS_SIZE

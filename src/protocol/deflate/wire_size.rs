@@ -1,6 +1,8 @@
 //! The limit on the compressed size of a message.
 
 use crate::protocol::error::ProtocolError;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::protocol::state::{StateError, StateReader, StateWriter};
 
 /// A message of any size may be 64 KiB larger than the bound for its data. Larger inflates more data that inflate to
 /// nothing; smaller may refuse a peer that flushes more often than it sends a fragment.
@@ -22,6 +24,18 @@ impl WireSize {
     pub(in crate::protocol) fn add(&mut self, payload_len: u64) {
         self.bytes = self.bytes.saturating_add(payload_len);
         self.frames = self.frames.saturating_add(1);
+    }
+
+    /// Appends the counts, for a process that goes on with the message.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(in crate::protocol) fn export(self, out: &mut StateWriter) {
+        out.u64(self.bytes);
+        out.u64(self.frames);
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(in crate::protocol) fn import(state: &mut StateReader<'_>) -> Result<WireSize, StateError> {
+        Ok(WireSize { bytes: state.u64()?, frames: state.u64()? })
     }
 
     /// Checks the next frame of a message of which `inflated` bytes have been decompressed so far.
