@@ -1,7 +1,9 @@
 //! How to choose a way in, what to expect of the library, and recipes whose code compiles.
 //!
 //! The first part explains one subject a section. The module [`recipes`] has recipes for whole tasks,
-//! [`topics`] is about publish and subscribe, [`small`] about machines with little memory, [`deploying`] about replacing a server that has connections, and `tls`, if there is a feature for it, is about servers and clients of `wss://` and their certificates.
+//! [`topics`] is about publish and subscribe, [`small`] about machines with little memory, [`deploying`] about replacing a server
+//! that has connections, `hand_over` about a new process that goes on with them (feature `handover`), and `tls`, if there is a
+//! feature for it, about servers and clients of `wss://` and their certificates.
 //!
 //! # Which way in to choose
 //!
@@ -494,6 +496,8 @@
 
 pub mod clients;
 pub mod deploying;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+pub mod hand_over;
 pub mod large_messages;
 pub mod monitoring;
 #[doc = include_str!("../docs/proxies.md")]

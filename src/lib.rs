@@ -66,6 +66,7 @@
 //! | --- | --- |
 //! | `deflate` | permessage-deflate (RFC 7692) |
 //! | `redis` | topics of several machines, over Redis |
+//! | `handover` | a new process takes over a server's connections (Linux) |
 //! | `idn` | hosts of URLs in other scripts than ASCII |
 //! | `serde_json` | values as JSON: `send_json`, `recv_json`, `json` of a [`Message`] |
 //! | `rustls-tls-native-roots` | `wss://` for servers and clients; clients trust whom the system trusts |

@@ -133,7 +133,13 @@ impl Established {
             watched: None,
             end_reported: false,
             addr,
-            outcome: Outcome { subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())), data: None },
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            arriving: None,
+            outcome: Outcome {
+                subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())),
+                data: None,
+                ..Outcome::default()
+            },
             agreement,
             receive: None,
             leftover,

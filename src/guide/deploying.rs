@@ -1,6 +1,6 @@
 //! Replacing a server that has connections: what clients notice, and how to have them notice little.
 //!
-//! A WebSocket lives as long as the process that has it. So a deployment closes connections, and what counts is that no client
+//! A WebSocket lives as long as the process that has it. So most deployments close connections, and what counts is that no client
 //! is refused, that none loses a message without being told, and that they do not all come back in the same second. Three calls
 //! end a server:
 //!
@@ -9,6 +9,9 @@
 //! | [`drain`](crate::ServerHandle::drain) | are closed with 1012, one after the other, until a deadline | a server that others replace |
 //! | [`stop_accepting`](crate::ServerHandle::stop_accepting) | go on until their clients leave | clients that leave soon by themselves |
 //! | [`shutdown`](crate::ServerHandle::shutdown) | are closed with 1001, all at once | the end of the service, and tests |
+//!
+//! With the feature `handover`, on Linux, a new process can go on with the connections instead, so that no client notices: see the
+//! page `hand_over` of this guide.
 //!
 //! # Drain
 //!

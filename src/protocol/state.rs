@@ -23,6 +23,7 @@ pub(crate) enum StateError {
     /// A value that no connection has. The text names it.
     Invalid(&'static str),
     /// The state needs something that is not in this build. The text names it.
+    #[cfg_attr(feature = "deflate", expect(dead_code, reason = "all that there is, is in this build"))]
     Unsupported(&'static str),
 }
 

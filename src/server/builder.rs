@@ -49,6 +49,12 @@ pub struct ServerBuilder {
     pub(super) topics: Option<Box<Configure>>,
     pub(super) bridge: Option<Arc<dyn Bridge>>,
     pub(super) on_topic: Option<Box<TopicHook>>,
+    /// Where another process takes the server over.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) hand_over: Option<std::path::PathBuf>,
+    /// Another server is about to be taken over: nothing is accepted before.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) takes_over: bool,
 }
 
 impl ServerBuilder {
@@ -68,6 +74,10 @@ impl ServerBuilder {
             topics: None,
             bridge: None,
             on_topic: None,
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            hand_over: None,
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            takes_over: false,
         }
     }
 
@@ -410,7 +420,20 @@ impl ServerBuilder {
         if self.channels != 1 {
             return Err(ConfigError::new("channels", self.channels, CHANNELS));
         }
-        self.check_all(1)
+        self.check_all(1)?;
+        self.check_hand_over()
+    }
+
+    /// Checks that a server without handlers is not to be handed over.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) fn check_hand_over(&self) -> Result<(), ConfigError> {
+        const NEEDED: &str = "unset, because only a server with handlers can be handed over";
+        self.hand_over.as_ref().map_or(Ok(()), |path| Err(ConfigError::new("hand_over", path.display(), NEEDED)))
+    }
+
+    #[cfg(not(all(target_os = "linux", feature = "handover")))]
+    pub(super) fn check_hand_over(&self) -> Result<(), ConfigError> {
+        Ok(())
     }
 
     /// Checks the settings of a server whose connections have handlers, and returns the number of workers.

@@ -8,7 +8,7 @@ pub(super) mod open;
 mod socket_file;
 mod tcp;
 #[cfg(unix)]
-mod unix;
+pub(super) mod unix;
 
 use std::fmt;
 use std::io;

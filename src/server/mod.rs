@@ -4,6 +4,8 @@ mod bridge;
 mod builder;
 mod control;
 mod drain;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+mod hand_over;
 mod inline;
 mod listener;
 mod reactor;

@@ -12,6 +12,8 @@ use crate::server::Server;
 use crate::server::bridge;
 use crate::server::builder::ServerBuilder;
 use crate::server::control::{Control, ServerHandle};
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::server::hand_over::{Succession, clock_reach};
 use crate::server::inline::EventLoop;
 use crate::server::listener::Listeners;
 use crate::server::listener::bind::open_all;
@@ -22,7 +24,8 @@ use crate::server::reactor::handshake::Rules;
 use crate::server::reactor::metrics::HandshakeMetrics;
 use crate::server::reactor::refusal_log::RefusalLog;
 use crate::server::reactor::thread::ReactorThread;
-use crate::server::reactor::{Admit, Reactor, ReactorParts, WorkerLink};
+use crate::server::reactor::worker_link::WorkerLink;
+use crate::server::reactor::{Admit, Reactor, ReactorParts};
 use crate::server::threads::ThreadSet;
 use crate::transport::budget::MemoryBudget;
 use crate::worker::channel::delivery::{ChannelDelivery, ChannelSlot};
@@ -55,6 +58,7 @@ impl ServerBuilder {
     /// A setting is invalid, or a listener can not be opened.
     pub fn bind(self, listeners: impl Into<Listeners>) -> Result<Server, BuildError> {
         let count = self.check()?;
+        self.check_hand_over()?;
         let budget = self.budget();
         let state = || Arc::new(ChannelState::new(self.config.max_event_buffer_size, budget.clone()));
         let states: Vec<Arc<ChannelState>> = (0..self.channels).map(|_| state()).collect();
@@ -162,9 +166,29 @@ impl ServerBuilder {
         delivery: impl Fn() -> D,
         budget: Arc<MemoryBudget>,
     ) -> Result<Server, BuildError> {
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        let mut succession = self.hand_over.as_deref().map(Succession::begin).transpose()?;
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        let listeners = match &mut succession {
+            Some(succession) => succession.listeners(listeners.into())?,
+            None => open_all(listeners.into())?,
+        };
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        let takes_over = succession.as_ref().is_some_and(Succession::has_predecessor);
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        let this = ServerBuilder { takes_over, ..self };
+        #[cfg(not(all(target_os = "linux", feature = "handover")))]
+        let this = self;
+        #[cfg(not(all(target_os = "linux", feature = "handover")))]
         let listeners = open_all(listeners.into())?;
-        let config = self.config.clone();
-        let Built { workers, reactor_thread, handle } = self.build(count, listeners, admit, |_| delivery(), budget)?;
+        let config = this.config.clone();
+        let Built { workers, reactor_thread, handle } = this.build(count, listeners, admit, |_| delivery(), budget)?;
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        let mut workers = workers;
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        if let Some(end) = succession.as_mut().and_then(Succession::take_end) {
+            workers.iter_mut().for_each(|worker| worker.hold_until_end(end.clone()));
+        }
         let threads = handle.control.threads.clone();
         let server = Server { events, handle };
         // From here on, a failure drops the server, which stops the threads that were started.
@@ -182,6 +206,10 @@ impl ServerBuilder {
         if let Some(reactor_thread) = reactor_thread {
             let thread = config.thread("ws-reactor".into());
             threads.spawn(thread, || reactor_thread.run()).map_err(BuildError::io("no thread"))?;
+        }
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        if let Some(succession) = succession {
+            succession.complete(&server.handle, &config)?;
         }
         Ok(server)
     }
@@ -240,6 +268,8 @@ impl ServerBuilder {
                 proxy_protocol: self.proxy_protocol,
                 forwarded: self.forwarded,
                 connection_limit: connection_limit.clone(),
+                #[cfg(all(target_os = "linux", feature = "handover"))]
+                keeps_heads: self.hand_over.is_some(),
             },
             refusal_log: RefusalLog::default(),
             decide: self.decide,
@@ -249,6 +279,11 @@ impl ServerBuilder {
             layer: self.layer,
             metrics: handshakes.clone(),
         };
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        if self.hand_over.is_some() {
+            let reach = clock_reach(&config);
+            workers.iter_mut().for_each(|worker| worker.prepare_hand_over(reach));
+        }
         let server = Arc::new(OnceLock::new());
         let reactor_parts = ReactorParts {
             listeners,
@@ -258,6 +293,8 @@ impl ServerBuilder {
             budget: budget.clone(),
             workers: links,
             server: server.clone(),
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            is_paused: self.takes_over,
         };
         let (reactor, reactor_thread) =
             place_reactor(reactor_parts, &mut workers).map_err(BuildError::io("no poll"))?;

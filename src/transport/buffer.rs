@@ -78,6 +78,12 @@ impl Input {
         &mut self.bytes[start..self.start]
     }
 
+    /// The bytes that are not decoded.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
     /// Whether everything is decoded.
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end

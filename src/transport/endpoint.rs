@@ -2,6 +2,8 @@
 //! sockets both build on it.
 
 mod parts;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+mod travel;
 
 use std::io::{self, IoSliceMut};
 
@@ -174,7 +176,7 @@ impl<S: ByteStream> Endpoint<S> {
         if self.stream.pending_bytes() > 0 {
             return Ok(drained);
         }
-        if let Some(pending) = &mut self.pending {
+        if let Some(pending) = self.pending.as_mut().filter(|pending| !pending.is_paused()) {
             let result;
             (drained.written, result) = pending.write_to(&mut self.stream, pool);
             result?;

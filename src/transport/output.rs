@@ -246,7 +246,7 @@ impl Output {
         let mut written = 0;
         let mut result = Ok(());
         // A connection with pending bytes has a full socket: the poll reports when there is room.
-        if pending.as_ref().is_none_or(|pending| pending.len() == 0) && self.len() > 0 {
+        if pending.as_ref().is_none_or(|pending| pending.may_be_passed()) && self.len() > 0 {
             (written, result) = self.write(stream, input);
         }
         if written < self.len() && result.is_ok() {

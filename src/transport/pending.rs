@@ -32,6 +32,9 @@ pub(crate) struct Pending {
     pub(crate) carry: Option<Box<Input>>,
     /// What waits for the end of the message that is sent in parts. Present while one is.
     pub(crate) held: Option<Box<Held>>,
+    /// Nothing is written, as if the socket were full: another process is about to go on with the connection.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) is_paused: bool,
 }
 
 impl Pending {
@@ -58,7 +61,31 @@ impl Pending {
 
     /// Whether nothing waits any more.
     pub(crate) fn is_idle(&self) -> bool {
-        self.len == 0 && self.late_ping.is_none() && self.carry.is_none() && self.held.is_none()
+        let is_empty = self.len == 0 && self.late_ping.is_none() && self.carry.is_none() && self.held.is_none();
+        is_empty && !self.is_paused()
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    #[cfg(not(all(target_os = "linux", feature = "handover")))]
+    #[inline(always)]
+    pub(super) fn is_paused(&self) -> bool {
+        false
+    }
+
+    /// Whether output may be written past this: nothing waits.
+    #[inline(always)]
+    pub(super) fn may_be_passed(&self) -> bool {
+        self.len == 0 && !self.is_paused()
+    }
+
+    /// The bytes that wait, in order.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.chunks.iter().map(Chunk::as_slice)
     }
 
     /// Notes that the socket took `size` bytes that waited in the stream's own layer.

@@ -101,6 +101,8 @@ impl<D: Delivery> Engine<D> {
             readable: false,
             end_reported: false,
             addr: ADDR.into(),
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            arriving: None,
             outcome: crate::worker::handle::info::Outcome::default(),
             agreement: NegotiatedExtension::default(),
             receive: None,

@@ -31,6 +31,15 @@ impl ConnectionLimit {
         true
     }
 
+    /// Counts one more connection, whatever the limits: it is there.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn add(&self, address: Option<IpAddr>) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(address) = address.filter(|_| self.per_address != usize::MAX) {
+            *self.addresses.lock().unwrap_or_else(PoisonError::into_inner).entry(address).or_default() += 1;
+        }
+    }
+
     /// Counts a connection under another address than before; `false` if there are too many from there, and then it counts
     /// as before.
     pub(crate) fn recount(&self, from: Option<IpAddr>, to: Option<IpAddr>) -> bool {

@@ -110,6 +110,7 @@ fn a_floor_imports_only_floors_below() {
             "guide.rs",
             "guide/clients.rs",
             "guide/deploying.rs",
+            "guide/hand_over.rs",
             "guide/large_messages.rs",
             "guide/monitoring.rs",
             "guide/recipes.rs",

@@ -51,7 +51,7 @@ fn message(role: Role, rsv: u8, opcode: Opcode, payload: &[u8], fragments: usize
             if is_first { opcode } else { Opcode::Continuation },
         );
         frame(role, header, piece, out);
-        if size % 3 == 0 {
+        if size.is_multiple_of(3) {
             frame(role, (true, 0, Opcode::Ping), b"between", out);
         }
     }

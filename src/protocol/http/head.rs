@@ -53,6 +53,11 @@ impl Head {
         self.fields.iter().map(|field| (self.bytes(field.name), self.bytes(field.value)))
     }
 
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub(super) fn str(&self, span: Span) -> &str {
         core::str::from_utf8(self.bytes(span)).unwrap_or_default()
     }

@@ -44,6 +44,8 @@ struct Parts {
     data: Option<Data>,
     tls: Option<Box<TlsInfo>>,
     body: Box<[u8]>,
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    handed_over: Option<Box<[u8]>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -354,6 +356,34 @@ impl Request {
     /// ```
     pub fn socket_addr(&self) -> &PeerAddr {
         self.parts.socket_addr.as_deref().unwrap_or(&self.parts.addr)
+    }
+
+    /// Returns what the handler of another process has given for this one
+    /// ([`Handler::hand_over`](crate::Handler::hand_over)), if another process has served the connection until now. The request
+    /// has the head with which the client has opened the connection; its [`data`](Request::data) and
+    /// [`socket_addr`](Request::socket_addr) are of the other process, and not here.
+    ///
+    /// ```
+    /// use threadbare::Request;
+    ///
+    /// fn is_new(request: &Request) -> bool {
+    ///     request.handed_over().is_none()
+    /// }
+    /// ```
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub fn handed_over(&self) -> Option<&[u8]> {
+        self.parts.handed_over.as_deref()
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn set_handed_over(&mut self, bytes: Vec<u8>) {
+        self.parts.handed_over = Some(bytes.into());
+    }
+
+    /// The bytes of the head, as they were received.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn head(&self) -> &[u8] {
+        self.parts.head.as_bytes()
     }
 
     pub(crate) fn set_client_addr(&mut self, addr: PeerAddr) {

@@ -2,10 +2,14 @@
 
 use crate::config::ConfigError;
 use crate::error::BuildError;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::protocol::PeerAddr;
 use crate::server::listener::open::OpenListener;
 #[cfg(unix)]
 use crate::server::listener::unix;
 use crate::server::listener::{Listener, Listeners, Place, Settings, tcp};
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::server::reactor::hand_over_command::SharedListener;
 
 /// Opens all listeners, or none. There is at least one.
 pub(in crate::server) fn open_all(listeners: Listeners) -> Result<Vec<OpenListener>, BuildError> {
@@ -13,6 +17,30 @@ pub(in crate::server) fn open_all(listeners: Listeners) -> Result<Vec<OpenListen
         return Err(ConfigError::new("listeners", "empty", "one listener at least").into());
     }
     listeners.0.into_iter().map(open).collect()
+}
+
+/// Uses the sockets of another process, which gives them, with the settings of these listeners.
+#[cfg(all(target_os = "linux", feature = "handover"))]
+pub(in crate::server) fn adopt_all(
+    listeners: Listeners,
+    given: Vec<SharedListener>,
+) -> Result<Vec<OpenListener>, BuildError> {
+    if listeners.0.len() != given.len() {
+        const NEEDED: &str = "as many as the server has that is taken over";
+        return Err(ConfigError::new("listeners", listeners.0.len(), NEEDED).into());
+    }
+    let pairs = listeners.0.into_iter().zip(given);
+    pairs.map(|(Listener { settings, .. }, given)| adopt(settings, given)).collect()
+}
+
+#[cfg(all(target_os = "linux", feature = "handover"))]
+fn adopt(settings: Settings, SharedListener { addr, socket }: SharedListener) -> Result<OpenListener, BuildError> {
+    let listener = match &addr {
+        PeerAddr::Unix(_) => unix::adopt(socket.into(), settings)?,
+        _ => tcp::adopt(socket.into(), settings)?,
+    };
+    // A Unix socket says under which name it was made.
+    Ok(OpenListener { addr, ..listener })
 }
 
 fn open(Listener { place, settings }: Listener) -> Result<OpenListener, BuildError> {

@@ -21,7 +21,10 @@ use crate::transport::stream::system::prevent_sigpipe;
 pub(in crate::server) struct OpenListener {
     /// Dropped before the socket is closed: until then no other file has the same number.
     #[cfg(unix)]
-    #[expect(dead_code, reason = "its drop removes the file")]
+    #[cfg_attr(
+        not(all(target_os = "linux", feature = "handover")),
+        expect(dead_code, reason = "its drop removes the file")
+    )]
     pub(super) file: Option<SocketFile>,
     pub(in crate::server) socket: ListeningSocket,
     pub(in crate::server) addr: PeerAddr,
@@ -33,6 +36,14 @@ pub(in crate::server) struct OpenListener {
 }
 
 impl OpenListener {
+    /// Leaves the file of a Unix socket to another process that has the socket.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(in crate::server) fn leave_file(&mut self) {
+        if let Some(file) = self.file.take() {
+            file.leave();
+        }
+    }
+
     pub(super) fn new(socket: ListeningSocket, addr: PeerAddr, settings: Settings, origin: Origin) -> OpenListener {
         OpenListener {
             #[cfg(unix)]

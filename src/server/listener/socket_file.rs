@@ -56,10 +56,19 @@ impl Drop for TemporaryName {
 
 /// The file of a socket that listens. Dropped, it removes the file, unless another has taken its place.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(in crate::server) struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+}
+
+#[cfg(all(target_os = "linux", feature = "handover"))]
+impl SocketFile {
+    /// Leaves the file to another process.
+    pub(in crate::server) fn leave(mut self) {
+        // No file has it.
+        (self.device, self.inode) = (u64::MAX, u64::MAX);
+    }
 }
 
 impl Drop for SocketFile {

@@ -77,6 +77,49 @@ fn bind_path(path: &Path, settings: &Settings) -> io::Result<(UnixListener, Sock
     Ok((listener, temporary.rename_to(path)?))
 }
 
+/// A socket that only this user may connect to, and that nobody finds yet.
+#[cfg(all(target_os = "linux", feature = "handover"))]
+pub(in crate::server) struct PrivateSocket {
+    listener: UnixListener,
+    temporary: TemporaryName,
+    path: std::path::PathBuf,
+}
+
+#[cfg(all(target_os = "linux", feature = "handover"))]
+impl PrivateSocket {
+    /// Makes a socket for `path`, beside it.
+    pub(in crate::server) fn bind(path: &Path) -> io::Result<PrivateSocket> {
+        socket_addr(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        let temporary = TemporaryName::beside(path)?;
+        socket.bind(&SockAddr::unix(temporary.path())?)?;
+        temporary.set_mode(Some(0o600))?;
+        let listener = listen(socket, &Settings::default())?;
+        Ok(PrivateSocket { listener, temporary, path: path.to_owned() })
+    }
+
+    /// Gives it its name, in place of another socket.
+    pub(in crate::server) fn publish(self) -> io::Result<PublishedSocket> {
+        let file = self.temporary.rename_to(&self.path)?;
+        Ok(PublishedSocket { listener: self.listener, file })
+    }
+}
+
+/// A socket that only this user may connect to. Dropped, it removes its file.
+#[cfg(all(target_os = "linux", feature = "handover"))]
+pub(in crate::server) struct PublishedSocket {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+#[cfg(all(target_os = "linux", feature = "handover"))]
+impl PublishedSocket {
+    /// The socket, and its file.
+    pub(in crate::server) fn into_parts(self) -> (mio::net::UnixListener, SocketFile) {
+        (mio::net::UnixListener::from_std(self.listener), self.file)
+    }
+}
+
 fn listen(socket: Socket, settings: &Settings) -> io::Result<UnixListener> {
     socket.listen(settings.backlog.unwrap_or(BACKLOG).cast_signed())?;
     socket.set_nonblocking(true)?;

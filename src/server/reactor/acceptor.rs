@@ -137,6 +137,28 @@ impl Acceptor {
         self.listener.as_ref().is_some_and(|listener| listener.given)
     }
 
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(in crate::server) fn listener(&self) -> Option<&OpenListener> {
+        self.listener.as_ref()
+    }
+
+    /// Closes the listener, and leaves its file to another process that has it.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(in crate::server) fn release(&mut self, registry: &Registry) {
+        if let Some(listener) = &mut self.listener {
+            listener.leave_file();
+        }
+        self.close(registry);
+    }
+
+    /// Notes that no other process has the listener any more.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(in crate::server) fn own(&mut self) {
+        if let Some(listener) = &mut self.listener {
+            listener.given = false;
+        }
+    }
+
     /// Closes the listener.
     pub(in crate::server) fn close(&mut self, registry: &Registry) {
         (self.more, self.retry_at) = (false, None);

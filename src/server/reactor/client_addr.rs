@@ -18,6 +18,9 @@ pub(in crate::server) struct ClientRules {
     /// Their requests have this header.
     pub(in crate::server) forwarded: Option<(ForwardedHeader, Trusted)>,
     pub(in crate::server) connection_limit: Arc<ConnectionLimit>,
+    /// Whether connections keep the heads of their requests, for another process.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(in crate::server) keeps_heads: bool,
 }
 
 /// The addresses of a connection.

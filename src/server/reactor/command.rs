@@ -9,6 +9,8 @@ use mio::Waker;
 
 use crate::protocol::handshake::Accept;
 use crate::protocol::http::Response;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::server::reactor::hand_over_command::HandOverCommand;
 use crate::worker::handle::draining::DrainOrder;
 use crate::worker::handle::inbox::Inbox;
 use crate::worker::slab::Key;
@@ -26,6 +28,9 @@ pub(in crate::server) enum ReactorCommand {
     Drain(Arc<DrainOrder>),
     /// Stop accepting, refuse the handshakes that are under way, and have the workers close until the deadline.
     Stop(Instant),
+    /// Something about handing the server over.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    HandOver(HandOverCommand),
 }
 
 /// Sends commands to the reactor, from any thread.

@@ -8,6 +8,10 @@ pub(super) mod command;
 mod deadline;
 mod drain;
 mod exchange;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+mod hand_over;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+pub(super) mod hand_over_command;
 pub(super) mod handshake;
 pub(super) mod metrics;
 mod panics;
@@ -19,6 +23,7 @@ pub(super) mod refusal_log;
 mod stop;
 pub(super) mod thread;
 mod tls;
+pub(super) mod worker_link;
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,7 +31,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use mio::event::Event;
 use mio::{Registry, Token};
 
@@ -40,12 +45,12 @@ use crate::server::reactor::acceptor::{Acceptor, Incoming};
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle, ReactorWaker};
 use crate::server::reactor::handshake::{Decide, Established, Handshake, READ_SIZE, Rules, State, overloaded};
 use crate::server::reactor::pending::Pending;
+use crate::server::reactor::worker_link::WorkerLink;
 use crate::transport::budget::MemoryBudget;
 use crate::transport::stream::byte_stream::ByteStream;
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::handle::draining::DrainOrder;
-use crate::worker::handle::inbox::Inbox;
 use crate::worker::slab::{Key, KeyMap, Keys, Slab};
 use crate::worker::timer_wheel::TimerWheel;
 
@@ -61,20 +66,6 @@ const MAX_TURNED_AWAY: usize = 8;
 
 /// Makes the application's part of a connection; `None` if nobody receives its events.
 pub(in crate::server) type Admit<C> = Box<dyn Fn(Request) -> Option<C> + Send>;
-
-/// A worker, to which established connections are assigned.
-pub(in crate::server) struct WorkerLink<C> {
-    pub(in crate::server) inbox: Arc<Inbox>,
-    pub(in crate::server) new_connections: Sender<NewConnection<C>>,
-    /// Connections were assigned to it in this iteration of the event loop, and it is not notified yet.
-    notify_due: bool,
-}
-
-impl<C> WorkerLink<C> {
-    pub(in crate::server) fn new(inbox: Arc<Inbox>, new_connections: Sender<NewConnection<C>>) -> WorkerLink<C> {
-        WorkerLink { inbox, new_connections, notify_due: false }
-    }
-}
 
 /// Accepts connections and does their opening handshakes, on its own thread or on a worker's.
 pub(in crate::server) struct Reactor<C> {
@@ -110,6 +101,9 @@ pub(in crate::server) struct Reactor<C> {
     tls_due: VecDeque<Key>,
     draining: Option<Arc<DrainOrder>>,
     stopping: Option<Instant>,
+    /// Nothing is accepted, because another process is about to serve, or this one is not yet.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pause: Option<hand_over_command::Pause>,
 }
 
 /// The parts that a reactor is made of.
@@ -122,6 +116,9 @@ pub(in crate::server) struct ReactorParts<C> {
     pub(in crate::server) workers: Vec<WorkerLink<C>>,
     /// It is set before the reactor runs.
     pub(in crate::server) server: Arc<OnceLock<ServerHandle>>,
+    /// Whether nothing is accepted until connections of another process are taken over.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(in crate::server) is_paused: bool,
 }
 
 impl<C: Send + 'static> Reactor<C> {
@@ -131,7 +128,7 @@ impl<C: Send + 'static> Reactor<C> {
         registry: Registry,
         wake: ReactorWaker,
     ) -> io::Result<Reactor<C>> {
-        let ReactorParts { listeners, rules, config, admit, budget, workers, server } = parts;
+        let ReactorParts { listeners, rules, config, admit, budget, workers, server, .. } = parts;
         let tokens = (0..).map(|index| Token(FIRST_LISTENER.0 - index));
         let acceptors: io::Result<_> = listeners
             .into_iter()
@@ -163,6 +160,8 @@ impl<C: Send + 'static> Reactor<C> {
             tls_due: VecDeque::new(),
             draining: None,
             stopping: None,
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            pause: parts.is_paused.then(hand_over_command::Pause::default),
         })
     }
 
@@ -308,6 +307,8 @@ impl<C: Send + 'static> Reactor<C> {
             readable,
             end_reported,
             addr: client.into_addr(),
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            arriving: None,
             outcome,
             agreement,
             receive,
@@ -341,6 +342,8 @@ impl<C: Send + 'static> Reactor<C> {
                     }
                     ReactorCommand::Drain(order) => self.drain(order, now),
                     ReactorCommand::Stop(deadline) => self.stop(deadline, now),
+                    #[cfg(all(target_os = "linux", feature = "handover"))]
+                    ReactorCommand::HandOver(command) => self.execute_hand_over(command),
                 }
             }
         }
@@ -359,6 +362,8 @@ impl<C: Send + 'static> Reactor<C> {
             self.expired = expired;
         }
         self.finish_drain(now);
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        self.tell_quiet(now);
     }
 
     /// Notifies each worker that connections were assigned to in this iteration of the event loop, once.
@@ -418,6 +423,8 @@ impl<C: Send + 'static> PollTask for Reactor<C> {
         let stopping = self.stopping.filter(|_| !self.is_done(now));
         let step = (!self.tls_due.is_empty()).then_some(now);
         let unread = (!self.unread.is_empty()).then_some(now);
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        let deadline = deadline.into_iter().chain(self.quiet_due()).min();
         [deadline, accept, step, stopping, self.drain_due(), unread].into_iter().flatten().min()
     }
 

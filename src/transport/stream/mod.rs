@@ -45,6 +45,30 @@ impl Stream {
         Stream::Tcp(TcpStream::from_std(socket))
     }
 
+    /// Whether the socket is all that there is.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn is_plain(&self) -> bool {
+        match self {
+            Stream::Tcp(_) => true,
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(_) => false,
+            #[cfg(threadbare_bench)]
+            Stream::Memory(_) => false,
+        }
+    }
+
+    /// A second descriptor of the socket; `None` if the socket is not all that there is.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn share(&self) -> Option<io::Result<std::os::fd::OwnedFd>> {
+        match self {
+            Stream::Tcp(stream) => Some(std::os::fd::AsFd::as_fd(stream).try_clone_to_owned()),
+            #[cfg(feature = "rustls-tls")]
+            Stream::Tls(_) => None,
+            #[cfg(threadbare_bench)]
+            Stream::Memory(_) => None,
+        }
+    }
+
     /// Makes the coming drop a reset rather than an orderly close. Unix sockets have no resets: the peer finds the end.
     pub(crate) fn reset_on_drop(&self) {
         match self {

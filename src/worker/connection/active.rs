@@ -106,6 +106,15 @@ impl ActiveConn<'_> {
         }
     }
 
+    /// The head of the request that opened the connection, if it was kept.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn request_head(&self) -> Option<&[u8]> {
+        match &self.conn.peer {
+            Some(peer) => peer.shared.request_head(),
+            None => self.context.outcomes.get(&self.state.key.index)?.head.as_deref(),
+        }
+    }
+
     /// Bytes that wait to be written, those of this drive included.
     pub(crate) fn queued(&self) -> usize {
         self.conn.endpoint.backlog() + self.context.output.len()

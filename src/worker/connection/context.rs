@@ -67,6 +67,9 @@ pub(crate) struct WorkerContext {
     /// When the output of connections began to wait, by index.
     pub(crate) queued_since: KeyMap<u32, Instant>,
     pub(crate) callback_watch: CallbackWatch,
+    /// Another process may go on with the connections, which keep what it needs.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) hands_over: bool,
 }
 
 /// Connections that are read one after the other before any of them is written to.

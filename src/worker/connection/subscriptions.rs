@@ -104,6 +104,30 @@ impl ActiveConn<'_> {
         self.tell_gaps_up_to(topic, u64::MAX);
     }
 
+    /// Queues what was published to the topic of the connection's subscription with this number, all of it.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn push_all_of(&mut self, number: usize) {
+        let key = self.state.key;
+        let Some((place, index)) = self.context.topics.subscription(key.index, number) else { return };
+        let (Some(member), Some(local)) = (self.context.topics.member(place, index), self.context.topics.at(place))
+        else {
+            return;
+        };
+        let topic = local.topic.clone();
+        let mut publications = Vec::new();
+        let range = topic.read(member.cursor, u64::MAX, usize::MAX, &mut publications);
+        if range.first > member.cursor + 1 {
+            self.note_missed(&topic, range.first - 1 - member.cursor);
+        }
+        for publication in &publications {
+            if !self.is_left_out_of(publication) && self.send_shared(&publication.frame) {
+                topic.delivered.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let cursor = (range.first - 1 + publications.len() as u64).max(member.cursor);
+        self.context.topics.set_cursor(place, index, key, cursor);
+    }
+
     /// Whether a message of a topic is for all but this connection.
     #[inline]
     pub(crate) fn is_left_out_of(&self, publication: &Publication) -> bool {

@@ -78,6 +78,20 @@ pub(crate) trait Delivery: Send + 'static {
     }
 
     fn open(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, opening: Self::Opening);
+
+    /// As [`open`](Delivery::open), for a connection that another process has served.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn take_over(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, opening: Self::Opening) {
+        self.open(connection, socket, opening);
+    }
+
+    /// What the application gives to the process that goes on with the connection; `None` if it is to stay.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn hand_over(&mut self, connection: &mut Self::Connection) -> Option<Vec<u8>> {
+        let _ = connection;
+        None
+    }
+
     fn message(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, message: Incoming<'_>);
     fn fragment(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, fragment: IncomingFragment<'_>);
     fn ping(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, payload: &[u8]);

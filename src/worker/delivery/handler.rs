@@ -182,6 +182,75 @@ pub trait Handler: Send + 'static {
         let _ = (socket, draining);
     }
 
+    /// Another process is about to go on with the connection
+    /// ([`ServerBuilder::hand_over`](crate::ServerBuilder::hand_over)). Returns what the handler there needs to go on, which
+    /// its maker finds in [`Request::handed_over`](crate::Request::handed_over); it may be empty. `None`, which is the default,
+    /// leaves the connection here, to be closed with 1012 once the other process serves: a handler with a state that it does
+    /// not give would go on with another.
+    ///
+    /// The handler is dropped when the other process serves, and [`on_close`](Handler::on_close) is not called. If that process
+    /// fails before, the handler goes on: this must not change it. A closure is a handler that gives nothing.
+    ///
+    /// ```
+    /// use threadbare::{Handler, MessageRef, Request, Socket};
+    ///
+    /// struct Counter(u64);
+    ///
+    /// impl Counter {
+    ///     fn new(request: &Request) -> Counter {
+    ///         let before = request.handed_over().and_then(|bytes| bytes.try_into().ok());
+    ///         Counter(before.map_or(0, u64::from_be_bytes))
+    ///     }
+    /// }
+    ///
+    /// impl Handler for Counter {
+    ///     fn on_message(&mut self, socket: &mut Socket<'_>, _message: MessageRef<'_>) {
+    ///         self.0 += 1;
+    ///         socket.send(self.0.to_string());
+    ///     }
+    ///
+    ///     fn hand_over(&mut self) -> Option<Vec<u8>> {
+    ///         Some(self.0.to_be_bytes().to_vec())
+    ///     }
+    /// }
+    /// ```
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn hand_over(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Called in place of [`on_open`](Handler::on_open), once, if another process has served the connection until now. The
+    /// topics that the connection was subscribed to, it is subscribed to. Does nothing unless it is implemented.
+    ///
+    /// ```
+    /// use std::sync::mpsc::Sender;
+    /// use threadbare::{Handler, MessageRef, Peer, Socket};
+    ///
+    /// /// Tells another thread of its connection.
+    /// struct Registered(Sender<Peer>);
+    ///
+    /// impl Handler for Registered {
+    ///     fn on_open(&mut self, socket: &mut Socket<'_>) {
+    ///         socket.send("welcome");
+    ///         let _ = self.0.send(socket.peer()); // the thread may have ended
+    ///     }
+    ///
+    ///     fn on_taken_over(&mut self, socket: &mut Socket<'_>) {
+    ///         let _ = self.0.send(socket.peer()); // the client was welcomed before
+    ///     }
+    ///
+    ///     fn on_message(&mut self, _socket: &mut Socket<'_>, _message: MessageRef<'_>) {}
+    ///
+    ///     fn hand_over(&mut self) -> Option<Vec<u8>> {
+    ///         Some(Vec::new())
+    ///     }
+    /// }
+    /// ```
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn on_taken_over(&mut self, socket: &mut Socket<'_>) {
+        let _ = socket;
+    }
+
     /// The connection has ended, or the peer has started the closing handshake. Nothing more can be sent. Called once.
     ///
     /// ```
@@ -223,6 +292,16 @@ impl<H: Handler> Delivery for HandlerDelivery<H> {
 
     fn open(&mut self, handler: &mut H, socket: &mut Socket<'_>, (): ()) {
         handler.on_open(socket);
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn take_over(&mut self, handler: &mut H, socket: &mut Socket<'_>, (): ()) {
+        handler.on_taken_over(socket);
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn hand_over(&mut self, handler: &mut H) -> Option<Vec<u8>> {
+        handler.hand_over()
     }
 
     #[inline]

@@ -150,6 +150,8 @@ impl<D: Delivery> Worker<D> {
                 self.send_to_many();
                 self.begin_shutdown(*deadline);
             }
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            Command::HandOver(seat) => self.hand_over = Some(seat.clone()),
             Command::ReceiverDropped { .. } => {
                 self.send_to_many();
                 self.for_each(|driver| {
@@ -225,6 +227,8 @@ impl<D: Delivery> Driver<'_, D> {
             | Command::Drain(_)
             | Command::FinishDrain(_)
             | Command::Shutdown(_) => {}
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            Command::HandOver(_) => {}
         }
     }
 
@@ -306,5 +310,7 @@ fn target(command: &Command) -> Option<Key> {
         | Command::Drain(_)
         | Command::FinishDrain(_)
         | Command::Shutdown(_) => None,
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        Command::HandOver(_) => None,
     }
 }

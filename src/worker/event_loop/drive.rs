@@ -268,7 +268,7 @@ impl<D: Delivery> Driver<'_, D> {
 
     /// Whether the application has dropped the connection through its handle: in a callback, or on another thread.
     #[inline(always)]
-    fn handle_is_aborted(&self) -> bool {
+    pub(super) fn handle_is_aborted(&self) -> bool {
         self.conn.peer.as_ref().is_some_and(|peer| peer.shared.queued.is_aborted())
     }
 

@@ -99,6 +99,8 @@ fn r_07_a_worker_that_fails_closes_its_connections_and_wakes_their_senders() {
             readable: false,
             end_reported: false,
             addr: addr.into(),
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            arriving: None,
             outcome: Default::default(),
             agreement: NegotiatedExtension::default(),
             receive: None,

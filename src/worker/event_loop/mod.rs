@@ -1,5 +1,7 @@
 //! The loop of one worker: what poll reported, the inbox, deadlines, broadcasts.
 
+#[cfg(all(target_os = "linux", feature = "handover"))]
+pub(crate) mod arriving;
 mod backlog;
 mod broadcast;
 mod by_connection;
@@ -14,6 +16,8 @@ pub(crate) mod drive;
 mod failure;
 #[cfg(test)]
 mod failure_tests;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+mod hand_over;
 mod list;
 mod memory;
 pub(crate) mod new_connection;

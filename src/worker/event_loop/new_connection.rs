@@ -7,6 +7,8 @@ use crate::protocol::deflate::NegotiatedExtension;
 use crate::protocol::receive::Receive;
 use crate::transport::budget::Charge;
 use crate::transport::stream::Stream;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::worker::event_loop::arriving::Arriving;
 use crate::worker::handle::info::Outcome;
 use crate::worker::slab::Key;
 
@@ -27,6 +29,9 @@ pub(crate) struct NewConnection<C> {
     /// The bytes that arrived after the opening handshake: the first frames.
     pub(crate) leftover: Vec<u8>,
     pub(crate) app: C,
+    /// What another process has told of the connection, if it comes from there.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) arriving: Option<Box<Arriving>>,
     /// The memory that this takes, if it counts.
     pub(crate) charge: Option<Charge>,
 }

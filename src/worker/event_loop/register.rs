@@ -58,9 +58,18 @@ impl<D: Delivery> Worker<D> {
     fn register(&mut self, new_connection: NewConnection<NewApp<D>>) {
         let NewConnection { mut stream, watched, readable, end_reported, addr, receive, .. } = new_connection;
         let NewConnection { outcome, agreement, leftover, app: (app, opening), charge, .. } = new_connection;
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        let mut arriving = new_connection.arriving;
         let (registry, context) = (self.poll.registry(), &mut self.context);
         let role = context.handle.role;
         let mut connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        if let Some(arriving) = &mut arriving {
+            // It goes on as it was, whatever the configuration says of new ones.
+            connection = std::mem::replace(&mut arriving.connection, Connection::new(role, 0));
+        } else if context.hands_over {
+            connection.keep_exportable();
+        }
         if let Receive::Fragments { max_size } = receive.unwrap_or(context.config.receive) {
             connection.deliver_fragments(max_size);
         }
@@ -111,6 +120,12 @@ impl<D: Delivery> Worker<D> {
         let close = (self.shutdown.is_some() && draining.is_none()).then(|| self.shutdown_frame());
         self.drive(key, |driver, input| {
             driver.state.deadline_changed = true;
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            match arriving {
+                Some(arriving) => driver.take_over(opening, *arriving),
+                None => driver.open(opening),
+            }
+            #[cfg(not(all(target_os = "linux", feature = "handover")))]
             driver.open(opening);
             if let Some(draining) = draining {
                 driver.tell_of_drain(draining);

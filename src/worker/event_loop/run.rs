@@ -61,6 +61,8 @@ impl<D: Delivery> Worker<D> {
         self.delivery.end_iteration();
         self.check_memory();
         self.count_iteration();
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        self.hand_over_if_asked();
         polled
     }
 

@@ -84,6 +84,8 @@ fn clients_within(budget: MemoryBudget, count: usize, agreement: NegotiatedExten
             readable: false,
             end_reported: false,
             addr: addr.into(),
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            arriving: None,
             outcome: crate::worker::handle::info::Outcome::default(),
             agreement,
             receive: None,

@@ -32,6 +32,8 @@ use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::event_loop::poll_timer::PollTimer;
 use crate::worker::handle::draining::DrainReport;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::worker::handle::hand_over::HandOverSeat;
 use crate::worker::handle::inbox::{CommandQueue, Inbox};
 use crate::worker::handle::metrics::Totals;
 use crate::worker::handle::publisher::Publisher;
@@ -96,6 +98,9 @@ pub(crate) struct Worker<D: Delivery> {
     pub(super) by_connection: CommandsByConnection,
     pub(in crate::worker) shutdown: Option<Instant>,
     pub(super) drain: Option<Box<Drain>>,
+    /// Connections are to be handed over at the end of this iteration.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(in crate::worker) hand_over: Option<Box<HandOverSeat>>,
     pub(in crate::worker) ended: CloseCounts,
     pub(in crate::worker) trim_at: Tick,
     /// The memory of the pools, as the budget was told.
@@ -108,7 +113,7 @@ pub(crate) struct Worker<D: Delivery> {
     /// When the poll task is to run, if nothing happens before.
     pub(in crate::worker) poll_task_due: Option<Instant>,
     /// What ends with the worker.
-    held_until_end: Option<Arc<dyn Any + Send + Sync>>,
+    held_until_end: Vec<Arc<dyn Any + Send + Sync>>,
     /// The threads that read sources of messages end with the last worker.
     _streams: StreamPoolUse,
     /// The number of drives so far.
@@ -180,6 +185,8 @@ impl<D: Delivery> Worker<D> {
             totals: Totals::default(),
             queued_since: KeyMap::default(),
             callback_watch,
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            hands_over: false,
         };
         Worker {
             poll: parts.poll,
@@ -201,6 +208,8 @@ impl<D: Delivery> Worker<D> {
             by_connection: CommandsByConnection::default(),
             shutdown: None,
             drain: None,
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            hand_over: None,
             ended: CloseCounts::default(),
             trim_at: TimerWheel::ticks(TRIM_INTERVAL),
             pooled,
@@ -208,7 +217,7 @@ impl<D: Delivery> Worker<D> {
             trimmable: Vec::new(),
             poll_task: None,
             poll_task_due: None,
-            held_until_end: None,
+            held_until_end: Vec::new(),
             _streams: streams.1,
             #[cfg(test)]
             drives: 0,
@@ -230,9 +239,17 @@ impl<D: Delivery> Worker<D> {
         self.context.topics.set_observer(self.context.handle.index, observer.clone());
     }
 
+    /// Keeps what is needed to hand the connections over, before the worker runs. Its clocks begin `age` ago, so that they
+    /// can tell how old the connections of another process are.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn prepare_hand_over(&mut self, age: Duration) {
+        self.context.hands_over = true;
+        self.timers = TimerWheel::new(self.now.checked_sub(age).unwrap_or(self.now));
+    }
+
     /// Keeps `value` until the worker has ended.
     pub(crate) fn hold_until_end(&mut self, value: Arc<dyn Any + Send + Sync>) {
-        self.held_until_end = Some(value);
+        self.held_until_end.push(value);
     }
 
     /// Sets the worker's poll task.

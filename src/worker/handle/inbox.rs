@@ -18,6 +18,8 @@ use crate::transport::masking_keys::MaskingKeys;
 use crate::transport::parts_state::PartsState;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::draining::DrainOrder;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::worker::handle::hand_over::HandOverSeat;
 use crate::worker::handle::latest::MAX_KEYS;
 use crate::worker::handle::metrics::WorkerMetrics;
 use crate::worker::handle::posted_part::PostedPart;
@@ -80,6 +82,9 @@ pub(crate) enum Command {
     FinishDrain(Instant),
     /// Close every connection with 1001, or as the drain does, and end when they are closed, or at the deadline.
     Shutdown(Instant),
+    /// Hand the connections over to another process.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    HandOver(Box<HandOverSeat>),
 }
 
 /// Commands, and the bytes of the frames that they send. Both buffers are reused, so that a small message needs no

@@ -32,11 +32,24 @@ pub(crate) struct Outcome {
     pub(crate) subprotocol: Option<Arc<String>>,
     /// The data of `Accept::data`.
     pub(crate) data: Option<Data>,
+    /// The head of the request, if another process may go on with the connection.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) head: Option<Box<[u8]>>,
 }
 
 impl Outcome {
     pub(crate) fn is_empty(&self) -> bool {
-        self.subprotocol.is_none() && self.data.is_none()
+        self.subprotocol.is_none() && self.data.is_none() && !self.has_head()
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn has_head(&self) -> bool {
+        self.head.is_some()
+    }
+
+    #[cfg(not(all(target_os = "linux", feature = "handover")))]
+    fn has_head(&self) -> bool {
+        false
     }
 }
 

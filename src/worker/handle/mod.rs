@@ -1,6 +1,8 @@
 //! What threads other than the worker hold of a connection, and the inbox through which they reach it.
 
 pub(crate) mod draining;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+pub(crate) mod hand_over;
 pub(crate) mod inbox;
 pub(crate) mod info;
 pub(crate) mod latest;

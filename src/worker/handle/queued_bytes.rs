@@ -86,6 +86,12 @@ impl QueuedBytes {
         self.rest.fetch_or(CLOSED, Ordering::SeqCst) & AWAITED != 0
     }
 
+    /// Takes messages again, after [`close`](QueuedBytes::close) that came to nothing.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn reopen(&self) {
+        self.rest.fetch_and(!CLOSED, Ordering::SeqCst);
+    }
+
     /// Whether the application has dropped the connection.
     #[inline]
     pub(crate) fn is_aborted(&self) -> bool {

@@ -140,6 +140,12 @@ impl PeerShared {
         }
     }
 
+    /// The head of the request that opened the connection.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn request_head(&self) -> Option<&[u8]> {
+        self.extra.get()?.outcome.head.as_deref()
+    }
+
     /// The topics that the connection is subscribed to.
     pub(crate) fn topics(&self) -> Vec<Arc<TopicState>> {
         let extra = self.extra.get();

@@ -89,6 +89,8 @@ impl Request {
             data: None,
             tls: None,
             body: Box::default(),
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            handed_over: None,
         };
         Ok(Request { parts: Box::new(parts) })
     }

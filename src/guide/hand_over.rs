@@ -1,0 +1,89 @@
+//! Deploying without disconnecting anyone: a new process takes over the connections of the old one.
+//!
+//! With the feature `handover`, on Linux, a server with [handlers](crate::Handler) can be replaced by a new process while its
+//! clients stay connected. They see a pause of a few milliseconds, and nothing else.
+//!
+//! [`ServerBuilder::hand_over`](crate::ServerBuilder::hand_over) names a Unix socket. The first process finds nobody there,
+//! and starts as usual. Each later one takes over from the one before it, which then ends:
+//!
+//! ```no_run
+//! use threadbare::{Handler, MessageRef, Request, Server, Socket};
+//!
+//! /// A client of a game, and its score.
+//! struct Player {
+//!     name: String,
+//!     score: u64,
+//! }
+//!
+//! impl Player {
+//!     fn new(request: &Request) -> Player {
+//!         let name = request.query().unwrap_or("nobody").to_owned(); // the client's own request, as it was
+//!         let score = match request.handed_over() {
+//!             Some(bytes) => bytes.try_into().map_or(0, u64::from_be_bytes), // from the process before
+//!             None => 0,                                                     // a new client
+//!         };
+//!         Player { name, score }
+//!     }
+//! }
+//!
+//! impl Handler for Player {
+//!     fn on_open(&mut self, socket: &mut Socket<'_>) {
+//!         socket.send(format!("welcome, {}", self.name));
+//!     }
+//!
+//!     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+//!         self.score += message.len() as u64;
+//!         socket.send(self.score.to_string());
+//!     }
+//!
+//!     fn hand_over(&mut self) -> Option<Vec<u8>> {
+//!         Some(self.score.to_be_bytes().to_vec())
+//!     }
+//! }
+//!
+//! let server = Server::builder().hand_over("/run/game/hand-over.sock").serve("0.0.0.0:8080", Player::new)?;
+//! server.join(); // until the next process has taken over, and the connections that stayed are closed
+//! # Ok::<(), threadbare::BuildError>(())
+//! ```
+//!
+//! To deploy, install the new program and start it beside the old one. If it can not take over, [`serve`](crate::ServerBuilder::serve)
+//! returns an error and the old process goes on with every connection, whenever that happens: also if the new one is killed
+//! half-way.
+//!
+//! # What the application has to do
+//!
+//! * **Give the state of each connection.** [`Handler::hand_over`](crate::Handler::hand_over) returns it as bytes, of a format of the
+//!   application's own. The next version of the program has to read what this one writes: begin with a version. A handler that
+//!   returns `None`, as it does if it is not implemented, keeps its connection in the old process, which closes it with 1012;
+//!   clients that follow the recommendation of the registry connect again.
+//! * **Do not greet twice.** [`on_open`](crate::Handler::on_open) is called for new connections only,
+//!   [`on_taken_over`](crate::Handler::on_taken_over) for those of the process before.
+//! * **Move what connections share.** Handles ([`Peer`](crate::Peer)) of the old process refuse messages from the hand-over on, and the
+//!   sender is told. What other threads have sent before arrives. Registries of connections are filled again in `on_taken_over`.
+//!   State that is not a connection's belongs into a database, or is lost with the process.
+//! * **Topics need nothing.** Connections stay subscribed, and get what was published before the hand-over. The history of a topic,
+//!   and its positions, begin anew.
+//!
+//! # What does not travel
+//!
+//! Connections over TLS stay behind, and are closed with 1012: let a proxy do TLS if they are to stay. So do those that send a
+//! message in parts at that moment. Servers whose events go through channels, and event loops, can not be handed over.
+//!
+//! The page `docs/handover.md` has the order of things, and their reasons.
+//!
+//! # With systemd
+//!
+//! The old process ends when the new one serves, so the service must be told which process is the main one. The new one says
+//! it (`sd_notify` with `MAINPID`), as in the example `restart`:
+//!
+//! ```ini
+//! [Service]
+//! Type=notify
+//! NotifyAccess=all
+//! RuntimeDirectory=game
+//! ExecStart=/usr/local/bin/restart 0.0.0.0:8080 --hand-over /run/game/hand-over.sock
+//! ExecReload=/bin/kill -HUP $MAINPID
+//! Restart=on-failure
+//! ```
+//!
+//! `systemctl reload game` then starts the program that is installed now, which takes over.

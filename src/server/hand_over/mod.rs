@@ -1,0 +1,91 @@
+//! Handing a server over to another process: its listeners, and every connection that can go.
+//!
+//! The old process listens on a Unix socket, the new one connects to it. Until the new one has said `Committed`, the old one
+//! has everything and can go on; it says so only once it holds everything. So nothing is served by two, and what ends
+//! before that leaves the old process as it was. docs/handover.md has the reasons.
+
+mod channel;
+mod giver;
+mod message;
+mod succession;
+mod taker;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::time::Duration;
+
+pub(super) use succession::{Succession, clock_reach};
+
+use crate::server::builder::ServerBuilder;
+
+/// The version of what the two processes say to each other. Another one is refused.
+const PROTOCOL_VERSION: u16 = 1;
+
+/// What the new process says first, so that whatever else connects is refused.
+const MAGIC: &[u8; 8] = b"tb-hand\n";
+
+/// The other process says who it is within 5 s. Longer lets a process that does nothing keep the next one waiting.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The new process is ready within 60 s: it may have to load something, and a bridge has to connect. Meanwhile the old one
+/// serves.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Opening handshakes that are under way have 2 s to end before those connections stay with the old process. Longer delays
+/// the hand-over for a client that is slow; shorter leaves more of them.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The connections are handed over within 10 s, or the old process goes on: meanwhile they stand still. Longer keeps clients
+/// waiting for a process that is stuck; shorter may give up with very many connections.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server with more listeners can not be handed over: their descriptors are sent in one message.
+const MAX_LISTENERS: usize = 64;
+
+impl ServerBuilder {
+    /// Has the server take over from the one that runs at `path`, if there is one, and hand itself over to the next that asks
+    /// there: its listeners, and every established connection, without a client noticing. `path` is a Unix socket, which only
+    /// processes of the same user may connect to (mode 0600, and checked). For servers with [handlers](ServerBuilder::serve),
+    /// on Linux.
+    ///
+    /// What a connection was in the middle of goes on: half a frame, a message in fragments, output that waits for a slow
+    /// reader, subscriptions to topics. Its handler says what it needs to go on with ([`Handler::hand_over`](crate::Handler::hand_over));
+    /// the maker of the handlers finds it in [`Request::handed_over`](crate::Request::handed_over). Connections over TLS, those
+    /// whose handler gives nothing, and those that send a message in parts stay behind. The old server closes them with 1012
+    /// (Service Restart) once the new one serves, waits [`drop_timeout`](crate::Config::drop_timeout) for that, and ends:
+    /// [`Server::join`](crate::Server::join) returns.
+    ///
+    /// Of the listeners that are given to `serve`, the settings are used; the sockets are those of the old server, in the same
+    /// order.
+    ///
+    /// ```no_run
+    /// use threadbare::{Handler, MessageRef, Server, Socket};
+    ///
+    /// struct Echo;
+    ///
+    /// impl Handler for Echo {
+    ///     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+    ///         socket.send(message);
+    ///     }
+    ///
+    ///     fn hand_over(&mut self) -> Option<Vec<u8>> {
+    ///         Some(Vec::new()) // it has no state
+    ///     }
+    /// }
+    ///
+    /// // The first process listens. The next one takes over, and this one ends.
+    /// let server = Server::builder().hand_over("/run/app/hand-over.sock").serve("0.0.0.0:8080", |_request| Echo)?;
+    /// server.join();
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`serve`](ServerBuilder::serve) returns one if the hand-over fails. The old server then goes on with everything. With
+    /// [`bind`](ServerBuilder::bind) and [`bind_inline`](ServerBuilder::bind_inline) it is a setting that could not work.
+    #[must_use]
+    pub fn hand_over(mut self, path: impl AsRef<Path>) -> ServerBuilder {
+        self.hand_over = Some(path.as_ref().to_owned());
+        self
+    }
+}

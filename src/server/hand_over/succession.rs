@@ -1,0 +1,94 @@
+//! A server that takes over from another, if there is one, and is handed over itself later.
+
+use std::any::Any;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::error::BuildError;
+use crate::server::control::ServerHandle;
+use crate::server::hand_over::giver::{Giver, GiverEnd};
+use crate::server::hand_over::taker::Taker;
+use crate::server::listener::Listeners;
+use crate::server::listener::bind::{adopt_all, open_all};
+use crate::server::listener::open::OpenListener;
+use crate::server::listener::unix::PrivateSocket;
+use crate::server::reactor::command::ReactorCommand;
+use crate::server::reactor::hand_over_command::{HandOverCommand, SharedListener};
+
+/// A server between the time when it has asked for what another has, and when it serves.
+pub(in crate::server) struct Succession {
+    taker: Option<(Taker, Vec<SharedListener>)>,
+    socket: PrivateSocket,
+    giver: Giver,
+    end: Option<GiverEnd>,
+}
+
+impl Succession {
+    /// Asks the server at `path`, if one runs there.
+    ///
+    /// # Errors
+    /// It does not answer as it should, or the socket for the next server can not be made.
+    pub(in crate::server) fn begin(path: &Path) -> Result<Succession, BuildError> {
+        let cannot = || format!("the server can not be handed over at {}", path.display());
+        let taker = Taker::connect(path)?;
+        let socket = PrivateSocket::bind(path).map_err(BuildError::io(cannot()))?;
+        let (giver, end) = Giver::new().map_err(BuildError::io(cannot()))?;
+        Ok(Succession { taker, socket, giver, end: Some(end) })
+    }
+
+    /// Whether there is a server to take over from.
+    pub(in crate::server) fn has_predecessor(&self) -> bool {
+        self.taker.is_some()
+    }
+
+    /// What ends the wait for the next server, as it is dropped.
+    pub(in crate::server) fn take_end(&mut self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.end.take().map(|end| Arc::new(end) as Arc<dyn Any + Send + Sync>)
+    }
+
+    /// The listeners: those of the old server with the settings of these, or these.
+    pub(in crate::server) fn listeners(&mut self, listeners: Listeners) -> Result<Vec<OpenListener>, BuildError> {
+        match &mut self.taker {
+            Some((_, shared)) => adopt_all(listeners, std::mem::take(shared)),
+            None => open_all(listeners),
+        }
+    }
+
+    /// Takes the connections over, once the threads of the server run and accept nothing yet. Then waits for the next server,
+    /// on a thread.
+    ///
+    /// # Errors
+    /// Nothing was taken over, and the old server serves on.
+    pub(in crate::server) fn complete(self, server: &ServerHandle, config: &Config) -> Result<(), BuildError> {
+        let no_thread = |error: io::Error| BuildError::io("no thread")(error);
+        let (sender, published) = crossbeam_channel::bounded(1);
+        let (server_of_giver, giver, drop_timeout) = (server.clone(), self.giver, config.drop_timeout);
+        let run = move || {
+            if let Ok(socket) = published.recv() {
+                giver.run(socket, &server_of_giver, drop_timeout);
+            }
+        };
+        // Before the connections are this process's, because the system may refuse a thread.
+        config.thread("ws-hand-over".into()).spawn(run).map_err(no_thread)?;
+        if let Some((taker, _)) = self.taker {
+            let arrived = taker.take(config.max_message_size)?;
+            log::info!("{} connections were taken over", arrived.len());
+            server.control.reactor.send(ReactorCommand::HandOver(HandOverCommand::TakeOver(arrived)));
+        }
+        match self.socket.publish() {
+            Ok(socket) => drop(sender.send(socket)),
+            Err(error) => log::error!("the server can not be handed over: {error}"),
+        }
+        Ok(())
+    }
+}
+
+/// The clocks of connections reach as far back as the longest time that the server looks back to.
+pub(in crate::server) fn clock_reach(config: &Config) -> Duration {
+    let keepalive = config.ping_interval.unwrap_or_default().saturating_add(config.pong_timeout);
+    let lifetime = config.max_lifetime.unwrap_or_default();
+    [keepalive, lifetime, config.write_timeout].into_iter().fold(Duration::ZERO, Duration::max)
+}

@@ -1,0 +1,213 @@
+//! A new process that fails, or says the wrong thing, at each step: the old one serves on, with everything.
+
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::channel::{Channel, MAX_BODY, Received};
+use super::message::{MAX_SMALL, hello, kind};
+use crate::protocol::message::MessageRef;
+use crate::server::Server;
+use crate::worker::delivery::handler::Handler;
+use crate::worker::delivery::socket::Socket;
+use crate::{Message, WebSocket};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Answers each message with its number.
+struct Counter(u64);
+
+impl Handler for Counter {
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        socket.subscribe("news").expect("subscribed");
+    }
+
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+        self.0 += 1;
+        socket.send(format!("{} {message}", self.0));
+    }
+
+    fn hand_over(&mut self) -> Option<Vec<u8>> {
+        Some(self.0.to_be_bytes().to_vec())
+    }
+}
+
+/// A server that can be handed over, and its clients.
+struct Old {
+    /// Dropped first, so that the server waits for nobody.
+    clients: Vec<WebSocket<TcpStream>>,
+    server: Server,
+    path: PathBuf,
+    count: u64,
+}
+
+impl Old {
+    fn start(name: &str, clients: usize) -> Old {
+        let path = std::env::temp_dir().join(format!("threadbare-{name}-{}.sock", std::process::id()));
+        let server = Server::builder().workers(2).hand_over(&path);
+        let server = server.serve("127.0.0.1:0", |_| Counter(0)).expect("a server");
+        let clients = (0..clients).map(|_| connect(&server)).collect();
+        let mut old = Old { server, clients, path, count: 0 };
+        eventually(|| old.server.handle().stats().topic_totals.subscribers == old.clients.len());
+        old.check();
+        old
+    }
+
+    /// Checks that the server serves every client, as if nothing had happened, and a new one.
+    fn check(&mut self) {
+        self.count += 1;
+        self.server.handle().publish("news", format!("news {}", self.count));
+        for client in &mut self.clients {
+            client.send("on").expect("sent");
+        }
+        for client in &mut self.clients {
+            let mut received = [(); 2].map(|()| client.recv().expect("received").expect("a message"));
+            received.sort_by_key(Message::to_string);
+            let expected = [format!("{} on", self.count), format!("news {}", self.count)];
+            assert_eq!(received, expected.map(Message::from));
+        }
+        let mut late = connect(&self.server);
+        late.send("new").expect("sent");
+        assert_eq!(late.recv().expect("received"), Some(Message::from("1 new")));
+        drop(late);
+        eventually(|| self.server.handle().connections() == self.clients.len());
+    }
+
+    fn ask(&self) -> New {
+        let stream = UnixStream::connect(&self.path).expect("connected");
+        New(Channel::new(stream, Instant::now() + DEADLINE))
+    }
+}
+
+fn connect(server: &Server) -> WebSocket<TcpStream> {
+    let stream = TcpStream::connect(server.local_addr()).expect("connected");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    WebSocket::connect(&format!("ws://{}", server.local_addr()), stream).expect("opened")
+}
+
+#[track_caller]
+fn eventually(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it does not come");
+        std::thread::yield_now();
+    }
+}
+
+/// A new process that does what a test says.
+struct New(Channel);
+
+impl New {
+    fn say(&mut self, kind: u8, body: &[u8]) {
+        self.0.send(kind, body, &[]).expect("sent");
+    }
+
+    #[track_caller]
+    fn hear(&mut self, kind: u8) -> Received {
+        let received = self.0.receive(MAX_BODY).expect("a message");
+        assert_eq!(received.kind, kind);
+        received
+    }
+
+    /// The end of the conversation, and what was said before it.
+    fn hear_end(&mut self) -> Vec<u8> {
+        let mut kinds = Vec::new();
+        while let Ok(received) = self.0.receive(MAX_SMALL) {
+            kinds.push(received.kind);
+        }
+        kinds
+    }
+
+    /// Goes on until it has this many connections, whose descriptors it holds.
+    fn hold(&mut self, connections: usize) -> Vec<OwnedFd> {
+        self.say(kind::HELLO, &hello());
+        assert_eq!(self.hear(kind::LISTENERS).descriptors.len(), 1);
+        self.say(kind::READY, &[]);
+        (0..connections).flat_map(|_| self.hear(kind::CONNECTION).descriptors).collect()
+    }
+}
+
+#[test]
+fn a_new_process_that_ends_at_any_step_changes_nothing() {
+    const CLIENTS: usize = 20;
+    let mut old = Old::start("steps", CLIENTS);
+    for step in 0..8 {
+        let mut new = old.ask();
+        let mut held = Vec::new();
+        if step > 0 {
+            new.say(kind::HELLO, &hello());
+        }
+        if step > 1 {
+            held = new.hear(kind::LISTENERS).descriptors;
+        }
+        if step > 2 {
+            new.say(kind::READY, &[]);
+        }
+        if step > 3 {
+            held.extend(new.hear(kind::CONNECTION).descriptors);
+        }
+        if step > 4 {
+            held.extend((1..CLIENTS).flat_map(|_| new.hear(kind::CONNECTION).descriptors));
+            assert_eq!(new.hear(kind::ALL_SENT).body, (CLIENTS as u64).to_be_bytes());
+        }
+        if step > 5 {
+            new.say(kind::HELD, &[]);
+        }
+        if step > 6 {
+            new.hear(kind::COMMIT);
+        }
+        drop((new, held));
+        old.check();
+    }
+}
+
+#[test]
+fn a_new_process_that_says_something_else_is_left() {
+    let mut old = Old::start("wrong", 3);
+    for wrong in [kind::HELLO, kind::CONNECTION, kind::COMMITTED, 0, 77] {
+        let mut new = old.ask();
+        new.say(wrong, b"wrong");
+        assert_eq!(new.hear_end(), [kind::REFUSED]);
+        let mut new = old.ask();
+        new.say(kind::HELLO, &hello());
+        new.hear(kind::LISTENERS);
+        new.say(wrong, b"");
+        assert!(new.hear_end().is_empty());
+        let mut new = old.ask();
+        let _held = new.hold(3);
+        new.hear(kind::ALL_SENT);
+        // Not yet: it has not been told to.
+        new.say(if wrong == kind::HELLO { kind::COMMITTED } else { wrong }, b"");
+        assert!(new.hear_end().is_empty());
+        old.check();
+    }
+}
+
+/// What was sent while the connections stood still arrives, whoever serves in the end.
+#[test]
+fn what_is_published_while_the_new_process_is_awaited_arrives() {
+    let mut old = Old::start("published", 3);
+    let mut new = old.ask();
+    let held = new.hold(3);
+    new.hear(kind::ALL_SENT);
+    old.server.handle().broadcast("late");
+    old.clients[0].send("meanwhile").expect("sent");
+    new.say(kind::HELD, &[]);
+    for _ in 0..3 {
+        let addition = super::message::import_addition(&new.hear(kind::ADDITION).body).expect("an addition");
+        let crate::worker::handle::hand_over::Change::More { output, topics } = addition.change else {
+            panic!("{addition:?}")
+        };
+        assert_eq!((&output[..], &topics[..]), (&b"\x81\x04late"[..], &["news".to_owned()][..]));
+    }
+    new.hear(kind::COMMIT);
+    drop((new, held));
+    for client in &mut old.clients {
+        assert_eq!(client.recv().expect("received"), Some(Message::from("late")));
+    }
+    assert_eq!(old.clients[0].recv().expect("received"), Some(Message::from("2 meanwhile")));
+    old.clients.remove(0);
+    old.check();
+}

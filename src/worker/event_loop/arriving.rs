@@ -1,0 +1,123 @@
+//! The state of a connection that another process has served.
+
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use crate::protocol::deflate::Codec;
+use crate::protocol::state::{StateError, StateReader, StateWriter};
+use crate::protocol::{Connection, PeerAddr, Role};
+
+/// The version of the format of one connection. Another is refused: the two programs must agree on every byte.
+pub(crate) const STATE_VERSION: u16 = 1;
+
+/// A subprotocol, a topic or a path is never longer.
+const MAX_NAME: usize = 64 << 10;
+
+/// A connection is subscribed to fewer topics.
+const MAX_TOPICS: u32 = 1 << 20;
+
+/// A connection that comes from another process.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    pub(crate) connection: Connection,
+    /// What was received and not decoded.
+    pub(crate) input: Vec<u8>,
+    /// What the socket has not taken.
+    pub(crate) output: Vec<u8>,
+    /// A ping that is not answered yet.
+    pub(crate) late_ping: Option<Vec<u8>>,
+    pub(crate) clocks: Clocks,
+    pub(crate) addr: PeerAddr,
+    pub(crate) subprotocol: Option<String>,
+    /// The head of the request that opened the connection.
+    pub(crate) head: Vec<u8>,
+    pub(crate) topics: Vec<String>,
+    /// What the application has given.
+    pub(crate) data: Vec<u8>,
+}
+
+/// How long ago things happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Clocks {
+    /// Since the connection was established.
+    pub(crate) opened: Duration,
+    /// Since something was last heard of the peer.
+    pub(crate) heard: Duration,
+    /// Since its output began to wait, or last moved.
+    pub(crate) since: Duration,
+}
+
+impl Clocks {
+    pub(super) fn export(self, out: &mut StateWriter) {
+        [self.opened, self.heard, self.since].into_iter().for_each(|duration| out.duration(duration));
+    }
+}
+
+impl Arriving {
+    /// Reads what a worker has exported. `max_message_size` is that of messages that are assembled.
+    pub(crate) fn import(state: &[u8], max_message_size: u64, codec: &mut Codec) -> Result<Arriving, StateError> {
+        let mut state = StateReader::new(state, STATE_VERSION)?;
+        let arriving = Arriving {
+            connection: Connection::import(&mut state, Role::Server, max_message_size, codec)?,
+            input: state.bytes()?.to_vec(),
+            late_ping: state.option(|state| Ok(state.bytes_within(125, "a ping")?.to_vec()))?,
+            clocks: Clocks { opened: state.duration()?, heard: state.duration()?, since: state.duration()? },
+            addr: import_addr(&mut state)?,
+            subprotocol: state.option(|state| Ok(state.text()?.to_owned()))?,
+            head: state.bytes()?.to_vec(),
+            data: state.bytes()?.to_vec(),
+            topics: import_topics(&mut state)?,
+            output: state.bytes()?.to_vec(),
+        };
+        state.end()?;
+        Ok(arriving)
+    }
+}
+
+/// Appends the names of topics.
+pub(crate) fn export_topics<S: AsRef<str>>(topics: &[S], out: &mut StateWriter) {
+    out.u32(topics.len() as u32);
+    topics.iter().for_each(|topic| out.bytes(topic.as_ref().as_bytes()));
+}
+
+pub(crate) fn import_topics(state: &mut StateReader<'_>) -> Result<Vec<String>, StateError> {
+    let count = state.u32()?;
+    if count > MAX_TOPICS {
+        return Err(StateError::Invalid("the number of topics"));
+    }
+    (0..count).map(|_| Ok(state.text()?.to_owned())).collect()
+}
+
+const IP: u8 = 0;
+const UNIX: u8 = 1;
+const UNNAMED: u8 = 2;
+const UNKNOWN: u8 = 3;
+
+/// Appends an address.
+pub(crate) fn export_addr(addr: &PeerAddr, out: &mut StateWriter) {
+    let (kind, text) = match addr {
+        PeerAddr::Ip(addr) => (IP, addr.to_string().into_bytes()),
+        PeerAddr::Unix(Some(path)) => (UNIX, path.as_os_str().as_bytes().to_vec()),
+        PeerAddr::Unix(None) => (UNNAMED, Vec::new()),
+        PeerAddr::Unknown => (UNKNOWN, Vec::new()),
+    };
+    out.u8(kind);
+    out.bytes(&text);
+}
+
+pub(crate) fn import_addr(state: &mut StateReader<'_>) -> Result<PeerAddr, StateError> {
+    const INVALID: StateError = StateError::Invalid("an address");
+    let kind = state.u8()?;
+    let text = state.bytes_within(MAX_NAME, "an address")?;
+    match kind {
+        IP => {
+            let addr = std::str::from_utf8(text).ok().and_then(|text| text.parse::<SocketAddr>().ok());
+            addr.map(PeerAddr::Ip).ok_or(INVALID)
+        }
+        UNIX => Ok(PeerAddr::Unix(Some(std::ffi::OsStr::from_bytes(text).into()))),
+        UNNAMED => Ok(PeerAddr::Unix(None)),
+        UNKNOWN => Ok(PeerAddr::Unknown),
+        _ => Err(INVALID),
+    }
+}

@@ -1,0 +1,386 @@
+//! A server that another takes over, with every connection. Both run in this process, and speak over a Unix socket as two
+//! processes do.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use common::{Client as Raw, DEADLINE, Frame, eventually, masked, text};
+use threadbare::protocol::frame::Opcode;
+use threadbare::{
+    BuildError, Client, CloseCode, CloseReason, Config, Handler, Message, MessageRef, Peer, Request, Server,
+    ServerBuilder, Socket,
+};
+
+/// Counts the messages of its connection, answers each with its number, and gives the count to the next process.
+struct Counter {
+    count: u64,
+    keeps: bool,
+    app: Arc<App>,
+}
+
+/// What the handlers of one server have in common.
+#[derive(Default)]
+struct App {
+    opened: AtomicU64,
+    taken_over: AtomicU64,
+    closed: Mutex<Vec<CloseReason>>,
+    peers: Mutex<Vec<Peer>>,
+    /// Whether the handlers subscribe their connections, and keep their handles.
+    subscribes: bool,
+    keeps_peers: bool,
+}
+
+impl Counter {
+    fn new(request: &Request, app: Arc<App>) -> Counter {
+        let before = request.handed_over().map(|bytes| u64::from_be_bytes(bytes.try_into().expect("eight bytes")));
+        Counter { count: before.unwrap_or(0), keeps: request.path() != "/stays", app }
+    }
+
+    fn began(&self, socket: &mut Socket<'_>) {
+        if self.app.keeps_peers {
+            self.app.peers.lock().expect("no panic").push(socket.peer());
+        }
+    }
+}
+
+impl Handler for Counter {
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        self.app.opened.fetch_add(1, Ordering::SeqCst);
+        if self.app.subscribes {
+            socket.subscribe("news").expect("subscribed");
+        }
+        self.began(socket);
+    }
+
+    fn on_taken_over(&mut self, socket: &mut Socket<'_>) {
+        self.app.taken_over.fetch_add(1, Ordering::SeqCst);
+        self.began(socket);
+    }
+
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+        self.count += 1;
+        match message {
+            MessageRef::Text("large") => drop(socket.send(vec![7; 4 << 20])),
+            MessageRef::Text(text) => drop(socket.send(format!("{} {text}", self.count))),
+            other => drop(socket.send(other)),
+        }
+    }
+
+    fn on_close(&mut self, _: &mut Socket<'_>, reason: &CloseReason) {
+        self.app.closed.lock().expect("no panic").push(reason.clone());
+    }
+
+    fn hand_over(&mut self) -> Option<Vec<u8>> {
+        self.keeps.then(|| self.count.to_be_bytes().to_vec())
+    }
+}
+
+/// A directory for the socket, which is removed at the end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Place {
+        common::logged::install();
+        let path = std::env::temp_dir().join(format!("threadbare-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a directory");
+        Place(path)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("hand-over")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn config() -> Config {
+    Config::default().drop_timeout(DEADLINE)
+}
+
+fn start_with(builder: ServerBuilder, socket: &Path, app: &Arc<App>) -> Result<Server, BuildError> {
+    let app = app.clone();
+    builder.hand_over(socket).serve("127.0.0.1:0", move |request| Counter::new(request, app.clone()))
+}
+
+/// A server, which takes over from the one that runs there.
+fn start(workers: usize, place: &Place, app: &Arc<App>) -> Server {
+    start_with(Server::builder().workers(workers).config(config()), &place.socket(), app).expect("a server")
+}
+
+fn connect(addr: SocketAddr) -> Client {
+    Client::connect(&format!("ws://{addr}")).expect("connected")
+}
+
+#[track_caller]
+fn expect(client: &Client, text: &str) {
+    assert_eq!(client.recv_timeout(DEADLINE).expect("received"), Some(Message::from(text)));
+}
+
+#[test]
+fn connections_go_on_in_the_next_server_with_the_state_of_their_handlers() {
+    for workers in [1, 2] {
+        let place = Place::new(&format!("state-{workers}"));
+        let apps: Vec<Arc<App>> = (0..4).map(|_| Arc::default()).collect();
+        let mut server = start(workers, &place, &apps[0]);
+        let addr = server.local_addr();
+        let clients: Vec<Client> = (0..10).map(|_| connect(addr)).collect();
+        let mut count = 0;
+        for (index, app) in apps.iter().enumerate() {
+            if index > 0 {
+                let next = start(workers, &place, app);
+                assert_eq!(next.local_addr(), addr, "the same listener");
+                server.join(); // it ends by itself
+                drop(std::mem::replace(&mut server, next));
+            }
+            for _ in 0..3 {
+                count += 1;
+                clients.iter().for_each(|client| client.send("hello").expect("sent"));
+                clients.iter().for_each(|client| expect(client, &format!("{count} hello")));
+            }
+            assert_eq!(server.handle().connections(), 10);
+        }
+        let sum = |of: fn(&App) -> u64| apps.iter().map(|app| of(app)).collect::<Vec<_>>();
+        assert_eq!(sum(|app| app.opened.load(Ordering::SeqCst)), [10, 0, 0, 0]);
+        assert_eq!(sum(|app| app.taken_over.load(Ordering::SeqCst)), [0, 10, 10, 10]);
+        assert!(apps.iter().all(|app| app.closed.lock().expect("no panic").is_empty()), "nobody was disconnected");
+        let late = connect(addr);
+        late.send("new").expect("sent");
+        expect(&late, "1 new");
+    }
+}
+
+/// Every byte of a frame, of a fragmented message and of a character is where the hand-over may come.
+#[test]
+fn what_was_half_received_goes_on() {
+    let place = Place::new("half");
+    let app = Arc::<App>::default();
+    let mut stream = text("hello");
+    stream.extend(masked(false, 0, Opcode::Text, "grö".as_bytes().split_at(3).0));
+    stream.extend(masked(true, 0, Opcode::Ping, b"between"));
+    stream.extend(masked(true, 0, Opcode::Continuation, "grö".as_bytes().split_at(3).1));
+    let mut server = start(1, &place, &app);
+    let mut clients: Vec<Raw> = (0..=stream.len()).map(|_| Raw::open(server.local_addr())).collect();
+    for (cut, client) in clients.iter_mut().enumerate() {
+        client.send(&stream[..cut]);
+        let _ = client.stream.flush();
+    }
+    // Whatever has arrived is read before the hand-over or after it.
+    let next = start(1, &place, &app);
+    drop(std::mem::replace(&mut server, next));
+    for (cut, client) in clients.iter_mut().enumerate() {
+        client.send(&stream[cut..]);
+        let frames = [Frame::text("1 hello"), Frame::pong(b"between"), Frame::text("2 grö")];
+        for frame in frames {
+            assert_eq!(client.expect_frame(), frame, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn output_that_waits_for_a_slow_reader_arrives_whole() {
+    let place = Place::new("slow");
+    let app = Arc::<App>::default();
+    let builder = || Server::builder().workers(1).config(config().max_write_buffer_size(64 << 20));
+    let mut server = start_with(builder(), &place.socket(), &app).expect("a server");
+    let mut client = Raw::open_with_small_buffer(server.local_addr());
+    for _ in 0..3 {
+        client.send(&text("large"));
+        client.send(&text("small"));
+    }
+    eventually("the messages were answered", || server.handle().stats().traffic.messages_sent == 6);
+    for _ in 0..2 {
+        let next = start_with(builder(), &place.socket(), &app).expect("a server");
+        drop(std::mem::replace(&mut server, next));
+    }
+    for count in [2, 4, 6] {
+        assert_eq!(client.expect_frame(), Frame::binary(&vec![7; 4 << 20]));
+        assert_eq!(client.expect_frame(), Frame::text(&format!("{count} small")));
+    }
+    client.send(&text("on"));
+    assert_eq!(client.expect_frame(), Frame::text("7 on"));
+}
+
+/// Numbered messages flow both ways while one server after the other takes over.
+#[test]
+fn streams_of_messages_lose_and_double_nothing() {
+    let place = Place::new("stream");
+    let app = Arc::<App>::default();
+    let mut server = start(2, &place, &app);
+    let addr = server.local_addr();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let threads: Vec<_> = (0..8)
+        .map(|index: u64| {
+            let is_over = is_over.clone();
+            thread::spawn(move || {
+                let client = connect(addr);
+                let (mut sent, mut received) = (0, 0);
+                while !is_over.load(Ordering::SeqCst) || received < sent {
+                    while sent < received + 50 && !is_over.load(Ordering::SeqCst) {
+                        sent += 1;
+                        client.send(format!("of {index}")).expect("it is open");
+                    }
+                    if received < sent {
+                        received += 1;
+                        expect(&client, &format!("{received} of {index}"));
+                    }
+                }
+                received
+            })
+        })
+        .collect();
+    eventually("all are connected", || app.opened.load(Ordering::SeqCst) == 8);
+    for _ in 0..20 {
+        let next = start(2, &place, &app);
+        drop(std::mem::replace(&mut server, next));
+    }
+    is_over.store(true, Ordering::SeqCst);
+    let counts: Vec<u64> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+    assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
+    assert_eq!(app.taken_over.load(Ordering::SeqCst), 8 * 20);
+    assert!(app.closed.lock().expect("no panic").iter().all(|reason| reason.code == CloseCode::NORMAL_CLOSURE));
+}
+
+#[test]
+fn a_connection_whose_handler_gives_nothing_is_closed_with_1012() {
+    let place = Place::new("stays");
+    let (first, second) = (Arc::<App>::default(), Arc::<App>::default());
+    let server = start(2, &place, &first);
+    let mut stays = Raw::open_with(server.local_addr(), "/stays", "");
+    let mut goes = Raw::open(server.local_addr());
+    eventually("both are open", || first.opened.load(Ordering::SeqCst) == 2);
+    let next = start(2, &place, &second);
+    stays.answer_close(1012);
+    assert_eq!(stays.frame(), None);
+    server.join();
+    goes.send(&text("on"));
+    assert_eq!(goes.expect_frame(), Frame::text("1 on"));
+    assert_eq!(next.handle().connections(), 1);
+    let closed = first.closed.lock().expect("no panic");
+    assert_eq!(closed.iter().map(|reason| reason.code).collect::<Vec<_>>(), [CloseCode::SERVICE_RESTART]);
+}
+
+/// Subscribers get every message once: those that the old server publishes until it is over, and those of the new one.
+#[test]
+fn subscribers_miss_nothing() {
+    let place = Place::new("topics");
+    let app = Arc::new(App { subscribes: true, ..App::default() });
+    let mut server = start(2, &place, &app);
+    let clients: Vec<Client> = (0..10).map(|_| connect(server.local_addr())).collect();
+    eventually("all are subscribed", || server.handle().stats().topic_totals.subscribers == 10);
+    let mut number = 0;
+    for _ in 0..5 {
+        for _ in 0..100 {
+            number += 1;
+            assert_eq!(server.handle().publish("news", format!("news {number}")).subscribers, 10);
+        }
+        let next = start(2, &place, &app);
+        drop(std::mem::replace(&mut server, next));
+        eventually("all are subscribed again", || server.handle().stats().topic_totals.subscribers == 10);
+    }
+    for client in &clients {
+        (1..=number).for_each(|number| expect(client, &format!("news {number}")));
+    }
+}
+
+/// Messages that other threads send until the hand-over arrive, and later ones are refused.
+#[test]
+fn what_other_threads_send_arrives_or_is_refused() {
+    let place = Place::new("threads");
+    let app = |_| Arc::new(App { keeps_peers: true, ..App::default() });
+    let mut apps: Vec<Arc<App>> = (0..6).map(app).collect();
+    let last = apps.pop().expect("six");
+    let mut server = start(2, &place, &apps[0]);
+    let client = connect(server.local_addr());
+    let (mut sent, mut received) = (0, 0);
+    for index in 0..apps.len() {
+        let app = apps[index].clone();
+        eventually("there is a handle", || !app.peers.lock().expect("no panic").is_empty());
+        let peer = app.peers.lock().expect("no panic")[0].clone();
+        let thread = thread::spawn(move || {
+            let mut number = sent;
+            while peer.send(format!("{}", number + 1)).is_ok() {
+                number += 1;
+                if number % 64 == 0 {
+                    thread::yield_now();
+                }
+            }
+            number
+        });
+        let next = start(2, &place, apps.get(index + 1).unwrap_or(&last));
+        sent = thread.join().expect("no panic");
+        drop(std::mem::replace(&mut server, next));
+        while received < sent {
+            received += 1;
+            expect(&client, &format!("{received}"));
+        }
+    }
+}
+
+/// What connects and is no server of this library is refused, and the server goes on.
+#[test]
+fn garbage_on_the_socket_changes_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+    let place = Place::new("garbage");
+    let app = Arc::<App>::default();
+    let server = start(2, &place, &app);
+    let mode = std::fs::metadata(place.socket()).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let client = connect(server.local_addr());
+    let mut count = 0;
+    let noise: Vec<u8> = (0..4096_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 9) as u8).collect();
+    let version = [&[1, 0, 0, 0, 0, 0, 0, 0, 10][..], b"tb-hand\n", &[0, 99]].concat();
+    let huge = [1, 255, 255, 255, 255, 255, 255, 255, 255];
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &noise, &version, &huge, &version[..12], b""] {
+        let mut stream = UnixStream::connect(place.socket()).expect("connected");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut stream, &mut answer); // it may be reset
+        count += 1;
+        client.send("still there").expect("sent");
+        expect(&client, &format!("{count} still there"));
+    }
+    let next = start(2, &place, &app);
+    server.join();
+    client.send("on").expect("sent");
+    expect(&client, &format!("{} on", count + 1));
+    drop(next);
+}
+
+#[test]
+fn a_server_that_can_not_be_handed_over_is_not_started() {
+    let place = Place::new("config");
+    let refused = |error: BuildError| common::chain(&error);
+    let bound = Server::builder().hand_over(place.socket()).bind("127.0.0.1:0").expect_err("events");
+    assert!(refused(bound).contains("hand_over is "), "the setting is named");
+    let inline = Server::builder().hand_over(place.socket()).bind_inline("127.0.0.1:0").expect_err("events");
+    assert!(refused(inline).contains("only a server with handlers"));
+    let app = Arc::<App>::default();
+    let server = start(1, &place, &app);
+    let client = connect(server.local_addr());
+    let app_of_two = app.clone();
+    let two = Server::builder()
+        .hand_over(place.socket())
+        .serve(["127.0.0.1:0", "127.0.0.1:0"].map(threadbare::Listener::from), move |request| {
+            Counter::new(request, app_of_two.clone())
+        })
+        .expect_err("two listeners");
+    assert!(refused(two).contains("listeners is 2, but must be as many as the server has"));
+    client.send("on").expect("sent");
+    expect(&client, "1 on");
+    let nowhere = start_with(Server::builder(), Path::new("/nowhere/hand-over"), &app).expect_err("no directory");
+    assert!(refused(nowhere).contains("/nowhere/hand-over"));
+}
