@@ -9,6 +9,14 @@
 //! cargo run --release --example restart -- 127.0.0.1:8080
 //! kill -HUP PID       # in another terminal, after a new program was installed in place of the old
 //! ```
+//!
+//! With `--hand-over` no client has to leave: the successor takes over the connections as well, through a Unix socket. Without
+//! a signal it does so too, whoever starts it:
+//!
+//! ```sh
+//! cargo run --release --features handover --example restart -- 127.0.0.1:8080 --hand-over /tmp/restart.sock
+//! cargo run --release --features handover --example restart -- 127.0.0.1:8080 --hand-over /tmp/restart.sock # takes over
+//! ```
 
 use std::process::ExitCode;
 
@@ -17,11 +25,13 @@ Echoes messages, and starts again without a gap on SIGHUP.
 
 Usage: restart [ADDR] [OPTIONS]
 
-  ADDR          where to listen (default 127.0.0.1:8080; port 0 picks a free port)
-  --drain SECS  how long clients of a process that was replaced may stay (default 60)
-  --spread SECS how long it takes then to close those that have stayed, one after the other (default 10)
-  --after PID   take the place of this process: its listener is the standard input (the process itself says so)
-  --help        this text
+  ADDR              where to listen (default 127.0.0.1:8080; port 0 picks a free port)
+  --drain SECS      how long clients of a process that was replaced may stay (default 60)
+  --spread SECS     how long it takes then to close those that have stayed, one after the other (default 10)
+  --after PID       take the place of this process: its listener is the standard input (the process itself says so)
+  --hand-over PATH  take over from the process that listens on this Unix socket, if there is one, with its connections,
+                    and hand over there to the next (Linux, with the feature handover)
+  --help            this text
 ";
 
 fn main() -> ExitCode {
@@ -47,6 +57,7 @@ mod unix {
     use std::io::{Write, stdin, stdout};
     use std::net::TcpListener;
     use std::os::fd::{AsFd, OwnedFd};
+    use std::path::{Path, PathBuf};
     use std::process::{Command, Stdio};
     use std::thread;
     use std::time::{Duration, Instant};
@@ -70,6 +81,11 @@ mod unix {
         fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
             socket.send(message);
         }
+
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        fn hand_over(&mut self) -> Option<Vec<u8>> {
+            Some(Vec::new()) // an echo has no state
+        }
     }
 
     pub(super) struct Options {
@@ -77,9 +93,13 @@ mod unix {
         drain: Duration,
         spread: Duration,
         after: Option<Pid>,
+        hand_over: Option<PathBuf>,
     }
 
     pub(super) fn serve(options: Options) -> Result<(), Box<dyn Error>> {
+        if let Some(path) = &options.hand_over {
+            return serve_and_hand_over(&options, path);
+        }
         let listener = match options.after {
             Some(_) => TcpListener::from(stdin().as_fd().try_clone_to_owned()?),
             None => TcpListener::bind(&options.addr)?,
@@ -109,6 +129,44 @@ mod unix {
                     return Ok(());
                 }
                 _ => break,
+            }
+        }
+        let report = server.shutdown(GRACE);
+        log::info!("{report}");
+        Ok(())
+    }
+
+    #[cfg(not(all(target_os = "linux", feature = "handover")))]
+    fn serve_and_hand_over(_: &Options, _: &Path) -> Result<(), Box<dyn Error>> {
+        Err("--hand-over needs Linux, and the feature handover".into())
+    }
+
+    /// Takes over, if there is something, and serves until another process does.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn serve_and_hand_over(options: &Options, path: &Path) -> Result<(), Box<dyn Error>> {
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+        let server = Server::builder().hand_over(path).serve(&*options.addr, |_request| Echo)?;
+        let mut out = stdout().lock();
+        writeln!(out, "listening on ws://{}", server.local_addr())?;
+        writeln!(out, "process {}", std::process::id())?;
+        out.flush()?;
+        drop(out);
+        sd_notify::notify(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready])?;
+        let (handle, ended) = (server.handle(), signals.handle());
+        thread::spawn(move || {
+            handle.join(); // another process serves, or this one was stopped
+            ended.close();
+        });
+        for signal in &mut signals {
+            if signal != SIGHUP {
+                break;
+            }
+            let mut args = std::env::args_os();
+            // The path, and not the file that runs: it may have been replaced.
+            let started = args.next().map(|program| Command::new(program).args(args).stdin(Stdio::null()).spawn());
+            match started {
+                Some(Ok(child)) => log::info!("process {} is to take over", child.id()),
+                other => log::error!("no successor: {other:?}"),
             }
         }
         let report = server.shutdown(GRACE);
@@ -149,18 +207,20 @@ mod unix {
     }
 
     pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
-        let (mut addr, mut drain, mut spread, mut after) =
-            (None, Duration::from_secs(60), Duration::from_secs(10), None);
+        let (mut addr, mut after, mut hand_over) = (None, None, None);
+        let (mut drain, mut spread) = (Duration::from_secs(60), Duration::from_secs(10));
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("drain") => drain = parser.value()?.parse_with(common::seconds)?,
                 Long("spread") => spread = parser.value()?.parse_with(common::seconds)?,
                 Long("after") => after = Pid::from_raw(parser.value()?.parse()?),
+                Long("hand-over") => hand_over = Some(parser.value()?.into()),
                 Short('h') | Long("help") => return Ok(None),
                 Value(value) if addr.is_none() => addr = Some(value.string()?),
                 _ => return Err(arg.unexpected()),
             }
         }
-        Ok(Some(Options { addr: addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned()), drain, spread, after }))
+        let addr = addr.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+        Ok(Some(Options { addr, drain, spread, after, hand_over }))
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{Client as Raw, DEADLINE, Frame, eventually, masked, text};
 use threadbare::protocol::frame::Opcode;
@@ -211,6 +212,25 @@ fn output_that_waits_for_a_slow_reader_arrives_whole() {
     assert_eq!(client.expect_frame(), Frame::text("7 on"));
 }
 
+/// A client that sends numbered messages, at most 50 more than were answered, and checks each answer. Returns their number.
+fn stream(addr: SocketAddr, index: u64, is_over: Arc<AtomicBool>) -> thread::JoinHandle<u64> {
+    thread::spawn(move || {
+        let client = connect(addr);
+        let (mut sent, mut received) = (0, 0);
+        while !is_over.load(Ordering::SeqCst) || received < sent {
+            while sent < received + 50 && !is_over.load(Ordering::SeqCst) {
+                sent += 1;
+                client.send(format!("of {index}")).expect("it is open");
+            }
+            if received < sent {
+                received += 1;
+                expect(&client, &format!("{received} of {index}"));
+            }
+        }
+        received
+    })
+}
+
 /// Numbered messages flow both ways while one server after the other takes over.
 #[test]
 fn streams_of_messages_lose_and_double_nothing() {
@@ -219,26 +239,7 @@ fn streams_of_messages_lose_and_double_nothing() {
     let mut server = start(2, &place, &app);
     let addr = server.local_addr();
     let is_over = Arc::new(AtomicBool::new(false));
-    let threads: Vec<_> = (0..8)
-        .map(|index: u64| {
-            let is_over = is_over.clone();
-            thread::spawn(move || {
-                let client = connect(addr);
-                let (mut sent, mut received) = (0, 0);
-                while !is_over.load(Ordering::SeqCst) || received < sent {
-                    while sent < received + 50 && !is_over.load(Ordering::SeqCst) {
-                        sent += 1;
-                        client.send(format!("of {index}")).expect("it is open");
-                    }
-                    if received < sent {
-                        received += 1;
-                        expect(&client, &format!("{received} of {index}"));
-                    }
-                }
-                received
-            })
-        })
-        .collect();
+    let threads: Vec<_> = (0..8).map(|index| stream(addr, index, is_over.clone())).collect();
     eventually("all are connected", || app.opened.load(Ordering::SeqCst) == 8);
     for _ in 0..20 {
         let next = start(2, &place, &app);
@@ -383,4 +384,215 @@ fn a_server_that_can_not_be_handed_over_is_not_started() {
     expect(&client, "1 on");
     let nowhere = start_with(Server::builder(), Path::new("/nowhere/hand-over"), &app).expect_err("no directory");
     assert!(refused(nowhere).contains("/nowhere/hand-over"));
+}
+
+/// With context takeover each message refers to those before it, which another process has received.
+#[cfg(feature = "deflate")]
+#[test]
+fn compressed_messages_refer_to_those_that_the_server_before_has_received() {
+    use threadbare::DeflateConfig;
+    for without in [false, true] {
+        let deflate = DeflateConfig::default()
+            .server_no_context_takeover(without)
+            .client_no_context_takeover(without)
+            .threshold(1);
+        let config = config().deflate(deflate);
+        let place = Place::new(&format!("deflate-{without}"));
+        let app = Arc::<App>::default();
+        let builder = || Server::builder().workers(1).config(config.clone());
+        let mut server = start_with(builder(), &place.socket(), &app).expect("a server");
+        let client = Client::builder().config(config.clone());
+        let client = client.connect(&format!("ws://{}", server.local_addr())).expect("connected");
+        assert!(client.response().header("Sec-WebSocket-Extensions").is_some(), "negotiated");
+        let line = |number: u64| format!("{{\"sensor\":{number},\"values\":[1,2,3,5,8,13,21,34]}}").repeat(40);
+        let mut count = 0;
+        for _ in 0..5 {
+            for _ in 0..3 {
+                count += 1;
+                client.send(line(count)).expect("sent");
+                expect(&client, &format!("{count} {}", line(count)));
+            }
+            let next = start_with(builder(), &place.socket(), &app).expect("a server");
+            drop(std::mem::replace(&mut server, next));
+        }
+        let stats = client.peer().stats().deflate.expect("negotiated");
+        assert!(stats.received_compressed * 4 < stats.received && stats.sent_compressed * 4 < stats.sent, "{stats:?}");
+    }
+}
+
+/// A connection that receives fragments goes on between two of them.
+#[test]
+fn a_message_that_is_received_in_fragments_goes_on() {
+    struct Upload(Vec<u8>);
+
+    impl Handler for Upload {
+        fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {}
+
+        fn on_fragment(&mut self, socket: &mut Socket<'_>, fragment: threadbare::FragmentRef<'_>) {
+            assert_eq!(fragment.offset(), self.0.len() as u64);
+            self.0.extend_from_slice(fragment.as_bytes());
+            if fragment.is_last() {
+                socket.send(&self.0[..]);
+            }
+        }
+
+        fn hand_over(&mut self) -> Option<Vec<u8>> {
+            Some(self.0.clone())
+        }
+    }
+
+    let place = Place::new("fragments");
+    let start = || {
+        let config = config().receive(threadbare::Receive::Fragments { max_size: None });
+        let make = |request: &Request| Upload(request.handed_over().unwrap_or_default().to_vec());
+        Server::builder().workers(1).config(config).hand_over(place.socket()).serve("127.0.0.1:0", make)
+    };
+    let mut server = start().expect("a server");
+    let mut client = Raw::open(server.local_addr());
+    let payload: Vec<u8> = (0..50_000_u32).map(|n| (n / 7) as u8).collect();
+    let frame = masked(true, 0, Opcode::Binary, &payload);
+    for piece in frame.chunks(frame.len() / 5 + 1) {
+        client.send(piece);
+        eventually("some of it has arrived", || server.handle().stats().traffic.bytes_received > 0);
+        let next = start().expect("a server");
+        drop(std::mem::replace(&mut server, next));
+    }
+    assert_eq!(client.expect_frame(), Frame::binary(&payload));
+}
+
+/// The environment variables that make this program a server: where it hands over, and whether it kills itself on the way.
+const PLACE: &str = "THREADBARE_TEST_HAND_OVER_AT";
+const FAULT: &str = "THREADBARE_TEST_HAND_OVER_FAULT";
+
+/// A server that is a process of its own.
+struct Process(std::process::Child);
+
+impl Process {
+    fn start(place: &Place, fault: &str) -> Process {
+        let program = std::env::current_exe().expect("a path");
+        let mut command = std::process::Command::new(program);
+        command.args(["--exact", "processes_follow_each_other_under_load", "--nocapture", "--test-threads=1"]);
+        command.env(PLACE, place.socket()).env(FAULT, fault).stdin(std::process::Stdio::null());
+        Process(command.stdout(std::process::Stdio::piped()).spawn().expect("starts"))
+    }
+
+    /// Its address, once it serves.
+    fn addr(&mut self) -> SocketAddr {
+        use std::io::BufRead;
+        let lines = std::io::BufReader::new(self.0.stdout.as_mut().expect("a pipe")).lines();
+        let addr = lines.map_while(Result::ok).find_map(|line| line.split_once("serving on ")?.1.parse().ok());
+        addr.expect("it serves")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it may have ended
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs as one of the processes.
+fn be_a_process(path: &Path) {
+    let kill = || {
+        let id = std::process::id().to_string();
+        let _ = std::process::Command::new("kill").args(["-9", &id]).status();
+        thread::sleep(DEADLINE); // it does not come back
+    };
+    let fault = std::env::var(FAULT).expect("set");
+    let app = Arc::<App>::default();
+    let app_of_handlers = app.clone();
+    let at_listeners = fault == "listeners";
+    let listener = threadbare::Listener::from("127.0.0.1:0").listener_hook(move |_| {
+        if at_listeners {
+            kill();
+        }
+        Ok(())
+    });
+    let builder = Server::builder().workers(2).config(config()).hand_over(path);
+    let server = builder.serve(listener, move |request| Counter::new(request, app_of_handlers.clone()));
+    let server = server.expect("a server");
+    println!("serving on {}", server.local_addr());
+    server.join();
+    assert!(app.closed.lock().expect("no panic").iter().all(|reason| reason.code == CloseCode::NORMAL_CLOSURE));
+}
+
+#[test]
+fn processes_follow_each_other_under_load() {
+    if let Some(path) = std::env::var_os(PLACE) {
+        return be_a_process(Path::new(&path));
+    }
+    let place = Place::new("processes");
+    let mut server = Process::start(&place, "none");
+    let addr = server.addr();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let threads: Vec<_> = (0..8).map(|index| stream(addr, index, is_over.clone())).collect();
+    for round in 0..10 {
+        if round % 3 == 1 {
+            let mut killed = Process::start(&place, "listeners");
+            assert!(!killed.0.wait().expect("a process").success(), "it was killed");
+        }
+        let mut next = Process::start(&place, "none");
+        assert_eq!(next.addr(), addr);
+        assert!(server.0.wait().expect("a process").success(), "it ends by itself");
+        server = next;
+        let new = connect(addr);
+        new.send("new").expect("sent");
+        expect(&new, "1 new");
+    }
+    is_over.store(true, Ordering::SeqCst);
+    let counts: Vec<u64> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+    assert!(counts.iter().all(|count| *count > 100), "{counts:?}");
+}
+
+/// Measures the pause that clients see: half of them are idle, the others always have a message on its way. Run it with
+/// `HAND_OVER_CLIENTS=1000 cargo test --release --features handover --test handover -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn the_pause_that_clients_see() {
+    let count: usize = std::env::var("HAND_OVER_CLIENTS").map_or(100, |count| count.parse().expect("a number"));
+    let place = Place::new("pause");
+    let mut server = Process::start(&place, "none");
+    let addr = server.addr();
+    let pool = threadbare::ClientPool::new(1, Config::default()).expect("a pool");
+    let connect = |_| {
+        let client = Client::builder().pool(&pool).connect(&format!("ws://{addr}"));
+        client.expect("connected")
+    };
+    let clients: Vec<Client> = (0..count).map(connect).collect();
+    let (busy, idle) = clients.split_at(count / 2);
+    let mut pauses = Vec::new();
+    let mut numbers = vec![0_u64; busy.len()];
+    busy.iter().for_each(|client| client.send("on").expect("sent"));
+    for _ in 0..20 {
+        let mut next = Process::start(&place, "none");
+        let (mut is_over, mut waits) = (false, vec![Duration::ZERO; busy.len()]);
+        let mut since = vec![Instant::now(); busy.len()];
+        let mut ended = None;
+        while !is_over {
+            for (index, client) in busy.iter().enumerate() {
+                if let Ok(Some(message)) = client.try_recv() {
+                    numbers[index] += 1;
+                    assert_eq!(message, Message::from(format!("{} on", numbers[index])));
+                    client.send("on").expect("sent");
+                    waits[index] = waits[index].max(since[index].elapsed());
+                    since[index] = Instant::now();
+                }
+            }
+            if ended.is_none() && server.0.try_wait().expect("a process").is_some() {
+                ended = Some(Instant::now());
+            }
+            is_over = ended.is_some_and(|ended| ended.elapsed() > Duration::from_millis(500));
+        }
+        next.addr();
+        server = next;
+        pauses.extend(waits);
+    }
+    for client in idle {
+        client.send("woken").expect("sent");
+        expect(client, "1 woken");
+    }
+    pauses.sort();
+    let at = |share: usize| pauses[(pauses.len() - 1) * share / 1000];
+    println!("{count} clients, 20 hand-overs: p50 {:?}, p99 {:?}, most {:?}", at(500), at(990), at(1000));
 }

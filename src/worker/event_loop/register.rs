@@ -63,15 +63,15 @@ impl<D: Delivery> Worker<D> {
         let (registry, context) = (self.poll.registry(), &mut self.context);
         let role = context.handle.role;
         let mut connection = Connection::new(role, context.config.max_message_size as u64).agreed(agreement);
+        if let Receive::Fragments { max_size } = receive.unwrap_or(context.config.receive) {
+            connection.deliver_fragments(max_size);
+        }
         #[cfg(all(target_os = "linux", feature = "handover"))]
         if let Some(arriving) = &mut arriving {
             // It goes on as it was, whatever the configuration says of new ones.
             connection = std::mem::replace(&mut arriving.connection, Connection::new(role, 0));
         } else if context.hands_over {
             connection.keep_exportable();
-        }
-        if let Receive::Fragments { max_size } = receive.unwrap_or(context.config.receive) {
-            connection.deliver_fragments(max_size);
         }
         let tick = context.tick;
         let (key, interests) = watched.unwrap_or_else(|| (self.slots.keys.allocate_key(), Interest::READABLE));
