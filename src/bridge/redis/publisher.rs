@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Instant;
 
 use crate::bridge::redis::link::{Link, LinkError, Waits, text_of};
-use crate::bridge::redis::queue::Chunk;
+use crate::bridge::redis::queue::{Chunk, Queue};
 use crate::bridge::redis::resp::{Garbage, Reply};
 use crate::bridge::redis::retry::Retry;
 use crate::bridge::redis::shared::{Lane, Shared};
@@ -120,12 +121,34 @@ fn publish(
             match shared.queue.take_or_sleep() {
                 Some(chunk) => pipeline.send(chunk, link)?,
                 None if shared.queue.is_closed() => return Err(LinkError::Stopped),
-                None => idle(link, waits)?,
+                None => {
+                    idle(link, waits)?;
+                    gather(&shared.queue);
+                }
             }
         } else if !link.read(waits)? {
             link.flush()?;
             link.wait(waits, lane.deadline())?;
         }
+    }
+}
+
+/// The thread looks at most 64 times whether more messages are coming. More delays the first of many; fewer sends them in more
+/// pieces.
+const MAX_LOOKS: usize = 64;
+
+/// Lets the thread that has woken this one go on, while it publishes more: what it publishes then leaves in one write, and is
+/// answered in one read.
+fn gather(queue: &Queue) {
+    let first = queue.pushed();
+    let mut before = first;
+    for _ in 0..MAX_LOOKS {
+        thread::yield_now();
+        let pushed = queue.pushed();
+        if pushed == before || pushed - first >= FEW as u64 {
+            return;
+        }
+        before = pushed;
     }
 }
 
@@ -197,7 +220,27 @@ mod tests {
     use super::*;
     use crate::bridge::BridgeMessage;
     use crate::bridge::envelope::NodeId;
-    use crate::bridge::redis::queue::{Form, Queue};
+    use crate::bridge::redis::queue::Form;
+
+    /// What gathers goes on when nobody publishes, and when somebody publishes all the time.
+    #[test]
+    fn gathering_comes_to_an_end() {
+        let queue = Queue::new(NodeId::new(0), Form::Publish, String::new(), 1 << 20, 100);
+        gather(&queue);
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert!(queue.push("t", &BridgeMessage::text("x")).0.is_queued());
+                    queue.take().into_iter().for_each(|chunk| queue.give_back(chunk));
+                }
+            });
+            while queue.pushed() < 10_000 {
+                gather(&queue);
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
 
     #[test]
     fn what_has_no_answer_is_known_to_the_byte() {

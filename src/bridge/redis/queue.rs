@@ -1,6 +1,7 @@
 //! Messages that wait for the publisher's thread, as the commands that it will send: bounded in bytes.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,9 @@ pub(super) struct Chunk {
 #[derive(Debug)]
 pub(super) struct Queue {
     inner: Mutex<Inner>,
+    /// How many messages were queued since the beginning. Only the publisher looks, to see whether more are coming, so `Relaxed` is
+    /// enough.
+    pushed: AtomicU64,
     form: Form,
     prefix: String,
     /// In bytes of commands.
@@ -79,7 +83,7 @@ impl Queue {
             sleeping: false,
             closed: false,
         };
-        Queue { inner: Mutex::new(inner), form, prefix, limit, max_message }
+        Queue { inner: Mutex::new(inner), pushed: AtomicU64::new(0), form, prefix, limit, max_message }
     }
 
     /// Queues a message. Also returns whether the publisher sleeps, and is to be woken.
@@ -105,7 +109,10 @@ impl Queue {
         let size = chunk.bytes.len() - before;
         chunk.ends.push(chunk.bytes.len());
         inner.bytes += size;
-        (Accepted::Queued, std::mem::take(&mut inner.sleeping))
+        let is_asleep = std::mem::take(&mut inner.sleeping);
+        drop(inner);
+        self.pushed.fetch_add(1, Ordering::Relaxed);
+        (Accepted::Queued, is_asleep)
     }
 
     fn encode(&self, out: &mut Vec<u8>, topic: &str, envelope: &Envelope<'_>) {
@@ -133,6 +140,11 @@ impl Queue {
         out.extend_from_slice(self.prefix.as_bytes());
         out.extend_from_slice(topic.as_bytes());
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// How many messages were queued since the beginning.
+    pub(super) fn pushed(&self) -> u64 {
+        self.pushed.load(Ordering::Relaxed)
     }
 
     /// Takes the oldest messages, if there are any.
