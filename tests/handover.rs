@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use common::{Client as Raw, DEADLINE, Frame, eventually, masked, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
-    BuildError, Client, CloseCode, CloseReason, Config, Handler, Message, MessageRef, Peer, Request, Server,
+    BuildError, Client, CloseCode, CloseReason, Config, Event, Handler, Message, MessageRef, Peer, Request, Server,
     ServerBuilder, Socket,
 };
 
@@ -328,6 +328,84 @@ fn what_other_threads_send_arrives_or_is_refused() {
     }
 }
 
+/// An application that receives events, on two threads, and gives its counts to the next server.
+fn start_with_events(place: &Place, workers: usize) -> (Server, Vec<thread::JoinHandle<()>>) {
+    let builder = Server::builder().workers(workers).channels(2).config(config()).hand_over(place.socket());
+    let mut server = builder.bind("127.0.0.1:0").expect("a server");
+    let threads = server.take_events().into_iter().map(|events| {
+        thread::spawn(move || {
+            for event in &events {
+                match event {
+                    Event::Open(peer, request) => {
+                        let before = request.handed_over().and_then(|bytes| bytes.try_into().ok());
+                        let count = Arc::new(AtomicU64::new(before.map_or(0, u64::from_be_bytes)));
+                        peer.set_data(count.clone()).expect("it has none");
+                        if request.path() != "/stays" {
+                            peer.on_hand_over(move || Some(count.load(Ordering::SeqCst).to_be_bytes().to_vec()));
+                        }
+                    }
+                    Event::Message(peer, message) => {
+                        let count = peer.data::<Arc<AtomicU64>>().expect("set").fetch_add(1, Ordering::SeqCst) + 1;
+                        peer.send(format!("{count} {message}")).expect("it is open");
+                    }
+                    _ => {}
+                }
+            }
+        })
+    });
+    let threads = threads.collect();
+    (server, threads)
+}
+
+#[test]
+fn servers_with_events_are_handed_over_between_two_events() {
+    for workers in [1, 2] {
+        let place = Place::new(&format!("events-{workers}"));
+        let (mut server, mut threads) = start_with_events(&place, workers);
+        let addr = server.local_addr();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let clients: Vec<_> = (0..8).map(|index| stream(addr, index, is_over.clone())).collect();
+        let mut stays = Raw::open_with(addr, "/stays", "");
+        stays.send(&text("on"));
+        assert_eq!(stays.expect_frame(), Frame::text("1 on"));
+        for round in 0..10 {
+            let (next, next_threads) = start_with_events(&place, workers);
+            if round == 0 {
+                stays.answer_close(1012);
+            }
+            drop(std::mem::replace(&mut server, next));
+            for thread in std::mem::replace(&mut threads, next_threads) {
+                thread.join().expect("no panic");
+            }
+        }
+        is_over.store(true, Ordering::SeqCst);
+        let counts: Vec<u64> = clients.into_iter().map(|client| client.join().expect("no panic")).collect();
+        assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
+    }
+}
+
+/// A thread that is stuck in an event prevents the hand-over, and loses nothing.
+#[test]
+fn an_event_that_is_not_handled_prevents_the_hand_over() {
+    let place = Place::new("stuck");
+    let builder = || Server::builder().workers(1).config(config()).hand_over(place.socket());
+    let server = builder().bind("127.0.0.1:0").expect("a server");
+    let mut client = Raw::open(server.local_addr());
+    let Event::Open(peer, _) = server.recv().expect("an event") else { panic!("the first event") };
+    peer.on_hand_over(|| Some(Vec::new()));
+    client.send(&text("first"));
+    let Event::Message(..) = server.recv().expect("an event") else { panic!("the message") };
+    let error = builder().bind("127.0.0.1:0").expect_err("the first message is being handled");
+    assert!(common::chain(&error).contains("was not taken over"), "{error}");
+    peer.send("answer").expect("sent");
+    assert_eq!(client.expect_frame(), Frame::text("answer"));
+    client.send(&text("second"));
+    assert!(
+        matches!(server.recv().expect("an event"), Event::Message(_, message) if message == Message::from("second"))
+    );
+    drop(client);
+}
+
 /// What connects and is no server of this library is refused, and the server goes on.
 #[test]
 fn garbage_on_the_socket_changes_nothing() {
@@ -365,10 +443,9 @@ fn garbage_on_the_socket_changes_nothing() {
 fn a_server_that_can_not_be_handed_over_is_not_started() {
     let place = Place::new("config");
     let refused = |error: BuildError| common::chain(&error);
-    let bound = Server::builder().hand_over(place.socket()).bind("127.0.0.1:0").expect_err("events");
-    assert!(refused(bound).contains("hand_over is "), "the setting is named");
     let inline = Server::builder().hand_over(place.socket()).bind_inline("127.0.0.1:0").expect_err("events");
-    assert!(refused(inline).contains("only a server with handlers"));
+    let inline = refused(inline);
+    assert!(inline.contains("hand_over is ") && inline.contains("an event loop can not be handed over"), "{inline}");
     let app = Arc::<App>::default();
     let server = start(1, &place, &app);
     let client = connect(server.local_addr());

@@ -1,7 +1,6 @@
 //! Deploying without disconnecting anyone: a new process takes over the connections of the old one.
 //!
-//! With the feature `handover`, on Linux, a server with [handlers](crate::Handler) can be replaced by a new process while its
-//! clients stay connected. They see a pause of a few milliseconds, and nothing else.
+//! With the feature `handover`, on Linux, a server can be replaced by a new process while its clients stay connected. They see a pause of a few milliseconds, and nothing else.
 //!
 //! [`ServerBuilder::hand_over`](crate::ServerBuilder::hand_over) names a Unix socket. The first process finds nobody there,
 //! and starts as usual. Each later one takes over from the one before it, which then ends:
@@ -56,6 +55,8 @@
 //!   application's own. The next version of the program has to read what this one writes: begin with a version. A handler that
 //!   returns `None`, as it does if it is not implemented, keeps its connection in the old process, which closes it with 1012;
 //!   clients that follow the recommendation of the registry connect again.
+//!   Where events are received, [`Peer::on_hand_over`](crate::Peer::on_hand_over) sets what returns the state, and
+//!   [`Event::Open`](crate::Event::Open) has it in its request. All events are handled before, up to 2 s.
 //! * **Do not greet twice.** [`on_open`](crate::Handler::on_open) is called for new connections only,
 //!   [`on_taken_over`](crate::Handler::on_taken_over) for those of the process before.
 //! * **Move what connections share.** Handles ([`Peer`](crate::Peer)) of the old process refuse messages from the hand-over on, and the
@@ -67,7 +68,7 @@
 //! # What does not travel
 //!
 //! Connections over TLS stay behind, and are closed with 1012: let a proxy do TLS if they are to stay. So do those that send a
-//! message in parts at that moment. Servers whose events go through channels, and event loops, can not be handed over.
+//! message in parts at that moment. [Event loops](crate::EventLoop) can not be handed over.
 //!
 //! The page `docs/handover.md` has the order of things, and their reasons.
 //!

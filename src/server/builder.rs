@@ -424,10 +424,10 @@ impl ServerBuilder {
         self.check_hand_over()
     }
 
-    /// Checks that a server without handlers is not to be handed over.
+    /// Checks that an event loop is not to be handed over.
     #[cfg(all(target_os = "linux", feature = "handover"))]
     pub(super) fn check_hand_over(&self) -> Result<(), ConfigError> {
-        const NEEDED: &str = "unset, because only a server with handlers can be handed over";
+        const NEEDED: &str = "unset, because an event loop can not be handed over";
         self.hand_over.as_ref().map_or(Ok(()), |path| Err(ConfigError::new("hand_over", path.display(), NEEDED)))
     }
 

@@ -58,7 +58,6 @@ impl ServerBuilder {
     /// A setting is invalid, or a listener can not be opened.
     pub fn bind(self, listeners: impl Into<Listeners>) -> Result<Server, BuildError> {
         let count = self.check()?;
-        self.check_hand_over()?;
         let budget = self.budget();
         let state = || Arc::new(ChannelState::new(self.config.max_event_buffer_size, budget.clone()));
         let states: Vec<Arc<ChannelState>> = (0..self.channels).map(|_| state()).collect();

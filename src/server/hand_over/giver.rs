@@ -23,7 +23,7 @@ use crate::server::hand_over::{GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, MAX_LISTENER
 use crate::server::listener::unix::PublishedSocket;
 use crate::server::reactor::command::ReactorCommand;
 use crate::server::reactor::hand_over_command::{HandOverCommand, SharedListener};
-use crate::worker::handle::hand_over::{Departure, HandOverSeat, Order};
+use crate::worker::handle::hand_over::{Change, Departure, HandOverSeat, Order, Told};
 use crate::worker::handle::inbox::Command;
 
 const LISTENER: Token = Token(0);
@@ -62,6 +62,8 @@ enum Failure {
     Refused(String),
     Io(&'static str, io::Error),
     Late(&'static str),
+    /// A worker has not told all of its connections.
+    Restless,
     /// It has said something else than was its turn to say.
     Unexpected(&'static str, u8),
 }
@@ -72,6 +74,9 @@ impl fmt::Display for Failure {
             Failure::Refused(why) => f.write_str(why),
             Failure::Io(when, error) => write!(f, "{when}: {error}"),
             Failure::Late(what) => write!(f, "{what} took too long"),
+            Failure::Restless => {
+                f.write_str("a worker does not stand still: the server shuts down, or its events are not handled")
+            }
             Failure::Unexpected(when, kind) => write!(f, "{when}: a message of kind {kind}"),
         }
     }
@@ -210,16 +215,17 @@ fn expect(channel: &mut Channel, expected: u8, when: &'static str) -> Result<Vec
 fn transfer(channel: &mut Channel, server: &ServerHandle) -> Result<usize, Failure> {
     let deadline = Instant::now() + TRANSFER_TIMEOUT;
     let (orders, departures) = seat_workers(server);
-    let mut given = 0;
-    loop {
+    let (mut given, mut done) = (0, 0);
+    while done < orders.len() {
         match departures.recv_deadline(deadline) {
-            Ok(Departure { id, socket, state }) => {
+            Ok(Told::All) => done += 1,
+            Ok(Told::One(Departure { id, socket, state })) => {
                 let body = export_connection(id, &state);
                 let sent = channel.send(kind::CONNECTION, &body, &[socket.as_fd()]);
                 sent.map_err(during("the connections"))?;
                 given += 1;
             }
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Disconnected) => return Err(Failure::Restless),
             Err(RecvTimeoutError::Timeout) => return Err(Failure::Late("a callback")),
         }
     }
@@ -236,7 +242,7 @@ fn transfer(channel: &mut Channel, server: &ServerHandle) -> Result<usize, Failu
 }
 
 /// Has the workers stop and tell of their connections. Returns the ends for their orders.
-fn seat_workers(server: &ServerHandle) -> (Vec<Sender<Order>>, Receiver<Departure>) {
+fn seat_workers(server: &ServerHandle) -> (Vec<Sender<Order>>, Receiver<Told<Departure>>) {
     let (departures, departed) = crossbeam_channel::bounded(MAX_DEPARTURES);
     let mut senders = Vec::new();
     for (worker, inbox) in (0..).zip(&*server.control.publisher.inboxes()) {
@@ -255,21 +261,23 @@ fn finish(channel: &mut Channel, orders: &[Sender<Order>], deadline: Instant) ->
     let (sender, additions) = crossbeam_channel::unbounded();
     for order in orders {
         let ordered = order.send(Order::Finish(sender.clone()));
-        ordered.map_err(|_| Failure::Refused("the server shuts down".into()))?;
+        ordered.map_err(|_| Failure::Restless)?;
     }
     drop(sender);
-    let mut stayed = 0;
-    loop {
+    let (mut stayed, mut done) = (0, 0);
+    while done < orders.len() {
         match additions.recv_deadline(deadline) {
-            Ok(addition) => {
-                stayed += usize::from(matches!(addition.change, crate::worker::handle::hand_over::Change::Stays));
+            Ok(Told::All) => done += 1,
+            Ok(Told::One(addition)) => {
+                stayed += usize::from(matches!(addition.change, Change::Stays));
                 let sent = channel.send(kind::ADDITION, &export_addition(&addition), &[]);
                 sent.map_err(during("what came late"))?;
             }
-            Err(RecvTimeoutError::Disconnected) => return Ok(stayed),
+            Err(RecvTimeoutError::Disconnected) => return Err(Failure::Restless),
             Err(RecvTimeoutError::Timeout) => return Err(Failure::Late("a worker")),
         }
     }
+    Ok(stayed)
 }
 
 /// Waits until the new process has said that it serves, or can not say it any more.

@@ -46,17 +46,17 @@ const MAX_LISTENERS: usize = 64;
 impl ServerBuilder {
     /// Has the server take over from the one that runs at `path`, if there is one, and hand itself over to the next that asks
     /// there: its listeners, and every established connection, without a client noticing. `path` is a Unix socket, which only
-    /// processes of the same user may connect to (mode 0600, and checked). For servers with [handlers](ServerBuilder::serve),
-    /// on Linux.
+    /// processes of the same user may connect to (mode 0600, and checked). For servers with threads of their own, on Linux.
     ///
     /// What a connection was in the middle of goes on: half a frame, a message in fragments, output that waits for a slow
     /// reader, subscriptions to topics. Its handler says what it needs to go on with ([`Handler::hand_over`](crate::Handler::hand_over));
-    /// the maker of the handlers finds it in [`Request::handed_over`](crate::Request::handed_over). Connections over TLS, those
-    /// whose handler gives nothing, and those that send a message in parts stay behind. The old server closes them with 1012
+    /// the maker of the handlers finds it in [`Request::handed_over`](crate::Request::handed_over). Where events are received,
+    /// [`Peer::on_hand_over`](crate::Peer::on_hand_over) says it, and the other process receives an
+    /// [`Event::Open`](crate::Event::Open) with it. Connections over TLS, those for which nothing is given, and those that send a message in parts stay behind. The old server closes them with 1012
     /// (Service Restart) once the new one serves, waits [`drop_timeout`](crate::Config::drop_timeout) for that, and ends:
     /// [`Server::join`](crate::Server::join) returns.
     ///
-    /// Of the listeners that are given to `serve`, the settings are used; the sockets are those of the old server, in the same
+    /// Of the listeners that are given to `serve` or `bind`, the settings are used; the sockets are those of the old server, in the same
     /// order.
     ///
     /// ```no_run
@@ -81,8 +81,8 @@ impl ServerBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`serve`](ServerBuilder::serve) returns one if the hand-over fails. The old server then goes on with everything. With
-    /// [`bind`](ServerBuilder::bind) and [`bind_inline`](ServerBuilder::bind_inline) it is a setting that could not work.
+    /// [`serve`](ServerBuilder::serve) and [`bind`](ServerBuilder::bind) return one if the hand-over fails. The old server then
+    /// goes on with everything. With [`bind_inline`](ServerBuilder::bind_inline) it is a setting that could not work.
     #[must_use]
     pub fn hand_over(mut self, path: impl AsRef<Path>) -> ServerBuilder {
         self.hand_over = Some(path.as_ref().to_owned());

@@ -8,6 +8,8 @@ use crate::worker::channel::sender::{BlockCursor, EventSender};
 use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::handle::draining::Draining;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::worker::handle::peer::Peer;
 use crate::worker::slab::Key;
 
 /// Sends the events of a server's connections to several channels, each connection's always to the same one.
@@ -97,6 +99,16 @@ impl Delivery for ChannelDelivery {
 
     fn has_room(&mut self, connection: &mut ChannelSlot, key: Key) -> bool {
         self.of(connection).has_room(&mut connection.cursor, key)
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn hand_over(&mut self, _: &mut ChannelSlot, peer: Option<&Peer>) -> Option<Vec<u8>> {
+        peer?.given()
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn is_handled(&self) -> bool {
+        self.senders.iter().all(EventSender::is_handled)
     }
 
     #[inline]

@@ -197,6 +197,12 @@ impl EventSender {
         self.state.progress.outstanding() + self.block.cost >= self.state.limit
     }
 
+    /// Whether the application has handled everything.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) fn is_handled(&self) -> bool {
+        self.block.records.is_empty() && self.state.progress.outstanding() == 0
+    }
+
     /// Whether there is room. If not, the application sends `Command::Resume` once there is.
     pub(super) fn finds_room(&self) -> bool {
         if !self.is_full() {

@@ -5,6 +5,8 @@ use crate::protocol::fragment::{Fragment, FragmentRef};
 use crate::protocol::message::{Assembled, MessageRef};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::handle::draining::Draining;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::worker::handle::peer::Peer;
 use crate::worker::slab::Key;
 
 /// A message that is being delivered to the application.
@@ -87,9 +89,15 @@ pub(crate) trait Delivery: Send + 'static {
 
     /// What the application gives to the process that goes on with the connection; `None` if it is to stay.
     #[cfg(all(target_os = "linux", feature = "handover"))]
-    fn hand_over(&mut self, connection: &mut Self::Connection) -> Option<Vec<u8>> {
-        let _ = connection;
+    fn hand_over(&mut self, connection: &mut Self::Connection, peer: Option<&Peer>) -> Option<Vec<u8>> {
+        let _ = (connection, peer);
         None
+    }
+
+    /// Whether the application has handled everything that was delivered.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn is_handled(&self) -> bool {
+        true
     }
 
     fn message(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, message: Incoming<'_>);

@@ -7,6 +7,8 @@ use crate::transport::loan::AssembledLoan;
 use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
 use crate::worker::handle::draining::Draining;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::worker::handle::peer::Peer;
 use crate::worker::slab::Key;
 
 /// The application's part of one connection, called on the worker's thread.
@@ -300,7 +302,7 @@ impl<H: Handler> Delivery for HandlerDelivery<H> {
     }
 
     #[cfg(all(target_os = "linux", feature = "handover"))]
-    fn hand_over(&mut self, handler: &mut H) -> Option<Vec<u8>> {
+    fn hand_over(&mut self, handler: &mut H, _: Option<&Peer>) -> Option<Vec<u8>> {
         handler.hand_over()
     }
 

@@ -5,7 +5,7 @@
 //! has everything and can go on.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -17,10 +17,17 @@ use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::arriving::{Arriving, Clocks, STATE_VERSION, export_addr, export_topics};
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
-use crate::worker::handle::hand_over::{Addition, Change, Departure, HandOverSeat, Order};
+use crate::worker::handle::hand_over::{Addition, Change, Departure, HandOverSeat, Order, Told};
 use crate::worker::slab::Key;
 use crate::worker::timer_wheel::{Tick, TimerWheel};
 use crate::worker::topics::position::Since;
+
+/// The application has 2 s to handle the events that were delivered. Longer has all connections stand still for an application
+/// that is busy; shorter hands nothing over where one event takes longer.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often a worker looks whether it has.
+const EVENT_CHECK: Duration = Duration::from_micros(200);
 
 /// A connection that was told of.
 struct Departed {
@@ -48,18 +55,18 @@ impl<D: Delivery> Worker<D> {
     fn run_hand_over(&mut self, seat: HandOverSeat) {
         let HandOverSeat { worker, departures, orders } = seat;
         let mut departed = Vec::new();
-        let mut is_wanted = self.shutdown.is_none();
+        let mut is_wanted = self.shutdown.is_none() && self.await_application();
         for index in 0..self.slots.entries() {
             let Some(key) = self.slots.key_at(index).filter(|_| is_wanted) else { continue };
             let id = u64::from(worker) << 32 | u64::from(index);
             if let Some((departure, told)) = self.pause(key, id) {
                 departed.push(told);
-                is_wanted = departures.send(departure).is_ok();
+                is_wanted = departures.send(Told::One(departure)).is_ok();
             }
         }
-        // Its end says that these are all.
+        is_wanted = is_wanted && departures.send(Told::All).is_ok();
         drop(departures);
-        while let (true, Ok(order)) = (is_wanted, orders.recv()) {
+        while is_wanted && let Ok(order) = orders.recv() {
             match order {
                 Order::Finish(additions) => self.finish(&mut departed, &additions),
                 Order::LetGo => return self.let_go(&departed),
@@ -71,6 +78,24 @@ impl<D: Delivery> Worker<D> {
                 driver.advance(input);
             });
         }
+    }
+
+    /// Waits until the application has handled the events that were delivered, and executes its answers; `false` if that takes
+    /// too long.
+    fn await_application(&mut self) -> bool {
+        self.delivery.end_iteration();
+        let deadline = Instant::now() + EVENT_TIMEOUT;
+        while !self.delivery.is_handled() {
+            if Instant::now() >= deadline {
+                log::warn!("the application does not handle its events, so that no connection can be handed over");
+                return false;
+            }
+            std::thread::sleep(EVENT_CHECK);
+        }
+        // It has answered before it has asked for the next event.
+        self.drain_inbox();
+        self.send_to_many();
+        true
     }
 
     /// Pauses a connection and tells its state, if it can go.
@@ -87,7 +112,7 @@ impl<D: Delivery> Worker<D> {
 
     /// Accepts nothing more for the connections that go, and tells what has come since. Those that can not go any more
     /// stay.
-    fn finish(&mut self, departed: &mut Vec<Departed>, additions: &Sender<Addition>) {
+    fn finish(&mut self, departed: &mut Vec<Departed>, additions: &Sender<Told<Addition>>) {
         for told in &mut *departed {
             if let Some(slot) = self.slots.get_mut(told.key)
                 && let Some(peer) = &slot.conn.peer
@@ -106,10 +131,11 @@ impl<D: Delivery> Worker<D> {
             let stays = matches!(change, Some(Change::Stays));
             if let Some(change) = change {
                 // If nobody takes it, the next order does not come.
-                let _ = additions.send(Addition { id: told.id, change });
+                let _ = additions.send(Told::One(Addition { id: told.id, change }));
             }
             !stays
         });
+        let _ = additions.send(Told::All);
     }
 
     fn addition(&mut self, told: &mut Departed) -> Option<Change> {
@@ -137,7 +163,7 @@ impl<D: Delivery> Driver<'_, D> {
             return None;
         }
         let app = self.app.as_mut()?;
-        let data = self.delivery.hand_over(app)?;
+        let data = self.delivery.hand_over(app, self.conn.peer.as_ref())?;
         self.conn.endpoint.pause();
         self.active().push_all_latest();
         self.active().push_all_lacking();

@@ -10,8 +10,16 @@ use crossbeam_channel::{Receiver, Sender};
 pub(crate) struct HandOverSeat {
     /// The number of the worker among the others, in the ids of its connections.
     pub(crate) worker: u16,
-    pub(crate) departures: Sender<Departure>,
+    pub(crate) departures: Sender<Told<Departure>>,
     pub(crate) orders: Receiver<Order>,
+}
+
+/// What a worker tells. Only the last word says that nothing is missing: a worker that shuts down, or fails, does not say it.
+#[derive(Debug)]
+pub(crate) enum Told<T> {
+    One(T),
+    /// These are all of this worker.
+    All,
 }
 
 /// A connection that is ready to go on in another process.
@@ -27,7 +35,7 @@ pub(crate) struct Departure {
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Accept nothing more for the connections, and tell what other threads have sent since.
-    Finish(Sender<Addition>),
+    Finish(Sender<Told<Addition>>),
     /// Let go of the connections that another process serves now.
     LetGo,
 }

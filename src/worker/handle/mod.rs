@@ -2,6 +2,8 @@
 
 pub(crate) mod draining;
 #[cfg(all(target_os = "linux", feature = "handover"))]
+pub(crate) mod give;
+#[cfg(all(target_os = "linux", feature = "handover"))]
 pub(crate) mod hand_over;
 pub(crate) mod inbox;
 pub(crate) mod info;

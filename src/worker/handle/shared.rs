@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use crate::config::SlowConsumer;
 use crate::protocol::Connection;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::protocol::contain::Kept;
 use crate::protocol::deflate::DeflateStats;
 use crate::protocol::handshake::Data;
 use crate::worker::handle::inbox::{Command, CommandQueue};
@@ -21,6 +23,10 @@ use crate::worker::handle::stats::Stats;
 use crate::worker::handle::worker_handle::WorkerHandle;
 use crate::worker::slab::Key;
 use crate::worker::topics::topic::TopicState;
+
+/// Returns what the application gives to another process; `None` if the connection is to stay.
+#[cfg(all(target_os = "linux", feature = "handover"))]
+pub(crate) type Give = Kept<Box<dyn Fn() -> Option<Vec<u8>> + Send + Sync>>;
 
 /// The state that the handles of a connection share with its worker. Each connection that delivers events has one. It
 /// takes 104 bytes; with the counts of the `Arc` and the allocator's own word, 128.
@@ -47,6 +53,9 @@ struct Extra {
     subscribing: AtomicUsize,
     /// The outcome of the opening handshake.
     outcome: Outcome,
+    /// What the application gives to another process that goes on with the connection.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    give: Mutex<Option<Arc<Give>>>,
     /// The counts of compression, if permessage-deflate was negotiated.
     #[cfg(feature = "deflate")]
     deflate: Option<SharedDeflate>,
@@ -138,6 +147,20 @@ impl PeerShared {
         if self.queued.is_awaited() {
             self.wake_senders();
         }
+    }
+
+    /// Sets what the application gives to another process.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn set_give(&self, give: Arc<Give>) {
+        let extra = self.extra.get_or_init(Box::default);
+        let before = extra.give.lock().unwrap_or_else(PoisonError::into_inner).replace(give);
+        // Without the lock, for it is the application's.
+        drop(before);
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn give(&self) -> Option<Arc<Give>> {
+        self.extra.get()?.give.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The head of the request that opened the connection.
