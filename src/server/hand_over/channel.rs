@@ -4,7 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
@@ -40,25 +40,28 @@ pub(super) struct Received {
 
 impl Channel {
     pub(super) fn new(stream: UnixStream, deadline: Instant) -> Channel {
-        Channel { stream, deadline }
+        let mut channel = Channel { stream, deadline };
+        channel.set_deadline(deadline);
+        channel
     }
 
+    /// Sets until when everything has to be done. A single call may take as long again, if the one before it came late.
     pub(super) fn set_deadline(&mut self, deadline: Instant) {
         self.deadline = deadline;
+        // Zero would be no limit.
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        // These fail for no socket.
+        let _ = self.stream.set_read_timeout(Some(left));
+        let _ = self.stream.set_write_timeout(Some(left));
     }
 
     pub(super) fn stream(&self) -> &UnixStream {
         &self.stream
     }
 
-    /// Has the next call fail at the deadline.
+    /// Begins no call after the deadline.
     fn limit_next(&self) -> io::Result<()> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(timed_out());
-        }
-        self.stream.set_read_timeout(Some(left))?;
-        self.stream.set_write_timeout(Some(left))
+        if Instant::now() >= self.deadline { Err(timed_out()) } else { Ok(()) }
     }
 
     /// The error of a call that had until the deadline.
@@ -148,7 +151,7 @@ impl Channel {
     pub(super) fn close_and_receive(&mut self, limit: u64) -> Option<Received> {
         // The socket may be closed at the other end.
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
-        self.deadline = Instant::now() + super::GREETING_TIMEOUT;
+        self.set_deadline(Instant::now() + super::GREETING_TIMEOUT);
         self.receive(limit).ok()
     }
 }
@@ -161,7 +164,6 @@ fn timed_out() -> io::Error {
 mod tests {
     use std::io::Write;
     use std::os::fd::AsFd;
-    use std::time::Duration;
 
     use super::*;
 

@@ -29,9 +29,9 @@ use crate::worker::handle::inbox::Command;
 const LISTENER: Token = Token(0);
 const WAKE: Token = Token(1);
 
-/// At most 8 connections are on their way from the workers to the socket. More takes more memory; fewer has the workers
+/// At most 32 connections are on their way from the workers to the socket. More takes more memory; fewer has the workers
 /// wait.
-const MAX_DEPARTURES: usize = 8;
+const MAX_DEPARTURES: usize = 32;
 
 /// Waits for a process that takes the server over, on a thread of its own.
 pub(in crate::server) struct Giver {
@@ -111,10 +111,13 @@ impl Giver {
                     return;
                 }
                 match hand_over(OwnedFd::from(stream).into(), server) {
-                    Ok(given) => {
+                    Ok(Given { connections, stood_still }) => {
                         // The new process is about to put its own in the place.
                         file.leave();
-                        log::info!("another process has taken over, with {given} connections");
+                        log::info!(
+                            "another process has taken over {connections} connections, which stood still for {} ms",
+                            stood_still.as_millis()
+                        );
                         return leave(server, drop_timeout);
                     }
                     Err(failure) => log::warn!("the server was not handed over, and serves on: {failure}"),
@@ -137,8 +140,14 @@ fn ask_reactor(server: &ServerHandle, command: HandOverCommand) {
     server.control.reactor.send(ReactorCommand::HandOver(command));
 }
 
-/// Hands everything over, and returns the number of connections.
-fn hand_over(stream: UnixStream, server: &ServerHandle) -> Result<usize, Failure> {
+/// What was handed over.
+struct Given {
+    connections: usize,
+    stood_still: Duration,
+}
+
+/// Hands everything over.
+fn hand_over(stream: UnixStream, server: &ServerHandle) -> Result<Given, Failure> {
     stream.set_nonblocking(false).map_err(during("the socket"))?;
     let mut channel = Channel::new(stream, Instant::now() + GREETING_TIMEOUT);
     if let Err(why) = greet(&mut channel) {
@@ -212,8 +221,9 @@ fn expect(channel: &mut Channel, expected: u8, when: &'static str) -> Result<Vec
 }
 
 /// Gives the connections. On an error the orders end, and the workers go on.
-fn transfer(channel: &mut Channel, server: &ServerHandle) -> Result<usize, Failure> {
-    let deadline = Instant::now() + TRANSFER_TIMEOUT;
+fn transfer(channel: &mut Channel, server: &ServerHandle) -> Result<Given, Failure> {
+    let begun = Instant::now();
+    let deadline = begun + TRANSFER_TIMEOUT;
     let (orders, departures) = seat_workers(server);
     let (mut given, mut done) = (0, 0);
     while done < orders.len() {
@@ -238,7 +248,7 @@ fn transfer(channel: &mut Channel, server: &ServerHandle) -> Result<usize, Failu
         // A worker waits for it.
         let _ = order.send(Order::LetGo);
     }
-    Ok(given - stayed)
+    Ok(Given { connections: given - stayed, stood_still: begun.elapsed() })
 }
 
 /// Has the workers stop and tell of their connections. Returns the ends for their orders.

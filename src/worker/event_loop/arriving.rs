@@ -121,3 +121,76 @@ pub(crate) fn import_addr(state: &mut StateReader<'_>) -> Result<PeerAddr, State
         _ => Err(INVALID),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn import(state: &[u8]) -> Result<Arriving, StateError> {
+        Arriving::import(state, 1 << 20, &mut Codec::new())
+    }
+
+    /// What a worker exports.
+    fn export(addr: &PeerAddr, bytes: &[u8], topics: &[&str], clocks: Clocks) -> Vec<u8> {
+        let mut out = StateWriter::new(STATE_VERSION);
+        assert!(Connection::new(Role::Server, 1 << 20).export(&mut out));
+        out.bytes(bytes);
+        out.option(Some(&b"ping"[..]), StateWriter::bytes);
+        clocks.export(&mut out);
+        export_addr(addr, &mut out);
+        out.option(Some(&b"chat"[..]), StateWriter::bytes);
+        [b"head", bytes].iter().for_each(|value| out.bytes(value));
+        export_topics(topics, &mut out);
+        out.pieces(2 * bytes.len(), [bytes, bytes].into_iter());
+        out.into_bytes()
+    }
+
+    #[test]
+    fn every_part_comes_back() {
+        let clocks =
+            Clocks { opened: Duration::from_secs(90_000), heard: Duration::from_millis(1), since: Duration::ZERO };
+        for addr in [
+            PeerAddr::from(([127, 0, 0, 1], 80)),
+            PeerAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)),
+            PeerAddr::Unix(None),
+            PeerAddr::Unix(Some("/run/app.sock".into())),
+            PeerAddr::Unknown,
+        ] {
+            let state = export(&addr, b"data", &["one", "two"], clocks);
+            let arriving = import(&state).expect("what was exported");
+            assert_eq!((arriving.addr, arriving.clocks), (addr, clocks));
+            assert_eq!((&arriving.input[..], &arriving.data[..]), (&b"data"[..], &b"data"[..]));
+            assert_eq!((&arriving.output[..], arriving.late_ping), (&b"datadata"[..], Some(b"ping".to_vec())));
+            assert_eq!((arriving.subprotocol, &arriving.head[..]), (Some("chat".to_owned()), &b"head"[..]));
+            assert_eq!(arriving.topics, ["one", "two"]);
+            for cut in 0..state.len() {
+                assert!(import(&state[..cut]).is_err(), "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_version_is_refused_whatever_follows() {
+        let clocks = Clocks { opened: Duration::ZERO, heard: Duration::ZERO, since: Duration::ZERO };
+        let mut state = export(&PeerAddr::Unknown, b"", &[], clocks);
+        state[1] += 1;
+        let error = import(&state).expect_err("another version");
+        assert_eq!(error, StateError::Version { met: STATE_VERSION + 1, known: STATE_VERSION });
+    }
+
+    proptest! {
+        #[test]
+        fn no_state_panics(bytes: Vec<u8>, wrong in 0..80_usize, byte: u8) {
+            let _ = import(&bytes);
+            let _ = import(&[&STATE_VERSION.to_be_bytes()[..], &bytes].concat());
+            let clocks = Clocks { opened: Duration::ZERO, heard: Duration::ZERO, since: Duration::ZERO };
+            let mut state = export(&PeerAddr::Unknown, &bytes, &["topic"], clocks);
+            if let Some(place) = state.get_mut(wrong) {
+                *place = byte;
+            }
+            let _ = import(&state);
+        }
+    }
+}
