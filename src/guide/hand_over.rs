@@ -1,6 +1,7 @@
 //! Deploying without disconnecting anyone: a new process takes over the connections of the old one.
 //!
-//! With the feature `handover`, on Linux, a server can be replaced by a new process while its clients stay connected. They see a pause of a few milliseconds, and nothing else.
+//! With the feature `handover`, on Linux, a server can be replaced by a new process while its clients stay connected. They see a
+//! pause of a few milliseconds, and nothing else.
 //!
 //! [`ServerBuilder::hand_over`](crate::ServerBuilder::hand_over) names a Unix socket. The first process finds nobody there,
 //! and starts as usual. Each later one takes over from the one before it, which then ends:
