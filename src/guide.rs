@@ -141,7 +141,7 @@
 //! * A socket in the file system takes the place of the one before without a moment between, and is removed at the end. A
 //!   name such as `unix:@app` is in Linux's abstract namespace. Clients connect to `ws+unix:/run/app.sock:/path` and
 //!   `ws+unix:@app:/path`. For short messages it takes the server half the time of TCP on the local host.
-//! * [`ServerBuilder::tls`](crate::ServerBuilder::tls) is for all listeners, Unix sockets too, to which this library's clients do
+//! * `ServerBuilder::tls` is for all listeners, Unix sockets too, to which this library's clients do
 //!   not speak TLS. TLS outside and none inside is `Listener::tls` at the address alone.
 //! * The peer of a Unix socket has no IP address, so that
 //!   [`max_connections_per_address`](crate::Config::max_connections_per_address) does not limit it. Its connections have
@@ -160,10 +160,10 @@
 //! * Messages that one thread sends through a [`Peer`] arrive in order.
 //! * What a handler sends for one readiness of the socket leaves in one write. The answers to events that came together
 //!   mostly leave together too.
-//! * The close frame that answers the peer's leaves behind the answers to earlier messages. With a handler it leaves at
-//!   once. With events it leaves when the application comes to the connection's [`Event::Close`], or after 500 ms.
+//! * The close frame that answers the peer's is sent after the answers to earlier messages. With a handler it is sent at
+//!   once. With events it is sent when the application comes to the connection's [`Event::Close`], or after 500 ms.
 //!
-//! A handler may therefore send several messages, and close behind them:
+//! A handler may therefore send several messages, and close after them:
 //!
 //! ```
 //! use threadbare::{CloseCode, Handler, MessageRef, Socket};
@@ -247,7 +247,7 @@
 //!
 //! # Closing and ends
 //!
-//! [`close`](crate::Peer::close) starts the closing handshake behind what was sent before.
+//! [`close`](crate::Peer::close) starts the closing handshake after what was sent before.
 //! [`abort`](crate::Peer::abort) drops the TCP connection. However a connection ends, the application is told exactly
 //! once, by [`Handler::on_close`] or [`Event::Close`], with a [`CloseReason`]:
 //!

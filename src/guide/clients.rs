@@ -78,6 +78,7 @@
 //!   server, 1008 is not: it may be a ban. A server of this library also says it to a client that reads too slowly, of which
 //!   `retry_if(|outage| outage.is_transient() || matches!(outage, Outage::Closed(reason) if reason.code.0 == 1008))` comes back.
 //!   How the client ended is in its [`state`](crate::ReconnectingClient::state).
+//! * A file is sent and received in parts, in little memory: see [`large_messages`](super::large_messages#a-client-that-reconnects).
 //! * [`finish`](crate::ReconnectingClient::finish) receives and throws away what still comes, also from another thread that
 //!   receives. Where those messages matter, have the server acknowledge, and finish when all is.
 //! * Receive the messages, even if only to throw them away: a client that does not receive stops reading, and then it

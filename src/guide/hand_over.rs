@@ -46,37 +46,54 @@
 //! # Ok::<(), threadbare::BuildError>(())
 //! ```
 //!
-//! To deploy, install the new program and start it beside the old one. If it can not take over, [`serve`](crate::ServerBuilder::serve)
-//! returns an error and the old process goes on with every connection, whenever that happens: also if the new one is killed
-//! half-way.
+//! To deploy, install the new program and start it beside the old one. If it can not take over,
+//! [`serve`](crate::ServerBuilder::serve) returns an error in the new process, and the old process goes on with every connection.
+//! The old process also goes on if the new one is killed while it takes over.
+//!
+//! # What the system has to have
+//!
+//! * **The directory of the socket exists**, and both processes run as the same user. No other user may connect to the socket. A
+//!   socket that a killed process has left there does no harm.
+//! * **The old process calls `hand_over` too, with the same path.** The first deployment of this feature is therefore an ordinary
+//!   restart: a program without it keeps the address, and the new one reports that another program listens there.
+//! * **Both processes have the same listeners**, in the same order, and at most 64.
+//! * **The programs come from versions of the library that hand over to each other.** If they do not, `serve` returns an error, and
+//!   an ordinary restart is left: see [`deploying`](super::deploying).
+//!
+//! The service still has to end when it is stopped. On SIGTERM, call [`drain`](crate::ServerHandle::drain) or
+//! [`shutdown`](crate::ServerHandle::shutdown) on another thread, while the main thread waits in [`join`](crate::Server::join).
+//! `join` returns after a hand-over, and after these calls.
 //!
 //! # What the application has to do
 //!
 //! * **Give the state of each connection.** [`Handler::hand_over`](crate::Handler::hand_over) returns it as bytes, of a format of the
-//!   application's own. The next version of the program has to read what this one writes: begin with a version. A handler that
-//!   returns `None`, as it does if it is not implemented, keeps its connection in the old process, which closes it with 1012;
-//!   clients that follow the recommendation of the registry connect again.
-//!   Where events are received, [`Peer::on_hand_over`](crate::Peer::on_hand_over) sets what returns the state, and
-//!   [`Event::Open`](crate::Event::Open) has it in its request. All events are handled before, up to 2 s.
+//!   application's own. The next version of the program has to read what this one writes: begin with a version. If a handler
+//!   returns `None`, its connection stays in the old process, which closes it with 1012 (Service Restart). A handler that does not
+//!   implement `hand_over` returns `None`. A handler without a state returns `Some(Vec::new())`. Where events are received,
+//!   [`Peer::on_hand_over`](crate::Peer::on_hand_over) sets what returns the state, and [`Event::Open`](crate::Event::Open) has it
+//!   in its request. All events are handled before, up to 2 s.
 //! * **Do not greet twice.** [`on_open`](crate::Handler::on_open) is called for new connections only,
 //!   [`on_taken_over`](crate::Handler::on_taken_over) for those of the process before.
-//! * **Move what connections share.** Handles ([`Peer`](crate::Peer)) of the old process refuse messages from the hand-over on, and the
-//!   sender is told. What other threads have sent before arrives. Registries of connections are filled again in `on_taken_over`.
-//!   State that is not a connection's belongs into a database, or is lost with the process.
+//! * **Move what connections share.** A [`Peer`](crate::Peer) of the old process returns an error for each message from the hand-over
+//!   on. What other threads have sent before arrives. If the application keeps a list of its connections, the new process fills it
+//!   in `on_taken_over`. State that belongs to no connection is lost with the process, if it is not in a database.
+//! * **Put into the bytes what the handshake has found out**, such as the user. [`Accept::data`](crate::Accept::data) does not travel.
 //! * **Topics need nothing.** Connections stay subscribed, and get what was published before the hand-over. The history of a topic,
 //!   and its positions, begin anew.
 //!
 //! # What does not travel
 //!
 //! Connections over TLS stay behind, and are closed with 1012: let a proxy do TLS if they are to stay. So do those that send a
-//! message in parts at that moment. [Event loops](crate::EventLoop) can not be handed over.
+//! message in parts at that moment. [Event loops](crate::EventLoop) can not be handed over: `bind_inline` returns an error.
 //!
-//! The page `docs/handover.md` has the order of things, and their reasons.
+//! [`Accept::data`](crate::Accept::data) and the counts of [`stats`](crate::Server::stats) do not travel either. The counts begin at 0.
+//!
+//! The page `docs/handover.md` of the repository says what each process does, step by step, and why.
 //!
 //! # With systemd
 //!
-//! The old process ends when the new one serves, so the service must be told which process is the main one. The new one says
-//! it (`sd_notify` with `MAINPID`), as in the example `restart`:
+//! The old process ends when the new one serves. systemd must know that the new one is then the main process. The new process
+//! tells it (`sd_notify` with `MAINPID`), as the example `restart` does:
 //!
 //! ```ini
 //! [Service]
@@ -88,4 +105,5 @@
 //! Restart=on-failure
 //! ```
 //!
-//! `systemctl reload game` then starts the program that is installed now, which takes over.
+//! `systemctl reload game` sends SIGHUP to the running process. On SIGHUP the example starts the program that is installed now,
+//! which takes over. A program of your own needs such a handler for SIGHUP too.

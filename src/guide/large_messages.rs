@@ -2,8 +2,8 @@
 //!
 //! A message is delivered whole by default: [`Config::max_message_size`] is its limit, and while it arrives, it takes memory
 //! for what has arrived. An application that can do something with the beginning of a message, such as writing it to a file,
-//! needs neither. It receives _fragments_: what arrives of a message, at once. Then a message of 2 GiB takes the memory of a
-//! few reads.
+//! needs neither the limit nor the memory. It receives _fragments_: each part of a message as soon as it has arrived. Then a
+//! message of 2 GiB takes the memory of a few reads.
 //!
 //! # Servers
 //!
@@ -83,8 +83,8 @@
 //! closes the connection with 1009. So does that of a [`ReconnectingClient`](crate::ReconnectingClient). Its
 //! [`events`](crate::Client::events) are fragments. A reader that is dropped before the end of its message discards the rest.
 //!
-//! A [`ReconnectingClient`](crate::ReconnectingClient) has readers and writers as well. A message belongs to one connection: if
-//! that is lost inside the message, the read or write says so, and the next message begins on the next connection.
+//! A [`ReconnectingClient`](crate::ReconnectingClient) has readers and writers as well: see
+//! [A client that reconnects](#a-client-that-reconnects).
 //!
 //! [`WebSocket::recv_reader`] does the same over any stream. It needs no setting: the call itself has the next message
 //! delivered in fragments, and [`recv`](crate::WebSocket::recv) returns whole messages before and after it.
@@ -96,15 +96,81 @@
 //!
 //! | from | what there is | with |
 //! | --- | --- | --- |
-//! | any thread but a worker | something that implements [`Read`](std::io::Read) | `send_stream` of [`Peer`](crate::Peer::send_stream), [`Client`](crate::Client::send_stream), [`ReconnectingSender`](crate::ReconnectingSender::send_stream), [`WebSocket`](crate::WebSocket::send_stream): returns when it is sent |
+//! | any thread but a worker | something that implements [`Read`](std::io::Read) | `send_stream` of [`Peer`](crate::Peer::send_stream), [`Client`](crate::Client::send_stream), [`ReconnectingClient`](crate::ReconnectingClient::send_stream), [`WebSocket`](crate::WebSocket::send_stream): waits until it is sent, and returns its size or an error |
 //! | the same | what the program makes step by step | `writer` of the same, a [`MessageWriter`](crate::MessageWriter) that implements [`Write`](std::io::Write) |
 //! | a handler | something that implements `Read` | [`Socket::send_stream`](crate::Socket::send_stream), which returns at once |
 //! | a handler | a fragment | [`Socket::send_fragment`](crate::Socket::send_fragment), as `echo --stream` does |
 //! | a loop over events | something that implements `Read` | [`Peer::start_stream`](crate::Peer::start_stream), which returns at once |
 //!
-//! A message that is sent while the program goes on may fail later. [`Socket::send_stream_then`](crate::Socket::send_stream_then)
-//! and [`Peer::start_stream_then`](crate::Peer::start_stream_then) call a closure with its
-//! [`StreamOutcome`](crate::StreamOutcome): it was sent, its source failed, the peer was too slow, or the connection ended.
+//! A method that returns at once can not say whether the message was sent. Its form with `_then`
+//! ([`Socket::send_stream_then`](crate::Socket::send_stream_then), [`Peer::start_stream_then`](crate::Peer::start_stream_then)) takes
+//! a closure, which the library calls once with the [`StreamOutcome`](crate::StreamOutcome) of the message:
+//!
+//! ```
+//! use std::fs::File;
+//! use threadbare::{Socket, StreamOptions, StreamOutcome};
+//!
+//! fn send_film(socket: &mut Socket<'_>, film: File) {
+//!     socket.send_stream_then(film, StreamOptions::binary(), |outcome| match outcome {
+//!         StreamOutcome::Sent(size) => println!("all {size} bytes are sent"), // not: have arrived
+//!         StreamOutcome::SourceFailed(error) => println!("the film can not be read: {error}"),
+//!         StreamOutcome::TooSlow => println!("the client takes too little"),
+//!         StreamOutcome::Disconnected => println!("the client has left"),
+//!         _ => {}
+//!     });
+//! }
+//! ```
+//!
+//! There is no such form for clients: their `send_stream` waits, so its result is the outcome.
+//!
+//! # A client that reconnects
+//!
+//! A message belongs to one connection. If the connection is lost inside the message, `send_stream`, or the read, returns an
+//! error, and the client connects again. Nothing of the message is sent again by itself: the application begins anew,
+//! with a source at its beginning. Here it uploads a file, and receives one message at the same time:
+//!
+//! ```no_run
+//! use std::fs::File;
+//! use std::io;
+//! use std::time::Duration;
+//! use threadbare::{Client, Config, Receive, Reconnect, ReconnectingClient, StreamOptions};
+//!
+//! fn upload(client: &ReconnectingClient) -> io::Result<u64> {
+//!     loop {
+//!         // Waits for a connection if there is none.
+//!         match client.send_stream(File::open("film")?, StreamOptions::binary()) {
+//!             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => println!("again: {error}"),
+//!             result => return result, // the size; or the file can not be read, or the client has given up
+//!         }
+//!     }
+//! }
+//!
+//! fn download(client: &ReconnectingClient) -> Result<(), Box<dyn std::error::Error>> {
+//!     while let Some(mut reader) = client.recv_reader()? {
+//!         match io::copy(&mut reader, &mut File::create("download")?) {
+//!             Ok(size) => return Ok(println!("{size} bytes have arrived")),
+//!             Err(error) => println!("a part is missing: {error}"), // the server has to send the message again
+//!         }
+//!     }
+//!     Err("the server has closed the connection".into())
+//! }
+//!
+//! let config = Config::default().receive(Receive::Fragments { max_size: None });
+//! let client = Client::builder().config(config).reconnect("ws://127.0.0.1:8080/", Reconnect::new())?;
+//! std::thread::scope(|scope| {
+//!     scope.spawn(|| match upload(&client) {
+//!         Ok(size) => println!("all {size} bytes are sent"),
+//!         Err(error) => println!("the upload has failed: {error}"),
+//!     });
+//!     download(&client)
+//! })?;
+//! client.finish(Duration::from_secs(5))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! That all is sent does not mean that the server has stored it: have the server answer, as the example `upload` does. Another
+//! thread sends through a [`ReconnectingSender`](crate::ReconnectingSender), which has the same methods:
+//! [`client.sender()`](crate::ReconnectingClient::sender).
 //!
 //! The recipe ["Sending a file"](crate::guide::recipes#sending-a-file) has the code.
 //!

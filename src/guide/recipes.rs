@@ -151,8 +151,9 @@
 //!
 //! # Values as JSON
 //!
-//! With the feature `serde_json`, whatever serde knows is sent and received as the text of a message. The error of a message
-//! that does not fit names the field:
+//! With the feature `serde_json`, whatever serde knows is sent and received as the text of a message. Types of your own derive
+//! serde's traits, for which a program needs the crate `serde` with its feature `derive`. The error of a message that does not fit
+//! names the field. In a tuple that is the index:
 //!
 //! ```
 //! # #[cfg(feature = "serde_json")] {
@@ -179,6 +180,13 @@
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The field is a path from the outermost value, such as `order.items[2].price`. If the JSON ends too early, the path ends where the
+//! parser was: `order.?`.
+//!
+//! `recv_json` may fail for other reasons too, so it returns a `JsonTransferError`. Its own text says only that the value does
+//! not match. The text with the field is its [`source`](std::error::Error::source): print it with its causes, as
+//! [Errors](super#errors) shows. The connection goes on after such a message, and the next one can be received.
 //!
 //! For another format, implement [`Codec`](crate::Codec) once, as the example `cbor` does.
 //!
@@ -377,9 +385,9 @@
 //!
 //! # A restart without a gap
 //!
-//! Between the end of one process and the `bind` of the next, clients are refused. None is if both have the same listening
-//! socket: connections wait in its queue until one of them accepts. A server takes such a socket as a `TcpListener` or a
-//! `UnixListener`. It leaves alone what waits there when it ends.
+//! Between the end of one process and the `bind` of the next, the system refuses clients. It refuses none if both processes have
+//! the same listening socket: connections wait in its queue until one of the processes accepts them. A server takes such a socket
+//! as a `TcpListener` or a `UnixListener`. When the server ends, it leaves the connections that wait there to the other process.
 //!
 //! **systemd** opens the sockets of a `.socket` unit and gives them to the service, again after each restart. The example
 //! `systemd` takes them with the crate `listenfd`, which makes listeners of the environment's `LISTEN_FDS`, and tells the
@@ -413,7 +421,8 @@
 //! }
 //! ```
 //!
-//! The example `restart` is a whole program that does so on SIGHUP. A server on `unix:PATH` needs neither: the next one
+//! The example `restart` is a whole program that does so on SIGHUP. Here clients have to connect again; where they must not notice
+//! anything, the new process takes over their connections, with the feature `handover` (the page `hand_over`, Linux). A server on `unix:PATH` needs neither: the next one
 //! takes the place of its file, and `stop_accepting` lets the old one go on with its clients.
 //!
 //! # Behind nginx and HAProxy
