@@ -461,6 +461,8 @@ fn a_server_that_can_not_be_handed_over_is_not_started() {
     expect(&client, "1 on");
     let nowhere = start_with(Server::builder(), Path::new("/nowhere/hand-over"), &app).expect_err("no directory");
     assert!(refused(nowhere).contains("/nowhere/hand-over"));
+    let file = start_with(Server::builder(), Path::new("/dev/null"), &app).expect_err("no socket");
+    assert!(refused(file).contains("/dev/null: what is there is no socket"));
 }
 
 /// With context takeover each message refers to those before it, which another process has received.

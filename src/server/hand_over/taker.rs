@@ -48,7 +48,15 @@ impl Taker {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                 return Ok(None);
             }
-            Err(error) => return Err(BuildError::io(format!("{} can not be asked", path.display()))(error)),
+            Err(error) => {
+                let why = match error.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        ": its process is of another user, or its directory is closed to this one"
+                    }
+                    _ => "",
+                };
+                return Err(BuildError::io(format!("the server at {} can not be asked{why}", path.display()))(error));
+            }
         };
         check_user(&stream).map_err(|why| failed(io::Error::new(io::ErrorKind::PermissionDenied, why)))?;
         // The old process may be busy with another that asks.

@@ -36,9 +36,7 @@ impl TemporaryName {
     pub(super) fn rename_to(mut self, path: &Path) -> io::Result<SocketFile> {
         let path = std::path::absolute(path)?;
         let own = fs::symlink_metadata(&self.path)?;
-        if fs::symlink_metadata(&path).is_ok_and(|there| !there.file_type().is_socket()) {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is no socket"));
-        }
+        check_place(&path)?;
         fs::rename(&self.path, &path)?;
         self.renamed = true;
         Ok(SocketFile { path, device: own.dev(), inode: own.ino() })
@@ -51,6 +49,16 @@ impl Drop for TemporaryName {
             // There is none if the socket could not be bound.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Fails if something is at `path` that is no socket, and so must not be replaced by one.
+pub(super) fn check_place(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "what is there is no socket"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -12,6 +12,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::error::BuildError;
 use crate::protocol::PeerAddr;
 use crate::server::listener::open::{ListeningSocket, OpenListener, Origin, check_listening};
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::server::listener::socket_file::check_place;
 use crate::server::listener::socket_file::{SocketFile, TemporaryName};
 use crate::server::listener::{BACKLOG, Settings};
 use crate::transport::unix::{peer_addr, socket_addr};
@@ -90,6 +92,7 @@ impl PrivateSocket {
     /// Makes a socket for `path`, beside it.
     pub(in crate::server) fn bind(path: &Path) -> io::Result<PrivateSocket> {
         socket_addr(path)?;
+        check_place(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         let temporary = TemporaryName::beside(path)?;
         socket.bind(&SockAddr::unix(temporary.path())?)?;
