@@ -679,3 +679,36 @@ fn the_pause_that_clients_see() {
     let at = |share: usize| pauses[(pauses.len() - 1) * share / 1000];
     println!("{count} clients, 20 hand-overs: p50 {:?}, p99 {:?}, most {:?}", at(500), at(990), at(1000));
 }
+
+/// Each server lives for much less time than the limits: they hold because the clocks travel.
+#[test]
+fn lifetime_and_keepalive_are_counted_through_hand_overs() {
+    let place = Place::new("clocks");
+    let app = Arc::<App>::default();
+    let limited = config().max_lifetime(Some(Duration::from_secs(3))).ping_interval(Duration::from_secs(1));
+    let start = || start_with(Server::builder().workers(1).config(limited.clone()), &place.socket(), &app);
+    let mut server = start().expect("a server");
+    let mut client = Raw::open(server.local_addr());
+    let (to_test, ended) = std::sync::mpsc::channel::<()>();
+    let reader = thread::spawn(move || {
+        let _ended = to_test; // dropped with the thread
+        let opened = Instant::now();
+        let mut pings = 0;
+        loop {
+            let frame = client.expect_frame();
+            match frame.opcode {
+                Opcode::Ping => pings += 1,
+                _ => break (frame.close_code(), pings, opened.elapsed()),
+            }
+            client.send(&masked(true, 0, Opcode::Pong, &frame.payload));
+        }
+    });
+    // Times are told in ticks of 32 ms.
+    while ended.recv_timeout(Duration::from_millis(200)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+        let next = start().expect("a server");
+        drop(std::mem::replace(&mut server, next));
+    }
+    let (code, pings, lived) = reader.join().expect("no panic");
+    assert_eq!(code, 1001, "its lifetime is over");
+    assert!(pings >= 1 && lived < DEADLINE, "{pings} pings in {lived:?}");
+}
