@@ -135,11 +135,7 @@ impl Established {
             addr,
             #[cfg(all(target_os = "linux", feature = "handover"))]
             arriving: None,
-            outcome: Outcome {
-                subprotocol: agreed.subprotocol().map(|name| Arc::new(name.to_owned())),
-                data: None,
-                ..Outcome::default()
-            },
+            outcome: Outcome::new(agreed.subprotocol().map(|name| Arc::new(name.to_owned())), None),
             agreement,
             receive: None,
             leftover,

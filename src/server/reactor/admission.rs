@@ -121,8 +121,8 @@ impl<C: Send + 'static> Reactor<C> {
 #[cfg(not(all(target_os = "linux", feature = "handover")))]
 impl Rules {
     /// Connections keep nothing of their requests.
-    pub(super) fn kept_of(&self, _: &Request) -> Outcome {
-        Outcome::default()
+    pub(super) fn with_head(&self, outcome: Outcome, _: &Request) -> Outcome {
+        outcome
     }
 }
 

@@ -17,8 +17,8 @@ use crate::worker::handle::info::Outcome;
 
 impl Rules {
     /// What a connection keeps of its request for another process.
-    pub(super) fn kept_of(&self, request: &Request) -> Outcome {
-        Outcome { head: self.clients.keeps_heads.then(|| request.head().into()), ..Outcome::default() }
+    pub(super) fn with_head(&self, outcome: Outcome, request: &Request) -> Outcome {
+        Outcome { head: self.clients.keeps_heads.then(|| request.head().into()), ..outcome }
     }
 }
 

@@ -186,7 +186,7 @@ impl Rules {
             let known = self.subprotocols.iter().find(|known| known.as_str() == chosen);
             known.cloned().unwrap_or_else(|| Arc::new(chosen.to_owned()))
         });
-        let outcome = Outcome { subprotocol, data: accept.take_data(), ..self.kept_of(request) };
+        let outcome = self.with_head(Outcome::new(subprotocol, accept.take_data()), request);
         Ok(Accepted { answer, outcome, agreement, receive: accept.chosen_receive(), size: request.size() })
     }
 }

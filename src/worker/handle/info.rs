@@ -38,6 +38,15 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    pub(crate) fn new(subprotocol: Option<Arc<String>>, data: Option<Data>) -> Outcome {
+        Outcome {
+            subprotocol,
+            data,
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            head: None,
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.subprotocol.is_none() && self.data.is_none() && !self.has_head()
     }
