@@ -106,7 +106,8 @@ impl Drop for Place {
 }
 
 fn config() -> Config {
-    Config::default().drop_timeout(DEADLINE)
+    // What stays is closed in the course of this time.
+    Config::default().drop_timeout(Duration::from_secs(2))
 }
 
 fn start_with(builder: ServerBuilder, socket: &Path, app: &Arc<App>) -> Result<Server, BuildError> {

@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::protocol::close::{CloseCode, CloseFrame};
-use crate::protocol::message::Message;
 use crate::server::control::ServerHandle;
 use crate::server::hand_over::channel::Channel;
 use crate::server::hand_over::message::kind;
@@ -127,12 +125,11 @@ impl Giver {
     }
 }
 
-/// Closes what has stayed, and ends the server.
+/// Drains what has stayed, with 1012, and ends the server.
 fn leave(server: &ServerHandle, drop_timeout: Duration) {
     ask_reactor(server, HandOverCommand::ReleaseListeners);
-    let reason = CloseFrame { code: CloseCode::SERVICE_RESTART, reason: "restart".into() };
-    server.broadcast(Message::Close(Some(reason)));
-    server.begin_shutdown(drop_timeout);
+    let report = server.drain(drop_timeout);
+    log::info!("of the connections that stayed: {report}");
 }
 
 /// Asks the reactor, which may have ended.

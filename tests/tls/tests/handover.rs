@@ -20,7 +20,10 @@ impl Handler for Echo {
 
 fn start(place: &Path, tls: &Tls) -> Server {
     let listeners = [Listener::from("127.0.0.1:0"), Listener::from("127.0.0.1:0").tls(tls.clone())];
-    let builder = Server::builder().workers(2).config(Config::default().drop_timeout(DEADLINE)).hand_over(place);
+    let builder = Server::builder()
+        .workers(2)
+        .config(Config::default().drop_timeout(std::time::Duration::from_secs(2)))
+        .hand_over(place);
     builder.serve(listeners, |_request| Echo).expect("a server")
 }
 
