@@ -16,7 +16,7 @@ use common::{Client as Raw, DEADLINE, Frame, eventually, masked, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
     BuildError, Client, CloseCode, CloseReason, Config, Event, Handler, Message, MessageRef, Peer, Request, Server,
-    ServerBuilder, Socket,
+    ServerBuilder, Slow, Socket, TopicConfig, TopicEvent,
 };
 
 /// Counts the messages of its connection, answers each with its number, and gives the count to the next process.
@@ -293,6 +293,52 @@ fn subscribers_miss_nothing() {
     for client in &clients {
         (1..=number).for_each(|number| expect(client, &format!("news {number}")));
     }
+}
+
+/// A connection that has missed messages, of which the application is not told yet, stays: nothing follows the gap before it is
+/// told.
+#[test]
+fn nothing_follows_a_gap_that_was_not_told() {
+    const COUNT: usize = 400;
+    let place = Place::new("gap");
+    let app = Arc::new(App { subscribes: true, ..App::default() });
+    let start = || {
+        let topics = |_: &str| TopicConfig::default().slow(Slow::Skip).buffer(16, 1 << 20);
+        let builder = Server::builder().workers(1).config(config()).topics(topics).on_topic(|event| {
+            if let TopicEvent::Gap(peer, _, missed) = event {
+                let _ = peer.send(format!("gap {missed}"));
+            }
+        });
+        start_with(builder, &place.socket(), &app).expect("a server")
+    };
+    let server = start();
+    let mut stalled = Raw::open_with_small_buffer(server.local_addr());
+    let other = connect(server.local_addr());
+    eventually("both are subscribed", || server.handle().stats().topic_totals.subscribers == 2);
+    for number in 1..=COUNT {
+        let text = format!("{number:>20000}");
+        server.handle().publish("news", text.as_str());
+        // So that nothing is lost because the worker has not come to it.
+        expect(&other, &text);
+    }
+    let next = start();
+    let mut expected = 1;
+    let code = loop {
+        let frame = stalled.expect_frame();
+        if frame.opcode == Opcode::Close {
+            break frame.close_code();
+        }
+        let text = String::from_utf8(frame.payload).expect("text");
+        assert_eq!(text.trim().parse(), Ok(expected), "nothing is missing");
+        expected += 1;
+    };
+    assert_eq!(code, 1012);
+    assert!(expected < COUNT, "it has missed messages");
+    drop(stalled);
+    drop(server);
+    eventually("the other is subscribed again", || next.handle().stats().topic_totals.subscribers == 1);
+    next.handle().publish("news", "on");
+    expect(&other, "on");
 }
 
 /// Messages that other threads send until the hand-over arrive, and later ones are refused.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::config::topic_config::Slow;
 use crate::error::SubscribeError;
 use crate::worker::connection::active::ActiveConn;
 use crate::worker::connection::phase::Phase;
@@ -104,19 +106,25 @@ impl ActiveConn<'_> {
         self.tell_gaps_up_to(topic, u64::MAX);
     }
 
-    /// Queues what was published to the topic of the connection's subscription with this number, all of it.
+    /// Queues what was published to the topic of the connection's subscription with this number, all of it; `false`, and does
+    /// nothing, if the connection has missed messages and the application is to be told of it before, or the topic allows no
+    /// gap.
     #[cfg(all(target_os = "linux", feature = "handover"))]
-    pub(crate) fn push_all_of(&mut self, number: usize) {
+    pub(crate) fn push_all_of(&mut self, number: usize) -> bool {
         let key = self.state.key;
-        let Some((place, index)) = self.context.topics.subscription(key.index, number) else { return };
+        let Some((place, index)) = self.context.topics.subscription(key.index, number) else { return true };
         let (Some(member), Some(local)) = (self.context.topics.member(place, index), self.context.topics.at(place))
         else {
-            return;
+            return true;
         };
         let topic = local.topic.clone();
         let mut publications = Vec::new();
         let range = topic.read(member.cursor, u64::MAX, usize::MAX, &mut publications);
         if range.first > member.cursor + 1 {
+            let tells = self.context.topics.observer.as_ref().is_some_and(|observer| observer.has_hook());
+            if tells || topic.config.slow == Slow::Disconnect {
+                return false;
+            }
             self.note_missed(&topic, range.first - 1 - member.cursor);
         }
         for publication in &publications {
@@ -126,6 +134,7 @@ impl ActiveConn<'_> {
         }
         let cursor = (range.first - 1 + publications.len() as u64).max(member.cursor);
         self.context.topics.set_cursor(place, index, key, cursor);
+        true
     }
 
     /// Whether a message of a topic is for all but this connection.

@@ -166,9 +166,9 @@ impl<D: Delivery> Driver<'_, D> {
         let data = self.delivery.hand_over(app, self.conn.peer.as_ref())?;
         self.conn.endpoint.pause();
         self.active().push_all_latest();
-        self.active().push_all_lacking();
+        let has_all = self.active().push_all_lacking();
         self.flush(&[]);
-        if !self.can_depart() {
+        if !has_all || !self.can_depart() {
             return None;
         }
         let mut state = StateWriter::new(STATE_VERSION);
@@ -210,8 +210,11 @@ impl<D: Delivery> Driver<'_, D> {
             return Some(Change::Stays);
         }
         self.active().push_all_latest();
-        self.active().push_all_lacking();
+        let has_all = self.active().push_all_lacking();
         self.flush(&[]);
+        if !has_all {
+            return Some(Change::Stays);
+        }
         let (output, topics) = (self.conn.endpoint.output_behind(told.output), self.active().topic_names());
         if output.is_empty() && topics == told.topics {
             return None;
@@ -275,11 +278,17 @@ impl<D: Delivery> Driver<'_, D> {
 
 impl ActiveConn<'_> {
     /// Queues what was published to the topics of the connection and not sent to it, whatever waits already: it is no more
-    /// than the topics keep.
-    fn push_all_lacking(&mut self) {
-        for number in 0..self.context.topics.count(self.state.key.index) {
-            self.push_all_of(number);
+    /// than the topics keep. `false` if the connection has to stay: the application is to be told first that messages are
+    /// missing, and what it sends for that comes before the rest.
+    fn push_all_lacking(&mut self) -> bool {
+        let index = self.state.key.index;
+        if self.context.topics.gaps.has_any(index) {
+            return false;
         }
-        self.context.topics.take_behind(self.state.key.index);
+        if !(0..self.context.topics.count(index)).all(|number| self.push_all_of(number)) {
+            return false;
+        }
+        self.context.topics.take_behind(index);
+        true
     }
 }

@@ -51,6 +51,6 @@ pub(crate) struct Addition {
 pub(crate) enum Change {
     /// More output, and the topics that it is subscribed to now.
     More { output: Vec<u8>, topics: Vec<String> },
-    /// It closes, or sends a message in parts, and stays.
+    /// It closes, sends a message in parts, or has missed messages of which the application was not told, and stays.
     Stays,
 }
