@@ -26,6 +26,10 @@ impl Handler for Counter {
 
     fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
         self.0 += 1;
+        if message.as_text() == Some("handle") {
+            // Other threads may send from here on.
+            drop(socket.peer());
+        }
         socket.send(format!("{} {message}", self.0));
     }
 
@@ -210,4 +214,26 @@ fn what_is_published_while_the_new_process_is_awaited_arrives() {
     assert_eq!(old.clients[0].recv().expect("received"), Some(Message::from("2 meanwhile")));
     old.clients.remove(0);
     old.check();
+}
+
+/// A shutdown that comes while the connections stand still closes those that are not taken after all.
+#[test]
+fn a_shutdown_closes_what_the_new_process_does_not_take() {
+    let mut old = Old::start("shutdown", 3);
+    for client in &mut old.clients {
+        client.send("handle").expect("sent");
+        client.recv().expect("received").expect("an answer");
+    }
+    let mut new = old.ask();
+    let held = new.hold(3);
+    new.hear(kind::ALL_SENT);
+    old.server.handle().begin_shutdown(2 * DEADLINE);
+    // The workers are told as the listener is closed.
+    eventually(|| TcpStream::connect(old.server.local_addr()).is_err());
+    new.say(kind::HELD, &[]);
+    new.hear(kind::COMMIT);
+    drop((new, held));
+    for client in &mut old.clients {
+        assert_eq!(client.recv().expect("closed, and not lost"), None);
+    }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use crate::protocol::close::CloseFrame;
 use crate::protocol::state::StateWriter;
 use crate::worker::connection::active::ActiveConn;
 use crate::worker::connection::flags::Flag;
@@ -72,9 +73,10 @@ impl<D: Delivery> Worker<D> {
                 Order::LetGo => return self.let_go(&departed),
             }
         }
+        let shutdown = self.shutdown.map(|_| self.shutdown_frame());
         for told in &departed {
             self.drive(told.key, |driver, input| {
-                driver.resume(told.is_closed);
+                driver.resume(told.is_closed, shutdown.as_ref());
                 driver.advance(input);
             });
         }
@@ -104,7 +106,7 @@ impl<D: Delivery> Worker<D> {
         self.drive(key, |driver, _| {
             result = driver.depart(id);
             if result.is_none() && driver.conn.endpoint.is_paused() {
-                driver.resume(false);
+                driver.resume(false, None);
             }
         });
         result
@@ -140,10 +142,11 @@ impl<D: Delivery> Worker<D> {
 
     fn addition(&mut self, told: &mut Departed) -> Option<Change> {
         let mut change = Some(Change::Stays);
+        let shutdown = self.shutdown.map(|_| self.shutdown_frame());
         self.drive(told.key, |driver, _| {
             change = driver.addition(told);
             if let Some(Change::Stays) = change {
-                driver.resume(told.is_closed);
+                driver.resume(told.is_closed, shutdown.as_ref());
             }
         });
         change
@@ -223,10 +226,14 @@ impl<D: Delivery> Driver<'_, D> {
         Some(Change::More { output, topics })
     }
 
-    /// Goes on with a connection that was paused.
-    fn resume(&mut self, was_closed: bool) {
+    /// Goes on with a connection that was paused. A shutdown that came meanwhile has left it alone, because its handle took no
+    /// messages, and closes it now with this frame.
+    fn resume(&mut self, was_closed: bool, shutdown: Option<&CloseFrame>) {
         if was_closed && let Some(peer) = &self.conn.peer {
             peer.shared.queued.reopen();
+        }
+        if let Some(frame) = shutdown {
+            self.active().close_behind_senders(frame);
         }
         self.conn.endpoint.resume();
         self.conn.readable = true;
