@@ -3,9 +3,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Instant;
+
+use rustix::net::SocketType;
+use rustix::net::sockopt::socket_type;
 
 use crate::error::BuildError;
 use crate::protocol::deflate::Codec;
@@ -87,8 +91,7 @@ impl Taker {
                     let Ok([socket]) = <[_; 1]>::try_from(received.descriptors) else {
                         return Err(invalid(StateError::Invalid("no socket")));
                     };
-                    let stream = Stream::Tcp(mio::net::TcpStream::from_std(TcpStream::from(socket)));
-                    connections.insert(id, (stream, arriving));
+                    connections.insert(id, (stream_of(socket)?, arriving));
                 }
                 kind::ALL_SENT => {
                     if received.body != (connections.len() as u64).to_be_bytes() {
@@ -106,6 +109,17 @@ impl Taker {
             }
         }
     }
+}
+
+/// A connection over a descriptor that another process has sent.
+fn stream_of(socket: OwnedFd) -> Result<Stream, BuildError> {
+    if socket_type(&socket) != Ok(SocketType::STREAM) {
+        return Err(invalid(StateError::Invalid("a descriptor that is no stream socket")));
+    }
+    let stream = TcpStream::from(socket);
+    // One that blocks would hold up every connection of its worker.
+    stream.set_nonblocking(true).map_err(failed)?;
+    Ok(Stream::Tcp(mio::net::TcpStream::from_std(stream)))
 }
 
 /// Adds what a connection was sent late.

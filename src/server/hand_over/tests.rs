@@ -1,8 +1,8 @@
 //! A new process that fails, or says the wrong thing, at each step: the old one serves on, with everything.
 
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -236,4 +236,38 @@ fn a_shutdown_closes_what_the_new_process_does_not_take() {
     for client in &mut old.clients {
         assert_eq!(client.recv().expect("closed, and not lost"), None);
     }
+}
+
+/// What comes in place of a connection's socket is not served.
+#[test]
+fn a_descriptor_of_another_kind_is_refused() {
+    let mut old = Old::start("kinds", 1);
+    let path = std::env::temp_dir().join(format!("threadbare-kinds-between-{}.sock", std::process::id()));
+    let between = UnixListener::bind(&path).expect("a socket");
+    let (pipe, _end) = std::io::pipe().expect("a pipe");
+    let null = std::fs::File::open("/dev/null").expect("a file");
+    for descriptor in [OwnedFd::from(null), OwnedFd::from(pipe)] {
+        let next = std::thread::spawn({
+            let path = path.clone();
+            move || Server::builder().hand_over(path).serve("127.0.0.1:0", |_| Counter(0)).map(drop)
+        });
+        let mut next = (New(Channel::new(between.accept().expect("it asks").0, Instant::now() + DEADLINE)), next);
+        let mut asked = old.ask();
+        // Relays what the old server says, but for the descriptor.
+        asked.say(kind::HELLO, &next.0.hear(kind::HELLO).body);
+        let listeners = asked.hear(kind::LISTENERS);
+        let sockets: Vec<_> = listeners.descriptors.iter().map(AsFd::as_fd).collect();
+        next.0.0.send(kind::LISTENERS, &listeners.body, &sockets).expect("sent");
+        next.0.hear(kind::READY);
+        asked.say(kind::READY, &[]);
+        let connection = asked.hear(kind::CONNECTION);
+        next.0.0.send(kind::CONNECTION, &connection.body, &[descriptor.as_fd()]).expect("sent");
+        let error = next.1.join().expect("no panic").expect_err("refused");
+        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        assert!(cause.contains("no stream socket"), "{cause}");
+        drop((asked, connection, listeners));
+        old.check();
+    }
+    drop(between);
+    std::fs::remove_file(path).expect("it is there");
 }
