@@ -486,6 +486,73 @@ fn garbage_on_the_socket_changes_nothing() {
     drop(next);
 }
 
+/// Panics where its path says.
+struct Faulty(String);
+
+impl Handler for Faulty {
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: MessageRef<'_>) {
+        socket.send(message);
+    }
+
+    fn hand_over(&mut self) -> Option<Vec<u8>> {
+        assert_ne!(self.0, "/gives", "the fault of a test");
+        Some(Vec::new())
+    }
+
+    fn on_taken_over(&mut self, _: &mut Socket<'_>) {
+        assert_ne!(self.0, "/goes-on", "the fault of a test");
+    }
+}
+
+#[test]
+fn a_panic_of_a_handler_ends_its_connection_only() {
+    let _expected = common::logged::expect_error("the fault of a test");
+    for workers in [1, 2] {
+        let place = Place::new(&format!("faults-{workers}"));
+        let start = || {
+            let builder = Server::builder().workers(workers).config(config()).hand_over(place.socket());
+            let make = |request: &Request| {
+                assert!(request.handed_over().is_none() || request.path() != "/is-made", "the fault of a test");
+                Faulty(request.path().to_owned())
+            };
+            builder.serve("127.0.0.1:0", make).expect("a server")
+        };
+        let server = start();
+        let addr = server.local_addr();
+        let [mut gives, mut goes_on, mut is_made, mut good] =
+            ["/gives", "/goes-on", "/is-made", "/good"].map(|path| Raw::open_with(addr, path, ""));
+        eventually("all are open", || server.stats().traffic.opened == 4);
+        let next = start();
+        gives.answer_close(1011);
+        goes_on.answer_close(1011);
+        assert_eq!(is_made.frame(), None, "without a handler it ends");
+        server.join();
+        good.send(&text("on"));
+        assert_eq!(good.expect_frame(), Frame::text("on"));
+        eventually("only that is left", || next.handle().connections() == 1);
+    }
+}
+
+/// What is in the place of the socket, and could not be replaced, is refused before anything is taken over.
+#[test]
+fn a_path_of_something_else_is_refused() {
+    let place = Place::new("path");
+    let app = Arc::<App>::default();
+    let server = start(1, &place, &app);
+    let client = connect(server.local_addr());
+    let (file, link) = (place.0.join("file"), place.0.join("link"));
+    std::fs::write(&file, "text").expect("written");
+    std::os::unix::fs::symlink(place.socket(), &link).expect("linked");
+    for (path, number) in [(&file, 1), (&link, 2)] {
+        let error = start_with(Server::builder(), path, &app).expect_err("refused");
+        assert!(common::chain(&error).contains("is no socket"), "{}", common::chain(&error));
+        client.send("on").expect("sent");
+        expect(&client, &format!("{number} on"));
+    }
+    assert_eq!(std::fs::read(&file).expect("it is there"), b"text");
+    assert_eq!(std::fs::read_dir(&place.0).expect("a directory").count(), 3, "nothing is left");
+}
+
 #[test]
 fn a_server_that_can_not_be_handed_over_is_not_started() {
     let place = Place::new("config");
