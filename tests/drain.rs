@@ -14,7 +14,7 @@ use common::{Client, DEADLINE, Frame, close, eventually, text};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
-    CloseCode, Drain, DrainReport, Draining, Event, EventRef, Handler, Message, MessageRef, Reconnect, Server,
+    CloseCode, Config, Drain, DrainReport, Draining, Event, EventRef, Handler, Message, MessageRef, Reconnect, Server,
     ServerHandle, Socket,
 };
 
@@ -448,6 +448,20 @@ fn all_listeners_are_closed() {
     assert_eq!(closed.iter().collect::<Vec<_>>(), [1012, 1012]);
     assert!(threadbare::Client::connect(&url(&path)).is_err() && TcpStream::connect(server.local_addr()).is_err());
     assert!(!path.exists(), "the file is removed");
+}
+
+/// There is no room for the events of another connection, because nobody receives those of the first.
+#[test]
+fn a_connection_that_is_held_back_is_closed_like_the_others() {
+    common::logged::install();
+    let config = Config::default().max_event_buffer_size(1);
+    let server = Server::builder().workers(1).config(config).bind("127.0.0.1:0").expect("a server");
+    let first = Client::open(server.local_addr());
+    eventually("the first is established", || server.stats().traffic.opened == 1);
+    let held_back = Client::open(server.local_addr());
+    let drain = drain(&server.handle(), Duration::from_secs(2));
+    join_all([first, held_back].into_iter().map(|client| wait_for_close(client, 1012)).collect());
+    assert_eq!(total(drain.join().expect("drained")), 2);
 }
 
 #[test]
