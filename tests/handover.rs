@@ -339,6 +339,7 @@ fn nothing_follows_a_gap_that_was_not_told() {
     eventually("the other is subscribed again", || next.handle().stats().topic_totals.subscribers == 1);
     next.handle().publish("news", "on");
     expect(&other, "on");
+    drop(other);
 }
 
 /// Messages that other threads send until the hand-over arrive, and later ones are refused.
@@ -526,10 +527,13 @@ fn a_panic_of_a_handler_ends_its_connection_only() {
         gives.answer_close(1011);
         goes_on.answer_close(1011);
         assert_eq!(is_made.frame(), None, "without a handler it ends");
+        // The server waits for clients that it has failed to end TCP.
+        drop((gives, goes_on, is_made));
         server.join();
         good.send(&text("on"));
         assert_eq!(good.expect_frame(), Frame::text("on"));
         eventually("only that is left", || next.handle().connections() == 1);
+        drop(good);
     }
 }
 
