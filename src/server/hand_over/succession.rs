@@ -33,8 +33,8 @@ impl Succession {
     /// It does not answer as it should, or the socket for the next server can not be made.
     pub(in crate::server) fn begin(path: &Path) -> Result<Succession, BuildError> {
         let cannot = || format!("the server can not be handed over at {}", path.display());
-        let taker = Taker::connect(path)?;
         let socket = PrivateSocket::bind(path).map_err(BuildError::io(cannot()))?;
+        let taker = Taker::connect(path)?;
         let (giver, end) = Giver::new().map_err(BuildError::io(cannot()))?;
         Ok(Succession { taker, socket, giver, end: Some(end) })
     }
