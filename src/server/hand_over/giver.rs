@@ -147,14 +147,12 @@ struct Given {
 fn hand_over(stream: UnixStream, server: &ServerHandle) -> Result<Given, Failure> {
     stream.set_nonblocking(false).map_err(during("the socket"))?;
     let mut channel = Channel::new(stream, Instant::now() + GREETING_TIMEOUT);
-    if let Err(why) = greet(&mut channel) {
-        if let Failure::Refused(why) = &why {
+    let listeners = greet(&mut channel).and_then(|()| listeners(server)).inspect_err(|failure| {
+        if let Failure::Refused(why) = failure {
             // It may be gone.
             let _ = channel.send(kind::REFUSED, why.as_bytes(), &[]);
         }
-        return Err(why);
-    }
-    let listeners = listeners(server)?;
+    })?;
     let sockets: Vec<_> = listeners.iter().map(|listener| listener.socket.as_fd()).collect();
     let sent = channel.send(kind::LISTENERS, &export_listeners(&listeners), &sockets);
     sent.map_err(during("the listeners"))?;
