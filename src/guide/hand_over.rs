@@ -1,7 +1,8 @@
 //! Deploying without disconnecting anyone: a new process takes over the connections of the old one.
 //!
 //! With the feature `handover`, on Linux, a server can be replaced by a new process while its clients stay connected. They see a
-//! pause of a few milliseconds, and nothing else.
+//! pause, and nothing else: half of the clients one of 32 ms or less where there are 1,000, and of 250 ms where there are 10,000, on
+//! a machine of two cores that runs the clients as well.
 //!
 //! [`ServerBuilder::hand_over`](crate::ServerBuilder::hand_over) names a Unix socket. The first process finds nobody there,
 //! and starts as usual. Each later one takes over from the one before it, which then ends:
