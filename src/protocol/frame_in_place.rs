@@ -1,10 +1,7 @@
 //! A frame whose payload is written where the frame is sent from, before its size is known.
 
-use crate::protocol::frame::{FrameHeader, Opcode};
+use crate::protocol::frame::{FrameHeader, MAX_HEADER_SIZE, Opcode};
 use crate::protocol::mask::{self, MaskingKey};
-
-/// The largest header: RFC 6455 5.2.
-const MAX_HEADER_SIZE: usize = 14;
 
 /// A frame at the end of a buffer. Unless it is [finished](FrameInPlace::finish), it is taken away again: the code that writes
 /// the payload may fail or panic.
@@ -37,24 +34,15 @@ impl<'a> FrameInPlace<'a> {
     /// Puts the header before the payload, and masks that if there is a key.
     pub(crate) fn finish(mut self, opcode: Opcode) {
         let (start, end) = (self.start, self.out.len());
-        let mut before = start + self.room;
-        let header = FrameHeader::new(opcode, end.saturating_sub(before) as u64, self.key);
+        let room = start..start + self.room;
+        let header = FrameHeader::new(opcode, end.saturating_sub(room.end) as u64, self.key);
+        let size = header.size();
         // It is encoded behind the payload, and copied from there.
         header.encode(self.out);
-        let (mut encoded, size) = ([0; MAX_HEADER_SIZE], header.size());
-        for (to, from) in encoded.iter_mut().zip(self.out.drain(end..)) {
-            *to = from;
-        }
-        if size < self.room {
-            self.out.drain(start + size..before);
-        } else if size > self.room {
-            self.out.splice(before..before, std::iter::repeat_n(0, size - self.room));
-        }
-        before = start + size;
-        if let (Some(place), Some(encoded)) = (self.out.get_mut(start..before), encoded.get(..size)) {
-            place.copy_from_slice(encoded);
-        }
-        if let (Some(key), Some(payload)) = (self.key, self.out.get_mut(before..)) {
+        let mut encoded = [0; MAX_HEADER_SIZE];
+        encoded.iter_mut().zip(self.out.drain(end..)).for_each(|(to, from)| *to = from);
+        self.out.splice(room, encoded.into_iter().take(size));
+        if let (Some(key), Some(payload)) = (self.key, self.out.get_mut(start + size..)) {
             mask::apply(payload, key);
         }
         self.is_finished = true;
