@@ -68,17 +68,6 @@ impl Block {
         }
     }
 
-    /// Keeps a message, and returns the kind of its record and its cost. If it needs a buffer of its own, that comes
-    /// from `pool`.
-    pub(crate) fn keep(&mut self, message: Incoming<'_>, pool: &mut BufferPool) -> (EventKind, usize) {
-        match message {
-            Incoming::Borrowed(MessageRef::Text(text)) if text.len() < MIN_OWNED_SIZE => {
-                (self.keep_text(text), text.len())
-            }
-            other => self.keep_other(other, pool),
-        }
-    }
-
     /// Keeps a text, which is shorter than [`MIN_OWNED_SIZE`].
     #[inline(always)]
     pub(crate) fn keep_text(&mut self, text: &str) -> EventKind {
@@ -87,8 +76,9 @@ impl Block {
         EventKind::Text { start, end: self.texts.len() as u32 }
     }
 
-    /// Any but a short text, and out of its way.
-    fn keep_other(&mut self, message: Incoming<'_>, pool: &mut BufferPool) -> (EventKind, usize) {
+    /// Keeps any message but a short text, and returns the kind of its record and its cost. If it needs a buffer of its own,
+    /// that comes from `pool`.
+    pub(crate) fn keep_other(&mut self, message: Incoming<'_>, pool: &mut BufferPool) -> (EventKind, usize) {
         let assembled = match message {
             Incoming::Borrowed(MessageRef::Binary(bytes)) if bytes.len() < MIN_OWNED_SIZE => {
                 let start = self.bytes.len() as u32;
@@ -127,7 +117,7 @@ impl Block {
     pub(crate) fn lend(&mut self, index: usize) -> Option<EventRef<'_>> {
         // Apart from the others: what several branches return goes through memory, and is copied there.
         if self.lend_text(index).is_none() {
-            return self.lend_any(index);
+            return self.lend_other(index);
         }
         self.lend_text(index).map(|(peer, text)| EventRef::Message(peer, MessageRef::Text(text).into()))
     }
@@ -140,17 +130,13 @@ impl Block {
         Some((self.peers.get(record.peer as usize)?, self.texts.get(start as usize..end as usize)?))
     }
 
-    /// As [`lend`](Block::lend), out of the way of short texts.
+    /// As [`lend`](Block::lend), for all that [`lend_text`](Block::lend_text) does not return.
     #[inline(never)]
-    pub(crate) fn lend_any(&mut self, index: usize) -> Option<EventRef<'_>> {
+    pub(crate) fn lend_other(&mut self, index: usize) -> Option<EventRef<'_>> {
         let record = self.records.get_mut(index)?;
         let peer = self.peers.get(record.peer as usize)?;
         Some(match &mut record.kind {
             EventKind::Open(request) => EventRef::Open(peer, request),
-            EventKind::Text { start, end } => {
-                let text = self.texts.get(*start as usize..*end as usize)?;
-                EventRef::Message(peer, MessageRef::Text(text).into())
-            }
             EventKind::Binary { start, end } => {
                 let bytes = self.bytes.get(*start as usize..*end as usize)?;
                 EventRef::Message(peer, MessageRef::Binary(bytes).into())
@@ -165,7 +151,7 @@ impl Block {
                 close_seen(peer);
                 EventRef::Close(peer, reason)
             }
-            EventKind::Taken => return None,
+            EventKind::Text { .. } | EventKind::Taken => return None,
         })
     }
 

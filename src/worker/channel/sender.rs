@@ -120,7 +120,7 @@ impl EventSender {
     /// Adds any message but a short text. Not inlined, so that the code for short texts stays small.
     #[inline(never)]
     fn other_message(&mut self, cursor: &mut BlockCursor, socket: &mut Socket<'_>, message: Incoming<'_>) {
-        let (kind, cost) = self.block.keep(message, &mut socket.active.context.output.pool);
+        let (kind, cost) = self.block.keep_other(message, &mut socket.active.context.output.pool);
         self.push(cursor, socket, cost, kind);
     }
 
@@ -148,8 +148,7 @@ impl EventSender {
 
     /// What the application must have handled of the channel to have come to all events so far; `None` if it has.
     pub(super) fn unseen(&self) -> Option<u64> {
-        let is_all_seen = self.block.records.is_empty() && self.state.progress.outstanding() == 0;
-        (!is_all_seen && !self.receiver_dropped()).then(|| self.state.progress.sent() + self.block.cost as u64)
+        (!self.is_handled() && !self.receiver_dropped()).then(|| self.state.progress.sent() + self.block.cost as u64)
     }
 
     /// Whether the application has handled the events up to this mark.
@@ -198,7 +197,6 @@ impl EventSender {
     }
 
     /// Whether the application has handled everything.
-    #[cfg(all(target_os = "linux", feature = "handover"))]
     pub(super) fn is_handled(&self) -> bool {
         self.block.records.is_empty() && self.state.progress.outstanding() == 0
     }

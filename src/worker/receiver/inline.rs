@@ -99,7 +99,7 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
     /// Adds any message but a short text. Not inlined, so that the code for short texts stays small.
     #[inline(never)]
     fn other_message(&mut self, slot: &mut InlineSlot, socket: &mut Socket<'_>, message: Incoming<'_>) {
-        let (kind, cost) = self.block.keep(message, &mut socket.active.context.output.pool);
+        let (kind, cost) = self.block.keep_other(message, &mut socket.active.context.output.pool);
         self.push(slot, socket, cost, kind);
     }
 
@@ -127,7 +127,7 @@ impl<const ANSWERS: bool> InlineDelivery<ANSWERS> {
                     count += 1;
                     on_event(EventRef::Message(peer, MessageRef::Text(text).into()));
                 }
-            } else if let Some(event) = self.block.lend_any(index)
+            } else if let Some(event) = self.block.lend_other(index)
                 && !is_unwanted(&event)
             {
                 count += 1;
