@@ -107,13 +107,7 @@ mod unix {
         // Before the line below is printed, because a program that reads it may send a signal at once.
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
         let server = Server::builder().serve(listener.try_clone()?, |_request| Echo)?;
-        let mut out = stdout().lock();
-        writeln!(out, "listening on ws://{}", server.local_addr())?;
-        writeln!(out, "process {}", std::process::id())?;
-        out.flush()?;
-        drop(out);
-        // The service manager, if there is one, supervises this process from now on.
-        sd_notify::notify(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready])?;
+        say_ready(&server)?;
         if let Some(before) = options.after.filter(|before| getppid() == Some(*before)) {
             kill_process(before, Signal::QUIT)?;
         }
@@ -136,6 +130,15 @@ mod unix {
         Ok(())
     }
 
+    /// Says where the server listens, and has the service manager, if there is one, supervise this process from now on.
+    fn say_ready(server: &Server) -> std::io::Result<()> {
+        let mut out = stdout().lock();
+        writeln!(out, "listening on ws://{}", server.local_addr())?;
+        writeln!(out, "process {}", std::process::id())?;
+        out.flush()?;
+        sd_notify::notify(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready])
+    }
+
     #[cfg(not(all(target_os = "linux", feature = "handover")))]
     fn serve_and_hand_over(_: &Options, _: &Path) -> Result<(), Box<dyn Error>> {
         Err("--hand-over needs Linux, and the feature handover".into())
@@ -146,12 +149,7 @@ mod unix {
     fn serve_and_hand_over(options: &Options, path: &Path) -> Result<(), Box<dyn Error>> {
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
         let server = Server::builder().hand_over(path).serve(&*options.addr, |_request| Echo)?;
-        let mut out = stdout().lock();
-        writeln!(out, "listening on ws://{}", server.local_addr())?;
-        writeln!(out, "process {}", std::process::id())?;
-        out.flush()?;
-        drop(out);
-        sd_notify::notify(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready])?;
+        say_ready(&server)?;
         let (handle, ended) = (server.handle(), signals.handle());
         thread::spawn(move || {
             handle.join(); // another process serves, or this one was stopped

@@ -3,18 +3,18 @@
 use crate::common;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use common::app::{App, echo, fill_send_queue};
+use common::bridge::TestBridge;
 use common::servers::Mode;
 use common::{Client, DEADLINE, Frame, eventually, text};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
-    Accepted, Bridge, BridgeError, BridgeMessage, BridgeStats, Config, EventRef, LocalTopics, Server, ServerBuilder,
-    Since, Slow, TopicConfig, TopicEvent,
+    BridgeMessage, Config, EventRef, LocalTopics, Server, ServerBuilder, Since, Slow, TopicConfig, TopicEvent,
 };
 
 /// A server that sends `gap N` to who has missed N messages.
@@ -133,60 +133,30 @@ fn gaps_do_not_follow_each_other_while_much_is_published() {
     }
 }
 
-/// A bridge that does what the test says.
-#[derive(Clone, Default)]
-struct Played {
-    topics: Arc<OnceLock<LocalTopics>>,
-}
-
-impl Bridge for Played {
-    fn start(&self, topics: LocalTopics) -> Result<(), BridgeError> {
-        assert!(self.topics.set(topics).is_ok(), "it starts once");
-        Ok(())
-    }
-
-    fn publish(&self, _: &str, _: &BridgeMessage<'_>) -> Accepted {
-        Accepted::Queued
-    }
-
-    fn subscribe(&self, _: &str) {}
-
-    fn unsubscribe(&self, _: &str) {}
-
-    fn stats(&self) -> BridgeStats {
-        BridgeStats::default()
-    }
-
-    fn stop(&self) {}
-}
-
-impl Played {
-    /// Says three messages, a gap of 3, two messages, a gap of unknown size in all topics, and a message, in a batch or in single calls.
-    fn play(&self, in_batch: bool) {
-        let topics = self.topics.get().expect("it has started");
-        let say = |number: usize| BridgeMessage::binary(NUMBERS[number].as_bytes());
-        if in_batch {
-            let mut batch = topics.batch();
-            (1..=3).for_each(|number| batch.deliver("room", &say(number)));
-            batch.gap(Some("elsewhere"), Some(9));
-            batch.gap(Some("room"), Some(3));
-            (7..=8).for_each(|number| batch.deliver("room", &say(number)));
-            batch.gap(None, None);
-            batch.deliver("room", &say(9));
-        } else {
-            (1..=3).for_each(|number| topics.deliver("room", &say(number)));
-            topics.gap(Some("elsewhere"), Some(9));
-            topics.gap(Some("room"), Some(3));
-            (7..=8).for_each(|number| topics.deliver("room", &say(number)));
-            topics.gap(None, None);
-            topics.deliver("room", &say(9));
-        }
+/// Says three messages, a gap of 3, two messages, a gap of unknown size in all topics, and a message, in a batch or in single calls.
+fn play(topics: &LocalTopics, in_batch: bool) {
+    let say = |number: usize| BridgeMessage::binary(NUMBERS[number].as_bytes());
+    if in_batch {
+        let mut batch = topics.batch();
+        (1..=3).for_each(|number| batch.deliver("room", &say(number)));
+        batch.gap(Some("elsewhere"), Some(9));
+        batch.gap(Some("room"), Some(3));
+        (7..=8).for_each(|number| batch.deliver("room", &say(number)));
+        batch.gap(None, None);
+        batch.deliver("room", &say(9));
+    } else {
+        (1..=3).for_each(|number| topics.deliver("room", &say(number)));
+        topics.gap(Some("elsewhere"), Some(9));
+        topics.gap(Some("room"), Some(3));
+        (7..=8).for_each(|number| topics.deliver("room", &say(number)));
+        topics.gap(None, None);
+        topics.deliver("room", &say(9));
     }
 }
 
 const NUMBERS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
-/// What a subscriber receives of [`Played::play`].
+/// What a subscriber receives of [`play`].
 const PLAYED: [&str; 8] = ["1", "2", "3", "gap 3", "7", "8", "gap 0", "9"];
 
 fn receive_played(client: &mut Client) {
@@ -198,14 +168,14 @@ fn receive_played(client: &mut Client) {
 fn the_gaps_of_a_bridge_are_told_where_they_are() {
     for mode in Mode::ALL {
         for (workers, in_batch) in [(1, true), (1, false), (3, true), (3, false)] {
-            let bridge = Played::default();
+            let bridge = TestBridge::default();
             let app = App::start(mode, telling(Slow::Skip).workers(workers).bridge(bridge.clone()), echo);
             let mut clients: Vec<_> = (0..6).map(|_| Client::open(app.addr)).collect();
             for _ in &clients {
                 app.opened().subscribe("room").expect("subscribed");
             }
             for _ in 0..20 {
-                bridge.play(in_batch);
+                play(bridge.topics(), in_batch);
                 clients.iter_mut().for_each(receive_played);
             }
             app.finish();
@@ -217,7 +187,7 @@ fn the_gaps_of_a_bridge_are_told_where_they_are() {
 #[test]
 fn the_gaps_of_a_bridge_are_told_to_a_slow_subscriber_where_they_are() {
     for mode in Mode::ALL {
-        let bridge = Played::default();
+        let bridge = TestBridge::default();
         let app = App::start(mode, telling(Slow::Skip).workers(1).bridge(bridge.clone()), echo);
         let mut stalled = Client::open_with_small_buffer(app.addr);
         let peer = app.opened();
@@ -227,7 +197,7 @@ fn the_gaps_of_a_bridge_are_told_to_a_slow_subscriber_where_they_are() {
         peer.subscribe("room").expect("subscribed");
         other_peer.subscribe("room").expect("subscribed");
         eventually("they are subscribed", || !peer.topics().is_empty() && !other_peer.topics().is_empty());
-        bridge.play(true);
+        play(bridge.topics(), true);
         receive_played(&mut other);
         for _ in 0..filled {
             assert_eq!(stalled.expect_frame().payload.len(), 1 << 20);
@@ -241,7 +211,7 @@ fn the_gaps_of_a_bridge_are_told_to_a_slow_subscriber_where_they_are() {
 #[test]
 fn who_comes_back_is_told_between_the_history_and_what_is_new() {
     for mode in Mode::ALL {
-        let builder = telling(Slow::Skip).workers(1).bridge(Played::default());
+        let builder = telling(Slow::Skip).workers(1).bridge(TestBridge::default());
         let builder = builder.topics(|_| TopicConfig::default().keep(10, 1 << 20, Duration::MAX));
         let app = App::start(mode, builder, echo);
         let mut client = Client::open(app.addr);
@@ -269,14 +239,14 @@ fn who_comes_back_is_told_between_the_history_and_what_is_new() {
 #[test]
 fn an_event_loop_of_the_application_is_told_of_gaps_where_they_are() {
     common::logged::install();
-    let bridge = Played::default();
+    let bridge = TestBridge::default();
     let mut event_loop = telling(Slow::Skip).bridge(bridge.clone()).bind_inline("127.0.0.1:0").expect("an event loop");
     let addr = event_loop.local_addr();
     let client = thread::spawn(move || subscribe_and_receive(addr));
     while !client.is_finished() {
         let polled = event_loop.poll(Some(Duration::from_millis(50)), |event| match event {
             EventRef::Open(peer, _) => drop(peer.subscribe("room").expect("subscribed")),
-            EventRef::Message(..) => bridge.play(true),
+            EventRef::Message(..) => play(bridge.topics(), true),
             _ => {}
         });
         polled.expect("a poll");

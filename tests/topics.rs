@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::app::{App, echo};
+use common::bridge::TestBridge;
 use common::servers::Mode;
 use common::{Client, DEADLINE, Frame, eventually, text};
 use crossbeam_channel::{Receiver, unbounded};
 use threadbare::protocol::frame::Opcode;
 use threadbare::{
-    Accepted, Bridge, BridgeError, BridgeMessage, BridgeStats, Config, EventRef, Handler, InvalidTopicName,
-    LocalTopics, MessageRef, Peer, Published, Server, ServerBuilder, Since, Slow, Socket, SubscribeError, Topic,
-    TopicConfig, TopicEvent,
+    Config, EventRef, Handler, InvalidTopicName, MessageRef, Peer, Published, Server, ServerBuilder, Since, Slow,
+    Socket, SubscribeError, Topic, TopicConfig, TopicEvent,
 };
 
 /// A message that says its number, of `size` bytes.
@@ -321,29 +321,6 @@ fn what_is_published_to_more_topics_than_there_may_be_is_not_kept() {
     assert_eq!((published, server.stats().topics), ([true, true, false, true], 2));
 }
 
-/// A bridge to nowhere.
-struct Nowhere;
-
-impl Bridge for Nowhere {
-    fn start(&self, _: LocalTopics) -> Result<(), BridgeError> {
-        Ok(())
-    }
-
-    fn publish(&self, _: &str, _: &BridgeMessage<'_>) -> Accepted {
-        Accepted::Queued
-    }
-
-    fn subscribe(&self, _: &str) {}
-
-    fn unsubscribe(&self, _: &str) {}
-
-    fn stats(&self) -> BridgeStats {
-        BridgeStats::default()
-    }
-
-    fn stop(&self) {}
-}
-
 /// What others have published while a topic had no subscriber here did not come here.
 #[test]
 fn who_comes_back_to_a_bridged_topic_that_had_no_subscribers_is_told_of_a_gap() {
@@ -353,7 +330,7 @@ fn who_comes_back_to_a_bridged_topic_that_had_no_subscribers_is_told_of_a_gap() 
             .workers(1)
             .topics(|_| TopicConfig::default().keep(10, 1 << 20, Duration::MAX))
             .on_topic(move |event| drop(log.send(event)));
-        let builder = if is_bridged { builder.bridge(Nowhere) } else { builder };
+        let builder = if is_bridged { builder.bridge(TestBridge::default()) } else { builder };
         let app = App::start(Mode::Handler, builder, echo);
         let _client = Client::open(app.addr);
         let peer = app.opened();

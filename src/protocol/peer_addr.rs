@@ -129,6 +129,20 @@ impl fmt::Display for PeerAddr {
 }
 
 #[cfg(test)]
+impl PeerAddr {
+    /// An address of each kind, for tests.
+    pub(crate) fn one_of_each_kind() -> [PeerAddr; 5] {
+        [
+            PeerAddr::from(([127, 0, 0, 1], 80)),
+            PeerAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)),
+            PeerAddr::Unix(None),
+            PeerAddr::Unix(Some("/run/app.sock".into())),
+            PeerAddr::Unknown,
+        ]
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

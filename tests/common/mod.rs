@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs)] // each test uses a part of it
 
 pub mod app;
+pub mod bridge;
 pub mod client_group;
 pub mod http;
 pub mod large;

@@ -11,7 +11,6 @@ of Node's `ws`. Meanwhile others connect, echo and leave, of which none may be r
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -22,11 +21,10 @@ import time
 
 import websockets
 
-from process import Server, exit_on_sigterm, raise_file_limit
+from process import Server, adopt_orphans, exit_on_sigterm, raise_file_limit
 from report import Report, expect, expect_equal
 from restart import Load, connect, process_of, wait
 
-PR_SET_CHILD_SUBREAPER = 36
 SECONDS = 30
 
 
@@ -40,7 +38,7 @@ def main():
     exit_on_sigterm()
     raise_file_limit(12000)
     # The successors of a server are the children of this script once the server has ended.
-    expect_equal(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0, "prctl")
+    adopt_orphans()
     report = Report()
     with report.check("hand-over/no-client-notices", 240):
         under_load(options)

@@ -1,6 +1,7 @@
 """Starts an example and reads its output."""
 
 import contextlib
+import ctypes
 import os
 import queue
 import re
@@ -27,6 +28,12 @@ def raise_file_limit(wanted):
 def exit_on_sigterm():
     """Turns SIGTERM into a normal exit, so that `finally` and `with` end the servers."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+
+
+def adopt_orphans():
+    """Makes the processes whose parents have ended the children of this one, which can wait for them."""
+    PR_SET_CHILD_SUBREAPER = 36
+    expect_equal(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0, "prctl")
 
 
 class Process:

@@ -8,7 +8,6 @@ this script plays.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -19,20 +18,18 @@ import threading
 import time
 
 from clients import raw
-from process import Server, exit_on_sigterm, split
+from process import Server, adopt_orphans, exit_on_sigterm, split
 from report import Report, expect, expect_equal
 
 RESTARTS = 20
 LOAD_THREADS = 4
 SECONDS = 20
 
-PR_SET_CHILD_SUBREAPER = 36
-
 
 def main(restart, systemd):
     exit_on_sigterm()
     # The successors of a server are the children of this script once the server has ended.
-    expect_equal(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0, "prctl")
+    adopt_orphans()
     report = Report()
     with report.check("restart/no-client-is-refused", 120):
         restart_under_load(restart)

@@ -151,13 +151,7 @@ mod tests {
     fn every_part_comes_back() {
         let clocks =
             Clocks { opened: Duration::from_secs(90_000), heard: Duration::from_millis(1), since: Duration::ZERO };
-        for addr in [
-            PeerAddr::from(([127, 0, 0, 1], 80)),
-            PeerAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)),
-            PeerAddr::Unix(None),
-            PeerAddr::Unix(Some("/run/app.sock".into())),
-            PeerAddr::Unknown,
-        ] {
+        for addr in PeerAddr::one_of_each_kind() {
             let state = export(&addr, b"data", &["one", "two"], clocks);
             let arriving = import(&state).expect("what was exported");
             assert_eq!((arriving.addr, arriving.clocks), (addr, clocks));

@@ -104,13 +104,7 @@ mod tests {
     #[test]
     fn an_address_comes_back_from_16_bytes() {
         assert!(size_of::<CompactAddr>() <= 16, "{}", size_of::<CompactAddr>());
-        for addr in [
-            PeerAddr::from(([127, 0, 0, 1], 80)),
-            PeerAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)),
-            PeerAddr::Unix(None),
-            PeerAddr::Unix(Some("/run/app.sock".into())),
-            PeerAddr::Unknown,
-        ] {
+        for addr in PeerAddr::one_of_each_kind() {
             assert_eq!(PeerAddr::from(&CompactAddr::from(addr.clone())), addr);
         }
     }
