@@ -53,7 +53,6 @@ pub struct ServerBuilder {
     #[cfg(all(target_os = "linux", feature = "handover"))]
     pub(super) hand_over: Option<std::path::PathBuf>,
     /// Another server is about to be taken over: nothing is accepted before.
-    #[cfg(all(target_os = "linux", feature = "handover"))]
     pub(super) takes_over: bool,
 }
 
@@ -76,7 +75,6 @@ impl ServerBuilder {
             on_topic: None,
             #[cfg(all(target_os = "linux", feature = "handover"))]
             hand_over: None,
-            #[cfg(all(target_os = "linux", feature = "handover"))]
             takes_over: false,
         }
     }

@@ -6,6 +6,9 @@ mod control;
 mod drain;
 #[cfg(all(target_os = "linux", feature = "handover"))]
 mod hand_over;
+#[cfg(not(all(target_os = "linux", feature = "handover")))]
+#[path = "hand_over_disabled.rs"]
+mod hand_over;
 mod inline;
 mod listener;
 mod reactor;

@@ -12,8 +12,9 @@ use crate::server::Server;
 use crate::server::bridge;
 use crate::server::builder::ServerBuilder;
 use crate::server::control::{Control, ServerHandle};
+use crate::server::hand_over::Succession;
 #[cfg(all(target_os = "linux", feature = "handover"))]
-use crate::server::hand_over::{Succession, clock_reach};
+use crate::server::hand_over::clock_reach;
 use crate::server::inline::EventLoop;
 use crate::server::listener::Listeners;
 use crate::server::listener::bind::open_all;
@@ -165,26 +166,16 @@ impl ServerBuilder {
         delivery: impl Fn() -> D,
         budget: Arc<MemoryBudget>,
     ) -> Result<Server, BuildError> {
-        #[cfg(all(target_os = "linux", feature = "handover"))]
-        let mut succession = self.hand_over.as_deref().map(Succession::begin).transpose()?;
-        #[cfg(all(target_os = "linux", feature = "handover"))]
+        let mut succession = Succession::begin(&self)?;
         let listeners = match &mut succession {
             Some(succession) => succession.listeners(listeners.into())?,
             None => open_all(listeners.into())?,
         };
-        #[cfg(all(target_os = "linux", feature = "handover"))]
         let takes_over = succession.as_ref().is_some_and(Succession::has_predecessor);
-        #[cfg(all(target_os = "linux", feature = "handover"))]
         let this = ServerBuilder { takes_over, ..self };
-        #[cfg(not(all(target_os = "linux", feature = "handover")))]
-        let this = self;
-        #[cfg(not(all(target_os = "linux", feature = "handover")))]
-        let listeners = open_all(listeners.into())?;
         let config = this.config.clone();
-        let Built { workers, reactor_thread, handle } = this.build(count, listeners, admit, |_| delivery(), budget)?;
-        #[cfg(all(target_os = "linux", feature = "handover"))]
-        let mut workers = workers;
-        #[cfg(all(target_os = "linux", feature = "handover"))]
+        let Built { mut workers, reactor_thread, handle } =
+            this.build(count, listeners, admit, |_| delivery(), budget)?;
         if let Some(end) = succession.as_mut().and_then(Succession::take_end) {
             workers.iter_mut().for_each(|worker| worker.hold_until_end(end.clone()));
         }
@@ -206,7 +197,6 @@ impl ServerBuilder {
             let thread = config.thread("ws-reactor".into());
             threads.spawn(thread, || reactor_thread.run()).map_err(BuildError::io("no thread"))?;
         }
-        #[cfg(all(target_os = "linux", feature = "handover"))]
         if let Some(succession) = succession {
             succession.complete(&server.handle, &config)?;
         }
@@ -292,7 +282,6 @@ impl ServerBuilder {
             budget: budget.clone(),
             workers: links,
             server: server.clone(),
-            #[cfg(all(target_os = "linux", feature = "handover"))]
             is_paused: self.takes_over,
         };
         let (reactor, reactor_thread) =

@@ -13,9 +13,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::server::control::ServerHandle;
 use crate::server::hand_over::channel::Channel;
-use crate::server::hand_over::message::kind;
 use crate::server::hand_over::message::{
-    self, MAX_SMALL, check_hello, export_addition, export_connection, export_listeners,
+    MAX_SMALL, check_hello, export_addition, export_connection, export_listeners, kind,
 };
 use crate::server::hand_over::{GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, MAX_LISTENERS, READY_TIMEOUT, TRANSFER_TIMEOUT};
 use crate::server::listener::unix::PublishedSocket;
@@ -292,5 +291,5 @@ fn commit(channel: &mut Channel) -> Result<(), Failure> {
         Err(failure) => failure,
     };
     let last = channel.close_and_receive(MAX_SMALL);
-    if last.is_some_and(|last| last.kind == message::kind::COMMITTED) { Ok(()) } else { Err(failure) }
+    if last.is_some_and(|last| last.kind == kind::COMMITTED) { Ok(()) } else { Err(failure) }
 }

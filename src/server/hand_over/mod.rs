@@ -52,12 +52,14 @@ impl ServerBuilder {
     /// reader, subscriptions to topics. Its handler says what it needs to go on with ([`Handler::hand_over`](crate::Handler::hand_over));
     /// the maker of the handlers finds it in [`Request::handed_over`](crate::Request::handed_over). Where events are received,
     /// [`Peer::on_hand_over`](crate::Peer::on_hand_over) says it, and the other process receives an
-    /// [`Event::Open`](crate::Event::Open) with it. Connections over TLS, those for which nothing is given, and those that send a message in parts stay behind. The old server closes them with 1012
-    /// (Service Restart) once the new one serves, waits [`drop_timeout`](crate::Config::drop_timeout) for that, and ends:
-    /// [`Server::join`](crate::Server::join) returns.
+    /// [`Event::Open`](crate::Event::Open) with it.
     ///
-    /// Of the listeners that are given to `serve` or `bind`, the settings are used; the sockets are those of the old server, in the same
-    /// order.
+    /// Connections over TLS, those for which nothing is given, and those that send a message in parts stay behind. The old server
+    /// [drains](crate::ServerHandle::drain) them with 1012 (Service Restart) once the new one serves, for up to
+    /// [`drop_timeout`](crate::Config::drop_timeout), and ends: [`Server::join`](crate::Server::join) returns.
+    ///
+    /// Of the listeners that are given to `serve` or `bind`, the settings are used; the sockets are those of the old server, in the
+    /// same order.
     ///
     /// ```no_run
     /// use threadbare::{Handler, MessageRef, Server, Socket};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::BuildError;
+use crate::server::builder::ServerBuilder;
 use crate::server::control::ServerHandle;
 use crate::server::hand_over::giver::{Giver, GiverEnd};
 use crate::server::hand_over::taker::Taker;
@@ -27,11 +28,19 @@ pub(in crate::server) struct Succession {
 }
 
 impl Succession {
+    /// Begins, if the server is to be handed over.
+    ///
+    /// # Errors
+    /// As for [`at`](Succession::at).
+    pub(in crate::server) fn begin(builder: &ServerBuilder) -> Result<Option<Succession>, BuildError> {
+        builder.hand_over.as_deref().map(Succession::at).transpose()
+    }
+
     /// Asks the server at `path`, if one runs there.
     ///
     /// # Errors
     /// It does not answer as it should, or the socket for the next server can not be made.
-    pub(in crate::server) fn begin(path: &Path) -> Result<Succession, BuildError> {
+    pub(super) fn at(path: &Path) -> Result<Succession, BuildError> {
         let cannot = || format!("the server can not be handed over at {}", path.display());
         let socket = PrivateSocket::bind(path).map_err(BuildError::io(cannot()))?;
         let taker = Taker::connect(path)?;

@@ -69,14 +69,19 @@ fn bind_name(path: &Path, settings: &Settings) -> io::Result<UnixListener> {
 /// Makes a socket beside the path, and moves it there when it listens. Who connects finds the socket of before or this
 /// one.
 fn bind_path(path: &Path, settings: &Settings) -> io::Result<(UnixListener, SocketFile)> {
+    let (listener, temporary) = listen_beside(path, settings)?;
+    Ok((listener, temporary.rename_to(path)?))
+}
+
+/// Makes a socket beside the path, which listens.
+fn listen_beside(path: &Path, settings: &Settings) -> io::Result<(UnixListener, TemporaryName)> {
     // The path itself must fit too, because clients connect to it.
     socket_addr(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let temporary = TemporaryName::beside(path)?;
     socket.bind(&SockAddr::unix(temporary.path())?)?;
     temporary.set_mode(settings.mode)?;
-    let listener = listen(socket, settings)?;
-    Ok((listener, temporary.rename_to(path)?))
+    Ok((listen(socket, settings)?, temporary))
 }
 
 /// A socket that only this user may connect to, and that nobody finds yet.
@@ -91,13 +96,8 @@ pub(in crate::server) struct PrivateSocket {
 impl PrivateSocket {
     /// Makes a socket for `path`, beside it.
     pub(in crate::server) fn bind(path: &Path) -> io::Result<PrivateSocket> {
-        socket_addr(path)?;
         check_place(path)?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        let temporary = TemporaryName::beside(path)?;
-        socket.bind(&SockAddr::unix(temporary.path())?)?;
-        temporary.set_mode(Some(0o600))?;
-        let listener = listen(socket, &Settings::default())?;
+        let (listener, temporary) = listen_beside(path, &Settings { mode: Some(0o600), ..Settings::default() })?;
         Ok(PrivateSocket { listener, temporary, path: path.to_owned() })
     }
 

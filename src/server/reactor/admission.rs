@@ -3,17 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-#[cfg(not(all(target_os = "linux", feature = "handover")))]
-use crate::protocol::http::Request;
 use crate::server::reactor::acceptor::{Acceptor, Incoming};
 use crate::server::reactor::client_addr::ClientAddr;
 use crate::server::reactor::handshake::Handshake;
-#[cfg(not(all(target_os = "linux", feature = "handover")))]
-use crate::server::reactor::handshake::Rules;
 use crate::server::reactor::{MAX_TURNED_AWAY, Reactor, overloaded};
 use crate::transport::budget::Charge;
-#[cfg(not(all(target_os = "linux", feature = "handover")))]
-use crate::worker::handle::info::Outcome;
 use crate::worker::slab::Key;
 
 /// Before a listener is closed, what waits is accepted in 1,000 turns at most. Larger may accept for long from clients
@@ -45,16 +39,6 @@ impl<C: Send + 'static> Reactor<C> {
         self.is_paused()
             || self.budget.is_exceeded()
             || self.workers.iter().any(|worker| worker.inbox.holds_back.load(Ordering::Relaxed))
-    }
-
-    #[cfg(all(target_os = "linux", feature = "handover"))]
-    fn is_paused(&self) -> bool {
-        self.pause.is_some()
-    }
-
-    #[cfg(not(all(target_os = "linux", feature = "handover")))]
-    fn is_paused(&self) -> bool {
-        false
     }
 
     /// Accepts what waits at listeners that no other process has, and closes all listeners.
@@ -115,14 +99,6 @@ impl<C: Send + 'static> Reactor<C> {
         if !handshake.ending {
             self.schedule(key, timeout);
         }
-    }
-}
-
-#[cfg(not(all(target_os = "linux", feature = "handover")))]
-impl Rules {
-    /// Connections keep nothing of their requests.
-    pub(super) fn with_head(&self, outcome: Outcome, _: &Request) -> Outcome {
-        outcome
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::protocol::contain::contained;
@@ -10,6 +9,7 @@ use crate::protocol::http::{HeadLimits, Request};
 use crate::server::reactor::Reactor;
 use crate::server::reactor::hand_over_command::{Arrived, HandOverCommand, Pause, SharedListener};
 use crate::server::reactor::handshake::{Rules, State};
+use crate::server::reactor::worker_link::least_loaded;
 use crate::transport::stream::Stream;
 use crate::worker::event_loop::arriving::Arriving;
 use crate::worker::event_loop::new_connection::NewConnection;
@@ -44,6 +44,11 @@ impl<C: Send + 'static> Reactor<C> {
                 Ok(SharedListener { addr: listener.addr.clone(), socket })
             })
             .collect()
+    }
+
+    /// Whether nothing is accepted.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause.is_some()
     }
 
     /// Accepts again.
@@ -109,10 +114,7 @@ impl<C: Send + 'static> Reactor<C> {
             Ok(None) => return log::error!("{addr}: a connection is lost: its request can not be read"),
             Err(panic) => return log::error!("{addr}: a connection is lost: its handler was not made: {panic}"),
         };
-        let Some(worker) = self.workers.iter_mut().min_by_key(|worker| worker.inbox.load.load(Ordering::Relaxed))
-        else {
-            return;
-        };
+        let Some(worker) = least_loaded(&mut self.workers) else { return };
         let subprotocol = arriving.subprotocol.take().map(std::sync::Arc::new);
         let head = Some(std::mem::take(&mut arriving.head).into());
         self.rules.clients.connection_limit.add(addr.ip());
@@ -122,19 +124,14 @@ impl<C: Send + 'static> Reactor<C> {
             readable: true,
             end_reported: false,
             addr,
-            arriving: None,
             outcome: Outcome { subprotocol, head, data: None },
             agreement: Default::default(),
             receive: None,
             leftover: std::mem::take(&mut arriving.input),
             app,
+            arriving: Some(Box::new(arriving)),
             charge: None,
         };
-        let new_connection = NewConnection { arriving: Some(Box::new(arriving)), ..new_connection };
-        worker.inbox.load.fetch_add(1, Ordering::Relaxed);
-        match worker.new_connections.send(new_connection) {
-            Ok(()) => worker.notify_due = true,
-            Err(returned) => self.rules.clients.connection_limit.release(returned.0.addr.ip()),
-        }
+        worker.assign(new_connection, &self.rules.clients.connection_limit);
     }
 }

@@ -10,6 +10,9 @@ mod drain;
 mod exchange;
 #[cfg(all(target_os = "linux", feature = "handover"))]
 mod hand_over;
+#[cfg(not(all(target_os = "linux", feature = "handover")))]
+#[path = "hand_over_disabled.rs"]
+mod hand_over;
 #[cfg(all(target_os = "linux", feature = "handover"))]
 pub(super) mod hand_over_command;
 pub(super) mod handshake;
@@ -27,7 +30,6 @@ pub(super) mod worker_link;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -45,7 +47,7 @@ use crate::server::reactor::acceptor::{Acceptor, Incoming};
 use crate::server::reactor::command::{ReactorCommand, ReactorHandle, ReactorWaker};
 use crate::server::reactor::handshake::{Decide, Established, Handshake, READ_SIZE, Rules, State, overloaded};
 use crate::server::reactor::pending::Pending;
-use crate::server::reactor::worker_link::WorkerLink;
+use crate::server::reactor::worker_link::{WorkerLink, least_loaded};
 use crate::transport::budget::MemoryBudget;
 use crate::transport::stream::byte_stream::ByteStream;
 use crate::worker::event_loop::new_connection::NewConnection;
@@ -117,7 +119,7 @@ pub(in crate::server) struct ReactorParts<C> {
     /// It is set before the reactor runs.
     pub(in crate::server) server: Arc<OnceLock<ServerHandle>>,
     /// Whether nothing is accepted until connections of another process are taken over.
-    #[cfg(all(target_os = "linux", feature = "handover"))]
+    #[cfg_attr(not(all(target_os = "linux", feature = "handover")), expect(dead_code, reason = "it never is"))]
     pub(in crate::server) is_paused: bool,
 }
 
@@ -293,8 +295,7 @@ impl<C: Send + 'static> Reactor<C> {
                 freed = self.registry.deregister(&mut handshake.stream);
             }
         }
-        let worker = self.workers.iter_mut().min_by_key(|worker| worker.inbox.load.load(Ordering::Relaxed));
-        let (Some(worker), Ok(())) = (worker, freed) else {
+        let (Some(worker), Ok(())) = (least_loaded(&mut self.workers), freed) else {
             self.rules.clients.release(&handshake.client);
             return;
         };
@@ -317,11 +318,7 @@ impl<C: Send + 'static> Reactor<C> {
             charge: Some(charge),
         };
         self.rules.metrics.upgraded.add(1);
-        worker.inbox.load.fetch_add(1, Ordering::Relaxed);
-        match worker.new_connections.send(new_connection) {
-            Ok(()) => worker.notify_due = true,
-            Err(returned) => self.rules.clients.connection_limit.release(returned.0.addr.ip()),
-        }
+        worker.assign(new_connection, &self.rules.clients.connection_limit);
     }
 
     /// Executes commands, accepts connections, and ends the handshakes whose deadline has passed.
@@ -362,7 +359,6 @@ impl<C: Send + 'static> Reactor<C> {
             self.expired = expired;
         }
         self.finish_drain(now);
-        #[cfg(all(target_os = "linux", feature = "handover"))]
         self.tell_quiet(now);
     }
 
@@ -423,9 +419,7 @@ impl<C: Send + 'static> PollTask for Reactor<C> {
         let stopping = self.stopping.filter(|_| !self.is_done(now));
         let step = (!self.tls_due.is_empty()).then_some(now);
         let unread = (!self.unread.is_empty()).then_some(now);
-        #[cfg(all(target_os = "linux", feature = "handover"))]
-        let deadline = deadline.into_iter().chain(self.quiet_due()).min();
-        [deadline, accept, step, stopping, self.drain_due(), unread].into_iter().flatten().min()
+        [deadline, accept, step, stopping, self.drain_due(), self.quiet_due(), unread].into_iter().flatten().min()
     }
 
     fn has_commands(&self) -> bool {

@@ -121,8 +121,7 @@ impl ActiveConn<'_> {
         let mut publications = Vec::new();
         let range = topic.read(member.cursor, u64::MAX, usize::MAX, &mut publications);
         if range.first > member.cursor + 1 {
-            let tells = self.context.topics.observer.as_ref().is_some_and(|observer| observer.has_hook());
-            if tells || topic.config.slow == Slow::Disconnect {
+            if self.context.topics.tells_gaps() || topic.config.slow == Slow::Disconnect {
                 return false;
             }
             self.note_missed(&topic, range.first - 1 - member.cursor);

@@ -86,6 +86,11 @@ impl WorkerTopics {
         (self.worker, self.observer) = (worker, Some(observer));
     }
 
+    /// Whether the application is told of the gaps of connections.
+    pub(crate) fn tells_gaps(&self) -> bool {
+        self.observer.as_ref().is_some_and(|observer| observer.has_hook())
+    }
+
     pub(crate) fn shared(&self) -> Option<&Topics> {
         self.observer.as_ref().map(|observer| &*observer.topics)
     }

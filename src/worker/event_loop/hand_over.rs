@@ -203,13 +203,15 @@ impl<D: Delivery> Driver<'_, D> {
     fn can_depart(&mut self) -> bool {
         let is_plain = self.conn.endpoint.stream.is_plain();
         let ends = self.conn.flags.contains(Flag::HangupReported) || self.conn.flags.contains(Flag::ReadClosed);
-        let is_open = self.conn.phase == Phase::Open && self.conn.endpoint.connection.can_send();
-        is_plain && is_open && !ends && !self.active().handle_is_closed()
+        is_plain && self.is_open() && !ends && !self.active().handle_is_closed()
+    }
+
+    fn is_open(&self) -> bool {
+        self.conn.phase == Phase::Open && self.conn.endpoint.connection.can_send()
     }
 
     fn addition(&mut self, told: &mut Departed) -> Option<Change> {
-        let is_open = self.conn.phase == Phase::Open && self.conn.endpoint.connection.can_send();
-        if !is_open || self.handle_is_aborted() {
+        if !self.is_open() || self.handle_is_aborted() {
             return Some(Change::Stays);
         }
         self.active().push_all_latest();

@@ -115,7 +115,7 @@ impl<D: Delivery> Worker<D> {
     /// and before what was published later.
     pub(super) fn tell_gaps(&mut self, topic: Option<&Arc<TopicState>>, missed: u64) {
         self.send_to_many();
-        if !self.context.topics.observer.as_ref().is_some_and(|observer| observer.has_hook()) {
+        if !self.context.topics.tells_gaps() {
             return;
         }
         let worker = self.context.handle.index;
