@@ -37,11 +37,20 @@ pub(in crate::server) enum ReactorCommand {
 #[derive(Clone)]
 pub(in crate::server) struct ReactorHandle {
     commands: Sender<ReactorCommand>,
+    state: Arc<ReactorState>,
+    wake: ReactorWaker,
+}
+
+/// What the reactor and the threads that send it commands tell each other.
+#[derive(Default)]
+struct ReactorState {
     /// Whether there are commands. The reactor checks this in each iteration of the event loop, which costs less than
     /// to ask the channel. Synchronizes between [`send`](ReactorHandle::send) and
     /// [`acknowledge`](ReactorHandle::acknowledge).
-    has_commands: Arc<AtomicBool>,
-    wake: ReactorWaker,
+    has_commands: AtomicBool,
+    /// Whether the reactor looks at the channel only once more. Synchronizes between [`send`](ReactorHandle::send) and
+    /// [`end`](ReactorHandle::end): a command is taken from the channel, or its sender sees this.
+    has_ended: AtomicBool,
 }
 
 /// Wakes the thread that runs the reactor. A poll can have one waker only.
@@ -55,25 +64,30 @@ pub(in crate::server) enum ReactorWaker {
 
 impl ReactorHandle {
     pub(in crate::server) fn new(commands: Sender<ReactorCommand>, wake: ReactorWaker) -> ReactorHandle {
-        ReactorHandle { commands, has_commands: Arc::default(), wake }
+        ReactorHandle { commands, state: Arc::default(), wake }
     }
 
     /// Whether commands were sent since the last [`acknowledge`](ReactorHandle::acknowledge).
     pub(in crate::server) fn has_commands(&self) -> bool {
-        self.has_commands.load(Ordering::SeqCst)
+        self.state.has_commands.load(Ordering::SeqCst)
     }
 
     /// Notes that the reactor takes the commands from the channel next.
     pub(in crate::server) fn acknowledge(&self) {
-        self.has_commands.swap(false, Ordering::SeqCst);
+        self.state.has_commands.swap(false, Ordering::SeqCst);
     }
 
-    /// Sends a command. Returns `false` if the reactor has ended, and needs no commands.
+    /// Notes that the reactor ends. It takes the commands from the channel once more after this.
+    pub(in crate::server) fn end(&self) {
+        self.state.has_ended.store(true, Ordering::SeqCst);
+    }
+
+    /// Sends a command. Returns `false` if the reactor has ended: then it may not have executed the command.
     pub(in crate::server) fn send(&self, command: ReactorCommand) -> bool {
-        if self.commands.send(command).is_err() {
+        if self.commands.send(command).is_err() || self.state.has_ended.load(Ordering::SeqCst) {
             return false;
         }
-        self.has_commands.store(true, Ordering::SeqCst);
+        self.state.has_commands.store(true, Ordering::SeqCst);
         match &self.wake {
             ReactorWaker::Own(waker) => {
                 if let Err(error) = waker.wake() {

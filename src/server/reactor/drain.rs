@@ -13,11 +13,16 @@ impl<C: Send + 'static> Reactor<C> {
     pub(super) fn drain(&mut self, order: Arc<DrainOrder>, now: Instant) {
         self.close_listeners(now);
         self.end_exchanges();
-        for worker in &self.workers {
-            worker.inbox.send(Command::Drain(order.clone()));
-        }
+        self.drain_workers(&order);
         if self.draining.as_ref().is_none_or(|before| order.deadline < before.deadline) {
             self.draining = Some(order);
+        }
+    }
+
+    /// Has the workers close their connections one after the other.
+    pub(super) fn drain_workers(&self, order: &Arc<DrainOrder>) {
+        for worker in &self.workers {
+            worker.inbox.send(Command::Drain(order.clone()));
         }
     }
 

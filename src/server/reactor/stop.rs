@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::server::reactor::Reactor;
+use crate::server::reactor::command::ReactorCommand;
 use crate::server::reactor::handshake::{State, overloaded};
 use crate::worker::handle::inbox::Command;
 use crate::worker::slab::Key;
@@ -40,6 +41,19 @@ impl<C: Send + 'static> Reactor<C> {
             _ => return,
         }
         self.after(key);
+    }
+
+    /// Passes on what other threads have asked for since the reactor last executed commands. The workers are to do it, and
+    /// they may go on for long: a drain goes on after the reactor has ended.
+    pub(super) fn end(&mut self) {
+        self.handle.end();
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                ReactorCommand::Drain(order) => self.drain_workers(&order),
+                ReactorCommand::Stop(deadline) => self.stop_workers(deadline),
+                _ => {}
+            }
+        }
     }
 
     /// Has the workers close their connections until the deadline, and end.

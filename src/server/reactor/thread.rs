@@ -61,7 +61,10 @@ impl<C: Send + 'static> ReactorThread<C> {
     pub(in crate::server) fn run(mut self) -> CloseCounts {
         enter_worker();
         yield_to_workers();
-        let Err(panic) = contained(|| self.run_until_stopped()) else { return CloseCounts::default() };
+        let Err(panic) = contained(|| self.run_until_stopped()) else {
+            self.reactor.end();
+            return CloseCounts::default();
+        };
         let _ = contained(|| log::error!("the reactor failed, and the server shuts down: {panic}"));
         self.reactor.stop_workers(Instant::now() + FAILURE_TIMEOUT);
         CloseCounts { failed: 1, ..CloseCounts::default() }
