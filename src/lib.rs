@@ -83,6 +83,9 @@ mod bridge;
 mod client;
 mod config;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guide;
 pub mod protocol;
 mod server;

@@ -107,6 +107,7 @@ fn a_floor_imports_only_floors_below() {
         sets: FLOORS,
         above: &[
             "lib.rs",
+            "fuzzing.rs",
             "guide.rs",
             "guide/clients.rs",
             "guide/deploying.rs",

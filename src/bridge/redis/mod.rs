@@ -16,6 +16,9 @@ mod subscriber;
 mod topics;
 mod url;
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
+
 use std::fmt;
 use std::io;
 use std::sync::atomic::Ordering;

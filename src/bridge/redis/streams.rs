@@ -382,6 +382,26 @@ fn payload<'a>(reader: &mut Reader<'a>, fields: u64) -> Parsed<Option<&'a [u8]>>
     Ok(last)
 }
 
+/// The entries of a reply to a read, as far as it goes.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(reader: &mut Reader<'_>) {
+    let mut entries = || -> Parsed<()> {
+        let Ok(streams) = reply_head(reader)? else { return Ok(()) };
+        for _ in 0..streams {
+            let (_, entries) = stream_head(reader)?;
+            for _ in 0..entries {
+                let (id, fields) = entry_head(reader)?;
+                let _ = order(&id);
+                if let Some(bytes) = payload(reader, fields)? {
+                    let _ = crate::bridge::envelope::Envelope::decode(bytes);
+                }
+            }
+        }
+        Ok(())
+    };
+    let _ = entries();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

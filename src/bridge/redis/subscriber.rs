@@ -47,7 +47,7 @@ struct Subscriber<'a> {
 }
 
 /// What arrives on a connection with subscriptions.
-enum Pushed<'a> {
+pub(super) enum Pushed<'a> {
     Message { channel: &'a [u8], payload: &'a [u8] },
     Subscribed { channel: &'a [u8] },
     Unsubscribed,
@@ -147,7 +147,7 @@ impl Subscriber<'_> {
 }
 
 /// Reads what a connection with subscriptions gets.
-fn pushed<'a>(reader: &mut Reader<'a>) -> Parsed<Pushed<'a>> {
+pub(super) fn pushed<'a>(reader: &mut Reader<'a>) -> Parsed<Pushed<'a>> {
     let elements = match reader.reply()? {
         Reply::Array(elements) => elements,
         Reply::Simple(b"PONG") => return Ok(Pushed::Pong),
