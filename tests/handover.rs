@@ -531,7 +531,7 @@ fn a_panic_of_a_handler_ends_its_connection_only() {
         let next = start();
         gives.answer_close(1011);
         goes_on.answer_close(1011);
-        assert_eq!(is_made.frame(), None, "without a handler it ends");
+        is_made.answer_close(1011);
         // The server waits for clients that it has failed to end TCP.
         drop((gives, goes_on, is_made));
         server.join();
@@ -539,6 +539,33 @@ fn a_panic_of_a_handler_ends_its_connection_only() {
         assert_eq!(good.expect_frame(), Frame::text("on"));
         eventually("only that is left", || next.handle().connections() == 1);
         drop(good);
+    }
+}
+
+/// The file of a Unix socket goes with the last server that has it.
+#[test]
+fn the_file_of_a_listener_is_removed_by_the_last_that_has_it() {
+    for workers in [1, 2] {
+        let place = Place::new(&format!("file-{workers}"));
+        let (path, app) = (place.0.join("app"), Arc::<App>::default());
+        let start = || {
+            let app = app.clone();
+            let builder = Server::builder().workers(workers).config(config()).hand_over(place.socket());
+            builder.serve(format!("unix:{}", path.display()), move |request| Counter::new(request, app.clone()))
+        };
+        let mut server = start().expect("a server");
+        for _ in 0..2 {
+            let two = ["127.0.0.1:0", "127.0.0.1:0"].map(threadbare::Listener::from);
+            let failed = Server::builder().hand_over(place.socket()).serve(two, |_| Faulty(String::new()));
+            drop(failed.expect_err("as many listeners as the old server has"));
+            assert!(path.exists(), "the server goes on");
+            let next = start().expect("a server");
+            drop(std::mem::replace(&mut server, next));
+            assert!(path.exists(), "the next one has it");
+            std::os::unix::net::UnixStream::connect(&path).expect("connected");
+        }
+        drop(server);
+        assert!(!path.exists(), "nobody has it any more");
     }
 }
 
@@ -694,29 +721,91 @@ impl Drop for Process {
     }
 }
 
-/// Runs as one of the processes.
-fn be_a_process(path: &Path) {
-    let kill = || {
-        let id = std::process::id().to_string();
-        let _ = std::process::Command::new("kill").args(["-9", &id]).status();
-        thread::sleep(DEADLINE); // it does not come back
-    };
-    let fault = std::env::var(FAULT).expect("set");
-    let app = Arc::<App>::default();
-    let app_of_handlers = app.clone();
-    let at_listeners = fault == "listeners";
-    let listener = threadbare::Listener::from("127.0.0.1:0").listener_hook(move |_| {
-        if at_listeners {
+/// Kills this process when the library logs a text: the step of a hand-over that it has come to.
+struct KillAt(String);
+
+impl log::Log for KillAt {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string().contains(&self.0) {
             kill();
         }
-        Ok(())
-    });
+    }
+
+    fn flush(&self) {}
+}
+
+/// Kills this process, as `kill -9` does.
+fn kill() {
+    let signal = rustix::process::Signal::KILL;
+    rustix::process::kill_process(rustix::process::getpid(), signal).expect("killed");
+    thread::sleep(DEADLINE); // it does not come back
+}
+
+/// Runs as one of the processes.
+fn be_a_process(path: &Path) {
+    let fault = std::env::var(FAULT).expect("set");
+    log::set_boxed_logger(Box::new(KillAt(fault.clone()))).expect("the first logger");
+    log::set_max_level(log::LevelFilter::Debug);
+    let app = Arc::<App>::default();
+    let app_of_handlers = app.clone();
     let builder = Server::builder().workers(2).config(config()).hand_over(path);
-    let server = builder.serve(listener, move |request| Counter::new(request, app_of_handlers.clone()));
+    let server = builder.serve("127.0.0.1:0", move |request| {
+        if fault == "a handler" && request.handed_over().is_some() {
+            kill();
+        }
+        Counter::new(request, app_of_handlers.clone())
+    });
     let server = server.expect("a server");
     println!("serving on {}", server.local_addr());
     server.join();
     assert!(app.closed.lock().expect("no panic").iter().all(|reason| reason.code == CloseCode::NORMAL_CLOSURE));
+}
+
+/// The new process is killed at each step. The old one serves on, and the next hand-over succeeds.
+#[test]
+fn a_new_process_that_is_killed_at_any_step_changes_nothing() {
+    use std::os::unix::process::ExitStatusExt;
+    const STEPS: [&str; 9] = [
+        "hand-over: connected",
+        "hand-over: asked for the server",
+        "hand-over: the listeners have come",
+        "hand-over: said that this process is ready",
+        "connections have come",
+        "a handler",
+        "hand-over: all connections are held",
+        "hand-over: said that all are held",
+        "hand-over: this process may serve",
+    ];
+    let place = Place::new("killed");
+    let mut server = Process::start(&place, "none");
+    let addr = server.addr();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let threads: Vec<_> = (0..8).map(|index| stream(addr, index, is_over.clone())).collect();
+    let idle: Vec<Client> = (0..100).map(|_| connect(addr)).collect();
+    for step in STEPS {
+        let mut killed = Process::start(&place, step);
+        assert_eq!(killed.0.wait().expect("a process").signal(), Some(9), "killed at {step:?}");
+        let new = connect(addr);
+        new.send("new").expect("sent");
+        expect(&new, "1 new");
+        eventually("nothing is left of it", || std::fs::read_dir(&place.0).expect("a directory").count() == 1);
+        let mut next = Process::start(&place, "none");
+        assert_eq!(next.addr(), addr, "after {step:?}");
+        assert!(server.0.wait().expect("a process").success(), "it ends by itself");
+        server = next;
+    }
+    is_over.store(true, Ordering::SeqCst);
+    for thread in threads {
+        assert!(thread.join().expect("no panic") > 100);
+    }
+    for client in &idle {
+        client.send("woken").expect("sent");
+        expect(client, "1 woken");
+    }
 }
 
 #[test]
@@ -731,7 +820,7 @@ fn processes_follow_each_other_under_load() {
     let threads: Vec<_> = (0..8).map(|index| stream(addr, index, is_over.clone())).collect();
     for round in 0..10 {
         if round % 3 == 1 {
-            let mut killed = Process::start(&place, "listeners");
+            let mut killed = Process::start(&place, "the listeners have come");
             assert!(!killed.0.wait().expect("a process").success(), "it was killed");
         }
         let mut next = Process::start(&place, "none");

@@ -139,7 +139,7 @@ impl Established {
             agreement,
             receive: None,
             leftover,
-            app: app(request),
+            app: Some(app(request)),
         };
         (new_connection, agreed)
     }

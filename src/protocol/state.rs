@@ -97,6 +97,34 @@ impl StateWriter {
         }
     }
 
+    /// The number of bytes so far.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Begins a value whose length is not known yet. Returns its place, for [`end`](StateWriter::end).
+    pub(crate) fn begin(&mut self) -> usize {
+        self.u64(0);
+        self.0.len()
+    }
+
+    /// Ends the value that begins at this place: says how long it is.
+    pub(crate) fn end(&mut self, place: usize) {
+        let size = self.0.len().saturating_sub(place) as u64;
+        if let Some(length) = self.0.get_mut(..place).and_then(<[u8]>::last_chunk_mut) {
+            *length = size.to_be_bytes();
+        }
+    }
+
+    /// Takes back what was appended since there were `size` bytes.
+    pub(crate) fn truncate(&mut self, size: usize) {
+        self.0.truncate(size);
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
@@ -118,6 +146,21 @@ impl<'s> StateReader<'s> {
             return Err(StateError::Version { met, known: version });
         }
         Ok(reader)
+    }
+
+    /// Reads the parts of a value.
+    pub(crate) fn of(value: &'s [u8]) -> StateReader<'s> {
+        StateReader(value)
+    }
+
+    /// The number of bytes that are left.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether everything was read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Checks that everything was read.
@@ -205,6 +248,22 @@ mod tests {
             let state = state.into_bytes();
             assert_eq!(StateReader::new(&state, 1).and_then(|mut reader| reader.bytes()), Err(StateError::Truncated));
         }
+    }
+
+    #[test]
+    fn a_value_says_how_long_it_is_once_it_is_there() {
+        let mut state = StateWriter::new(1);
+        for value in [&b"some"[..], b""] {
+            let place = state.begin();
+            value.iter().for_each(|byte| state.u8(*byte));
+            state.end(place);
+        }
+        let size = state.len();
+        state.u64(7);
+        state.truncate(size);
+        let mut reader = StateReader::new(state.as_bytes(), 1).expect("the version");
+        assert_eq!((reader.bytes(), reader.len()), (Ok(&b"some"[..]), 8));
+        assert_eq!((reader.bytes(), reader.is_empty()), (Ok(&b""[..]), true));
     }
 
     proptest! {

@@ -5,7 +5,7 @@ mod conversions;
 pub(super) mod layer;
 pub(super) mod open;
 #[cfg(unix)]
-mod socket_file;
+pub(super) mod socket_file;
 mod tcp;
 #[cfg(unix)]
 pub(super) mod unix;

@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use std::sync::{Mutex, PoisonError};
 
 use crate::config::Config;
 use crate::error::BuildError;
@@ -273,6 +275,8 @@ impl ServerBuilder {
             let reach = clock_reach(&config);
             workers.iter_mut().for_each(|worker| worker.prepare_hand_over(reach));
         }
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        let admit = if self.takes_over { share_maker(admit, &mut workers) } else { admit };
         let server = Arc::new(OnceLock::new());
         let reactor_parts = ReactorParts {
             listeners,
@@ -306,6 +310,14 @@ impl ServerBuilder {
         let _ = server.set(handle.clone());
         Ok(Built { workers, reactor_thread, handle })
     }
+}
+
+/// Has the workers make the application's part of connections of another process. The reactor makes that of new ones.
+#[cfg(all(target_os = "linux", feature = "handover"))]
+fn share_maker<D: Delivery>(admit: Admit<NewApp<D>>, workers: &mut [Worker<D>]) -> Admit<NewApp<D>> {
+    let shared = Arc::new(Mutex::new(admit));
+    workers.iter_mut().for_each(|worker| worker.set_maker(shared.clone()));
+    Box::new(move |request| shared.lock().unwrap_or_else(PoisonError::into_inner)(request))
 }
 
 /// A server that does not run yet.

@@ -107,7 +107,7 @@ impl<D: Delivery> Engine<D> {
             agreement: NegotiatedExtension::default(),
             receive: None,
             leftover: Vec::new(),
-            app,
+            app: Some(app),
         };
         to_worker.send(new_connection).map_err(|_| io::ErrorKind::BrokenPipe)?;
         worker.register_new();

@@ -13,9 +13,13 @@ use rustix::net::{
 };
 
 use crate::server::hand_over::MAX_LISTENERS;
+use crate::worker::handle::hand_over::MAX_BATCH;
 
 /// A message begins with its kind and the length of what follows.
 const HEADER: usize = 9;
+
+/// A message has at most so many descriptors. Linux takes up to 253.
+const MAX_DESCRIPTORS: usize = if MAX_BATCH > MAX_LISTENERS { MAX_BATCH } else { MAX_LISTENERS };
 
 /// A connection with more than 1 GiB of state and output stays: it would hold up the others.
 pub(super) const MAX_BODY: u64 = 1 << 30;
@@ -73,7 +77,7 @@ impl Channel {
     pub(super) fn send(&mut self, kind: u8, body: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut header = [kind; HEADER];
         header[1..].copy_from_slice(&(body.len() as u64).to_be_bytes());
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_LISTENERS))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "more descriptors than one message takes"));
@@ -98,7 +102,7 @@ impl Channel {
         let (mut filled, mut descriptors) = (0, Vec::new());
         while filled < HEADER {
             self.limit_next()?;
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_LISTENERS))];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut room = [IoSliceMut::new(&mut header[filled..])];
             let read = retry_on_intr(|| recvmsg(&self.stream, &mut room, &mut control, RecvFlags::CMSG_CLOEXEC));

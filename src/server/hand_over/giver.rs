@@ -2,33 +2,31 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use mio::net::UnixListener;
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::server::control::ServerHandle;
 use crate::server::hand_over::channel::Channel;
-use crate::server::hand_over::message::{
-    MAX_SMALL, check_hello, export_addition, export_connection, export_listeners, kind,
+use crate::server::hand_over::message::{MAX_SMALL, check_hello, export_addition, export_listeners, kind};
+use crate::server::hand_over::{
+    GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, LET_GO_TIMEOUT, MAX_LISTENERS, READY_TIMEOUT, TRANSFER_TIMEOUT,
 };
-use crate::server::hand_over::{GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, MAX_LISTENERS, READY_TIMEOUT, TRANSFER_TIMEOUT};
 use crate::server::listener::unix::PublishedSocket;
 use crate::server::reactor::command::ReactorCommand;
 use crate::server::reactor::hand_over_command::{HandOverCommand, SharedListener};
-use crate::worker::handle::hand_over::{Change, Departure, HandOverSeat, Order, Told};
+use crate::worker::handle::hand_over::{Change, Departures, HandOverSeat, Order, Told};
 use crate::worker::handle::inbox::Command;
 
 const LISTENER: Token = Token(0);
 const WAKE: Token = Token(1);
-
-/// At most 32 connections are on their way from the workers to the socket. More takes more memory; fewer has the workers
-/// wait.
-const MAX_DEPARTURES: usize = 32;
 
 /// Waits for a process that takes the server over, on a thread of its own.
 pub(in crate::server) struct Giver {
@@ -107,17 +105,22 @@ impl Giver {
                 if self.ended.load(Ordering::SeqCst) {
                     return;
                 }
-                match hand_over(OwnedFd::from(stream).into(), server) {
+                match hand_over(OwnedFd::from(stream).into(), &listener, server) {
                     Ok(Given { connections, stood_still }) => {
                         // The new process is about to put its own in the place.
                         file.leave();
+                        refuse_all(&listener, "another process has just taken it over: start once more");
                         log::info!(
                             "another process has taken over {connections} connections, which stood still for {} ms",
                             stood_still.as_millis()
                         );
                         return leave(server, drop_timeout);
                     }
-                    Err(failure) => log::warn!("the server was not handed over, and serves on: {failure}"),
+                    Err(failure) => {
+                        // It may have been killed.
+                        file.remove_successor();
+                        log::warn!("the server was not handed over, and serves on: {failure}");
+                    }
                 }
             }
         }
@@ -126,7 +129,6 @@ impl Giver {
 
 /// Drains what has stayed, with 1012, and ends the server.
 fn leave(server: &ServerHandle, drop_timeout: Duration) {
-    ask_reactor(server, HandOverCommand::ReleaseListeners);
     let report = server.drain(drop_timeout);
     log::info!("of the connections that stayed: {report}");
 }
@@ -143,7 +145,7 @@ struct Given {
 }
 
 /// Hands everything over.
-fn hand_over(stream: UnixStream, server: &ServerHandle) -> Result<Given, Failure> {
+fn hand_over(stream: UnixStream, others: &UnixListener, server: &ServerHandle) -> Result<Given, Failure> {
     stream.set_nonblocking(false).map_err(during("the socket"))?;
     let mut channel = Channel::new(stream, Instant::now() + GREETING_TIMEOUT);
     let listeners = greet(&mut channel).and_then(|()| listeners(server)).inspect_err(|failure| {
@@ -156,15 +158,49 @@ fn hand_over(stream: UnixStream, server: &ServerHandle) -> Result<Given, Failure
     let sent = channel.send(kind::LISTENERS, &export_listeners(&listeners), &sockets);
     sent.map_err(during("the listeners"))?;
     drop(listeners);
-    channel.set_deadline(Instant::now() + READY_TIMEOUT);
-    expect(&mut channel, kind::READY, "until the new process was ready")?;
+    await_ready(&mut channel, others)?;
     pause_reactor(server);
     channel.set_deadline(Instant::now() + TRANSFER_TIMEOUT);
-    let given = transfer(&mut channel, server);
+    let given = transfer(SharedChannel(Mutex::new(channel)).into(), server);
     if given.is_err() {
         ask_reactor(server, HandOverCommand::Unpause);
     }
     given
+}
+
+/// Waits until the new process is ready, and refuses others meanwhile.
+fn await_ready(channel: &mut Channel, others: &UnixListener) -> Result<(), Failure> {
+    let deadline = Instant::now() + READY_TIMEOUT;
+    channel.set_deadline(deadline);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let [has_spoken, is_asked] = readable([channel.stream().as_fd(), others.as_fd()], left);
+        // Another that asks once this one has ended is not refused: its end is seen before.
+        if is_asked && !has_spoken && !readable([channel.stream().as_fd()], Duration::ZERO)[0] {
+            refuse_all(others, "another process is taking it over");
+        } else if has_spoken || is_asked || left.is_zero() {
+            return expect(channel, kind::READY, "until the new process was ready").map(drop);
+        }
+    }
+}
+
+/// Waits until one of these can be read, or for so long. Returns which can.
+fn readable<const N: usize>(descriptors: [BorrowedFd<'_>; N], timeout: Duration) -> [bool; N] {
+    let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
+    let mut watched = descriptors.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+    // A signal may interrupt it.
+    let _ = poll(&mut watched, Some(&timeout));
+    watched.map(|watched| !watched.revents().is_empty())
+}
+
+/// Refuses the processes that ask.
+fn refuse_all(listener: &UnixListener, why: &str) {
+    while let Ok((stream, _)) = listener.accept() {
+        log::warn!("a process that asks for the server is refused: {why}");
+        let stream = UnixStream::from(OwnedFd::from(stream));
+        // It is short enough for a socket that does not block. The other end may be gone.
+        let _ = Channel::new(stream, Instant::now() + GREETING_TIMEOUT).send(kind::REFUSED, why.as_bytes(), &[]);
+    }
 }
 
 /// Checks who has connected.
@@ -214,30 +250,45 @@ fn expect(channel: &mut Channel, expected: u8, when: &'static str) -> Result<Vec
     if received.kind == expected { Ok(received.body) } else { Err(Failure::Unexpected(when, received.kind)) }
 }
 
+/// The channel, through which the workers send their connections.
+#[derive(Debug)]
+struct SharedChannel(Mutex<Channel>);
+
+impl SharedChannel {
+    fn lock(&self) -> MutexGuard<'_, Channel> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Departures for SharedChannel {
+    fn send(&self, states: &[u8], sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.lock().send(kind::CONNECTIONS, states, sockets)
+    }
+}
+
 /// Gives the connections. On an error the orders end, and the workers go on.
-fn transfer(channel: &mut Channel, server: &ServerHandle) -> Result<Given, Failure> {
+fn transfer(shared: Arc<SharedChannel>, server: &ServerHandle) -> Result<Given, Failure> {
     let begun = Instant::now();
     let deadline = begun + TRANSFER_TIMEOUT;
-    let (orders, departures) = seat_workers(server);
-    let (mut given, mut done) = (0, 0);
-    while done < orders.len() {
-        match departures.recv_deadline(deadline) {
-            Ok(Told::All) => done += 1,
-            Ok(Told::One(Departure { id, socket, state })) => {
-                let body = export_connection(id, &state);
-                let sent = channel.send(kind::CONNECTION, &body, &[socket.as_fd()]);
-                sent.map_err(during("the connections"))?;
-                given += 1;
-            }
+    let (orders, told) = seat_workers(server, &shared);
+    let mut given = 0;
+    for _ in &orders {
+        match told.recv_deadline(deadline) {
+            Ok(sent) => given += sent.map_err(during("the connections"))?,
             Err(RecvTimeoutError::Disconnected) => return Err(Failure::Restless),
             Err(RecvTimeoutError::Timeout) => return Err(Failure::Late("a callback")),
         }
     }
+    let channel = &mut *shared.lock();
     channel.send(kind::ALL_SENT, &(given as u64).to_be_bytes(), &[]).map_err(during("the connections"))?;
     expect(channel, kind::HELD, "until the new process had the connections")?;
     let stayed = finish(channel, &orders, deadline)?;
     channel.send(kind::COMMIT, &[], &[]).map_err(during("the end"))?;
     commit(channel)?;
+    ask_reactor(server, HandOverCommand::ReleaseListeners);
+    // It says nothing more, and ends the conversation when it serves them all.
+    channel.set_deadline(Instant::now() + LET_GO_TIMEOUT);
+    let _ = channel.receive(0);
     for order in &orders {
         // A worker waits for it.
         let _ = order.send(Order::LetGo);
@@ -245,19 +296,22 @@ fn transfer(channel: &mut Channel, server: &ServerHandle) -> Result<Given, Failu
     Ok(Given { connections: given - stayed, stood_still: begun.elapsed() })
 }
 
-/// Has the workers stop and tell of their connections. Returns the ends for their orders.
-fn seat_workers(server: &ServerHandle) -> (Vec<Sender<Order>>, Receiver<Told<Departure>>) {
-    let (departures, departed) = crossbeam_channel::bounded(MAX_DEPARTURES);
+/// Has the workers stop and send their connections. Returns the ends for their orders, and what they tell.
+fn seat_workers(
+    server: &ServerHandle,
+    shared: &Arc<SharedChannel>,
+) -> (Vec<Sender<Order>>, Receiver<io::Result<usize>>) {
+    let (told, telling) = crossbeam_channel::unbounded();
     let mut senders = Vec::new();
     for (worker, inbox) in (0..).zip(&*server.control.publisher.inboxes()) {
         let (sender, orders) = crossbeam_channel::bounded(1);
-        let seat = HandOverSeat { worker, departures: departures.clone(), orders };
+        let seat = HandOverSeat { worker, departures: shared.clone(), told: told.clone(), orders };
         // One that has failed has no connections.
         if inbox.send(Command::HandOver(Box::new(seat))) {
             senders.push(sender);
         }
     }
-    (senders, departed)
+    (senders, telling)
 }
 
 /// Sends what has come for the connections since they were told. Returns how many stay after all.

@@ -1,10 +1,17 @@
 //! What the two processes say to each other.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 
+#[cfg(any(test, fuzzing))]
+use crate::protocol::deflate::Codec;
 use crate::protocol::state::{StateError, StateReader, StateWriter};
 use crate::server::hand_over::{MAGIC, PROTOCOL_VERSION};
+use crate::server::listener::socket_file::SharedFile;
 use crate::server::reactor::hand_over_command::SharedListener;
+#[cfg(any(test, fuzzing))]
+use crate::worker::event_loop::arriving::Arriving;
 use crate::worker::event_loop::arriving::{export_addr, export_topics, import_addr, import_topics};
 use crate::worker::handle::hand_over::{Addition, Change};
 
@@ -18,8 +25,8 @@ pub(super) mod kind {
     pub(in crate::server::hand_over) const REFUSED: u8 = 3;
     /// The new process could serve.
     pub(in crate::server::hand_over) const READY: u8 = 4;
-    /// A connection, with its descriptor.
-    pub(in crate::server::hand_over) const CONNECTION: u8 = 5;
+    /// Connections, with their descriptors.
+    pub(in crate::server::hand_over) const CONNECTIONS: u8 = 5;
     /// These were all.
     pub(in crate::server::hand_over) const ALL_SENT: u8 = 6;
     /// The new process has them.
@@ -59,7 +66,14 @@ pub(super) fn check_hello(body: &[u8]) -> Result<(), String> {
 /// The addresses of listeners, in order.
 pub(super) fn export_listeners(listeners: &[SharedListener]) -> Vec<u8> {
     let mut out = StateWriter::new(PROTOCOL_VERSION);
-    listeners.iter().for_each(|listener| export_addr(&listener.addr, &mut out));
+    for listener in listeners {
+        export_addr(&listener.addr, &mut out);
+        out.option(listener.file.as_ref(), |out, file| {
+            out.bytes(file.path.as_os_str().as_bytes());
+            out.u64(file.device);
+            out.u64(file.inode);
+        });
+    }
     out.into_bytes()
 }
 
@@ -68,22 +82,16 @@ pub(super) fn import_listeners(body: &[u8], sockets: Vec<OwnedFd>) -> Result<Vec
     let mut state = StateReader::new(body, PROTOCOL_VERSION)?;
     let mut listeners = Vec::new();
     for socket in sockets {
-        listeners.push(SharedListener { addr: import_addr(&mut state)?, socket });
+        let (addr, file) = (import_addr(&mut state)?, state.option(import_file)?);
+        listeners.push(SharedListener { addr, file, socket });
     }
     state.end()?;
     Ok(listeners)
 }
 
-pub(super) fn export_connection(id: u64, state: &[u8]) -> Vec<u8> {
-    let mut body = id.to_be_bytes().to_vec();
-    body.extend_from_slice(state);
-    body
-}
-
-/// The id of a connection, and its state.
-pub(super) fn import_connection(body: &[u8]) -> Result<(u64, &[u8]), StateError> {
-    let (id, state) = body.split_first_chunk().ok_or(StateError::Truncated)?;
-    Ok((u64::from_be_bytes(*id), state))
+fn import_file(state: &mut StateReader<'_>) -> Result<SharedFile, StateError> {
+    let path = OsStr::from_bytes(state.bytes()?).into();
+    Ok(SharedFile { path, device: state.u64()?, inode: state.u64()? })
 }
 
 pub(super) fn export_addition(addition: &Addition) -> Vec<u8> {
@@ -109,16 +117,43 @@ pub(super) fn import_addition(body: &[u8]) -> Result<Addition, StateError> {
     Ok(Addition { id, change })
 }
 
+/// Reads what the other process may have said: the kind of a message, and what follows its length. For tests: each process expects
+/// one kind at a time, or a few, and reads that in the same way. Nothing is allocated beyond what there is, but for what a message
+/// under way is inflated to, which is `max_message_size` at most.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn parse(message: &[u8], max_message_size: u64) -> Result<(), StateError> {
+    let (kind, body) = message.split_first().ok_or(StateError::Truncated)?;
+    match *kind {
+        kind::HELLO => check_hello(body).map_err(|_| StateError::Invalid("a greeting")),
+        kind::LISTENERS => {
+            let null = || Ok(OwnedFd::from(std::fs::File::open("/dev/null")?));
+            let sockets: Result<_, std::io::Error> = (0..2).map(|_| null()).collect();
+            import_listeners(body, sockets.map_err(|_| StateError::Invalid("a file"))?).map(drop)
+        }
+        kind::CONNECTIONS => {
+            let mut codec = Codec::new();
+            let mut places = Arriving::places(body)?.into_iter();
+            places.try_for_each(|place| Arriving::import(&body[place], max_message_size, &mut codec).map(drop))
+        }
+        kind::ADDITION => import_addition(body).map(drop),
+        kind::REFUSED | kind::READY | kind::ALL_SENT | kind::HELD | kind::COMMIT | kind::COMMITTED => Ok(()),
+        _ => Err(StateError::Invalid("the kind of a message")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::protocol::PeerAddr;
 
     #[test]
     fn only_this_version_of_this_library_is_served() {
         assert_eq!(check_hello(&hello()), Ok(()));
         let mut other = hello();
         other[9] = 7;
-        assert_eq!(check_hello(&other), Err("it speaks version 7, and this process version 1".into()));
+        assert_eq!(check_hello(&other), Err("it speaks version 7, and this process version 2".into()));
         for garbage in [&b""[..], b"GET / HTTP/1.1", &hello()[..9], &[hello(), vec![0]].concat()] {
             assert_eq!(check_hello(garbage), Err("what has connected is no server of this library".into()));
         }
@@ -134,6 +169,52 @@ mod tests {
             for cut in 0..body.len() {
                 assert_eq!(import_addition(&body[..cut]).unwrap_err(), StateError::Truncated);
             }
+        }
+    }
+
+    /// Messages that are as they should be: the listeners, and what came late.
+    fn messages() -> Vec<Vec<u8>> {
+        let file = SharedFile { path: "/run/app".into(), device: 1, inode: 2 };
+        let listeners = [None, Some(file)].map(|file| {
+            let socket = std::fs::File::open("/dev/null").expect("a file").into();
+            SharedListener { addr: PeerAddr::Unix(Some("/run/app".into())), file, socket }
+        });
+        let change = Change::More { output: b"frames".to_vec(), topics: vec!["news".into()] };
+        let bodies = [
+            (kind::HELLO, hello()),
+            (kind::LISTENERS, export_listeners(&listeners)),
+            (kind::ADDITION, export_addition(&Addition { id: 7, change })),
+            (kind::COMMIT, Vec::new()),
+        ];
+        bodies.map(|(kind, body)| [vec![kind], body].concat()).into()
+    }
+
+    #[test]
+    fn the_listeners_come_back_with_their_files() {
+        let [hello, listeners, ..] = &messages()[..] else { panic!("four messages") };
+        assert!(parse(hello, 1).is_ok() && parse(listeners, 1).is_ok());
+        let sockets = (0..2).map(|_| std::fs::File::open("/dev/null").expect("a file").into()).collect();
+        let read = import_listeners(&listeners[1..], sockets).expect("listeners");
+        assert_eq!(export_listeners(&read), listeners[1..]);
+        for cut in 1..listeners.len() {
+            assert!(parse(&listeners[..cut], 1).is_err(), "cut at {cut}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_panics(
+            kind in 0..12_u8, mut bytes: Vec<u8>, which in 0..4_usize, place: prop::sample::Index, byte: u8, has_version: bool,
+        ) {
+            if has_version {
+                bytes.splice(..0, PROTOCOL_VERSION.to_be_bytes());
+            }
+            let _ = parse(&[&[kind], &bytes[..]].concat(), 1 << 16);
+            let mut message = messages().swap_remove(which);
+            *place.get_mut(&mut message) = byte;
+            let _ = parse(&message, 1 << 16);
+            let cut = place.index(message.len());
+            let _ = parse(&message[..cut], 1 << 16);
         }
     }
 }

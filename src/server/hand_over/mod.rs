@@ -20,7 +20,7 @@ pub(super) use succession::{Succession, clock_reach};
 use crate::server::builder::ServerBuilder;
 
 /// The version of what the two processes say to each other. Another one is refused.
-const PROTOCOL_VERSION: u16 = 1;
+const PROTOCOL_VERSION: u16 = 2;
 
 /// What the new process says first, so that whatever else connects is refused.
 const MAGIC: &[u8; 8] = b"tb-hand\n";
@@ -39,6 +39,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The connections are handed over within 10 s, or the old process goes on: meanwhile they stand still. Longer keeps clients
 /// waiting for a process that is stuck; shorter may give up with very many connections.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The old process lets go of the connections once the new one serves them all, or after 200 ms: both would need the processors at
+/// the same time, and clients wait for the new one. Longer has those that stay stand still for longer.
+const LET_GO_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A server with more listeners can not be handed over: their descriptors are sent in one message.
 const MAX_LISTENERS: usize = 64;

@@ -15,7 +15,7 @@ use crate::server::hand_over::taker::Taker;
 use crate::server::listener::Listeners;
 use crate::server::listener::bind::{adopt_all, open_all};
 use crate::server::listener::open::OpenListener;
-use crate::server::listener::unix::PrivateSocket;
+use crate::server::listener::unix::{PrivateSocket, check_place};
 use crate::server::reactor::command::ReactorCommand;
 use crate::server::reactor::hand_over_command::{HandOverCommand, SharedListener};
 
@@ -42,8 +42,11 @@ impl Succession {
     /// It does not answer as it should, or the socket for the next server can not be made.
     pub(super) fn at(path: &Path) -> Result<Succession, BuildError> {
         let cannot = || format!("the server can not be handed over at {}", path.display());
-        let socket = PrivateSocket::bind(path).map_err(BuildError::io(cannot()))?;
+        check_place(path).map_err(BuildError::io(cannot()))?;
         let taker = Taker::connect(path)?;
+        // A process that takes over is the only one, once the old one has answered.
+        let socket = if taker.is_some() { PrivateSocket::bind_of_successor(path) } else { PrivateSocket::bind(path) };
+        let socket = socket.map_err(BuildError::io(cannot()))?;
         let (giver, end) = Giver::new().map_err(BuildError::io(cannot()))?;
         Ok(Succession { taker, socket, giver, end: Some(end) })
     }
@@ -83,9 +86,9 @@ impl Succession {
         // Before the connections are this process's, because the system may refuse a thread.
         config.thread("ws-hand-over".into()).spawn(run).map_err(no_thread)?;
         if let Some((taker, _)) = self.taker {
-            let arrived = taker.take(config.max_message_size)?;
-            log::info!("{} connections were taken over", arrived.len());
-            server.control.reactor.send(ReactorCommand::HandOver(HandOverCommand::TakeOver(arrived)));
+            let taken = taker.take(&server.control.publisher.inboxes())?;
+            server.control.reactor.send(ReactorCommand::HandOver(HandOverCommand::OwnListeners));
+            log::info!("{taken} connections were taken over");
         }
         match self.socket.publish() {
             Ok(socket) => drop(sender.send(socket)),

@@ -2,26 +2,24 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::net::SocketType;
-use rustix::net::sockopt::socket_type;
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::error::BuildError;
-use crate::protocol::deflate::Codec;
 use crate::protocol::state::StateError;
 use crate::server::hand_over::channel::{Channel, MAX_BODY};
 use crate::server::hand_over::giver::check_user;
-use crate::server::hand_over::message::{MAX_SMALL, hello, import_addition, import_connection, import_listeners, kind};
+use crate::server::hand_over::message::{MAX_SMALL, hello, import_addition, import_listeners, kind};
 use crate::server::hand_over::{GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, TRANSFER_TIMEOUT};
-use crate::server::reactor::hand_over_command::{Arrived, SharedListener};
-use crate::transport::stream::Stream;
+use crate::server::reactor::hand_over_command::SharedListener;
 use crate::worker::event_loop::arriving::Arriving;
-use crate::worker::handle::hand_over::Change;
+use crate::worker::handle::hand_over::{Arrivals, Change, Serving};
+use crate::worker::handle::inbox::{Command, Inbox};
 
 /// A new process that the old one knows of.
 #[derive(Debug)]
@@ -29,8 +27,8 @@ pub(in crate::server) struct Taker {
     channel: Channel,
 }
 
-/// The connections, by the ids that they have there.
-type Connections = HashMap<u64, Arrived>;
+/// At most 32 messages are being prepared by each worker. More takes more memory; fewer has a worker wait.
+const MAX_OUTSTANDING: usize = 32;
 
 fn failed(error: io::Error) -> BuildError {
     BuildError::io("the running server was not taken over, and serves on")(error)
@@ -63,13 +61,17 @@ impl Taker {
             }
         };
         check_user(&stream).map_err(|why| failed(io::Error::new(io::ErrorKind::PermissionDenied, why)))?;
+        log::debug!("hand-over: connected");
         // The old process may be busy with another that asks.
         let mut channel = Channel::new(stream, Instant::now() + GREETING_TIMEOUT * 3);
-        channel.send(kind::HELLO, &hello(), &[]).map_err(failed)?;
-        let answer = channel.receive(MAX_SMALL).map_err(failed)?;
+        // One that refuses at once may not wait for what this one says.
+        let asked = channel.send(kind::HELLO, &hello(), &[]);
+        log::debug!("hand-over: asked for the server");
+        let answer = channel.receive(MAX_SMALL).map_err(|error| failed(asked.err().unwrap_or(error)))?;
         match answer.kind {
             kind::LISTENERS => {
                 let listeners = import_listeners(&answer.body, answer.descriptors).map_err(invalid)?;
+                log::debug!("hand-over: the listeners have come");
                 Ok(Some((Taker { channel }, listeners)))
             }
             kind::REFUSED => Err(failed(io::Error::other(String::from_utf8_lossy(&answer.body).into_owned()))),
@@ -77,33 +79,44 @@ impl Taker {
         }
     }
 
-    /// Takes the connections. When this returns them, they are this process's.
-    pub(super) fn take(mut self, max_message_size: usize) -> Result<Vec<Arrived>, BuildError> {
+    /// Has the workers take the connections, and serve them once they are this process's. Returns how many these are.
+    pub(super) fn take(mut self, inboxes: &[Arc<Inbox>]) -> Result<usize, BuildError> {
         self.channel.set_deadline(Instant::now() + HANDSHAKE_TIMEOUT * 3 + TRANSFER_TIMEOUT * 2);
         self.channel.send(kind::READY, &[], &[]).map_err(failed)?;
-        let (mut connections, mut codec) = (Connections::new(), Codec::new());
+        log::debug!("hand-over: said that this process is ready");
+        let (mut held, mut changes) = (Holding::new(inboxes), HashMap::new());
+        let mut stayed = 0;
         loop {
             let received = self.channel.receive(MAX_BODY).map_err(failed)?;
             match received.kind {
-                kind::CONNECTION => {
-                    let (id, state) = import_connection(&received.body).map_err(invalid)?;
-                    let arriving = Arriving::import(state, max_message_size as u64, &mut codec).map_err(invalid)?;
-                    let Ok([socket]) = <[_; 1]>::try_from(received.descriptors) else {
-                        return Err(invalid(StateError::Invalid("no socket")));
-                    };
-                    connections.insert(id, (stream_of(socket)?, arriving));
+                kind::CONNECTIONS => {
+                    held.assign(received.body, received.descriptors)?;
+                    log::debug!("hand-over: {} connections have come", held.connections);
                 }
                 kind::ALL_SENT => {
-                    if received.body != (connections.len() as u64).to_be_bytes() {
+                    held.await_all()?;
+                    if received.body != (held.connections as u64).to_be_bytes() {
                         return Err(invalid(StateError::Invalid("the number of connections")));
                     }
+                    log::debug!("hand-over: all connections are held");
                     self.channel.send(kind::HELD, &received.body, &[]).map_err(failed)?;
+                    log::debug!("hand-over: said that all are held");
                 }
-                kind::ADDITION => add(&mut connections, &received.body).map_err(invalid)?,
+                kind::ADDITION => {
+                    let addition = import_addition(&received.body).map_err(invalid)?;
+                    stayed += usize::from(matches!(addition.change, Change::Stays));
+                    changes.insert(addition.id, addition.change);
+                }
                 kind::COMMIT => {
+                    log::debug!("hand-over: this process may serve");
                     // Once this is sent, the old process lets go of them. If it can not be sent, they are the old one's.
                     self.channel.send(kind::COMMITTED, &[], &[]).map_err(failed)?;
-                    return Ok(connections.into_values().collect());
+                    // The end of the conversation says that they are served.
+                    let serving = Arc::new(Serving::new(changes, Box::new(self.channel)));
+                    for inbox in inboxes {
+                        inbox.send(Command::Serve(serving.clone()));
+                    }
+                    return Ok(held.connections - stayed);
                 }
                 other => return Err(unexpected(other)),
             }
@@ -111,27 +124,63 @@ impl Taker {
     }
 }
 
-/// A connection over a descriptor that another process has sent.
-fn stream_of(socket: OwnedFd) -> Result<Stream, BuildError> {
-    if socket_type(&socket) != Ok(SocketType::STREAM) {
-        return Err(invalid(StateError::Invalid("a descriptor that is no stream socket")));
-    }
-    let stream = TcpStream::from(socket);
-    // One that blocks would hold up every connection of its worker.
-    stream.set_nonblocking(true).map_err(failed)?;
-    Ok(Stream::Tcp(mio::net::TcpStream::from_std(stream)))
+/// Connections that the workers prepare.
+struct Holding<'i> {
+    inboxes: &'i [Arc<Inbox>],
+    /// The worker that is next.
+    next: usize,
+    connections: usize,
+    outstanding: usize,
+    telling: Sender<Result<(), StateError>>,
+    told: Receiver<Result<(), StateError>>,
 }
 
-/// Adds what a connection was sent late.
-fn add(connections: &mut Connections, body: &[u8]) -> Result<(), StateError> {
-    let addition = import_addition(body)?;
-    match addition.change {
-        Change::Stays => drop(connections.remove(&addition.id)),
-        Change::More { output, topics } => {
-            let (_, arriving) = connections.get_mut(&addition.id).ok_or(StateError::Invalid("an id"))?;
-            arriving.output.extend_from_slice(&output);
-            arriving.topics = topics;
+impl<'i> Holding<'i> {
+    fn new(inboxes: &'i [Arc<Inbox>]) -> Holding<'i> {
+        let (telling, told) = crossbeam_channel::unbounded();
+        Holding { inboxes, next: 0, connections: 0, outstanding: 0, telling, told }
+    }
+
+    /// Divides the connections of a message among the workers.
+    fn assign(&mut self, states: Vec<u8>, sockets: Vec<OwnedFd>) -> Result<(), BuildError> {
+        let places = Arriving::places(&states).map_err(invalid)?;
+        if places.len() != sockets.len() {
+            return Err(invalid(StateError::Invalid("the number of sockets")));
+        }
+        self.connections += places.len();
+        let (states, share) = (Arc::new(states), places.len().div_ceil(self.inboxes.len()).max(1));
+        let mut connections = places.into_iter().zip(sockets).peekable();
+        while connections.peek().is_some() {
+            let connections = connections.by_ref().take(share).collect();
+            let arrivals = Arrivals { states: states.clone(), connections, held: self.telling.clone() };
+            if !self.inboxes[self.next].send(Command::Hold(Box::new(arrivals))) {
+                return Err(failed(io::Error::other("a worker has ended")));
+            }
+            self.next = (self.next + 1) % self.inboxes.len();
+            self.outstanding += 1;
+        }
+        self.await_until(MAX_OUTSTANDING * self.inboxes.len())
+    }
+
+    /// Waits until the workers have all connections.
+    fn await_all(&mut self) -> Result<(), BuildError> {
+        self.await_until(0)
+    }
+
+    /// Waits until the workers prepare no more messages than this, and fails if they can not prepare one.
+    fn await_until(&mut self, most: usize) -> Result<(), BuildError> {
+        loop {
+            let held = match self.told.try_recv() {
+                Ok(held) => held,
+                Err(_) if self.outstanding <= most => return Ok(()),
+                Err(_) => self.told.recv_timeout(TRANSFER_TIMEOUT).map_err(|_| failed(too_late()))?,
+            };
+            held.map_err(invalid)?;
+            self.outstanding -= 1;
         }
     }
-    Ok(())
+}
+
+fn too_late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "to make the handlers takes too long")
 }

@@ -129,13 +129,22 @@ impl New {
         self.say(kind::HELLO, &hello());
         assert_eq!(self.hear(kind::LISTENERS).descriptors.len(), 1);
         self.say(kind::READY, &[]);
-        (0..connections).flat_map(|_| self.hear(kind::CONNECTION).descriptors).collect()
+        self.hear_connections(connections)
+    }
+
+    /// Takes this many connections.
+    fn hear_connections(&mut self, connections: usize) -> Vec<OwnedFd> {
+        let mut held = Vec::new();
+        while held.len() < connections {
+            held.extend(self.hear(kind::CONNECTIONS).descriptors);
+        }
+        held
     }
 }
 
 #[test]
 fn a_new_process_that_ends_at_any_step_changes_nothing() {
-    const CLIENTS: usize = 20;
+    const CLIENTS: usize = 200;
     let mut old = Old::start("steps", CLIENTS);
     for step in 0..8 {
         let mut new = old.ask();
@@ -150,10 +159,10 @@ fn a_new_process_that_ends_at_any_step_changes_nothing() {
             new.say(kind::READY, &[]);
         }
         if step > 3 {
-            held.extend(new.hear(kind::CONNECTION).descriptors);
+            held = new.hear(kind::CONNECTIONS).descriptors;
         }
         if step > 4 {
-            held.extend((1..CLIENTS).flat_map(|_| new.hear(kind::CONNECTION).descriptors));
+            held.extend(new.hear_connections(CLIENTS - held.len()));
             assert_eq!(new.hear(kind::ALL_SENT).body, (CLIENTS as u64).to_be_bytes());
         }
         if step > 5 {
@@ -170,7 +179,7 @@ fn a_new_process_that_ends_at_any_step_changes_nothing() {
 #[test]
 fn a_new_process_that_says_something_else_is_left() {
     let mut old = Old::start("wrong", 3);
-    for wrong in [kind::HELLO, kind::CONNECTION, kind::COMMITTED, 0, 77] {
+    for wrong in [kind::HELLO, kind::CONNECTIONS, kind::COMMITTED, 0, 77] {
         let mut new = old.ask();
         new.say(wrong, b"wrong");
         assert_eq!(new.hear_end(), [kind::REFUSED]);
@@ -238,6 +247,51 @@ fn a_shutdown_closes_what_the_new_process_does_not_take() {
     }
 }
 
+/// A drain that comes while the connections stand still gives those that are not taken after all their turns.
+#[test]
+fn a_drain_closes_what_the_new_process_does_not_take() {
+    let mut old = Old::start("drain", 3);
+    for client in &mut old.clients[..2] {
+        client.send("handle").expect("sent");
+        client.recv().expect("received").expect("an answer");
+    }
+    let mut new = old.ask();
+    let held = new.hold(3);
+    new.hear(kind::ALL_SENT);
+    let server = old.server.handle();
+    let drain = std::thread::spawn(move || server.drain(Duration::from_secs(2)));
+    // The workers are told as the listener is closed.
+    eventually(|| TcpStream::connect(old.server.local_addr()).is_err());
+    new.say(kind::HELD, &[]);
+    new.hear(kind::COMMIT);
+    drop((new, held));
+    for client in &mut old.clients {
+        assert_eq!(client.recv().expect("closed, and not lost"), None);
+    }
+    old.clients.clear();
+    let report = drain.join().expect("no panic");
+    assert_eq!((report.idle, report.cut), (3, 0), "{report}");
+}
+
+/// While one process is about to take over, another is told so at once.
+#[test]
+fn a_second_new_process_is_refused_while_the_first_gets_ready() {
+    let mut old = Old::start("second", 3);
+    let mut new = old.ask();
+    new.say(kind::HELLO, &hello());
+    new.hear(kind::LISTENERS);
+    for _ in 0..3 {
+        let second = Server::builder().hand_over(&old.path).serve("127.0.0.1:0", |_| Counter(0));
+        let error = second.expect_err("refused");
+        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        assert_eq!(cause, "another process is taking it over");
+    }
+    new.say(kind::READY, &[]);
+    let held = new.hear_connections(3);
+    drop((new, held));
+    old.check();
+}
+
 /// What comes in place of a connection's socket is not served.
 #[test]
 fn a_descriptor_of_another_kind_is_refused() {
@@ -260,8 +314,9 @@ fn a_descriptor_of_another_kind_is_refused() {
         next.0.0.send(kind::LISTENERS, &listeners.body, &sockets).expect("sent");
         next.0.hear(kind::READY);
         asked.say(kind::READY, &[]);
-        let connection = asked.hear(kind::CONNECTION);
-        next.0.0.send(kind::CONNECTION, &connection.body, &[descriptor.as_fd()]).expect("sent");
+        let connection = asked.hear(kind::CONNECTIONS);
+        next.0.0.send(kind::CONNECTIONS, &connection.body, &[descriptor.as_fd()]).expect("sent");
+        next.0.say(kind::ALL_SENT, &asked.hear(kind::ALL_SENT).body);
         let error = next.1.join().expect("no panic").expect_err("refused");
         let cause = std::error::Error::source(&error).expect("a cause").to_string();
         assert!(cause.contains("no stream socket"), "{cause}");

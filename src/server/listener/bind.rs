@@ -34,13 +34,14 @@ pub(in crate::server) fn adopt_all(
 }
 
 #[cfg(all(target_os = "linux", feature = "handover"))]
-fn adopt(settings: Settings, SharedListener { addr, socket }: SharedListener) -> Result<OpenListener, BuildError> {
+fn adopt(settings: Settings, given: SharedListener) -> Result<OpenListener, BuildError> {
+    let SharedListener { addr, file, socket } = given;
     let listener = match &addr {
         PeerAddr::Unix(_) => unix::adopt(socket.into(), settings)?,
         _ => tcp::adopt(socket.into(), settings)?,
     };
     // A Unix socket says under which name it was made.
-    Ok(OpenListener { addr, ..listener })
+    Ok(OpenListener { addr, shared_file: file, ..listener })
 }
 
 fn open(Listener { place, settings }: Listener) -> Result<OpenListener, BuildError> {

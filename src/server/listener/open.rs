@@ -11,6 +11,8 @@ use crate::protocol::PeerAddr;
 use crate::protocol::peer_addr::canonical;
 use crate::server::listener::Settings;
 use crate::server::listener::layer::Layer;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::server::listener::socket_file::SharedFile;
 #[cfg(unix)]
 use crate::server::listener::socket_file::SocketFile;
 use crate::transport::stream::Stream;
@@ -26,6 +28,9 @@ pub(in crate::server) struct OpenListener {
         expect(dead_code, reason = "its drop removes the file")
     )]
     pub(super) file: Option<SocketFile>,
+    /// The file of a socket of another process, until that has left it.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) shared_file: Option<SharedFile>,
     pub(in crate::server) socket: ListeningSocket,
     pub(in crate::server) addr: PeerAddr,
     /// What each connection gets.
@@ -44,10 +49,25 @@ impl OpenListener {
         }
     }
 
+    /// Which file a Unix socket has, for another process.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(in crate::server) fn share_file(&self) -> Option<SharedFile> {
+        self.file.as_ref().map(SocketFile::share)
+    }
+
+    /// Notes that no other process has the socket any more.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(in crate::server) fn own(&mut self) {
+        self.given = false;
+        self.file = self.shared_file.take().map(SocketFile::take);
+    }
+
     pub(super) fn new(socket: ListeningSocket, addr: PeerAddr, settings: Settings, origin: Origin) -> OpenListener {
         OpenListener {
             #[cfg(unix)]
             file: None,
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            shared_file: None,
             socket,
             addr,
             hooks: settings.hooks,

@@ -13,7 +13,7 @@ use crate::error::BuildError;
 use crate::protocol::PeerAddr;
 use crate::server::listener::open::{ListeningSocket, OpenListener, Origin, check_listening};
 #[cfg(all(target_os = "linux", feature = "handover"))]
-use crate::server::listener::socket_file::check_place;
+pub(in crate::server) use crate::server::listener::socket_file::check_place;
 use crate::server::listener::socket_file::{SocketFile, TemporaryName};
 use crate::server::listener::{BACKLOG, Settings};
 use crate::transport::unix::{peer_addr, socket_addr};
@@ -69,18 +69,21 @@ fn bind_name(path: &Path, settings: &Settings) -> io::Result<UnixListener> {
 /// Makes a socket beside the path, and moves it there when it listens. Who connects finds the socket of before or this
 /// one.
 fn bind_path(path: &Path, settings: &Settings) -> io::Result<(UnixListener, SocketFile)> {
-    let (listener, temporary) = listen_beside(path, settings)?;
+    let (listener, temporary) = listen_beside(path, TemporaryName::beside(path)?, settings)?;
     Ok((listener, temporary.rename_to(path)?))
 }
 
 /// Makes a socket beside the path, which listens.
-fn listen_beside(path: &Path, settings: &Settings) -> io::Result<(UnixListener, TemporaryName)> {
+fn listen_beside(
+    path: &Path,
+    mut temporary: TemporaryName,
+    settings: &Settings,
+) -> io::Result<(UnixListener, TemporaryName)> {
     // The path itself must fit too, because clients connect to it.
     socket_addr(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    let temporary = TemporaryName::beside(path)?;
     socket.bind(&SockAddr::unix(temporary.path())?)?;
-    temporary.set_mode(settings.mode)?;
+    temporary.is_made(settings.mode)?;
     Ok((listen(socket, settings)?, temporary))
 }
 
@@ -96,8 +99,22 @@ pub(in crate::server) struct PrivateSocket {
 impl PrivateSocket {
     /// Makes a socket for `path`, beside it.
     pub(in crate::server) fn bind(path: &Path) -> io::Result<PrivateSocket> {
+        PrivateSocket::under(path, TemporaryName::beside(path)?)
+    }
+
+    /// As [`bind`](PrivateSocket::bind), for the one process that takes over from another. What one that was killed has left is
+    /// replaced.
+    pub(in crate::server) fn bind_of_successor(path: &Path) -> io::Result<PrivateSocket> {
+        let temporary = TemporaryName::of_successor(path)?;
+        // Usually there is nothing.
+        let _ = std::fs::remove_file(temporary.path());
+        PrivateSocket::under(path, temporary)
+    }
+
+    fn under(path: &Path, temporary: TemporaryName) -> io::Result<PrivateSocket> {
         check_place(path)?;
-        let (listener, temporary) = listen_beside(path, &Settings { mode: Some(0o600), ..Settings::default() })?;
+        let settings = Settings { mode: Some(0o600), ..Settings::default() };
+        let (listener, temporary) = listen_beside(path, temporary, &settings)?;
         Ok(PrivateSocket { listener, temporary, path: path.to_owned() })
     }
 

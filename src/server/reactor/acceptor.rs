@@ -155,7 +155,7 @@ impl Acceptor {
     #[cfg(all(target_os = "linux", feature = "handover"))]
     pub(in crate::server) fn own(&mut self) {
         if let Some(listener) = &mut self.listener {
-            listener.given = false;
+            listener.own();
         }
     }
 

@@ -43,6 +43,9 @@ impl<C: Send + 'static> Reactor<C> {
 
     /// Accepts what waits at listeners that no other process has, and closes all listeners.
     pub(super) fn close_listeners(&mut self, now: Instant) {
+        if self.release_if_paused() {
+            return;
+        }
         for acceptor in &mut self.acceptors {
             if acceptor.leaves_waiting() {
                 acceptor.close(&self.registry);

@@ -1,18 +1,13 @@
-//! Handing listeners over to another process, and taking over its connections.
+//! Handing listeners over to another process, and taking them over.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use crate::protocol::contain::contained;
-use crate::protocol::http::{HeadLimits, Request};
+use crate::protocol::http::Request;
 use crate::server::reactor::Reactor;
-use crate::server::reactor::hand_over_command::{Arrived, HandOverCommand, Pause, SharedListener};
+use crate::server::reactor::hand_over_command::{HandOverCommand, Pause, SharedListener};
 use crate::server::reactor::handshake::{Rules, State};
-use crate::server::reactor::worker_link::least_loaded;
-use crate::transport::stream::Stream;
-use crate::worker::event_loop::arriving::Arriving;
-use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::handle::info::Outcome;
 
 impl Rules {
@@ -30,7 +25,7 @@ impl<C: Send + 'static> Reactor<C> {
             HandOverCommand::Pause(quiet, deadline) => self.pause = Some(Pause { waiting: Some((quiet, deadline)) }),
             HandOverCommand::Unpause => self.unpause(),
             HandOverCommand::ReleaseListeners => self.release_listeners(),
-            HandOverCommand::TakeOver(arrived) => self.take_over(arrived),
+            HandOverCommand::OwnListeners => self.own_listeners(),
         }
     }
 
@@ -41,7 +36,7 @@ impl<C: Send + 'static> Reactor<C> {
             .filter_map(|acceptor| acceptor.listener())
             .map(|listener| {
                 let socket = listener.socket.as_fd().try_clone_to_owned()?;
-                Ok(SharedListener { addr: listener.addr.clone(), socket })
+                Ok(SharedListener { addr: listener.addr.clone(), file: listener.share_file(), socket })
             })
             .collect()
     }
@@ -90,48 +85,17 @@ impl<C: Send + 'static> Reactor<C> {
         self.acceptors.iter_mut().for_each(|acceptor| acceptor.release(registry));
     }
 
-    /// Makes the application's part of connections that another process has served, and assigns them to the workers.
-    fn take_over(&mut self, arrived: Vec<Arrived>) {
-        for (stream, arriving) in arrived {
-            self.take_over_one(stream, arriving);
+    /// Leaves everything to the other process, if it is not known yet which of the two serves.
+    pub(super) fn release_if_paused(&mut self) -> bool {
+        if self.is_paused() {
+            self.release_listeners();
         }
-        self.notify_workers();
-        self.acceptors.iter_mut().for_each(|acceptor| acceptor.own());
-        self.unpause();
+        self.is_paused()
     }
 
-    fn take_over_one(&mut self, stream: Stream, mut arriving: Arriving) {
-        let addr = arriving.addr.clone();
-        // It was within the limits of whoever wrote it.
-        let limits = HeadLimits { max_head_size: usize::MAX, max_headers: usize::MAX, max_target_size: usize::MAX };
-        let made = contained(|| {
-            let mut request = Request::parse_within(&arriving.head, addr.clone(), &limits).ok()?;
-            request.set_handed_over(std::mem::take(&mut arriving.data));
-            (self.admit)(request)
-        });
-        let app = match made {
-            Ok(Some(app)) => app,
-            Ok(None) => return log::error!("{addr}: a connection is lost: its request can not be read"),
-            Err(panic) => return log::error!("{addr}: a connection is lost: its handler was not made: {panic}"),
-        };
-        let Some(worker) = least_loaded(&mut self.workers) else { return };
-        let subprotocol = arriving.subprotocol.take().map(std::sync::Arc::new);
-        let head = Some(std::mem::take(&mut arriving.head).into());
-        self.rules.clients.connection_limit.add(addr.ip());
-        let new_connection = NewConnection {
-            stream,
-            watched: None,
-            readable: true,
-            end_reported: false,
-            addr,
-            outcome: Outcome { subprotocol, head, data: None },
-            agreement: Default::default(),
-            receive: None,
-            leftover: std::mem::take(&mut arriving.input),
-            app,
-            arriving: Some(Box::new(arriving)),
-            charge: None,
-        };
-        worker.assign(new_connection, &self.rules.clients.connection_limit);
+    /// Accepts: no other process has the listeners any more.
+    fn own_listeners(&mut self) {
+        self.acceptors.iter_mut().for_each(|acceptor| acceptor.own());
+        self.unpause();
     }
 }

@@ -7,8 +7,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use crate::protocol::PeerAddr;
-use crate::transport::stream::Stream;
-use crate::worker::event_loop::arriving::Arriving;
+use crate::server::listener::socket_file::SharedFile;
 
 /// What the threads that hand over ask of the reactor.
 pub(in crate::server) enum HandOverCommand {
@@ -20,19 +19,18 @@ pub(in crate::server) enum HandOverCommand {
     Unpause,
     /// Close the listeners, which another process has.
     ReleaseListeners,
-    /// Go on with the connections of another process, and accept from here on.
-    TakeOver(Vec<Arrived>),
+    /// Accept from here on: the listeners of another process are this one's.
+    OwnListeners,
 }
 
 /// A listening socket that is given to another process.
 #[derive(Debug)]
 pub(in crate::server) struct SharedListener {
     pub(in crate::server) addr: PeerAddr,
+    /// The file of a Unix socket that the library has made.
+    pub(in crate::server) file: Option<SharedFile>,
     pub(in crate::server) socket: OwnedFd,
 }
-
-/// A connection of another process, with its socket.
-pub(in crate::server) type Arrived = (Stream, Arriving);
 
 /// Nothing is accepted.
 #[derive(Debug, Default)]

@@ -18,6 +18,10 @@ impl<C: Send + 'static> Reactor<C> {
         false
     }
 
+    pub(super) fn release_if_paused(&mut self) -> bool {
+        false
+    }
+
     pub(super) fn tell_quiet(&mut self, _: Instant) {}
 
     pub(super) fn quiet_due(&self) -> Option<Instant> {

@@ -314,7 +314,7 @@ impl<C: Send + 'static> Reactor<C> {
             agreement,
             receive,
             leftover,
-            app,
+            app: Some(app),
             charge: Some(charge),
         };
         self.rules.metrics.upgraded.add(1);

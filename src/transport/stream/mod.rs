@@ -57,11 +57,11 @@ impl Stream {
         }
     }
 
-    /// A second descriptor of the socket; `None` if the socket is not all that there is.
+    /// The descriptor of the socket; `None` if the socket is not all that there is.
     #[cfg(all(target_os = "linux", feature = "handover"))]
-    pub(crate) fn share(&self) -> Option<io::Result<std::os::fd::OwnedFd>> {
+    pub(crate) fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         match self {
-            Stream::Tcp(stream) => Some(std::os::fd::AsFd::as_fd(stream).try_clone_to_owned()),
+            Stream::Tcp(stream) => Some(std::os::fd::AsFd::as_fd(stream)),
             #[cfg(feature = "rustls-tls")]
             Stream::Tls(_) => None,
             #[cfg(threadbare_bench)]

@@ -1,14 +1,16 @@
 //! The state of a connection that another process has served.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use crate::protocol::deflate::Codec;
 use crate::protocol::state::{StateError, StateReader, StateWriter};
 use crate::protocol::{Connection, PeerAddr, Role};
+use crate::worker::handle::hand_over::MAX_BATCH;
 
-/// The version of the format of one connection. Another is refused: the two programs must agree on every byte.
+/// The version of the format of connections. Another is refused: the two programs must agree on every byte.
 pub(crate) const STATE_VERSION: u16 = 1;
 
 /// A subprotocol, a topic or a path is never longer.
@@ -20,6 +22,8 @@ const MAX_TOPICS: u32 = 1 << 20;
 /// A connection that comes from another process.
 #[derive(Debug)]
 pub(crate) struct Arriving {
+    /// What it is called there.
+    pub(crate) id: u64,
     pub(crate) connection: Connection,
     /// What was received and not decoded.
     pub(crate) input: Vec<u8>,
@@ -55,10 +59,26 @@ impl Clocks {
 }
 
 impl Arriving {
-    /// Reads what a worker has exported. `max_message_size` is that of messages that are assembled.
+    /// Where the states of the connections are in what one message says of them, in the order of their descriptors.
+    pub(crate) fn places(states: &[u8]) -> Result<Vec<Range<usize>>, StateError> {
+        let mut reader = StateReader::new(states, STATE_VERSION)?;
+        let mut places = Vec::with_capacity(MAX_BATCH);
+        while !reader.is_empty() {
+            if places.len() == MAX_BATCH {
+                return Err(StateError::Invalid("the number of connections"));
+            }
+            let size = reader.bytes()?.len();
+            let end = states.len() - reader.len();
+            places.push(end - size..end);
+        }
+        Ok(places)
+    }
+
+    /// Reads what a worker has exported of one connection. `max_message_size` is that of messages that are assembled.
     pub(crate) fn import(state: &[u8], max_message_size: u64, codec: &mut Codec) -> Result<Arriving, StateError> {
-        let mut state = StateReader::new(state, STATE_VERSION)?;
+        let mut state = StateReader::of(state);
         let arriving = Arriving {
+            id: state.u64()?,
             connection: Connection::import(&mut state, Role::Server, max_message_size, codec)?,
             input: state.bytes()?.to_vec(),
             late_ping: state.option(|state| Ok(state.bytes_within(125, "a ping")?.to_vec()))?,
@@ -128,13 +148,21 @@ mod tests {
 
     use super::*;
 
-    fn import(state: &[u8]) -> Result<Arriving, StateError> {
-        Arriving::import(state, 1 << 20, &mut Codec::new())
+    fn import_all(states: &[u8]) -> Result<Vec<Arriving>, StateError> {
+        let places = Arriving::places(states)?;
+        places.into_iter().map(|place| Arriving::import(&states[place], 1 << 20, &mut Codec::new())).collect()
+    }
+
+    fn import(states: &[u8]) -> Result<Arriving, StateError> {
+        let mut arriving = import_all(states)?;
+        Ok(arriving.remove(0))
     }
 
     /// What a worker exports.
     fn export(addr: &PeerAddr, bytes: &[u8], topics: &[&str], clocks: Clocks) -> Vec<u8> {
         let mut out = StateWriter::new(STATE_VERSION);
+        let place = out.begin();
+        out.u64(7);
         assert!(Connection::new(Role::Server, 1 << 20).export(&mut out));
         out.bytes(bytes);
         out.option(Some(&b"ping"[..]), StateWriter::bytes);
@@ -144,6 +172,7 @@ mod tests {
         [b"head", bytes].iter().for_each(|value| out.bytes(value));
         export_topics(topics, &mut out);
         out.pieces(2 * bytes.len(), [bytes, bytes].into_iter());
+        out.end(place);
         out.into_bytes()
     }
 
@@ -154,15 +183,28 @@ mod tests {
         for addr in PeerAddr::one_of_each_kind() {
             let state = export(&addr, b"data", &["one", "two"], clocks);
             let arriving = import(&state).expect("what was exported");
-            assert_eq!((arriving.addr, arriving.clocks), (addr, clocks));
+            assert_eq!((arriving.id, arriving.addr, arriving.clocks), (7, addr, clocks));
             assert_eq!((&arriving.input[..], &arriving.data[..]), (&b"data"[..], &b"data"[..]));
             assert_eq!((&arriving.output[..], arriving.late_ping), (&b"datadata"[..], Some(b"ping".to_vec())));
             assert_eq!((arriving.subprotocol, &arriving.head[..]), (Some("chat".to_owned()), &b"head"[..]));
             assert_eq!(arriving.topics, ["one", "two"]);
-            for cut in 0..state.len() {
-                assert!(import(&state[..cut]).is_err(), "cut at {cut}");
+            // Behind the version there may be none.
+            for cut in (0..state.len()).filter(|cut| *cut != 2) {
+                assert!(import_all(&state[..cut]).is_err(), "cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn a_message_has_as_many_connections_as_descriptors_at_most() {
+        let clocks = Clocks { opened: Duration::ZERO, heard: Duration::ZERO, since: Duration::ZERO };
+        let one = export(&PeerAddr::Unknown, b"", &[], clocks);
+        let many = |count| [&one[..2], &one[2..].repeat(count)].concat();
+        for count in [0, 1, MAX_BATCH] {
+            assert_eq!(import_all(&many(count)).expect("what was exported").len(), count);
+        }
+        let error = import_all(&many(MAX_BATCH + 1)).expect_err("too many");
+        assert_eq!(error, StateError::Invalid("the number of connections"));
     }
 
     #[test]
@@ -177,14 +219,14 @@ mod tests {
     proptest! {
         #[test]
         fn no_state_panics(bytes: Vec<u8>, wrong in 0..80_usize, byte: u8) {
-            let _ = import(&bytes);
-            let _ = import(&[&STATE_VERSION.to_be_bytes()[..], &bytes].concat());
+            let _ = import_all(&bytes);
+            let _ = import_all(&[&STATE_VERSION.to_be_bytes()[..], &bytes].concat());
             let clocks = Clocks { opened: Duration::ZERO, heard: Duration::ZERO, since: Duration::ZERO };
             let mut state = export(&PeerAddr::Unknown, &bytes, &["topic"], clocks);
             if let Some(place) = state.get_mut(wrong) {
                 *place = byte;
             }
-            let _ = import(&state);
+            let _ = import_all(&state);
         }
     }
 }

@@ -65,7 +65,7 @@ impl<D: Delivery> Worker<D> {
                 }
                 None => {
                     self.run_chains(&mut by_connection, queue);
-                    self.execute_global(&queue.commands[index]);
+                    self.execute_global(&mut queue.commands[index]);
                 }
             }
         }
@@ -123,7 +123,7 @@ impl<D: Delivery> Worker<D> {
     }
 
     /// Executes a command that is not for one connection.
-    fn execute_global(&mut self, command: &Command) {
+    fn execute_global(&mut self, command: &mut Command) {
         match command {
             Command::Broadcast(message) => {
                 self.serve_topics();
@@ -152,6 +152,10 @@ impl<D: Delivery> Worker<D> {
             }
             #[cfg(all(target_os = "linux", feature = "handover"))]
             Command::HandOver(seat) => self.hand_over = Some(seat.clone()),
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            Command::Hold(arrivals) => self.hold_all(arrivals),
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            Command::Serve(serving) => self.serve_held(serving),
             Command::ReceiverDropped { .. } => {
                 self.send_to_many();
                 self.for_each(|driver| {
@@ -228,7 +232,7 @@ impl<D: Delivery> Driver<'_, D> {
             | Command::FinishDrain(_)
             | Command::Shutdown(_) => {}
             #[cfg(all(target_os = "linux", feature = "handover"))]
-            Command::HandOver(_) => {}
+            Command::HandOver(_) | Command::Hold(_) | Command::Serve(_) => {}
         }
     }
 
@@ -311,6 +315,6 @@ fn target(command: &Command) -> Option<Key> {
         | Command::FinishDrain(_)
         | Command::Shutdown(_) => None,
         #[cfg(all(target_os = "linux", feature = "handover"))]
-        Command::HandOver(_) => None,
+        Command::HandOver(_) | Command::Hold(_) | Command::Serve(_) => None,
     }
 }

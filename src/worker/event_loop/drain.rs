@@ -67,6 +67,7 @@ impl<D: Delivery> Worker<D> {
     /// Notes that the turn of every connection has come, because the server shuts down.
     pub(super) fn take_all_turns(&mut self) {
         let Some(drain) = &mut self.drain else { return };
+        drain.is_over = true;
         for index in 0..self.slots.entries() {
             let Some(key) = self.slots.key_at(index) else { continue };
             let Some(Slot { conn, .. }) = self.slots.get_mut(key) else { continue };

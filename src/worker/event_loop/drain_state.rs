@@ -16,6 +16,8 @@ pub(in crate::worker) struct Drain {
     /// The connections whose turn has come, and what they were then.
     pub(super) taken: KeyMap<Key, Found>,
     pub(super) report: DrainReport,
+    /// The turn of every connection has come, because the server shuts down.
+    pub(super) is_over: bool,
     /// The deadline has come.
     cuts: bool,
 }
@@ -34,7 +36,7 @@ impl Drain {
         taken: KeyMap<Key, Found>,
         report: DrainReport,
     ) -> Drain {
-        Drain { order, plan, taken, report, cuts: false }
+        Drain { order, plan, taken, report, is_over: false, cuts: false }
     }
 
     /// The close frame of the connections whose turn has come.

@@ -64,9 +64,9 @@ impl<D: Delivery> HoldsOutput for Driver<'_, D> {
 
 impl<D: Delivery> Driver<'_, D> {
     /// Notifies the application that the connection is established.
-    pub(crate) fn open(&mut self, opening: D::Opening) {
+    pub(crate) fn open(&mut self, opening: Option<D::Opening>) {
         let (delivery, app, mut socket) = self.parts();
-        if let Some(app) = app {
+        if let (Some(app), Some(opening)) = (app, opening) {
             delivery.open(app, &mut socket, opening);
         }
         self.flush(&[]);

@@ -105,7 +105,7 @@ fn r_07_a_worker_that_fails_closes_its_connections_and_wakes_their_senders() {
             agreement: NegotiatedExtension::default(),
             receive: None,
             leftover: Vec::new(),
-            app: ((), ()),
+            app: Some(((), ())),
         };
         to_worker.send(new_connection).expect("the worker runs");
         inbox.notify();

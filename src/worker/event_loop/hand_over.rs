@@ -1,9 +1,11 @@
 //! Handing connections over to another process, the worker's part.
 //!
 //! The worker stops: between two iterations of its loop nothing of a connection is under way. It pauses each connection
-//! that can go, so that nothing is written to its socket any more, and tells its state. Until it is ordered to let go, it
-//! has everything and can go on.
+//! that can go, so that nothing is written to its socket any more, and sends its state, some connections at a time. Until it
+//! is ordered to let go, it has everything and can go on.
 
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,13 +17,12 @@ use crate::worker::connection::active::ActiveConn;
 use crate::worker::connection::flags::Flag;
 use crate::worker::connection::phase::Phase;
 use crate::worker::delivery::delivery::Delivery;
-use crate::worker::event_loop::arriving::{Arriving, Clocks, STATE_VERSION, export_addr, export_topics};
+use crate::worker::event_loop::arriving::{Clocks, STATE_VERSION, export_addr, export_topics};
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
-use crate::worker::handle::hand_over::{Addition, Change, Departure, HandOverSeat, Order, Told};
+use crate::worker::handle::hand_over::{Addition, Change, Departures, HandOverSeat, MAX_BATCH, Order, Told};
 use crate::worker::slab::Key;
 use crate::worker::timer_wheel::{Tick, TimerWheel};
-use crate::worker::topics::position::Since;
 
 /// The application has 2 s to handle the events that were delivered. Longer has all connections stand still for an application
 /// that is busy; shorter hands nothing over where one event takes longer.
@@ -29,6 +30,26 @@ const EVENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a worker looks whether it has.
 const EVENT_CHECK: Duration = Duration::from_micros(200);
+
+/// A message with more than 64 KiB of states is sent before it has as many connections as it may have. Larger takes more memory;
+/// smaller costs more system calls.
+const BATCH_SIZE: usize = 64 << 10;
+
+/// Connections that are sent in one message.
+struct Batch {
+    states: StateWriter,
+    keys: Vec<Key>,
+}
+
+impl Batch {
+    fn new() -> Batch {
+        Batch { states: StateWriter::new(STATE_VERSION), keys: Vec::with_capacity(MAX_BATCH) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.keys.len() == MAX_BATCH || self.states.len() >= BATCH_SIZE
+    }
+}
 
 /// A connection that was told of.
 struct Departed {
@@ -54,32 +75,41 @@ impl<D: Delivery> Worker<D> {
     #[cold]
     #[inline(never)]
     fn run_hand_over(&mut self, seat: HandOverSeat) {
-        let HandOverSeat { worker, departures, orders } = seat;
+        let HandOverSeat { worker, departures, told, orders } = seat;
         let mut departed = Vec::new();
-        let mut is_wanted = self.shutdown.is_none() && self.await_application();
-        for index in 0..self.slots.entries() {
-            let Some(key) = self.slots.key_at(index).filter(|_| is_wanted) else { continue };
-            let id = u64::from(worker) << 32 | u64::from(index);
-            if let Some((departure, told)) = self.pause(key, id) {
-                departed.push(told);
-                is_wanted = departures.send(Told::One(departure)).is_ok();
-            }
-        }
-        is_wanted = is_wanted && departures.send(Told::All).is_ok();
-        drop(departures);
+        let is_wanted = self.shutdown.is_none()
+            && self.drain.is_none()
+            && self.await_application()
+            && told.send(self.depart_all(worker, &*departures, &mut departed)).is_ok();
+        // The other process has the end of the channel when this one is done with it.
+        drop((told, departures));
+        // Those that can not go after all stand still until this is over: what they do may concern those that were told of.
+        let mut stayed = Vec::new();
         while is_wanted && let Ok(order) = orders.recv() {
             match order {
-                Order::Finish(additions) => self.finish(&mut departed, &additions),
-                Order::LetGo => return self.let_go(&departed),
+                Order::Finish(additions) => stayed = self.finish(&mut departed, &additions),
+                Order::LetGo => {
+                    self.let_go(&departed);
+                    departed.clear();
+                    break;
+                }
             }
         }
-        let shutdown = self.shutdown.map(|_| self.shutdown_frame());
-        for told in &departed {
-            self.drive(told.key, |driver, input| {
-                driver.resume(told.is_closed, shutdown.as_ref());
-                driver.advance(input);
-            });
-        }
+        departed.iter().chain(&stayed).for_each(|told| self.go_on(told));
+    }
+
+    /// Goes on with a connection that was told of. If its handle took no messages, a shutdown or a drain that has begun meanwhile
+    /// has left it alone: it is closed now, or gets its turn.
+    fn go_on(&mut self, told: &Departed) {
+        let has_turns = self.drain.as_ref().is_some_and(|drain| !drain.is_over);
+        let draining = if told.is_closed && has_turns { self.join_drain(told.key) } else { None };
+        let shutdown = self.shutdown.filter(|_| !has_turns).map(|_| self.shutdown_frame());
+        self.drive(told.key, |driver, _| {
+            driver.resume(told.is_closed, shutdown.as_ref());
+            if let Some(draining) = draining {
+                driver.tell_of_drain(draining);
+            }
+        });
     }
 
     /// Waits until the application has handled the events that were delivered, and executes its answers; `false` if that takes
@@ -100,21 +130,63 @@ impl<D: Delivery> Worker<D> {
         true
     }
 
-    /// Pauses a connection and tells its state, if it can go.
-    fn pause(&mut self, key: Key, id: u64) -> Option<(Departure, Departed)> {
-        let mut result = None;
+    /// Pauses the connections that can go, and sends them. Returns how many these are.
+    fn depart_all(
+        &mut self,
+        worker: u16,
+        departures: &dyn Departures,
+        departed: &mut Vec<Departed>,
+    ) -> io::Result<usize> {
+        let mut batch = Batch::new();
+        for index in 0..self.slots.entries() {
+            let Some(key) = self.slots.key_at(index) else { continue };
+            if let Some(told) = self.pause(key, u64::from(worker) << 32 | u64::from(index), &mut batch.states) {
+                departed.push(told);
+                batch.keys.push(key);
+            }
+            if batch.is_full() {
+                self.send_batch(&mut batch, departures)?;
+            }
+        }
+        self.send_batch(&mut batch, departures)?;
+        Ok(departed.len())
+    }
+
+    /// Sends the connections of a batch, and empties it.
+    fn send_batch(&mut self, batch: &mut Batch, departures: &dyn Departures) -> io::Result<()> {
+        if batch.keys.is_empty() {
+            return Ok(());
+        }
+        let mut sockets = Vec::with_capacity(MAX_BATCH);
+        for key in &batch.keys {
+            let slot = self.slots.at(key.index);
+            let socket: Option<BorrowedFd<'_>> = slot.and_then(|slot| slot.conn.endpoint.stream.descriptor());
+            sockets.push(socket.ok_or(io::ErrorKind::NotConnected)?);
+        }
+        departures.send(batch.states.as_bytes(), &sockets)?;
+        *batch = Batch::new();
+        Ok(())
+    }
+
+    /// Pauses a connection and appends its state, if it can go.
+    fn pause(&mut self, key: Key, id: u64, states: &mut StateWriter) -> Option<Departed> {
+        let (before, mut result) = (states.len(), None);
+        let place = states.begin();
         self.drive(key, |driver, _| {
-            result = driver.depart(id);
+            result = driver.depart(id, states);
             if result.is_none() && driver.conn.endpoint.is_paused() {
                 driver.resume(false, None);
             }
         });
+        match result {
+            Some(_) => states.end(place),
+            None => states.truncate(before),
+        }
         result
     }
 
-    /// Accepts nothing more for the connections that go, and tells what has come since. Those that can not go any more
-    /// stay.
-    fn finish(&mut self, departed: &mut Vec<Departed>, additions: &Sender<Told<Addition>>) {
+    /// Accepts nothing more for the connections that go, and tells what has come since. Returns those that can not go any more.
+    fn finish(&mut self, departed: &mut Vec<Departed>, additions: &Sender<Told<Addition>>) -> Vec<Departed> {
         for told in &mut *departed {
             if let Some(slot) = self.slots.get_mut(told.key)
                 && let Some(peer) = &slot.conn.peer
@@ -128,28 +200,19 @@ impl<D: Delivery> Worker<D> {
         // Whoever saw that a connection is open has posted by the time that the lock of the inbox is taken.
         self.drain_inbox();
         self.send_to_many();
-        departed.retain_mut(|told| {
-            let change = self.addition(told);
+        let stayed = departed.extract_if(.., |told| {
+            let mut change = Some(Change::Stays);
+            self.drive(told.key, |driver, _| change = driver.addition(told));
             let stays = matches!(change, Some(Change::Stays));
             if let Some(change) = change {
                 // If nobody takes it, the next order does not come.
                 let _ = additions.send(Told::One(Addition { id: told.id, change }));
             }
-            !stays
+            stays
         });
+        let stayed = stayed.collect();
         let _ = additions.send(Told::All);
-    }
-
-    fn addition(&mut self, told: &mut Departed) -> Option<Change> {
-        let mut change = Some(Change::Stays);
-        let shutdown = self.shutdown.map(|_| self.shutdown_frame());
-        self.drive(told.key, |driver, _| {
-            change = driver.addition(told);
-            if let Some(Change::Stays) = change {
-                driver.resume(told.is_closed, shutdown.as_ref());
-            }
-        });
-        change
+        stayed
     }
 
     /// Lets go of the connections: their sockets are those of another process.
@@ -161,7 +224,7 @@ impl<D: Delivery> Worker<D> {
 }
 
 impl<D: Delivery> Driver<'_, D> {
-    fn depart(&mut self, id: u64) -> Option<(Departure, Departed)> {
+    fn depart(&mut self, id: u64, state: &mut StateWriter) -> Option<Departed> {
         if !self.can_depart() {
             return None;
         }
@@ -174,29 +237,21 @@ impl<D: Delivery> Driver<'_, D> {
         if !has_all || !self.can_depart() {
             return None;
         }
-        let mut state = StateWriter::new(STATE_VERSION);
         let topics = self.active().topic_names();
-        if !self.conn.endpoint.connection.export(&mut state) {
+        state.u64(id);
+        if !self.conn.endpoint.connection.export(state) {
             return None;
         }
-        self.conn.endpoint.export_input(&mut state);
-        self.clocks().export(&mut state);
-        export_addr(&self.info().addr(), &mut state);
+        self.conn.endpoint.export_input(state);
+        self.clocks().export(state);
+        export_addr(&self.info().addr(), state);
         let active = self.active();
         state.option(active.subprotocol(), |out, name| out.bytes(name.as_bytes()));
         state.bytes(active.request_head().unwrap_or_default());
         state.bytes(&data);
-        export_topics(&topics, &mut state);
-        let output = self.conn.endpoint.export_output(&mut state);
-        let socket = match self.conn.endpoint.stream.share()? {
-            Ok(socket) => socket,
-            Err(error) => {
-                log::error!("{}: a connection can not be handed over: {error}", self.info().addr());
-                return None;
-            }
-        };
-        let departure = Departure { id, socket, state: state.into_bytes() };
-        Some((departure, Departed { key: self.state.key, id, output, topics, is_closed: false }))
+        export_topics(&topics, state);
+        let output = self.conn.endpoint.export_output(state);
+        Some(Departed { key: self.state.key, id, output, topics, is_closed: false })
     }
 
     /// Whether the connection is plain and open, and nothing of it is under way that only this process can end.
@@ -261,27 +316,6 @@ impl<D: Delivery> Driver<'_, D> {
     fn clocks(&self) -> Clocks {
         let ago = |tick: Tick| TimerWheel::duration(self.context.tick.saturating_sub(tick));
         Clocks { opened: ago(self.conn.opened), heard: ago(self.conn.heard), since: ago(self.conn.since) }
-    }
-
-    /// Goes on with a connection that another process has served.
-    pub(super) fn take_over(&mut self, opening: D::Opening, arriving: Arriving) {
-        let Arriving { output, late_ping, clocks, topics, .. } = arriving;
-        let at = |ago: Duration| self.context.tick.saturating_sub(TimerWheel::ticks(ago));
-        (self.conn.opened, self.conn.heard, self.conn.since) = (at(clocks.opened), at(clocks.heard), at(clocks.since));
-        self.conn.endpoint.queue(output, late_ping);
-        for topic in topics {
-            if let Err(error) = self.active().subscribe(&topic, Since::Now) {
-                log::error!("{}: the subscription to {topic:?} is lost: {error}", self.info().addr());
-            }
-        }
-        let (delivery, app, mut socket) = self.parts();
-        if let Some(app) = app {
-            delivery.take_over(app, &mut socket, opening);
-        }
-        self.conn.readable = true;
-        self.state.deadline_changed = true;
-        self.flush(&[]);
-        self.drain();
     }
 }
 

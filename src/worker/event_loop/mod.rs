@@ -18,6 +18,10 @@ mod failure;
 mod failure_tests;
 #[cfg(all(target_os = "linux", feature = "handover"))]
 mod hand_over;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+mod held;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+pub(crate) mod held_state;
 mod list;
 mod memory;
 pub(crate) mod new_connection;

@@ -28,7 +28,8 @@ pub(crate) struct NewConnection<C> {
     pub(crate) receive: Option<Receive>,
     /// The bytes that arrived after the opening handshake: the first frames.
     pub(crate) leftover: Vec<u8>,
-    pub(crate) app: C,
+    /// The application's part; `None` if it could not be made for a connection that another process has served, which is closed.
+    pub(crate) app: Option<C>,
     /// What another process has told of the connection, if it comes from there.
     #[cfg(all(target_os = "linux", feature = "handover"))]
     pub(crate) arriving: Option<Box<Arriving>>,

@@ -47,8 +47,9 @@ impl<D: Delivery> Worker<D> {
 
     /// Takes over a connection, unless the application is so far behind with its events that there is no room for
     /// another's. A worker that shuts down takes over all, to close them.
-    fn register_if_there_is_room(&mut self, new_connection: NewConnection<NewApp<D>>) {
-        if self.shutdown.is_none() && !self.delivery.can_open(&new_connection.app.0) {
+    pub(super) fn register_if_there_is_room(&mut self, new_connection: NewConnection<NewApp<D>>) {
+        let app = new_connection.app.as_ref();
+        if self.shutdown.is_none() && app.is_some_and(|(app, _)| !self.delivery.can_open(app)) {
             self.context.inbox.holds_back.store(true, Ordering::Relaxed);
             return self.held_back.push(new_connection);
         }
@@ -57,7 +58,8 @@ impl<D: Delivery> Worker<D> {
 
     fn register(&mut self, new_connection: NewConnection<NewApp<D>>) {
         let NewConnection { mut stream, watched, readable, end_reported, addr, receive, .. } = new_connection;
-        let NewConnection { outcome, agreement, leftover, app: (app, opening), charge, .. } = new_connection;
+        let NewConnection { outcome, agreement, leftover, app, charge, .. } = new_connection;
+        let (app, opening) = app.unzip();
         #[cfg(all(target_os = "linux", feature = "handover"))]
         let mut arriving = new_connection.arriving;
         let (registry, context) = (self.poll.registry(), &mut self.context);
@@ -108,7 +110,7 @@ impl<D: Delivery> Worker<D> {
         context.undecoded += conn.endpoint.undecoded();
         context.totals.queued_bytes += conn.endpoint.backlog() as u64;
         context.inbox.metrics.opened.add(1);
-        self.slots.insert(key, Slot { conn, app: Some(app) });
+        self.slots.insert(key, Slot { conn, app });
         // From here on its parts count by themselves.
         drop(charge);
         if let Err(error) = registered {

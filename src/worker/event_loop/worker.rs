@@ -28,6 +28,8 @@ use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::by_connection::CommandsByConnection;
 use crate::worker::event_loop::drain_state::Drain;
 use crate::worker::event_loop::drive::{Driver, Slot};
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::worker::event_loop::held_state::Held;
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::event_loop::poll_timer::PollTimer;
@@ -101,6 +103,8 @@ pub(crate) struct Worker<D: Delivery> {
     /// Connections are to be handed over at the end of this iteration.
     #[cfg(all(target_os = "linux", feature = "handover"))]
     pub(in crate::worker) hand_over: Option<Box<HandOverSeat>>,
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) held: Held<NewApp<D>>,
     pub(in crate::worker) ended: CloseCounts,
     pub(in crate::worker) trim_at: Tick,
     /// The memory of the pools, as the budget was told.
@@ -210,6 +214,8 @@ impl<D: Delivery> Worker<D> {
             drain: None,
             #[cfg(all(target_os = "linux", feature = "handover"))]
             hand_over: None,
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            held: Held::default(),
             ended: CloseCounts::default(),
             trim_at: TimerWheel::ticks(TRIM_INTERVAL),
             pooled,
@@ -277,6 +283,8 @@ impl<D: Delivery> Worker<D> {
     /// Handles an event of something other than a connection, or of one that has ended.
     #[inline(never)]
     fn ready_other(&mut self, event: &Event, now: Instant) {
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        self.note_held(event);
         match (event.token(), &mut self.poll_task) {
             (WAKE, _) => {}
             (TIMER, _) => self.poll_timer.expired(),

@@ -19,7 +19,7 @@ use crate::transport::parts_state::PartsState;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::draining::DrainOrder;
 #[cfg(all(target_os = "linux", feature = "handover"))]
-use crate::worker::handle::hand_over::HandOverSeat;
+use crate::worker::handle::hand_over::{Arrivals, HandOverSeat, Serving};
 use crate::worker::handle::latest::MAX_KEYS;
 use crate::worker::handle::metrics::WorkerMetrics;
 use crate::worker::handle::posted_part::PostedPart;
@@ -85,6 +85,12 @@ pub(crate) enum Command {
     /// Hand the connections over to another process.
     #[cfg(all(target_os = "linux", feature = "handover"))]
     HandOver(Box<HandOverSeat>),
+    /// Prepare connections of another process.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    Hold(Box<Arrivals>),
+    /// Serve the connections of another process, which are held.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    Serve(Arc<Serving>),
 }
 
 /// Commands, and the bytes of the frames that they send. Both buffers are reused, so that a small message needs no

@@ -1,0 +1,191 @@
+//! Taking connections over from another process, the worker's part.
+//!
+//! Until the other process has let go of them, they are held: the poll watches their sockets, and nothing is read, written or
+//! told to the application. Then what is left to do for each is little, because all clients wait for it.
+
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use mio::Interest;
+use mio::event::{Event, Source};
+use rustix::net::SocketType;
+use rustix::net::sockopt::socket_type;
+
+use crate::protocol::close::{CloseCause, CloseCode};
+use crate::protocol::contain::contained;
+use crate::protocol::http::{HeadLimits, Request};
+use crate::protocol::state::StateError;
+use crate::transport::stream::Stream;
+use crate::worker::delivery::delivery::Delivery;
+use crate::worker::event_loop::arriving::Arriving;
+use crate::worker::event_loop::drive::Driver;
+use crate::worker::event_loop::held_state::{Held, SharedMaker};
+use crate::worker::event_loop::new_connection::NewConnection;
+use crate::worker::event_loop::worker::{NewApp, Worker};
+use crate::worker::handle::hand_over::{Arrivals, Change, Serving};
+use crate::worker::handle::info::Outcome;
+use crate::worker::timer_wheel::TimerWheel;
+use crate::worker::topics::position::Since;
+
+impl<D: Delivery> Worker<D> {
+    /// Has `make` make the application's part of connections of another process, before the worker runs.
+    pub(crate) fn set_maker(&mut self, make: SharedMaker<NewApp<D>>) {
+        self.held.make = Some(make);
+    }
+
+    /// Prepares connections of another process.
+    #[cold]
+    pub(super) fn hold_all(&mut self, arrivals: &mut Arrivals) {
+        let mut result = Ok(());
+        for (place, socket) in arrivals.connections.drain(..) {
+            result = result.and_then(|()| self.hold(&arrivals.states[place], socket));
+        }
+        // Whoever waits for it may have given up.
+        let _ = arrivals.held.send(result);
+    }
+
+    /// Prepares a connection of another process, and has the poll watch it.
+    fn hold(&mut self, state: &[u8], socket: OwnedFd) -> Result<(), StateError> {
+        let max_message_size = self.context.config.max_message_size as u64;
+        let mut arriving = Arriving::import(state, max_message_size, &mut self.context.codec)?;
+        let mut stream = stream_of(socket)?;
+        let addr = arriving.addr.clone();
+        let app = self.make(&mut arriving);
+        let subprotocol = arriving.subprotocol.take().map(Arc::new);
+        let head = Some(std::mem::take(&mut arriving.head).into());
+        let key = self.slots.keys.allocate_key();
+        let watched = self.poll.registry().register(&mut stream, key.token(), Interest::READABLE);
+        watched.map_err(|error| {
+            log::error!("{addr}: a connection can not be watched: {error}");
+            StateError::Invalid("a socket that can not be watched")
+        })?;
+        self.connection_limit.add(addr.ip());
+        self.context.inbox.load.fetch_add(1, Ordering::Relaxed);
+        self.held.connections.push(NewConnection {
+            stream,
+            watched: Some((key, Interest::READABLE)),
+            readable: false,
+            end_reported: false,
+            addr,
+            outcome: Outcome { subprotocol, head, data: None },
+            agreement: Default::default(),
+            receive: None,
+            leftover: std::mem::take(&mut arriving.input),
+            app,
+            arriving: Some(Box::new(arriving)),
+            charge: None,
+        });
+        Ok(())
+    }
+
+    /// Makes the application's part of a connection; `None` if that is not possible.
+    fn make(&self, arriving: &mut Arriving) -> Option<NewApp<D>> {
+        let addr = &arriving.addr;
+        // It was within the limits of whoever wrote it.
+        let limits = HeadLimits { max_head_size: usize::MAX, max_headers: usize::MAX, max_target_size: usize::MAX };
+        let made = contained(|| {
+            let mut request = Request::parse_within(&arriving.head, addr.clone(), &limits).ok()?;
+            request.set_handed_over(std::mem::take(&mut arriving.data));
+            let make = self.held.make.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+            make(request)
+        });
+        match made {
+            Ok(Some(app)) => return Some(app),
+            Ok(None) => log::error!("{addr}: a connection is closed: its request can not be read"),
+            Err(panic) => log::error!("{addr}: a connection is closed: its handler was not made: {panic}"),
+        }
+        None
+    }
+
+    /// Notes an event of a connection that is held, of which there is no other.
+    pub(super) fn note_held(&mut self, event: &Event) {
+        if !self.held.connections.is_empty() {
+            let reported = self.held.reported.entry(event.token()).or_default();
+            reported.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+            reported.end |= event.is_read_closed() || event.is_error();
+        }
+    }
+
+    /// Serves the connections that are held, which are this process's now.
+    #[cold]
+    pub(super) fn serve_held(&mut self, serving: &Serving) {
+        let Held { connections, reported, .. } = std::mem::take(&mut self.held);
+        for mut new_connection in connections {
+            let Some(arriving) = &mut new_connection.arriving else { continue };
+            match serving.take(arriving.id) {
+                Some(Change::Stays) => {
+                    self.give_back(new_connection);
+                    continue;
+                }
+                Some(Change::More { output, topics }) => {
+                    arriving.output.extend_from_slice(&output);
+                    arriving.topics = topics;
+                }
+                None => {}
+            }
+            if let Some((key, _)) = new_connection.watched {
+                let reported = reported.get(&key.token()).copied().unwrap_or_default();
+                (new_connection.readable, new_connection.end_reported) = (reported.readable, reported.end);
+            }
+            self.register_if_there_is_room(new_connection);
+        }
+    }
+
+    /// Leaves a connection to the process that goes on with it.
+    fn give_back(&mut self, mut new_connection: NewConnection<NewApp<D>>) {
+        // The poll would report on the socket for as long as any process has it.
+        if let Some((key, _)) = new_connection.watched {
+            if let Err(error) = new_connection.stream.deregister(self.poll.registry()) {
+                log::error!("{}: a connection that stays is still watched: {error}", new_connection.addr);
+            }
+            self.slots.keys.release_key(key);
+        }
+        self.connection_limit.release(new_connection.addr.ip());
+        self.context.inbox.load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<D: Delivery> Driver<'_, D> {
+    /// Goes on with a connection that another process has served. Without an `opening` it is closed: its handler could not be made.
+    pub(super) fn take_over(&mut self, opening: Option<D::Opening>, arriving: Arriving) {
+        let Arriving { output, late_ping, clocks, topics, .. } = arriving;
+        let at = |ago: Duration| self.context.tick.saturating_sub(TimerWheel::ticks(ago));
+        (self.conn.opened, self.conn.heard, self.conn.since) = (at(clocks.opened), at(clocks.heard), at(clocks.since));
+        self.conn.endpoint.queue(output, late_ping);
+        let Some(opening) = opening else {
+            self.fail_with(CloseCode::INTERNAL_ERROR, "internal error", CloseCause::Panicked);
+            return self.drain_all();
+        };
+        for topic in topics {
+            if let Err(error) = self.active().subscribe(&topic, Since::Now) {
+                log::error!("{}: the subscription to {topic:?} is lost: {error}", self.info().addr());
+            }
+        }
+        let (delivery, app, mut socket) = self.parts();
+        if let Some(app) = app {
+            delivery.take_over(app, &mut socket, opening);
+        }
+        self.state.deadline_changed = true;
+        self.drain_all();
+    }
+
+    /// Writes what waits, whichever process has made it.
+    fn drain_all(&mut self) {
+        self.flush(&[]);
+        self.drain();
+    }
+}
+
+/// A connection over a descriptor that another process has sent.
+fn stream_of(socket: OwnedFd) -> Result<Stream, StateError> {
+    if socket_type(&socket) != Ok(SocketType::STREAM) {
+        return Err(StateError::Invalid("a descriptor that is no stream socket"));
+    }
+    let stream = TcpStream::from(socket);
+    // One that blocks would hold up every connection of its worker.
+    stream.set_nonblocking(true).map_err(|_| StateError::Invalid("a socket that blocks"))?;
+    Ok(Stream::Tcp(mio::net::TcpStream::from_std(stream)))
+}
