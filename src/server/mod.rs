@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 pub use builder::ServerBuilder;
 pub use control::{ServerHandle, ShutdownReport};
 pub use drain::Drain;
+#[cfg(all(fuzzing, target_os = "linux", feature = "handover"))]
+pub(crate) use hand_over::parse as parse_hand_over;
 pub use inline::EventLoop;
 pub use listener::{Listener, Listeners};
 pub use reactor::metrics::HandshakeStats;

@@ -15,6 +15,8 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
+#[cfg(fuzzing)]
+pub(crate) use message::parse;
 pub(super) use succession::{Succession, clock_reach};
 
 use crate::server::builder::ServerBuilder;
