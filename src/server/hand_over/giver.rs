@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,10 +160,13 @@ fn hand_over(stream: UnixStream, others: &UnixListener, server: &ServerHandle) -
     sent.map_err(during("the listeners"))?;
     drop(listeners);
     await_ready(&mut channel, others)?;
+    let stream = channel.stream().try_clone().map_err(during("the socket"))?;
     pause_reactor(server);
     channel.set_deadline(Instant::now() + TRANSFER_TIMEOUT);
     let given = transfer(SharedChannel(Mutex::new(channel)).into(), server);
     if given.is_err() {
+        // Ends the sends of workers that wait for the new process. It may have closed its end.
+        let _ = stream.shutdown(Shutdown::Both);
         ask_reactor(server, HandOverCommand::Unpause);
     }
     given

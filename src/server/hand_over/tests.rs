@@ -292,37 +292,106 @@ fn a_second_new_process_is_refused_while_the_first_gets_ready() {
     old.check();
 }
 
+/// Stands between the old server and a new one, and says to each what a test says.
+struct Between {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Between {
+    fn new(name: &str) -> Between {
+        let path = std::env::temp_dir().join(format!("threadbare-{name}-between-{}.sock", std::process::id()));
+        Between { listener: UnixListener::bind(&path).expect("a socket"), path }
+    }
+
+    /// Starts a server on a thread, and relays until it has sent the only connection of the old one, with another descriptor if one
+    /// is given. Returns the conversations with both, and what is held meanwhile.
+    fn relay<H: Handler>(
+        &self,
+        old: &Old,
+        other: Option<&OwnedFd>,
+        make: impl Fn() -> H + Send + 'static,
+    ) -> (New, New, [Received; 2], std::thread::JoinHandle<Result<(), crate::BuildError>>) {
+        let path = self.path.clone();
+        let thread = std::thread::spawn(move || {
+            Server::builder().hand_over(path).serve("127.0.0.1:0", move |_| make()).map(drop)
+        });
+        let mut next = New(Channel::new(self.listener.accept().expect("it asks").0, Instant::now() + DEADLINE));
+        let mut asked = old.ask();
+        asked.say(kind::HELLO, &next.hear(kind::HELLO).body);
+        let listeners = asked.hear(kind::LISTENERS);
+        let sockets: Vec<_> = listeners.descriptors.iter().map(AsFd::as_fd).collect();
+        next.0.send(kind::LISTENERS, &listeners.body, &sockets).expect("sent");
+        next.hear(kind::READY);
+        asked.say(kind::READY, &[]);
+        let connection = asked.hear(kind::CONNECTIONS);
+        let socket = other.unwrap_or(&connection.descriptors[0]);
+        next.0.send(kind::CONNECTIONS, &connection.body, &[socket.as_fd()]).expect("sent");
+        next.say(kind::ALL_SENT, &asked.hear(kind::ALL_SENT).body);
+        (asked, next, [listeners, connection], thread)
+    }
+}
+
+impl Drop for Between {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.path).expect("it is there");
+    }
+}
+
 /// What comes in place of a connection's socket is not served.
 #[test]
 fn a_descriptor_of_another_kind_is_refused() {
     let mut old = Old::start("kinds", 1);
-    let path = std::env::temp_dir().join(format!("threadbare-kinds-between-{}.sock", std::process::id()));
-    let between = UnixListener::bind(&path).expect("a socket");
+    let between = Between::new("kinds");
     let (pipe, _end) = std::io::pipe().expect("a pipe");
     let null = std::fs::File::open("/dev/null").expect("a file");
     for descriptor in [OwnedFd::from(null), OwnedFd::from(pipe)] {
-        let next = std::thread::spawn({
-            let path = path.clone();
-            move || Server::builder().hand_over(path).serve("127.0.0.1:0", |_| Counter(0)).map(drop)
-        });
-        let mut next = (New(Channel::new(between.accept().expect("it asks").0, Instant::now() + DEADLINE)), next);
-        let mut asked = old.ask();
-        // Relays what the old server says, but for the descriptor.
-        asked.say(kind::HELLO, &next.0.hear(kind::HELLO).body);
-        let listeners = asked.hear(kind::LISTENERS);
-        let sockets: Vec<_> = listeners.descriptors.iter().map(AsFd::as_fd).collect();
-        next.0.0.send(kind::LISTENERS, &listeners.body, &sockets).expect("sent");
-        next.0.hear(kind::READY);
-        asked.say(kind::READY, &[]);
-        let connection = asked.hear(kind::CONNECTIONS);
-        next.0.0.send(kind::CONNECTIONS, &connection.body, &[descriptor.as_fd()]).expect("sent");
-        next.0.say(kind::ALL_SENT, &asked.hear(kind::ALL_SENT).body);
-        let error = next.1.join().expect("no panic").expect_err("refused");
+        let (asked, _next, held, thread) = between.relay(&old, Some(&descriptor), || Counter(0));
+        let error = thread.join().expect("no panic").expect_err("refused");
         let cause = std::error::Error::source(&error).expect("a cause").to_string();
         assert!(cause.contains("no stream socket"), "{cause}");
-        drop((asked, connection, listeners));
+        drop((asked, held));
         old.check();
     }
-    drop(between);
-    std::fs::remove_file(path).expect("it is there");
+}
+
+/// Handlers that were made for connections which another process goes on with are dropped, and nothing is told to them.
+#[test]
+fn a_handler_of_a_connection_that_is_not_taken_is_dropped_without_a_callback() {
+    use std::sync::Arc;
+
+    struct Silent {
+        _count: Arc<()>,
+    }
+
+    impl Handler for Silent {
+        fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {
+            panic!("a message of the old process's");
+        }
+
+        fn on_taken_over(&mut self, _: &mut Socket<'_>) {
+            panic!("it is the old process's");
+        }
+
+        fn on_close(&mut self, _: &mut Socket<'_>, _: &crate::CloseReason) {
+            panic!("it goes on");
+        }
+    }
+
+    let mut old = Old::start("dropped", 1);
+    let between = Between::new("dropped");
+    let count = Arc::new(());
+    let of_handlers = count.clone();
+    let (asked, mut next, held, thread) = between.relay(&old, None, move || Silent { _count: of_handlers.clone() });
+    next.hear(kind::HELD);
+    // The test, what makes the handlers, and the handler of the connection.
+    assert_eq!(Arc::strong_count(&count), 3);
+    old.clients[0].send("meanwhile").expect("sent");
+    drop(next);
+    thread.join().expect("no panic").expect_err("the old process does not go on");
+    drop((asked, held));
+    assert_eq!(old.clients[0].recv().expect("received"), Some(Message::from("2 meanwhile")));
+    eventually(|| Arc::strong_count(&count) == 1);
+    old.count += 1;
+    old.check();
 }

@@ -145,6 +145,12 @@ impl<D: Delivery> Worker<D> {
         }
         self.connection_limit.release(new_connection.addr.ip());
         self.context.inbox.load.fetch_sub(1, Ordering::Relaxed);
+        drop_contained(new_connection);
+    }
+
+    /// Drops the connections that are held: they are another process's, and this one ends.
+    pub(super) fn drop_held(&mut self) {
+        std::mem::take(&mut self.held).connections.into_iter().for_each(drop_contained);
     }
 }
 
@@ -176,6 +182,14 @@ impl<D: Delivery> Driver<'_, D> {
     fn drain_all(&mut self) {
         self.flush(&[]);
         self.drain();
+    }
+}
+
+/// Drops a connection that is another process's. The application's part may panic as it is dropped.
+fn drop_contained<C>(new_connection: NewConnection<C>) {
+    let addr = new_connection.addr.clone();
+    if let Err(panic) = contained(|| drop(new_connection)) {
+        log::error!("{addr}: a handler panicked as it was dropped: {panic}");
     }
 }
 

@@ -127,6 +127,8 @@ impl<D: Delivery> Worker<D> {
         self.tell_topic_events();
         self.delivery.end_iteration();
         self.context.inbox.close();
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        self.drop_held();
         // The application's hooks may panic as they are dropped. The counts are returned all the same.
         let poll_task = self.poll_task.take();
         if let Err(panic) = contained(|| drop(poll_task)) {
