@@ -1,8 +1,8 @@
 //! Deploying without disconnecting anyone: a new process takes over the connections of the old one.
 //!
 //! With the feature `handover`, on Linux, a server can be replaced by a new process while its clients stay connected. They see a
-//! pause, and nothing else: half of the clients one of 32 ms or less where there are 1,000, and of 250 ms where there are 10,000, on
-//! a machine of two cores that runs the clients as well.
+//! pause, and nothing else: half of the clients one of 30 ms or less where there are 1,000, and of 200 ms where there are 10,000, on
+//! a machine of two cores that runs the clients as well, and other programs.
 //!
 //! [`ServerBuilder::hand_over`](crate::ServerBuilder::hand_over) names a Unix socket. The first process finds nobody there,
 //! and starts as usual. Each later one takes over from the one before it, which then ends:
@@ -49,7 +49,8 @@
 //!
 //! To deploy, install the new program and start it beside the old one. If it can not take over,
 //! [`serve`](crate::ServerBuilder::serve) returns an error in the new process, and the old process goes on with every connection.
-//! The old process also goes on if the new one is killed while it takes over.
+//! The old process also goes on if the new one is killed while it takes over. A second new process that is started meanwhile is
+//! refused.
 //!
 //! # What the system has to have
 //!
@@ -73,6 +74,10 @@
 //!   implement `hand_over` returns `None`. A handler without a state returns `Some(Vec::new())`. Where events are received,
 //!   [`Peer::on_hand_over`](crate::Peer::on_hand_over) sets what returns the state, and [`Event::Open`](crate::Event::Open) has it
 //!   in its request. All events are handled before, up to 2 s.
+//! * **Only make the handler where it is made.** The handlers are made before the old process lets go of the connections, so that clients
+//!   wait for less. If the hand-over fails then, they are dropped without a callback. What others are to see of a connection belongs
+//!   into [`on_taken_over`](crate::Handler::on_taken_over). If the closure that makes them panics for a connection, that is closed
+//!   with 1011.
 //! * **Do not greet twice.** [`on_open`](crate::Handler::on_open) is called for new connections only,
 //!   [`on_taken_over`](crate::Handler::on_taken_over) for those of the process before.
 //! * **Move what connections share.** A [`Peer`](crate::Peer) of the old process returns an error for each message from the hand-over
