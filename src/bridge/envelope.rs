@@ -29,6 +29,16 @@ impl NodeId {
         NodeId(random & !RUN)
     }
 
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) const fn from_bits(bits: u64) -> NodeId {
+        NodeId(bits)
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) fn to_bits(self) -> u64 {
+        self.0
+    }
+
     /// The id under which all sequences begin at 1 again.
     pub(super) fn next_run(self) -> NodeId {
         NodeId(self.0 & !RUN | self.0.wrapping_add(1) & RUN)

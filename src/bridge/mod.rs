@@ -24,7 +24,7 @@ pub use stats::BridgeStats;
 /// brings theirs. Messages of one node to one topic keep their order; those of several nodes have none among each other.
 ///
 /// `Redis`, with the feature `redis`, is one. A program implements this trait to put another engine behind its topics. Every
-/// method may be called from any thread, also from a worker's, and none but [`start`](Bridge::start) and
+/// method may be called from any thread, also from a worker's, and none but [`start`](Bridge::start), [`catch_up`](Bridge::catch_up) and
 /// [`stop`](Bridge::stop) may wait.
 ///
 /// ```
@@ -76,6 +76,38 @@ pub trait Bridge: Send + Sync + 'static {
 
     /// Returns what was carried and lost so far.
     fn stats(&self) -> BridgeStats;
+
+    /// Begins as [`start`](Bridge::start) does, in a process that [takes over](crate::ServerBuilder) from another with a bridge of its own. Both
+    /// get what other nodes publish for a moment. Holds back what arrives until [`go_on`](Bridge::go_on), if it can tell what the other has
+    /// delivered. By default it starts: then the server holds back what is delivered, and may deliver it twice.
+    ///
+    /// # Errors
+    /// As for [`start`](Bridge::start).
+    fn stand_by(&self, local: LocalTopics) -> Result<(), BridgeError> {
+        self.start(local)
+    }
+
+    /// Whether everything that is published to the topics that were asked for arrives. A server that takes over waits for that, up to
+    /// 3 s, before the other lets go. It asks for each topic once more when the first subscriber is there. Default: `true`.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Returns once what other nodes had published before the call is delivered, or after a second at most: another process is about to take
+    /// over, and gets what they publish from about now on. Default: at once.
+    fn catch_up(&self) {}
+
+    /// Delivers nothing from here on, because another process has taken over, and returns what its bridge has to know to deliver each
+    /// message once. What is published here later is still carried. Default: nothing.
+    fn leave(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Delivers what was held back since [`stand_by`](Bridge::stand_by), and goes on. `state` is what the other bridge has returned from
+    /// [`leave`](Bridge::leave), and empty if that is not known. Default: nothing.
+    fn go_on(&self, state: &[u8]) {
+        let _ = state;
+    }
 
     /// Ends the bridge: what is queued has a short time to leave, and the bridge's threads have ended on return.
     fn stop(&self);

@@ -55,6 +55,12 @@ impl Tracker {
         }
     }
 
+    /// The nodes that were heard, each with its last sequence number.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) fn heard(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        self.nodes.iter().map(|heard| (heard.node, heard.sequence))
+    }
+
     fn forget_one_of_many(&mut self) {
         if self.nodes.len() >= MAX_NODES
             && let Some(oldest) = (0..self.nodes.len()).min_by_key(|index| self.nodes[*index].at)

@@ -84,8 +84,12 @@
 //!   on. What other threads have sent before arrives. If the application keeps a list of its connections, the new process fills it
 //!   in `on_taken_over`. State that belongs to no connection is lost with the process, if it is not in a database.
 //! * **Put into the bytes what the handshake has found out**, such as the user. [`Accept::data`](crate::Accept::data) does not travel.
-//! * **Topics need nothing.** Connections stay subscribed, and get what was published before the hand-over. The history of a topic,
-//!   and its positions, begin anew.
+//! * **Topics need little.** Connections stay subscribed, and miss nothing. Histories and positions go on: a client that comes back with
+//!   a position that the old process gave out gets what it missed. Take a [`Topic`](crate::Topic) that you hold again within a minute: until
+//!   then it does not end. From the hand-over on, what is published in the old process is refused
+//!   ([`Published::position`](crate::Published::position) is `None`): publish it in the new one.
+//! * **A bridge needs nothing.** That of the new process is connected before the old one lets go, or the new one goes on without it after
+//!   3 s, and what is missing is told as after an outage.
 //!
 //! # What does not travel
 //!

@@ -105,9 +105,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Positions are those of one process: after a restart `missed` is `u64::MAX`, and the client takes
-//! [`Subscription::position`](crate::Subscription::position) as its new one. It compares the offsets of two positions only after it
-//! has seen that nothing was missed. A client that reconnects sends its last position in
+//! Positions are those of one process, and of the one that it is handed over to (feature `handover`). After another restart `missed` is
+//! `u64::MAX`, and the client takes [`Subscription::position`](crate::Subscription::position) as its new one. It compares the offsets
+//! of two positions only after it has seen that nothing was missed. A client that reconnects sends its last position in
 //! [`on_connect`](crate::Reconnect::on_connect); what it has received and not looked at yet may then come again, so it drops
 //! what is not behind its last position.
 //!

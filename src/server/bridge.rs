@@ -55,10 +55,15 @@ impl ServerHandle {
 ///
 /// # Errors
 /// The bridge can not be started.
-pub(super) fn start(bridge: &Arc<dyn Bridge>, topics: &Arc<Topics>) -> Result<StopsBridge, BuildError> {
+pub(super) fn start(
+    bridge: &Arc<dyn Bridge>,
+    topics: &Arc<Topics>,
+    takes_over: bool,
+) -> Result<StopsBridge, BuildError> {
     topics.set_bridge(Arc::new(ToBridge(bridge.clone())));
     let local = LocalTopics::new(Arc::new(ToTopics(topics.clone())));
-    let started = bridge.start(local).map_err(io::Error::other);
+    let started = if takes_over { bridge.stand_by(local) } else { bridge.start(local) };
+    let started = started.map_err(io::Error::other);
     started.map_err(BuildError::io("the bridge can not be started"))?;
     Ok(StopsBridge(bridge.clone()))
 }

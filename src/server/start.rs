@@ -240,10 +240,15 @@ impl ServerBuilder {
             ));
         }
         let topics = Topics::new(self.topics, inboxes.clone(), budget.clone(), &config);
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        if self.takes_over {
+            topics.stand_by();
+        }
         let topics = Arc::new(TopicObserver::new(Arc::new(topics), self.on_topic));
         workers.iter_mut().for_each(|worker| worker.set_topics(&topics));
         if let Some(bridge) = &self.bridge {
-            let stops_bridge: Arc<dyn Any + Send + Sync> = Arc::new(bridge::start(bridge, &topics.topics)?);
+            let stops_bridge: Arc<dyn Any + Send + Sync> =
+                Arc::new(bridge::start(bridge, &topics.topics, self.takes_over)?);
             workers.iter_mut().for_each(|worker| worker.hold_until_end(stops_bridge.clone()));
         }
         let (drop_timeout, close_timeout) = (config.drop_timeout, config.close_timeout);

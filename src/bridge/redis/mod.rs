@@ -5,9 +5,13 @@
 //! delivers (`feeds.rs`).
 
 mod feeds;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+mod handing_over;
 mod link;
 mod publisher;
 mod queue;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+mod relay;
 mod resp;
 mod retry;
 mod shared;
@@ -27,6 +31,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::bridge::envelope::{NodeId, OVERHEAD};
+use crate::bridge::redis::feeds::Feeds;
 use crate::bridge::redis::link::{Dialler, Waits};
 use crate::bridge::redis::queue::{Form, Queue};
 use crate::bridge::redis::shared::{Lane, Shared};
@@ -76,6 +81,8 @@ pub struct Redis {
 }
 
 struct Running {
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    local: LocalTopics,
     shared: Arc<Shared>,
     publisher: Arc<Lane>,
     subscriber: Arc<Lane>,
@@ -200,27 +207,37 @@ impl Redis {
         Ok(dialler)
     }
 
-    fn run(&self, local: LocalTopics) -> Result<Running, BridgeError> {
+    fn run(&self, local: LocalTopics, stands_by: bool) -> Result<Running, BridgeError> {
         self.check()?;
         let io = |operation| move |source| BridgeError::Io { operation, source };
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| io("random number")(io::Error::other(error.to_string())))?;
         let node = NodeId::new(u64::from_ne_bytes(random));
         let form = self.keep.map_or(Form::Publish, |keep| Form::Append { keep });
+        let feeds = self.feeds(node, stands_by);
         let shared = Arc::new(Shared {
             dialler: self.dialler()?,
-            node,
             prefix: self.prefix.clone(),
             queue: Queue::new(node, form, self.prefix.clone(), self.queue, self.max_message),
             topics: self.topics.clone(),
             counts: self.counts.clone(),
+            feeds: Mutex::new(feeds),
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            catches_up: relay::CatchesUp::default(),
             resends: self.keep.is_some(),
         });
         let (publisher_waits, waker) = Waits::new().map_err(io("poll"))?;
         let publisher = Arc::new(Lane::new(waker));
         let (subscriber_waits, waker) = Waits::new().map_err(io("poll"))?;
         let subscriber = Arc::new(Lane::new(waker));
-        let running = Running { shared: shared.clone(), publisher, subscriber, threads: Mutex::new(Vec::new()) };
+        let running = Running {
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            local: local.clone(),
+            shared: shared.clone(),
+            publisher,
+            subscriber,
+            threads: Mutex::new(Vec::new()),
+        };
         let lane = running.publisher.clone();
         running.spawn("ws-bridge-pub", move || publisher::run(&shared, &lane, publisher_waits))?;
         let (shared, lane, is_stream) = (running.shared.clone(), running.subscriber.clone(), self.keep.is_some());
@@ -229,6 +246,31 @@ impl Redis {
             false => subscriber::run(&shared, &local, &lane, subscriber_waits),
         })?;
         Ok(running)
+    }
+
+    /// What the subscriber's thread begins with.
+    #[cfg_attr(
+        not(all(target_os = "linux", feature = "handover")),
+        expect(unused_mut, unused_variables, reason = "the other form needs it")
+    )]
+    fn feeds(&self, node: NodeId, stands_by: bool) -> Feeds {
+        let mut feeds = Feeds::new(node, self.counts.clone());
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        if stands_by {
+            feeds.stand_by();
+        }
+        feeds
+    }
+
+    fn start_with(&self, local: LocalTopics, stands_by: bool) -> Result<(), BridgeError> {
+        if self.running.get().is_some() {
+            return Err(BridgeError::AlreadyStarted);
+        }
+        let running = self.run(local, stands_by)?;
+        self.running.set(running).map_err(|second| {
+            second.stop();
+            BridgeError::AlreadyStarted
+        })
     }
 
     fn wake_subscriber(&self) {
@@ -273,14 +315,43 @@ impl Running {
 
 impl Bridge for Redis {
     fn start(&self, local: LocalTopics) -> Result<(), BridgeError> {
-        if self.running.get().is_some() {
-            return Err(BridgeError::AlreadyStarted);
+        self.start_with(local, false)
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn stand_by(&self, local: LocalTopics) -> Result<(), BridgeError> {
+        self.start_with(local, true)
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn is_ready(&self) -> bool {
+        let Some(running) = self.running.get() else { return false };
+        let feeds = running.shared.feeds();
+        // The subscriber takes changes under this lock.
+        self.counts.subscribed.load(Ordering::Relaxed) && feeds.is_confirmed() && !self.topics.has_changes()
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn catch_up(&self) {
+        // Streams are read again from where this bridge stands.
+        if let Some(running) = self.running.get().filter(|_| self.keep.is_none()) {
+            running.shared.catches_up.run(|| running.subscriber.wake());
         }
-        let running = self.run(local)?;
-        self.running.set(running).map_err(|second| {
-            second.stop();
-            BridgeError::AlreadyStarted
-        })
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn leave(&self) -> Vec<u8> {
+        let Some(running) = self.running.get() else { return Vec::new() };
+        let mut feeds = running.shared.feeds();
+        running.shared.queue.with_sequences(|own| feeds.leave(own))
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn go_on(&self, state: &[u8]) {
+        if let Some(running) = self.running.get() {
+            running.shared.feeds().go_on(state, &self.topics, &mut running.local.batch());
+            running.subscriber.wake();
+        }
     }
 
     fn publish(&self, topic: &str, message: &BridgeMessage<'_>) -> Accepted {

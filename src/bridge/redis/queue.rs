@@ -172,6 +172,13 @@ impl Queue {
         }
     }
 
+    /// Calls `read` with the id of this node, and the last number of each topic's sequence.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) fn with_sequences<T>(&self, read: impl FnOnce((NodeId, &HashMap<Box<str>, u64>)) -> T) -> T {
+        let inner = self.lock();
+        read((inner.node, &inner.sequences))
+    }
+
     /// Takes no more messages.
     pub(super) fn close(&self) {
         self.lock().closed = true;

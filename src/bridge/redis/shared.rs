@@ -1,14 +1,16 @@
 //! What the threads of a bridge share, and how other threads reach them.
 
 use std::str;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use mio::Waker;
 
-use crate::bridge::envelope::NodeId;
+use crate::bridge::redis::feeds::Feeds;
 use crate::bridge::redis::link::Dialler;
 use crate::bridge::redis::queue::Queue;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::bridge::redis::relay::CatchesUp;
 use crate::bridge::redis::topics::Topics;
 use crate::bridge::stats::Counts;
 use crate::transport::cancel::CancelToken;
@@ -17,16 +19,24 @@ use crate::transport::cancel::CancelToken;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) dialler: Dialler,
-    pub(super) node: NodeId,
     pub(super) prefix: String,
     pub(super) queue: Queue,
     pub(super) topics: Arc<Topics>,
     pub(super) counts: Arc<Counts>,
+    /// What the subscriber's thread receives. Others look only while the bridge is handed over.
+    pub(super) feeds: Mutex<Feeds>,
+    /// Another thread has asked the subscriber's to catch up, and it has done so.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) catches_up: CatchesUp,
     /// Whether a command without an answer is sent again: receivers drop what came twice.
     pub(super) resends: bool,
 }
 
 impl Shared {
+    pub(super) fn feeds(&self) -> MutexGuard<'_, Feeds> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The name that a topic has in Redis.
     pub(super) fn channel(&self, topic: &str) -> String {
         [&self.prefix, topic].concat()

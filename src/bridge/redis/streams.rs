@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::bridge::local::{LocalBatch, LocalTopics};
-use crate::bridge::redis::feeds::Feeds;
 use crate::bridge::redis::link::{Link, LinkError, Waits, text_of};
 use crate::bridge::redis::resp::{self, Garbage, NoReply, Parsed, Reader, Reply};
 use crate::bridge::redis::retry::Retry;
@@ -24,8 +23,7 @@ const BLOCK: &[u8] = b"1000";
 /// Receives until the bridge is stopped.
 pub(super) fn run(shared: &Shared, local: &LocalTopics, lane: &Lane, mut waits: Waits) {
     let mut retry = Retry::default();
-    let mut subscriber =
-        StreamReader { shared, local, lane, feeds: Feeds::default(), positions: HashMap::new(), progress: None };
+    let mut subscriber = StreamReader { shared, local, lane, positions: HashMap::new(), progress: None };
     loop {
         let error = match Pair::connect(shared, lane, &mut waits) {
             Ok(mut pair) => {
@@ -101,7 +99,6 @@ struct StreamReader<'a> {
     shared: &'a Shared,
     local: &'a LocalTopics,
     lane: &'a Lane,
-    feeds: Feeds,
     /// The id of the last entry that was read, of each topic.
     positions: HashMap<Arc<str>, String>,
     /// How far the reply to a read has come.
@@ -121,8 +118,10 @@ struct Progress {
 impl StreamReader<'_> {
     fn receive(&mut self, pair: &mut Pair, waits: &mut Waits) -> Result<Infallible, LinkError> {
         self.progress = None;
+        let mut feeds = self.shared.feeds();
         let wanted = self.shared.topics.all();
-        self.feeds.begin(&wanted);
+        feeds.begin(&wanted);
+        drop(feeds);
         self.positions.retain(|topic, _| wanted.contains(topic));
         self.find_positions(&wanted, pair, waits)?;
         self.shared.counts.subscribed.store(true, Ordering::Relaxed);
@@ -147,8 +146,9 @@ impl StreamReader<'_> {
 
     fn apply_changes(&mut self, pair: &mut Pair, waits: &mut Waits) -> Result<(), LinkError> {
         let mut added = Vec::new();
+        let mut feeds = self.shared.feeds();
         for change in self.shared.topics.take_changes() {
-            if !self.feeds.change(&change) {
+            if !feeds.change(&change) {
                 continue;
             }
             self.positions.remove(&change.topic);
@@ -156,6 +156,7 @@ impl StreamReader<'_> {
                 added.push(change.topic);
             }
         }
+        drop(feeds);
         self.find_positions(&added, pair, waits)
     }
 
@@ -173,12 +174,16 @@ impl StreamReader<'_> {
             for topic in some {
                 match await_reply(&mut pair.reads, waits, self.lane, last_id)? {
                     Ok(last) => {
-                        let position = self.positions.entry(topic.clone()).or_insert_with(|| last.clone());
+                        let begin = || self.shared.feeds().position(topic).unwrap_or_else(|| last.clone());
+                        let position = self.positions.entry(topic.clone()).or_insert_with(begin);
                         if order(position) > order(&last) {
                             // The stream was made anew, with a clock that is behind. What comes twice is dropped.
                             BEGINNING.clone_into(position);
                         }
-                        self.feeds.confirm(topic);
+                        let mut feeds = self.shared.feeds();
+                        #[cfg(all(target_os = "linux", feature = "handover"))]
+                        feeds.begin_at(topic, position);
+                        feeds.confirm(topic);
                     }
                     Err(text) if text.starts_with("WRONGTYPE") => {
                         self.positions.remove(topic);
@@ -193,7 +198,13 @@ impl StreamReader<'_> {
     }
 
     /// Asks for what follows the positions.
-    fn request(&self, link: &mut Link) -> Result<(), LinkError> {
+    fn request(&mut self, link: &mut Link) -> Result<(), LinkError> {
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        for (topic, position) in self.shared.feeds().take_rewinds() {
+            if let Some(known) = self.positions.get_mut(&topic) {
+                *known = position;
+            }
+        }
         let mut bytes = Vec::new();
         resp::begin_command(&mut bytes, 6 + 2 * self.positions.len());
         for word in [&b"XREAD"[..], b"COUNT", COUNT, b"BLOCK", BLOCK, b"STREAMS"] {
@@ -208,6 +219,15 @@ impl StreamReader<'_> {
         link.send(&bytes)
     }
 
+    /// Whether there is something else to ask for than before.
+    fn has_other_topics(&self) -> bool {
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        if self.shared.feeds().has_rewinds() {
+            return true;
+        }
+        self.shared.topics.has_changes()
+    }
+
     /// Waits for the reply, and delivers it as it arrives.
     fn await_entries(&mut self, pair: &mut Pair, waits: &mut Waits) -> Result<(), LinkError> {
         let mut unblocked = false;
@@ -219,7 +239,7 @@ impl StreamReader<'_> {
                 return Ok(());
             }
             if !pair.reads.read(waits)? {
-                if !unblocked && self.shared.topics.has_changes() {
+                if !unblocked && self.has_other_topics() {
                     unblocked = true;
                     pair.control.send(&pair.unblock)?;
                 }
@@ -243,7 +263,7 @@ impl StreamReader<'_> {
             }
         };
         drop(batch);
-        self.feeds.count(self.shared);
+        self.shared.feeds().count();
         result
     }
 
@@ -263,7 +283,6 @@ impl StreamReader<'_> {
         if let Some((id, fields)) = &progress.entry {
             let topic = progress.topic.clone().unwrap_or_default();
             let shared = self.shared;
-            let feeds = &mut self.feeds;
             let taken = link.take(|reader| payload(reader, *fields));
             if let Ok(None) = taken {
                 return Ok(Step::Incomplete);
@@ -273,7 +292,7 @@ impl StreamReader<'_> {
                 position.clone_from(id);
             }
             match taken? {
-                Some(Some(bytes)) => feeds.receive(&topic, bytes, Some(id), shared, batch),
+                Some(Some(bytes)) => shared.feeds().receive(&topic, bytes, Some(id), batch),
                 _ => add(&shared.counts.garbage, 1),
             }
             progress.entry = None;

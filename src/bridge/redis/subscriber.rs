@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::bridge::local::LocalTopics;
-use crate::bridge::redis::feeds::Feeds;
 use crate::bridge::redis::link::{Link, LinkError, Waits, text_of};
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::bridge::redis::relay;
 use crate::bridge::redis::resp::{self, Garbage, NoReply, Parsed, Reader, Reply};
 use crate::bridge::redis::retry::Retry;
 use crate::bridge::redis::shared::{Lane, Shared};
@@ -19,7 +20,7 @@ const MAX_NAMES: usize = 500;
 /// Receives until the bridge is stopped.
 pub(super) fn run(shared: &Shared, local: &LocalTopics, lane: &Lane, mut waits: Waits) {
     let mut retry = Retry::default();
-    let mut subscriber = Subscriber { shared, local, lane, feeds: Feeds::default(), had_outage: false };
+    let mut subscriber = Subscriber { shared, local, lane, had_outage: false };
     loop {
         let error = match shared.dialler.connect(&mut waits, &lane.cancel) {
             Ok(mut link) => {
@@ -41,24 +42,36 @@ struct Subscriber<'a> {
     shared: &'a Shared,
     local: &'a LocalTopics,
     lane: &'a Lane,
-    feeds: Feeds,
     /// Something may have been lost, and the node's topics do not know that.
     had_outage: bool,
 }
 
 /// What arrives on a connection with subscriptions.
 pub(super) enum Pushed<'a> {
-    Message { channel: &'a [u8], payload: &'a [u8] },
-    Subscribed { channel: &'a [u8] },
+    Message {
+        channel: &'a [u8],
+        payload: &'a [u8],
+    },
+    Subscribed {
+        channel: &'a [u8],
+    },
     Unsubscribed,
-    Pong,
+    Pong(
+        #[cfg_attr(
+            not(all(target_os = "linux", feature = "handover")),
+            expect(dead_code, reason = "only a hand-over asks for something")
+        )]
+        &'a [u8],
+    ),
     Refused(&'a [u8]),
 }
 
 impl Subscriber<'_> {
     fn receive(&mut self, link: &mut Link, waits: &mut Waits) -> Result<Infallible, LinkError> {
+        let mut feeds = self.shared.feeds();
         let wanted = self.shared.topics.all();
-        self.feeds.begin(&wanted);
+        feeds.begin(&wanted);
+        drop(feeds);
         self.command(link, b"SUBSCRIBE", &wanted)?;
         self.report_confirmed();
         loop {
@@ -67,6 +80,12 @@ impl Subscriber<'_> {
             }
             self.apply_changes(link)?;
             self.deliver(link)?;
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            if self.shared.catches_up.take_asked() {
+                let mut ping = Vec::new();
+                resp::command(&mut ping, &[b"PING", relay::CAUGHT_UP]);
+                link.send(&ping)?;
+            }
             link.ping_if_silent()?;
             link.flush()?;
             if !link.read(waits)? {
@@ -76,16 +95,18 @@ impl Subscriber<'_> {
     }
 
     fn apply_changes(&mut self, link: &mut Link) -> Result<(), LinkError> {
+        let mut feeds = self.shared.feeds();
         let changes = self.shared.topics.take_changes();
         if changes.is_empty() {
             return Ok(());
         }
         let mut names: [Vec<Arc<str>>; 2] = Default::default();
         for change in changes {
-            if self.feeds.change(&change) {
+            if feeds.change(&change) {
                 names[usize::from(change.wanted)].push(change.topic);
             }
         }
+        drop(feeds);
         let [unwanted, wanted] = names;
         self.command(link, b"UNSUBSCRIBE", &unwanted)?;
         self.command(link, b"SUBSCRIBE", &wanted)
@@ -112,34 +133,42 @@ impl Subscriber<'_> {
             result = match link.take(pushed) {
                 Ok(Some(Pushed::Message { channel, payload })) => {
                     if let Some(topic) = self.shared.topic(channel) {
-                        self.feeds.receive(topic, payload, None, self.shared, &mut batch);
+                        self.shared.feeds().receive(topic, payload, None, &mut batch);
                     }
                     Ok(true)
                 }
                 Ok(Some(Pushed::Subscribed { channel })) => {
-                    match self.shared.topic(channel).is_some_and(|topic| self.feeds.confirm(topic)) {
+                    match self.shared.topic(channel).is_some_and(|topic| self.shared.feeds().confirm(topic)) {
                         true => Ok(true),
                         false => Err(LinkError::Garbage(Garbage::Unexpected)),
                     }
                 }
-                Ok(Some(Pushed::Unsubscribed | Pushed::Pong)) => Ok(true),
+                #[cfg(all(target_os = "linux", feature = "handover"))]
+                Ok(Some(Pushed::Pong(relay::CAUGHT_UP))) => {
+                    self.shared.catches_up.done();
+                    Ok(true)
+                }
+                Ok(Some(Pushed::Unsubscribed | Pushed::Pong(_))) => Ok(true),
                 Ok(Some(Pushed::Refused(text))) => Err(LinkError::Refused(text_of(text))),
                 Ok(None) => Ok(false),
                 Err(error) => Err(error),
             };
         }
         drop(batch);
-        self.feeds.count(self.shared);
+        self.shared.feeds().count();
         self.report_confirmed();
         result.map(|_| ())
     }
 
     /// Once everything is subscribed, tells of the outage before.
     fn report_confirmed(&mut self) {
-        if !self.feeds.is_confirmed() {
+        let feeds = self.shared.feeds();
+        let (is_confirmed, is_empty) = (feeds.is_confirmed(), feeds.is_empty());
+        drop(feeds);
+        if !is_confirmed {
             return;
         }
-        if std::mem::take(&mut self.had_outage) && !self.feeds.is_empty() {
+        if std::mem::take(&mut self.had_outage) && !is_empty {
             self.local.gap(None, None);
         }
         self.shared.counts.subscribed.store(true, Ordering::Relaxed);
@@ -150,7 +179,9 @@ impl Subscriber<'_> {
 pub(super) fn pushed<'a>(reader: &mut Reader<'a>) -> Parsed<Pushed<'a>> {
     let elements = match reader.reply()? {
         Reply::Array(elements) => elements,
-        Reply::Simple(b"PONG") => return Ok(Pushed::Pong),
+        // Without subscriptions a PING is answered as on other connections.
+        Reply::Bulk(text) => return Ok(Pushed::Pong(text)),
+        Reply::Simple(b"PONG") => return Ok(Pushed::Pong(b"")),
         Reply::Error(text) => return Ok(Pushed::Refused(text)),
         _ => return Err(NoReply::Garbage(Garbage::Unexpected)),
     };
@@ -168,7 +199,7 @@ pub(super) fn pushed<'a>(reader: &mut Reader<'a>) -> Parsed<Pushed<'a>> {
                 _ => Err(NoReply::Garbage(Garbage::Unexpected)),
             }
         }
-        (b"pong", 2) => reader.bulk().map(|_| Pushed::Pong),
+        (b"pong", 2) => reader.bulk().map(Pushed::Pong),
         _ => Err(NoReply::Garbage(Garbage::Unexpected)),
     }
 }
@@ -189,8 +220,8 @@ mod tests {
             Ok(Pushed::Subscribed { channel: b"c" })
         ));
         assert!(matches!(read(b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n"), Ok(Pushed::Unsubscribed)));
-        assert!(matches!(read(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"), Ok(Pushed::Pong)));
-        assert!(matches!(read(b"+PONG\r\n"), Ok(Pushed::Pong)));
+        assert!(matches!(read(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"), Ok(Pushed::Pong(_))));
+        assert!(matches!(read(b"+PONG\r\n"), Ok(Pushed::Pong(_))));
         assert!(matches!(read(b"-NOPERM no\r\n"), Ok(Pushed::Refused(b"NOPERM no"))));
         for garbage in [
             &b":1\r\n"[..],

@@ -63,6 +63,12 @@ impl Topics {
         !self.lock().changed.is_empty()
     }
 
+    /// Whether a topic is asked for.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) fn is_wanted(&self, topic: &str) -> bool {
+        self.lock().wanted.contains(topic)
+    }
+
     pub(super) fn count(&self) -> usize {
         self.lock().wanted.len()
     }

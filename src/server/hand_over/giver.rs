@@ -17,8 +17,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::server::control::ServerHandle;
 use crate::server::hand_over::channel::Channel;
 use crate::server::hand_over::message::{MAX_SMALL, check_hello, export_addition, export_listeners, kind};
+use crate::server::hand_over::topics::TopicsOut;
 use crate::server::hand_over::{
-    GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, LET_GO_TIMEOUT, MAX_LISTENERS, READY_TIMEOUT, TRANSFER_TIMEOUT,
+    GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, LET_GO_TIMEOUT, MAX_LISTENERS, READY_TIMEOUT, REST_TIMEOUT, TRANSFER_TIMEOUT,
 };
 use crate::server::listener::unix::PublishedSocket;
 use crate::server::reactor::command::ReactorCommand;
@@ -160,10 +161,13 @@ fn hand_over(stream: UnixStream, others: &UnixListener, server: &ServerHandle) -
     sent.map_err(during("the listeners"))?;
     drop(listeners);
     await_ready(&mut channel, others)?;
+    channel.set_deadline(Instant::now() + TRANSFER_TIMEOUT);
+    // While this process serves, so that there is less to do while it does not.
+    let topics = send_topics(&mut channel, server)?;
     let stream = channel.stream().try_clone().map_err(during("the socket"))?;
     pause_reactor(server);
     channel.set_deadline(Instant::now() + TRANSFER_TIMEOUT);
-    let given = transfer(SharedChannel(Mutex::new(channel)).into(), server);
+    let given = transfer(SharedChannel(Mutex::new(channel)).into(), server, topics);
     if given.is_err() {
         // Ends the sends of workers that wait for the new process. It may have closed its end.
         let _ = stream.shutdown(Shutdown::Both);
@@ -254,6 +258,16 @@ fn expect(channel: &mut Channel, expected: u8, when: &'static str) -> Result<Vec
     if received.kind == expected { Ok(received.body) } else { Err(Failure::Unexpected(when, received.kind)) }
 }
 
+/// Gives the topics, as they are now.
+fn send_topics<'s>(channel: &mut Channel, server: &'s ServerHandle) -> Result<TopicsOut<'s>, Failure> {
+    let mut topics = TopicsOut::new(server);
+    topics.send(channel).map_err(during("the topics"))?;
+    channel.send(kind::TOPICS_SENT, &[], &[]).map_err(during("the topics"))?;
+    expect(channel, kind::TOPICS_HELD, "until the new process had the topics")?;
+    topics.catch_up();
+    Ok(topics)
+}
+
 /// The channel, through which the workers send their connections.
 #[derive(Debug)]
 struct SharedChannel(Mutex<Channel>);
@@ -271,7 +285,7 @@ impl Departures for SharedChannel {
 }
 
 /// Gives the connections. On an error the orders end, and the workers go on.
-fn transfer(shared: Arc<SharedChannel>, server: &ServerHandle) -> Result<Given, Failure> {
+fn transfer(shared: Arc<SharedChannel>, server: &ServerHandle, mut topics: TopicsOut<'_>) -> Result<Given, Failure> {
     let begun = Instant::now();
     let deadline = begun + TRANSFER_TIMEOUT;
     let (orders, told) = seat_workers(server, &shared);
@@ -287,9 +301,14 @@ fn transfer(shared: Arc<SharedChannel>, server: &ServerHandle) -> Result<Given, 
     channel.send(kind::ALL_SENT, &(given as u64).to_be_bytes(), &[]).map_err(during("the connections"))?;
     expect(channel, kind::HELD, "until the new process had the connections")?;
     let stayed = finish(channel, &orders, deadline)?;
+    topics.send(channel).map_err(during("the topics"))?;
     channel.send(kind::COMMIT, &[], &[]).map_err(during("the end"))?;
     commit(channel)?;
     ask_reactor(server, HandOverCommand::ReleaseListeners);
+    channel.set_deadline(Instant::now() + REST_TIMEOUT);
+    if let Err(error) = topics.send_last(channel) {
+        log::error!("what was published last is lost: {error}");
+    }
     // It says nothing more, and ends the conversation when it serves them all.
     channel.set_deadline(Instant::now() + LET_GO_TIMEOUT);
     let _ = channel.receive(0);

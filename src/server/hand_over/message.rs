@@ -4,14 +4,10 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-#[cfg(any(test, fuzzing))]
-use crate::protocol::deflate::Codec;
 use crate::protocol::state::{StateError, StateReader, StateWriter};
 use crate::server::hand_over::{MAGIC, PROTOCOL_VERSION};
 use crate::server::listener::socket_file::SharedFile;
 use crate::server::reactor::hand_over_command::SharedListener;
-#[cfg(any(test, fuzzing))]
-use crate::worker::event_loop::arriving::Arriving;
 use crate::worker::event_loop::arriving::{export_addr, export_topics, import_addr, import_topics};
 use crate::worker::handle::hand_over::{Addition, Change};
 
@@ -37,6 +33,14 @@ pub(super) mod kind {
     pub(in crate::server::hand_over) const COMMIT: u8 = 9;
     /// The new process serves: nothing belongs to the old one any more.
     pub(in crate::server::hand_over) const COMMITTED: u8 = 10;
+    /// Topics of the old process: their messages, as far as the new one does not have them.
+    pub(in crate::server::hand_over) const TOPICS: u8 = 20;
+    /// These were all for now.
+    pub(in crate::server::hand_over) const TOPICS_SENT: u8 = 21;
+    /// The new process has them, and its bridge has subscribed them.
+    pub(in crate::server::hand_over) const TOPICS_HELD: u8 = 22;
+    /// What the bridge of the old process says to that of the new one.
+    pub(in crate::server::hand_over) const BRIDGE: u8 = 23;
 }
 
 /// A message other than connections and additions has at most 64 KiB.
@@ -117,36 +121,9 @@ pub(super) fn import_addition(body: &[u8]) -> Result<Addition, StateError> {
     Ok(Addition { id, change })
 }
 
-/// Reads what the other process may have said: the kind of a message, and what follows its length. For tests: each process expects
-/// one kind at a time, or a few, and reads that in the same way. Nothing is allocated beyond what there is, but for what a message
-/// under way is inflated to, which is `max_message_size` at most.
-#[cfg(any(test, fuzzing))]
-pub(crate) fn parse(message: &[u8], max_message_size: u64) -> Result<(), StateError> {
-    let (kind, body) = message.split_first().ok_or(StateError::Truncated)?;
-    match *kind {
-        kind::HELLO => check_hello(body).map_err(|_| StateError::Invalid("a greeting")),
-        kind::LISTENERS => {
-            let null = || Ok(OwnedFd::from(std::fs::File::open("/dev/null")?));
-            let sockets: Result<_, std::io::Error> = (0..2).map(|_| null()).collect();
-            import_listeners(body, sockets.map_err(|_| StateError::Invalid("a file"))?).map(drop)
-        }
-        kind::CONNECTIONS => {
-            let mut codec = Codec::new();
-            let mut places = Arriving::places(body)?.into_iter();
-            places.try_for_each(|place| Arriving::import(&body[place], max_message_size, &mut codec).map(drop))
-        }
-        kind::ADDITION => import_addition(body).map(drop),
-        kind::REFUSED | kind::READY | kind::ALL_SENT | kind::HELD | kind::COMMIT | kind::COMMITTED => Ok(()),
-        _ => Err(StateError::Invalid("the kind of a message")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::protocol::PeerAddr;
 
     #[test]
     fn only_this_version_of_this_library_is_served() {
@@ -161,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_addition_comes_back() {
-        let topics = vec!["a".to_owned(), "ä/ö".to_owned()];
+        let topics = vec![("a".to_owned(), 7), ("ä/ö".to_owned(), u64::MAX)];
         for change in [Change::Stays, Change::More { output: b"frames".to_vec(), topics }] {
             let body = export_addition(&Addition { id: 7, change });
             let read = import_addition(&body).expect("an addition");
@@ -169,52 +146,6 @@ mod tests {
             for cut in 0..body.len() {
                 assert_eq!(import_addition(&body[..cut]).unwrap_err(), StateError::Truncated);
             }
-        }
-    }
-
-    /// Messages that are as they should be: the listeners, and what came late.
-    fn messages() -> Vec<Vec<u8>> {
-        let file = SharedFile { path: "/run/app".into(), device: 1, inode: 2 };
-        let listeners = [None, Some(file)].map(|file| {
-            let socket = std::fs::File::open("/dev/null").expect("a file").into();
-            SharedListener { addr: PeerAddr::Unix(Some("/run/app".into())), file, socket }
-        });
-        let change = Change::More { output: b"frames".to_vec(), topics: vec!["news".into()] };
-        let bodies = [
-            (kind::HELLO, hello()),
-            (kind::LISTENERS, export_listeners(&listeners)),
-            (kind::ADDITION, export_addition(&Addition { id: 7, change })),
-            (kind::COMMIT, Vec::new()),
-        ];
-        bodies.map(|(kind, body)| [vec![kind], body].concat()).into()
-    }
-
-    #[test]
-    fn the_listeners_come_back_with_their_files() {
-        let [hello, listeners, ..] = &messages()[..] else { panic!("four messages") };
-        assert!(parse(hello, 1).is_ok() && parse(listeners, 1).is_ok());
-        let sockets = (0..2).map(|_| std::fs::File::open("/dev/null").expect("a file").into()).collect();
-        let read = import_listeners(&listeners[1..], sockets).expect("listeners");
-        assert_eq!(export_listeners(&read), listeners[1..]);
-        for cut in 1..listeners.len() {
-            assert!(parse(&listeners[..cut], 1).is_err(), "cut at {cut}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_message_panics(
-            kind in 0..12_u8, mut bytes: Vec<u8>, which in 0..4_usize, place: prop::sample::Index, byte: u8, has_version: bool,
-        ) {
-            if has_version {
-                bytes.splice(..0, PROTOCOL_VERSION.to_be_bytes());
-            }
-            let _ = parse(&[&[kind], &bytes[..]].concat(), 1 << 16);
-            let mut message = messages().swap_remove(which);
-            *place.get_mut(&mut message) = byte;
-            let _ = parse(&message, 1 << 16);
-            let cut = place.index(message.len());
-            let _ = parse(&message[..cut], 1 << 16);
         }
     }
 }

@@ -4,6 +4,8 @@
 //! has everything and can go on; it says so only once it holds everything. So nothing is served by two, and what ends
 //! before that leaves the old process as it was. docs/handover.md has the reasons.
 
+#[cfg(any(test, fuzzing))]
+mod any_message;
 mod channel;
 mod giver;
 mod message;
@@ -11,12 +13,13 @@ mod succession;
 mod taker;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::path::Path;
 use std::time::Duration;
 
 #[cfg(fuzzing)]
-pub(crate) use message::parse;
+pub(crate) use any_message::parse;
 pub(super) use succession::{Succession, clock_reach};
 
 use crate::server::builder::ServerBuilder;
@@ -45,6 +48,10 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The old process lets go of the connections once the new one serves them all, or after 200 ms: both would need the processors at
 /// the same time, and clients wait for the new one. Longer has those that stay stand still for longer.
 const LET_GO_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// What was published last in the old process arrives within 2 s after it has let go, or the new one serves without it. Longer has
+/// clients wait for a process that is stuck; shorter loses messages on a busy machine.
+const REST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A server with more listeners can not be handed over: their descriptors are sent in one message.
 const MAX_LISTENERS: usize = 64;

@@ -86,7 +86,7 @@ impl Succession {
         // Before the connections are this process's, because the system may refuse a thread.
         config.thread("ws-hand-over".into()).spawn(run).map_err(no_thread)?;
         if let Some((taker, _)) = self.taker {
-            let taken = taker.take(&server.control.publisher.inboxes())?;
+            let taken = taker.take(server)?;
             server.control.reactor.send(ReactorCommand::HandOver(HandOverCommand::OwnListeners));
             log::info!("{taken} connections were taken over");
         }

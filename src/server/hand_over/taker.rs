@@ -12,10 +12,12 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::error::BuildError;
 use crate::protocol::state::StateError;
+use crate::server::control::ServerHandle;
 use crate::server::hand_over::channel::{Channel, MAX_BODY};
 use crate::server::hand_over::giver::check_user;
 use crate::server::hand_over::message::{MAX_SMALL, hello, import_addition, import_listeners, kind};
-use crate::server::hand_over::{GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, TRANSFER_TIMEOUT};
+use crate::server::hand_over::topics::{BRIDGE_TIMEOUT, LATE_BRIDGE_TIMEOUT, TopicsIn};
+use crate::server::hand_over::{GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, REST_TIMEOUT, TRANSFER_TIMEOUT};
 use crate::server::reactor::hand_over_command::SharedListener;
 use crate::worker::event_loop::arriving::Arriving;
 use crate::worker::handle::hand_over::{Arrivals, Change, Serving};
@@ -80,8 +82,10 @@ impl Taker {
     }
 
     /// Has the workers take the connections, and serve them once they are this process's. Returns how many these are.
-    pub(super) fn take(mut self, inboxes: &[Arc<Inbox>]) -> Result<usize, BuildError> {
-        self.channel.set_deadline(Instant::now() + HANDSHAKE_TIMEOUT * 3 + TRANSFER_TIMEOUT * 2);
+    pub(super) fn take(mut self, server: &ServerHandle) -> Result<usize, BuildError> {
+        let inboxes = &*server.control.publisher.inboxes();
+        let mut topics = TopicsIn::new(server);
+        self.channel.set_deadline(Instant::now() + HANDSHAKE_TIMEOUT * 3 + TRANSFER_TIMEOUT * 3);
         self.channel.send(kind::READY, &[], &[]).map_err(failed)?;
         log::debug!("hand-over: said that this process is ready");
         let (mut held, mut changes) = (Holding::new(inboxes), HashMap::new());
@@ -107,18 +111,51 @@ impl Taker {
                     stayed += usize::from(matches!(addition.change, Change::Stays));
                     changes.insert(addition.id, addition.change);
                 }
+                kind::TOPICS => topics.take(&received.body).map_err(invalid)?,
+                kind::TOPICS_SENT => {
+                    topics.await_bridge(BRIDGE_TIMEOUT);
+                    self.channel.send(kind::TOPICS_HELD, &[], &[]).map_err(failed)?;
+                }
                 kind::COMMIT => {
                     log::debug!("hand-over: this process may serve");
+                    topics.await_bridge(LATE_BRIDGE_TIMEOUT);
                     // Once this is sent, the old process lets go of them. If it can not be sent, they are the old one's.
                     self.channel.send(kind::COMMITTED, &[], &[]).map_err(failed)?;
-                    // The end of the conversation says that they are served.
-                    let serving = Arc::new(Serving::new(changes, Box::new(self.channel)));
+                    self.take_last(&mut topics);
+                    // The topics keep everything until the connections are subscribed. The end of the conversation says that they
+                    // are served.
+                    let awaited = topics.go_on();
+                    let serving = Arc::new(Serving::new(changes, Box::new((self.channel, awaited))));
                     for inbox in inboxes {
                         inbox.send(Command::Serve(serving.clone()));
                     }
                     return Ok(held.connections - stayed);
                 }
                 other => return Err(unexpected(other)),
+            }
+        }
+    }
+}
+
+impl Taker {
+    /// Takes what was published in the old process until it has let go.
+    fn take_last(&mut self, topics: &mut TopicsIn<'_>) {
+        self.channel.set_deadline(Instant::now() + REST_TIMEOUT);
+        loop {
+            let taken = match self.channel.receive(MAX_BODY) {
+                Ok(received) if received.kind == kind::TOPICS => {
+                    topics.take(&received.body).map_err(|error| error.to_string())
+                }
+                Ok(received) if received.kind == kind::BRIDGE => {
+                    topics.take_bridge(received.body);
+                    Ok(())
+                }
+                Ok(received) if received.kind == kind::TOPICS_SENT => return,
+                Ok(received) => Err(format!("it has sent a message of kind {}", received.kind)),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = taken {
+                return log::error!("what the old process has published last is lost: {error}");
             }
         }
     }

@@ -124,11 +124,24 @@ impl New {
         kinds
     }
 
+    /// Is ready, and takes the topics.
+    fn take_topics(&mut self) {
+        self.say(kind::READY, &[]);
+        self.hear_topics();
+        self.say(kind::TOPICS_HELD, &[]);
+    }
+
+    /// Hears what there is of topics, and its end.
+    fn hear_topics(&mut self) {
+        self.hear(kind::TOPICS);
+        self.hear(kind::TOPICS_SENT);
+    }
+
     /// Goes on until it has this many connections, whose descriptors it holds.
     fn hold(&mut self, connections: usize) -> Vec<OwnedFd> {
         self.say(kind::HELLO, &hello());
         assert_eq!(self.hear(kind::LISTENERS).descriptors.len(), 1);
-        self.say(kind::READY, &[]);
+        self.take_topics();
         self.hear_connections(connections)
     }
 
@@ -146,7 +159,7 @@ impl New {
 fn a_new_process_that_ends_at_any_step_changes_nothing() {
     const CLIENTS: usize = 200;
     let mut old = Old::start("steps", CLIENTS);
-    for step in 0..8 {
+    for step in 0..9 {
         let mut new = old.ask();
         let mut held = Vec::new();
         if step > 0 {
@@ -159,16 +172,20 @@ fn a_new_process_that_ends_at_any_step_changes_nothing() {
             new.say(kind::READY, &[]);
         }
         if step > 3 {
-            held = new.hear(kind::CONNECTIONS).descriptors;
+            new.hear_topics();
         }
         if step > 4 {
+            new.say(kind::TOPICS_HELD, &[]);
+            held = new.hear(kind::CONNECTIONS).descriptors;
+        }
+        if step > 5 {
             held.extend(new.hear_connections(CLIENTS - held.len()));
             assert_eq!(new.hear(kind::ALL_SENT).body, (CLIENTS as u64).to_be_bytes());
         }
-        if step > 5 {
+        if step > 6 {
             new.say(kind::HELD, &[]);
         }
-        if step > 6 {
+        if step > 7 {
             new.hear(kind::COMMIT);
         }
         drop((new, held));
@@ -213,7 +230,7 @@ fn what_is_published_while_the_new_process_is_awaited_arrives() {
         let crate::worker::handle::hand_over::Change::More { output, topics } = addition.change else {
             panic!("{addition:?}")
         };
-        assert_eq!((&output[..], &topics[..]), (&b"\x81\x04late"[..], &["news".to_owned()][..]));
+        assert_eq!((&output[..], &topics[..]), (&b"\x81\x04late"[..], &[("news".to_owned(), 1)][..]));
     }
     new.hear(kind::COMMIT);
     drop((new, held));
@@ -223,6 +240,50 @@ fn what_is_published_while_the_new_process_is_awaited_arrives() {
     assert_eq!(old.clients[0].recv().expect("received"), Some(Message::from("2 meanwhile")));
     old.clients.remove(0);
     old.check();
+}
+
+/// What is published in the old process until it lets go is told, each message once, and it can go on with all of it.
+#[test]
+fn what_is_published_until_the_old_process_lets_go_is_told() {
+    let told = |received: &Received| {
+        let mut topics = Vec::new();
+        super::topics::import_topics(&received.body, |told| topics.push((told.after, told.messages.len())))
+            .expect("topics");
+        topics
+    };
+    let mut old = Old::start("last", 3);
+    for commits in [false, true] {
+        let before = old.count;
+        let publish = |old: &mut Old| {
+            old.count += 1;
+            let published = old.server.handle().publish("news", format!("news {}", old.count));
+            assert_eq!((published.subscribers, published.position.expect("a topic").offset()), (3, old.count));
+        };
+        let mut new = old.ask();
+        let held = new.hold(3);
+        new.hear(kind::ALL_SENT);
+        publish(&mut old);
+        new.say(kind::HELD, &[]);
+        (0..3).for_each(|_| drop(new.hear(kind::ADDITION)));
+        assert_eq!(told(&new.hear(kind::TOPICS)), [(before + 1, 0)], "the message is in their output");
+        new.hear(kind::COMMIT);
+        publish(&mut old);
+        if !commits {
+            drop((new, held));
+            for number in before + 1..=old.count {
+                for client in &mut old.clients {
+                    let text = Message::from(format!("news {number}"));
+                    assert_eq!(client.recv().expect("received"), Some(text));
+                }
+            }
+            continue;
+        }
+        new.say(kind::COMMITTED, &[]);
+        assert_eq!(told(&new.hear(kind::TOPICS)), [(before + 1, 1)]);
+        new.hear(kind::TOPICS_SENT);
+        assert_eq!(old.server.handle().publish("news", "too late"), crate::Published::default());
+        assert_eq!(old.server.handle().publish("others", "too late"), crate::Published::default());
+    }
 }
 
 /// A shutdown that comes while the connections stand still closes those that are not taken after all.
@@ -286,7 +347,7 @@ fn a_second_new_process_is_refused_while_the_first_gets_ready() {
         let cause = std::error::Error::source(&error).expect("a cause").to_string();
         assert_eq!(cause, "another process is taking it over");
     }
-    new.say(kind::READY, &[]);
+    new.take_topics();
     let held = new.hear_connections(3);
     drop((new, held));
     old.check();
@@ -323,7 +384,7 @@ impl Between {
         let sockets: Vec<_> = listeners.descriptors.iter().map(AsFd::as_fd).collect();
         next.0.send(kind::LISTENERS, &listeners.body, &sockets).expect("sent");
         next.hear(kind::READY);
-        asked.say(kind::READY, &[]);
+        asked.take_topics();
         let connection = asked.hear(kind::CONNECTIONS);
         let socket = other.unwrap_or(&connection.descriptors[0]);
         next.0.send(kind::CONNECTIONS, &connection.body, &[socket.as_fd()]).expect("sent");

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-#[cfg(all(target_os = "linux", feature = "handover"))]
-use crate::config::topic_config::Slow;
 use crate::error::SubscribeError;
 use crate::worker::connection::active::ActiveConn;
 use crate::worker::connection::phase::Phase;
 use crate::worker::handle::topic_events::TopicEvent;
 use crate::worker::topics::position::{Since, Subscription};
 use crate::worker::topics::topic::{Publication, Reservation, TopicState};
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::worker::topics::travel::Origin;
 
 impl ActiveConn<'_> {
     /// Subscribes the connection to a topic.
@@ -106,36 +106,6 @@ impl ActiveConn<'_> {
         self.tell_gaps_up_to(topic, u64::MAX);
     }
 
-    /// Queues what was published to the topic of the connection's subscription with this number, all of it; `false`, and does
-    /// nothing, if the connection has missed messages and the application is to be told of it before, or the topic allows no
-    /// gap.
-    #[cfg(all(target_os = "linux", feature = "handover"))]
-    pub(crate) fn push_all_of(&mut self, number: usize) -> bool {
-        let key = self.state.key;
-        let Some((place, index)) = self.context.topics.subscription(key.index, number) else { return true };
-        let (Some(member), Some(local)) = (self.context.topics.member(place, index), self.context.topics.at(place))
-        else {
-            return true;
-        };
-        let topic = local.topic.clone();
-        let mut publications = Vec::new();
-        let range = topic.read(member.cursor, u64::MAX, usize::MAX, &mut publications);
-        if range.first > member.cursor + 1 {
-            if self.context.topics.tells_gaps() || topic.config.slow == Slow::Disconnect {
-                return false;
-            }
-            self.note_missed(&topic, range.first - 1 - member.cursor);
-        }
-        for publication in &publications {
-            if !self.is_left_out_of(publication) && self.send_shared(&publication.frame) {
-                topic.delivered.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        let cursor = (range.first - 1 + publications.len() as u64).max(member.cursor);
-        self.context.topics.set_cursor(place, index, key, cursor);
-        true
-    }
-
     /// Whether a message of a topic is for all but this connection.
     #[inline]
     pub(crate) fn is_left_out_of(&self, publication: &Publication) -> bool {
@@ -217,5 +187,21 @@ impl ActiveConn<'_> {
     /// The names of the topics that the connection is subscribed to.
     pub(crate) fn topic_names(&self) -> Vec<Arc<str>> {
         self.context.topics.topics_of(self.state.key.index).map(|topic| topic.name.clone()).collect()
+    }
+
+    /// The names of the topics that the connection is subscribed to, each with the number of the last message that it was sent.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn topic_cursors(&self) -> Vec<(Arc<str>, u64)> {
+        self.context.topics.cursors_of(self.state.key.index)
+    }
+
+    /// Goes on with a subscription of another process, where the connection was `was` and had the messages up to `cursor`.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn resume_subscription(&mut self, name: &str, cursor: u64, was: Origin) -> Result<(), SubscribeError> {
+        let topics = self.context.topics.shared().ok_or(SubscribeError::NoServer)?;
+        let is = (self.context.handle.index, self.state.key);
+        let reservation = topics.resume(name, cursor, was, is)?;
+        self.join(reservation);
+        Ok(())
     }
 }

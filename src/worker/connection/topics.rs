@@ -192,6 +192,17 @@ impl WorkerTopics {
         places.filter_map(|place| self.at(place.topic)).map(|local| &local.topic)
     }
 
+    /// The names of the topics of a connection, each with the number of the last message that it was sent.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn cursors_of(&self, index: u32) -> Vec<(Arc<str>, u64)> {
+        let places = self.connections.get(index as usize).into_iter().flatten();
+        let cursor = |place: &Place| {
+            let local = self.at(place.topic)?;
+            Some((local.topic.name.clone(), local.members.get(place.member as usize)?.cursor))
+        };
+        places.filter_map(cursor).collect()
+    }
+
     /// The subscription of a connection with this number: the place of the topic, and the index of the member.
     pub(crate) fn subscription(&self, index: u32, number: usize) -> Option<(u32, usize)> {
         let place = self.connections.get(index as usize)?.get(number)?;

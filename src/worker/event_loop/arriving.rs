@@ -9,9 +9,11 @@ use crate::protocol::deflate::Codec;
 use crate::protocol::state::{StateError, StateReader, StateWriter};
 use crate::protocol::{Connection, PeerAddr, Role};
 use crate::worker::handle::hand_over::MAX_BATCH;
+use crate::worker::slab::Key;
+use crate::worker::topics::travel::Origin;
 
 /// The version of the format of connections. Another is refused: the two programs must agree on every byte.
-pub(crate) const STATE_VERSION: u16 = 1;
+pub(crate) const STATE_VERSION: u16 = 2;
 
 /// A subprotocol, a topic or a path is never longer.
 const MAX_NAME: usize = 64 << 10;
@@ -36,9 +38,12 @@ pub(crate) struct Arriving {
     pub(crate) subprotocol: Option<String>,
     /// The head of the request that opened the connection.
     pub(crate) head: Vec<u8>,
-    pub(crate) topics: Vec<String>,
+    /// Its topics, each with the number of the last message that it was sent.
+    pub(crate) topics: Vec<(String, u64)>,
     /// What the application has given.
     pub(crate) data: Vec<u8>,
+    /// What it was in the process before: its worker there, and its key.
+    pub(crate) origin: Origin,
 }
 
 /// How long ago things happened.
@@ -88,6 +93,7 @@ impl Arriving {
             head: state.bytes()?.to_vec(),
             data: state.bytes()?.to_vec(),
             topics: import_topics(&mut state)?,
+            origin: import_origin(&mut state)?,
             output: state.bytes()?.to_vec(),
         };
         state.end()?;
@@ -95,18 +101,31 @@ impl Arriving {
     }
 }
 
-/// Appends the names of topics.
-pub(crate) fn export_topics<S: AsRef<str>>(topics: &[S], out: &mut StateWriter) {
+/// Appends topics, each with the number of the last message that a connection was sent.
+pub(crate) fn export_topics<S: AsRef<str>>(topics: &[(S, u64)], out: &mut StateWriter) {
     out.u32(topics.len() as u32);
-    topics.iter().for_each(|topic| out.bytes(topic.as_ref().as_bytes()));
+    for (topic, cursor) in topics {
+        out.bytes(topic.as_ref().as_bytes());
+        out.u64(*cursor);
+    }
 }
 
-pub(crate) fn import_topics(state: &mut StateReader<'_>) -> Result<Vec<String>, StateError> {
+/// Appends what a connection is here.
+pub(crate) fn export_origin((worker, key): Origin, out: &mut StateWriter) {
+    [u32::from(worker), key.index, key.generation].into_iter().for_each(|number| out.u32(number));
+}
+
+pub(crate) fn import_origin(state: &mut StateReader<'_>) -> Result<Origin, StateError> {
+    let worker = u16::try_from(state.u32()?).map_err(|_| StateError::Invalid("a worker"))?;
+    Ok((worker, Key { index: state.u32()?, generation: state.u32()? }))
+}
+
+pub(crate) fn import_topics(state: &mut StateReader<'_>) -> Result<Vec<(String, u64)>, StateError> {
     let count = state.u32()?;
     if count > MAX_TOPICS {
         return Err(StateError::Invalid("the number of topics"));
     }
-    (0..count).map(|_| Ok(state.text()?.to_owned())).collect()
+    (0..count).map(|_| Ok((state.text()?.to_owned(), state.u64()?))).collect()
 }
 
 const IP: u8 = 0;
@@ -159,7 +178,7 @@ mod tests {
     }
 
     /// What a worker exports.
-    fn export(addr: &PeerAddr, bytes: &[u8], topics: &[&str], clocks: Clocks) -> Vec<u8> {
+    fn export(addr: &PeerAddr, bytes: &[u8], topics: &[(&str, u64)], clocks: Clocks) -> Vec<u8> {
         let mut out = StateWriter::new(STATE_VERSION);
         let place = out.begin();
         out.u64(7);
@@ -171,6 +190,7 @@ mod tests {
         out.option(Some(&b"chat"[..]), StateWriter::bytes);
         [b"head", bytes].iter().for_each(|value| out.bytes(value));
         export_topics(topics, &mut out);
+        export_origin((3, Key { index: 5, generation: 8 }), &mut out);
         out.pieces(2 * bytes.len(), [bytes, bytes].into_iter());
         out.end(place);
         out.into_bytes()
@@ -181,13 +201,15 @@ mod tests {
         let clocks =
             Clocks { opened: Duration::from_secs(90_000), heard: Duration::from_millis(1), since: Duration::ZERO };
         for addr in PeerAddr::one_of_each_kind() {
-            let state = export(&addr, b"data", &["one", "two"], clocks);
+            let state = export(&addr, b"data", &[("one", 1), ("two", 2)], clocks);
             let arriving = import(&state).expect("what was exported");
             assert_eq!((arriving.id, arriving.addr, arriving.clocks), (7, addr, clocks));
             assert_eq!((&arriving.input[..], &arriving.data[..]), (&b"data"[..], &b"data"[..]));
             assert_eq!((&arriving.output[..], arriving.late_ping), (&b"datadata"[..], Some(b"ping".to_vec())));
             assert_eq!((arriving.subprotocol, &arriving.head[..]), (Some("chat".to_owned()), &b"head"[..]));
-            assert_eq!(arriving.topics, ["one", "two"]);
+            assert_eq!(arriving.topics, [("one".to_owned(), 1), ("two".to_owned(), 2)]);
+            let (worker, key) = arriving.origin;
+            assert_eq!((worker, key.index, key.generation), (3, 5, 8));
             // Behind the version there may be none.
             for cut in (0..state.len()).filter(|cut| *cut != 2) {
                 assert!(import_all(&state[..cut]).is_err(), "cut at {cut}");
@@ -222,7 +244,7 @@ mod tests {
             let _ = import_all(&bytes);
             let _ = import_all(&[&STATE_VERSION.to_be_bytes()[..], &bytes].concat());
             let clocks = Clocks { opened: Duration::ZERO, heard: Duration::ZERO, since: Duration::ZERO };
-            let mut state = export(&PeerAddr::Unknown, &bytes, &["topic"], clocks);
+            let mut state = export(&PeerAddr::Unknown, &bytes, &[("topic", 9)], clocks);
             if let Some(place) = state.get_mut(wrong) {
                 *place = byte;
             }

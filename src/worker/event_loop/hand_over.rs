@@ -13,11 +13,10 @@ use crossbeam_channel::Sender;
 
 use crate::protocol::close::CloseFrame;
 use crate::protocol::state::StateWriter;
-use crate::worker::connection::active::ActiveConn;
 use crate::worker::connection::flags::Flag;
 use crate::worker::connection::phase::Phase;
 use crate::worker::delivery::delivery::Delivery;
-use crate::worker::event_loop::arriving::{Clocks, STATE_VERSION, export_addr, export_topics};
+use crate::worker::event_loop::arriving::{Clocks, STATE_VERSION, export_addr, export_origin, export_topics};
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
 use crate::worker::handle::hand_over::{Addition, Change, Departures, HandOverSeat, MAX_BATCH, Order, Told};
@@ -57,8 +56,8 @@ struct Departed {
     id: u64,
     /// The bytes of its output that were told.
     output: usize,
-    /// The topics that were told.
-    topics: Vec<Arc<str>>,
+    /// The topics that were told, each with the number of the last message that it was sent.
+    topics: Vec<(Arc<str>, u64)>,
     /// Its handle takes no more messages.
     is_closed: bool,
 }
@@ -232,12 +231,11 @@ impl<D: Delivery> Driver<'_, D> {
         let data = self.delivery.hand_over(app, self.conn.peer.as_ref())?;
         self.conn.endpoint.pause();
         self.active().push_all_latest();
-        let has_all = self.active().push_all_lacking();
         self.flush(&[]);
-        if !has_all || !self.can_depart() {
+        if self.has_untold_gaps() || !self.can_depart() {
             return None;
         }
-        let topics = self.active().topic_names();
+        let topics = self.active().topic_cursors();
         state.u64(id);
         if !self.conn.endpoint.connection.export(state) {
             return None;
@@ -250,6 +248,7 @@ impl<D: Delivery> Driver<'_, D> {
         state.bytes(active.request_head().unwrap_or_default());
         state.bytes(&data);
         export_topics(&topics, state);
+        export_origin((self.context.handle.index, self.state.key), state);
         let output = self.conn.endpoint.export_output(state);
         Some(Departed { key: self.state.key, id, output, topics, is_closed: false })
     }
@@ -270,17 +269,21 @@ impl<D: Delivery> Driver<'_, D> {
             return Some(Change::Stays);
         }
         self.active().push_all_latest();
-        let has_all = self.active().push_all_lacking();
         self.flush(&[]);
-        if !has_all {
+        if self.has_untold_gaps() {
             return Some(Change::Stays);
         }
-        let (output, topics) = (self.conn.endpoint.output_behind(told.output), self.active().topic_names());
+        let (output, topics) = (self.conn.endpoint.output_behind(told.output), self.active().topic_cursors());
         if output.is_empty() && topics == told.topics {
             return None;
         }
-        let topics = topics.iter().map(|name| (**name).to_owned()).collect();
+        let topics = topics.iter().map(|(name, cursor)| ((**name).to_owned(), *cursor)).collect();
         Some(Change::More { output, topics })
+    }
+
+    /// Whether the application is to be told first that messages of a topic are missing. What it sends for that comes before the rest.
+    fn has_untold_gaps(&self) -> bool {
+        self.context.topics.gaps.has_any(self.state.key.index)
     }
 
     /// Goes on with a connection that was paused. A shutdown that came meanwhile has left it alone, because its handle took no
@@ -316,22 +319,5 @@ impl<D: Delivery> Driver<'_, D> {
     fn clocks(&self) -> Clocks {
         let ago = |tick: Tick| TimerWheel::duration(self.context.tick.saturating_sub(tick));
         Clocks { opened: ago(self.conn.opened), heard: ago(self.conn.heard), since: ago(self.conn.since) }
-    }
-}
-
-impl ActiveConn<'_> {
-    /// Queues what was published to the topics of the connection and not sent to it, whatever waits already: it is no more
-    /// than the topics keep. `false` if the connection has to stay: the application is to be told first that messages are
-    /// missing, and what it sends for that comes before the rest.
-    fn push_all_lacking(&mut self) -> bool {
-        let index = self.state.key.index;
-        if self.context.topics.gaps.has_any(index) {
-            return false;
-        }
-        if !(0..self.context.topics.count(index)).all(|number| self.push_all_of(number)) {
-            return false;
-        }
-        self.context.topics.take_behind(index);
-        true
     }
 }

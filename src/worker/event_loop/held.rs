@@ -28,7 +28,6 @@ use crate::worker::event_loop::worker::{NewApp, Worker};
 use crate::worker::handle::hand_over::{Arrivals, Change, Serving};
 use crate::worker::handle::info::Outcome;
 use crate::worker::timer_wheel::TimerWheel;
-use crate::worker::topics::position::Since;
 
 impl<D: Delivery> Worker<D> {
     /// Has `make` make the application's part of connections of another process, before the worker runs.
@@ -157,7 +156,7 @@ impl<D: Delivery> Worker<D> {
 impl<D: Delivery> Driver<'_, D> {
     /// Goes on with a connection that another process has served. Without an `opening` it is closed: its handler could not be made.
     pub(super) fn take_over(&mut self, opening: Option<D::Opening>, arriving: Arriving) {
-        let Arriving { output, late_ping, clocks, topics, .. } = arriving;
+        let Arriving { output, late_ping, clocks, topics, origin, .. } = arriving;
         let at = |ago: Duration| self.context.tick.saturating_sub(TimerWheel::ticks(ago));
         (self.conn.opened, self.conn.heard, self.conn.since) = (at(clocks.opened), at(clocks.heard), at(clocks.since));
         self.conn.endpoint.queue(output, late_ping);
@@ -165,8 +164,8 @@ impl<D: Delivery> Driver<'_, D> {
             self.fail_with(CloseCode::INTERNAL_ERROR, "internal error", CloseCause::Panicked);
             return self.drain_all();
         };
-        for topic in topics {
-            if let Err(error) = self.active().subscribe(&topic, Since::Now) {
+        for (topic, cursor) in topics {
+            if let Err(error) = self.active().resume_subscription(&topic, cursor, origin) {
                 log::error!("{}: the subscription to {topic:?} is lost: {error}", self.info().addr());
             }
         }

@@ -60,8 +60,8 @@ pub(crate) struct Addition {
 
 #[derive(Debug)]
 pub(crate) enum Change {
-    /// More output, and the topics that it is subscribed to now.
-    More { output: Vec<u8>, topics: Vec<String> },
+    /// More output, and the topics that it is subscribed to now, each with the number of the last message that it was sent.
+    More { output: Vec<u8>, topics: Vec<(String, u64)> },
     /// It closes, sends a message in parts, or has missed messages of which the application was not told, and stays.
     Stays,
 }

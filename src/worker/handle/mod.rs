@@ -15,6 +15,7 @@ pub(crate) mod peer_id;
 pub(crate) mod posted_part;
 pub(crate) mod prepared;
 pub(crate) mod publisher;
+mod publishing;
 pub(crate) mod queued_bytes;
 pub(crate) mod send;
 #[cfg(feature = "serde_json")]
@@ -23,6 +24,8 @@ pub(crate) mod send_latest;
 pub(crate) mod send_wait;
 pub(crate) mod shared;
 pub(crate) mod source_task;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+pub(crate) mod stand_by;
 pub(crate) mod stats;
 pub(crate) mod stream_outcome;
 pub(crate) mod stream_pool;
@@ -32,6 +35,8 @@ pub(crate) mod topic;
 pub(crate) mod topic_bridge;
 pub(crate) mod topic_events;
 pub(crate) mod topics;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+pub(crate) mod topics_hand_over;
 pub(crate) mod traffic;
 pub(crate) mod wakeup;
 pub(crate) mod worker_handle;

@@ -11,6 +11,9 @@ use crate::protocol::message::{CowMessage, MessageRef};
 use crate::transport::budget::MemoryBudget;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::inbox::{Command, Inbox};
+use crate::worker::handle::publishing::{Both, Publishing};
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::worker::handle::stand_by::StandBy;
 use crate::worker::handle::topic_bridge::TopicBridge;
 use crate::worker::slab::Key;
 use crate::worker::topics::position::{Position, Published, Since, Subscription};
@@ -20,13 +23,17 @@ use crate::worker::topics::topic::{Publication, Pushed, Reservation, TopicState}
 /// The topics of a server. Threads share them.
 pub(crate) struct Topics {
     pub(crate) registry: Arc<Registry>,
-    inboxes: Arc<[Arc<Inbox>]>,
-    budget: Arc<MemoryBudget>,
+    pub(super) inboxes: Arc<[Arc<Inbox>]>,
+    pub(super) budget: Arc<MemoryBudget>,
     bridge: OnceLock<Arc<dyn TopicBridge>>,
+    pub(super) publishing: Publishing,
     max_topics: usize,
     /// How many subscriptions a connection has at most.
     pub(crate) max_subscriptions: usize,
     began: Instant,
+    /// What is published while the server takes over from another process.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) stand_by: StandBy,
 }
 
 impl fmt::Debug for Topics {
@@ -43,6 +50,9 @@ pub(crate) struct Origin {
     pub(crate) except: Option<(u16, Key)>,
 }
 
+/// The clock begins at this time, so that what came from another process may be older than this one: 34 years.
+const BEFORE: u64 = 1 << 40;
+
 impl Topics {
     /// The topics of the workers with these inboxes.
     pub(crate) fn new(
@@ -54,7 +64,18 @@ impl Topics {
         let registry = Registry::new(configure, inboxes.len());
         let Config { max_topics, max_subscriptions, .. } = *config;
         let (bridge, began) = (OnceLock::new(), Instant::now());
-        Topics { registry, inboxes, budget, bridge, max_topics, max_subscriptions, began }
+        Topics {
+            registry,
+            inboxes,
+            budget,
+            bridge,
+            publishing: Publishing::default(),
+            max_topics,
+            max_subscriptions,
+            began,
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            stand_by: StandBy::default(),
+        }
     }
 
     /// Sets what carries topics between servers, once.
@@ -72,7 +93,7 @@ impl Topics {
     }
 
     pub(crate) fn millis(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(BEFORE)
     }
 
     /// Publishes a message to the topic with this name, here and through the bridge. Returns the topic too, if there is one.
@@ -82,18 +103,29 @@ impl Topics {
         message: MessageRef<'_>,
         origin: Origin,
     ) -> Option<(Arc<TopicState>, Pushed)> {
-        if let Some(bridge) = self.bridge()
-            && !message.opcode().is_control()
-        {
-            bridge.publish(name, message);
-        }
-        self.publish_here(name, message, origin)
+        let bridge = self.bridge().filter(|_| !message.opcode().is_control());
+        let _both = bridge.map(|bridge| self.publish_there(bridge, name, message));
+        if self.waits(name, message) { None } else { self.publish_here(name, message, origin) }
     }
 
     /// Publishes a message that came from another server: to the subscribers of this one alone.
     pub(crate) fn deliver(&self, name: &str, message: MessageRef<'_>) -> Published {
+        if self.waits(name, message) {
+            return Published::default();
+        }
         let published = self.publish_here(name, message, Origin::default());
         published.map_or_else(Published::default, |(topic, pushed)| pushed.published(&topic))
+    }
+
+    /// Whether a message waits until the server has taken over.
+    fn waits(&self, name: &str, message: MessageRef<'_>) -> bool {
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        return self.stand_by.hold(name, message);
+        #[cfg(not(all(target_os = "linux", feature = "handover")))]
+        {
+            let _ = (name, message);
+            false
+        }
     }
 
     /// Has the subscribers of a topic, or of all, be told that they have missed messages that did not come here.
@@ -108,13 +140,19 @@ impl Topics {
         }
     }
 
-    fn publish_here(&self, name: &str, message: MessageRef<'_>, origin: Origin) -> Option<(Arc<TopicState>, Pushed)> {
+    pub(super) fn publish_here(
+        &self,
+        name: &str,
+        message: MessageRef<'_>,
+        origin: Origin,
+    ) -> Option<(Arc<TopicState>, Pushed)> {
         if message.opcode().is_control() {
             return None;
         }
         loop {
             let topic = match self.registry.find(name) {
                 Some(topic) => topic,
+                None if self.registry.has_left() => return None,
                 None if check_name(name).is_ok() && self.registry.config(name).keeps() => {
                     self.registry.find_or_begin_within(name, self.max_topics)?
                 }
@@ -124,7 +162,10 @@ impl Topics {
             if let Some(pushed) = self.push(&topic, origin, |_| frame) {
                 return Some((topic, pushed));
             }
-            // The topic has ended meanwhile.
+            // The topic has ended meanwhile, or is that of another process.
+            if self.registry.has_left() {
+                return None;
+            }
         }
     }
 
@@ -133,11 +174,16 @@ impl Topics {
         if message.opcode().is_control() {
             return Published::default();
         }
-        if let Some(bridge) = self.bridge() {
-            bridge.publish(&topic.name, message);
-        }
+        let _both = self.bridge().map(|bridge| self.publish_there(bridge, &topic.name, message));
         let frame = frame_of(message);
         self.push(topic, origin, |_| frame).map_or_else(Published::default, |pushed| pushed.published(topic))
+    }
+
+    /// Gives a message to the bridge. It is published here before what this returns is dropped.
+    fn publish_there(&self, bridge: &dyn TopicBridge, name: &str, message: MessageRef<'_>) -> Both<'_> {
+        let publishing = self.publishing.begin();
+        bridge.publish(name, message);
+        publishing
     }
 
     /// As [`publish_to`](Topics::publish_to), for a message that names its position.
@@ -146,6 +192,7 @@ impl Topics {
         topic: &Arc<TopicState>,
         make: impl FnOnce(Position) -> CowMessage<'m>,
     ) -> Published {
+        let _both = self.bridge().map(|_| self.publishing.begin());
         let mut made = None;
         let pushed = self.push(topic, Origin::default(), |position| {
             let message = made.insert(make(position)).as_message();
@@ -180,7 +227,14 @@ impl Topics {
 
     /// Has a worker look for history that is too old, if there may be some.
     fn sweep_later(&self, topic: &TopicState) {
-        if topic.config.keeps() && self.registry.begin_to_sweep() {
+        if topic.config.keeps() {
+            self.sweep();
+        }
+    }
+
+    /// Has a worker look for topics, and history, that are too old.
+    pub(super) fn sweep(&self) {
+        if self.registry.begin_to_sweep() {
             self.inboxes[0].send(Command::SweepTopics);
         }
     }

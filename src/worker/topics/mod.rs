@@ -5,3 +5,5 @@ pub(crate) mod registry;
 pub(crate) mod ring;
 pub(crate) mod stats;
 pub(crate) mod topic;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+pub(crate) mod travel;

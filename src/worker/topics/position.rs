@@ -6,7 +6,8 @@ use std::str::FromStr;
 /// Where a message stands in its topic. A text such as `9f86d081884c7d65-17` stands for it, which a client may be told, keep,
 /// and hand back.
 ///
-/// A topic that nobody uses ends, and a later one of the same name has other positions. So do the topics of another process.
+/// A topic that nobody uses ends, and a later one of the same name has other positions. So do the topics of another process, unless it
+/// has taken over from this one (`ServerBuilder::hand_over`).
 ///
 /// ```
 /// use threadbare::{Position, Server};
@@ -145,7 +146,8 @@ pub struct Subscription {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
-    /// Where it stands. `None` if there is no such topic, because nobody is subscribed and no history is kept.
+    /// Where it stands. `None` if there is no such topic, because nobody is subscribed and no history is kept, or if another process has
+    /// taken over (`ServerBuilder::hand_over`).
     pub position: Option<Position>,
     /// The number of subscribers. It promises no delivery: [`TopicStats`](crate::TopicStats) counts that.
     pub subscribers: usize,

@@ -22,8 +22,8 @@ pub(crate) type Configure = dyn Fn(&str) -> TopicConfig + Send + Sync;
 
 /// Some of the topics.
 #[derive(Debug, Default)]
-struct Shard {
-    topics: HashMap<Arc<str>, Arc<TopicState>>,
+pub(super) struct Shard {
+    pub(super) topics: HashMap<Arc<str>, Arc<TopicState>>,
     /// What those counted that have ended.
     ended: TopicStats,
 }
@@ -32,12 +32,14 @@ struct Shard {
 pub(crate) struct Registry {
     shards: [Mutex<Shard>; SHARDS],
     configure: Option<Box<Configure>>,
-    workers: usize,
+    pub(super) workers: usize,
     /// Makes epochs that nobody can guess, one for each topic that ever begins.
     epochs: RandomState,
     begun: AtomicU64,
     /// How many topics there are.
-    count: AtomicUsize,
+    pub(super) count: AtomicUsize,
+    /// Another process has the topics: what begins here is no more than a name.
+    pub(super) has_left: AtomicBool,
     /// Whether a worker looks for what is too old.
     is_swept: AtomicBool,
 }
@@ -58,17 +60,18 @@ impl Registry {
             epochs: RandomState::new(),
             begun: AtomicU64::new(0),
             count: AtomicUsize::new(0),
+            has_left: AtomicBool::new(false),
             is_swept: AtomicBool::new(false),
         })
     }
 
-    fn shard(&self, name: &str) -> MutexGuard<'_, Shard> {
+    pub(super) fn shard(&self, name: &str) -> MutexGuard<'_, Shard> {
         // Names that a peer chooses to be in the same table only wait for the same lock.
         let hash = name.bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
         self.lock(hash % SHARDS)
     }
 
-    fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
+    pub(super) fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
         // No code of the application runs under the lock.
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,12 +101,21 @@ impl Registry {
             return topic.clone();
         }
         let epoch = self.epochs.hash_one(self.begun.fetch_add(1, Ordering::Relaxed));
-        let name: Arc<str> = name.into();
-        let owner = Arc::downgrade(self) as Weak<dyn TopicOwner>;
-        let topic = Arc::new(TopicState::new(name.clone(), config, epoch, self.workers, owner));
-        shard.topics.insert(name, topic.clone());
+        let topic = self.make(name, config, epoch);
+        topic.lock().has_left = self.has_left();
+        shard.topics.insert(topic.name.clone(), topic.clone());
         self.count.fetch_add(1, Ordering::Relaxed);
         topic
+    }
+
+    pub(super) fn make(self: &Arc<Self>, name: &str, config: TopicConfig, epoch: u64) -> Arc<TopicState> {
+        let owner = Arc::downgrade(self) as Weak<dyn TopicOwner>;
+        Arc::new(TopicState::new(name.into(), config, epoch, self.workers, owner))
+    }
+
+    /// Whether another process has the topics.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::SeqCst)
     }
 
     /// The number of topics.
@@ -130,7 +142,8 @@ impl Registry {
 
     /// Frees what is too old for the history, in one of the tables. Returns whether there is any left.
     pub(crate) fn sweep(&self, shard: usize, now: u64) -> bool {
-        let topics: Vec<_> = self.lock(shard).topics.values().filter(|topic| topic.config.keeps()).cloned().collect();
+        let topics: Vec<_> =
+            self.lock(shard).topics.values().filter(|topic| topic.config.keeps() || topic.stays()).cloned().collect();
         topics.iter().fold(false, |is_left, topic| topic.expire(now) | is_left)
     }
 

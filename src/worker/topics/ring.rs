@@ -97,6 +97,40 @@ impl<T> Ring<T> {
         self.last
     }
 
+    /// The messages behind `after`, each with the time when it was pushed.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn behind(&self, after: u64) -> impl Iterator<Item = (&T, u64)> {
+        self.entries.range(self.index_behind(after)..).map(|entry| (&entry.value, entry.at))
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    fn index_behind(&self, after: u64) -> usize {
+        (after.saturating_add(1).clamp(self.oldest(), self.last + 1) - self.oldest()) as usize
+    }
+
+    /// Changes the messages behind `after`.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn change_behind(&mut self, after: u64, change: impl FnMut(&mut T)) {
+        let start = self.index_behind(after);
+        self.entries.range_mut(start..).map(|entry| &mut entry.value).for_each(change);
+    }
+
+    /// Goes on behind the message with the number `last`, as the ring of another process, of which this one has what is before that or
+    /// nothing.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn go_on_behind(&mut self, last: u64) {
+        if last != self.last {
+            self.entries.clear();
+            (self.last, self.bytes) = (last, 0);
+        }
+    }
+
+    /// Sets the sizes of all messages that there ever were, in another process too.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn set_pushed_bytes(&mut self, pushed_bytes: u64) {
+        self.pushed_bytes = pushed_bytes;
+    }
+
     /// Notes that every subscriber has the messages up to this number, or that nobody is subscribed if it is `u64::MAX`.
     pub(crate) fn set_seen(&mut self, seen: u64, now: u64) {
         self.seen = seen;

@@ -44,6 +44,8 @@ pub(crate) struct TopicState {
     owner: Weak<dyn TopicOwner>,
     shared: Mutex<Shared>,
     workers: Box<[WorkerSide]>,
+    /// A topic that came from another process does not end before this time; 0 if it may. Only a time, so `Relaxed` is enough.
+    pub(super) stays_until: AtomicU64,
     /// Messages that subscribers were sent, have missed, and how many of them were closed for that. Only counts, so `Relaxed`
     /// is enough.
     pub(crate) delivered: AtomicU64,
@@ -52,20 +54,24 @@ pub(crate) struct TopicState {
 }
 
 #[derive(Debug)]
-struct Shared {
-    ring: Ring<Publication>,
+pub(super) struct Shared {
+    pub(super) ring: Ring<Publication>,
     /// Subscriptions, from the call that made them on. Those that a worker has not come to are among them.
-    subscribers: usize,
+    pub(super) subscribers: usize,
     /// Subscriptions that a worker has.
-    members: usize,
+    pub(super) members: usize,
     /// Whether there ever was one.
-    had_members: bool,
+    pub(super) had_members: bool,
     /// The newest message when the first member came after there was none: a bridge did not ask for what others have published up to
     /// then.
-    interrupted: Option<u64>,
+    pub(super) interrupted: Option<u64>,
     /// Handles of the application.
     handles: usize,
-    has_ended: bool,
+    pub(super) has_ended: bool,
+    /// Connections that come from another process are not subscribed yet: nothing is seen.
+    pub(super) awaits: bool,
+    /// Another process has the topic: nothing is published to it here.
+    pub(super) has_left: bool,
 }
 
 /// What concerns one worker. It changes under the topic's lock, unless it says otherwise.
@@ -137,15 +143,18 @@ impl TopicState {
                 interrupted: None,
                 handles: 0,
                 has_ended: false,
+                awaits: false,
+                has_left: false,
             }),
             workers: std::iter::repeat_with(side).take(workers).collect(),
+            stays_until: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             disconnected: AtomicU64::new(0),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shared> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Shared> {
         // The only code of the application that runs under the lock makes a message, before anything is changed.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,10 +164,10 @@ impl TopicState {
         Position { epoch: self.epoch, offset }
     }
 
-    /// Adds the message that `make` returns for its position; `None` if the topic has ended.
+    /// Adds the message that `make` returns for its position; `None` if the topic has ended, or is another process's.
     pub(crate) fn push(&self, now: u64, make: impl FnOnce(Position) -> Publication) -> Option<Pushed> {
         let mut shared = self.lock();
-        if shared.has_ended {
+        if shared.has_ended || shared.has_left {
             return None;
         }
         let publication = make(self.position(shared.ring.last() + 1));
@@ -192,17 +201,22 @@ impl TopicState {
                 (cursor, cursor.saturating_sub(offset))
             }
         };
+        let comes_back = matches!(since, Since::Position(Position { epoch, .. }) if epoch == self.epoch);
+        let mut reservation = self.reserve(&mut shared, worker, cursor, now);
+        reservation.comes_back = comes_back;
+        Some((reservation, Subscription { position: self.position(cursor), missed }))
+    }
+
+    /// Reserves a subscription that begins behind this message.
+    pub(super) fn reserve(self: &Arc<Self>, shared: &mut Shared, worker: u16, cursor: u64, now: u64) -> Reservation {
         let side = &self.workers[usize::from(worker)];
         let before = side.subscribers.load(Ordering::Relaxed);
         let seen = if before == 0 { cursor } else { cursor.min(side.seen.load(Ordering::Relaxed)) };
         side.seen.store(seen, Ordering::Relaxed);
         side.subscribers.store(before + 1, Ordering::Relaxed);
         shared.subscribers += 1;
-        self.update_seen(&mut shared, now);
-        drop(shared);
-        let comes_back = matches!(since, Since::Position(Position { epoch, .. }) if epoch == self.epoch);
-        let reservation = Reservation { topic: Some(self.clone()), worker, cursor, last, comes_back };
-        Some((reservation, Subscription { position: self.position(cursor), missed }))
+        self.update_seen(shared, now);
+        Reservation { topic: Some(self.clone()), worker, cursor, last: shared.ring.last(), comes_back: false }
     }
 
     /// Notes that a worker has a subscription that was reserved, and calls `first` if no worker had any.
@@ -246,9 +260,10 @@ impl TopicState {
     }
 
     /// Frees what all have. Called after subscribers, or what they have, have changed.
-    fn update_seen(&self, shared: &mut Shared, now: u64) {
+    pub(super) fn update_seen(&self, shared: &mut Shared, now: u64) {
         let with_subscribers = self.workers.iter().filter(|side| side.subscribers.load(Ordering::Relaxed) > 0);
-        let seen = with_subscribers.map(|side| side.seen.load(Ordering::Relaxed)).min();
+        let seen =
+            with_subscribers.map(|side| side.seen.load(Ordering::Relaxed)).chain(shared.awaits.then_some(0)).min();
         shared.ring.set_seen(seen.unwrap_or(u64::MAX), now);
     }
 
@@ -314,13 +329,21 @@ impl TopicState {
     pub(super) fn expire(&self, now: u64) -> bool {
         let mut shared = self.lock();
         shared.ring.trim(now);
-        let is_left = shared.ring.len() > 0;
+        if self.stays_until.load(Ordering::Relaxed) <= now {
+            self.stays_until.store(0, Ordering::Relaxed);
+        }
+        let is_left = shared.ring.len() > 0 || self.stays();
         self.end_if_idle(shared);
         is_left
     }
 
-    fn end_if_idle(&self, shared: MutexGuard<'_, Shared>) {
-        if is_idle(&shared) {
+    /// Whether the topic came from another process, and does not end for now.
+    pub(super) fn stays(&self) -> bool {
+        self.stays_until.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn end_if_idle(&self, shared: MutexGuard<'_, Shared>) {
+        if self.is_idle(&shared) {
             // The owner is locked first.
             drop(shared);
             if let Some(owner) = self.owner.upgrade() {
@@ -332,8 +355,13 @@ impl TopicState {
     /// Ends the topic if it is still idle; `false` if it is not. Called under its owner's lock.
     pub(super) fn try_end(&self) -> bool {
         let mut shared = self.lock();
-        shared.has_ended |= is_idle(&shared);
+        shared.has_ended |= self.is_idle(&shared);
         shared.has_ended
+    }
+
+    fn is_idle(&self, shared: &Shared) -> bool {
+        let is_wanted = shared.subscribers > 0 || shared.handles > 0 || shared.awaits || self.stays();
+        !is_wanted && shared.ring.len() == 0
     }
 
     /// The workers that have subscribers. A subscriber from before a message is seen by its publisher, who had the lock since.
@@ -378,10 +406,6 @@ impl TopicState {
     pub(crate) fn set_place(&self, worker: u16, place: Option<u32>) {
         self.workers[usize::from(worker)].place.store(place.unwrap_or(NO_PLACE), Ordering::Relaxed);
     }
-}
-
-fn is_idle(shared: &Shared) -> bool {
-    shared.subscribers == 0 && shared.handles == 0 && shared.ring.len() == 0
 }
 
 /// A subscription that its worker has not come to. It ends as this is dropped.
