@@ -4,7 +4,7 @@ use crate::common;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -317,6 +317,44 @@ fn a_shutdown_inside_a_message_ends_its_connection() {
 }
 
 /// The channel is full of one connection's fragments: that is not read, the others are, and nothing is lost.
+/// Large fragments stay in the receive buffer that they came in, and that goes back to the worker, which frees it.
+#[test]
+fn receive_buffers_come_back_from_the_application() {
+    let server = Server::builder().workers(1).config(unlimited()).bind("127.0.0.1:0").expect("a port");
+    let handle = server.handle();
+    let (mut checked, mut kept) = (Checked::new(), Vec::new());
+    let client = Client::open(server.local_addr());
+    let sender = send_large(&client.stream, LARGE, true);
+    let mut peak = 0;
+    while checked.received < LARGE / 8 {
+        match server.recv_timeout(DEADLINE).expect("an event") {
+            Event::Fragment(_, fragment) => {
+                assert_eq!(checked.received as u64, fragment.offset());
+                checked.add(fragment.as_bytes());
+                kept.push(fragment);
+                peak = peak.max(handle.memory());
+            }
+            event => assert!(matches!(event, Event::Open(..)), "{event:?}"),
+        }
+    }
+    assert!(peak < 3 << 20, "{peak} bytes");
+    // In the middle of the message, and of what waits for the application.
+    client.stream.shutdown(Shutdown::Both).expect("open");
+    assert!(sender.join().expect("no panic").is_err());
+    let mut events = server.iter();
+    loop {
+        match events.next_ref().expect("an event") {
+            EventRef::Fragment(_, fragment) => checked.add(fragment.as_bytes()),
+            EventRef::Close(_, reason) => break assert_eq!(reason.code, CloseCode::ABNORMAL_CLOSURE),
+            event => panic!("{event:?}"),
+        }
+    }
+    drop(events);
+    let mut again = Checked::new();
+    kept.iter().for_each(|fragment| again.add(fragment.as_bytes()));
+    common::eventually("all memory is given back", || handle.memory() == 0);
+}
+
 #[test]
 fn a_connection_whose_fragments_nobody_takes_is_not_read() {
     let config = unlimited().max_event_buffer_size(256 << 10);

@@ -6,6 +6,7 @@ use crossbeam_channel::Sender;
 use crate::client::ending::Alive;
 use crate::protocol::close::{CloseCode, CloseReason};
 use crate::protocol::http::Request;
+use crate::transport::spare_inputs::KeptInput;
 use crate::worker::channel::delivery::{OwnChannel, OwnChannelDelivery};
 use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
@@ -65,6 +66,10 @@ impl Delivery for ClientDelivery {
 
     fn fragment(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, fragment: IncomingFragment<'_>) {
         OwnChannelDelivery.fragment(&mut slot.own, socket, fragment);
+    }
+
+    fn keep_input(&mut self, slot: &mut ClientSlot, input: KeptInput) {
+        OwnChannelDelivery.keep_input(&mut slot.own, input);
     }
 
     fn ping(&mut self, slot: &mut ClientSlot, socket: &mut Socket<'_>, payload: &[u8]) {

@@ -9,8 +9,10 @@ use crate::client::error::ClientError;
 use crate::client::gather::{Gather, Turn};
 use crate::error::RecvTimeoutError;
 use crate::protocol::close::CloseReason;
-use crate::protocol::fragment::Fragment;
+use crate::protocol::fragment::{Fragment, FragmentRef};
+use crate::worker::channel::batch::{Batch, ClientPart};
 use crate::worker::channel::event::Event;
+use crate::worker::channel::received_fragment::ReceivedFragment;
 use crate::worker::receiver::events::Events;
 
 /// One message of a client, which is read as it arrives; made by [`Client::recv_reader`] and
@@ -48,13 +50,62 @@ pub struct ClientMessageReader<'a> {
     events: &'a Events,
     turn: Option<Turn<'a>>,
     deadline: Option<Instant>,
-    unread: Cursor<Vec<u8>>,
+    unread: Unread,
     is_text: bool,
     has_last: bool,
     /// How the connection ended inside the message.
     ended: Option<CloseReason>,
     /// Where a client of one connection keeps how that ended.
     end_of_client: Option<&'a OnceLock<CloseReason>>,
+}
+
+/// The fragment that is read.
+#[derive(Debug)]
+enum Unread {
+    /// In memory of its own.
+    Owned { bytes: Cursor<Vec<u8>>, is_text: bool, is_last: bool },
+    /// In the receive buffer of the client's worker, where so many bytes of it were taken.
+    Received { fragment: Box<ReceivedFragment>, taken: usize },
+}
+
+impl Default for Unread {
+    fn default() -> Unread {
+        Unread::Owned { bytes: Cursor::default(), is_text: false, is_last: false }
+    }
+}
+
+impl From<Fragment> for Unread {
+    fn from(fragment: Fragment) -> Unread {
+        let (is_text, is_last) = (fragment.is_text(), fragment.is_last());
+        Unread::Owned { bytes: Cursor::new(fragment.into_bytes()), is_text, is_last }
+    }
+}
+
+impl Unread {
+    fn is_text(&self) -> bool {
+        matches!(self, Unread::Owned { is_text: true, .. })
+    }
+
+    fn is_last(&self) -> bool {
+        match self {
+            Unread::Owned { is_last, .. } => *is_last,
+            Unread::Received { fragment, .. } => fragment.lend().is_last(),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Unread::Owned { bytes, .. } => bytes.get_ref().get(bytes.position() as usize..).unwrap_or_default(),
+            Unread::Received { fragment, taken } => fragment.as_bytes().get(*taken..).unwrap_or_default(),
+        }
+    }
+
+    fn consume(&mut self, size: usize) {
+        match self {
+            Unread::Owned { bytes, .. } => bytes.consume(size),
+            Unread::Received { taken, .. } => *taken = taken.saturating_add(size),
+        }
+    }
 }
 
 /// Why there is no further fragment.
@@ -160,7 +211,7 @@ impl<'a> ClientMessageReader<'a> {
             events,
             turn,
             deadline,
-            unread: Cursor::default(),
+            unread: Unread::default(),
             is_text: false,
             // No message is begun whose rest would have to be discarded.
             has_last: true,
@@ -168,7 +219,7 @@ impl<'a> ClientMessageReader<'a> {
             end_of_client,
         };
         let gathered = reader.turn.as_mut().and_then(|turn| turn.gathered.take());
-        let first = gathered.map_or_else(|| reader.next_fragment(), Ok)?;
+        let first = gathered.map_or_else(|| reader.next_fragment(), |fragment| Ok(fragment.into()))?;
         reader.is_text = first.is_text();
         reader.keep(first);
         Ok(reader)
@@ -207,31 +258,41 @@ impl ClientMessageReader<'_> {
         self.deadline = deadline.into();
     }
 
-    fn next_fragment(&mut self) -> Result<Fragment, NoFragment> {
+    fn next_fragment(&mut self) -> Result<Unread, NoFragment> {
         loop {
-            match self.events.wait(self.deadline) {
+            let event = match self.events.take_until(self.deadline, Batch::next_part) {
+                Ok(ClientPart::Event(event)) => event,
+                Ok(ClientPart::Received(fragment)) if self.discards(fragment.lend()) => continue,
+                Ok(ClientPart::Received(fragment)) => return Ok(Unread::Received { fragment, taken: 0 }),
+                Err(RecvTimeoutError::Timeout) => return Err(NoFragment::Timeout),
+                Err(RecvTimeoutError::Disconnected) => return Err(NoFragment::NoMore),
+            };
+            match event {
                 // Between two messages this is the next connection; inside one its end went to another receiver.
-                Ok(Event::Open(..)) if self.has_last => {}
+                Event::Open(..) if self.has_last => {}
                 // Only a server drains.
-                Ok(Event::Drain(..)) => {}
-                Ok(Event::Open(..)) => return Err(NoFragment::Ended(end_went_elsewhere())),
-                Ok(Event::Message(_, message)) => return Ok(Fragment::new(message, 0, true)),
-                Ok(Event::Fragment(_, fragment)) => {
-                    if !self.turn.as_mut().is_some_and(|turn| turn.gathered.discards(&fragment)) {
-                        return Ok(fragment);
+                Event::Drain(..) => {}
+                Event::Open(..) => return Err(NoFragment::Ended(end_went_elsewhere())),
+                Event::Message(_, message) => return Ok(Unread::from(Fragment::new(message, 0, true))),
+                Event::Fragment(_, fragment) => {
+                    if !self.discards(fragment.as_ref()) {
+                        return Ok(Unread::from(fragment));
                     }
                 }
-                Ok(Event::Close(_, reason)) => {
+                Event::Close(_, reason) => {
                     if let Some(end) = self.end_of_client {
                         // No other thread has set it: a connection has one `Close` event.
                         let _ = end.set(reason.clone());
                     }
                     return Err(NoFragment::Ended(reason));
                 }
-                Err(RecvTimeoutError::Timeout) => return Err(NoFragment::Timeout),
-                Err(RecvTimeoutError::Disconnected) => return Err(NoFragment::NoMore),
             }
         }
+    }
+
+    /// Whether this fragment belongs to a message that was abandoned.
+    fn discards(&mut self, fragment: FragmentRef<'_>) -> bool {
+        self.turn.as_mut().is_some_and(|turn| turn.gathered.discards(fragment))
     }
 
     /// Why the connection has ended, where the channel did not say it.
@@ -239,9 +300,9 @@ impl ClientMessageReader<'_> {
         self.end_of_client.and_then(OnceLock::get).cloned().unwrap_or_else(end_went_elsewhere)
     }
 
-    fn keep(&mut self, fragment: Fragment) {
-        self.has_last = fragment.is_last();
-        self.unread = Cursor::new(fragment.into_bytes());
+    fn keep(&mut self, unread: Unread) {
+        self.has_last = unread.is_last();
+        self.unread = unread;
     }
 }
 
@@ -258,7 +319,9 @@ impl Read for ClientMessageReader<'_> {
 
 impl BufRead for ClientMessageReader<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while !self.has_last && self.unread.fill_buf()?.is_empty() {
+        while !self.has_last && self.unread.bytes().is_empty() {
+            // Before the wait, so that the worker can receive into it again.
+            self.unread = Unread::default();
             if let Some(reason) = &self.ended {
                 let error = ClientError::Failed(reason.clone());
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error));
@@ -272,7 +335,7 @@ impl BufRead for ClientMessageReader<'_> {
                 Err(NoFragment::NoMore) => self.ended = Some(self.known_end()),
             }
         }
-        self.unread.fill_buf()
+        Ok(self.unread.bytes())
     }
 
     fn consume(&mut self, size: usize) {

@@ -1,7 +1,7 @@
 //! Putting a message together from its fragments.
 
 use crate::protocol::error::ProtocolError;
-use crate::protocol::fragment::Fragment;
+use crate::protocol::fragment::{Fragment, FragmentRef};
 use crate::protocol::message::{Assembled, Message};
 
 /// The beginning of a message, for those who receive fragments and want the whole.
@@ -17,7 +17,7 @@ impl Gathered {
     /// Adds the next fragment. Returns the message if that was the last. A message of more than `limit` bytes is an error,
     /// and what comes of it then is discarded.
     pub(crate) fn add(&mut self, fragment: Fragment, limit: usize) -> Result<Option<Message>, ProtocolError> {
-        if self.discards(&fragment) {
+        if self.discards(fragment.as_ref()) {
             return Ok(None);
         }
         let size = fragment.offset().saturating_add(fragment.len() as u64);
@@ -38,10 +38,15 @@ impl Gathered {
     }
 
     /// Whether this fragment belongs to a message that was abandoned.
-    pub(crate) fn discards(&mut self, fragment: &Fragment) -> bool {
+    pub(crate) fn discards(&mut self, fragment: FragmentRef<'_>) -> bool {
+        self.discards_at(fragment.offset(), fragment.is_last())
+    }
+
+    /// As [`discards`](Gathered::discards), for the fragment at this offset.
+    pub(crate) fn discards_at(&mut self, offset: u64, is_last: bool) -> bool {
         // Another message begins if the connection of the abandoned one ended.
-        let discards = self.is_abandoned && !fragment.is_first();
-        self.is_abandoned = discards && !fragment.is_last();
+        let discards = self.is_abandoned && offset > 0;
+        self.is_abandoned = discards && !is_last;
         discards
     }
 

@@ -43,7 +43,10 @@ impl<S: Read + Write> WebSocket<S> {
                 None => return Ok(None),
                 Some(Found::Whole(frame)) => break frame,
                 Some(Found::Kept(Data::Message(message))) => Some(message),
-                Some(Found::Kept(Data::Fragment(fragment))) => self.gather(fragment)?,
+                Some(Found::Kept(data)) => {
+                    let fragment = self.own(data);
+                    self.gather(fragment)?
+                }
             };
             if let Some(message) = message {
                 return Ok(Some(MessageRef::from(&*self.lent.insert(message))));

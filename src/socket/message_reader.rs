@@ -1,6 +1,7 @@
 //! Reading a message as it arrives, over a [`WebSocket`].
 
 use std::io::{self, BufRead, Cursor, Read, Write};
+use std::ops::Range;
 
 use crate::protocol::fragment::Fragment;
 use crate::protocol::gathered::Gathered;
@@ -43,9 +44,44 @@ use crate::socket::{Data, SocketError, WebSocket};
 #[derive(Debug)]
 pub struct MessageReader<'a, S: Read + Write> {
     socket: &'a mut WebSocket<S>,
-    unread: Cursor<Vec<u8>>,
+    unread: Unread,
     is_text: bool,
     has_last: bool,
+}
+
+/// The fragment that is read.
+#[derive(Debug)]
+enum Unread {
+    /// In memory of its own.
+    Owned(Cursor<Vec<u8>>),
+    /// Here in the receive buffer, which nothing is received into before it is read.
+    Lent(Range<usize>),
+}
+
+impl From<Data> for Unread {
+    fn from(data: Data) -> Unread {
+        match data {
+            Data::Fragment(fragment) => Unread::Owned(Cursor::new(fragment.into_bytes())),
+            Data::Message(message) => Unread::Owned(Cursor::new(message.into_bytes())),
+            Data::Lent(fragment) => Unread::Lent(fragment.range),
+        }
+    }
+}
+
+impl Unread {
+    fn bytes<'a, S>(&'a self, socket: &'a WebSocket<S>) -> &'a [u8] {
+        match self {
+            Unread::Owned(bytes) => bytes.get_ref().get(bytes.position() as usize..).unwrap_or_default(),
+            Unread::Lent(range) => socket.input.current.as_slice().get(range.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn consume(&mut self, size: usize) {
+        match self {
+            Unread::Owned(bytes) => bytes.consume(size),
+            Unread::Lent(range) => range.start = range.start.saturating_add(size).min(range.end),
+        }
+    }
 }
 
 impl<S: Read + Write> WebSocket<S> {
@@ -76,28 +112,28 @@ impl<S: Read + Write> WebSocket<S> {
         let arrived = self.endpoint.connection.deliver_fragments(self.max_size_of_fragments);
         let partial = self.partial.get_or_insert_default();
         let first = match arrived.or_else(|| partial.take()) {
-            Some(first) => first,
+            Some(first) => Data::Fragment(first),
             None => match self.first_fragment()? {
                 Some(first) => first,
                 None => return Ok(None),
             },
         };
-        let (is_text, has_last) = (first.is_text(), first.is_last());
+        let (is_text, has_last) = (matches!(&first, Data::Fragment(first) if first.is_text()), first.is_end());
         self.partial = None;
-        Ok(Some(MessageReader { socket: self, unread: Cursor::new(first.into_bytes()), is_text, has_last }))
+        Ok(Some(MessageReader { socket: self, unread: Unread::from(first), is_text, has_last }))
     }
 
     /// Waits for the first fragment of a message.
-    fn first_fragment(&mut self) -> Result<Option<Fragment>, SocketError> {
+    fn first_fragment(&mut self) -> Result<Option<Data>, SocketError> {
         loop {
-            match self.next_data(|_| Ok(()))? {
+            let data = match self.next_data(|_| Ok(()))? {
                 None => return Ok(None),
-                Some(Data::Message(_)) => {}
-                Some(Data::Fragment(fragment)) => {
-                    if !self.partial.as_mut().is_some_and(|partial| partial.discards(&fragment)) {
-                        return Ok(Some(fragment));
-                    }
-                }
+                Some(Data::Message(_)) => continue,
+                Some(data) => data,
+            };
+            let partial = self.partial.as_mut();
+            if !partial.is_some_and(|partial| partial.discards_at(data.offset(), data.is_end())) {
+                return Ok(Some(data));
             }
         }
     }
@@ -150,18 +186,18 @@ impl<S: Read + Write> Read for MessageReader<'_, S> {
 
 impl<S: Read + Write> BufRead for MessageReader<'_, S> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while !self.has_last && self.unread.fill_buf()?.is_empty() {
+        while !self.has_last && self.unread.bytes(self.socket).is_empty() {
             match self.socket.next_data(|_| Ok(())) {
-                Ok(Some(Data::Fragment(fragment))) => {
-                    self.has_last = fragment.is_last();
-                    self.unread = Cursor::new(fragment.into_bytes());
-                }
                 Ok(Some(Data::Message(_))) => {}
+                Ok(Some(data)) => {
+                    self.has_last = data.is_end();
+                    self.unread = Unread::from(data);
+                }
                 Ok(None) => return Err(SocketError::Closed.into()),
                 Err(error) => return Err(error.into()),
             }
         }
-        self.unread.fill_buf()
+        Ok(self.unread.bytes(self.socket))
     }
 
     fn consume(&mut self, size: usize) {

@@ -26,6 +26,7 @@ mod writing;
 use std::any::Any;
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::time::Duration;
 
 use codecs::with_codec;
@@ -35,10 +36,10 @@ use write_deadline::WriteDeadline;
 
 use crate::protocol::close::{CloseCause, CloseFrame, CloseReason};
 use crate::protocol::connection::WholeFrame;
-use crate::protocol::fragment::Fragment;
+use crate::protocol::fragment::{Fragment, FragmentRef};
 use crate::protocol::gathered::Gathered;
 use crate::protocol::handshake;
-use crate::protocol::message::Message;
+use crate::protocol::message::{Message, MessageRef};
 use crate::protocol::{ProtocolError, Received};
 use crate::transport::endpoint::{Endpoint, ReadOutcome};
 use crate::transport::output::Output;
@@ -179,7 +180,8 @@ impl<S: Read + Write> WebSocket<S> {
             match self.next_data(&prepare)? {
                 None => return Ok(None),
                 Some(Data::Message(message)) => return Ok(Some(message)),
-                Some(Data::Fragment(fragment)) => {
+                Some(data) => {
+                    let fragment = self.own(data);
                     if let Some(message) = self.gather(fragment)? {
                         return Ok(Some(message));
                     }
@@ -423,11 +425,31 @@ impl<S: Read + Write> WebSocket<S> {
         let input = self.input.current.filled_mut();
         match with_codec(&mut self.endpoint, |endpoint, codec| endpoint.connection.receive_general(input, codec)) {
             Ok((size, received)) => {
+                if let Received::Fragment(FragmentRef { payload: MessageRef::Binary(payload), offset, is_last }) =
+                    received
+                {
+                    let len = payload.len();
+                    self.input.current.consume(size);
+                    let range = self.input.current.last_decoded(len);
+                    return Ok(Step::Data(Data::Lent(LentFragment { range, offset, is_last })));
+                }
                 let step = Step::from(received);
                 self.input.current.consume(size);
                 Ok(step)
             }
             Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// A fragment in memory of its own.
+    fn own(&self, data: Data) -> Fragment {
+        match data {
+            Data::Fragment(fragment) => fragment,
+            Data::Message(message) => Fragment::new(message, 0, true),
+            Data::Lent(LentFragment { range, offset, is_last }) => {
+                let bytes = self.input.current.as_slice().get(range).unwrap_or_default();
+                FragmentRef { payload: MessageRef::Binary(bytes), offset, is_last }.into_owned()
+            }
         }
     }
 
@@ -551,14 +573,33 @@ enum Step {
 enum Data {
     Message(Message),
     Fragment(Fragment),
+    Lent(LentFragment),
+}
+
+/// A fragment of a binary message in the receive buffer, until the next read.
+#[derive(Debug)]
+struct LentFragment {
+    range: Range<usize>,
+    offset: u64,
+    is_last: bool,
 }
 
 impl Data {
+    /// How many bytes of the message came before this.
+    fn offset(&self) -> u64 {
+        match self {
+            Data::Message(_) => 0,
+            Data::Fragment(fragment) => fragment.offset(),
+            Data::Lent(fragment) => fragment.offset,
+        }
+    }
+
     /// Whether a message ends with this.
     fn is_end(&self) -> bool {
         match self {
             Data::Message(_) => true,
             Data::Fragment(fragment) => fragment.is_last(),
+            Data::Lent(fragment) => fragment.is_last,
         }
     }
 }

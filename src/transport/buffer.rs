@@ -1,5 +1,7 @@
 //! Buffers to receive into, shared by the connections of a thread.
 
+use std::ops::Range;
+
 use crate::protocol::frame::MAX_HEADER_SIZE;
 use crate::protocol::message::{Assembled, MessageRef};
 
@@ -42,6 +44,11 @@ impl Input {
         self.bytes.len() - self.front
     }
 
+    /// The bytes of memory that it takes.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Has room for `size` bytes from now on. What it holds is lost. Its memory stays what it was, for it is one of few.
     pub(crate) fn resize(&mut self, size: usize) {
         self.bytes.resize(self.front + size, 0);
@@ -76,6 +83,11 @@ impl Input {
         let start = self.start;
         self.consume(size);
         &mut self.bytes[start..self.start]
+    }
+
+    /// Where the last `size` bytes are of those that are decoded.
+    pub(crate) fn last_decoded(&self, size: usize) -> Range<usize> {
+        self.start.saturating_sub(size)..self.start
     }
 
     /// The bytes that are not decoded.

@@ -19,6 +19,7 @@ pub(crate) mod random;
 pub(crate) mod resolve;
 pub(crate) mod shared_bytes;
 pub(crate) mod shared_frame;
+pub(crate) mod spare_inputs;
 pub(crate) mod stream;
 pub(crate) mod tls;
 #[cfg(unix)]

@@ -130,6 +130,11 @@ impl Output {
         true
     }
 
+    /// The place of `bytes` in the input that is lent; `None` if they are not in it.
+    pub(crate) fn position_in_input(&self, bytes: &[u8]) -> Option<Range<usize>> {
+        self.input.position(bytes)
+    }
+
     /// Appends a whole frame whose payload `write` appends to the cork; nothing if that fails.
     #[cfg(feature = "serde_json")]
     pub(crate) fn push_written<E>(

@@ -7,6 +7,7 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::message::{Message, MessageRef};
 use crate::worker::channel::block::{Block, EventKind, close_seen};
 use crate::worker::channel::event::{Event, EventRef};
+use crate::worker::channel::received_fragment::ReceivedFragment;
 use crate::worker::channel::state::ChannelState;
 
 /// The events of one iteration of a worker's event loop. The payloads of small messages are in one block of bytes, so
@@ -65,6 +66,12 @@ impl Batch {
     }
 }
 
+/// What a client reads next of a message, or another event.
+pub(crate) enum ClientPart {
+    Received(Box<ReceivedFragment>),
+    Event(Event),
+}
+
 /// For a client, whose events are all of one connection.
 impl Batch {
     /// Goes on to the next message; `None` if there is none. Fails if the connection has ended before it.
@@ -108,6 +115,18 @@ impl Batch {
         Some(message)
     }
 
+    /// The next event, with a large fragment in its receive buffer.
+    pub(crate) fn next_part(&mut self) -> Option<ClientPart> {
+        if let Some(record) = self.block.as_deref_mut()?.records.get_mut(self.next)
+            && matches!(record.kind, EventKind::Received(_))
+            && let EventKind::Received(fragment) = std::mem::replace(&mut record.kind, EventKind::Taken)
+        {
+            self.next += 1;
+            return Some(ClientPart::Received(fragment));
+        }
+        self.next().map(ClientPart::Event)
+    }
+
     /// The next message. Fails if the connection has ended before it.
     pub(crate) fn next_message(&mut self) -> Option<Result<Message, CloseReason>> {
         if let Err(reason) = self.find_message()? {
@@ -143,6 +162,7 @@ impl Iterator for Batch {
             }
             EventKind::Assembled(message) => Event::Message(peer, message.into_message()),
             EventKind::Fragment(fragment) => Event::Fragment(peer, fragment),
+            EventKind::Received(fragment) => Event::Fragment(peer, fragment.into_owned()),
             EventKind::Drain(draining) => Event::Drain(peer, *draining),
             EventKind::Close(reason) => {
                 // All events before it were returned, and answered if this thread answers them.

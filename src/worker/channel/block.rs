@@ -1,12 +1,14 @@
 //! The memory of a batch: the records of its events, and the concatenated payloads of small messages.
 
 use crate::protocol::close::CloseReason;
-use crate::protocol::deflate::Codec;
 use crate::protocol::fragment::Fragment;
 use crate::protocol::http::Request;
 use crate::protocol::message::{Assembled, Message, MessageRef};
 use crate::transport::buffer::BufferPool;
+use crate::transport::spare_inputs::KeptInput;
 use crate::worker::channel::event::EventRef;
+use crate::worker::channel::received_fragment::ReceivedFragment;
+use crate::worker::connection::active::ActiveConn;
 use crate::worker::delivery::delivery::{Incoming, IncomingFragment};
 use crate::worker::handle::draining::Draining;
 use crate::worker::handle::inbox::Command;
@@ -95,9 +97,21 @@ impl Block {
     }
 
     /// Keeps a fragment, and returns the kind of its record and its cost. A small one is copied, so that the memory it was
-    /// decompressed into serves again.
-    pub(crate) fn keep_fragment(&mut self, fragment: IncomingFragment<'_>, codec: &mut Codec) -> (EventKind, usize) {
+    /// decompressed into serves again. A large one waits for the receive buffer that it is in.
+    pub(crate) fn keep_fragment(
+        &mut self,
+        fragment: IncomingFragment<'_>,
+        active: &mut ActiveConn<'_>,
+    ) -> (EventKind, usize) {
+        let codec = &mut active.context.codec;
         let kept = match fragment {
+            IncomingFragment::Offered(fragment) => {
+                if let Some(received) = ReceivedFragment::of(fragment, active) {
+                    self.apart += size_of::<ReceivedFragment>() + active.context.config.read_buffer_size;
+                    return (EventKind::Received(Box::new(received)), fragment.len());
+                }
+                fragment.into_owned()
+            }
             IncomingFragment::Borrowed(fragment) => fragment.into_owned(),
             IncomingFragment::Owned(fragment) if fragment.len() < MIN_OWNED_SIZE => {
                 let copy = fragment.as_ref().into_owned();
@@ -109,6 +123,13 @@ impl Block {
         let cost = kept.capacity();
         self.apart += Fragment::OVERHEAD + cost;
         (EventKind::Fragment(kept), cost)
+    }
+
+    /// Keeps the receive buffer that the last fragment waits for.
+    pub(crate) fn keep_input(&mut self, input: KeptInput) {
+        if let Some(Record { kind: EventKind::Received(fragment), .. }) = self.records.last_mut() {
+            fragment.keep(input);
+        }
     }
 
     /// Returns the event at `index` as a borrow; `None` after the last. A large message moves to the caller, and so is
@@ -145,6 +166,7 @@ impl Block {
                 EventRef::Message(peer, std::mem::take(&mut **message).into_message().into())
             }
             EventKind::Fragment(fragment) => EventRef::Fragment(peer, fragment.as_ref()),
+            EventKind::Received(fragment) => EventRef::Fragment(peer, fragment.lend()),
             EventKind::Drain(draining) => EventRef::Drain(peer, **draining),
             EventKind::Close(reason) => {
                 // All events before it were returned, and answered if this thread answers them.
@@ -234,6 +256,7 @@ pub(crate) enum EventKind {
     },
     Assembled(Box<Assembled>),
     Fragment(Fragment),
+    Received(Box<ReceivedFragment>),
     Drain(Box<Draining>),
     Close(Box<CloseReason>),
     /// The event was returned.

@@ -4,6 +4,7 @@ use std::num::NonZero;
 
 use crate::protocol::close::{CloseFrame, CloseReason};
 use crate::protocol::http::Request;
+use crate::transport::spare_inputs::KeptInput;
 use crate::worker::channel::sender::{BlockCursor, EventSender};
 use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, IncomingFragment};
 use crate::worker::delivery::socket::Socket;
@@ -75,6 +76,10 @@ impl Delivery for ChannelDelivery {
 
     fn fragment(&mut self, connection: &mut ChannelSlot, socket: &mut Socket<'_>, fragment: IncomingFragment<'_>) {
         self.of(connection).fragment(&mut connection.cursor, socket, fragment);
+    }
+
+    fn keep_input(&mut self, connection: &mut ChannelSlot, input: KeptInput) {
+        self.of(connection).keep_input(input);
     }
 
     fn ping(&mut self, _: &mut ChannelSlot, _: &mut Socket<'_>, _: &[u8]) {}
@@ -192,6 +197,10 @@ impl Delivery for OwnChannelDelivery {
         connection.events.fragment(&mut connection.cursor, socket, fragment);
     }
 
+    fn keep_input(&mut self, connection: &mut OwnChannel, input: KeptInput) {
+        connection.events.keep_input(input);
+    }
+
     fn ping(&mut self, _: &mut OwnChannel, _: &mut Socket<'_>, _: &[u8]) {}
 
     fn pong(&mut self, _: &mut OwnChannel, _: &mut Socket<'_>, _: &[u8]) {}
@@ -200,8 +209,8 @@ impl Delivery for OwnChannelDelivery {
         connection.events.close(&mut connection.cursor, socket, reason)
     }
 
-    fn has_room(&mut self, connection: &mut OwnChannel, _: Key) -> bool {
-        connection.events.finds_room()
+    fn has_room(&mut self, connection: &mut OwnChannel, key: Key) -> bool {
+        connection.events.finds_room() && connection.events.has_window_for_buffers(&mut connection.cursor, key)
     }
 
     fn read_size(&self, connection: &OwnChannel) -> usize {

@@ -8,6 +8,7 @@ use crossbeam_channel::Sender;
 use crate::protocol::close::CloseReason;
 use crate::protocol::http::Request;
 use crate::protocol::message::MessageRef;
+use crate::transport::spare_inputs::KeptInput;
 use crate::worker::channel::batch::Batch;
 use crate::worker::channel::block::{Block, EVENT_COST, EventKind, MIN_OWNED_SIZE, Record, has_several};
 use crate::worker::channel::state::ChannelState;
@@ -130,8 +131,16 @@ impl EventSender {
         socket: &mut Socket<'_>,
         fragment: IncomingFragment<'_>,
     ) {
-        let (kind, cost) = self.block.keep_fragment(fragment, &mut socket.active.context.codec);
+        let (kind, cost) = self.block.keep_fragment(fragment, &mut socket.active);
+        if let EventKind::Received(_) = kind {
+            cursor.filled.add_buffer();
+        }
         self.push(cursor, socket, cost, kind);
+    }
+
+    /// Takes the receive buffer that the last fragment is in.
+    pub(super) fn keep_input(&mut self, input: KeptInput) {
+        self.block.keep_input(input);
     }
 
     pub(super) fn open(&mut self, cursor: &mut BlockCursor, socket: &mut Socket<'_>, request: Request) {
@@ -223,12 +232,18 @@ impl EventSender {
         self.has_share(cursor, key)
     }
 
-    /// Whether a connection may go on that has filled half of its window. One that nobody shares the channel with may, and each
-    /// while a thread of the application has nothing to do, for then nobody waits behind its events.
+    /// As [`has_room`](EventSender::has_room), for the channel of one connection, which waits only for receive buffers.
+    #[inline]
+    pub(super) fn has_window_for_buffers(&mut self, cursor: &mut BlockCursor, key: Key) -> bool {
+        !cursor.filled.has_buffer() || !cursor.filled.is_half() || self.has_window(cursor, key)
+    }
+
+    /// Whether a connection may go on that has filled half of its window. One that nobody shares the channel with may, unless
+    /// it has filled it with receive buffers, and each while a thread of the application has nothing to do, for then nobody waits behind its events.
     #[cold]
     fn has_window(&mut self, cursor: &mut BlockCursor, key: Key) -> bool {
         let (progress, unsent) = (&self.state.progress, self.block.cost);
-        if self.state.connections() <= 1 {
+        if self.state.connections() <= 1 && !cursor.filled.has_buffer() {
             self.windows.begin_anyway(key, &mut cursor.filled, progress, unsent);
             return true;
         }

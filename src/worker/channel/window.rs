@@ -77,7 +77,20 @@ impl Progress {
 #[derive(Debug, Default)]
 pub(super) struct Filled(u32);
 
+/// Set in [`Filled`] if a receive buffer is in the half, which that fills whatever is in it.
+const HAS_BUFFER: u32 = 1 << 31;
+
 impl Filled {
+    /// Notes that a receive buffer goes to the application: the one after the next waits for it even if nobody shares the
+    /// channel, so that the buffers are few and stay in a processor's cache.
+    pub(super) fn add_buffer(&mut self) {
+        self.0 |= HAS_BUFFER;
+    }
+
+    pub(super) fn has_buffer(&self) -> bool {
+        self.0 & HAS_BUFFER != 0
+    }
+
     #[inline(always)]
     pub(super) fn add(&mut self, cost: usize) {
         self.0 = self.0.saturating_add(u32::try_from(cost + EVENT_WEIGHT).unwrap_or(u32::MAX));

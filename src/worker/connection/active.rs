@@ -40,6 +40,8 @@ pub(crate) struct DriveState {
     /// The work of decompression in this drive, as [`Codec::take_work`](crate::protocol::deflate::Codec::take_work) counts
     /// it.
     pub(crate) inflated: u64,
+    /// What may become of the receive buffer.
+    pub(crate) input: InputUse,
     /// The connection has more to do, and the poll may not report it again.
     pub(crate) again: bool,
     /// The connection's next deadline may have changed.
@@ -48,6 +50,17 @@ pub(crate) struct DriveState {
     pub(crate) message_ended: bool,
     /// It ended, because it or what waited for it can not be sent, so that the connection fails.
     pub(crate) message_failed: bool,
+}
+
+/// What becomes of the receive buffer when it is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InputUse {
+    /// The worker keeps it.
+    Lent,
+    /// The worker gives it to a delivery that wants what is at its end.
+    Offered,
+    /// A delivery is to have it.
+    Wanted,
 }
 
 /// The number of messages that one drive received and sent.
@@ -67,6 +80,7 @@ impl DriveState {
             counts: MessageCounts::default(),
             posted: 0,
             inflated: 0,
+            input: InputUse::Lent,
             again: false,
             deadline_changed: false,
             message_ended: false,

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::Codec;
 use crate::transport::output::Output;
+use crate::transport::spare_inputs::SpareInputs;
 use crate::worker::connection::callback_watch::CallbackWatch;
 use crate::worker::connection::topics::WorkerTopics;
 use crate::worker::handle::inbox::Inbox;
@@ -38,6 +39,8 @@ pub(crate) struct WorkerContext {
     /// Sends to the connections of all workers.
     pub(crate) publisher: Publisher,
     pub(crate) output: Output,
+    /// Receive buffers that went to the application with what was in them, and came back.
+    pub(crate) inputs: Arc<SpareInputs>,
     pub(crate) group: WriteGroup,
     /// The compressors of all connections.
     pub(crate) codec: Codec,

@@ -3,6 +3,9 @@
 use crate::protocol::close::CloseReason;
 use crate::protocol::fragment::{Fragment, FragmentRef};
 use crate::protocol::message::{Assembled, MessageRef};
+use crate::transport::spare_inputs::KeptInput;
+#[cfg(doc)]
+use crate::worker::connection::active::InputUse;
 use crate::worker::delivery::socket::Socket;
 use crate::worker::handle::draining::Draining;
 #[cfg(all(target_os = "linux", feature = "handover"))]
@@ -32,6 +35,9 @@ impl Incoming<'_> {
 pub(crate) enum IncomingFragment<'a> {
     /// The fragment is in the worker's receive buffer.
     Borrowed(FragmentRef<'a>),
+    /// So it is, with nothing behind it: a delivery that notes [`InputUse::Wanted`] is given the buffer next, by
+    /// [`keep_input`](Delivery::keep_input).
+    Offered(FragmentRef<'a>),
     /// The fragment has memory of its own.
     Owned(Fragment),
 }
@@ -40,7 +46,7 @@ impl IncomingFragment<'_> {
     /// Borrows the fragment.
     pub(crate) fn as_ref(&self) -> FragmentRef<'_> {
         match self {
-            IncomingFragment::Borrowed(fragment) => *fragment,
+            IncomingFragment::Borrowed(fragment) | IncomingFragment::Offered(fragment) => *fragment,
             IncomingFragment::Owned(fragment) => fragment.as_ref(),
         }
     }
@@ -102,6 +108,12 @@ pub(crate) trait Delivery: Send + 'static {
 
     fn message(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, message: Incoming<'_>);
     fn fragment(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, fragment: IncomingFragment<'_>);
+
+    /// Takes the receive buffer that the last fragment is in, which was offered and is wanted.
+    fn keep_input(&mut self, connection: &mut Self::Connection, input: KeptInput) {
+        let _ = (connection, input);
+    }
+
     fn ping(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, payload: &[u8]);
     fn pong(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, payload: &[u8]);
     fn close(&mut self, connection: &mut Self::Connection, socket: &mut Socket<'_>, reason: CloseReason)

@@ -1,5 +1,6 @@
 //! Decoding what the loop over the most common frames does not find: a server's frames, control frames, parts of frames.
 
+use crate::protocol::Received;
 use crate::worker::delivery::delivery::{Delivery, Incoming};
 use crate::worker::event_loop::drive::Driver;
 
@@ -15,6 +16,10 @@ impl<D: Delivery> Driver<'_, D> {
         }
         let all = input.len();
         let size = match self.conn.endpoint.connection.receive_general(input, &mut self.context.codec) {
+            Ok((size, Received::Fragment(fragment))) if !D::ANSWERS && size == all => {
+                self.deliver_at_end(fragment);
+                size
+            }
             Ok((size, received)) => {
                 self.dispatch(received);
                 size

@@ -9,7 +9,7 @@ use crate::transport::buffer::Input;
 use crate::transport::endpoint::ReadOutcome;
 use crate::transport::loan::{HoldsOutput, InputLoan};
 use crate::transport::output::Output;
-use crate::worker::connection::active::{ActiveConn, DriveState};
+use crate::worker::connection::active::{ActiveConn, DriveState, InputUse};
 use crate::worker::connection::conn::Conn;
 use crate::worker::connection::context::WorkerContext;
 use crate::worker::connection::flags::Flag;
@@ -117,7 +117,13 @@ impl<D: Delivery> Driver<'_, D> {
                 self.context.totals.bytes_received += size as u64;
                 self.conn.heard = self.context.tick;
                 let failed = direct > 0 && !self.advance_message(direct);
+                if !D::ANSWERS {
+                    self.state.input = InputUse::Offered;
+                }
                 let done = failed || self.decode(input);
+                if !D::ANSWERS && std::mem::replace(&mut self.state.input, InputUse::Lent) == InputUse::Wanted {
+                    self.give_input(input);
+                }
                 if self.conn.flags.remove(Flag::PingOutstanding) {
                     // The next ping is due before the answer to this one would have been.
                     self.state.deadline_changed = true;

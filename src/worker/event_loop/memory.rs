@@ -25,7 +25,8 @@ impl<D: Delivery> Worker<D> {
     /// Tells the budget what the pools hold, and looks whether the budget is exceeded.
     #[inline]
     pub(super) fn check_memory(&mut self) {
-        self.pooled.set(self.context.output.pool.bytes() + self.context.codec.memory());
+        let context = &self.context;
+        self.pooled.set(context.output.pool.bytes() + context.inputs.bytes() + context.codec.memory());
         if self.context.inbox.budget.is_exceeded() || self.close_largest_at.is_some() {
             self.save_memory();
         }
@@ -40,6 +41,7 @@ impl<D: Delivery> Worker<D> {
             return self.ready.append(&mut self.context.starved);
         }
         self.context.output.pool.clear();
+        self.context.inputs.clear();
         let tick = self.context.tick;
         let close_at = *self.close_largest_at.get_or_insert(tick + TimerWheel::ticks(GRACE));
         // Far above it there is no time to wait.

@@ -1,9 +1,16 @@
 //! What is done with each frame that a drive decoded.
 
 use crate::protocol::Received;
+use crate::protocol::fragment::FragmentRef;
+use crate::transport::buffer::Input;
+use crate::worker::connection::active::InputUse;
 use crate::worker::connection::phase::Phase;
 use crate::worker::delivery::delivery::{Delivery, Incoming, IncomingFragment};
 use crate::worker::event_loop::drive::Driver;
+
+/// A fragment of at least 64 KiB goes to the application in the receive buffer that it is in. Larger copies more; smaller has
+/// more buffers on their way for as many bytes.
+const MIN_OFFERED_SIZE: usize = 64 << 10;
 
 impl<D: Delivery> Driver<'_, D> {
     pub(super) fn dispatch(&mut self, received: Received<'_>) {
@@ -24,6 +31,26 @@ impl<D: Delivery> Driver<'_, D> {
             self.deliver_message(message);
         } else if let Incoming::Assembled(message) = message {
             self.context.output.pool.give(message.into_buffer());
+        }
+    }
+
+    /// Delivers a fragment behind which nothing is left of the input. If it fills much of the receive buffer, that is offered
+    /// with it.
+    pub(super) fn deliver_at_end(&mut self, fragment: FragmentRef<'_>) {
+        let is_large = fragment.len() >= MIN_OFFERED_SIZE.max(self.context.config.read_buffer_size / 4);
+        if is_large && self.state.input == InputUse::Offered {
+            self.deliver_fragment(IncomingFragment::Offered(fragment));
+        } else {
+            self.deliver_fragment(IncomingFragment::Borrowed(fragment));
+        }
+    }
+
+    /// Gives the receive buffer to the delivery, with the fragment that was delivered last, and has another one in its place.
+    #[cold]
+    pub(super) fn give_input(&mut self, input: &mut Input) {
+        let kept = self.context.inputs.exchange(input, self.context.config.read_buffer_size);
+        if let Some(app) = self.app {
+            self.delivery.keep_input(app, kept);
         }
     }
 

@@ -172,6 +172,7 @@ impl<D: Delivery> Worker<D> {
             inbox: parts.inbox,
             publisher: Publisher::new(siblings, config.max_write_buffer_size),
             output: Output::new(config.max_message_size),
+            inputs: Arc::default(),
             config,
             group: WriteGroup::default(),
             codec: Codec::new(),

@@ -11,6 +11,7 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::frame::MAX_CONTROL_PAYLOAD;
 use crate::protocol::http::Request;
 use crate::protocol::message::MessageRef;
+use crate::transport::spare_inputs::KeptInput;
 use crate::worker::channel::block::{Block, EVENT_COST, EventKind, MIN_OWNED_SIZE, Record};
 use crate::worker::channel::event::EventRef;
 use crate::worker::delivery::delivery::{CloseTiming, Delivery, Incoming, IncomingFragment};
@@ -191,9 +192,13 @@ impl<const ANSWERS: bool> Delivery for InlineDelivery<ANSWERS> {
 
     fn fragment(&mut self, slot: &mut InlineSlot, socket: &mut Socket<'_>, fragment: IncomingFragment<'_>) {
         let size = fragment.as_ref().len();
-        let (kind, cost) = self.block.keep_fragment(fragment, &mut socket.active.context.codec);
+        let (kind, cost) = self.block.keep_fragment(fragment, &mut socket.active);
         self.push(slot, socket, cost, kind);
         slot.echoed += size + MAX_HEADER_SIZE;
+    }
+
+    fn keep_input(&mut self, _: &mut InlineSlot, input: KeptInput) {
+        self.block.keep_input(input);
     }
 
     fn ping(&mut self, slot: &mut InlineSlot, _: &mut Socket<'_>, payload: &[u8]) {
