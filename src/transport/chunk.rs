@@ -3,9 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::protocol::mask::{self, MaskingKey};
 use crate::protocol::message::CowMessage;
 use crate::transport::budget::MemoryBudget;
 use crate::transport::buffer::BufferPool;
+use crate::transport::parts_state::PartsState;
 use crate::transport::shared_bytes::SharedBytes;
 
 /// Bytes on their way out, owned or shared with other connections.
@@ -22,12 +24,49 @@ enum Data {
     Shared(SharedBytes),
     /// A part of a message that the connection sends several times.
     Part(Arc<[u8]>),
+    /// Owned, until it is sent.
+    OfWriter(WriterBytes),
+}
+
+/// The payload of a part, whose buffer goes back to the writer of the message.
+#[derive(Debug)]
+struct WriterBytes {
+    bytes: Vec<u8>,
+    message: Arc<PartsState>,
+}
+
+impl Clone for WriterBytes {
+    fn clone(&self) -> WriterBytes {
+        WriterBytes { bytes: self.bytes.clone(), message: self.message.clone() }
+    }
+}
+
+impl Drop for WriterBytes {
+    fn drop(&mut self) {
+        self.message.give_buffer(std::mem::take(&mut self.bytes));
+    }
 }
 
 impl Chunk {
     /// The bytes from `start` to `end` of `buffer`.
     pub(crate) fn owned(buffer: Vec<u8>, start: usize, end: usize) -> Chunk {
         Chunk { data: Data::Owned(buffer), start, end }
+    }
+
+    /// The payload of a part of a message. Its buffer goes back to the writer.
+    pub(crate) fn of_writer(bytes: Vec<u8>, message: Arc<PartsState>) -> Chunk {
+        let end = bytes.len();
+        Chunk { data: Data::OfWriter(WriterBytes { bytes, message }), start: 0, end }
+    }
+
+    /// Masks the bytes where they are; `false` if they are not this connection's own.
+    pub(crate) fn mask(&mut self, key: MaskingKey) -> bool {
+        let (start, end) = (self.start, self.end);
+        match &mut self.data {
+            Data::Owned(bytes) | Data::OfWriter(WriterBytes { bytes, .. }) => mask::apply(&mut bytes[start..end], key),
+            Data::Shared(_) | Data::Part(_) => return false,
+        }
+        true
     }
 
     /// Bytes that other connections send as well.
@@ -52,6 +91,7 @@ impl Chunk {
             Data::Owned(bytes) => &bytes[self.start..self.end],
             Data::Shared(bytes) => &bytes[self.start..self.end],
             Data::Part(bytes) => &bytes[self.start..self.end],
+            Data::OfWriter(WriterBytes { bytes, .. }) => &bytes[self.start..self.end],
         }
     }
 
@@ -59,7 +99,7 @@ impl Chunk {
     /// [charged](SharedBytes::charge) once.
     pub(crate) fn memory(&self) -> usize {
         match &self.data {
-            Data::Owned(buffer) => buffer.capacity(),
+            Data::Owned(buffer) | Data::OfWriter(WriterBytes { bytes: buffer, .. }) => buffer.capacity(),
             Data::Shared(_) => 0,
             Data::Part(bytes) => bytes.len(),
         }

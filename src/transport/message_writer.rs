@@ -19,7 +19,8 @@ pub trait Carrier {
     #[doc(hidden)]
     type Message;
 
-    /// Sends a part, and takes `payload`. On an error that is left as it is, and the call can be repeated.
+    /// Sends a part, and takes `payload`, in place of which it leaves a buffer with whatever is in that. On an error `payload`
+    /// is left as it is, and the call can be repeated.
     #[doc(hidden)]
     fn send_part(
         &mut self,
@@ -148,7 +149,8 @@ impl<C: Carrier> MessageWriter<C> {
     pub(crate) fn copy_from(mut self, mut source: impl Read) -> io::Result<u64> {
         let mut total = 0;
         loop {
-            let part = read_part(&mut source, self.fragment_size)?;
+            let mut part = std::mem::take(&mut self.gathered);
+            read_part(&mut source, &mut part, self.fragment_size)?;
             if part.is_empty() {
                 break;
             }
@@ -181,7 +183,7 @@ impl<C: Carrier> MessageWriter<C> {
         invalid_text()
     }
 
-    /// Sends what is gathered.
+    /// Sends what is gathered. What is in its place then has no meaning.
     fn send(&mut self, last: Last) -> io::Result<()> {
         self.carrier.send_part(&mut self.message, &mut self.gathered, last, &self.options)?;
         self.progress = Progress::Begun;
@@ -203,6 +205,7 @@ impl<C: Carrier> Write for MessageWriter<C> {
         }
         if self.gathered.len() >= self.fragment_size {
             self.send(Last::No)?;
+            self.gathered.clear();
         }
         let room = self.fragment_size.saturating_sub(self.gathered.len());
         let taken = bytes.get(..room).unwrap_or(bytes);
@@ -216,6 +219,7 @@ impl<C: Carrier> Write for MessageWriter<C> {
         self.check()?;
         if !self.gathered.is_empty() {
             self.send(Last::No)?;
+            self.gathered.clear();
         }
         self.carrier.flush_parts(&mut self.message)
     }
@@ -240,14 +244,14 @@ impl<C: Carrier> fmt::Debug for MessageWriter<C> {
     }
 }
 
-/// Reads once, at most `size` bytes; none at the end of the source.
-pub(crate) fn read_part(source: &mut impl Read, size: usize) -> io::Result<Vec<u8>> {
-    let mut part = vec![0; size];
+/// Reads once into `part`, at most `size` bytes; none at the end of the source. What it held before is lost.
+pub(crate) fn read_part(source: &mut impl Read, part: &mut Vec<u8>, size: usize) -> io::Result<()> {
+    part.resize(size, 0);
     loop {
-        match source.read(&mut part) {
+        match source.read(part) {
             Ok(read) => {
                 part.truncate(read);
-                return Ok(part);
+                return Ok(());
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

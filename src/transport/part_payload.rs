@@ -1,5 +1,6 @@
 //! The payload of a part of a message: owned, or borrowed and perhaps lent to the output.
 
+use crate::protocol::mask::MaskingKey;
 use crate::protocol::message::MessageRef;
 use crate::transport::buffer::BufferPool;
 use crate::transport::chunk::Chunk;
@@ -8,6 +9,9 @@ use crate::transport::output::{MIN_LENT_SIZE, Output};
 /// What a part has as its payload.
 pub(crate) trait PartPayload {
     fn as_slice(&self) -> &[u8];
+
+    /// Masks it where it is; `false` if it must not be changed.
+    fn mask(&mut self, key: MaskingKey) -> bool;
 
     /// Appends it to an output, behind its header.
     fn queue(self, output: &mut Output);
@@ -22,6 +26,10 @@ pub(crate) trait PartPayload {
 impl PartPayload for Chunk {
     fn as_slice(&self) -> &[u8] {
         Chunk::as_slice(self)
+    }
+
+    fn mask(&mut self, key: MaskingKey) -> bool {
+        Chunk::mask(self, key)
     }
 
     fn queue(self, output: &mut Output) {
@@ -41,6 +49,10 @@ impl PartPayload for Chunk {
 impl PartPayload for MessageRef<'_> {
     fn as_slice(&self) -> &[u8] {
         self.as_bytes()
+    }
+
+    fn mask(&mut self, _: MaskingKey) -> bool {
+        false
     }
 
     fn queue(self, output: &mut Output) {

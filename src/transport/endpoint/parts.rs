@@ -6,7 +6,7 @@ use super::Endpoint;
 use crate::protocol::close::CloseFrame;
 use crate::protocol::deflate::{Codec, Compression};
 use crate::protocol::frame::{self, FrameHeader, Opcode};
-use crate::protocol::{Last, OutgoingFragment, Role};
+use crate::protocol::{Last, OutgoingFragment};
 use crate::transport::held::{Held, HeldItem, Part, Released};
 use crate::transport::output::Output;
 use crate::transport::part_payload::PartPayload;
@@ -21,22 +21,24 @@ impl<S: ByteStream> Endpoint<S> {
         output: &mut Output,
         codec: &mut Codec,
         (opcode, last): (Opcode, Last),
-        payload: impl PartPayload,
+        mut payload: impl PartPayload,
         compression: Compression,
     ) -> bool {
         let role = self.connection.role();
-        if role == Role::Server && !self.connection.deflates_fragment(compression) {
+        let key = output.key(role);
+        if !self.connection.deflates_fragment(compression) {
             if !self.connection.permits_fragment(opcode) {
                 return false;
             }
-            let size = payload.as_slice().len() as u64;
-            let header: FrameHeader = self.connection.fragment_header(opcode, last, size, None);
-            header.encode(output.cork());
-            payload.queue(output);
-            return true;
+            if key.is_none_or(|key| payload.mask(key)) {
+                let size = payload.as_slice().len() as u64;
+                let header: FrameHeader = self.connection.fragment_header(opcode, last, size, key);
+                header.encode(output.cork());
+                payload.queue(output);
+                return true;
+            }
         }
-        // A compressed or masked payload is a copy anyway.
-        let key = output.key(role);
+        // A compressed payload is a copy anyway.
         let fragment = OutgoingFragment { opcode, payload: payload.as_slice(), last, compression };
         let sent = self.connection.send_fragment(fragment, codec, key, output.cork());
         payload.recycle(&mut output.pool);
@@ -51,6 +53,13 @@ impl<S: ByteStream> Endpoint<S> {
     /// Bytes that the socket did not take, without those that wait for the end of a message.
     pub(crate) fn unheld(&self) -> usize {
         self.backlog() - self.held()
+    }
+
+    /// The socket did not take all: the writer of the message under way is not to be ahead of it.
+    pub(crate) fn note_full(&self) {
+        if let Some(held) = self.held_ref() {
+            held.message.note_full();
+        }
     }
 
     /// Whether this message is under way.

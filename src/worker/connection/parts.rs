@@ -1,6 +1,7 @@
 //! Messages in parts on the worker's own thread: whose turn it is, and what waits meanwhile.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::protocol::Last;
 use crate::protocol::close::CloseFrame;
@@ -16,6 +17,13 @@ use crate::worker::connection::active::ActiveConn;
 use crate::worker::connection::conn::Conn;
 use crate::worker::connection::context::WorkerContext;
 use crate::worker::connection::phase::Phase;
+
+/// The writer of a message posts up to 64 KiB that the socket has not taken, if that takes all of it at once. Larger delays the
+/// worker's other connections; smaller has the worker and the writer wake each other more often.
+const MAX_ROOM: usize = 64 << 10;
+
+/// It is 256 KiB for the only connection of a worker, which delays no other. Larger takes more memory.
+const MAX_ROOM_ALONE: usize = 256 << 10;
 
 /// What became of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +125,11 @@ impl ActiveConn<'_> {
         let (message, last) = (part.message.clone(), part.last);
         // Behind the peer's close frame there is no time for more than a whole message.
         let may_begin = self.conn.can_send() && (last == Last::Yes || self.conn.phase == Phase::Open);
-        let outcome = if self.conn.endpoint.is_under_way(&message) || may_begin {
+        let is_under_way = self.conn.endpoint.is_under_way(&message);
+        if is_under_way {
+            self.adapt_room(&message, part.compression);
+        }
+        let outcome = if is_under_way || may_begin {
             self.note_part_progress(part.payload.as_slice().len());
             let WorkerContext { output, codec, .. } = &mut *self.context;
             match (self.conn.endpoint.push_part(output, codec, part), last) {
@@ -138,8 +150,21 @@ impl ActiveConn<'_> {
             message.end();
             PartOutcome::Taken
         };
-        self.wake_writers();
+        // Room for the next part is told at the end of the drive.
+        if !is_under_way || last == Last::Yes || outcome != PartOutcome::Taken {
+            self.wake_writers();
+        }
         outcome
+    }
+
+    /// Decides how far the writer of this message may be ahead of the socket: not at all if each part takes long to compress.
+    fn adapt_room(&mut self, message: &PartsState, compression: Compression) {
+        if self.context.output.len() == 0 && !self.conn.endpoint.connection.deflates_fragment(compression) {
+            let usual = self.context.config.part_room();
+            let is_alone = self.context.inbox.load.load(Ordering::Relaxed) <= 1;
+            let most = if is_alone { MAX_ROOM_ALONE } else { MAX_ROOM };
+            message.adapt_room(usual, most.min(self.context.config.max_write_buffer_size));
+        }
     }
 
     /// Forgets a message that its writer does not finish. Returns whether a part of it was sent, so that the connection

@@ -23,6 +23,9 @@ impl<D: Delivery> Driver<'_, D> {
         let config = &self.context.config;
         // The writer of a message in parts leaves off earlier.
         let is_in_message = self.conn.endpoint.connection.is_in_message();
+        if is_in_message && backlog > 0 {
+            self.conn.endpoint.note_full();
+        }
         let high = if is_in_message { config.part_room() } else { config.max_write_buffer_size };
         let above = backlog >= if was_above { config.low_water_mark(high) } else { high };
         if above != was_above && self.conn.phase == Phase::Open {

@@ -38,7 +38,9 @@ enum Progress {
 impl OutgoingMessage {
     pub(crate) fn new(peer: Peer, options: &StreamOptions) -> OutgoingMessage {
         let StreamOptions { opcode, compression, .. } = *options;
-        OutgoingMessage { peer, state: Arc::default(), opcode, compression, progress: Progress::New }
+        let worker = &peer.shared.worker;
+        let state = Arc::new(PartsState::of_writer(worker.streams.ahead.clone(), &worker.inbox.budget));
+        OutgoingMessage { peer, state, opcode, compression, progress: Progress::New }
     }
 
     pub(crate) fn peer(&self) -> &Peer {
@@ -71,7 +73,16 @@ impl OutgoingMessage {
             Progress::Begun => self.state.stage() == Stage::UnderWay,
             Progress::Complete => false,
         };
-        is_its_turn && self.peer.shared.has_room_for_part(self.state.held())
+        let is_ready = is_its_turn && self.peer.shared.has_room_for_part(&self.state);
+        if is_its_turn && !is_ready {
+            self.state.note_limited();
+        }
+        is_ready
+    }
+
+    /// A buffer for the next part, with whatever it held before.
+    pub(crate) fn take_buffer(&self) -> Vec<u8> {
+        self.state.take_buffer()
     }
 
     /// The message whose first part was posted, to look at it without its owner.
@@ -110,7 +121,7 @@ impl OutgoingMessage {
         let (peer, size) = (&self.peer.shared, payload.len());
         let mut posted = false;
         let push = |queue: &mut CommandQueue| {
-            let chunk = Chunk::owned(std::mem::take(payload), 0, size);
+            let chunk = Chunk::of_writer(std::mem::take(payload), self.state.clone());
             // Under the lock, so that the worker can not subtract it before.
             peer.queued.add_posted(size);
             queue.payloads += chunk.memory();
@@ -169,7 +180,7 @@ impl Look {
     pub(crate) fn is_changed(&self, peer: &Peer) -> bool {
         match self.0.stage() {
             Stage::Waiting => false,
-            Stage::UnderWay => peer.shared.has_room_for_part(self.0.held()),
+            Stage::UnderWay => peer.shared.has_room_for_part(&self.0),
             Stage::Over => true,
         }
     }

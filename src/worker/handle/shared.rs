@@ -11,6 +11,7 @@ use crate::protocol::Connection;
 use crate::protocol::contain::Kept;
 use crate::protocol::deflate::DeflateStats;
 use crate::protocol::handshake::Data;
+use crate::transport::parts_state::PartsState;
 use crate::worker::handle::inbox::{Command, CommandQueue};
 use crate::worker::handle::info::{Outcome, PeerInfo};
 use crate::worker::handle::latest::{KeyedMessage, LatestMessages, NotKept};
@@ -291,10 +292,11 @@ impl PeerShared {
         &self.extra.get_or_init(Box::default).messages_in_parts
     }
 
-    /// Whether there is room for the next part of a message, for the end of which `held` bytes wait.
-    pub(crate) fn has_room_for_part(&self, held: usize) -> bool {
-        let queued = self.without_latest(self.queued.bytes().saturating_sub(held));
-        queued < self.worker.config.part_room() && !(queued > 0 && self.worker.inbox.budget.is_exceeded())
+    /// Whether there is room for the next part of a message.
+    pub(crate) fn has_room_for_part(&self, message: &PartsState) -> bool {
+        let queued = self.without_latest(self.queued.bytes().saturating_sub(message.held()));
+        let room = message.room(self.worker.config.part_room());
+        queued < room && !(queued > 0 && self.worker.inbox.budget.is_exceeded())
     }
 }
 

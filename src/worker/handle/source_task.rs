@@ -12,6 +12,10 @@ use crate::worker::handle::outgoing_message::OutgoingMessage;
 use crate::worker::handle::stream_outcome::{OnEnd, StreamOutcome};
 use crate::worker::handle::stream_pool::{ConnectionId, Next, StreamTask};
 
+/// At most 8 parts are read of a message before another has its turn. More keeps that waiting for longer; fewer has the threads
+/// look more often what is next.
+const MAX_PARTS: usize = 8;
+
 /// A message whose parts are read from a source.
 pub(crate) struct SourceTask {
     message: OutgoingMessage,
@@ -40,7 +44,8 @@ impl SourceTask {
 
     /// Reads a part; `None` at the end of the source.
     fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let part = read_part(&mut self.source, self.size)?;
+        let mut part = self.message.take_buffer();
+        read_part(&mut self.source, &mut part, self.size)?;
         if let Some(validator) = &mut self.validator {
             let checked = if part.is_empty() { validator.finish() } else { validator.feed(&part) };
             checked.map_err(|_| invalid_text())?;
@@ -73,20 +78,46 @@ impl StreamTask for SourceTask {
     }
 
     fn step(mut self: Box<Self>) -> Next {
-        if self.message.is_over() {
-            self.end();
-            return Next::Done;
+        for _ in 0..MAX_PARTS {
+            if self.message.is_over() {
+                self.end();
+                return Next::Done;
+            }
+            if !self.message.is_ready() {
+                return Next::Parked(self);
+            }
+            if let Some(outcome) = self.send_part() {
+                self.end_with(outcome);
+                return Next::Done;
+            }
         }
-        if !self.message.is_ready() {
-            return Next::Parked(self);
-        }
+        Next::Ready(self)
+    }
+
+    fn watch(&self) -> Box<dyn FnOnce() -> bool> {
+        let (peer, state) = (self.message.peer().clone(), self.message.look());
+        Box::new(move || {
+            peer.shared.queued.set_awaited();
+            state.is_changed(&peer)
+        })
+    }
+
+    fn end(self: Box<Self>) {
+        self.end_with(None);
+    }
+}
+
+impl SourceTask {
+    /// Reads a part and posts it. Returns how the message ended, if it has; `None` in that is an end by the connection.
+    #[expect(clippy::option_option, reason = "whether it ended, and how")]
+    fn send_part(&mut self) -> Option<Option<StreamOutcome>> {
         // What is not posted was ended by the connection.
-        let outcome = match contained(|| self.read()) {
+        Some(match contained(|| self.read()) {
             Ok(Ok(Some(mut part))) => {
                 let size = part.len() as u64;
                 if self.message.post(&mut part, Last::No) {
                     self.posted += size;
-                    return Next::Ready(self);
+                    return None;
                 }
                 None
             }
@@ -102,20 +133,6 @@ impl StreamTask for SourceTask {
                 log::error!("{}: the source of a message panicked: {panic}", self.message.peer().addr());
                 Some(StreamOutcome::SourceFailed(io::Error::other(format!("the source panicked: {panic}"))))
             }
-        };
-        self.end_with(outcome);
-        Next::Done
-    }
-
-    fn watch(&self) -> Box<dyn FnOnce() -> bool> {
-        let (peer, state) = (self.message.peer().clone(), self.message.look());
-        Box::new(move || {
-            peer.shared.queued.set_awaited();
-            state.is_changed(&peer)
         })
-    }
-
-    fn end(self: Box<Self>) {
-        self.end_with(None);
     }
 }

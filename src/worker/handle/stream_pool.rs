@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::config::Config;
+use crate::transport::read_ahead::ReadAhead;
 use crate::worker::slab::Key;
 
 /// Two threads read the sources of a server. They wait for disks, and for no connection, so that more would be idle; with one,
@@ -49,6 +50,8 @@ pub(crate) struct StreamPool {
     work: Condvar,
     /// How many messages are parked. Synchronizes with [`wake`](StreamPool::wake).
     parked: AtomicUsize,
+    /// What the messages of the connections may be ahead of their sockets.
+    pub(crate) ahead: Arc<ReadAhead>,
     /// How many workers use this.
     users: AtomicUsize,
     /// The settings of the threads. Set before there is a message.

@@ -221,7 +221,11 @@ impl Carrier for Peer {
         if !self.shared.wait_until(*deadline, || outgoing.is_ready() || outgoing.is_over()) {
             return Err(no_room_in_time());
         }
-        if outgoing.post(payload, last) { Ok(()) } else { Err(closed()) }
+        if !outgoing.post(payload, last) {
+            return Err(closed());
+        }
+        *payload = outgoing.take_buffer();
+        Ok(())
     }
 
     fn flush_parts(&mut self, message: &mut PeerMessage) -> io::Result<()> {
