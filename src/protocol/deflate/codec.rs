@@ -113,11 +113,13 @@ impl Codec {
     /// Compresses a fragment of a message that is sent in parts with the compressor of its connection. Each ends at a whole
     /// byte, and RFC 7692 7.2.1 has the last alone lose its tail.
     pub(super) fn compress_fragment(&mut self, sent: &mut Sent, payload: &[u8], last: Last) -> Option<&[u8]> {
-        let compressed = &mut self.shared().compressed;
+        let shared = self.shared();
+        let compressed = &mut shared.compressed;
         compressed.clear();
         if !sent.compress(payload, compressed) {
             return None;
         }
+        shared.work = shared.work.saturating_add(payload.len() as u64);
         if last == Last::No {
             compressed.extend_from_slice(&TAIL);
         }
@@ -182,8 +184,8 @@ impl Codec {
         shared.work = shared.work.saturating_add(work);
     }
 
-    /// Returns the work of decompression since the last call, in decompressed bytes. A compressed byte counts as 64 more,
-    /// because it may take as long even if it decompresses to nothing.
+    /// Returns the work of decompression since the last call, in decompressed bytes, and that of compressing fragments. A
+    /// compressed byte counts as 64 more, because it may take as long even if it decompresses to nothing.
     ///
     /// A server that limits the work for one connection at a time has to count this: a received byte can decompress to a
     /// thousand bytes.

@@ -132,7 +132,10 @@ impl ActiveConn<'_> {
         let outcome = if is_under_way || may_begin {
             self.note_part_progress(part.payload.as_slice().len());
             let WorkerContext { output, codec, .. } = &mut *self.context;
-            match (self.conn.endpoint.push_part(output, codec, part), last) {
+            let pushed = self.conn.endpoint.push_part(output, codec, part);
+            // What a part took to compress is a part of this drive, and of no other.
+            self.state.inflated += codec.take_work();
+            match (pushed, last) {
                 (false, _) => self.fail_message(),
                 (true, Last::No) => PartOutcome::Taken,
                 (true, Last::Yes) => {

@@ -34,7 +34,11 @@ const MAX_FRAMES_ALONE: usize = 1024;
 /// A drive ends once it has inflated 1 MiB, or 16 KiB of compressed data, each byte of which counts as 64: a few received
 /// bytes may inflate to a thousand times as many, or take as long to inflate to nothing. Larger delays the worker's other
 /// connections, by 2 ms or less with this limit; smaller drives a connection with large messages more often.
-const MAX_INFLATED: u64 = 1 << 20;
+pub(super) const MAX_INFLATED: u64 = 1 << 20;
+
+/// A connection that receives fragments, and is not the only one of its worker, has its drive end after 64 KiB: each byte is
+/// inflated once, and perhaps compressed again for an answer. Larger delays the others; smaller ends a drive within a step.
+pub(super) const MAX_INFLATED_BESIDE: u64 = 64 << 10;
 
 /// A connection, with the application's part of it, which is dropped once it panicked.
 #[derive(Debug)]
@@ -94,7 +98,7 @@ impl<D: Delivery> Driver<'_, D> {
             if !self.conn.readable || self.conn.phase == Phase::Closed || self.must_wait() {
                 return;
             }
-            if reads == MAX_READS || self.state.inflated >= MAX_INFLATED {
+            if reads == MAX_READS || self.has_had_its_turn(reads) {
                 self.state.again = true;
                 return;
             }
@@ -205,7 +209,7 @@ impl<D: Delivery> Driver<'_, D> {
                     let input = std::mem::take(&mut rest);
                     let size = self.decode_any(input);
                     rest = input.get_mut(size..).unwrap_or_default();
-                    if self.state.inflated >= MAX_INFLATED {
+                    if self.state.inflated >= MAX_INFLATED_BESIDE && self.state.inflated >= self.max_inflated() {
                         frames = max_frames;
                     }
                 }

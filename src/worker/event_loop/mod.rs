@@ -35,5 +35,6 @@ pub(crate) mod run;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod turn;
 mod undecoded;
 pub(crate) mod worker;
