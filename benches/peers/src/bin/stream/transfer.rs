@@ -10,7 +10,7 @@ use peer_common::large::{GO, Large};
 use peers::tls::Stream;
 use peers::wire;
 
-use crate::case::{Case, Direction};
+use crate::case::{Case, Direction, Transport};
 use crate::incoming::Incoming;
 use crate::message::{KEY, Outgoing, PIECE, checksum};
 
@@ -98,8 +98,13 @@ impl Transfer {
             self.stream.write(bytes, &mut self.scratch)?
         };
         self.outgoing.advance(sent);
-        let Transfer { stream, incoming, expected, is_received, buffer, .. } = self;
-        let size = most.clamp(MIN_READ, PIECE);
+        let Transfer { stream, case, incoming, expected, is_received, buffer, .. } = self;
+        let size = match case.transport {
+            Transport::Tls => most.clamp(MIN_READ, PIECE),
+            Transport::Plain => most,
+            // It is decompressed to several times as much.
+            Transport::Deflate => (most / 8).max(1),
+        };
         let mut progress = sent > 0;
         stream.read(&mut buffer[..size], |bytes| {
             progress = true;
