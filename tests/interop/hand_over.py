@@ -14,6 +14,8 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import stat
 import subprocess
 import tempfile
 import threading
@@ -42,7 +44,59 @@ def main():
     report = Report()
     with report.check("hand-over/no-client-notices", 240):
         under_load(options)
+    with report.check("hand-over/another-user-is-refused", 60):
+        another_user(options.restart)
     report.exit()
+
+
+def another_user(binary):
+    """Only processes of the same user may take over, whoever may connect to the socket. The script has to be root."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        path = os.path.join(directory, "hand-over.sock")
+        with Server(binary, "127.0.0.1:0", "--hand-over", path) as server:
+            expect_equal(stat.S_IMODE(os.stat(path).st_mode), 0o600, "the mode of the socket")
+            expect_equal(as_nobody(lambda: ask(path)), "PermissionError", "what another user gets")
+            os.chmod(path, 0o666)
+            answer = as_nobody(lambda: ask(path))
+            # The kind of a refusal, and why.
+            expect(answer.startswith("3 ") and "is of user 65534" in answer, answer)
+            connect(server.url)
+            server.signal(signal.SIGTERM)
+            expect_equal(server.wait(10), 0, "the exit status")
+
+
+def ask(path):
+    """Asks for the server as a new process does. The kind of the first answer, and its text."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(SECONDS)
+        client.connect(path)
+        hello = b"tb-hand\n\0\2"
+        client.sendall(b"\1" + len(hello).to_bytes(8, "big") + hello)
+        answer, descriptors, _, _ = socket.recv_fds(client, 4096, 16)
+        expect(not descriptors, "no descriptor is sent")
+        return f"{answer[0]} {answer[9:].decode()}"
+
+
+def as_nobody(call):
+    """What a function returns, or the kind of error that it raises, in a process of another user."""
+    here, there = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            said = call()
+        except BaseException as error:
+            said = type(error).__name__
+        os.write(there, said.encode())
+        os._exit(0)
+    os.close(there)
+    with open(here, "rb") as pipe:
+        said = pipe.read().decode()
+    os.waitpid(child, 0)
+    return said
 
 
 class Python(threading.Thread):
