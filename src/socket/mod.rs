@@ -177,10 +177,11 @@ impl<S: Read + Write> WebSocket<S> {
     /// Receives as [`recv`](WebSocket::recv) does, and calls `prepare` before each read, to set its timeout.
     fn recv_with(&mut self, prepare: impl Fn(&S) -> Result<(), SocketError>) -> Result<Option<Message>, SocketError> {
         loop {
-            match self.next_data(&prepare)? {
+            match self.find(&prepare)? {
                 None => return Ok(None),
-                Some(Data::Message(message)) => return Ok(Some(message)),
-                Some(data) => {
+                Some(Found::Whole(frame)) => return self.take_message(&frame).map(Some),
+                Some(Found::Kept(Data::Message(message))) => return Ok(Some(message)),
+                Some(Found::Kept(data)) => {
                     let fragment = self.own(data);
                     if let Some(message) = self.gather(fragment)? {
                         return Ok(Some(message));
@@ -192,15 +193,19 @@ impl<S: Read + Write> WebSocket<S> {
 
     /// Receives as [`recv_with`](WebSocket::recv_with), a message or a fragment of one.
     fn next_data(&mut self, prepare: impl Fn(&S) -> Result<(), SocketError>) -> Result<Option<Data>, SocketError> {
-        let frame = match self.find(prepare)? {
-            None => return Ok(None),
-            Some(Found::Whole(frame)) => frame,
-            Some(Found::Kept(data)) => return Ok(Some(data)),
-        };
-        match self.endpoint.connection.take_whole(&frame, self.input.current.take_front(frame.size())) {
+        match self.find(prepare)? {
+            None => Ok(None),
+            Some(Found::Whole(frame)) => Ok(Some(Data::Message(self.take_message(&frame)?))),
+            Some(Found::Kept(data)) => Ok(Some(data)),
+        }
+    }
+
+    /// Copies the message at the front of the receive buffer.
+    fn take_message(&mut self, frame: &WholeFrame) -> Result<Message, SocketError> {
+        match self.endpoint.connection.take_whole(frame, self.input.current.take_front(frame.size())) {
             Ok(message) => {
                 self.stats.messages_received += 1;
-                Ok(Some(Data::Message(message.into_owned())))
+                Ok(message.into_owned())
             }
             Err(error) => Err(self.fail(error)),
         }
