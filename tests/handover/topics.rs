@@ -415,3 +415,28 @@ fn a_client_that_comes_back_by_its_position_gets_what_it_missed_through_hand_ove
         }
     }
 }
+
+/// The application of the next server may be behind with its events: then connections wait until there is room for these, and their
+/// topics keep what they lack.
+#[test]
+fn subscribers_whose_events_have_no_room_yet_miss_nothing() {
+    for workers in [1, 2] {
+        let place = Place::new(&format!("no-room-{workers}"));
+        let server = start(&place, Mode::Events, 2, 10);
+        let clients: Vec<Client> = (0..6).map(|_| connect(server.local_addr(), "/plain", None)).collect();
+        clients.iter().for_each(|client| expect(client, "missed 0"));
+        let config = config().max_event_buffer_size(1);
+        let builder = Server::builder().workers(workers).config(config).hand_over(place.socket());
+        let mut next = builder.bind("127.0.0.1:0").expect("a server");
+        // Nobody receives events meanwhile.
+        (1..=20).for_each(|number| _ = publish(&next.handle(), "/plain", number));
+        for events in next.take_events() {
+            thread::spawn(move || serve_events(&events));
+        }
+        (21..=30).for_each(|number| _ = publish(&next.handle(), "/plain", number));
+        for client in &clients {
+            (1..=30).for_each(|number| expect(client, &number.to_string()));
+        }
+        drop((clients, server));
+    }
+}

@@ -9,8 +9,6 @@ use crate::worker::connection::phase::Phase;
 use crate::worker::handle::topic_events::TopicEvent;
 use crate::worker::topics::position::{Since, Subscription};
 use crate::worker::topics::topic::{Publication, Reservation, TopicState};
-#[cfg(all(target_os = "linux", feature = "handover"))]
-use crate::worker::topics::travel::Origin;
 
 impl ActiveConn<'_> {
     /// Subscribes the connection to a topic.
@@ -193,15 +191,5 @@ impl ActiveConn<'_> {
     #[cfg(all(target_os = "linux", feature = "handover"))]
     pub(crate) fn topic_cursors(&self) -> Vec<(Arc<str>, u64)> {
         self.context.topics.cursors_of(self.state.key.index)
-    }
-
-    /// Goes on with a subscription of another process, where the connection was `was` and had the messages up to `cursor`.
-    #[cfg(all(target_os = "linux", feature = "handover"))]
-    pub(crate) fn resume_subscription(&mut self, name: &str, cursor: u64, was: Origin) -> Result<(), SubscribeError> {
-        let topics = self.context.topics.shared().ok_or(SubscribeError::NoServer)?;
-        let is = (self.context.handle.index, self.state.key);
-        let reservation = topics.resume(name, cursor, was, is)?;
-        self.join(reservation);
-        Ok(())
     }
 }

@@ -10,6 +10,7 @@ use crate::protocol::state::{StateError, StateReader, StateWriter};
 use crate::protocol::{Connection, PeerAddr, Role};
 use crate::worker::handle::hand_over::MAX_BATCH;
 use crate::worker::slab::Key;
+use crate::worker::topics::topic::Reservation;
 use crate::worker::topics::travel::Origin;
 
 /// The version of the format of connections. Another is refused: the two programs must agree on every byte.
@@ -40,6 +41,8 @@ pub(crate) struct Arriving {
     pub(crate) head: Vec<u8>,
     /// Its topics, each with the number of the last message that it was sent.
     pub(crate) topics: Vec<(String, u64)>,
+    /// Its subscriptions here, once it is this process's.
+    pub(crate) reservations: Vec<Reservation>,
     /// What the application has given.
     pub(crate) data: Vec<u8>,
     /// What it was in the process before: its worker there, and its key.
@@ -93,6 +96,7 @@ impl Arriving {
             head: state.bytes()?.to_vec(),
             data: state.bytes()?.to_vec(),
             topics: import_topics(&mut state)?,
+            reservations: Vec::new(),
             origin: import_origin(&mut state)?,
             output: state.bytes()?.to_vec(),
         };

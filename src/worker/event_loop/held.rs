@@ -27,6 +27,7 @@ use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::worker::{NewApp, Worker};
 use crate::worker::handle::hand_over::{Arrivals, Change, Serving};
 use crate::worker::handle::info::Outcome;
+use crate::worker::slab::Key;
 use crate::worker::timer_wheel::TimerWheel;
 
 impl<D: Delivery> Worker<D> {
@@ -127,9 +128,23 @@ impl<D: Delivery> Worker<D> {
             }
             if let Some((key, _)) = new_connection.watched {
                 let reported = reported.get(&key.token()).copied().unwrap_or_default();
+                self.reserve_topics(arriving, key);
                 (new_connection.readable, new_connection.end_reported) = (reported.readable, reported.end);
             }
             self.register_if_there_is_room(new_connection);
+        }
+    }
+
+    /// Reserves the subscriptions of a connection. The application may not have room for its events for a while: until then its topics
+    /// keep what it lacks.
+    fn reserve_topics(&self, arriving: &mut Arriving, key: Key) {
+        let Some(shared) = self.context.topics.shared() else { return };
+        let is = (self.context.handle.index, key);
+        for (topic, cursor) in std::mem::take(&mut arriving.topics) {
+            match shared.resume(&topic, cursor, arriving.origin, is) {
+                Ok(reservation) => arriving.reservations.push(reservation),
+                Err(error) => log::error!("{}: the subscription to {topic:?} is lost: {error}", arriving.addr),
+            }
         }
     }
 
@@ -156,7 +171,7 @@ impl<D: Delivery> Worker<D> {
 impl<D: Delivery> Driver<'_, D> {
     /// Goes on with a connection that another process has served. Without an `opening` it is closed: its handler could not be made.
     pub(super) fn take_over(&mut self, opening: Option<D::Opening>, arriving: Arriving) {
-        let Arriving { output, late_ping, clocks, topics, origin, .. } = arriving;
+        let Arriving { output, late_ping, clocks, reservations, .. } = arriving;
         let at = |ago: Duration| self.context.tick.saturating_sub(TimerWheel::ticks(ago));
         (self.conn.opened, self.conn.heard, self.conn.since) = (at(clocks.opened), at(clocks.heard), at(clocks.since));
         self.conn.endpoint.queue(output, late_ping);
@@ -164,10 +179,8 @@ impl<D: Delivery> Driver<'_, D> {
             self.fail_with(CloseCode::INTERNAL_ERROR, "internal error", CloseCause::Panicked);
             return self.drain_all();
         };
-        for (topic, cursor) in topics {
-            if let Err(error) = self.active().resume_subscription(&topic, cursor, origin) {
-                log::error!("{}: the subscription to {topic:?} is lost: {error}", self.info().addr());
-            }
+        for reservation in reservations {
+            self.active().join(reservation);
         }
         let (delivery, app, mut socket) = self.parts();
         if let Some(app) = app {

@@ -111,12 +111,12 @@ impl TopicState {
         self.lock().had_members = false;
     }
 
-    /// Notes that the subscribers that were to come are there, or do not come. If none has come, the topic has had members if it had them in
-    /// the process before, and `unwanted` is called.
+    /// Notes that the subscribers that were to come are there, or do not come. If none has come, and none has reserved its place, the
+    /// topic has had members if it had them in the process before, and `unwanted` is called.
     pub(crate) fn end_awaiting(&self, standing: Standing, now: u64, unwanted: impl FnOnce()) {
         let mut shared = self.lock();
         shared.awaits = false;
-        if shared.members == 0 {
+        if shared.subscribers == 0 {
             shared.had_members = standing.had_members;
             // Under the lock, so that a subscriber that comes now is told of later.
             unwanted();
