@@ -46,7 +46,7 @@ impl Handler for Reader {
     }
 
     fn hand_over(&mut self) -> Option<Vec<u8>> {
-        Some(Vec::new())
+        (self.0.path() != "/stays").then(Vec::new)
     }
 }
 
@@ -439,4 +439,63 @@ fn subscribers_whose_events_have_no_room_yet_miss_nothing() {
         }
         drop((clients, server));
     }
+}
+
+/// Notes what it is asked for.
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<Vec<String>>>);
+
+impl Recorder {
+    fn note(&self, word: &str, topic: &str) {
+        self.0.lock().expect("no panic").push(format!("{word} {topic}"));
+    }
+}
+
+impl Bridge for Recorder {
+    fn start(&self, _: LocalTopics) -> Result<(), BridgeError> {
+        Ok(())
+    }
+
+    fn publish(&self, _: &str, _: &BridgeMessage<'_>) -> Accepted {
+        Accepted::Queued
+    }
+
+    fn subscribe(&self, topic: &str) {
+        self.note("subscribe", topic);
+    }
+
+    fn unsubscribe(&self, topic: &str) {
+        self.note("unsubscribe", topic);
+    }
+
+    fn go_on(&self, _: &[u8]) {
+        self.note("go on", "");
+    }
+
+    fn stop(&self) {}
+
+    fn stats(&self) -> BridgeStats {
+        BridgeStats::default()
+    }
+}
+
+/// A bridge is asked for what has subscribers, told once of a topic whose subscribers have stayed, and of no other.
+#[test]
+fn a_bridge_is_told_only_of_topics_that_it_was_asked_for() {
+    let place = Place::new("asked");
+    let server = start(&place, Mode::Handlers, 2, 100);
+    let comes = connect(server.local_addr(), "/comes", None);
+    let stays = connect(server.local_addr(), "/stays", None);
+    [&comes, &stays].into_iter().for_each(|client| expect(client, "missed 0"));
+    publish(&server.handle(), "/history", 1);
+    let recorder = Recorder::default();
+    let builder = Server::builder().workers(2).config(config()).hand_over(place.socket()).bridge(recorder.clone());
+    let next = builder.serve("127.0.0.1:0", |request: &Request| Reader(request.clone())).expect("a server");
+    eventually("it goes on", || recorder.0.lock().expect("no panic").iter().any(|word| word == "go on "));
+    let mut words = recorder.0.lock().expect("no panic").clone();
+    words.sort();
+    // It is asked once more as the first subscriber is there.
+    let expected = ["go on ", "subscribe /comes", "subscribe /comes", "subscribe /stays", "unsubscribe /stays"];
+    assert_eq!(words, expected);
+    drop((comes, stays, next, server));
 }

@@ -251,8 +251,14 @@ impl<'s> TopicsIn<'s> {
                 contained_or_default(|| bridge.go_on(&state));
             }
         };
+        let asked = self.asked;
+        let taken = self.taken.into_values().map(|(topic, standing)| {
+            // The bridge has it without a break from then on, and is told if nobody wants it.
+            let has_subscribers = standing.has_subscribers || asked.contains(&topic.name);
+            (topic, Standing { has_subscribers, ..standing })
+        });
         // The subscribers that come are told of gaps too.
-        self.topics.go_on(self.taken.into_values().collect(), then)
+        self.topics.go_on(taken.collect(), then)
     }
 }
 

@@ -101,7 +101,8 @@ impl Drop for Awaited {
     fn drop(&mut self) {
         for (topic, standing) in &self.taken {
             topic.end_awaiting(*standing, self.topics.now(topic), || {
-                if let Some(bridge) = self.topics.bridge() {
+                // It was asked for no others.
+                if let Some(bridge) = self.topics.bridge().filter(|_| standing.has_subscribers) {
                     bridge.last(&topic.name);
                 }
             });
