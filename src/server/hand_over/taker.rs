@@ -89,16 +89,17 @@ impl Taker {
         self.channel.send(kind::READY, &[], &[]).map_err(failed)?;
         log::debug!("hand-over: said that this process is ready");
         let (mut held, mut changes) = (Holding::new(inboxes), HashMap::new());
-        let mut stayed = 0;
+        let mut are_held = false;
         loop {
             let received = self.channel.receive(MAX_BODY).map_err(failed)?;
             match received.kind {
-                kind::CONNECTIONS => {
+                kind::CONNECTIONS if !are_held => {
                     held.assign(received.body, received.descriptors)?;
                     log::debug!("hand-over: {} connections have come", held.connections);
                 }
-                kind::ALL_SENT => {
+                kind::ALL_SENT if !are_held => {
                     held.await_all()?;
+                    are_held = true;
                     if received.body != (held.connections as u64).to_be_bytes() {
                         return Err(invalid(StateError::Invalid("the number of connections")));
                     }
@@ -106,9 +107,8 @@ impl Taker {
                     self.channel.send(kind::HELD, &received.body, &[]).map_err(failed)?;
                     log::debug!("hand-over: said that all are held");
                 }
-                kind::ADDITION => {
+                kind::ADDITION if are_held => {
                     let addition = import_addition(&received.body).map_err(invalid)?;
-                    stayed += usize::from(matches!(addition.change, Change::Stays));
                     changes.insert(addition.id, addition.change);
                 }
                 kind::TOPICS => topics.take(&received.body).map_err(invalid)?,
@@ -116,20 +116,22 @@ impl Taker {
                     topics.await_bridge(BRIDGE_TIMEOUT);
                     self.channel.send(kind::TOPICS_HELD, &[], &[]).map_err(failed)?;
                 }
-                kind::COMMIT => {
+                kind::COMMIT if are_held => {
                     log::debug!("hand-over: this process may serve");
                     topics.await_bridge(LATE_BRIDGE_TIMEOUT);
+                    held.check_workers()?;
                     // Once this is sent, the old process lets go of them. If it can not be sent, they are the old one's.
                     self.channel.send(kind::COMMITTED, &[], &[]).map_err(failed)?;
                     self.take_last(&mut topics);
                     // The topics keep everything until the connections are subscribed. The end of the conversation says that they
                     // are served.
                     let awaited = topics.go_on();
+                    let stayed = changes.values().filter(|change| matches!(change, Change::Stays)).count();
                     let serving = Arc::new(Serving::new(changes, Box::new((self.channel, awaited))));
                     for inbox in inboxes {
                         inbox.send(Command::Serve(serving.clone()));
                     }
-                    return Ok(held.connections - stayed);
+                    return Ok(held.connections.saturating_sub(stayed));
                 }
                 other => return Err(unexpected(other)),
             }
@@ -191,7 +193,7 @@ impl<'i> Holding<'i> {
             let connections = connections.by_ref().take(share).collect();
             let arrivals = Arrivals { states: states.clone(), connections, held: self.telling.clone() };
             if !self.inboxes[self.next].send(Command::Hold(Box::new(arrivals))) {
-                return Err(failed(io::Error::other("a worker has ended")));
+                return Err(ended());
             }
             self.next = (self.next + 1) % self.inboxes.len();
             self.outstanding += 1;
@@ -202,6 +204,11 @@ impl<'i> Holding<'i> {
     /// Waits until the workers have all connections.
     fn await_all(&mut self) -> Result<(), BuildError> {
         self.await_until(0)
+    }
+
+    /// Checks that no worker has failed, with what it held.
+    fn check_workers(&self) -> Result<(), BuildError> {
+        if self.inboxes.iter().any(|inbox| inbox.is_retired()) { Err(ended()) } else { Ok(()) }
     }
 
     /// Waits until the workers prepare no more messages than this, and fails if they can not prepare one.
@@ -216,6 +223,10 @@ impl<'i> Holding<'i> {
             self.outstanding -= 1;
         }
     }
+}
+
+fn ended() -> BuildError {
+    failed(io::Error::other("a worker has ended"))
 }
 
 fn too_late() -> io::Error {

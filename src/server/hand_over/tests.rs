@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::channel::{Channel, MAX_BODY, Received};
-use super::message::{MAX_SMALL, hello, kind};
+use super::message::{MAX_SMALL, export_addition, hello, kind};
 use crate::protocol::message::MessageRef;
 use crate::server::Server;
 use crate::worker::delivery::handler::Handler;
 use crate::worker::delivery::socket::Socket;
+use crate::worker::handle::hand_over::{Addition, Change};
 use crate::{Message, WebSocket};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -227,9 +228,7 @@ fn what_is_published_while_the_new_process_is_awaited_arrives() {
     new.say(kind::HELD, &[]);
     for _ in 0..3 {
         let addition = super::message::import_addition(&new.hear(kind::ADDITION).body).expect("an addition");
-        let crate::worker::handle::hand_over::Change::More { output, topics } = addition.change else {
-            panic!("{addition:?}")
-        };
+        let Change::More { output, topics } = addition.change else { panic!("{addition:?}") };
         assert_eq!((&output[..], &topics[..]), (&b"\x81\x04late"[..], &[("news".to_owned(), 1)][..]));
     }
     new.hear(kind::COMMIT);
@@ -365,18 +364,16 @@ impl Between {
         Between { listener: UnixListener::bind(&path).expect("a socket"), path }
     }
 
-    /// Starts a server on a thread, and relays until it has sent the only connection of the old one, with another descriptor if one
-    /// is given. Returns the conversations with both, and what is held meanwhile.
-    fn relay<H: Handler>(
+    /// Starts a server on a thread, and relays until it is ready and the old one has sent its topics. Returns the conversations with
+    /// both, and the listeners.
+    fn begin<H: Handler>(
         &self,
         old: &Old,
-        other: Option<&OwnedFd>,
         make: impl Fn() -> H + Send + 'static,
-    ) -> (New, New, [Received; 2], std::thread::JoinHandle<Result<(), crate::BuildError>>) {
+    ) -> (New, New, Received, std::thread::JoinHandle<Result<Server, crate::BuildError>>) {
         let path = self.path.clone();
-        let thread = std::thread::spawn(move || {
-            Server::builder().hand_over(path).serve("127.0.0.1:0", move |_| make()).map(drop)
-        });
+        let thread =
+            std::thread::spawn(move || Server::builder().hand_over(path).serve("127.0.0.1:0", move |_| make()));
         let mut next = New(Channel::new(self.listener.accept().expect("it asks").0, Instant::now() + DEADLINE));
         let mut asked = old.ask();
         asked.say(kind::HELLO, &next.hear(kind::HELLO).body);
@@ -384,7 +381,24 @@ impl Between {
         let sockets: Vec<_> = listeners.descriptors.iter().map(AsFd::as_fd).collect();
         next.0.send(kind::LISTENERS, &listeners.body, &sockets).expect("sent");
         next.hear(kind::READY);
-        asked.take_topics();
+        asked.say(kind::READY, &[]);
+        for _ in 0..2 {
+            let topics = asked.0.receive(MAX_BODY).expect("topics, and their end");
+            next.say(topics.kind, &topics.body);
+        }
+        asked.say(kind::TOPICS_HELD, &next.hear(kind::TOPICS_HELD).body);
+        (asked, next, listeners, thread)
+    }
+
+    /// Relays until the only connection of the old server is sent, with another descriptor if one is given. Returns what is held
+    /// meanwhile too.
+    fn relay<H: Handler>(
+        &self,
+        old: &Old,
+        other: Option<&OwnedFd>,
+        make: impl Fn() -> H + Send + 'static,
+    ) -> (New, New, [Received; 2], std::thread::JoinHandle<Result<Server, crate::BuildError>>) {
+        let (mut asked, mut next, listeners, thread) = self.begin(old, make);
         let connection = asked.hear(kind::CONNECTIONS);
         let socket = other.unwrap_or(&connection.descriptors[0]);
         next.0.send(kind::CONNECTIONS, &connection.body, &[socket.as_fd()]).expect("sent");
@@ -455,4 +469,63 @@ fn a_handler_of_a_connection_that_is_not_taken_is_dropped_without_a_callback() {
     eventually(|| Arc::strong_count(&count) == 1);
     old.count += 1;
     old.check();
+}
+
+/// With the last word the connections are the new process's, whatever comes after it, and whatever was said of others before.
+#[test]
+fn a_conversation_that_breaks_behind_the_last_word_leaves_the_connections_to_the_new_process() {
+    for says_more in [false, true] {
+        let mut old = Old::start("breaks", 1);
+        let between = Between::new("breaks");
+        let (mut asked, mut next, held, thread) = between.relay(&old, None, || Counter(40));
+        asked.say(kind::HELD, &next.hear(kind::HELD).body);
+        for id in 77..80 {
+            next.say(kind::ADDITION, &export_addition(&Addition { id, change: Change::Stays }));
+        }
+        next.say(asked.hear(kind::COMMIT).kind, &[]);
+        asked.say(next.hear(kind::COMMITTED).kind, &[]);
+        if says_more {
+            next.say(kind::TOPICS, b"garbage");
+        }
+        drop(next);
+        let server = thread.join().expect("no panic").expect("it serves");
+        drop((asked, held));
+        let client = &mut old.clients[0];
+        client.send("on").expect("sent");
+        assert_eq!(client.recv().expect("received"), Some(Message::from("41 on")));
+        let published = server.handle().publish("news", "more");
+        assert_eq!((published.subscribers, published.position.map(|position| position.offset())), (1, Some(2)));
+        assert_eq!(client.recv().expect("received"), Some(Message::from("more")));
+        drop(old);
+        drop(between);
+    }
+}
+
+/// What is not the turn of the old process to say, or comes twice, is refused before anything is this process's.
+#[test]
+fn a_process_that_says_something_out_of_turn_is_not_taken_over() {
+    let mut old = Old::start("turn", 1);
+    let between = Between::new("turn");
+    let refused = |thread: std::thread::JoinHandle<Result<Server, _>>, kind: u8| {
+        let error = thread.join().expect("no panic").expect_err("refused");
+        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        assert_eq!(cause, format!("it has sent a message of kind {kind}"));
+    };
+    let addition = export_addition(&Addition { id: 0, change: Change::Stays });
+    for (wrong, body) in [(kind::COMMIT, &[][..]), (kind::ADDITION, &addition), (kind::HELD, &[])] {
+        let (asked, mut next, listeners, thread) = between.begin(&old, || Counter(40));
+        next.say(wrong, body);
+        refused(thread, wrong);
+        drop((asked, listeners));
+        old.check();
+    }
+    for (wrong, body) in [(kind::ALL_SENT, &1_u64.to_be_bytes()[..]), (kind::CONNECTIONS, &[0, 2]), (kind::READY, &[])]
+    {
+        let (asked, mut next, held, thread) = between.relay(&old, None, || Counter(40));
+        next.hear(kind::HELD);
+        next.say(wrong, body);
+        refused(thread, wrong);
+        drop((asked, held));
+        old.check();
+    }
 }
