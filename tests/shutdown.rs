@@ -122,8 +122,8 @@ fn r_11_a_shutdown_under_load_delivers_sent_messages_and_closes_cleanly() {
     const CLIENTS: usize = 40;
     let _guard = serialize_test();
     for mode in Mode::ALL {
-        let descriptors_before = descriptors();
         wait_for_end_of_threads("a server");
+        let descriptors_before = descriptors();
         let app = App::start(mode, Server::builder().workers(2), echo);
         let running = Arc::new(AtomicUsize::new(0));
         let mut peers = Vec::new();
@@ -158,7 +158,8 @@ fn r_11_a_shutdown_under_load_delivers_sent_messages_and_closes_cleanly() {
         app.finish();
         drop(peers);
         wait_for_end_of_threads("a server");
-        eventually("all descriptors are closed", || descriptors() == descriptors_before);
+        // Fewer, if those of what ran before were not closed yet.
+        eventually("all descriptors are closed", || descriptors() <= descriptors_before);
     }
 }
 
