@@ -475,8 +475,8 @@ fn a_handler_of_a_connection_that_is_not_taken_is_dropped_without_a_callback() {
 #[test]
 fn a_conversation_that_breaks_behind_the_last_word_leaves_the_connections_to_the_new_process() {
     for says_more in [false, true] {
-        let mut old = Old::start("breaks", 1);
-        let between = Between::new("breaks");
+        let name = format!("breaks-{says_more}");
+        let (mut old, between) = (Old::start(&name, 1), Between::new(&name));
         let (mut asked, mut next, held, thread) = between.relay(&old, None, || Counter(40));
         asked.say(kind::HELD, &next.hear(kind::HELD).body);
         for id in 77..80 {

@@ -114,19 +114,25 @@ impl<D: Delivery> Worker<D> {
     /// Waits until the application has handled the events that were delivered, and executes its answers; `false` if that takes
     /// too long.
     fn await_application(&mut self) -> bool {
-        self.delivery.end_iteration();
         let deadline = Instant::now() + EVENT_TIMEOUT;
-        while !self.delivery.is_handled() {
-            if Instant::now() >= deadline {
-                log::warn!("the application does not handle its events, so that no connection can be handed over");
-                return false;
+        loop {
+            self.delivery.end_iteration();
+            while !self.delivery.is_handled() {
+                if Instant::now() >= deadline {
+                    log::warn!("the application does not handle its events, so that no connection can be handed over");
+                    return false;
+                }
+                std::thread::sleep(EVENT_CHECK);
             }
-            std::thread::sleep(EVENT_CHECK);
+            // It has answered before it has asked for the next event.
+            self.drain_inbox();
+            self.send_to_many();
+            // There is room for the events of those that waited for it.
+            self.register_new();
+            if self.delivery.is_handled() {
+                return true;
+            }
         }
-        // It has answered before it has asked for the next event.
-        self.drain_inbox();
-        self.send_to_many();
-        true
     }
 
     /// Pauses the connections that can go, and sends them. Returns how many these are.
