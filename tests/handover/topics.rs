@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use threadbare::{
     Accepted, Bridge, BridgeError, BridgeMessage, BridgeStats, Client, Event, Events, Handler, LocalTopics, Message,
-    MessageRef, Position, Request, Server, ServerHandle, Since, Socket, Subscription, TopicConfig,
+    MessageRef, Position, Request, Server, ServerHandle, Since, Socket, Subscription, TopicConfig, TopicEvent,
 };
 
 use super::{Frame, Place, Raw, config, expect};
@@ -503,4 +503,54 @@ fn a_bridge_is_told_only_of_topics_that_it_was_asked_for() {
     let expected = ["go on ", "subscribe /comes", "subscribe /comes", "subscribe /stays", "unsubscribe /stays"];
     assert_eq!(words, expected);
     drop((comes, stays, next, server));
+}
+
+/// Has lost something as soon as it is asked for a topic.
+#[derive(Default)]
+struct Loser {
+    topics: OnceLock<LocalTopics>,
+    asked: AtomicBool,
+}
+
+impl Bridge for Loser {
+    fn start(&self, topics: LocalTopics) -> Result<(), BridgeError> {
+        assert!(self.topics.set(topics).is_ok(), "it starts once");
+        Ok(())
+    }
+
+    fn publish(&self, _: &str, _: &BridgeMessage<'_>) -> Accepted {
+        Accepted::Queued
+    }
+
+    fn subscribe(&self, topic: &str) {
+        if !self.asked.swap(true, Ordering::SeqCst) {
+            self.topics.get().expect("it has started").gap(Some(topic), Some(7));
+        }
+    }
+
+    fn unsubscribe(&self, _: &str) {}
+
+    fn stop(&self) {}
+
+    fn stats(&self) -> BridgeStats {
+        BridgeStats::default()
+    }
+}
+
+/// What is lost before the next server serves is told to the subscribers that come.
+#[test]
+fn a_gap_from_before_a_server_serves_is_told_to_its_subscribers() {
+    let place = Place::new("gap-early");
+    let server = start(&place, Mode::Handlers, 2, 100);
+    let clients: Vec<Client> = (0..4).map(|_| connect(server.local_addr(), "/plain", None)).collect();
+    clients.iter().for_each(|client| expect(client, "missed 0"));
+    let builder = Server::builder().workers(2).config(config()).hand_over(place.socket()).bridge(Loser::default());
+    let builder = builder.on_topic(|event| {
+        if let TopicEvent::Gap(peer, topic, missed) = event {
+            let _ = peer.send(format!("gap of {missed} in {topic}")); // it may be gone
+        }
+    });
+    let next = builder.serve("127.0.0.1:0", |request: &Request| Reader(request.clone())).expect("a server");
+    clients.iter().for_each(|client| expect(client, "gap of 0 in /plain"));
+    drop((clients, next, server));
 }

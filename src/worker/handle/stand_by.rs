@@ -38,6 +38,17 @@ impl StandBy {
         has_lost
     }
 
+    /// Notes that messages were lost on the way here; `false` if the server does not take over, or has done so.
+    pub(super) fn lose(&self) -> bool {
+        if !self.is_on.load(Ordering::SeqCst) {
+            return false;
+        }
+        let mut waiting = self.lock();
+        let is_on = self.is_on.load(Ordering::SeqCst);
+        waiting.has_lost |= is_on;
+        is_on
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,5 +95,8 @@ mod tests {
         let mut given = 0;
         assert!(stand_by.end(|_, _| given += 1), "something was lost");
         assert_eq!(given, 1);
+        assert!(!stand_by.lose());
+        stand_by.begin();
+        assert!(stand_by.lose() && stand_by.end(|_, _| panic!("nothing has waited")) && !stand_by.end(|_, _| {}));
     }
 }

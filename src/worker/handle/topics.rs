@@ -130,6 +130,10 @@ impl Topics {
 
     /// Has the subscribers of a topic, or of all, be told that they have missed messages that did not come here.
     pub(crate) fn gap(&self, name: Option<&str>, missed: u64) {
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        if self.stand_by.lose() {
+            return; // those that are to be told are not here yet
+        }
         let topic = name.map(|name| self.registry.find(name));
         // A topic that is not there has no subscribers.
         if topic.as_ref().is_some_and(Option::is_none) {

@@ -63,10 +63,7 @@ impl Topics {
         let has_lost = self.stand_by.end(|name, message| {
             self.publish_here(name, MessageRef::from(&message), Origin::default());
         });
-        if has_lost {
-            self.gap(None, 0);
-        }
-        Awaited { topics: self.clone(), taken, then: Some(Box::new(then)) }
+        Awaited { topics: self.clone(), taken, has_lost, then: Some(Box::new(then)) }
     }
 
     /// Reserves the subscription of a connection that comes from another process, where it was `was` and had the messages up to `cursor`.
@@ -88,6 +85,8 @@ impl Topics {
 pub(crate) struct Awaited {
     topics: Arc<Topics>,
     taken: Vec<(Arc<TopicState>, Standing)>,
+    /// Something that was published meanwhile is lost.
+    has_lost: bool,
     then: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
@@ -106,6 +105,9 @@ impl Drop for Awaited {
                     bridge.last(&topic.name);
                 }
             });
+        }
+        if self.has_lost {
+            self.topics.gap(None, 0);
         }
         if let Some(then) = self.then.take() {
             then();
