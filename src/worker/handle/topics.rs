@@ -103,6 +103,8 @@ impl Topics {
         message: MessageRef<'_>,
         origin: Origin,
     ) -> Option<(Arc<TopicState>, Pushed)> {
+        // The bridge keeps a number for each name.
+        check_name(name).ok()?;
         let bridge = self.bridge().filter(|_| !message.opcode().is_control());
         let _both = bridge.map(|bridge| self.publish_there(bridge, name, message));
         if self.waits(name, message) { None } else { self.publish_here(name, message, origin) }
@@ -290,7 +292,10 @@ fn check_name(name: &str) -> Result<(), InvalidTopicName> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Mutex, mpsc};
+    use std::thread;
+    use std::time::Duration;
 
     use mio::{Poll, Token, Waker};
 
@@ -376,5 +381,49 @@ mod tests {
             other => panic!("{other:?}"),
         });
         assert_eq!(told.collect::<Vec<_>>(), ["4", "Some(\"room\") 7", "None 8", "6"]);
+    }
+
+    /// A peer may choose the name, and the bridge keeps a number for each.
+    #[test]
+    fn what_has_no_name_of_a_topic_is_not_given_to_the_bridge() {
+        let (topics, _, _poll) = topics();
+        let bridge = Arc::new(Recorded::default());
+        assert!(topics.set_bridge(bridge.clone()));
+        for name in ["", &"x".repeat(MAX_NAME + 1)] {
+            assert!(topics.publish(name, MessageRef::Text("one"), Origin::default()).is_none());
+        }
+        topics.publish(&"x".repeat(MAX_NAME), MessageRef::Text("one"), Origin::default());
+        assert_eq!(bridge.take().len(), 1);
+    }
+
+    /// A table's lock and a topic's wait for each other if one is taken under the other, and the other way round.
+    #[test]
+    fn a_message_may_be_made_with_another_topic_of_the_same_table() {
+        let (topics, _, _poll) = topics();
+        let (done, is_done) = mpsc::channel();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (looks, over) = (topics.clone(), is_over.clone());
+        thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                looks.registry.stats(1);
+                drop(looks.subscribe("a", Since::Now, 0));
+            }
+        });
+        thread::spawn(move || {
+            for _ in 0..10_000 {
+                let topic = topics.hold("a").expect("a name");
+                topics.publish_with(&topic, |_| {
+                    thread::yield_now();
+                    // Both names are in the same table.
+                    topics.publish("q", MessageRef::Text("within"), Origin::default());
+                    Message::from("around").into()
+                });
+                topic.unhold();
+            }
+            done.send(()).expect("the test waits");
+        });
+        let published = is_done.recv_timeout(Duration::from_secs(30));
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(published, Ok(()));
     }
 }

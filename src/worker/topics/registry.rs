@@ -71,6 +71,8 @@ impl Registry {
         self.lock(hash % SHARDS)
     }
 
+    /// No topic is waited for under this lock: code of the application that makes a message runs under its topic's, and may use
+    /// another topic, of the same table.
     pub(super) fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
         // No code of the application runs under the lock.
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
@@ -129,7 +131,9 @@ impl Registry {
         for shard in 0..SHARDS {
             let shard = self.lock(shard);
             all.total.add(&shard.ended);
-            shard.topics.values().for_each(|topic| all.add(topic, most));
+            let topics: Vec<_> = shard.topics.values().cloned().collect();
+            drop(shard);
+            topics.iter().for_each(|topic| all.add(topic, most));
         }
         all.keep(most);
         all
@@ -158,8 +162,15 @@ impl Registry {
 
 impl TopicOwner for Registry {
     fn end_if_idle(&self, topic: &TopicState) {
-        let mut shard = self.shard(&topic.name);
-        if topic.try_end() && shard.topics.get(&topic.name).is_some_and(|found| found.epoch == topic.epoch) {
+        let (mut shard, has_ended) = loop {
+            let shard = self.shard(&topic.name);
+            if let Some(has_ended) = topic.try_end() {
+                break (shard, has_ended);
+            }
+            drop(shard);
+            topic.await_lock();
+        };
+        if has_ended && shard.topics.get(&topic.name).is_some_and(|found| found.epoch == topic.epoch) {
             shard.ended.add(&topic.stats());
             shard.topics.remove(&topic.name);
             self.count.fetch_sub(1, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 use crate::config::topic_config::TopicConfig;
 use crate::transport::shared_frame::SharedFrame;
@@ -352,11 +352,21 @@ impl TopicState {
         }
     }
 
-    /// Ends the topic if it is still idle; `false` if it is not. Called under its owner's lock.
-    pub(super) fn try_end(&self) -> bool {
-        let mut shared = self.lock();
+    /// Ends the topic if it is still idle; `false` if it is not, and `None` if another thread has it. Called under its owner's lock,
+    /// so it does not wait.
+    pub(super) fn try_end(&self) -> Option<bool> {
+        let mut shared = match self.shared.try_lock() {
+            Ok(shared) => shared,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
         shared.has_ended |= self.is_idle(&shared);
-        shared.has_ended
+        Some(shared.has_ended)
+    }
+
+    /// Waits until the thread that has the topic is done with it.
+    pub(super) fn await_lock(&self) {
+        drop(self.lock());
     }
 
     fn is_idle(&self, shared: &Shared) -> bool {
