@@ -817,6 +817,43 @@ fn memory_is_given_back() {
     app.finish();
 }
 
+#[test]
+fn a_connection_of_another_server_is_not_taken_for_one_of_this() {
+    let apps = [(); 2].map(|()| App::start(Mode::Channel, Server::builder().workers(1), echo));
+    let mut clients = apps.each_ref().map(|app| Client::open(app.addr));
+    let peers = apps.each_ref().map(App::opened);
+    for peer in &peers {
+        peer.subscribe("room").expect("subscribed");
+    }
+    apps[0].handle().publish_except(&peers[1], "room", "for all");
+    apps[0].handle().publish_except(&peers[0], "room", "for nobody");
+    apps[0].handle().publish("room", "for all again");
+    assert_eq!(clients[0].expect_frame(), Frame::text("for all"));
+    assert_eq!(clients[0].expect_frame(), Frame::text("for all again"));
+    drop(clients);
+    for app in apps {
+        app.finish();
+    }
+}
+
+/// The thread of a bridge must not end with the closure that configures topics.
+#[test]
+fn a_closure_that_panics_for_what_a_bridge_delivers_is_contained() {
+    let _panic = common::logged::expect_error("no such topic");
+    let bridge = TestBridge::default();
+    let configure = |name: &str| match name {
+        "unknown" => panic!("no such topic"),
+        _ => TopicConfig::default(),
+    };
+    let app = App::start(Mode::Channel, Server::builder().topics(configure).bridge(bridge.clone()), echo);
+    let mut client = Client::open(app.addr);
+    app.opened().subscribe("room").expect("subscribed");
+    bridge.topics().deliver("unknown", &threadbare::BridgeMessage::text("lost"));
+    bridge.topics().deliver("room", &threadbare::BridgeMessage::text("next"));
+    assert_eq!(client.expect_frame(), Frame::text("next"));
+    app.finish();
+}
+
 #[cfg(feature = "deflate")]
 #[test]
 fn subscribers_with_and_without_compression_get_the_same() {

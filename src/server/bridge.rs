@@ -112,7 +112,10 @@ struct ToTopics(Arc<Topics>);
 
 impl LocalDelivery for ToTopics {
     fn deliver(&self, topic: &str, message: &BridgeMessage<'_>) {
-        self.0.deliver(topic, message.as_message());
+        // The application says what a topic is like, and must not end the bridge's thread.
+        if let Err(panic) = contained(|| self.0.deliver(topic, message.as_message())) {
+            log::error!("the settings of a topic panicked: {panic}");
+        }
     }
 
     fn gap(&self, topic: Option<&str>, missed: Option<u64>) {

@@ -1,5 +1,7 @@
 //! The topics of a server: its settings, and publishing from any thread.
 
+use std::ptr;
+
 use crate::config::topic_config::TopicConfig;
 use crate::error::InvalidTopicName;
 use crate::protocol::message::CowMessage;
@@ -62,7 +64,7 @@ impl ServerBuilder {
 impl ServerHandle {
     /// Publishes a text or binary message to the subscribers of a topic. It is encoded once, and each worker with subscribers is
     /// sent one command. The call never waits: [`TopicConfig::slow`] says what happens to a subscriber that does not keep up. A ping,
-    /// pong or close is not published.
+    /// pong or close is not published, nor is anything to a name that is empty or has more than 255 bytes.
     ///
     /// What one thread publishes to a topic arrives in this order. It also arrives in order with what that thread sends through a
     /// [`Peer`], as far as the connection keeps up.
@@ -84,7 +86,7 @@ impl ServerHandle {
     }
 
     /// Publishes a message, as [`publish`](ServerHandle::publish) does, to all subscribers but one: usually whom the message is
-    /// from.
+    /// from. If that is a connection of another server, or a client's, all get it.
     ///
     /// ```
     /// use threadbare::{Event, Server};
@@ -99,7 +101,9 @@ impl ServerHandle {
     /// }
     /// ```
     pub fn publish_except<'m>(&self, peer: &Peer, topic: &str, message: impl Into<CowMessage<'m>>) -> Published {
-        let except = Some((peer.shared.worker.index, peer.shared.key));
+        // A connection of another server, or a client's, may have the same key.
+        let is_here = peer.shared.worker.topics().is_some_and(|topics| ptr::eq(topics, &*self.control.topics.topics));
+        let except = is_here.then_some((peer.shared.worker.index, peer.shared.key));
         self.publish_from(topic, message.into(), Origin { except, ..Origin::default() })
     }
 
