@@ -148,7 +148,7 @@ mod tests {
 
     fn subscribed(node: NodeId, topics: &Topics) -> Feeds {
         let mut feeds = feeds(node);
-        assert!(topics.want("t"));
+        assert!(topics.all().is_empty() && topics.want("t"));
         assert!(feeds.change(&Change { topic: "t".into(), wanted: true }));
         feeds
     }
@@ -189,7 +189,7 @@ mod tests {
         let (local, heard) = local();
         let (old_topics, new_topics) = (Topics::default(), Topics::default());
         let (mut old, mut new) = (subscribed(OLD, &old_topics), feeds(NEW));
-        assert!(old.confirm("t") && new_topics.want("t"));
+        assert!(new_topics.all().is_empty() && old.confirm("t") && new_topics.want("t"));
         let mut batch = local.batch();
         old.receive("t", &envelope(OTHER, 7), Some("5-0"), &mut batch);
         new.stand_by();

@@ -1,6 +1,6 @@
 //! The thread that receives what other nodes append to the streams of topics, from where it stood.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::str;
 use std::sync::Arc;
@@ -23,13 +23,15 @@ const BLOCK: &[u8] = b"1000";
 /// Receives until the bridge is stopped.
 pub(super) fn run(shared: &Shared, local: &LocalTopics, lane: &Lane, mut waits: Waits) {
     let mut retry = Retry::default();
-    let mut subscriber = StreamReader { shared, local, lane, positions: HashMap::new(), progress: None };
+    let mut subscriber =
+        StreamReader { shared, local, lane, positions: HashMap::new(), too_large: HashSet::new(), progress: None };
     loop {
         let error = match Pair::connect(shared, lane, &mut waits) {
             Ok(mut pair) => {
                 retry.connected(shared);
                 let Err(error) = subscriber.receive(&mut pair, &mut waits);
                 shared.counts.subscribed.store(false, Ordering::Relaxed);
+                shared.topics.lose();
                 error
             }
             Err(error) => error,
@@ -44,7 +46,7 @@ pub(super) fn run(shared: &Shared, local: &LocalTopics, lane: &Lane, mut waits: 
 struct Pair {
     reads: Link,
     control: Link,
-    /// The command that ends the wait.
+    /// The command that ends the wait; nothing if Redis does not let this user do so.
     unblock: Vec<u8>,
 }
 
@@ -53,11 +55,15 @@ impl Pair {
         let mut reads = shared.dialler.connect(waits, &lane.cancel)?;
         reads.send(b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n")?;
         let id = await_reply(&mut reads, waits, lane, |reader| match reader.reply()? {
-            Reply::Integer(id) => Ok(id),
+            Reply::Integer(id) => Ok(Some(id)),
+            // This user may not ask.
+            Reply::Error(_) => Ok(None),
             _ => Err(NoReply::Garbage(Garbage::Unexpected)),
         })?;
         let mut unblock = Vec::new();
-        resp::command(&mut unblock, &[b"CLIENT", b"UNBLOCK", id.to_string().as_bytes()]);
+        if let Some(id) = id {
+            resp::command(&mut unblock, &[b"CLIENT", b"UNBLOCK", id.to_string().as_bytes()]);
+        }
         Ok(Pair { reads, control: shared.dialler.connect(waits, &lane.cancel)?, unblock })
     }
 
@@ -101,6 +107,8 @@ struct StreamReader<'a> {
     lane: &'a Lane,
     /// The id of the last entry that was read, of each topic.
     positions: HashMap<Arc<str>, String>,
+    /// The topics whose last entries are too large to be read. The next connection does not look at these.
+    too_large: HashSet<Arc<str>>,
     /// How far the reply to a read has come.
     progress: Option<Progress>,
 }
@@ -124,6 +132,7 @@ impl StreamReader<'_> {
         drop(feeds);
         self.positions.retain(|topic, _| wanted.contains(topic));
         self.find_positions(&wanted, pair, waits)?;
+        self.too_large.clear();
         self.shared.counts.subscribed.store(true, Ordering::Relaxed);
         loop {
             if self.lane.is_stopped() {
@@ -162,7 +171,10 @@ impl StreamReader<'_> {
 
     /// Has the topics begin where their streams end, unless they were read before.
     fn find_positions(&mut self, topics: &[Arc<str>], pair: &mut Pair, waits: &mut Waits) -> Result<(), LinkError> {
-        for some in topics.chunks(MAX_COMMANDS) {
+        let is_known = |topic: &&Arc<str>| self.too_large.contains(*topic) && self.positions.contains_key(*topic);
+        let (known, asked): (Vec<_>, Vec<_>) = topics.iter().partition(is_known);
+        known.into_iter().for_each(|topic| self.begin(topic, None));
+        for some in asked.chunks(MAX_COMMANDS) {
             let mut bytes = Vec::new();
             for topic in some {
                 resp::command(
@@ -172,21 +184,20 @@ impl StreamReader<'_> {
             }
             pair.reads.send(&bytes)?;
             for topic in some {
-                match await_reply(&mut pair.reads, waits, self.lane, last_id)? {
-                    Ok(last) => {
-                        let begin = || self.shared.feeds().position(topic).unwrap_or_else(|| last.clone());
-                        let position = self.positions.entry(topic.clone()).or_insert_with(begin);
-                        if order(position) > order(&last) {
-                            // The stream was made anew, with a clock that is behind. What comes twice is dropped.
-                            BEGINNING.clone_into(position);
+                match await_reply(&mut pair.reads, waits, self.lane, last_entry)? {
+                    Ok(None) => self.begin(topic, Some(BEGINNING)),
+                    Ok(Some((id, fields))) => {
+                        self.begin(topic, Some(&id));
+                        let read =
+                            await_reply(&mut pair.reads, waits, self.lane, |reader| payload(reader, fields).map(drop));
+                        if let Err(LinkError::Garbage(Garbage::LongBulk { .. })) = read {
+                            self.too_large.insert((*topic).clone());
                         }
-                        let mut feeds = self.shared.feeds();
-                        #[cfg(all(target_os = "linux", feature = "handover"))]
-                        feeds.begin_at(topic, position);
-                        feeds.confirm(topic);
+                        read?;
                     }
                     Err(text) if text.starts_with("WRONGTYPE") => {
-                        self.positions.remove(topic);
+                        self.positions.remove(*topic);
+                        self.shared.feeds().confirm(topic);
                         add(&self.shared.counts.garbage, 1);
                         log::warn!("{} has no stream for the topic {topic:?}: {text}", self.shared.dialler.target);
                     }
@@ -195,6 +206,21 @@ impl StreamReader<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Has a topic begin behind the last entry of its stream, unless it was read before, as it was if that entry is not known.
+    fn begin(&mut self, topic: &Arc<str>, last: Option<&str>) {
+        let mut feeds = self.shared.feeds();
+        let begin =
+            || feeds.position(topic).or_else(|| last.map(str::to_owned)).unwrap_or_else(|| BEGINNING.to_owned());
+        let position = self.positions.entry(topic.clone()).or_insert_with(begin);
+        if last.is_some_and(|last| order(position) > order(last)) {
+            // The stream was made anew, with a clock that is behind. What comes twice is dropped.
+            BEGINNING.clone_into(position);
+        }
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        feeds.begin_at(topic, position);
+        feeds.confirm(topic);
     }
 
     /// Asks for what follows the positions.
@@ -334,15 +360,11 @@ enum Step {
 
 const UNEXPECTED: NoReply = NoReply::Garbage(Garbage::Unexpected);
 
-/// Reads the last entry's id from a reply with at most one entry, or the text of an error.
-fn last_id(reader: &mut Reader<'_>) -> Parsed<Result<String, String>> {
+/// Reads the head of the last entry from a reply with at most one entry, or the text of an error.
+fn last_entry(reader: &mut Reader<'_>) -> Parsed<Result<Option<(String, u64)>, String>> {
     match reader.reply()? {
-        Reply::Array(0) => Ok(Ok(BEGINNING.to_owned())),
-        Reply::Array(1) => {
-            let (id, fields) = entry_head(reader)?;
-            payload(reader, fields)?;
-            Ok(Ok(id))
-        }
+        Reply::Array(0) => Ok(Ok(None)),
+        Reply::Array(1) => entry_head(reader).map(|head| Ok(Some(head))),
         Reply::Error(text) => Ok(Err(text_of(text))),
         _ => Err(UNEXPECTED),
     }
@@ -444,7 +466,7 @@ mod tests {
         let read = |bytes: &'static [u8]| Reader::new(bytes, 100);
         assert_eq!(reply_head(&mut read(b"*-1\r\n")), Ok(Ok(0)));
         assert_eq!(reply_head(&mut read(b"-LOADING x\r\n")), Ok(Err("LOADING x".to_owned())));
-        assert_eq!(last_id(&mut read(b"*0\r\n")), Ok(Ok("0-0".to_owned())));
+        assert_eq!(last_entry(&mut read(b"*0\r\n")), Ok(Ok(None)));
         assert_eq!(
             payload(&mut read(b"$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n"), 4),
             Ok(None),

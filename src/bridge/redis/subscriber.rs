@@ -27,6 +27,7 @@ pub(super) fn run(shared: &Shared, local: &LocalTopics, lane: &Lane, mut waits: 
                 retry.connected(shared);
                 let Err(error) = subscriber.receive(&mut link, &mut waits);
                 shared.counts.subscribed.store(false, Ordering::Relaxed);
+                shared.topics.lose();
                 error
             }
             Err(error) => error,

@@ -12,8 +12,9 @@ pub(super) struct Topics {
 #[derive(Debug, Default)]
 struct Inner {
     wanted: HashSet<Arc<str>>,
-    /// In their order, each as often as it changed.
+    /// In their order, each as often as it changed. None without a connection.
     changed: Vec<Arc<str>>,
+    is_connected: bool,
 }
 
 /// A topic whose last change is this.
@@ -42,11 +43,19 @@ impl Topics {
         }
     }
 
-    /// Takes all topics, for a new connection. Earlier changes are part of them.
+    /// Takes all topics, for a new connection, which takes changes until [`lose`](Topics::lose). Earlier changes are part of them.
     pub(super) fn all(&self) -> Vec<Arc<str>> {
         let mut inner = self.lock();
         inner.changed = Vec::new();
+        inner.is_connected = true;
         inner.wanted.iter().cloned().collect()
+    }
+
+    /// Notes that nobody takes changes before the next connection takes all: in a long outage they would be many.
+    pub(super) fn lose(&self) {
+        let mut inner = self.lock();
+        inner.changed = Vec::new();
+        inner.is_connected = false;
     }
 
     /// Takes what changed since the last call.
@@ -81,6 +90,9 @@ impl Topics {
 impl Inner {
     /// The first change wakes the subscriber, which takes all.
     fn note(&mut self, topic: Arc<str>) -> bool {
+        if !self.is_connected {
+            return false;
+        }
         self.changed.push(topic);
         self.changed.len() == 1
     }
@@ -93,6 +105,7 @@ mod tests {
     #[test]
     fn changes_are_told_once_with_what_holds_at_the_end() {
         let topics = Topics::default();
+        assert!(topics.all().is_empty());
         assert!(topics.want("a"));
         assert!(!topics.want("a"), "it is wanted already");
         assert!(!topics.want("b"), "the subscriber was woken");
@@ -107,5 +120,18 @@ mod tests {
         assert_eq!(all, ["b".into(), "c".into()] as [Arc<str>; 2]);
         assert_eq!(topics.take_changes(), [], "all of them were taken");
         assert_eq!(topics.count(), 2);
+    }
+
+    #[test]
+    fn what_changes_without_a_connection_is_not_kept() {
+        let topics = Topics::default();
+        let change = |number: u32| topics.want(&number.to_string()) || topics.forget(&number.to_string());
+        assert!(!(0..100).any(change) && !topics.has_changes(), "before the first one");
+        assert!(!topics.want("a"), "there is nobody to wake");
+        assert_eq!((topics.all().len(), topics.has_changes()), (1, false));
+        assert!(topics.want("b") && topics.has_changes());
+        topics.lose();
+        assert!(!(0..100).any(change) && !topics.has_changes(), "behind the last one");
+        assert_eq!(topics.all().len(), 2);
     }
 }

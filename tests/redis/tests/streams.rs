@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use threadbare::{Bridge, Redis};
+use threadbare::{Bridge, BridgeMessage, Redis};
 use threadbare_redis_tests::{Heard, Node, RedisServer, SetOnDrop, eventually};
 
 /// A node is back within this time of Redis' return.
@@ -179,4 +179,62 @@ fn a_stream_that_was_made_anew_is_read_from_its_beginning() {
     assert!(from.publish("t", 3));
     to.until_number("t", 3);
     assert_eq!((to.numbers("t"), to.stats().missed, to.stats().duplicates), (vec![1, 2, 3], 0, 0));
+}
+
+/// What is no stream when a topic is asked for may be one when it is asked for again.
+#[test]
+fn a_topic_whose_key_was_no_stream_is_heard_once_it_is_asked_for_again() {
+    let server = RedisServer::start(&[]);
+    for name in ["t", "second", "third"] {
+        server.command(&format!("SET app:{name} value"));
+    }
+    let (from, to) = (Node::connected(bridge(&server), &[]), Node::connected(bridge(&server), &["t"]));
+    assert_eq!(to.stats().garbage, 1);
+    to.bridge.unsubscribe("t");
+    // That these are found says that what was asked before was done.
+    to.bridge.subscribe("second");
+    eventually("it has left", || to.stats().garbage == 2);
+    server.command("DEL app:t");
+    to.bridge.subscribe("t");
+    to.bridge.subscribe("third");
+    eventually("it has asked again", || to.stats().garbage == 3);
+    assert!(from.publish("t", 1));
+    to.until_number("t", 1);
+}
+
+/// The last entry of a stream is looked at for its id alone, with each connection.
+#[test]
+fn a_message_that_is_too_large_does_not_keep_others_from_a_reader_of_streams() {
+    let server = RedisServer::start(&[]);
+    let from = Node::connected(bridge(&server), &[]);
+    let to = Node::connected(bridge(&server).max_message_size(1000), &["large", "right"]);
+    let large = vec![0; 200_000];
+    assert!(from.bridge.publish("large", &BridgeMessage::binary(&large)).is_queued());
+    assert!(from.publish("right", 1));
+    to.until_number("right", 1);
+    assert!(from.publish("large", 2));
+    to.until_number("large", 2);
+    let late = Node::start(bridge(&server).max_message_size(1000), &["large", "right"]);
+    assert!(from.bridge.publish("large", &BridgeMessage::binary(&large)).is_queued());
+    late.await_connected();
+    assert!(from.publish("right", 2));
+    late.until_number("right", 2);
+}
+
+#[test]
+fn a_user_who_may_not_end_the_wait_of_a_read_reads_streams_all_the_same() {
+    let server = RedisServer::start(&[]);
+    server.command("ACL SETUSER few on nopass allkeys allchannels +@all -client");
+    let url = server.url().replace("redis://", "redis://few:x@");
+    let from = Node::connected(bridge(&server), &[]);
+    let to = Node::connected(Redis::new(&url).expect("a URL").prefix("app:").streams(1000), &["t"]);
+    assert!(from.publish("t", 1));
+    to.until_number("t", 1);
+    assert_eq!(to.stats().garbage, 0);
+    server.command("SET app:wrong value");
+    to.bridge.subscribe("later");
+    to.bridge.subscribe("wrong");
+    eventually("the read has ended by itself", || to.stats().garbage == 1);
+    assert!(from.publish("later", 2));
+    to.until_number("later", 2);
 }
