@@ -37,10 +37,14 @@
 //! * `publish` never waits. Where nobody is subscribed it costs a look-up of the name.
 //! * Each topic's messages arrive in order. What one thread publishes and what it sends through a
 //!   [`Peer`](crate::Peer) arrive in order too, as long as the connection keeps up. Two topics have no order.
+//! * In a handler, what [`Socket::send`](crate::Socket::send) sends arrives before what the same callback has published: that leaves at the
+//!   end of the iteration of the event loop.
 //! * To tell everybody, [`broadcast`](crate::ServerHandle::broadcast) needs no subscription.
 //!
 //! Where peers choose the names, they can not take all memory: [`Config::max_topics`](crate::Config::max_topics) and
-//! [`Config::max_subscriptions`](crate::Config::max_subscriptions) bound them, and `subscribe` says when it refuses.
+//! [`Config::max_subscriptions`](crate::Config::max_subscriptions) bound them, and `subscribe` says when it refuses. Where peers choose
+//! the names to which they publish, check these too if there is a [bridge](crate::ServerBuilder::bridge): it takes a message to the other
+//! servers even if nobody is subscribed here, and a stream of Redis is a key that stays.
 //!
 //! # Subscribers that read too slowly
 //!
@@ -70,7 +74,8 @@
 //!
 //! # History
 //!
-//! [`TopicConfig::keep`](crate::TopicConfig::keep) has a topic keep its newest messages, also while nobody is subscribed.
+//! [`TopicConfig::keep`](crate::TopicConfig::keep) has a topic keep its newest messages, also while nobody is subscribed. Its bytes are
+//! those of frames, which have up to 10 bytes beside the payload: a message that is larger than the history is not kept.
 //!
 //! * **The last value for a newcomer**: `keep(1, 64 << 10, Duration::MAX)` (messages, bytes, age), and `subscribe_since(name, Since::Oldest)`.
 //! * **Coming back without a gap**: the application puts the position into each message, the client returns the last one that it
@@ -117,7 +122,8 @@
 //! A [`Gap`](crate::TopicEvent::Gap) is told where it is: what the hook sends to the connection arrives behind the messages before the
 //! gap, and ahead of those that follow. These wait for the hook, so that one that takes long holds up its connections' topics.
 //!
-//! A handler gets the topic's handle, and so `publish_with`, from [`Socket::topic`](crate::Socket::topic). The example `chat` has a page
+//! What `publish_with` calls runs while the topic is locked: it makes the message and no more. A handler gets the topic's handle, and so
+//! `publish_with`, from [`Socket::topic`](crate::Socket::topic). The example `chat` has a page
 //! that does all this, with several servers too.
 //!
 //! # Who is there

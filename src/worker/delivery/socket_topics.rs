@@ -149,7 +149,8 @@ impl Socket<'_> {
     }
 
     /// Publishes a message to the subscribers of a topic, as [`ServerHandle::publish`](crate::ServerHandle::publish) does: to those
-    /// of this worker at the end of this iteration of the event loop. This connection gets it too if it is subscribed.
+    /// of this worker at the end of this iteration of the event loop. This connection gets it too if it is subscribed, behind what
+    /// this callback sends it.
     ///
     /// ```
     /// use threadbare::{MessageRef, Socket};

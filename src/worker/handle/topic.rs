@@ -63,8 +63,9 @@ impl Topic {
     }
 
     /// Publishes the message that `make` returns for its position, so that a client knows what to ask for when it comes
-    /// back. `make` runs while the topic is locked: it must be short, and must not use the same topic. If it returns a ping,
-    /// pong or close, an empty message takes its number.
+    /// back. `make` runs while the topic is locked: it must be short, and must not use the same topic, nor
+    /// [`ServerHandle::stats`](crate::ServerHandle::stats), which looks at every topic. If it returns a ping, pong or close, an empty
+    /// message takes its number.
     ///
     /// ```
     /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
