@@ -158,6 +158,36 @@ fn handlers_subscribe_publish_and_leave() {
     }
 }
 
+/// The loop does not run between the calls.
+#[test]
+fn what_is_published_behind_an_unsubscribe_is_not_sent() {
+    common::logged::install();
+    let mut event_loop = Server::builder().bind_inline("127.0.0.1:0").expect("an event loop");
+    let (handle, addr) = (event_loop.handle(), event_loop.handle().local_addr());
+    let client = std::thread::spawn(move || {
+        let mut client = Client::open(addr);
+        client.send(&text("go"));
+        [(); 3].map(|()| client.expect_frame())
+    });
+    let other = handle.topic("room").expect("a name");
+    while !client.is_finished() {
+        let polled = event_loop.poll(Some(Duration::from_millis(50)), |event| {
+            if let EventRef::Message(peer, _) = event {
+                peer.subscribe("room").expect("subscribed");
+                for text in ["one", "two"] {
+                    other.publish(text);
+                }
+                peer.unsubscribe("room");
+                other.publish("behind");
+                peer.send("end").expect("open");
+            }
+        });
+        polled.expect("a poll");
+    }
+    assert_eq!(client.join().expect("the client"), ["one", "two", "end"].map(Frame::text));
+    assert_eq!(other.stats().delivered, 2);
+}
+
 #[test]
 fn who_is_left_out_gets_the_others() {
     for mode in Mode::ALL {

@@ -65,30 +65,31 @@ impl ActiveConn<'_> {
     pub(crate) fn unsubscribe_from(&mut self, name: &str) {
         let topic = self.context.topics.shared().and_then(|topics| topics.registry.find(name));
         if let Some(topic) = topic {
-            self.unsubscribe(&topic);
+            self.unsubscribe(&topic, u64::MAX);
         }
     }
 
-    /// Ends a subscription. What was published before is sent, as far as there is room.
-    pub(crate) fn unsubscribe(&mut self, topic: &Arc<TopicState>) {
+    /// Ends a subscription behind the message with the number `upto`. What was published before is sent, as far as there is room.
+    pub(crate) fn unsubscribe(&mut self, topic: &Arc<TopicState>, upto: u64) {
         if let Some(number) = self.context.topics.find(self.state.key, topic) {
-            self.push_lacking(topic, number);
+            self.push_lacking(topic, number, upto);
             self.leave(number);
         }
     }
 
-    /// Queues what was published to a topic and not sent to this connection.
-    fn push_lacking(&mut self, topic: &Arc<TopicState>, number: usize) {
+    /// Queues what was published to a topic, up to the message with the number `upto`, and not sent to this connection.
+    fn push_lacking(&mut self, topic: &Arc<TopicState>, number: usize, upto: u64) {
         let key = self.state.key;
         let subscription = self.context.topics.subscription(key.index, number);
         let Some((place, index)) = subscription else { return };
         let Some(member) = self.context.topics.member(place, index) else { return };
         let mut publications = Vec::new();
-        let range = topic.read(member.cursor, u64::MAX, usize::MAX, &mut publications);
+        let range = topic.read(member.cursor, upto, usize::MAX, &mut publications);
         let mut cursor = member.cursor;
-        if range.first > cursor + 1 {
-            self.note_missed(topic, range.first - 1 - cursor);
-            cursor = range.first - 1;
+        let dropped = (range.first - 1).min(upto);
+        if dropped > cursor {
+            self.note_missed(topic, dropped - cursor);
+            cursor = dropped;
             self.tell_gaps_up_to(topic, cursor);
         }
         for publication in &publications {

@@ -221,7 +221,7 @@ impl<D: Delivery> Driver<'_, D> {
                 }
                 self.active().join(std::mem::take(&mut **reservation));
             }
-            Command::Unsubscribe { topic, .. } => self.active().unsubscribe(topic),
+            Command::Unsubscribe { topic, upto, .. } => self.active().unsubscribe(topic, *upto),
             Command::GapTold { .. } => self.gap_told(),
             Command::Broadcast(_)
             | Command::List(_)

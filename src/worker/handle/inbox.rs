@@ -63,8 +63,8 @@ pub(crate) enum Command {
     Topic { topic: Arc<TopicState>, upto: u64 },
     /// Subscribe the connection to a topic.
     Subscribe { to: Key, reservation: Box<Reservation> },
-    /// End the connection's subscription to a topic.
-    Unsubscribe { to: Key, topic: Arc<TopicState> },
+    /// End the connection's subscription to a topic, behind the message with this number.
+    Unsubscribe { to: Key, topic: Arc<TopicState>, upto: u64 },
     /// Tell the application that subscribers of this topic, or of all, have missed messages.
     TopicGap { topic: Option<Arc<TopicState>>, missed: u64 },
     /// The application was told of a gap in a topic of the connection. What it has sent for it is in the queue.

@@ -73,7 +73,7 @@ impl Peer {
         topics.into_iter().try_for_each(|topic| self.subscribe(topic.as_ref()).map(drop))
     }
 
-    /// Ends the subscription to a topic. What this thread has published before is sent. Nothing happens if there is no such
+    /// Ends the subscription to a topic. What was published before is sent, and what is published later is not. Nothing happens if there is no such
     /// subscription. When a connection closes, its subscriptions end by themselves.
     ///
     /// ```
@@ -84,7 +84,8 @@ impl Peer {
     pub fn unsubscribe(&self, topic: &str) {
         let topic = self.shared.worker.topics().and_then(|topics| topics.registry.find(topic));
         if let Some(topic) = topic {
-            self.shared.worker.inbox.send(Command::Unsubscribe { to: self.shared.key, topic });
+            let upto = topic.last();
+            self.shared.worker.inbox.send(Command::Unsubscribe { to: self.shared.key, topic, upto });
         }
     }
 
