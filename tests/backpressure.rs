@@ -40,6 +40,10 @@ fn t_06_r_05_a_flood_that_fills_the_event_buffer_does_not_keep_others_waiting() 
         // Some of the others share the worker of the flood.
         let mut others: Vec<Client> = (0..4).map(|_| Client::open(server.local_addr())).collect();
         let mut flooding = Client::open(server.local_addr());
+        let events = server.events().expect("not taken").clone();
+        let handle = server.handle();
+        // Before the flood, because another worker may be late with what it has to tell.
+        let peers: Vec<Peer> = (0..others.len() + 1).map(|_| opened(&events)).collect();
         let flood = thread::spawn(move || {
             for number in 0..MESSAGES {
                 flooding.send(&binary(&numbered(0, number, 1024)));
@@ -47,9 +51,6 @@ fn t_06_r_05_a_flood_that_fills_the_event_buffer_does_not_keep_others_waiting() 
             flooding.send(&close(1000));
             flooding.expect_close(1000);
         });
-        let events = server.events().expect("not taken").clone();
-        let handle = server.handle();
-        let peers: Vec<Peer> = (0..others.len() + 1).map(|_| opened(&events)).collect();
         // A message counts 64 bytes more than its payload.
         eventually("the event buffer is full", || {
             peers.iter().map(|peer| peer.stats().messages_received).sum::<u64>() >= (64 << 10) / (1024 + 64)
