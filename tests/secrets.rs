@@ -4,7 +4,7 @@
 use crate::common;
 
 use std::fmt::{Debug, Display};
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::net::{TcpListener, TcpStream};
 
 use common::{accept, open_with_peer, text};
@@ -12,7 +12,7 @@ use threadbare::protocol::frame::{FrameHeader, Opcode};
 use threadbare::protocol::{Connection, Received};
 use threadbare::{
     Accept, Client, ClientPool, ClientRequest, CloseCause, CloseCode, CloseFrame, CloseReason, Config, Handler,
-    Message, MessageRef, Prepared, Reconnect, Response, Role, Server, Socket, WebSocket,
+    Message, MessageRef, Prepared, Receive, Reconnect, Response, Role, Server, Socket, WebSocket,
 };
 
 /// What stands for anything that must not be shown.
@@ -143,6 +143,32 @@ fn a_server_shows_no_data_of_its_connections() {
     hides(&secrets, &server.handle());
     hides(&secrets, &peer);
     assert_eq!(format!("{:?}", peer.id()), format!("PeerId({})", peer.id()));
+}
+
+/// A fragment is read in the receive buffer that its worker has for all of its connections.
+#[test]
+fn a_reader_shows_nothing_of_the_receive_buffer() {
+    let (listener, url) = common::server_end::listen();
+    let config = Config::default().receive(Receive::Fragments { max_size: None });
+    let (client, mut server) = std::thread::scope(|scope| {
+        let server = scope.spawn(|| common::server_end::ServerEnd::accept(&listener));
+        let client = Client::builder().config(config).no_proxy().connect(&url).expect("connects");
+        (client, server.join().expect("no panic"))
+    });
+    let payload = SECRET.repeat(20_000);
+    let mut frame = Vec::new();
+    FrameHeader::new(Opcode::Binary, payload.len() as u64, None).encode(&mut frame);
+    frame.extend_from_slice(payload.as_bytes());
+    let sender = std::thread::spawn(move || server.send(&frame));
+    let mut reader = client.recv_reader().expect("a message").expect("not closed");
+    let mut left = payload.len();
+    while left > 0 {
+        let size = reader.fill_buf().expect("open").len();
+        hides(&[SECRET.to_owned(), numbers(SECRET.as_bytes())], &reader);
+        reader.consume(size);
+        left -= size;
+    }
+    sender.join().expect("no panic");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Reading a message as it arrives, from a [`Client`] or a [`ReconnectingClient`](crate::ReconnectingClient).
 
+use std::fmt;
 use std::io::{self, BufRead, Cursor, Read};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -60,7 +61,6 @@ pub struct ClientMessageReader<'a> {
 }
 
 /// The fragment that is read.
-#[derive(Debug)]
 enum Unread {
     /// In memory of its own.
     Owned { bytes: Cursor<Vec<u8>>, is_text: bool, is_last: bool },
@@ -71,6 +71,13 @@ enum Unread {
 impl Default for Unread {
     fn default() -> Unread {
         Unread::Owned { bytes: Cursor::default(), is_text: false, is_last: false }
+    }
+}
+
+/// Says how much is left, and nothing of it.
+impl fmt::Debug for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unread").field("bytes", &self.bytes().len()).finish_non_exhaustive()
     }
 }
 
