@@ -355,6 +355,50 @@ fn a_source_that_fails_fails_the_connection() {
     assert_eq!(client.frame(), None);
 }
 
+/// The buffers of parts serve again: what such a source did not read would be bytes of earlier parts.
+#[test]
+fn a_source_that_says_it_read_more_than_there_is_room_for_fails_the_connection() {
+    struct Lying(Counting);
+    impl Read for Lying {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Ok(buffer.len() + 1),
+                size => Ok(size),
+            }
+        }
+    }
+    const SIZE: usize = 40 * PART;
+    let server = server(config());
+    for of_library in [false, true] {
+        let (mut client, peer) = open_with_peer(&server);
+        let source = Lying(Counting::new(SIZE as u64));
+        let receiver = thread::spawn(move || {
+            let mut size = 0;
+            loop {
+                let frame = client.expect_frame();
+                if frame.opcode == Opcode::Close {
+                    break size;
+                }
+                size += frame.payload.len();
+            }
+        });
+        if of_library {
+            let (tell, told) = mpsc::channel();
+            let on_end = move |outcome| tell.send(format!("{outcome:?}")).expect("it is awaited");
+            peer.start_stream_then(source, StreamOptions::binary(), on_end).expect("open");
+            assert!(told.recv_timeout(DEADLINE).expect("it ends").starts_with("SourceFailed"));
+        } else {
+            assert_eq!(
+                peer.send_stream(source, StreamOptions::binary()).expect_err("it lies").kind(),
+                io::ErrorKind::Other
+            );
+        }
+        assert_eq!(receiver.join().expect("no panic"), SIZE, "nothing but what was read");
+        let Event::Close(_, reason) = server.recv_timeout(DEADLINE).expect("an event") else { panic!("the end") };
+        assert_eq!(reason.code, CloseCode::INTERNAL_ERROR);
+    }
+}
+
 #[test]
 fn text_is_checked_before_it_leaves() {
     let server = server(config());

@@ -249,10 +249,12 @@ pub(crate) fn read_part(source: &mut impl Read, part: &mut Vec<u8>, size: usize)
     part.resize(size, 0);
     loop {
         match source.read(part) {
-            Ok(read) => {
+            Ok(read) if read <= size => {
                 part.truncate(read);
                 return Ok(());
             }
+            // Some of the buffer may be of an earlier part.
+            Ok(_) => return Err(io::Error::other("the source says that it read more than it was asked for")),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
