@@ -4,6 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::transport::budget::{Charge, MemoryBudget};
 
+/// A buffer of less than 4 KiB is freed, which costs less than to keep it: a writer that flushes often has many of them.
+const MIN_SIZE: usize = 4 << 10;
+
 /// Buffers that wait to be filled again.
 #[derive(Debug, Default)]
 pub(crate) struct PartBuffers {
@@ -18,10 +21,10 @@ struct Idle {
 }
 
 impl Idle {
-    fn note(&mut self) {
-        self.bytes = self.buffers.iter().map(Vec::capacity).sum();
+    fn set_bytes(&mut self, bytes: usize) {
+        self.bytes = bytes;
         if let Some(charge) = &mut self.charge {
-            charge.set(self.bytes);
+            charge.set(bytes);
         }
     }
 }
@@ -36,19 +39,21 @@ impl PartBuffers {
     pub(crate) fn take(&self) -> Vec<u8> {
         let mut idle = self.lock();
         let buffer = idle.buffers.pop().unwrap_or_default();
-        idle.note();
+        let left = idle.bytes - buffer.capacity();
+        idle.set_bytes(left);
         buffer
     }
 
     /// Keeps a buffer, unless more than `most` bytes would wait then.
     pub(crate) fn give(&self, buffer: Vec<u8>, most: usize) {
-        if buffer.capacity() > most {
+        if !(MIN_SIZE..=most).contains(&buffer.capacity()) {
             return;
         }
         let mut idle = self.lock();
-        if idle.bytes + buffer.capacity() <= most {
+        let bytes = idle.bytes + buffer.capacity();
+        if bytes <= most {
             idle.buffers.push(buffer);
-            idle.note();
+            idle.set_bytes(bytes);
         }
     }
 
@@ -56,7 +61,7 @@ impl PartBuffers {
     pub(crate) fn clear(&self) {
         let mut idle = self.lock();
         idle.buffers = Vec::new();
-        idle.note();
+        idle.set_bytes(0);
     }
 
     fn lock(&self) -> MutexGuard<'_, Idle> {
@@ -73,16 +78,19 @@ mod tests {
     fn as_many_wait_as_are_allowed_and_they_count_as_memory() {
         let budget = Arc::<MemoryBudget>::default();
         let buffers = PartBuffers::new(&budget);
+        let most = 2 * MIN_SIZE + 10;
         for _ in 0..5 {
-            buffers.give(vec![7; 100], 250);
+            buffers.give(vec![7; MIN_SIZE], most);
         }
-        assert_eq!(budget.used(), 200);
-        buffers.give(vec![7; 300], 250);
-        assert_eq!(buffers.take(), [7; 100], "it is as it was");
-        assert_eq!(budget.used(), 100);
+        assert_eq!(budget.used(), 2 * MIN_SIZE);
+        buffers.give(vec![7; most + 1], most);
+        buffers.give(vec![7; 10], most);
+        assert_eq!(budget.used(), 2 * MIN_SIZE, "a large and a small one are freed");
+        assert_eq!(buffers.take(), [7; MIN_SIZE], "it is as it was");
+        assert_eq!(budget.used(), MIN_SIZE);
         buffers.clear();
         assert!(buffers.take().is_empty() && budget.used() == 0);
-        buffers.give(vec![7; 100], 250);
+        buffers.give(vec![7; MIN_SIZE], most);
         drop(buffers);
         assert_eq!(budget.used(), 0);
     }
