@@ -134,8 +134,8 @@ impl Config {
     /// The size of the parts of a message that is sent in parts, by a [`MessageWriter`](crate::MessageWriter) or
     /// `send_stream`, in bytes. A connection has at most two parts of it queued: the next is read or taken once less than one
     /// waits for its socket. While the socket takes all at once, up to 256 KiB are read ahead, or 64 KiB if the worker has other
-    /// connections, and 2 MiB for all messages of a server or of a set of clients. Default: 32 KiB. Larger takes more memory for
-    /// each slow reader; smaller costs more for each byte.
+    /// connections, half of `max_write_buffer_size` at most, and 2 MiB for all messages of a server or of a set of clients. Default:
+    /// 32 KiB. Larger takes more memory for each slow reader; smaller costs more for each byte.
     ///
     /// ```
     /// use threadbare::Config;

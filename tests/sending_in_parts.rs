@@ -399,6 +399,38 @@ fn a_source_that_says_it_read_more_than_there_is_room_for_fails_the_connection()
     }
 }
 
+/// Parts that the socket takes at once leave room for what others send.
+#[test]
+fn what_others_send_is_not_refused_because_of_parts_on_their_way() {
+    const SIZE: usize = 16 << 20;
+    let config = config().max_write_buffer_size(4 * PART).slow_consumer(SlowConsumer::Disconnect);
+    let server = server(config);
+    let (mut client, peer) = open_with_peer(&server);
+    let receiver = thread::spawn(move || (receive(&mut client).1.len(), client));
+    let (tell, told) = mpsc::channel();
+    let on_end = move |outcome| tell.send(format!("{outcome:?}")).expect("it is awaited");
+    peer.start_stream_then(Counting::new(SIZE as u64), StreamOptions::binary(), on_end).expect("open");
+    let mut sent = 0;
+    let outcome = loop {
+        // They wait for the end of the message, and count.
+        if sent < 100 {
+            peer.send(vec![1; 10]).expect("there is room");
+            sent += 1;
+        }
+        if let Ok(outcome) = told.try_recv() {
+            break outcome;
+        }
+        assert!(peer.is_open());
+        thread::yield_now();
+    };
+    assert_eq!(outcome, format!("Sent({SIZE})"));
+    let (size, mut client) = receiver.join().expect("no panic");
+    assert_eq!(size, SIZE);
+    for _ in 0..sent {
+        assert_eq!(client.expect_frame(), Frame::binary(&[1; 10]));
+    }
+}
+
 #[test]
 fn text_is_checked_before_it_leaves() {
     let server = server(config());

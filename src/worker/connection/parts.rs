@@ -166,7 +166,8 @@ impl ActiveConn<'_> {
             let usual = self.context.config.part_room();
             let is_alone = self.context.inbox.load.load(Ordering::Relaxed) <= 1;
             let most = if is_alone { MAX_ROOM_ALONE } else { MAX_ROOM };
-            message.adapt_room(usual, most.min(self.context.config.max_write_buffer_size));
+            // What others send is not refused, nor is the connection closed for it, because of parts that the socket takes.
+            message.adapt_room(usual, most.min(self.context.config.max_write_buffer_size / 2));
         }
     }
 
