@@ -15,7 +15,7 @@ use threadbare::{
 
 fn config() -> Config {
     let config = Config::default().receive(Receive::Fragments { max_size: None });
-    config.max_message_size(100).max_event_buffer_size(256 << 10)
+    config.max_message_size(100).max_event_buffer_size(512 << 10)
 }
 
 /// A client, and the server that the test plays.

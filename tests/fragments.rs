@@ -357,7 +357,7 @@ fn receive_buffers_come_back_from_the_application() {
 
 #[test]
 fn a_connection_whose_fragments_nobody_takes_is_not_read() {
-    let config = unlimited().max_event_buffer_size(256 << 10);
+    let config = unlimited().max_event_buffer_size(512 << 10);
     let server = Server::builder().workers(1).config(config).bind("127.0.0.1:0").expect("a server");
     let (client, peer) = common::open_with_peer(&server);
     let mut other = Client::open(server.local_addr());

@@ -107,8 +107,10 @@ impl Block {
         let kept = match fragment {
             IncomingFragment::Offered(fragment) => {
                 if let Some(received) = ReceivedFragment::of(fragment, active) {
-                    self.apart += size_of::<ReceivedFragment>() + active.context.config.read_buffer_size;
-                    return (EventKind::Received(Box::new(received)), fragment.len());
+                    // It moves with its whole buffer.
+                    let cost = active.context.config.read_buffer_size;
+                    self.apart += size_of::<ReceivedFragment>() + cost;
+                    return (EventKind::Received(Box::new(received)), cost);
                 }
                 fragment.into_owned()
             }

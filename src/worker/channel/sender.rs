@@ -239,7 +239,8 @@ impl EventSender {
     }
 
     /// Whether a connection may go on that has filled half of its window. One that nobody shares the channel with may, unless
-    /// it has filled it with receive buffers, and each while a thread of the application has nothing to do, for then nobody waits behind its events.
+    /// it has filled it with receive buffers, and each while a thread of the application has nothing to do, for then nobody
+    /// waits behind its events.
     #[cold]
     fn has_window(&mut self, cursor: &mut BlockCursor, key: Key) -> bool {
         let (progress, unsent) = (&self.state.progress, self.block.cost);
