@@ -94,7 +94,7 @@ impl Redis {
     /// or `unix:///path` for a Unix socket. User and password are percent-encoded. Nothing is connected yet.
     ///
     /// `rediss://` is the same over TLS. It needs the feature `rustls-tls-native-roots` or `rustls-tls-webpki-roots`, or
-    /// [`tls`](Redis::tls).
+    /// `tls`.
     ///
     /// ```
     /// use threadbare::{BridgeError, Redis};
