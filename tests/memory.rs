@@ -5,7 +5,7 @@ mod common;
 
 use std::alloc::System;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -20,8 +20,8 @@ use common::{
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use threadbare::protocol::frame::{FrameHeader, Opcode};
 use threadbare::{
-    CloseCode, Config, Event, Events, Handler, Listener, MessageRef, Peer, Prepared, SendOptions, Server, ServerHandle,
-    SlowConsumer, Socket, StreamOptions,
+    CloseCode, Config, Event, EventRef, Events, Handler, Listener, MessageRef, Peer, Prepared, Receive, SendOptions,
+    Server, ServerHandle, SlowConsumer, Socket, StreamOptions,
 };
 
 #[global_allocator]
@@ -207,6 +207,44 @@ fn r_22_waiting_events_are_counted() {
         take_until_closed(events, 1);
         comparison.ends();
     }
+}
+
+/// The receive buffers that fragments wait in are counted, and freed although the worker sleeps when they come back to it.
+#[test]
+fn r_22_receive_buffers_on_their_way_are_counted_and_freed() {
+    let _guard = serialize_test();
+    // Nothing else wakes the worker.
+    let config = Config::default().receive(Receive::Fragments { max_size: None }).ping_interval(None);
+    let server = Server::builder().workers(1).config(config).bind("127.0.0.1:0").expect("a server");
+    let mut begin = Vec::new();
+    let header = FrameHeader::new(Opcode::Binary, 32 * MIB as u64, Some([0; 4]));
+    header.encode(&mut begin);
+    begin.resize(32 * MIB, 7);
+    let comparison = Comparison::begin(&server);
+    let before = comparison.before;
+    let held_by_heap = || allocated().saturating_sub(before);
+    let mut clients = open(&server, 1);
+    let events = server.events().expect("not taken");
+    thread::scope(|scope| {
+        let stream = clients[0].try_clone().expect("a socket");
+        scope.spawn(|| clients[0].write_all(&begin).expect_err("it is not read to the end"));
+        comparison.agrees("receive buffers", 512 << 10);
+        let mut iter = events.iter();
+        loop {
+            match iter.next_ref().expect("an event") {
+                EventRef::Fragment(_, fragment) if fragment.len() >= 64 << 10 => break,
+                event => assert!(matches!(event, EventRef::Open(..) | EventRef::Fragment(..)), "{event:?}"),
+            }
+        }
+        stream.shutdown(Shutdown::Both).expect("open");
+        while !matches!(events.recv_timeout(DEADLINE).expect("an event"), Event::Close(..)) {}
+        eventually("the others are freed", || held_by_heap() < 400 << 10);
+        assert!(held_by_heap() >= 256 << 10, "the application has one");
+        drop(iter);
+    });
+    eventually("all are freed", || held_by_heap() < 128 << 10);
+    assert!(events.try_recv().is_err(), "which gives back the batch that the last event was in");
+    comparison.ends();
 }
 
 /// Sends tiny messages from many clients, as many as the kernel takes at once, and returns how many are complete.

@@ -16,6 +16,8 @@ pub(crate) struct SpareInputs {
     idle: Mutex<Idle>,
     /// The memory of those that are idle. Only a count, so `Relaxed` is enough.
     bytes: AtomicUsize,
+    /// How many are on their way. Whoever sees that one is not sees that it is idle.
+    away: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -32,9 +34,17 @@ impl SpareInputs {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether there is anything to [`trim`](SpareInputs::trim), or will be: buffers come back whenever the application has
+    /// seen what is in them.
+    #[inline]
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.away.load(Ordering::Acquire) > 0 || self.bytes() > 0
+    }
+
     /// Takes the buffer out of `input`, with what it holds, and leaves an empty one of `size` bytes there.
     pub(crate) fn exchange(self: &Arc<Self>, input: &mut Input, size: usize) -> KeptInput {
         let fresh = self.take(size).unwrap_or_else(|| Input::with_size(size));
+        self.away.fetch_add(1, Ordering::Relaxed);
         KeptInput { input: std::mem::replace(input, fresh), home: self.clone() }
     }
 
@@ -100,6 +110,7 @@ impl KeptInput {
 impl Drop for KeptInput {
     fn drop(&mut self) {
         self.home.give(std::mem::replace(&mut self.input, Input::holding(Vec::new())));
+        self.home.away.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -120,9 +131,9 @@ mod tests {
         let (spare, mut input) = (Arc::<SpareInputs>::default(), Input::with_size(SIZE));
         input.fill(7);
         let kept = spare.exchange(&mut input, SIZE);
-        assert!(input.is_empty() && spare.bytes() == 0);
+        assert!(input.is_empty() && spare.bytes() == 0 && spare.is_in_use());
         drop(kept);
-        assert!(spare.bytes() >= SIZE);
+        assert!(spare.bytes() >= SIZE && spare.is_in_use());
         input.fill(3);
         let kept = spare.exchange(&mut input, SIZE);
         assert!(input.is_empty() && input.size() == SIZE, "the first one serves again");
@@ -139,7 +150,7 @@ mod tests {
         assert!((one * (MAX_IDLE - 1)..=(SIZE + 4096) * MAX_IDLE).contains(&spare.bytes()), "{}", spare.bytes());
         assert!(spare.take(2 * SIZE).is_none());
         spare.clear();
-        assert_eq!(spare.bytes(), 0);
+        assert!(spare.bytes() == 0 && !spare.is_in_use());
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl<D: Delivery> Worker<D> {
     fn due(&self) -> Option<Instant> {
         let has_spare_memory =
             !self.context.output.pool.is_empty() || !self.context.codec.is_empty() || !self.trimmable.is_empty();
-        let has_spare_memory = has_spare_memory || self.context.inputs.bytes() > 0;
+        let has_spare_memory = has_spare_memory || self.context.inputs.is_in_use();
         let due = earlier(earlier(self.timers.due(), self.shutdown), earlier(self.poll_task_due, self.memory_due()));
         let due = earlier(due, self.sweep_due());
         let due = earlier(due, self.drain.as_ref().and_then(|drain| drain.due()));
