@@ -8,7 +8,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::large::{Checked, LARGE, bytes_at, send_large};
 use common::{Client, DEADLINE, Frame, binary, close, masked, ping, text};
@@ -419,6 +419,8 @@ fn a_handler_answers_fragments_with_fragments() {
         let (mut checked, mut buffer, mut peak) = (Checked::new(), vec![0; 64 << 10], 0);
         let mut reader = client.recv_reader_timeout(DEADLINE).expect("received").expect("a message");
         while let size @ 1.. = reader.read(&mut buffer).expect("read") {
+            // It is that of each read, and not of the 64 MiB.
+            reader.set_deadline(Instant::now() + DEADLINE);
             checked.add(&buffer[..size]);
             peak = peak.max(handle.memory());
         }
