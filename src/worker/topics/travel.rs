@@ -319,6 +319,8 @@ mod tests {
             let taken = new.go_on(told, 0);
             assert_eq!(taken.interrupted_at(0), Some(1));
             taken.await_subscribers();
+            // A subscriber has a place first, and is counted once it takes it.
+            let place = comes.then(|| taken.subscribe(0, Since::Now, 0).expect("it is there").0);
             if comes {
                 taken.join(|| {}, || {});
             }
@@ -329,6 +331,7 @@ mod tests {
             }
             let interrupted = if comes { None } else { Some(2) };
             assert_eq!((is_unwanted, taken.interrupted_at(2)), (!comes, interrupted), "it was not without, or it was");
+            drop(place.and_then(|mut place| place.take()));
         }
     }
 
