@@ -3,8 +3,9 @@
 use std::io::{Read, Write};
 
 use crate::protocol::message::MessageRef;
+use crate::socket::receiving::{Data, Found};
 use crate::socket::writing::Writing;
-use crate::socket::{Data, Found, SocketError, WebSocket};
+use crate::socket::{SocketError, WebSocket};
 
 impl<S: Read + Write> WebSocket<S> {
     /// Waits for the next message, as [`recv`](WebSocket::recv) does, and lends it: a message that arrived whole is not

@@ -6,7 +6,8 @@ use std::ops::Range;
 use crate::protocol::fragment::Fragment;
 use crate::protocol::gathered::Gathered;
 use crate::protocol::message::Message;
-use crate::socket::{Data, SocketError, WebSocket};
+use crate::socket::receiving::Data;
+use crate::socket::{SocketError, WebSocket};
 
 /// One message of a [`WebSocket`], which is read as it arrives; made by [`WebSocket::recv_reader`].
 ///

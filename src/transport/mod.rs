@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub(crate) mod dial;
 pub(crate) mod endpoint;
 pub(crate) mod held;
+mod lent;
 pub(crate) mod loan;
 pub(crate) mod masking_keys;
 pub(crate) mod message_writer;

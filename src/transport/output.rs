@@ -12,6 +12,7 @@ use crate::protocol::message::Assembled;
 use crate::protocol::{Role, frame};
 use crate::transport::buffer::{BufferPool, Input};
 use crate::transport::chunk::Chunk;
+use crate::transport::lent::Lent;
 use crate::transport::masking_keys::MaskingKeys;
 use crate::transport::pending::{MAX_SLICES, Pending};
 use crate::transport::shared_bytes::SharedBytes;
@@ -392,25 +393,6 @@ pub(crate) fn outcome(io: Io, before: usize) -> (usize, io::Result<()>) {
         Io::WouldBlock => (before, Ok(())),
         Io::End => (before, Err(io::ErrorKind::WriteZero.into())),
         Io::Failed(error) => (before, Err(error)),
-    }
-}
-
-/// The addresses of lent memory, by which a payload that is in it is recognized.
-#[derive(Debug, Default)]
-struct Lent(Range<usize>);
-
-impl Lent {
-    #[inline(always)]
-    fn new(bytes: &[u8]) -> Lent {
-        let start = bytes.as_ptr().addr();
-        Lent(start..start + bytes.len())
-    }
-
-    /// Returns the range of `bytes` in the lent memory, if it is part of it.
-    fn position(&self, bytes: &[u8]) -> Option<Range<usize>> {
-        let Lent(inner) = Lent::new(bytes);
-        let is_inside = self.0.start <= inner.start && inner.end <= self.0.end;
-        is_inside.then(|| inner.start - self.0.start..inner.end - self.0.start)
     }
 }
 
