@@ -8,8 +8,7 @@ use crate::server::hand_over::message::{check_hello, import_addition, import_lis
 use crate::server::hand_over::topics::import_topics;
 use crate::worker::event_loop::arriving::Arriving;
 
-/// Reads what the other process may have said: the kind of a message, and what follows its length. For tests: each process expects
-/// one kind at a time, or a few, and reads that in the same way. Nothing is allocated beyond what there is, but for what a message
+/// Reads what the other process may have said: the kind of a message, and what follows its length. Nothing is allocated beyond what there is, but for what a message
 /// under way is inflated to, which is `max_message_size` at most.
 pub(crate) fn parse(message: &[u8], max_message_size: u64) -> Result<(), StateError> {
     let (kind, body) = message.split_first().ok_or(StateError::Truncated)?;
@@ -41,13 +40,13 @@ mod tests {
     use crate::protocol::PeerAddr;
     use crate::server::hand_over::PROTOCOL_VERSION;
     use crate::server::hand_over::message::{export_addition, export_listeners, hello};
-    use crate::server::listener::socket_file::SharedFile;
+    use crate::server::listener::socket_file::FileIdentity;
     use crate::server::reactor::hand_over_command::SharedListener;
     use crate::worker::handle::hand_over::{Addition, Change};
 
     /// Messages that are as they should be: the listeners, and what came late.
     fn messages() -> Vec<Vec<u8>> {
-        let file = SharedFile { path: "/run/app".into(), device: 1, inode: 2 };
+        let file = FileIdentity { path: "/run/app".into(), device: 1, inode: 2 };
         let listeners = [None, Some(file)].map(|file| {
             let socket = std::fs::File::open("/dev/null").expect("a file").into();
             SharedListener { addr: PeerAddr::Unix(Some("/run/app".into())), file, socket }

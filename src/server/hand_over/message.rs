@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::protocol::state::{StateError, StateReader, StateWriter};
 use crate::server::hand_over::{MAGIC, PROTOCOL_VERSION};
-use crate::server::listener::socket_file::SharedFile;
+use crate::server::listener::socket_file::FileIdentity;
 use crate::server::reactor::hand_over_command::SharedListener;
 use crate::worker::event_loop::arriving::{export_addr, export_topics, import_addr, import_topics};
 use crate::worker::handle::hand_over::{Addition, Change};
@@ -93,9 +93,9 @@ pub(super) fn import_listeners(body: &[u8], sockets: Vec<OwnedFd>) -> Result<Vec
     Ok(listeners)
 }
 
-fn import_file(state: &mut StateReader<'_>) -> Result<SharedFile, StateError> {
+fn import_file(state: &mut StateReader<'_>) -> Result<FileIdentity, StateError> {
     let path = OsStr::from_bytes(state.bytes()?).into();
-    Ok(SharedFile { path, device: state.u64()?, inode: state.u64()? })
+    Ok(FileIdentity { path, device: state.u64()?, inode: state.u64()? })
 }
 
 pub(super) fn export_addition(addition: &Addition) -> Vec<u8> {

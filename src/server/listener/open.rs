@@ -12,7 +12,7 @@ use crate::protocol::peer_addr::canonical;
 use crate::server::listener::Settings;
 use crate::server::listener::layer::Layer;
 #[cfg(all(target_os = "linux", feature = "handover"))]
-use crate::server::listener::socket_file::SharedFile;
+use crate::server::listener::socket_file::FileIdentity;
 #[cfg(unix)]
 use crate::server::listener::socket_file::SocketFile;
 use crate::transport::stream::Stream;
@@ -30,7 +30,7 @@ pub(in crate::server) struct OpenListener {
     pub(super) file: Option<SocketFile>,
     /// The file of a socket of another process, until that has left it.
     #[cfg(all(target_os = "linux", feature = "handover"))]
-    pub(super) shared_file: Option<SharedFile>,
+    pub(super) shared_file: Option<FileIdentity>,
     pub(in crate::server) socket: ListeningSocket,
     pub(in crate::server) addr: PeerAddr,
     /// What each connection gets.
@@ -51,8 +51,8 @@ impl OpenListener {
 
     /// Which file a Unix socket has, for another process.
     #[cfg(all(target_os = "linux", feature = "handover"))]
-    pub(in crate::server) fn share_file(&self) -> Option<SharedFile> {
-        self.file.as_ref().map(SocketFile::share)
+    pub(in crate::server) fn file_identity(&self) -> Option<FileIdentity> {
+        self.file.as_ref().map(SocketFile::identity)
     }
 
     /// Notes that no other process has the socket any more.

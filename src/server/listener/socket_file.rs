@@ -45,7 +45,7 @@ impl TemporaryName {
     /// Notes that the file is there, and sets the permissions before anybody can connect.
     pub(super) fn is_made(&mut self, mode: Option<u32>) -> io::Result<()> {
         let own = fs::symlink_metadata(&self.path)?;
-        self.file = Some(SocketFile { path: self.path.clone(), device: own.dev(), inode: own.ino() });
+        self.file = Some(SocketFile(FileIdentity { path: self.path.clone(), device: own.dev(), inode: own.ino() }));
         mode.map_or(Ok(()), |mode| fs::set_permissions(&self.path, fs::Permissions::from_mode(mode)))
     }
 
@@ -55,7 +55,7 @@ impl TemporaryName {
         check_place(&path)?;
         fs::rename(&self.path, &path)?;
         let mut file = self.file.take().ok_or(io::ErrorKind::NotFound)?;
-        file.path = path;
+        file.0.path = path;
         Ok(file)
     }
 }
@@ -70,38 +70,33 @@ pub(in crate::server) fn check_place(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The file of a socket that listens. Dropped, it removes the file, unless another has taken its place.
-#[derive(Debug)]
-pub(in crate::server) struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-/// The file of a socket that another process removes, for as long as it has it.
-#[cfg(all(target_os = "linux", feature = "handover"))]
+/// Which file a socket has: another one of the same name has other numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::server) struct SharedFile {
+pub(in crate::server) struct FileIdentity {
     pub(in crate::server) path: PathBuf,
     pub(in crate::server) device: u64,
     pub(in crate::server) inode: u64,
 }
 
+/// The file of a socket that listens. Dropped, it removes the file, unless another has taken its place.
+#[derive(Debug)]
+pub(in crate::server) struct SocketFile(FileIdentity);
+
 #[cfg(all(target_os = "linux", feature = "handover"))]
 impl SocketFile {
     /// Which file this is, for a process that goes on with the socket.
-    pub(in crate::server) fn share(&self) -> SharedFile {
-        SharedFile { path: self.path.clone(), device: self.device, inode: self.inode }
+    pub(in crate::server) fn identity(&self) -> FileIdentity {
+        self.0.clone()
     }
 
-    /// Takes the file from the process that has shared it.
-    pub(super) fn take(shared: SharedFile) -> SocketFile {
-        SocketFile { path: shared.path, device: shared.device, inode: shared.inode }
+    /// Takes the file from the process that had it.
+    pub(super) fn take(identity: FileIdentity) -> SocketFile {
+        SocketFile(identity)
     }
 
     /// Removes what the next process has left beside the file, if it was killed.
     pub(in crate::server) fn remove_successor(&self) {
-        if let Ok(name) = TemporaryName::of_successor(&self.path) {
+        if let Ok(name) = TemporaryName::of_successor(&self.0.path) {
             // There is none if it was not killed.
             let _ = fs::remove_file(name.path());
         }
@@ -110,18 +105,19 @@ impl SocketFile {
     /// Leaves the file to another process.
     pub(in crate::server) fn leave(mut self) {
         // No file has it.
-        (self.device, self.inode) = (u64::MAX, u64::MAX);
+        (self.0.device, self.0.inode) = (u64::MAX, u64::MAX);
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_own = |there: &fs::Metadata| (there.dev(), there.ino()) == (self.device, self.inode);
+        let FileIdentity { path, device, inode } = &self.0;
+        let is_own = |there: &fs::Metadata| (there.dev(), there.ino()) == (*device, *inode);
         // A file that is gone needs no removal.
-        if fs::symlink_metadata(&self.path).is_ok_and(|there| is_own(&there))
-            && let Err(error) = fs::remove_file(&self.path)
+        if fs::symlink_metadata(path).is_ok_and(|there| is_own(&there))
+            && let Err(error) = fs::remove_file(path)
         {
-            log::warn!("unix:{} can not be removed: {error}", self.path.display());
+            log::warn!("unix:{} can not be removed: {error}", path.display());
         }
     }
 }

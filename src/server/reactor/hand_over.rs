@@ -36,7 +36,7 @@ impl<C: Send + 'static> Reactor<C> {
             .filter_map(|acceptor| acceptor.listener())
             .map(|listener| {
                 let socket = listener.socket.as_fd().try_clone_to_owned()?;
-                Ok(SharedListener { addr: listener.addr.clone(), file: listener.share_file(), socket })
+                Ok(SharedListener { addr: listener.addr.clone(), file: listener.file_identity(), socket })
             })
             .collect()
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use crate::protocol::PeerAddr;
-use crate::server::listener::socket_file::SharedFile;
+use crate::server::listener::socket_file::FileIdentity;
 
 /// What the threads that hand over ask of the reactor.
 pub(in crate::server) enum HandOverCommand {
@@ -28,7 +28,7 @@ pub(in crate::server) enum HandOverCommand {
 pub(in crate::server) struct SharedListener {
     pub(in crate::server) addr: PeerAddr,
     /// The file of a Unix socket that the library has made.
-    pub(in crate::server) file: Option<SharedFile>,
+    pub(in crate::server) file: Option<FileIdentity>,
     pub(in crate::server) socket: OwnedFd,
 }
 
