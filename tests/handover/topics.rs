@@ -3,16 +3,17 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use threadbare::{
-    Accepted, Bridge, BridgeError, BridgeMessage, BridgeStats, Client, Event, Events, Handler, LocalTopics, Message,
-    MessageRef, Position, Request, Server, ServerHandle, Since, Socket, Subscription, TopicConfig, TopicEvent,
+    BridgeMessage, Client, Event, Events, Handler, LocalTopics, Message, MessageRef, Position, Request, Server,
+    ServerHandle, Since, Socket, Subscription, TopicConfig, TopicEvent,
 };
 
 use super::{Frame, Place, Raw, config, expect};
+use crate::common::bridge::TestBridge;
 use crate::common::{DEADLINE, eventually};
 
 /// How a server delivers: to handlers, or as events.
@@ -168,36 +169,14 @@ fn positions_of_a_topic_without_history_go_on_behind_a_handle() {
     drop((client, server));
 }
 
-/// A bridge that brings a message of another server as soon as it is asked for a topic.
-#[derive(Default)]
-struct Eager {
-    topics: OnceLock<LocalTopics>,
-    asked: AtomicBool,
-}
-
-impl Bridge for Eager {
-    fn start(&self, topics: LocalTopics) -> Result<(), BridgeError> {
-        assert!(self.topics.set(topics).is_ok(), "it starts once");
-        Ok(())
-    }
-
-    fn publish(&self, _: &str, _: &BridgeMessage<'_>) -> Accepted {
-        Accepted::Queued
-    }
-
-    fn subscribe(&self, topic: &str) {
-        if !self.asked.swap(true, Ordering::SeqCst) {
-            self.topics.get().expect("it has started").deliver(topic, &BridgeMessage::text("early"));
+/// A bridge that does something as soon as it is asked for a topic, the first time.
+fn eager(act: impl Fn(&LocalTopics, &str) + Send + Sync + 'static) -> TestBridge {
+    let was_asked = AtomicBool::new(false);
+    TestBridge::with_hook(move |topics, word, topic| {
+        if word == "subscribe" && !was_asked.swap(true, Ordering::SeqCst) {
+            act(topics, topic);
         }
-    }
-
-    fn unsubscribe(&self, _: &str) {}
-
-    fn stop(&self) {}
-
-    fn stats(&self) -> BridgeStats {
-        BridgeStats::default()
-    }
+    })
 }
 
 /// The bridge is asked for the topics while the old server serves. What it brings before the new one serves follows what was published
@@ -211,7 +190,8 @@ fn what_a_bridge_brings_early_follows_what_was_published_before() {
     let positions: Vec<Position> = (1..=3).map(|number| publish(&server.handle(), "/kept", number)).collect();
     let topics = |_: &str| TopicConfig::default().keep(100, 1 << 20, Duration::from_secs(600));
     let builder = Server::builder().workers(2).config(config()).topics(topics).hand_over(place.socket());
-    let next = builder.bridge(Eager::default()).serve("127.0.0.1:0", |request: &Request| Reader(request.clone()));
+    let bridge = eager(|topics, topic| topics.deliver(topic, &BridgeMessage::text("early")));
+    let next = builder.bridge(bridge).serve("127.0.0.1:0", |request: &Request| Reader(request.clone()));
     let next = next.expect("a server");
     for text in ["1", "2", "3", "early"] {
         expect(&client, text);
@@ -446,44 +426,6 @@ fn subscribers_whose_events_have_no_room_yet_miss_nothing() {
     }
 }
 
-/// Notes what it is asked for.
-#[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Vec<String>>>);
-
-impl Recorder {
-    fn note(&self, word: &str, topic: &str) {
-        self.0.lock().expect("no panic").push(format!("{word} {topic}"));
-    }
-}
-
-impl Bridge for Recorder {
-    fn start(&self, _: LocalTopics) -> Result<(), BridgeError> {
-        Ok(())
-    }
-
-    fn publish(&self, _: &str, _: &BridgeMessage<'_>) -> Accepted {
-        Accepted::Queued
-    }
-
-    fn subscribe(&self, topic: &str) {
-        self.note("subscribe", topic);
-    }
-
-    fn unsubscribe(&self, topic: &str) {
-        self.note("unsubscribe", topic);
-    }
-
-    fn go_on(&self, _: &[u8]) {
-        self.note("go on", "");
-    }
-
-    fn stop(&self) {}
-
-    fn stats(&self) -> BridgeStats {
-        BridgeStats::default()
-    }
-}
-
 /// A bridge is asked for what has subscribers, told once of a topic whose subscribers have stayed, and of no other.
 #[test]
 fn a_bridge_is_told_only_of_topics_that_it_was_asked_for() {
@@ -493,48 +435,20 @@ fn a_bridge_is_told_only_of_topics_that_it_was_asked_for() {
     let stays = connect(server.local_addr(), "/stays", None);
     [&comes, &stays].into_iter().for_each(|client| expect(client, "missed 0"));
     publish(&server.handle(), "/history", 1);
-    let recorder = Recorder::default();
-    let builder = Server::builder().workers(2).config(config()).hand_over(place.socket()).bridge(recorder.clone());
+    let words = Arc::new(Mutex::new(Vec::new()));
+    let noted = words.clone();
+    let recorder = TestBridge::with_hook(move |_, word, topic| {
+        noted.lock().expect("no panic").push(format!("{word} {topic}"));
+    });
+    let builder = Server::builder().workers(2).config(config()).hand_over(place.socket()).bridge(recorder);
     let next = builder.serve("127.0.0.1:0", |request: &Request| Reader(request.clone())).expect("a server");
-    eventually("it goes on", || recorder.0.lock().expect("no panic").iter().any(|word| word == "go on "));
-    let mut words = recorder.0.lock().expect("no panic").clone();
+    eventually("it goes on", || words.lock().expect("no panic").iter().any(|word| word == "go on "));
+    let mut words = words.lock().expect("no panic").clone();
     words.sort();
     // It is asked once more as the first subscriber is there.
     let expected = ["go on ", "subscribe /comes", "subscribe /comes", "subscribe /stays", "unsubscribe /stays"];
     assert_eq!(words, expected);
     drop((comes, stays, next, server));
-}
-
-/// Has lost something as soon as it is asked for a topic.
-#[derive(Default)]
-struct Loser {
-    topics: OnceLock<LocalTopics>,
-    asked: AtomicBool,
-}
-
-impl Bridge for Loser {
-    fn start(&self, topics: LocalTopics) -> Result<(), BridgeError> {
-        assert!(self.topics.set(topics).is_ok(), "it starts once");
-        Ok(())
-    }
-
-    fn publish(&self, _: &str, _: &BridgeMessage<'_>) -> Accepted {
-        Accepted::Queued
-    }
-
-    fn subscribe(&self, topic: &str) {
-        if !self.asked.swap(true, Ordering::SeqCst) {
-            self.topics.get().expect("it has started").gap(Some(topic), Some(7));
-        }
-    }
-
-    fn unsubscribe(&self, _: &str) {}
-
-    fn stop(&self) {}
-
-    fn stats(&self) -> BridgeStats {
-        BridgeStats::default()
-    }
 }
 
 /// What is lost before the next server serves is told to the subscribers that come.
@@ -544,7 +458,8 @@ fn a_gap_from_before_a_server_serves_is_told_to_its_subscribers() {
     let server = start(&place, Mode::Handlers, 2, 100);
     let clients: Vec<Client> = (0..4).map(|_| connect(server.local_addr(), "/plain", None)).collect();
     clients.iter().for_each(|client| expect(client, "missed 0"));
-    let builder = Server::builder().workers(2).config(config()).hand_over(place.socket()).bridge(Loser::default());
+    let bridge = eager(|topics, topic| topics.gap(Some(topic), Some(7)));
+    let builder = Server::builder().workers(2).config(config()).hand_over(place.socket()).bridge(bridge);
     let builder = builder.on_topic(|event| {
         if let TopicEvent::Gap(peer, topic, missed) = event {
             let _ = peer.send(format!("gap of {missed} in {topic}")); // it may be gone

@@ -84,6 +84,23 @@ impl Old {
         let stream = UnixStream::connect(&self.path).expect("connected");
         New(Channel::new(stream, Instant::now() + DEADLINE))
     }
+
+    /// Has the server end while its three connections stand still for a new process, which then does not take them: each is closed.
+    fn end_while_connections_stand_still<T>(&mut self, end: impl FnOnce(&Old) -> T) -> T {
+        let mut new = self.ask();
+        let held = new.hold(3);
+        new.hear(kind::ALL_SENT);
+        let ending = end(self);
+        // The workers are told as the listener is closed.
+        eventually(|| TcpStream::connect(self.server.local_addr()).is_err());
+        new.say(kind::HELD, &[]);
+        new.hear(kind::COMMIT);
+        drop((new, held));
+        for client in &mut self.clients {
+            assert_eq!(client.recv().expect("closed, and not lost"), None);
+        }
+        ending
+    }
 }
 
 fn connect(server: &Server) -> WebSocket<TcpStream> {
@@ -293,18 +310,7 @@ fn a_shutdown_closes_what_the_new_process_does_not_take() {
         client.send("handle").expect("sent");
         client.recv().expect("received").expect("an answer");
     }
-    let mut new = old.ask();
-    let held = new.hold(3);
-    new.hear(kind::ALL_SENT);
-    old.server.handle().begin_shutdown(2 * DEADLINE);
-    // The workers are told as the listener is closed.
-    eventually(|| TcpStream::connect(old.server.local_addr()).is_err());
-    new.say(kind::HELD, &[]);
-    new.hear(kind::COMMIT);
-    drop((new, held));
-    for client in &mut old.clients {
-        assert_eq!(client.recv().expect("closed, and not lost"), None);
-    }
+    old.end_while_connections_stand_still(|old| old.server.handle().begin_shutdown(2 * DEADLINE));
 }
 
 /// A drain that comes while the connections stand still gives those that are not taken after all their turns.
@@ -315,19 +321,10 @@ fn a_drain_closes_what_the_new_process_does_not_take() {
         client.send("handle").expect("sent");
         client.recv().expect("received").expect("an answer");
     }
-    let mut new = old.ask();
-    let held = new.hold(3);
-    new.hear(kind::ALL_SENT);
-    let server = old.server.handle();
-    let drain = std::thread::spawn(move || server.drain(Duration::from_secs(2)));
-    // The workers are told as the listener is closed.
-    eventually(|| TcpStream::connect(old.server.local_addr()).is_err());
-    new.say(kind::HELD, &[]);
-    new.hear(kind::COMMIT);
-    drop((new, held));
-    for client in &mut old.clients {
-        assert_eq!(client.recv().expect("closed, and not lost"), None);
-    }
+    let drain = old.end_while_connections_stand_still(|old| {
+        let server = old.server.handle();
+        std::thread::spawn(move || server.drain(Duration::from_secs(2)))
+    });
     old.clients.clear();
     let report = drain.join().expect("no panic");
     assert_eq!((report.idle, report.cut), (3, 0), "{report}");
