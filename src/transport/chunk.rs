@@ -29,16 +29,10 @@ enum Data {
 }
 
 /// The payload of a part, whose buffer goes back to the writer of the message.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct WriterBytes {
     bytes: Vec<u8>,
     message: Arc<PartsState>,
-}
-
-impl Clone for WriterBytes {
-    fn clone(&self) -> WriterBytes {
-        WriterBytes { bytes: self.bytes.clone(), message: self.message.clone() }
-    }
 }
 
 impl Drop for WriterBytes {

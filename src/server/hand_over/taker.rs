@@ -137,9 +137,7 @@ impl Taker {
             }
         }
     }
-}
 
-impl Taker {
     /// Takes what was published in the old process until it has let go.
     fn take_last(&mut self, topics: &mut TopicsIn<'_>) {
         self.channel.set_deadline(Instant::now() + REST_TIMEOUT);

@@ -1,6 +1,7 @@
 //! A message whose parts a thread of the library reads from a source.
 
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 
 use crate::config::stream_options::StreamOptions;
 use crate::protocol::Last;
@@ -53,6 +54,33 @@ impl SourceTask {
         Ok((!part.is_empty()).then_some(part))
     }
 
+    /// Reads a part and posts it. Breaks with how the message ended; with `None` if the connection has ended it.
+    fn send_part(&mut self) -> ControlFlow<Option<StreamOutcome>> {
+        // What is not posted was ended by the connection.
+        ControlFlow::Break(match contained(|| self.read()) {
+            Ok(Ok(Some(mut part))) => {
+                let size = part.len() as u64;
+                if self.message.post(&mut part, Last::No) {
+                    self.posted += size;
+                    return ControlFlow::Continue(());
+                }
+                None
+            }
+            Ok(Ok(None)) => {
+                let sent = StreamOutcome::Sent(self.posted);
+                self.message.post(&mut Vec::new(), Last::Yes).then_some(sent)
+            }
+            Ok(Err(error)) => {
+                log::debug!("{}: the source of a message failed: {error}", self.message.peer().addr());
+                Some(StreamOutcome::SourceFailed(error))
+            }
+            Err(panic) => {
+                log::error!("{}: the source of a message panicked: {panic}", self.message.peer().addr());
+                Some(StreamOutcome::SourceFailed(io::Error::other(format!("the source panicked: {panic}"))))
+            }
+        })
+    }
+
     /// Drops the source, and tells the application how the message ended; `None` if the connection has ended it.
     fn end_with(self, outcome: Option<StreamOutcome>) {
         let SourceTask { message, source, on_end, .. } = self;
@@ -86,7 +114,7 @@ impl StreamTask for SourceTask {
             if !self.message.is_ready() {
                 return Next::Parked(self);
             }
-            if let Some(outcome) = self.send_part() {
+            if let ControlFlow::Break(outcome) = self.send_part() {
                 self.end_with(outcome);
                 return Next::Done;
             }
@@ -104,35 +132,5 @@ impl StreamTask for SourceTask {
 
     fn end(self: Box<Self>) {
         self.end_with(None);
-    }
-}
-
-impl SourceTask {
-    /// Reads a part and posts it. Returns how the message ended, if it has; `None` in that is an end by the connection.
-    #[expect(clippy::option_option, reason = "whether it ended, and how")]
-    fn send_part(&mut self) -> Option<Option<StreamOutcome>> {
-        // What is not posted was ended by the connection.
-        Some(match contained(|| self.read()) {
-            Ok(Ok(Some(mut part))) => {
-                let size = part.len() as u64;
-                if self.message.post(&mut part, Last::No) {
-                    self.posted += size;
-                    return None;
-                }
-                None
-            }
-            Ok(Ok(None)) => {
-                let sent = StreamOutcome::Sent(self.posted);
-                self.message.post(&mut Vec::new(), Last::Yes).then_some(sent)
-            }
-            Ok(Err(error)) => {
-                log::debug!("{}: the source of a message failed: {error}", self.message.peer().addr());
-                Some(StreamOutcome::SourceFailed(error))
-            }
-            Err(panic) => {
-                log::error!("{}: the source of a message panicked: {panic}", self.message.peer().addr());
-                Some(StreamOutcome::SourceFailed(io::Error::other(format!("the source panicked: {panic}"))))
-            }
-        })
     }
 }

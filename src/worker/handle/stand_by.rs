@@ -40,13 +40,15 @@ impl StandBy {
 
     /// Notes that messages were lost on the way here; `false` if the server does not take over, or has done so.
     pub(super) fn lose(&self) -> bool {
-        if !self.is_on.load(Ordering::SeqCst) {
-            return false;
-        }
-        let mut waiting = self.lock();
-        let is_on = self.is_on.load(Ordering::SeqCst);
-        waiting.has_lost |= is_on;
-        is_on
+        let waiting = self.lock_if_on();
+        waiting.map(|mut waiting| waiting.has_lost = true).is_some()
+    }
+
+    /// What waits; `None` if nothing is to wait.
+    fn lock_if_on(&self) -> Option<MutexGuard<'_, Waiting>> {
+        let is_on = || self.is_on.load(Ordering::SeqCst);
+        // It may have ended meanwhile.
+        is_on().then(|| self.lock()).filter(|_| is_on())
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -55,13 +57,7 @@ impl StandBy {
 
     /// Has a message wait; `false` if the server does not take over, or has done so.
     pub(super) fn hold(&self, name: &str, message: MessageRef<'_>) -> bool {
-        if !self.is_on.load(Ordering::SeqCst) {
-            return false;
-        }
-        let mut waiting = self.lock();
-        if !self.is_on.load(Ordering::SeqCst) {
-            return false;
-        }
+        let Some(mut waiting) = self.lock_if_on() else { return false };
         let size = name.len() + message.as_bytes().len() + size_of::<(String, Message)>();
         if waiting.bytes.saturating_add(size) > MAX_WAITING {
             waiting.has_lost = true;
