@@ -92,6 +92,13 @@ fn connect(addr: SocketAddr, topic: &str, behind: Option<Position>) -> Client {
     Client::connect(&format!("ws://{addr}{topic}{query}")).expect("connected")
 }
 
+/// The next messages of a client.
+#[track_caller]
+fn next_texts(client: &Client, count: usize) -> Vec<String> {
+    let receive = |_| client.recv_timeout(DEADLINE).expect("received").expect("a message").to_string();
+    (0..count).map(receive).collect()
+}
+
 /// Publishes a number, which is to be the position.
 #[track_caller]
 fn publish(handle: &ServerHandle, topic: &str, number: u64) -> Position {
@@ -120,10 +127,7 @@ fn a_topic_without_subscribers_goes_on_with_its_history_and_its_positions() {
         for seen in [0, 9, 10, 25, 39] {
             let client = connect(addr, "/kept", Some(positions[seen]));
             // What is sent and what is of the topic have no order.
-            let mut received = Vec::new();
-            for _ in seen..positions.len() {
-                received.push(client.recv_timeout(DEADLINE).expect("received").expect("a message").to_string());
-            }
+            let mut received = next_texts(&client, positions.len() - seen);
             let word = received.iter().position(|text| text == "missed 0").expect("nothing is missed");
             received.remove(word);
             assert!(received.iter().map(|text| text.parse()).eq((seen as u64 + 2..=number).map(Ok)), "{received:?}");
@@ -141,8 +145,7 @@ fn a_history_is_trimmed_to_what_the_next_server_keeps_and_the_loss_is_told() {
     let topic = next.handle().topic("/kept").expect("a name");
     eventually("it is trimmed", || topic.stats().messages == 3);
     let client = connect(next.local_addr(), "/kept", Some(positions[1]));
-    let mut received: Vec<String> =
-        (0..4).map(|_| client.recv_timeout(DEADLINE).expect("received").expect("a message").to_string()).collect();
+    let mut received = next_texts(&client, 4);
     received.sort();
     assert_eq!(received, ["10", "8", "9", "missed 5"]);
     drop((client, server));
@@ -199,8 +202,7 @@ fn what_a_bridge_brings_early_follows_what_was_published_before() {
     publish(&next.handle(), "/kept", 5);
     expect(&client, "5");
     let back = connect(next.local_addr(), "/kept", Some(positions[1]));
-    let mut received: Vec<String> =
-        (0..4).map(|_| back.recv_timeout(DEADLINE).expect("received").expect("a message").to_string()).collect();
+    let mut received = next_texts(&back, 4);
     received.retain(|text| text != "missed 0");
     assert_eq!(received, ["3", "early", "5"]);
     drop((client, back, server));

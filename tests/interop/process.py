@@ -7,6 +7,7 @@ import queue
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -34,6 +35,13 @@ def adopt_orphans():
     """Makes the processes whose parents have ended the children of this one, which can wait for them."""
     PR_SET_CHILD_SUBREAPER = 36
     expect_equal(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0, "prctl")
+
+
+def free_port():
+    """A port that nobody has at this moment."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
 
 
 class Process:

@@ -15,7 +15,7 @@ import time
 import websockets.sync.client
 
 import payloads
-from process import Process, Server, address_of, exit_on_sigterm
+from process import Process, Server, address_of, exit_on_sigterm, free_port
 from report import Report, expect, expect_equal
 
 DOCS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "docs", "proxies")
@@ -48,11 +48,6 @@ http {{
     include {directory}/site.conf;
 }}
 """
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def certificate(directory):

@@ -17,7 +17,7 @@ import tempfile
 import time
 
 from clients import raw
-from process import exit_on_sigterm
+from process import exit_on_sigterm, free_port
 from report import Report, expect, expect_equal
 
 MANAGER = "/lib/systemd/systemd"
@@ -68,11 +68,6 @@ def main(systemd, restart):
         with report.check("systemd-itself/a-server-that-is-killed-is-started-again", 60):
             killed(manager)
     report.exit()
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 class Manager:
