@@ -43,6 +43,10 @@ impl<D: Delivery> Worker<D> {
         self.context.output.pool.clear();
         self.context.inputs.clear();
         let tick = self.context.tick;
+        if self.close_largest_at.is_none_or(|close_at| tick >= close_at) {
+            // The largest holder may be another worker's, which sleeps since before the budget was exceeded.
+            self.context.publisher.interrupt_others(self.context.handle.index);
+        }
         let close_at = *self.close_largest_at.get_or_insert(tick + TimerWheel::ticks(GRACE));
         // Far above it there is no time to wait.
         let is_urgent = budget.used() > budget.limit().saturating_add(budget.limit() / 8);

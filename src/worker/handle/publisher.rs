@@ -37,6 +37,15 @@ impl Publisher {
         }
     }
 
+    /// Has the other workers' current or next polls return.
+    pub(crate) fn interrupt_others(&self, index: u16) {
+        for (other, inbox) in self.inboxes.iter().enumerate() {
+            if other != usize::from(index) {
+                inbox.interrupt();
+            }
+        }
+    }
+
     /// Sends a message to every connection of the other workers. The worker at `index` calls this, and sends it to its own connections itself.
     pub(crate) fn broadcast_to_others(&self, index: u16, message: &Prepared) {
         for (other, inbox) in self.inboxes.iter().enumerate() {
