@@ -315,6 +315,34 @@ fn the_memory_is_looked_at_again_while_it_is_above_its_limit() {
     }
 }
 
+/// The one that holds most may be a connection of another worker, which sleeps since before the limit was exceeded.
+#[test]
+fn the_other_workers_look_as_well_when_the_memory_is_above_its_limit() {
+    const LIMIT: usize = 64 << 10;
+    let budget = Arc::new(MemoryBudget::new(LIMIT));
+    let parts = [(); 2].map(|()| WorkerParts::new(Role::Server, budget.clone()).expect("a poll"));
+    let inboxes: Arc<[_]> = parts.each_ref().map(|parts| parts.inbox.clone()).into();
+    let (config, limit) = (Arc::new(Config::default()), Arc::new(ConnectionLimit::new(usize::MAX, None)));
+    let mut index = 0..;
+    let [mut one, mut other] = parts.map(|parts| {
+        let new_connections = crossbeam_channel::unbounded().1;
+        let (inboxes, index) = (inboxes.clone(), index.next().expect("an index"));
+        Worker::new(parts, index, inboxes, config.clone(), OwnChannelDelivery, new_connections, limit.clone())
+    });
+    let mut events = mio::Events::with_capacity(1);
+    let mut is_woken = || {
+        other.poll.poll(&mut events, Some(Duration::ZERO)).expect("a poll");
+        !events.is_empty()
+    };
+    one.check_memory();
+    assert!(!is_woken(), "nothing is exceeded");
+    budget.change(0, LIMIT + 1);
+    one.check_memory();
+    assert!(is_woken());
+    one.check_memory();
+    assert!(!is_woken(), "once is enough");
+}
+
 /// Each connection that gives up its input is subtracted, and the others are not.
 #[test]
 fn input_that_is_given_up_is_not_counted_as_undecoded() {

@@ -37,21 +37,19 @@ impl Publisher {
         }
     }
 
-    /// Has the other workers' current or next polls return.
+    /// The inboxes of the workers but the one at `index`.
+    fn others(&self, index: u16) -> impl Iterator<Item = &Inbox> {
+        let others = self.inboxes.iter().enumerate().filter(move |(other, _)| *other != usize::from(index));
+        others.map(|(_, inbox)| &**inbox)
+    }
+
+    /// Has the current or next poll of each other worker return. The worker at `index` calls this.
     pub(crate) fn interrupt_others(&self, index: u16) {
-        for (other, inbox) in self.inboxes.iter().enumerate() {
-            if other != usize::from(index) {
-                inbox.interrupt();
-            }
-        }
+        self.others(index).for_each(Inbox::interrupt);
     }
 
     /// Sends a message to every connection of the other workers. The worker at `index` calls this, and sends it to its own connections itself.
     pub(crate) fn broadcast_to_others(&self, index: u16, message: &Prepared) {
-        for (other, inbox) in self.inboxes.iter().enumerate() {
-            if other != usize::from(index) {
-                inbox.broadcast(message, self.max_waiting);
-            }
-        }
+        self.others(index).for_each(|inbox| inbox.broadcast(message, self.max_waiting));
     }
 }
