@@ -377,6 +377,99 @@ fn what_other_threads_send_arrives_or_is_refused() {
     }
 }
 
+/// A number that a thread of the application counts up and sends, under one lock, and that the handler gives.
+type Number = Arc<Mutex<u64>>;
+
+/// The connections of a server, each with its number.
+type Numbered = Mutex<Vec<(Peer, Number)>>;
+
+struct Shared {
+    number: Number,
+    peers: Arc<Numbered>,
+}
+
+impl Shared {
+    fn began(&self, socket: &mut Socket<'_>) {
+        self.peers.lock().expect("no panic").push((socket.peer(), self.number.clone()));
+    }
+}
+
+impl Handler for Shared {
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        self.began(socket);
+    }
+
+    fn on_taken_over(&mut self, socket: &mut Socket<'_>) {
+        self.began(socket);
+    }
+
+    fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {}
+
+    fn hand_over(&mut self) -> Option<Vec<u8>> {
+        Some(self.number.lock().expect("no panic").to_be_bytes().to_vec())
+    }
+}
+
+/// What the handler gives tells of every message that another thread has sent, and of none that was refused.
+#[test]
+fn what_another_thread_has_sent_and_the_state_of_the_handler_agree() {
+    const CLIENTS: usize = 16;
+    let place = Place::new("agree");
+    let start = |peers: Arc<Numbered>| {
+        let make = move |request: &Request| {
+            let before = request.handed_over().map(|bytes| u64::from_be_bytes(bytes.try_into().expect("eight bytes")));
+            Shared { number: Arc::new(Mutex::new(before.unwrap_or(0))), peers: peers.clone() }
+        };
+        Server::builder()
+            .workers(2)
+            .config(config())
+            .hand_over(place.socket())
+            .serve("127.0.0.1:0", make)
+            .expect("a server")
+    };
+    let peers = Arc::<Numbered>::default();
+    let mut server = start(peers.clone());
+    let clients: Vec<Client> = (0..CLIENTS).map(|_| connect(server.local_addr())).collect();
+    let mut senders = spawn_senders(&peers, CLIENTS);
+    for _ in 0..8 {
+        let peers = Arc::<Numbered>::default();
+        drop(std::mem::replace(&mut server, start(peers.clone())));
+        senders.into_iter().for_each(|sender| sender.join().expect("no panic"));
+        senders = spawn_senders(&peers, CLIENTS);
+    }
+    server.shutdown(DEADLINE);
+    senders.into_iter().for_each(|sender| sender.join().expect("no panic"));
+    for client in &clients {
+        let mut last = 0;
+        while let Some(message) = client.recv().expect("received") {
+            last += 1;
+            assert_eq!(message, Message::from(last.to_string()));
+        }
+        assert!(last > 8, "each server has sent something");
+    }
+}
+
+/// Sends numbers to each of these connections, on a thread of its own, until it is refused.
+fn spawn_senders(peers: &Numbered, count: usize) -> Vec<thread::JoinHandle<()>> {
+    eventually("there are handles", || peers.lock().expect("no panic").len() == count);
+    let peers = std::mem::take(&mut *peers.lock().expect("no panic"));
+    let send = |(peer, number): (Peer, Number)| {
+        thread::spawn(move || {
+            loop {
+                let mut number = number.lock().expect("no panic");
+                match peer.send((*number + 1).to_string()) {
+                    Ok(()) => *number += 1,
+                    Err(threadbare::SendError::Full(_)) => {}
+                    Err(_) => return,
+                }
+                drop(number);
+                thread::yield_now();
+            }
+        })
+    };
+    peers.into_iter().map(send).collect()
+}
+
 /// An application that receives events, on two threads, and gives its counts to the next server.
 fn start_with_events(place: &Place, workers: usize) -> (Server, Vec<thread::JoinHandle<()>>) {
     let builder = Server::builder().workers(workers).channels(2).config(config()).hand_over(place.socket());
@@ -741,9 +834,45 @@ fn kill() {
     thread::sleep(DEADLINE); // it does not come back
 }
 
+/// A process that may open only some more files than it gets connections.
+const FEW_DESCRIPTORS: &str = "few descriptors";
+
+/// How many connections it gets.
+const CONNECTIONS: u64 = 100;
+
+fn limit_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let open = std::fs::read_dir("/proc/self/fd").expect("the open files").count() as u64;
+    // Those of a server that starts are about 20.
+    let current = Some(open + 20 + CONNECTIONS + 12);
+    setrlimit(Resource::Nofile, rustix::process::Rlimit { current, ..getrlimit(Resource::Nofile) })
+        .expect("a lower limit");
+}
+
+/// A new process that could not accept, or be taken over itself, takes nothing over.
+#[test]
+fn a_new_process_that_has_no_descriptors_left_says_so() {
+    let place = Place::new("descriptors");
+    let mut server = Process::start(&place, "none");
+    let addr = server.addr();
+    let clients: Vec<Client> = (0..CONNECTIONS).map(|_| connect(addr)).collect();
+    let mut limited = Process::start(&place, FEW_DESCRIPTORS);
+    let mut said = String::new();
+    std::io::Read::read_to_string(limited.0.stdout.as_mut().expect("a pipe"), &mut said).expect("text");
+    assert!(said.contains("serves on") && said.contains("descriptors are left"), "{said}");
+    assert_eq!(limited.0.wait().expect("a process").code(), Some(7));
+    for client in &clients {
+        client.send("on").expect("sent");
+        expect(client, "1 on");
+    }
+}
+
 /// Runs as one of the processes.
 fn be_a_process(path: &Path) {
     let fault = std::env::var(FAULT).expect("set");
+    if fault == FEW_DESCRIPTORS {
+        limit_descriptors();
+    }
     log::set_boxed_logger(Box::new(KillAt(fault.clone()))).expect("the first logger");
     log::set_max_level(log::LevelFilter::Debug);
     let app = Arc::<App>::default();
@@ -755,7 +884,13 @@ fn be_a_process(path: &Path) {
         }
         Counter::new(request, app_of_handlers.clone())
     });
-    let server = server.expect("a server");
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => {
+            println!("refused: {}", common::chain(&error));
+            std::process::exit(7);
+        }
+    };
     println!("serving on {}", server.local_addr());
     server.join();
     assert!(app.closed.lock().expect("no panic").iter().all(|reason| reason.code == CloseCode::NORMAL_CLOSURE));
@@ -765,7 +900,7 @@ fn be_a_process(path: &Path) {
 #[test]
 fn a_new_process_that_is_killed_at_any_step_changes_nothing() {
     use std::os::unix::process::ExitStatusExt;
-    const STEPS: [&str; 9] = [
+    const STEPS: [&str; 11] = [
         "hand-over: connected",
         "hand-over: asked for the server",
         "hand-over: the listeners have come",
@@ -774,7 +909,9 @@ fn a_new_process_that_is_killed_at_any_step_changes_nothing() {
         "a handler",
         "hand-over: all connections are held",
         "hand-over: said that all are held",
+        "hand-over: the rest of",
         "hand-over: this process may serve",
+        "hand-over: the handlers are made",
     ];
     let place = Place::new("killed");
     let mut server = Process::start(&place, "none");

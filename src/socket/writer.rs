@@ -95,7 +95,11 @@ impl<S: Read + Write> Carrier for &mut WebSocket<S> {
         if last == Last::Yes {
             self.stats.messages_sent += 1;
         }
-        match self.write_unless_busy() {
+        let written = self.write_unless_busy();
+        // A buffer that was sent serves for the next part.
+        let size = options.fragment_size.unwrap_or(self.fragment_size);
+        *payload = self.output.pool.take(0, size as u64).unwrap_or_default();
+        match written {
             // It is queued. The next part waits until there is room.
             Ok(()) | Err(SocketError::Timeout) => Ok(()),
             Err(error) => Err(to_io(error)),

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use crate::protocol::deflate::Codec;
 use crate::protocol::state::StateError;
-use crate::server::hand_over::message::{check_hello, import_addition, import_listeners, kind};
+use crate::server::hand_over::message::{check_hello, import_additions, import_listeners, kind};
 use crate::server::hand_over::topics::import_topics;
 use crate::worker::event_loop::arriving::Arriving;
 
@@ -24,7 +24,7 @@ pub(crate) fn parse(message: &[u8], max_message_size: u64) -> Result<(), StateEr
             let mut places = Arriving::places(body)?.into_iter();
             places.try_for_each(|place| Arriving::import(&body[place], max_message_size, &mut codec).map(drop))
         }
-        kind::ADDITION => import_addition(body).map(drop),
+        kind::ADDITIONS => import_additions(body, drop),
         kind::TOPICS => import_topics(body, drop),
         kind::REFUSED | kind::READY | kind::ALL_SENT | kind::HELD | kind::COMMIT | kind::COMMITTED => Ok(()),
         kind::TOPICS_SENT | kind::TOPICS_HELD | kind::BRIDGE => Ok(()),
@@ -39,23 +39,26 @@ mod tests {
     use super::*;
     use crate::protocol::PeerAddr;
     use crate::server::hand_over::PROTOCOL_VERSION;
-    use crate::server::hand_over::message::{export_addition, export_listeners, hello};
+    use crate::server::hand_over::message::{additions, export_addition, export_listeners, hello};
     use crate::server::listener::socket_file::FileIdentity;
     use crate::server::reactor::hand_over_command::SharedListener;
-    use crate::worker::handle::hand_over::{Addition, Change};
+    use crate::worker::handle::hand_over::{Addition, Change, Rest};
 
-    /// Messages that are as they should be: the listeners, and what came late.
+    /// Messages that are as they should be: the listeners, and the rest of a connection.
     fn messages() -> Vec<Vec<u8>> {
         let file = FileIdentity { path: "/run/app".into(), device: 1, inode: 2 };
         let listeners = [None, Some(file)].map(|file| {
             let socket = std::fs::File::open("/dev/null").expect("a file").into();
             SharedListener { addr: PeerAddr::Unix(Some("/run/app".into())), file, socket }
         });
-        let change = Change::More { output: b"frames".to_vec(), topics: vec![("news".to_owned(), 5)] };
+        let topics = vec![("news".to_owned(), 5)];
+        let change = Change::Goes(Rest { data: b"state".to_vec(), output: b"frames".to_vec(), topics });
+        let mut rest = additions();
+        export_addition(&Addition { id: 7, change }, &mut rest);
         let bodies = [
             (kind::HELLO, hello()),
             (kind::LISTENERS, export_listeners(&listeners)),
-            (kind::ADDITION, export_addition(&Addition { id: 7, change })),
+            (kind::ADDITIONS, rest.into_bytes()),
             (kind::COMMIT, Vec::new()),
         ];
         bodies.map(|(kind, body)| [vec![kind], body].concat()).into()

@@ -6,6 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -61,6 +62,25 @@ impl Channel {
 
     pub(super) fn stream(&self) -> &UnixStream {
         &self.stream
+    }
+
+    /// Whether the other process has ended the conversation.
+    pub(super) fn has_ended(&self) -> bool {
+        self.await_end(Duration::ZERO)
+    }
+
+    /// Waits until the other process ends the conversation; `false` if it has not within this time.
+    pub(super) fn await_end(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            let mut watched = [PollFd::new(&self.stream, PollFlags::RDHUP)];
+            match rustix::event::poll(&mut watched, Some(&left)) {
+                Err(Errno::INTR) => {}
+                ended => return ended.is_ok_and(|ended| ended > 0),
+            }
+        }
     }
 
     /// Begins no call after the deadline.

@@ -16,11 +16,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::server::control::ServerHandle;
 use crate::server::hand_over::channel::Channel;
-use crate::server::hand_over::message::{MAX_SMALL, check_hello, export_addition, export_listeners, kind};
+use crate::server::hand_over::message::{
+    ADDITIONS_SIZE, MAX_SMALL, additions, check_hello, export_addition, export_listeners, kind,
+};
 use crate::server::hand_over::topics::TopicsOut;
 use crate::server::hand_over::{
-    GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, LET_GO_TIMEOUT, MAX_LISTENERS, READY_TIMEOUT, REST_TIMEOUT, TRANSFER_TIMEOUT,
+    FAREWELL, GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, LET_GO_TIMEOUT, MAX_LISTENERS, READY_TIMEOUT, REFUSAL_TIMEOUT,
+    REST_TIMEOUT, SERVICE_TIMEOUT, TRANSFER_TIMEOUT,
 };
+use crate::server::listener::socket_file::SocketFile;
 use crate::server::listener::unix::PublishedSocket;
 use crate::server::reactor::command::ReactorCommand;
 use crate::server::reactor::hand_over_command::{HandOverCommand, SharedListener};
@@ -33,19 +37,38 @@ const WAKE: Token = Token(1);
 /// Waits for a process that takes the server over, on a thread of its own.
 pub(in crate::server) struct Giver {
     poll: Poll,
-    ended: Arc<AtomicBool>,
+    shared: Arc<GiverState>,
 }
 
-/// Ends the thread of a [`Giver`] as it is dropped.
+/// What the thread shares with what ends it.
+#[derive(Default)]
+struct GiverState {
+    ended: AtomicBool,
+    /// The file of the socket, while it is this process's.
+    file: Mutex<Option<SocketFile>>,
+}
+
+impl GiverState {
+    fn file(&self) -> MutexGuard<'_, Option<SocketFile>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+}
+
+/// Ends the thread of a [`Giver`] as it is dropped, and removes the file of its socket.
 pub(in crate::server) struct GiverEnd {
     waker: Waker,
-    /// Set before the wake-up, and looked at after it.
-    ended: Arc<AtomicBool>,
+    shared: Arc<GiverState>,
 }
 
 impl Drop for GiverEnd {
     fn drop(&mut self) {
-        self.ended.store(true, Ordering::SeqCst);
+        self.shared.ended.store(true, Ordering::SeqCst);
+        // Here, and not on the thread, for which nobody waits.
+        drop(self.shared.file().take());
         if let Err(error) = self.waker.wake() {
             log::error!("the thread that hands over can not be woken: {error}");
         }
@@ -87,43 +110,58 @@ impl Giver {
     /// Makes a giver, and what ends its thread.
     pub(super) fn new() -> io::Result<(Giver, GiverEnd)> {
         let poll = Poll::new()?;
-        let (waker, ended) = (Waker::new(poll.registry(), WAKE)?, Arc::new(AtomicBool::new(false)));
-        Ok((Giver { poll, ended: ended.clone() }, GiverEnd { waker, ended }))
+        let (waker, shared) = (Waker::new(poll.registry(), WAKE)?, Arc::<GiverState>::default());
+        Ok((Giver { poll, shared: shared.clone() }, GiverEnd { waker, shared }))
     }
 
     /// Hands the server over to the first process that asks for it properly. Returns then, or when the server has ended.
     pub(super) fn run(mut self, socket: PublishedSocket, server: &ServerHandle, drop_timeout: Duration) {
         let (mut listener, file) = socket.into_parts();
+        *self.shared.file() = Some(file);
         let mut events = Events::with_capacity(4);
         if let Err(error) = self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE) {
             return log::error!("the server can not be handed over: {error}");
         }
-        while !self.ended.load(Ordering::SeqCst) {
+        while !self.shared.has_ended() {
             if let Err(error) = self.poll.poll(&mut events, None) {
                 log::debug!("the wait for a new process: {error}");
             }
             // An error says that nobody waits any more.
             while let Ok((stream, _)) = listener.accept() {
-                if self.ended.load(Ordering::SeqCst) {
+                if self.shared.has_ended() {
                     return;
                 }
                 match hand_over(OwnedFd::from(stream).into(), &listener, server) {
-                    Ok(Given { connections, stood_still }) => {
+                    Ok(given) => {
                         // The new process is about to put its own in the place.
-                        file.leave();
+                        self.shared.file().take().into_iter().for_each(SocketFile::leave);
                         refuse_all(&listener, "another process has just taken it over: start once more");
-                        log::info!(
-                            "another process has taken over {connections} connections, which stood still for {} ms",
-                            stood_still.as_millis()
-                        );
+                        self.await_successor(&given, &mut events);
                         return leave(server, drop_timeout);
                     }
                     Err(failure) => {
                         // It may have been killed.
-                        file.remove_successor();
+                        self.shared.file().iter().for_each(SocketFile::remove_successor);
                         log::warn!("the server was not handed over, and serves on: {failure}");
                     }
                 }
+            }
+        }
+        // If the server had ended before the file was known.
+        drop(self.shared.file().take());
+    }
+
+    /// Waits until the new process serves, and has had time to say so to whatever supervises it.
+    fn await_successor(&mut self, given: &Given, events: &mut Events) {
+        given.channel.lock().await_end(SERVICE_TIMEOUT);
+        let deadline = Instant::now() + FAREWELL;
+        // A process that asks wakes it too.
+        while let left = deadline.saturating_duration_since(Instant::now())
+            && !left.is_zero()
+            && !self.shared.has_ended()
+        {
+            if let Err(error) = self.poll.poll(events, Some(left)) {
+                log::debug!("the wait for the new process: {error}");
             }
         }
     }
@@ -131,8 +169,11 @@ impl Giver {
 
 /// Drains what has stayed, with 1012, and ends the server.
 fn leave(server: &ServerHandle, drop_timeout: Duration) {
+    let stayed = server.connections();
     let report = server.drain(drop_timeout);
-    log::info!("of the connections that stayed: {report}");
+    if stayed > 0 {
+        log::info!("of the {stayed} connections that stayed: {report}");
+    }
 }
 
 /// Asks the reactor, which may have ended.
@@ -142,38 +183,54 @@ fn ask_reactor(server: &ServerHandle, command: HandOverCommand) {
 
 /// What was handed over.
 struct Given {
-    connections: usize,
-    stood_still: Duration,
+    channel: Arc<SharedChannel>,
 }
 
 /// Hands everything over.
 fn hand_over(stream: UnixStream, others: &UnixListener, server: &ServerHandle) -> Result<Given, Failure> {
     stream.set_nonblocking(false).map_err(during("the socket"))?;
     let mut channel = Channel::new(stream, Instant::now() + GREETING_TIMEOUT);
-    let listeners = greet(&mut channel).and_then(|()| listeners(server)).inspect_err(|failure| {
-        if let Failure::Refused(why) = failure {
-            // It may be gone.
-            let _ = channel.send(kind::REFUSED, why.as_bytes(), &[]);
-        }
-    })?;
-    let sockets: Vec<_> = listeners.iter().map(|listener| listener.socket.as_fd()).collect();
-    let sent = channel.send(kind::LISTENERS, &export_listeners(&listeners), &sockets);
-    sent.map_err(during("the listeners"))?;
-    drop(listeners);
-    await_ready(&mut channel, others)?;
-    channel.set_deadline(Instant::now() + TRANSFER_TIMEOUT);
     // While this process serves, so that there is less to do while it does not.
-    let topics = send_topics(&mut channel, server)?;
+    let topics = prepare(&mut channel, others, server).inspect_err(|failure| refuse(&mut channel, failure))?;
     let stream = channel.stream().try_clone().map_err(during("the socket"))?;
     pause_reactor(server);
     channel.set_deadline(Instant::now() + TRANSFER_TIMEOUT);
-    let given = transfer(SharedChannel(Mutex::new(channel)).into(), server, topics);
-    if given.is_err() {
+    let shared = Arc::new(SharedChannel(Mutex::new(channel)));
+    let given = transfer(&shared, server, topics);
+    if let Err(failure) = &given {
+        // A worker that has the lock waits for the other process to read.
+        if let Ok(mut channel) = shared.0.try_lock() {
+            refuse(&mut channel, failure);
+        }
         // Ends the sends of workers that wait for the new process. It may have closed its end.
         let _ = stream.shutdown(Shutdown::Both);
         ask_reactor(server, HandOverCommand::Unpause);
     }
     given
+}
+
+/// Gives the listeners, waits until the new process is ready, and gives the topics.
+fn prepare<'s>(
+    channel: &mut Channel,
+    others: &UnixListener,
+    server: &'s ServerHandle,
+) -> Result<TopicsOut<'s>, Failure> {
+    greet(channel)?;
+    let listeners = listeners(server)?;
+    let sockets: Vec<_> = listeners.iter().map(|listener| listener.socket.as_fd()).collect();
+    let sent = channel.send(kind::LISTENERS, &export_listeners(&listeners), &sockets);
+    sent.map_err(during("the listeners"))?;
+    drop(listeners);
+    await_ready(channel, others)?;
+    channel.set_deadline(Instant::now() + TRANSFER_TIMEOUT);
+    send_topics(channel, server)
+}
+
+/// Tells the new process why it gets nothing.
+fn refuse(channel: &mut Channel, failure: &Failure) {
+    channel.set_deadline(Instant::now() + REFUSAL_TIMEOUT);
+    // It may be gone, or not read.
+    let _ = channel.send(kind::REFUSED, failure.to_string().as_bytes(), &[]);
 }
 
 /// Waits until the new process is ready, and refuses others meanwhile.
@@ -285,10 +342,10 @@ impl Departures for SharedChannel {
 }
 
 /// Gives the connections. On an error the orders end, and the workers go on.
-fn transfer(shared: Arc<SharedChannel>, server: &ServerHandle, mut topics: TopicsOut<'_>) -> Result<Given, Failure> {
+fn transfer(shared: &Arc<SharedChannel>, server: &ServerHandle, mut topics: TopicsOut<'_>) -> Result<Given, Failure> {
     let begun = Instant::now();
     let deadline = begun + TRANSFER_TIMEOUT;
-    let (orders, told) = seat_workers(server, &shared);
+    let (orders, told) = seat_workers(server, shared);
     let mut given = 0;
     for _ in &orders {
         match told.recv_deadline(deadline) {
@@ -310,13 +367,18 @@ fn transfer(shared: Arc<SharedChannel>, server: &ServerHandle, mut topics: Topic
         log::error!("what was published last is lost: {error}");
     }
     // It says nothing more, and ends the conversation when it serves them all.
-    channel.set_deadline(Instant::now() + LET_GO_TIMEOUT);
-    let _ = channel.receive(0);
+    let serves = channel.await_end(LET_GO_TIMEOUT);
+    let until = if serves { "served again" } else { "let go, and are not served yet" };
+    log::info!(
+        "another process has taken over {} connections: {until} after {} ms",
+        given - stayed,
+        begun.elapsed().as_millis()
+    );
     for order in &orders {
         // A worker waits for it.
         let _ = order.send(Order::LetGo);
     }
-    Ok(Given { connections: given - stayed, stood_still: begun.elapsed() })
+    Ok(Given { channel: shared.clone() })
 }
 
 /// Has the workers stop and send their connections. Returns the ends for their orders, and what they tell.
@@ -337,25 +399,29 @@ fn seat_workers(
     (senders, telling)
 }
 
-/// Sends what has come for the connections since they were told. Returns how many stay after all.
+/// Sends the rest of the connections. Returns how many stay after all.
 fn finish(channel: &mut Channel, orders: &[Sender<Order>], deadline: Instant) -> Result<usize, Failure> {
-    let (sender, additions) = crossbeam_channel::unbounded();
+    let (sender, telling) = crossbeam_channel::unbounded();
     for order in orders {
         let ordered = order.send(Order::Finish(sender.clone()));
         ordered.map_err(|_| Failure::Restless)?;
     }
     drop(sender);
-    let (mut stayed, mut done) = (0, 0);
+    let (mut stayed, mut done, mut batch) = (0, 0, additions());
     while done < orders.len() {
-        match additions.recv_deadline(deadline) {
+        match telling.recv_deadline(deadline) {
             Ok(Told::All) => done += 1,
             Ok(Told::One(addition)) => {
                 stayed += usize::from(matches!(addition.change, Change::Stays));
-                let sent = channel.send(kind::ADDITION, &export_addition(&addition), &[]);
-                sent.map_err(during("what came late"))?;
+                export_addition(&addition, &mut batch);
             }
             Err(RecvTimeoutError::Disconnected) => return Err(Failure::Restless),
-            Err(RecvTimeoutError::Timeout) => return Err(Failure::Late("a worker")),
+            Err(RecvTimeoutError::Timeout) => return Err(Failure::Late("a callback")),
+        }
+        if batch.len() > ADDITIONS_SIZE || done == orders.len() {
+            let sent = channel.send(kind::ADDITIONS, batch.as_bytes(), &[]);
+            sent.map_err(during("the rest of the connections"))?;
+            batch = additions();
         }
     }
     Ok(stayed)

@@ -9,7 +9,7 @@ use crate::server::hand_over::{MAGIC, PROTOCOL_VERSION};
 use crate::server::listener::socket_file::FileIdentity;
 use crate::server::reactor::hand_over_command::SharedListener;
 use crate::worker::event_loop::arriving::{export_addr, export_topics, import_addr, import_topics};
-use crate::worker::handle::hand_over::{Addition, Change};
+use crate::worker::handle::hand_over::{Addition, Change, Rest};
 
 /// The kinds of messages.
 pub(super) mod kind {
@@ -27,8 +27,8 @@ pub(super) mod kind {
     pub(in crate::server::hand_over) const ALL_SENT: u8 = 6;
     /// The new process has them.
     pub(in crate::server::hand_over) const HELD: u8 = 7;
-    /// What a connection was sent since.
-    pub(in crate::server::hand_over) const ADDITION: u8 = 8;
+    /// The rest of connections that were sent.
+    pub(in crate::server::hand_over) const ADDITIONS: u8 = 8;
     /// The new process may serve.
     pub(in crate::server::hand_over) const COMMIT: u8 = 9;
     /// The new process serves: nothing belongs to the old one any more.
@@ -98,27 +98,40 @@ fn import_file(state: &mut StateReader<'_>) -> Result<FileIdentity, StateError> 
     Ok(FileIdentity { path, device: state.u64()?, inode: state.u64()? })
 }
 
-pub(super) fn export_addition(addition: &Addition) -> Vec<u8> {
-    let mut out = StateWriter::new(PROTOCOL_VERSION);
-    out.u64(addition.id);
-    let more = match &addition.change {
-        Change::More { output, topics } => Some((output, topics)),
+/// A message with more than 64 KiB of the rest of connections is sent.
+pub(super) const ADDITIONS_SIZE: usize = 64 << 10;
+
+/// The rest of connections, as one message.
+pub(super) fn additions() -> StateWriter {
+    StateWriter::new(PROTOCOL_VERSION)
+}
+
+/// Appends the rest of a connection.
+pub(super) fn export_addition(Addition { id, change }: &Addition, out: &mut StateWriter) {
+    out.u64(*id);
+    let rest = match change {
+        Change::Goes(rest) => Some(rest),
         Change::Stays => None,
     };
-    out.option(more, |out, (output, topics)| {
+    out.option(rest, |out, Rest { data, output, topics }| {
+        out.bytes(data);
         out.bytes(output);
         export_topics(topics, out);
     });
-    out.into_bytes()
 }
 
-pub(super) fn import_addition(body: &[u8]) -> Result<Addition, StateError> {
+/// Reads the rest of connections.
+pub(super) fn import_additions(body: &[u8], mut take: impl FnMut(Addition)) -> Result<(), StateError> {
     let mut state = StateReader::new(body, PROTOCOL_VERSION)?;
-    let id = state.u64()?;
-    let more = state.option(|state| Ok((state.bytes()?.to_vec(), import_topics(state)?)))?;
-    state.end()?;
-    let change = more.map_or(Change::Stays, |(output, topics)| Change::More { output, topics });
-    Ok(Addition { id, change })
+    while !state.is_empty() {
+        let id = state.u64()?;
+        let rest = state.option(|state| {
+            let (data, output) = (state.bytes()?.to_vec(), state.bytes()?.to_vec());
+            Ok(Rest { data, output, topics: import_topics(state)? })
+        })?;
+        take(Addition { id, change: rest.map_or(Change::Stays, Change::Goes) });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -130,22 +143,28 @@ mod tests {
         assert_eq!(check_hello(&hello()), Ok(()));
         let mut other = hello();
         other[9] = 7;
-        assert_eq!(check_hello(&other), Err("it speaks version 7, and this process version 2".into()));
+        assert_eq!(check_hello(&other), Err("it speaks version 7, and this process version 3".into()));
         for garbage in [&b""[..], b"GET / HTTP/1.1", &hello()[..9], &[hello(), vec![0]].concat()] {
             assert_eq!(check_hello(garbage), Err("what has connected is no server of this library".into()));
         }
     }
 
     #[test]
-    fn an_addition_comes_back() {
+    fn additions_come_back() {
         let topics = vec![("a".to_owned(), 7), ("ä/ö".to_owned(), u64::MAX)];
-        for change in [Change::Stays, Change::More { output: b"frames".to_vec(), topics }] {
-            let body = export_addition(&Addition { id: 7, change });
-            let read = import_addition(&body).expect("an addition");
-            assert_eq!(export_addition(&read), body);
-            for cut in 0..body.len() {
-                assert_eq!(import_addition(&body[..cut]).unwrap_err(), StateError::Truncated);
-            }
+        let rest = Rest { data: b"state".to_vec(), output: b"frames".to_vec(), topics };
+        let mut body = additions();
+        let mut ends = vec![body.len()];
+        for change in [Change::Stays, Change::Goes(rest)] {
+            export_addition(&Addition { id: 7, change }, &mut body);
+            ends.push(body.len());
+        }
+        let (mut again, body) = (additions(), body.into_bytes());
+        import_additions(&body, |addition| export_addition(&addition, &mut again)).expect("additions");
+        assert_eq!(again.into_bytes(), body);
+        for cut in 0..body.len() {
+            let expected = if ends.contains(&cut) { Ok(()) } else { Err(StateError::Truncated) };
+            assert_eq!(import_additions(&body[..cut], drop), expected, "cut at {cut}");
         }
     }
 }

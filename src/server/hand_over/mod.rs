@@ -25,7 +25,7 @@ pub(super) use succession::{Succession, clock_reach};
 use crate::server::builder::ServerBuilder;
 
 /// The version of what the two processes say to each other. Another one is refused.
-const PROTOCOL_VERSION: u16 = 2;
+const PROTOCOL_VERSION: u16 = 3;
 
 /// What the new process says first, so that whatever else connects is refused.
 const MAGIC: &[u8; 8] = b"tb-hand\n";
@@ -48,6 +48,17 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The old process lets go of the connections once the new one serves them all, or after 200 ms: both would need the processors at
 /// the same time, and clients wait for the new one. Longer has those that stay stand still for longer.
 const LET_GO_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// The old process does not end before the new one serves, or 10 s have passed. Longer keeps a process that does nothing; shorter ends
+/// it where the new one is held up, and a service manager may take that for the end of the service.
+const SERVICE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The old process stays for 500 ms once the new one serves, which then has told a service manager which process is the main one. Longer
+/// keeps two processes for longer; shorter may end the service.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// The old process has 100 ms to say why it hands nothing over. Longer has connections stand still if the new process does not read.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What was published last in the old process arrives within 2 s after it has let go, or the new one serves without it. Longer has
 /// clients wait for a process that is stuck; shorter loses messages on a busy machine.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::error::BuildError;
 use crate::server::builder::ServerBuilder;
 use crate::server::control::ServerHandle;
@@ -41,6 +41,9 @@ impl Succession {
     /// # Errors
     /// It does not answer as it should, or the socket for the next server can not be made.
     pub(super) fn at(path: &Path) -> Result<Succession, BuildError> {
+        if path.as_os_str().is_empty() {
+            return Err(ConfigError::new("hand_over", "an empty path", "the path of a Unix socket").into());
+        }
         let cannot = || format!("the server can not be handed over at {}", path.display());
         check_place(path).map_err(BuildError::io(cannot()))?;
         let taker = Taker::connect(path)?;
@@ -65,7 +68,18 @@ impl Succession {
     pub(in crate::server) fn listeners(&mut self, listeners: Listeners) -> Result<Vec<OpenListener>, BuildError> {
         match &mut self.taker {
             Some((_, shared)) => adopt_all(listeners, std::mem::take(shared)),
-            None => open_all(listeners),
+            None => open_all(listeners).map_err(|error| self.explain(error)),
+        }
+    }
+
+    /// Says that nobody has answered, if the address belongs to another process, which may be the server that runs.
+    fn explain(&self, error: BuildError) -> BuildError {
+        match error {
+            BuildError::Io { operation, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                let path = self.socket.path().display();
+                BuildError::io(format!("{operation}; no server to take over from answers at {path}"))(source)
+            }
+            other => other,
         }
     }
 
@@ -85,8 +99,11 @@ impl Succession {
         };
         // Before the connections are this process's, because the system may refuse a thread.
         config.thread("ws-hand-over".into()).spawn(run).map_err(no_thread)?;
+        // The old process does not end before this is dropped.
+        let mut _until_published = None;
         if let Some((taker, _)) = self.taker {
-            let taken = taker.take(server)?;
+            let (taken, until_served) = taker.take(server)?;
+            _until_published = Some(until_served);
             server.control.reactor.send(ReactorCommand::HandOver(HandOverCommand::OwnListeners));
             log::info!("{taken} connections were taken over");
         }

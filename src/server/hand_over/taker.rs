@@ -1,12 +1,13 @@
 //! The new process: takes everything from the old one, and serves it once it has it.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -15,12 +16,12 @@ use crate::protocol::state::StateError;
 use crate::server::control::ServerHandle;
 use crate::server::hand_over::channel::{Channel, MAX_BODY};
 use crate::server::hand_over::giver::check_user;
-use crate::server::hand_over::message::{MAX_SMALL, hello, import_addition, import_listeners, kind};
+use crate::server::hand_over::message::{MAX_SMALL, hello, import_additions, import_listeners, kind};
 use crate::server::hand_over::topics::{BRIDGE_TIMEOUT, LATE_BRIDGE_TIMEOUT, TopicsIn};
 use crate::server::hand_over::{GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, REST_TIMEOUT, TRANSFER_TIMEOUT};
 use crate::server::reactor::hand_over_command::SharedListener;
 use crate::worker::event_loop::arriving::Arriving;
-use crate::worker::handle::hand_over::{Arrivals, Change, Serving};
+use crate::worker::handle::hand_over::{Addition, Arrivals, Change, Changes, Preparation, Serving};
 use crate::worker::handle::inbox::{Command, Inbox};
 
 /// A new process that the old one knows of.
@@ -32,12 +33,23 @@ pub(in crate::server) struct Taker {
 /// At most 32 messages are being prepared by each worker. More takes more memory; fewer has a worker wait.
 const MAX_OUTSTANDING: usize = 32;
 
+/// A process that has fewer than 32 descriptors left, and one for each listener, can not accept connections, or be taken over
+/// itself. More refuses a hand-over that would work; fewer has the next one fail.
+const SPARE_DESCRIPTORS: usize = 32;
+
+/// How often is looked, while handlers are made, whether the old process has ended the conversation.
+const END_CHECK: Duration = Duration::from_millis(50);
+
 fn failed(error: io::Error) -> BuildError {
     BuildError::io("the running server was not taken over, and serves on")(error)
 }
 
 fn invalid(error: StateError) -> BuildError {
     failed(io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+fn refused(why: &[u8]) -> BuildError {
+    failed(io::Error::other(format!("it refuses: {}", String::from_utf8_lossy(why))))
 }
 
 fn unexpected(kind: u8) -> BuildError {
@@ -76,13 +88,14 @@ impl Taker {
                 log::debug!("hand-over: the listeners have come");
                 Ok(Some((Taker { channel }, listeners)))
             }
-            kind::REFUSED => Err(failed(io::Error::other(String::from_utf8_lossy(&answer.body).into_owned()))),
+            kind::REFUSED => Err(refused(&answer.body)),
             other => Err(unexpected(other)),
         }
     }
 
-    /// Has the workers take the connections, and serve them once they are this process's. Returns how many these are.
-    pub(super) fn take(mut self, server: &ServerHandle) -> Result<usize, BuildError> {
+    /// Has the workers take the connections, and serve them once they are this process's. Returns how many these are, and what
+    /// the old process waits for to be dropped before it ends.
+    pub(super) fn take(mut self, server: &ServerHandle) -> Result<(usize, Arc<dyn Any + Send + Sync>), BuildError> {
         let inboxes = &*server.control.publisher.inboxes();
         let mut topics = TopicsIn::new(server);
         self.channel.set_deadline(Instant::now() + HANDSHAKE_TIMEOUT * 3 + TRANSFER_TIMEOUT * 3);
@@ -94,22 +107,24 @@ impl Taker {
             let received = self.channel.receive(MAX_BODY).map_err(failed)?;
             match received.kind {
                 kind::CONNECTIONS if !are_held => {
-                    held.assign(received.body, received.descriptors)?;
+                    held.assign(received.body, received.descriptors, &self.channel)?;
                     log::debug!("hand-over: {} connections have come", held.connections);
                 }
                 kind::ALL_SENT if !are_held => {
-                    held.await_all()?;
+                    held.await_all(&self.channel)?;
                     are_held = true;
                     if received.body != (held.connections as u64).to_be_bytes() {
                         return Err(invalid(StateError::Invalid("the number of connections")));
                     }
+                    self.check_descriptors(server)?;
                     log::debug!("hand-over: all connections are held");
                     self.channel.send(kind::HELD, &received.body, &[]).map_err(failed)?;
                     log::debug!("hand-over: said that all are held");
                 }
-                kind::ADDITION if are_held => {
-                    let addition = import_addition(&received.body).map_err(invalid)?;
-                    changes.insert(addition.id, addition.change);
+                kind::ADDITIONS if are_held => {
+                    let take = |addition: Addition| drop(changes.insert(addition.id, addition.change));
+                    import_additions(&received.body, take).map_err(invalid)?;
+                    log::debug!("hand-over: the rest of {} connections has come", changes.len());
                 }
                 kind::TOPICS => topics.take(&received.body).map_err(invalid)?,
                 kind::TOPICS_SENT => {
@@ -118,6 +133,9 @@ impl Taker {
                 }
                 kind::COMMIT if are_held => {
                     log::debug!("hand-over: this process may serve");
+                    let stayed = changes.values().filter(|change| matches!(change, Change::Stays)).count();
+                    held.prepare(changes, &self.channel)?;
+                    log::debug!("hand-over: the handlers are made");
                     topics.await_bridge(LATE_BRIDGE_TIMEOUT);
                     held.check_workers()?;
                     // Once this is sent, the old process lets go of them. If it can not be sent, they are the old one's.
@@ -126,16 +144,32 @@ impl Taker {
                     // The topics keep everything until the connections are subscribed. The end of the conversation says that they
                     // are served.
                     let awaited = topics.go_on();
-                    let stayed = changes.values().filter(|change| matches!(change, Change::Stays)).count();
-                    let serving = Arc::new(Serving::new(changes, Box::new((self.channel, awaited))));
+                    let until_served: Arc<dyn Any + Send + Sync> = Arc::new((self.channel, awaited));
                     for inbox in inboxes {
-                        inbox.send(Command::Serve(serving.clone()));
+                        inbox.send(Command::Serve(Serving(until_served.clone())));
                     }
-                    return Ok(held.connections.saturating_sub(stayed));
+                    return Ok((held.connections.saturating_sub(stayed), until_served));
                 }
+                kind::REFUSED => return Err(refused(&received.body)),
                 other => return Err(unexpected(other)),
             }
         }
+    }
+
+    /// Checks that this process may open more files than it has been given.
+    fn check_descriptors(&self, server: &ServerHandle) -> Result<(), BuildError> {
+        let needed = SPARE_DESCRIPTORS + server.control.addrs.len();
+        let spare =
+            (0..needed).map(|_| self.channel.stream().as_fd().try_clone_to_owned()).collect::<io::Result<Vec<_>>>();
+        spare.map(drop).map_err(|error| {
+            let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+            let limit = limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
+            const ADVICE: &str = "raise the limit of open files (ulimit -n, or LimitNOFILE)";
+            failed(io::Error::new(
+                error.kind(),
+                format!("fewer than {needed} of {limit} descriptors are left: {ADVICE}"),
+            ))
+        })
     }
 
     /// Takes what was published in the old process until it has let go.
@@ -179,7 +213,7 @@ impl<'i> Holding<'i> {
     }
 
     /// Divides the connections of a message among the workers.
-    fn assign(&mut self, states: Vec<u8>, sockets: Vec<OwnedFd>) -> Result<(), BuildError> {
+    fn assign(&mut self, states: Vec<u8>, sockets: Vec<OwnedFd>, channel: &Channel) -> Result<(), BuildError> {
         let places = Arriving::places(&states).map_err(invalid)?;
         if places.len() != sockets.len() {
             return Err(invalid(StateError::Invalid("the number of sockets")));
@@ -196,12 +230,25 @@ impl<'i> Holding<'i> {
             self.next = (self.next + 1) % self.inboxes.len();
             self.outstanding += 1;
         }
-        self.await_until(MAX_OUTSTANDING * self.inboxes.len())
+        self.await_until(MAX_OUTSTANDING * self.inboxes.len(), channel)
     }
 
     /// Waits until the workers have all connections.
-    fn await_all(&mut self) -> Result<(), BuildError> {
-        self.await_until(0)
+    fn await_all(&mut self, channel: &Channel) -> Result<(), BuildError> {
+        self.await_until(0, channel)
+    }
+
+    /// Has the workers make the application's part of the connections, and waits for it.
+    fn prepare(&mut self, changes: HashMap<u64, Change>, channel: &Channel) -> Result<(), BuildError> {
+        let changes = Arc::new(Changes::new(changes));
+        for inbox in self.inboxes {
+            let preparation = Preparation { changes: changes.clone(), prepared: self.telling.clone() };
+            if !inbox.send(Command::Prepare(Box::new(preparation))) {
+                return Err(ended());
+            }
+            self.outstanding += 1;
+        }
+        self.await_all(channel).inspect_err(|_| changes.give_up())
     }
 
     /// Checks that no worker has failed, with what it held.
@@ -209,13 +256,19 @@ impl<'i> Holding<'i> {
         if self.inboxes.iter().any(|inbox| inbox.is_retired()) { Err(ended()) } else { Ok(()) }
     }
 
-    /// Waits until the workers prepare no more messages than this, and fails if they can not prepare one.
-    fn await_until(&mut self, most: usize) -> Result<(), BuildError> {
+    /// Waits until the workers prepare no more messages than this, and fails if they can not prepare one, or if the old process
+    /// ends the conversation.
+    fn await_until(&mut self, most: usize, channel: &Channel) -> Result<(), BuildError> {
+        let deadline = Instant::now() + TRANSFER_TIMEOUT;
         loop {
             let held = match self.told.try_recv() {
                 Ok(held) => held,
                 Err(_) if self.outstanding <= most => return Ok(()),
-                Err(_) => self.told.recv_timeout(TRANSFER_TIMEOUT).map_err(|_| failed(too_late()))?,
+                Err(_) => match self.told.recv_timeout(END_CHECK) {
+                    Ok(held) => held,
+                    Err(_) if channel.has_ended() || Instant::now() >= deadline => return Err(failed(too_late())),
+                    Err(_) => continue,
+                },
             };
             held.map_err(invalid)?;
             self.outstanding -= 1;

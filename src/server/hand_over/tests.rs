@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::channel::{Channel, MAX_BODY, Received};
-use super::message::{MAX_SMALL, export_addition, hello, kind};
+use super::message::{MAX_SMALL, additions, export_addition, hello, import_additions, kind};
 use crate::protocol::message::MessageRef;
 use crate::server::Server;
 use crate::worker::delivery::handler::Handler;
 use crate::worker::delivery::socket::Socket;
-use crate::worker::handle::hand_over::{Addition, Change};
+use crate::worker::handle::hand_over::{Addition, Change, Rest};
 use crate::{Message, WebSocket};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -94,6 +94,7 @@ impl Old {
         // The workers are told as the listener is closed.
         eventually(|| TcpStream::connect(self.server.local_addr()).is_err());
         new.say(kind::HELD, &[]);
+        assert!(new.hear_rest().iter().all(|addition| matches!(addition.change, Change::Goes(_))), "all can still go");
         new.hear(kind::COMMIT);
         drop((new, held));
         for client in &mut self.clients {
@@ -155,6 +156,14 @@ impl New {
         self.hear(kind::TOPICS_SENT);
     }
 
+    /// The rest of the connections, which are few.
+    fn hear_rest(&mut self) -> Vec<Addition> {
+        let mut rest = Vec::new();
+        let body = self.hear(kind::ADDITIONS).body;
+        import_additions(&body, |addition| rest.push(addition)).expect("additions");
+        rest
+    }
+
     /// Goes on until it has this many connections, whose descriptors it holds.
     fn hold(&mut self, connections: usize) -> Vec<OwnedFd> {
         self.say(kind::HELLO, &hello());
@@ -204,6 +213,7 @@ fn a_new_process_that_ends_at_any_step_changes_nothing() {
             new.say(kind::HELD, &[]);
         }
         if step > 7 {
+            assert_eq!(new.hear_rest().len(), CLIENTS);
             new.hear(kind::COMMIT);
         }
         drop((new, held));
@@ -222,13 +232,13 @@ fn a_new_process_that_says_something_else_is_left() {
         new.say(kind::HELLO, &hello());
         new.hear(kind::LISTENERS);
         new.say(wrong, b"");
-        assert!(new.hear_end().is_empty());
+        assert_eq!(new.hear_end(), [kind::REFUSED]);
         let mut new = old.ask();
         let _held = new.hold(3);
         new.hear(kind::ALL_SENT);
         // Not yet: it has not been told to.
         new.say(if wrong == kind::HELLO { kind::COMMITTED } else { wrong }, b"");
-        assert!(new.hear_end().is_empty());
+        assert_eq!(new.hear_end(), [kind::REFUSED]);
         old.check();
     }
 }
@@ -243,10 +253,12 @@ fn what_is_published_while_the_new_process_is_awaited_arrives() {
     old.server.handle().broadcast("late");
     old.clients[0].send("meanwhile").expect("sent");
     new.say(kind::HELD, &[]);
-    for _ in 0..3 {
-        let addition = super::message::import_addition(&new.hear(kind::ADDITION).body).expect("an addition");
-        let Change::More { output, topics } = addition.change else { panic!("{addition:?}") };
+    let rest = new.hear_rest();
+    assert_eq!(rest.len(), 3);
+    for addition in rest {
+        let Change::Goes(Rest { data, output, topics }) = addition.change else { panic!("{addition:?}") };
         assert_eq!((&output[..], &topics[..]), (&b"\x81\x04late"[..], &[("news".to_owned(), 1)][..]));
+        assert_eq!(data, 1_u64.to_be_bytes());
     }
     new.hear(kind::COMMIT);
     drop((new, held));
@@ -280,7 +292,7 @@ fn what_is_published_until_the_old_process_lets_go_is_told() {
         new.hear(kind::ALL_SENT);
         publish(&mut old);
         new.say(kind::HELD, &[]);
-        (0..3).for_each(|_| drop(new.hear(kind::ADDITION)));
+        new.hear_rest();
         assert_eq!(told(&new.hear(kind::TOPICS)), [(before + 1, 0)], "the message is in their output");
         new.hear(kind::COMMIT);
         publish(&mut old);
@@ -313,6 +325,72 @@ fn a_shutdown_closes_what_the_new_process_does_not_take() {
     old.end_while_connections_stand_still(|old| old.server.handle().begin_shutdown(2 * DEADLINE));
 }
 
+/// A shutdown that comes while the connections stand still does not close those that are taken.
+#[test]
+fn a_shutdown_leaves_what_the_new_process_takes() {
+    let mut old = Old::start("leaves", 3);
+    let mut new = old.ask();
+    let held = new.hold(3);
+    new.hear(kind::ALL_SENT);
+    old.server.handle().begin_shutdown(2 * DEADLINE);
+    eventually(|| TcpStream::connect(old.server.local_addr()).is_err());
+    new.say(kind::HELD, &[]);
+    new.hear_rest();
+    new.hear(kind::COMMIT);
+    new.say(kind::COMMITTED, &[]);
+    drop(new);
+    old.server.handle().join();
+    for socket in held {
+        // As the new process would.
+        std::io::Write::write_all(&mut TcpStream::from(socket), b"\x81\x02on").expect("written");
+    }
+    for client in &mut old.clients {
+        assert_eq!(client.recv().expect("received"), Some(Message::from("on")));
+    }
+}
+
+/// A new process that failed, and does not end, may keep the sockets: connections end for their clients all the same.
+#[test]
+fn a_connection_ends_though_a_process_that_failed_has_its_socket() {
+    let mut old = Old::start("kept", 3);
+    let mut new = old.ask();
+    let held = new.hold(3);
+    drop(new);
+    old.check();
+    for client in &mut old.clients {
+        client.close(crate::CloseCode::NORMAL_CLOSURE, "").expect("sent");
+        assert_eq!(client.recv().expect("closed"), None);
+        let read = std::io::Read::read(&mut client.get_ref(), &mut [0]);
+        assert_eq!(read.expect("the end, and not the timeout"), 0);
+    }
+    drop(held);
+}
+
+/// Behind the end of the server its socket is gone.
+#[test]
+fn the_file_of_the_socket_is_gone_when_the_server_has_ended() {
+    for round in 0..20 {
+        let Old { clients, server, path, .. } = Old::start(&format!("file-{round}"), 0);
+        assert!(path.exists(), "{clients:?}");
+        server.shutdown(DEADLINE);
+        assert!(!path.exists(), "round {round}");
+    }
+}
+
+/// A new process is told why it does not get what it has asked for.
+#[test]
+fn a_new_process_is_told_why_the_server_stays() {
+    let old = Old::start("why", 1);
+    let mut new = old.ask();
+    new.say(kind::HELLO, &hello());
+    new.hear(kind::LISTENERS);
+    old.server.handle().begin_shutdown(2 * DEADLINE);
+    eventually(|| TcpStream::connect(old.server.local_addr()).is_err());
+    new.take_topics();
+    let why = new.hear(kind::REFUSED).body;
+    assert!(String::from_utf8_lossy(&why).contains("the server shuts down"), "{}", String::from_utf8_lossy(&why));
+}
+
 /// A drain that comes while the connections stand still gives those that are not taken after all their turns.
 #[test]
 fn a_drain_closes_what_the_new_process_does_not_take() {
@@ -341,7 +419,7 @@ fn a_second_new_process_is_refused_while_the_first_gets_ready() {
         let second = Server::builder().hand_over(&old.path).serve("127.0.0.1:0", |_| Counter(0));
         let error = second.expect_err("refused");
         let cause = std::error::Error::source(&error).expect("a cause").to_string();
-        assert_eq!(cause, "another process is taking it over");
+        assert_eq!(cause, "it refuses: another process is taking it over");
     }
     new.take_topics();
     let held = new.hear_connections(3);
@@ -454,12 +532,24 @@ fn a_handler_of_a_connection_that_is_not_taken_is_dropped_without_a_callback() {
     let between = Between::new("dropped");
     let count = Arc::new(());
     let of_handlers = count.clone();
-    let (asked, mut next, held, thread) = between.relay(&old, None, move || Silent { _count: of_handlers.clone() });
-    next.hear(kind::HELD);
+    let (making, is_made) = std::sync::mpsc::channel();
+    let (may_end, end) = std::sync::mpsc::channel::<()>();
+    let make = move || {
+        let handler = Silent { _count: of_handlers.clone() };
+        making.send(()).expect("the test waits");
+        end.recv().expect_err("nothing is sent");
+        handler
+    };
+    let (mut asked, mut next, held, thread) = between.relay(&old, None, make);
+    asked.say(kind::HELD, &next.hear(kind::HELD).body);
+    next.say(kind::ADDITIONS, &asked.hear(kind::ADDITIONS).body);
+    next.say(kind::COMMIT, &asked.hear(kind::COMMIT).body);
+    is_made.recv_timeout(DEADLINE).expect("a handler is made");
     // The test, what makes the handlers, and the handler of the connection.
     assert_eq!(Arc::strong_count(&count), 3);
     old.clients[0].send("meanwhile").expect("sent");
     drop(next);
+    drop(may_end);
     thread.join().expect("no panic").expect_err("the old process does not go on");
     drop((asked, held));
     assert_eq!(old.clients[0].recv().expect("received"), Some(Message::from("2 meanwhile")));
@@ -476,9 +566,10 @@ fn a_conversation_that_breaks_behind_the_last_word_leaves_the_connections_to_the
         let (mut old, between) = (Old::start(&name, 1), Between::new(&name));
         let (mut asked, mut next, held, thread) = between.relay(&old, None, || Counter(40));
         asked.say(kind::HELD, &next.hear(kind::HELD).body);
-        for id in 77..80 {
-            next.say(kind::ADDITION, &export_addition(&Addition { id, change: Change::Stays }));
-        }
+        next.say(kind::ADDITIONS, &asked.hear(kind::ADDITIONS).body);
+        let mut others = additions();
+        (77..80).for_each(|id| export_addition(&Addition { id, change: Change::Stays }, &mut others));
+        next.say(kind::ADDITIONS, others.as_bytes());
         next.say(asked.hear(kind::COMMIT).kind, &[]);
         asked.say(next.hear(kind::COMMITTED).kind, &[]);
         if says_more {
@@ -508,8 +599,8 @@ fn a_process_that_says_something_out_of_turn_is_not_taken_over() {
         let cause = std::error::Error::source(&error).expect("a cause").to_string();
         assert_eq!(cause, format!("it has sent a message of kind {kind}"));
     };
-    let addition = export_addition(&Addition { id: 0, change: Change::Stays });
-    for (wrong, body) in [(kind::COMMIT, &[][..]), (kind::ADDITION, &addition), (kind::HELD, &[])] {
+    let rest = additions();
+    for (wrong, body) in [(kind::COMMIT, &[][..]), (kind::ADDITIONS, rest.as_bytes()), (kind::HELD, &[])] {
         let (asked, mut next, listeners, thread) = between.begin(&old, || Counter(40));
         next.say(wrong, body);
         refused(thread, wrong);

@@ -30,7 +30,32 @@ pub(in crate::server) fn adopt_all(
         return Err(ConfigError::new("listeners", listeners.0.len(), NEEDED).into());
     }
     let pairs = listeners.0.into_iter().zip(given);
-    pairs.map(|(Listener { settings, .. }, given)| adopt(settings, given)).collect()
+    let adopt = |(Listener { place, settings }, given): (Listener, SharedListener)| {
+        if !place.is_at(&given.addr) {
+            log::warn!(
+                "the server listens on {}, as before: to change that takes a restart without a hand-over",
+                given.addr
+            );
+        }
+        adopt(settings, given)
+    };
+    pairs.map(adopt).collect()
+}
+
+#[cfg(all(target_os = "linux", feature = "handover"))]
+impl Place {
+    /// Whether a listener of this place may have this address.
+    fn is_at(&self, addr: &PeerAddr) -> bool {
+        match (self, addr) {
+            (Place::Tcp(Ok(places)), PeerAddr::Ip(addr)) => {
+                places.iter().any(|place| place.ip() == addr.ip() && [addr.port(), 0].contains(&place.port()))
+            }
+            (Place::Unix(path), PeerAddr::Unix(Some(other))) => path == other,
+            // What was made elsewhere has the address that it was given there.
+            (Place::GivenTcp(_), PeerAddr::Ip(_)) | (Place::GivenUnix(_), PeerAddr::Unix(_)) => true,
+            _ => false,
+        }
+    }
 }
 
 #[cfg(all(target_os = "linux", feature = "handover"))]
@@ -82,6 +107,29 @@ impl Settings {
                 Err(ConfigError::new("backlog", backlog, "2147483647 at most"))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux", feature = "handover"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_another_process_gives_is_compared_with_what_was_asked_for() {
+        let ip = |addr: &str| PeerAddr::Ip(addr.parse().expect("an address"));
+        let unix = PeerAddr::Unix(Some("/run/app.sock".into()));
+        for (asked, given, is_same) in [
+            ("127.0.0.1:8080", ip("127.0.0.1:8080"), true),
+            ("127.0.0.1:0", ip("127.0.0.1:8080"), true),
+            ("127.0.0.1:8081", ip("127.0.0.1:8080"), false),
+            ("127.0.0.2:8080", ip("127.0.0.1:8080"), false),
+            ("unix:/run/app.sock", unix.clone(), true),
+            ("unix:/run/other.sock", unix.clone(), false),
+            ("127.0.0.1:8080", unix, false),
+            ("unix:/run/app.sock", ip("127.0.0.1:8080"), false),
+        ] {
+            assert_eq!(Listener::from(asked).place.is_at(&given), is_same, "{asked} and {given}");
         }
     }
 }

@@ -118,6 +118,11 @@ impl PrivateSocket {
         Ok(PrivateSocket { listener, temporary, path: path.to_owned() })
     }
 
+    /// The name that it gets.
+    pub(in crate::server) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Gives it its name, in place of another socket.
     pub(in crate::server) fn publish(self) -> io::Result<PublishedSocket> {
         let file = self.temporary.rename_to(&self.path)?;

@@ -63,6 +63,9 @@ pub(crate) struct WorkerContext {
     pub(crate) starved: Vec<Key>,
     /// The memory of what was read and is not decoded, of all connections.
     pub(crate) undecoded: usize,
+    /// The memory of payloads that were taken out of the inbox, and that the budget was told of as they were. The queue counts them
+    /// until all its commands are executed.
+    pub(crate) released_payloads: usize,
     /// Close frames that wait for the application's answers to earlier messages.
     pub(crate) pending_close_frames: KeyMap<Key, Option<CloseFrame>>,
     /// What the connections did, for [`Inbox::metrics`].
@@ -116,6 +119,13 @@ impl WorkerContext {
             _ => self.charges.insert(index, held),
         };
         self.inbox.budget.change(before.unwrap_or(0), held);
+    }
+
+    /// Tells the budget that a payload of the inbox is now its connection's, which counts it from here on.
+    #[inline]
+    pub(crate) fn release_payload(&mut self, memory: usize) {
+        self.inbox.budget.change(memory, 0);
+        self.released_payloads += memory;
     }
 
     /// Notes whether output of the connection at `index` waits to be written.

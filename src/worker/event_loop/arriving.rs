@@ -14,7 +14,7 @@ use crate::worker::topics::topic::Reservation;
 use crate::worker::topics::travel::Origin;
 
 /// The version of the format of connections. Another is refused: the two programs must agree on every byte.
-pub(crate) const STATE_VERSION: u16 = 2;
+pub(crate) const STATE_VERSION: u16 = 3;
 
 /// A subprotocol, a topic or a path is never longer.
 const MAX_NAME: usize = 64 << 10;
@@ -39,12 +39,10 @@ pub(crate) struct Arriving {
     pub(crate) subprotocol: Option<String>,
     /// The head of the request that opened the connection.
     pub(crate) head: Vec<u8>,
-    /// Its topics, each with the number of the last message that it was sent.
+    /// Its topics, each with the number of the last message that it was sent, once they are known.
     pub(crate) topics: Vec<(String, u64)>,
     /// Its subscriptions here, once it is this process's.
     pub(crate) reservations: Vec<Reservation>,
-    /// What the application has given.
-    pub(crate) data: Vec<u8>,
     /// What it was in the process before: its worker there, and its key.
     pub(crate) origin: Origin,
 }
@@ -94,8 +92,7 @@ impl Arriving {
             addr: import_addr(&mut state)?,
             subprotocol: state.option(|state| Ok(state.text()?.to_owned()))?,
             head: state.bytes()?.to_vec(),
-            data: state.bytes()?.to_vec(),
-            topics: import_topics(&mut state)?,
+            topics: Vec::new(),
             reservations: Vec::new(),
             origin: import_origin(&mut state)?,
             output: state.bytes()?.to_vec(),
@@ -182,7 +179,7 @@ mod tests {
     }
 
     /// What a worker exports.
-    fn export(addr: &PeerAddr, bytes: &[u8], topics: &[(&str, u64)], clocks: Clocks) -> Vec<u8> {
+    fn export(addr: &PeerAddr, bytes: &[u8], clocks: Clocks) -> Vec<u8> {
         let mut out = StateWriter::new(STATE_VERSION);
         let place = out.begin();
         out.u64(7);
@@ -192,8 +189,7 @@ mod tests {
         clocks.export(&mut out);
         export_addr(addr, &mut out);
         out.option(Some(&b"chat"[..]), StateWriter::bytes);
-        [b"head", bytes].iter().for_each(|value| out.bytes(value));
-        export_topics(topics, &mut out);
+        out.bytes(b"head");
         export_origin((3, Key { index: 5, generation: 8 }), &mut out);
         out.pieces(2 * bytes.len(), [bytes, bytes].into_iter());
         out.end(place);
@@ -205,13 +201,12 @@ mod tests {
         let clocks =
             Clocks { opened: Duration::from_secs(90_000), heard: Duration::from_millis(1), since: Duration::ZERO };
         for addr in PeerAddr::one_of_each_kind() {
-            let state = export(&addr, b"data", &[("one", 1), ("two", 2)], clocks);
+            let state = export(&addr, b"data", clocks);
             let arriving = import(&state).expect("what was exported");
             assert_eq!((arriving.id, arriving.addr, arriving.clocks), (7, addr, clocks));
-            assert_eq!((&arriving.input[..], &arriving.data[..]), (&b"data"[..], &b"data"[..]));
+            assert_eq!(&arriving.input[..], b"data");
             assert_eq!((&arriving.output[..], arriving.late_ping), (&b"datadata"[..], Some(b"ping".to_vec())));
             assert_eq!((arriving.subprotocol, &arriving.head[..]), (Some("chat".to_owned()), &b"head"[..]));
-            assert_eq!(arriving.topics, [("one".to_owned(), 1), ("two".to_owned(), 2)]);
             let (worker, key) = arriving.origin;
             assert_eq!((worker, key.index, key.generation), (3, 5, 8));
             // Behind the version there may be none.
@@ -224,7 +219,7 @@ mod tests {
     #[test]
     fn a_message_has_as_many_connections_as_descriptors_at_most() {
         let clocks = Clocks { opened: Duration::ZERO, heard: Duration::ZERO, since: Duration::ZERO };
-        let one = export(&PeerAddr::Unknown, b"", &[], clocks);
+        let one = export(&PeerAddr::Unknown, b"", clocks);
         let many = |count| [&one[..2], &one[2..].repeat(count)].concat();
         for count in [0, 1, MAX_BATCH] {
             assert_eq!(import_all(&many(count)).expect("what was exported").len(), count);
@@ -236,7 +231,7 @@ mod tests {
     #[test]
     fn another_version_is_refused_whatever_follows() {
         let clocks = Clocks { opened: Duration::ZERO, heard: Duration::ZERO, since: Duration::ZERO };
-        let mut state = export(&PeerAddr::Unknown, b"", &[], clocks);
+        let mut state = export(&PeerAddr::Unknown, b"", clocks);
         state[1] += 1;
         let error = import(&state).expect_err("another version");
         assert_eq!(error, StateError::Version { met: STATE_VERSION + 1, known: STATE_VERSION });
@@ -248,7 +243,7 @@ mod tests {
             let _ = import_all(&bytes);
             let _ = import_all(&[&STATE_VERSION.to_be_bytes()[..], &bytes].concat());
             let clocks = Clocks { opened: Duration::ZERO, heard: Duration::ZERO, since: Duration::ZERO };
-            let mut state = export(&PeerAddr::Unknown, &bytes, &[("topic", 9)], clocks);
+            let mut state = export(&PeerAddr::Unknown, &bytes, clocks);
             if let Some(place) = state.get_mut(wrong) {
                 *place = byte;
             }

@@ -38,6 +38,7 @@ impl<D: Delivery> Worker<D> {
             self.for_each(|driver| driver.context.count_dropped(driver.info(), left_out));
         }
         self.sort(&mut queue);
+        queue.forget_payloads(std::mem::take(&mut self.context.released_payloads));
         queue.recycle(&self.context.inbox.budget);
         self.queue = queue;
     }
@@ -123,7 +124,7 @@ impl<D: Delivery> Worker<D> {
     }
 
     /// Executes a command that is not for one connection.
-    fn execute_global(&mut self, command: &mut Command) {
+    pub(super) fn execute_global(&mut self, command: &mut Command) {
         match command {
             Command::Broadcast(message) => {
                 self.serve_topics();
@@ -141,6 +142,10 @@ impl<D: Delivery> Worker<D> {
             }
             Command::TopicGap { topic, missed } => self.tell_gaps(topic.as_ref(), *missed),
             Command::SweepTopics => self.begin_sweep(),
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            Command::Drain(_) | Command::FinishDrain(_) | Command::Shutdown(_) if self.is_handing_over() => {
+                self.put_off(command);
+            }
             Command::Drain(order) => {
                 self.send_to_many();
                 self.begin_drain(order);
@@ -154,6 +159,8 @@ impl<D: Delivery> Worker<D> {
             Command::HandOver(seat) => self.hand_over = Some(seat.clone()),
             #[cfg(all(target_os = "linux", feature = "handover"))]
             Command::Hold(arrivals) => self.hold_all(arrivals),
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            Command::Prepare(preparation) => self.prepare_held(preparation),
             #[cfg(all(target_os = "linux", feature = "handover"))]
             Command::Serve(serving) => self.serve_held(serving),
             Command::ReceiverDropped { .. } => {
@@ -177,6 +184,7 @@ impl<D: Delivery> Driver<'_, D> {
             Command::Send { start, end, payload, compression, messages, .. } => {
                 let frames = &bytes[*start..*end];
                 let payload = payload.as_mut().map(|payload| payload.take());
+                self.context.release_payload(payload.as_ref().map_or(0, Chunk::memory));
                 self.state.posted += frames.len() + payload.as_ref().map_or(0, |payload| payload.as_slice().len());
                 if self.conn.can_send() {
                     self.state.counts.sent += u64::from(*messages);
@@ -200,6 +208,7 @@ impl<D: Delivery> Driver<'_, D> {
             }
             Command::SendPart { part, .. } => {
                 if let Some(part) = part.take() {
+                    self.context.release_payload(part.payload.memory());
                     self.send_part(part);
                 }
             }
@@ -232,7 +241,7 @@ impl<D: Delivery> Driver<'_, D> {
             | Command::FinishDrain(_)
             | Command::Shutdown(_) => {}
             #[cfg(all(target_os = "linux", feature = "handover"))]
-            Command::HandOver(_) | Command::Hold(_) | Command::Serve(_) => {}
+            Command::HandOver(_) | Command::Hold(_) | Command::Prepare(_) | Command::Serve(_) => {}
         }
     }
 
@@ -315,6 +324,6 @@ fn target(command: &Command) -> Option<Key> {
         | Command::FinishDrain(_)
         | Command::Shutdown(_) => None,
         #[cfg(all(target_os = "linux", feature = "handover"))]
-        Command::HandOver(_) | Command::Hold(_) | Command::Serve(_) => None,
+        Command::HandOver(_) | Command::Hold(_) | Command::Prepare(_) | Command::Serve(_) => None,
     }
 }

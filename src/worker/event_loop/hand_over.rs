@@ -1,25 +1,26 @@
 //! Handing connections over to another process, the worker's part.
 //!
 //! The worker stops: between two iterations of its loop nothing of a connection is under way. It pauses each connection
-//! that can go, so that nothing is written to its socket any more, and sends its state, some connections at a time. Until it
-//! is ordered to let go, it has everything and can go on.
+//! that can go, so that nothing is written to its socket any more, and sends its state, some connections at a time. What the
+//! application gives for a connection is asked for last, when no other thread can send to it any more: so the two belong together.
+//! Until it is ordered to let go, the worker has everything and can go on.
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::protocol::close::CloseFrame;
 use crate::protocol::state::StateWriter;
+use crate::worker::connection::conn::Conn;
 use crate::worker::connection::flags::Flag;
 use crate::worker::connection::phase::Phase;
 use crate::worker::delivery::delivery::Delivery;
-use crate::worker::event_loop::arriving::{Clocks, STATE_VERSION, export_addr, export_origin, export_topics};
+use crate::worker::event_loop::arriving::{Clocks, STATE_VERSION, export_addr, export_origin};
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
-use crate::worker::handle::hand_over::{Addition, Change, Departures, HandOverSeat, MAX_BATCH, Order, Told};
+use crate::worker::handle::hand_over::{Addition, Change, Departures, HandOverSeat, MAX_BATCH, Order, Rest, Told};
+use crate::worker::handle::inbox::Command;
 use crate::worker::slab::Key;
 use crate::worker::timer_wheel::{Tick, TimerWheel};
 
@@ -56,8 +57,6 @@ struct Departed {
     id: u64,
     /// The bytes of its output that were told.
     output: usize,
-    /// The topics that were told, each with the number of the last message that it was sent.
-    topics: Vec<(Arc<str>, u64)>,
     /// Its handle takes no more messages.
     is_closed: bool,
 }
@@ -76,6 +75,8 @@ impl<D: Delivery> Worker<D> {
     fn run_hand_over(&mut self, seat: HandOverSeat) {
         let HandOverSeat { worker, departures, told, orders } = seat;
         let mut departed = Vec::new();
+        // A shutdown that comes from here on is of those that stay.
+        self.put_off.get_or_insert_default();
         let is_wanted = self.shutdown.is_none()
             && self.drain.is_none()
             && self.await_application()
@@ -94,21 +95,11 @@ impl<D: Delivery> Worker<D> {
                 }
             }
         }
-        departed.iter().chain(&stayed).for_each(|told| self.go_on(told));
-    }
-
-    /// Goes on with a connection that was told of. If its handle took no messages, a shutdown or a drain that has begun meanwhile
-    /// has left it alone: it is closed now, or gets its turn.
-    fn go_on(&mut self, told: &Departed) {
-        let has_turns = self.drain.as_ref().is_some_and(|drain| !drain.is_over);
-        let draining = if told.is_closed && has_turns { self.join_drain(told.key) } else { None };
-        let shutdown = self.shutdown.filter(|_| !has_turns).map(|_| self.shutdown_frame());
-        self.drive(told.key, |driver, _| {
-            driver.resume(told.is_closed, shutdown.as_ref());
-            if let Some(draining) = draining {
-                driver.tell_of_drain(draining);
-            }
-        });
+        self.shared_sockets |= !departed.is_empty() || !stayed.is_empty();
+        departed.iter().chain(&stayed).for_each(|told| self.drive(told.key, |driver, _| driver.resume(told.is_closed)));
+        for mut command in self.put_off.take().unwrap_or_default() {
+            self.execute_global(&mut command);
+        }
     }
 
     /// Waits until the application has handled the events that were delivered, and executes its answers; `false` if that takes
@@ -180,7 +171,7 @@ impl<D: Delivery> Worker<D> {
         self.drive(key, |driver, _| {
             result = driver.depart(id, states);
             if result.is_none() && driver.conn.endpoint.is_paused() {
-                driver.resume(false, None);
+                driver.resume(false);
             }
         });
         match result {
@@ -190,7 +181,7 @@ impl<D: Delivery> Worker<D> {
         result
     }
 
-    /// Accepts nothing more for the connections that go, and tells what has come since. Returns those that can not go any more.
+    /// Accepts nothing more for the connections that go, and tells the rest of each. Returns those that can not go any more.
     fn finish(&mut self, departed: &mut Vec<Departed>, additions: &Sender<Told<Addition>>) -> Vec<Departed> {
         for told in &mut *departed {
             if let Some(slot) = self.slots.get_mut(told.key)
@@ -206,13 +197,12 @@ impl<D: Delivery> Worker<D> {
         self.drain_inbox();
         self.send_to_many();
         let stayed = departed.extract_if(.., |told| {
-            let mut change = Some(Change::Stays);
-            self.drive(told.key, |driver, _| change = driver.addition(told));
-            let stays = matches!(change, Some(Change::Stays));
-            if let Some(change) = change {
-                // If nobody takes it, the next order does not come.
-                let _ = additions.send(Told::One(Addition { id: told.id, change }));
-            }
+            let mut rest = None;
+            self.drive(told.key, |driver, _| rest = driver.rest(told));
+            let stays = rest.is_none();
+            let addition = Addition { id: told.id, change: rest.map_or(Change::Stays, Change::Goes) };
+            // If nobody takes it, the next order does not come.
+            let _ = additions.send(Told::One(addition));
             stays
         });
         let stayed = stayed.collect();
@@ -222,8 +212,32 @@ impl<D: Delivery> Worker<D> {
 
     /// Lets go of the connections: their sockets are those of another process.
     fn let_go(&mut self, departed: &[Departed]) {
+        let shared_sockets = std::mem::take(&mut self.shared_sockets);
         for told in departed {
             self.drive(told.key, |driver, _| driver.let_go());
+        }
+        self.shared_sockets = shared_sockets;
+    }
+
+    /// Whether a hand-over is about to begin, or under way.
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.hand_over.is_some() || self.put_off.is_some()
+    }
+
+    /// Puts off a command until the hand-over has ended.
+    pub(super) fn put_off(&mut self, command: &mut Command) {
+        let command = std::mem::replace(command, Command::Resume { to: None });
+        self.put_off.get_or_insert_default().push(command);
+    }
+
+    /// Ends a connection that is closed. A process to which it was not handed over in the end may still have the socket: then to
+    /// close it would not tell the peer.
+    pub(super) fn end_shared(&self, conn: &Conn) {
+        if self.shared_sockets
+            && let Some(socket) = conn.endpoint.stream.descriptor()
+        {
+            // The peer may have ended it.
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
         }
     }
 }
@@ -233,15 +247,12 @@ impl<D: Delivery> Driver<'_, D> {
         if !self.can_depart() {
             return None;
         }
-        let app = self.app.as_mut()?;
-        let data = self.delivery.hand_over(app, self.conn.peer.as_ref())?;
         self.conn.endpoint.pause();
         self.active().push_all_latest();
         self.flush(&[]);
         if self.has_untold_gaps() || !self.can_depart() {
             return None;
         }
-        let topics = self.active().topic_cursors();
         state.u64(id);
         if !self.conn.endpoint.connection.export(state) {
             return None;
@@ -252,11 +263,9 @@ impl<D: Delivery> Driver<'_, D> {
         let active = self.active();
         state.option(active.subprotocol(), |out, name| out.bytes(name.as_bytes()));
         state.bytes(active.request_head().unwrap_or_default());
-        state.bytes(&data);
-        export_topics(&topics, state);
         export_origin((self.context.handle.index, self.state.key), state);
         let output = self.conn.endpoint.export_output(state);
-        Some(Departed { key: self.state.key, id, output, topics, is_closed: false })
+        Some(Departed { key: self.state.key, id, output, is_closed: false })
     }
 
     /// Whether the connection is plain and open, and nothing of it is under way that only this process can end.
@@ -270,21 +279,21 @@ impl<D: Delivery> Driver<'_, D> {
         self.conn.phase == Phase::Open && self.conn.endpoint.connection.can_send()
     }
 
-    fn addition(&mut self, told: &mut Departed) -> Option<Change> {
+    /// The rest of a connection that was told of; `None` if it stays.
+    fn rest(&mut self, told: &Departed) -> Option<Rest> {
         if !self.is_open() || self.handle_is_aborted() {
-            return Some(Change::Stays);
+            return None;
         }
         self.active().push_all_latest();
         self.flush(&[]);
         if self.has_untold_gaps() {
-            return Some(Change::Stays);
-        }
-        let (output, topics) = (self.conn.endpoint.output_behind(told.output), self.active().topic_cursors());
-        if output.is_empty() && topics == told.topics {
             return None;
         }
+        let app = self.app.as_mut()?;
+        let data = self.delivery.hand_over(app, self.conn.peer.as_ref())?;
+        let topics = self.active().topic_cursors();
         let topics = topics.iter().map(|(name, cursor)| ((**name).to_owned(), *cursor)).collect();
-        Some(Change::More { output, topics })
+        Some(Rest { data, output: self.conn.endpoint.output_behind(told.output), topics })
     }
 
     /// Whether the application is to be told first that messages of a topic are missing. What it sends for that comes before the rest.
@@ -292,14 +301,13 @@ impl<D: Delivery> Driver<'_, D> {
         self.context.topics.gaps.has_any(self.state.key.index)
     }
 
-    /// Goes on with a connection that was paused. A shutdown that came meanwhile has left it alone, because its handle took no
-    /// messages, and closes it now with this frame.
-    fn resume(&mut self, was_closed: bool, shutdown: Option<&CloseFrame>) {
-        if was_closed && let Some(peer) = &self.conn.peer {
+    /// Goes on with a connection that was paused. If `was_closed`, its handle takes messages again.
+    fn resume(&mut self, was_closed: bool) {
+        if was_closed
+            && self.is_open()
+            && let Some(peer) = &self.conn.peer
+        {
             peer.shared.queued.reopen();
-        }
-        if let Some(frame) = shutdown {
-            self.active().close_behind_senders(frame);
         }
         self.conn.endpoint.resume();
         self.conn.readable = true;

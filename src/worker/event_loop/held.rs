@@ -14,6 +14,7 @@ use mio::event::{Event, Source};
 use rustix::net::SocketType;
 use rustix::net::sockopt::socket_type;
 
+use crate::protocol::PeerAddr;
 use crate::protocol::close::{CloseCause, CloseCode};
 use crate::protocol::contain::contained;
 use crate::protocol::http::{HeadLimits, Request};
@@ -25,7 +26,7 @@ use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::held_state::{Held, SharedMaker};
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::worker::{NewApp, Worker};
-use crate::worker::handle::hand_over::{Arrivals, Change, Serving};
+use crate::worker::handle::hand_over::{Arrivals, Change, Changes, Preparation, Rest, Serving};
 use crate::worker::handle::info::Outcome;
 use crate::worker::slab::Key;
 use crate::worker::timer_wheel::TimerWheel;
@@ -36,7 +37,7 @@ impl<D: Delivery> Worker<D> {
         self.held.make = Some(make);
     }
 
-    /// Prepares connections of another process.
+    /// Holds connections of another process.
     #[cold]
     pub(super) fn hold_all(&mut self, arrivals: &mut Arrivals) {
         let mut result = Ok(());
@@ -47,13 +48,12 @@ impl<D: Delivery> Worker<D> {
         let _ = arrivals.held.send(result);
     }
 
-    /// Prepares a connection of another process, and has the poll watch it.
+    /// Holds a connection of another process, and has the poll watch it.
     fn hold(&mut self, state: &[u8], socket: OwnedFd) -> Result<(), StateError> {
         let max_message_size = self.context.config.max_message_size as u64;
         let mut arriving = Arriving::import(state, max_message_size, &mut self.context.codec)?;
         let mut stream = stream_of(socket)?;
         let addr = arriving.addr.clone();
-        let app = self.make(&mut arriving);
         let subprotocol = arriving.subprotocol.take().map(Arc::new);
         let head = Some(std::mem::take(&mut arriving.head).into());
         let key = self.slots.keys.allocate_key();
@@ -74,21 +74,46 @@ impl<D: Delivery> Worker<D> {
             agreement: Default::default(),
             receive: None,
             leftover: std::mem::take(&mut arriving.input),
-            app,
+            app: None,
             arriving: Some(Box::new(arriving)),
             charge: None,
         });
         Ok(())
     }
 
+    /// Makes the application's part of the connections that are held, now that all of them is known, and leaves those that stay.
+    #[cold]
+    pub(super) fn prepare_held(&mut self, preparation: &Preparation) {
+        // Whoever waits for it may have given up.
+        let _ = preparation.prepared.send(self.prepare_all(&preparation.changes));
+    }
+
+    fn prepare_all(&mut self, changes: &Changes) -> Result<(), StateError> {
+        let connections = std::mem::take(&mut self.held.connections);
+        self.held.connections.reserve_exact(connections.len());
+        for mut new_connection in connections {
+            let Some(arriving) = new_connection.arriving.as_mut().filter(|_| !changes.is_given_up()) else { continue };
+            match changes.take(arriving.id)? {
+                Change::Stays => self.give_back(new_connection),
+                Change::Goes(Rest { data, output, topics }) => {
+                    arriving.output.extend_from_slice(&output);
+                    arriving.topics = topics;
+                    let head = new_connection.outcome.head.as_deref().unwrap_or_default();
+                    new_connection.app = self.make(head, &arriving.addr, data);
+                    self.held.connections.push(new_connection);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the application's part of a connection; `None` if that is not possible.
-    fn make(&self, arriving: &mut Arriving) -> Option<NewApp<D>> {
-        let addr = &arriving.addr;
+    fn make(&self, head: &[u8], addr: &PeerAddr, data: Vec<u8>) -> Option<NewApp<D>> {
         // It was within the limits of whoever wrote it.
         let limits = HeadLimits { max_head_size: usize::MAX, max_headers: usize::MAX, max_target_size: usize::MAX };
         let made = contained(|| {
-            let mut request = Request::parse_within(&arriving.head, addr.clone(), &limits).ok()?;
-            request.set_handed_over(std::mem::take(&mut arriving.data));
+            let mut request = Request::parse_within(head, addr.clone(), &limits).ok()?;
+            request.set_handed_over(data);
             let make = self.held.make.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
             make(request)
         });
@@ -111,21 +136,10 @@ impl<D: Delivery> Worker<D> {
 
     /// Serves the connections that are held, which are this process's now.
     #[cold]
-    pub(super) fn serve_held(&mut self, serving: &Serving) {
+    pub(super) fn serve_held(&mut self, _until_served: &Serving) {
         let Held { connections, reported, .. } = std::mem::take(&mut self.held);
         for mut new_connection in connections {
             let Some(arriving) = &mut new_connection.arriving else { continue };
-            match serving.take(arriving.id) {
-                Some(Change::Stays) => {
-                    self.give_back(new_connection);
-                    continue;
-                }
-                Some(Change::More { output, topics }) => {
-                    arriving.output.extend_from_slice(&output);
-                    arriving.topics = topics;
-                }
-                None => {}
-            }
             if let Some((key, _)) = new_connection.watched {
                 let reported = reported.get(&key.token()).copied().unwrap_or_default();
                 self.reserve_topics(arriving, key);

@@ -36,6 +36,8 @@ use crate::worker::event_loop::poll_timer::PollTimer;
 use crate::worker::handle::draining::DrainReport;
 #[cfg(all(target_os = "linux", feature = "handover"))]
 use crate::worker::handle::hand_over::HandOverSeat;
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use crate::worker::handle::inbox::Command;
 use crate::worker::handle::inbox::{CommandQueue, Inbox};
 use crate::worker::handle::metrics::Totals;
 use crate::worker::handle::publisher::Publisher;
@@ -103,6 +105,12 @@ pub(crate) struct Worker<D: Delivery> {
     /// Connections are to be handed over at the end of this iteration.
     #[cfg(all(target_os = "linux", feature = "handover"))]
     pub(in crate::worker) hand_over: Option<Box<HandOverSeat>>,
+    /// The commands that end the worker, while its connections are handed over.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) put_off: Option<Vec<Command>>,
+    /// Another process may still have sockets of this one's connections, from a hand-over that failed.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(super) shared_sockets: bool,
     #[cfg(all(target_os = "linux", feature = "handover"))]
     pub(super) held: Held<NewApp<D>>,
     pub(in crate::worker) ended: CloseCounts,
@@ -186,6 +194,7 @@ impl<D: Delivery> Worker<D> {
             is_short_of_memory: false,
             starved: Vec::new(),
             undecoded: 0,
+            released_payloads: 0,
             pending_close_frames: KeyMap::default(),
             totals: Totals::default(),
             queued_since: KeyMap::default(),
@@ -215,6 +224,10 @@ impl<D: Delivery> Worker<D> {
             drain: None,
             #[cfg(all(target_os = "linux", feature = "handover"))]
             hand_over: None,
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            put_off: None,
+            #[cfg(all(target_os = "linux", feature = "handover"))]
+            shared_sockets: false,
             #[cfg(all(target_os = "linux", feature = "handover"))]
             held: Held::default(),
             ended: CloseCounts::default(),
@@ -393,6 +406,8 @@ impl<D: Delivery> Worker<D> {
         }
         drop(info);
         conn.closed_to_sends();
+        #[cfg(all(target_os = "linux", feature = "handover"))]
+        self.end_shared(&conn);
         self.connection_limit.release(addr.ip());
         self.context.inbox.load.fetch_sub(1, Ordering::Relaxed);
         let is_clean = conn.flags.contains(Flag::Clean);

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -45,25 +46,39 @@ pub(crate) enum Told<T> {
 /// What the worker is to do.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Accept nothing more for the connections, and tell what other threads have sent since.
+    /// Accept nothing more for the connections, and tell the rest of them: what the application gives, and what other threads have
+    /// sent since.
     Finish(Sender<Told<Addition>>),
     /// Let go of the connections that another process serves now.
     LetGo,
 }
 
-/// What became of a connection since it was sent.
+/// The rest of a connection that was sent.
 #[derive(Debug)]
 pub(crate) struct Addition {
     pub(crate) id: u64,
     pub(crate) change: Change,
 }
 
+/// What became of a connection since it was sent.
 #[derive(Debug)]
 pub(crate) enum Change {
-    /// More output, and the topics that it is subscribed to now, each with the number of the last message that it was sent.
-    More { output: Vec<u8>, topics: Vec<(String, u64)> },
-    /// It closes, sends a message in parts, or has missed messages of which the application was not told, and stays.
+    /// It goes.
+    Goes(Rest),
+    /// It closes, sends a message in parts, has missed messages of which the application was not told, or the application
+    /// gives nothing for it: it stays.
     Stays,
+}
+
+/// What is told of a connection once nobody can send to it any more.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    /// What the application gives.
+    pub(crate) data: Vec<u8>,
+    /// The output that has come since it was sent.
+    pub(crate) output: Vec<u8>,
+    /// The topics that it is subscribed to, each with the number of the last message that it was sent.
+    pub(crate) topics: Vec<(String, u64)>,
 }
 
 /// Connections of another process, for one worker.
@@ -77,22 +92,43 @@ pub(crate) struct Arrivals {
     pub(crate) held: Sender<Result<(), StateError>>,
 }
 
-/// What the workers of the new process are told when it serves.
+/// The rest of the connections that the workers hold, for all workers.
 #[derive(Debug)]
-pub(crate) struct Serving {
+pub(crate) struct Changes {
     changes: Mutex<HashMap<u64, Change>>,
-    /// Dropped when each worker serves its connections.
-    _until_served: Box<dyn Any + Send + Sync>,
+    /// The connections will not be this process's.
+    is_given_up: AtomicBool,
 }
 
-impl Serving {
-    /// `until_served` is dropped when each worker serves its connections.
-    pub(crate) fn new(changes: HashMap<u64, Change>, until_served: Box<dyn Any + Send + Sync>) -> Serving {
-        Serving { changes: Mutex::new(changes), _until_served: until_served }
+impl Changes {
+    pub(crate) fn new(changes: HashMap<u64, Change>) -> Changes {
+        Changes { changes: Mutex::new(changes), is_given_up: AtomicBool::new(false) }
     }
 
-    /// What became of a connection since it was sent.
-    pub(crate) fn take(&self, id: u64) -> Option<Change> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    /// The rest of a connection. Every connection has one.
+    pub(crate) fn take(&self, id: u64) -> Result<Change, StateError> {
+        let change = self.changes.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        change.ok_or(StateError::Invalid("a connection of which only a part was told"))
+    }
+
+    /// Has the workers prepare nothing more.
+    pub(crate) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Relaxed)
     }
 }
+
+/// Has a worker make the application's part of the connections that it holds.
+#[derive(Debug)]
+pub(crate) struct Preparation {
+    pub(crate) changes: Arc<Changes>,
+    /// Told when the worker has done it. One that has ended does not tell it.
+    pub(crate) prepared: Sender<Result<(), StateError>>,
+}
+
+/// Dropped when the worker serves its connections.
+#[derive(Debug)]
+pub(crate) struct Serving(#[expect(dead_code, reason = "its drop says it")] pub(crate) Arc<dyn Any + Send + Sync>);

@@ -19,7 +19,7 @@ use crate::transport::parts_state::PartsState;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::draining::DrainOrder;
 #[cfg(all(target_os = "linux", feature = "handover"))]
-use crate::worker::handle::hand_over::{Arrivals, HandOverSeat, Serving};
+use crate::worker::handle::hand_over::{Arrivals, HandOverSeat, Preparation, Serving};
 use crate::worker::handle::latest::MAX_KEYS;
 use crate::worker::handle::metrics::WorkerMetrics;
 use crate::worker::handle::posted_part::PostedPart;
@@ -85,12 +85,15 @@ pub(crate) enum Command {
     /// Hand the connections over to another process.
     #[cfg(all(target_os = "linux", feature = "handover"))]
     HandOver(Box<HandOverSeat>),
-    /// Prepare connections of another process.
+    /// Hold connections of another process.
     #[cfg(all(target_os = "linux", feature = "handover"))]
     Hold(Box<Arrivals>),
+    /// Make the application's part of those that are held.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    Prepare(Box<Preparation>),
     /// Serve the connections of another process, which are held.
     #[cfg(all(target_os = "linux", feature = "handover"))]
-    Serve(Arc<Serving>),
+    Serve(Serving),
 }
 
 /// Commands, and the bytes of the frames that they send. Both buffers are reused, so that a small message needs no
@@ -119,6 +122,11 @@ impl CommandQueue {
             Role::Server => None,
             Role::Client => Some(self.keys.next_key()),
         }
+    }
+
+    /// Notes that the budget was told of payloads of so many bytes, which have left the queue.
+    pub(crate) fn forget_payloads(&mut self, bytes: usize) {
+        self.charged -= bytes;
     }
 
     /// Empties the queue after its commands were executed.
