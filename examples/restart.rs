@@ -11,7 +11,7 @@
 //! ```
 //!
 //! With `--hand-over` no client has to leave: the successor takes over the connections as well, through a Unix socket. Without
-//! a signal it does so too, whoever starts it:
+//! a signal it does so too, however it is started:
 //!
 //! ```sh
 //! cargo run --release --features handover --example restart -- 127.0.0.1:8080 --hand-over /tmp/restart.sock

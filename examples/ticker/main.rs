@@ -99,7 +99,7 @@ fn main() -> ExitCode {
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let page = common::page::serve_plots(include_str!("page.html"), include_str!("page.css"), include_str!("page.js"));
     let (to_readers, viewers) = mpsc::sync_channel(MAX_SLOW);
-    // An old price is worth nothing, so that a slow reader goes on with the newest. Whoever comes is told the last one.
+    // An old price is worth nothing, so that a slow reader goes on with the newest. A new subscriber is told the last one.
     let prices = TopicConfig::default().slow(Slow::Latest).keep(1, 1 << 10, Duration::MAX);
     let listener = Listener::from(options.addr.as_str())
         .socket_hook(|socket| SockRef::from(socket).set_send_buffer_size(SEND_BUFFER));

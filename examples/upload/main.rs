@@ -1,4 +1,4 @@
-//! Files of any size over WebSocket, a page that sends them, and back to whoever knows their names.
+//! Files of any size over WebSocket, a page that sends them, and back to anybody who knows their names.
 //!
 //! ```sh
 //! cargo run --release --example upload

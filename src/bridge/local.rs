@@ -14,7 +14,7 @@ pub(crate) trait LocalDelivery: Send + Sync {
     /// Learns that messages were lost: of one topic or of all, and how many if that is known.
     fn gap(&self, topic: Option<&str>, missed: Option<u64>);
 
-    /// Wakes whoever is to send what was delivered.
+    /// Wakes the thread that is to send what was delivered.
     fn end_batch(&self);
 }
 

@@ -45,9 +45,9 @@ pub(crate) struct TopicLimit {
 /// use std::time::Duration;
 /// use threadbare::TopicConfig;
 ///
-/// // Whoever comes back within a minute gets what it has missed, if that is no more than 1,000 messages or 1 MiB.
+/// // A client that comes back within a minute gets what it has missed, if that is no more than 1,000 messages or 1 MiB.
 /// let recoverable = TopicConfig::default().keep(1_000, 1 << 20, Duration::from_secs(60));
-/// // Whoever comes is told the last value.
+/// // A new subscriber is told the last value.
 /// let last_value = TopicConfig::default().keep(1, 64 << 10, Duration::MAX);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

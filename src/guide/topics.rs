@@ -30,7 +30,7 @@
 //! ```
 //!
 //! With events it is [`Peer::subscribe`](crate::Peer::subscribe) and
-//! [`ServerHandle::publish`](crate::ServerHandle::publish). Whoever publishes often to one topic keeps a
+//! [`ServerHandle::publish`](crate::ServerHandle::publish). An application that publishes often to one topic keeps a
 //! [`Topic`](crate::Topic). A connection that closes leaves its topics by itself.
 //!
 //! * A message is encoded once, and compressed once for each window size, however many are subscribed.
@@ -77,7 +77,7 @@
 //! [`TopicConfig::keep`](crate::TopicConfig::keep) has a topic keep its newest messages, also while nobody is subscribed. Its bytes are
 //! those of frames, which have up to 10 bytes beside the payload: a message that is larger than the history is not kept.
 //!
-//! * **The last value for a newcomer**: `keep(1, 64 << 10, Duration::MAX)` (messages, bytes, age), and `subscribe_since(name, Since::Oldest)`.
+//! * **The last value for a new subscriber**: `keep(1, 64 << 10, Duration::MAX)` (messages, bytes, age), and `subscribe_since(name, Since::Oldest)`.
 //! * **Coming back without a gap**: the application puts the position into each message, the client returns the last one that it
 //!   had, and gets what followed. [`Subscription::missed`](crate::Subscription::missed) says how many messages were too
 //!   old; then the client needs the whole state anew.

@@ -4,7 +4,7 @@
 /// one connection by [`Accept::receive`](crate::Accept::receive).
 ///
 /// A message may have frames of any size and in any number (RFC 6455 5.4), and an endpoint may hand out its data before all of
-/// it has arrived. Whoever can do something with the beginning of a message needs not have memory for all of it.
+/// it has arrived. An application that can use the beginning of a message needs no memory for all of it.
 ///
 /// ```
 /// use std::io::Write;

@@ -16,7 +16,7 @@ pub(crate) struct SpareInputs {
     idle: Mutex<Idle>,
     /// The memory of those that are idle. Only a count, so `Relaxed` is enough.
     bytes: AtomicUsize,
-    /// How many are on their way. Whoever sees that one is not sees that it is idle.
+    /// How many are on their way. A thread that sees that one is not sees that it is idle.
     away: AtomicUsize,
 }
 

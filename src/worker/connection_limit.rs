@@ -68,7 +68,7 @@ impl ConnectionLimit {
     /// Counts one connection less. `address` is `None` if the peer has no IP address.
     pub(crate) fn release(&self, address: impl Into<Option<IpAddr>>) {
         self.recount(address.into(), None);
-        // Last, so that whoever sees that there are none finds room under every address.
+        // Last, so that a thread that sees that there are none finds room under every address.
         self.count.fetch_sub(1, Ordering::Release);
     }
 

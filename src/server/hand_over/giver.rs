@@ -21,14 +21,14 @@ use crate::server::hand_over::message::{
 };
 use crate::server::hand_over::topics::TopicsOut;
 use crate::server::hand_over::{
-    FAREWELL, GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, LET_GO_TIMEOUT, MAX_LISTENERS, READY_TIMEOUT, REFUSAL_TIMEOUT,
+    GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, LET_GO_TIMEOUT, MAX_LISTENERS, NOTICE_TIME, READY_TIMEOUT, REFUSAL_TIMEOUT,
     REST_TIMEOUT, SERVICE_TIMEOUT, TRANSFER_TIMEOUT,
 };
 use crate::server::listener::socket_file::SocketFile;
 use crate::server::listener::unix::PublishedSocket;
 use crate::server::reactor::command::ReactorCommand;
 use crate::server::reactor::hand_over_command::{HandOverCommand, SharedListener};
-use crate::worker::handle::hand_over::{Change, Departures, HandOverSeat, Order, Told};
+use crate::worker::handle::hand_over::{Change, Departures, HandOverTask, Order, Told};
 use crate::worker::handle::inbox::Command;
 
 const LISTENER: Token = Token(0);
@@ -154,7 +154,7 @@ impl Giver {
     /// Waits until the new process serves, and has had time to say so to whatever supervises it.
     fn await_successor(&mut self, given: &Given, events: &mut Events) {
         given.channel.lock().await_end(SERVICE_TIMEOUT);
-        let deadline = Instant::now() + FAREWELL;
+        let deadline = Instant::now() + NOTICE_TIME;
         // A process that asks wakes it too.
         while let left = deadline.saturating_duration_since(Instant::now())
             && !left.is_zero()
@@ -345,7 +345,7 @@ impl Departures for SharedChannel {
 fn transfer(shared: &Arc<SharedChannel>, server: &ServerHandle, mut topics: TopicsOut<'_>) -> Result<Given, Failure> {
     let begun = Instant::now();
     let deadline = begun + TRANSFER_TIMEOUT;
-    let (orders, told) = seat_workers(server, shared);
+    let (orders, told) = stop_workers(server, shared);
     let mut given = 0;
     for _ in &orders {
         match told.recv_deadline(deadline) {
@@ -382,7 +382,7 @@ fn transfer(shared: &Arc<SharedChannel>, server: &ServerHandle, mut topics: Topi
 }
 
 /// Has the workers stop and send their connections. Returns the ends for their orders, and what they tell.
-fn seat_workers(
+fn stop_workers(
     server: &ServerHandle,
     shared: &Arc<SharedChannel>,
 ) -> (Vec<Sender<Order>>, Receiver<io::Result<usize>>) {
@@ -390,9 +390,9 @@ fn seat_workers(
     let mut senders = Vec::new();
     for (worker, inbox) in (0..).zip(&*server.control.publisher.inboxes()) {
         let (sender, orders) = crossbeam_channel::bounded(1);
-        let seat = HandOverSeat { worker, departures: shared.clone(), told: told.clone(), orders };
+        let task = HandOverTask { worker, departures: shared.clone(), told: told.clone(), orders };
         // One that has failed has no connections.
-        if inbox.send(Command::HandOver(Box::new(seat))) {
+        if inbox.send(Command::HandOver(Box::new(task))) {
             senders.push(sender);
         }
     }

@@ -55,7 +55,7 @@ const SERVICE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The old process stays for 500 ms once the new one serves, which then has told a service manager which process is the main one. Longer
 /// keeps two processes for longer; shorter may end the service.
-const FAREWELL: Duration = Duration::from_millis(500);
+const NOTICE_TIME: Duration = Duration::from_millis(500);
 
 /// The old process has 100 ms to say why it hands nothing over. Longer has connections stand still if the new process does not read.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(100);

@@ -243,7 +243,7 @@ fn a_new_process_that_says_something_else_is_left() {
     }
 }
 
-/// What was sent while the connections stood still arrives, whoever serves in the end.
+/// What was sent while the connections stood still arrives, whichever process serves in the end.
 #[test]
 fn what_is_published_while_the_new_process_is_awaited_arrives() {
     let mut old = Old::start("published", 3);

@@ -20,7 +20,7 @@ impl Rules {
 impl<C: Send + 'static> Reactor<C> {
     pub(super) fn execute_hand_over(&mut self, command: HandOverCommand) {
         match command {
-            // Whoever asked may not wait any more.
+            // The thread that asked may not wait any more.
             HandOverCommand::ShareListeners(to) => drop(to.send(self.share_listeners())),
             HandOverCommand::Pause(quiet, deadline) => self.pause = Some(Pause { waiting: Some((quiet, deadline)) }),
             HandOverCommand::Unpause => self.unpause(),
@@ -53,7 +53,7 @@ impl<C: Send + 'static> Reactor<C> {
         }
     }
 
-    /// Tells whoever waits for it that no handshake is under way, if that is so.
+    /// Tells the thread that waits for it that no handshake is under way, if that is so.
     pub(super) fn tell_quiet(&mut self, now: Instant) {
         let Some(Pause { waiting: Some((_, deadline)) }) = &self.pause else { return };
         let is_late = now >= *deadline;

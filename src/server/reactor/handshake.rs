@@ -361,7 +361,7 @@ impl<C> Handshake<C> {
                     let next = self.received(rules, bytes, now);
                     return Some(next).filter(|next| !matches!(next, Next::Wait) || !self.readable);
                 }
-                // An answer would tell whoever it is what is spoken here, and a proxy could not read it.
+                // An answer would tell the peer what is spoken here, and a proxy could not read it.
                 HeaderStep::Wrong(error) => {
                     rules.refusal_log.log_proxy_header(self.client.addr(), error, now);
                     self.state = State::Gone;

@@ -1,6 +1,6 @@
 //! The name of the server that a client asks for.
 //!
-//! rustls tells it to whoever chooses the certificate, in the middle of the handshake, and has no method for it in the API
+//! rustls tells it to what chooses the certificate, in the middle of the handshake, and has no method for it in the API
 //! that this library uses. So it is noted then, for the connection that the thread works on.
 
 use std::cell::RefCell;

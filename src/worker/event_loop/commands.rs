@@ -131,7 +131,7 @@ impl<D: Delivery> Worker<D> {
                 self.context.broadcasts.push(message.clone());
             }
             Command::List(answer) => {
-                // Whoever asked may not wait any more.
+                // The thread that asked may not wait any more.
                 let _ = answer.send(self.summaries());
             }
             Command::Topic { topic, upto } => {
@@ -156,7 +156,7 @@ impl<D: Delivery> Worker<D> {
                 self.begin_shutdown(*deadline);
             }
             #[cfg(all(target_os = "linux", feature = "handover"))]
-            Command::HandOver(seat) => self.hand_over = Some(seat.clone()),
+            Command::HandOver(task) => self.hand_over = Some(task.clone()),
             #[cfg(all(target_os = "linux", feature = "handover"))]
             Command::Hold(arrivals) => self.hold_all(arrivals),
             #[cfg(all(target_os = "linux", feature = "handover"))]

@@ -19,7 +19,7 @@ use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::arriving::{Clocks, STATE_VERSION, export_addr, export_origin};
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
-use crate::worker::handle::hand_over::{Addition, Change, Departures, HandOverSeat, MAX_BATCH, Order, Rest, Told};
+use crate::worker::handle::hand_over::{Addition, Change, Departures, HandOverTask, MAX_BATCH, Order, Rest, Told};
 use crate::worker::handle::inbox::Command;
 use crate::worker::slab::Key;
 use crate::worker::timer_wheel::{Tick, TimerWheel};
@@ -65,15 +65,15 @@ impl<D: Delivery> Worker<D> {
     /// Hands the connections over, if that was asked for in this iteration.
     #[inline]
     pub(super) fn hand_over_if_asked(&mut self) {
-        if let Some(seat) = self.hand_over.take() {
-            self.run_hand_over(*seat);
+        if let Some(task) = self.hand_over.take() {
+            self.run_hand_over(*task);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn run_hand_over(&mut self, seat: HandOverSeat) {
-        let HandOverSeat { worker, departures, told, orders } = seat;
+    fn run_hand_over(&mut self, task: HandOverTask) {
+        let HandOverTask { worker, departures, told, orders } = task;
         let mut departed = Vec::new();
         // A shutdown that comes from here on is of those that stay.
         self.put_off.get_or_insert_default();
@@ -193,7 +193,7 @@ impl<D: Delivery> Worker<D> {
                 told.is_closed = true;
             }
         }
-        // Whoever saw that a connection is open has posted by the time that the lock of the inbox is taken.
+        // A thread that saw that a connection is open has posted by the time that the lock of the inbox is taken.
         self.drain_inbox();
         self.send_to_many();
         let stayed = departed.extract_if(.., |told| {

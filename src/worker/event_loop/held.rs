@@ -44,7 +44,7 @@ impl<D: Delivery> Worker<D> {
         for (place, socket) in arrivals.connections.drain(..) {
             result = result.and_then(|()| self.hold(&arrivals.states[place], socket));
         }
-        // Whoever waits for it may have given up.
+        // The thread that waits for it may have given up.
         let _ = arrivals.held.send(result);
     }
 
@@ -84,7 +84,7 @@ impl<D: Delivery> Worker<D> {
     /// Makes the application's part of the connections that are held, now that all of them is known, and leaves those that stay.
     #[cold]
     pub(super) fn prepare_held(&mut self, preparation: &Preparation) {
-        // Whoever waits for it may have given up.
+        // The thread that waits for it may have given up.
         let _ = preparation.prepared.send(self.prepare_all(&preparation.changes));
     }
 
@@ -109,7 +109,7 @@ impl<D: Delivery> Worker<D> {
 
     /// Makes the application's part of a connection; `None` if that is not possible.
     fn make(&self, head: &[u8], addr: &PeerAddr, data: Vec<u8>) -> Option<NewApp<D>> {
-        // It was within the limits of whoever wrote it.
+        // It was within the limits of the process that has sent it.
         let limits = HeadLimits { max_head_size: usize::MAX, max_headers: usize::MAX, max_target_size: usize::MAX };
         let made = contained(|| {
             let mut request = Request::parse_within(head, addr.clone(), &limits).ok()?;

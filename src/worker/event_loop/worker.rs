@@ -35,7 +35,7 @@ use crate::worker::event_loop::poll_task::PollTask;
 use crate::worker::event_loop::poll_timer::PollTimer;
 use crate::worker::handle::draining::DrainReport;
 #[cfg(all(target_os = "linux", feature = "handover"))]
-use crate::worker::handle::hand_over::HandOverSeat;
+use crate::worker::handle::hand_over::HandOverTask;
 #[cfg(all(target_os = "linux", feature = "handover"))]
 use crate::worker::handle::inbox::Command;
 use crate::worker::handle::inbox::{CommandQueue, Inbox};
@@ -104,7 +104,7 @@ pub(crate) struct Worker<D: Delivery> {
     pub(super) drain: Option<Box<Drain>>,
     /// Connections are to be handed over at the end of this iteration.
     #[cfg(all(target_os = "linux", feature = "handover"))]
-    pub(in crate::worker) hand_over: Option<Box<HandOverSeat>>,
+    pub(in crate::worker) hand_over: Option<Box<HandOverTask>>,
     /// The commands that end the worker, while its connections are handed over.
     #[cfg(all(target_os = "linux", feature = "handover"))]
     pub(super) put_off: Option<Vec<Command>>,

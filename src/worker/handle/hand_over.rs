@@ -20,7 +20,7 @@ pub(crate) const MAX_BATCH: usize = 64;
 /// The worker's end. From the command for it until the last order, the worker does nothing else: what it has told of its
 /// connections stays true. If the other end is dropped, it goes on as if nothing had happened.
 #[derive(Clone, Debug)]
-pub(crate) struct HandOverSeat {
+pub(crate) struct HandOverTask {
     /// The number of the worker among the others, in the ids of its connections.
     pub(crate) worker: u16,
     pub(crate) departures: Arc<dyn Departures>,

@@ -19,7 +19,7 @@ use crate::transport::parts_state::PartsState;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::draining::DrainOrder;
 #[cfg(all(target_os = "linux", feature = "handover"))]
-use crate::worker::handle::hand_over::{Arrivals, HandOverSeat, Preparation, Serving};
+use crate::worker::handle::hand_over::{Arrivals, HandOverTask, Preparation, Serving};
 use crate::worker::handle::latest::MAX_KEYS;
 use crate::worker::handle::metrics::WorkerMetrics;
 use crate::worker::handle::posted_part::PostedPart;
@@ -84,7 +84,7 @@ pub(crate) enum Command {
     Shutdown(Instant),
     /// Hand the connections over to another process.
     #[cfg(all(target_os = "linux", feature = "handover"))]
-    HandOver(Box<HandOverSeat>),
+    HandOver(Box<HandOverTask>),
     /// Hold connections of another process.
     #[cfg(all(target_os = "linux", feature = "handover"))]
     Hold(Box<Arrivals>),

@@ -8,7 +8,7 @@ thread_local! {
     static PUBLISHES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Held by whoever publishes where there is a bridge, and by whoever hands the topics over.
+/// Held by a thread that publishes where there is a bridge, and by the one that hands the topics over.
 #[derive(Debug, Default)]
 pub(super) struct Publishing(RwLock<()>);
 

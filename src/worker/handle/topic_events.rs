@@ -136,7 +136,7 @@ impl TopicObserver {
                 let Some(event) = self.events().pop_front() else { break };
                 self.tell(event);
             }
-            // Whoever pushes from here on finds that nobody tells, or is seen by the next look.
+            // A thread that pushes from here on finds that nobody tells, or is seen by the next look.
             self.is_telling.store(false, Ordering::SeqCst);
         }
     }

@@ -20,7 +20,7 @@ const PARKED_BRIEFLY: u8 = 2;
 pub(crate) enum Sleep {
     /// Until it is woken.
     Long,
-    /// Until it is woken, or a moment is over: whoever holds wake-ups does not wake it.
+    /// Until it is woken, or a moment is over: a thread that holds wake-ups does not wake it.
     Brief,
 }
 

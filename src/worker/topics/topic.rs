@@ -191,7 +191,7 @@ impl TopicState {
         shared.ring.trim(now);
         let (last, oldest) = (shared.ring.last(), shared.ring.oldest());
         let (cursor, missed) = match since {
-            // Not what others lack: a newcomer would get more the slower they are.
+            // Not what others lack: a new subscriber would get more the slower they are.
             Since::Oldest => (shared.ring.oldest_kept(now) - 1, 0),
             Since::Now => (last, 0),
             Since::Position(Position { epoch, .. }) if epoch != self.epoch => (oldest - 1, u64::MAX),
