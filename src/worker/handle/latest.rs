@@ -185,7 +185,8 @@ impl LatestMessages {
     ) -> Result<Option<u64>, (KeyedMessage, NotKept)> {
         let size = message.size(role);
         let mut waiting = self.lock();
-        if waiting.ended {
+        // Under the lock: a worker that takes no more messages closes the count first, and then takes what waits.
+        if waiting.ended || queued.is_closed() {
             return Err((message, NotKept::Ended));
         }
         let bytes = self.bytes.load(Ordering::Relaxed);
@@ -399,6 +400,16 @@ mod tests {
         assert_eq!(ended.map_err(|(_, why)| why), Err(NotKept::Ended));
         // What was popped is still to be subtracted by the worker.
         assert_eq!((latest.bytes(), queued.bytes()), (0, 6));
+    }
+
+    #[test]
+    fn a_connection_that_takes_no_more_messages_keeps_none() {
+        let (latest, queued) = (LatestMessages::default(), QueuedBytes::new(0));
+        keep(&latest, &queued, 1, "before");
+        queued.close();
+        let refused = latest.keep(1, keyed("behind"), LIMIT, &queued, &Arc::default());
+        assert_eq!(refused.map_err(|(_, why)| why), Err(NotKept::Ended));
+        assert_eq!(pop(&latest, Due::All).as_deref(), Some("before"));
     }
 
     #[test]
