@@ -135,8 +135,7 @@ impl Giver {
                     Ok(given) => {
                         // The new process is about to put its own in the place.
                         self.shared.file().take().into_iter().for_each(SocketFile::leave);
-                        refuse_all(&listener, "another process has just taken it over: start once more");
-                        self.await_successor(&given, &mut events);
+                        self.await_successor(&given, &listener, &mut events);
                         return leave(server, drop_timeout);
                     }
                     Err(failure) => {
@@ -152,14 +151,17 @@ impl Giver {
     }
 
     /// Waits until the new process serves, and has had time to say so to whatever supervises it.
-    fn await_successor(&mut self, given: &Given, events: &mut Events) {
+    fn await_successor(&mut self, given: &Given, others: &UnixListener, events: &mut Events) {
+        const TAKEN: &str = "another process has just taken it over: start once more";
+        refuse_all(others, TAKEN);
         given.channel.lock().await_end(SERVICE_TIMEOUT);
         let deadline = Instant::now() + NOTICE_TIME;
-        // A process that asks wakes it too.
         while let left = deadline.saturating_duration_since(Instant::now())
             && !left.is_zero()
             && !self.shared.has_ended()
         {
+            // One that asked before the socket was replaced.
+            refuse_all(others, TAKEN);
             if let Err(error) = self.poll.poll(events, Some(left)) {
                 log::debug!("the wait for the new process: {error}");
             }
