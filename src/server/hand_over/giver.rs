@@ -25,7 +25,6 @@ use crate::server::hand_over::{
     REST_TIMEOUT, SERVICE_TIMEOUT, TRANSFER_TIMEOUT,
 };
 use crate::server::listener::socket_file::SocketFile;
-use crate::server::listener::unix::PublishedSocket;
 use crate::server::reactor::command::ReactorCommand;
 use crate::server::reactor::hand_over_command::{HandOverCommand, SharedListener};
 use crate::worker::handle::hand_over::{Change, Departures, HandOverTask, Order, Told};
@@ -42,13 +41,18 @@ pub(in crate::server) struct Giver {
 
 /// What the thread shares with what ends it.
 #[derive(Default)]
-struct GiverState {
+pub(super) struct GiverState {
     ended: AtomicBool,
     /// The file of the socket, while it is this process's.
     file: Mutex<Option<SocketFile>>,
 }
 
 impl GiverState {
+    /// Notes the file of the socket that the thread gets. The end of the server removes it.
+    pub(super) fn set_file(&self, file: SocketFile) {
+        *self.file() = Some(file);
+    }
+
     fn file(&self) -> MutexGuard<'_, Option<SocketFile>> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,10 +118,13 @@ impl Giver {
         Ok((Giver { poll, shared: shared.clone() }, GiverEnd { waker, shared }))
     }
 
+    /// What the thread shares.
+    pub(super) fn state(&self) -> Arc<GiverState> {
+        self.shared.clone()
+    }
+
     /// Hands the server over to the first process that asks for it properly. Returns then, or when the server has ended.
-    pub(super) fn run(mut self, socket: PublishedSocket, server: &ServerHandle, drop_timeout: Duration) {
-        let (mut listener, file) = socket.into_parts();
-        *self.shared.file() = Some(file);
+    pub(super) fn run(mut self, mut listener: UnixListener, server: &ServerHandle, drop_timeout: Duration) {
         let mut events = Events::with_capacity(4);
         if let Err(error) = self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE) {
             return log::error!("the server can not be handed over: {error}");
@@ -146,8 +153,6 @@ impl Giver {
                 }
             }
         }
-        // If the server had ended before the file was known.
-        drop(self.shared.file().take());
     }
 
     /// Waits until the new process serves, and has had time to say so to whatever supervises it.

@@ -92,9 +92,10 @@ impl Succession {
         let no_thread = |error: io::Error| BuildError::io("no thread")(error);
         let (sender, published) = crossbeam_channel::bounded(1);
         let (server_of_giver, giver, drop_timeout) = (server.clone(), self.giver, config.drop_timeout);
+        let state = giver.state();
         let run = move || {
-            if let Ok(socket) = published.recv() {
-                giver.run(socket, &server_of_giver, drop_timeout);
+            if let Ok(listener) = published.recv() {
+                giver.run(listener, &server_of_giver, drop_timeout);
             }
         };
         // Before the connections are this process's, because the system may refuse a thread.
@@ -108,7 +109,13 @@ impl Succession {
             log::info!("{taken} connections were taken over");
         }
         match self.socket.publish() {
-            Ok(socket) => drop(sender.send(socket)),
+            Ok(socket) => {
+                let (listener, file) = socket.into_parts();
+                // Before the server can end.
+                state.set_file(file);
+                // The thread waits for it.
+                let _ = sender.send(listener);
+            }
             Err(error) => log::error!("the server can not be handed over: {error}"),
         }
         Ok(())
