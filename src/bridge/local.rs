@@ -53,17 +53,43 @@ impl LocalTopics {
     }
 
     /// Delivers a message to the topic's subscribers on this node.
+    ///
+    /// ```
+    /// use threadbare::{BridgeMessage, LocalTopics};
+    ///
+    /// let topics = LocalTopics::from_fn(|event| println!("{event:?}")); // in a test; a server gives its own to the bridge
+    /// topics.deliver("news", &BridgeMessage::text("sold"));
+    /// ```
     pub fn deliver(&self, topic: &str, message: &BridgeMessage<'_>) {
         self.batch().deliver(topic, message);
     }
 
     /// Begins a batch, whose messages wake each worker at most once.
+    ///
+    /// ```
+    /// use threadbare::{BridgeMessage, LocalTopics};
+    ///
+    /// let topics = LocalTopics::from_fn(|event| println!("{event:?}"));
+    /// let mut batch = topics.batch();
+    /// for text in ["one", "two"] {
+    ///     batch.deliver("news", &BridgeMessage::text(text));
+    /// }
+    /// drop(batch); // now the workers are woken
+    /// ```
     pub fn batch(&self) -> LocalBatch<'_> {
         LocalBatch { delivery: &*self.delivery }
     }
 
     /// Tells the subscribers of a topic that `missed` messages were lost, or of every topic if `topic` is `None`. `missed`
     /// is `None` where nobody knows whether any were, as after the loss of a connection.
+    ///
+    /// ```
+    /// use threadbare::LocalTopics;
+    ///
+    /// let topics = LocalTopics::from_fn(|event| println!("{event:?}"));
+    /// topics.gap(Some("news"), Some(3));
+    /// topics.gap(None, None); // all topics, and nobody knows how many
+    /// ```
     pub fn gap(&self, topic: Option<&str>, missed: Option<u64>) {
         self.delivery.gap(topic, missed);
         self.delivery.end_batch();
@@ -83,11 +109,25 @@ pub struct LocalBatch<'a> {
 
 impl LocalBatch<'_> {
     /// Delivers a message; see [`LocalTopics::deliver`].
+    ///
+    /// ```
+    /// use threadbare::{BridgeMessage, LocalTopics};
+    ///
+    /// let topics = LocalTopics::from_fn(|event| println!("{event:?}"));
+    /// topics.batch().deliver("news", &BridgeMessage::binary(&[1, 2]));
+    /// ```
     pub fn deliver(&mut self, topic: &str, message: &BridgeMessage<'_>) {
         self.delivery.deliver(topic, message);
     }
 
     /// Tells of lost messages; see [`LocalTopics::gap`].
+    ///
+    /// ```
+    /// use threadbare::LocalTopics;
+    ///
+    /// let topics = LocalTopics::from_fn(|event| println!("{event:?}"));
+    /// topics.batch().gap(Some("news"), None);
+    /// ```
     pub fn gap(&mut self, topic: Option<&str>, missed: Option<u64>) {
         self.delivery.gap(topic, missed);
     }

@@ -24,16 +24,34 @@ enum Content<'a> {
 
 impl<'a> BridgeMessage<'a> {
     /// Makes a text message.
+    ///
+    /// ```
+    /// use threadbare::BridgeMessage;
+    ///
+    /// assert_eq!(BridgeMessage::text("sold").as_text(), Some("sold"));
+    /// ```
     pub fn text(text: &'a str) -> BridgeMessage<'a> {
         BridgeMessage { content: Content::Text(text), position: None }
     }
 
     /// Makes a binary message.
+    ///
+    /// ```
+    /// use threadbare::BridgeMessage;
+    ///
+    /// assert_eq!(BridgeMessage::binary(&[1, 2]).as_text(), None);
+    /// ```
     pub fn binary(payload: &'a [u8]) -> BridgeMessage<'a> {
         BridgeMessage { content: Content::Binary(payload), position: None }
     }
 
     /// Notes where the engine keeps the message; see [`position`](BridgeMessage::position).
+    ///
+    /// ```
+    /// use threadbare::BridgeMessage;
+    ///
+    /// assert_eq!(BridgeMessage::text("sold").at("1700-0").position(), Some("1700-0"));
+    /// ```
     #[must_use]
     pub fn at(mut self, position: &'a str) -> BridgeMessage<'a> {
         self.position = Some(position);
@@ -41,6 +59,12 @@ impl<'a> BridgeMessage<'a> {
     }
 
     /// Returns the payload's bytes. Those of a text message are UTF-8.
+    ///
+    /// ```
+    /// use threadbare::BridgeMessage;
+    ///
+    /// assert_eq!(BridgeMessage::binary(&[1, 2]).payload(), [1, 2]);
+    /// ```
     pub fn payload(&self) -> &'a [u8] {
         match self.content {
             Content::Text(text) => text.as_bytes(),
@@ -49,6 +73,13 @@ impl<'a> BridgeMessage<'a> {
     }
 
     /// Returns the text, unless the message is binary.
+    ///
+    /// ```
+    /// use threadbare::BridgeMessage;
+    ///
+    /// assert_eq!(BridgeMessage::text("sold").as_text(), Some("sold"));
+    /// assert_eq!(BridgeMessage::binary(b"sold").as_text(), None);
+    /// ```
     pub fn as_text(&self) -> Option<&'a str> {
         match self.content {
             Content::Text(text) => Some(text),
@@ -57,6 +88,12 @@ impl<'a> BridgeMessage<'a> {
     }
 
     /// Returns the message as one that can be sent to a peer.
+    ///
+    /// ```
+    /// use threadbare::{BridgeMessage, MessageRef};
+    ///
+    /// assert_eq!(BridgeMessage::text("sold").as_message(), MessageRef::Text("sold"));
+    /// ```
     pub fn as_message(&self) -> MessageRef<'a> {
         match self.content {
             Content::Text(text) => MessageRef::Text(text),
@@ -66,6 +103,12 @@ impl<'a> BridgeMessage<'a> {
 
     /// Returns where the engine keeps the message, if it keeps messages: the same on every node, and growing. A client that
     /// is told this position can be given what came after it by any node. Over a stream of Redis it is the entry's id.
+    ///
+    /// ```
+    /// use threadbare::BridgeMessage;
+    ///
+    /// assert_eq!(BridgeMessage::text("sold").position(), None);
+    /// ```
     pub fn position(&self) -> Option<&'a str> {
         self.position
     }
@@ -90,6 +133,12 @@ pub enum Accepted {
 
 impl Accepted {
     /// Whether the message waits to be sent.
+    ///
+    /// ```
+    /// use threadbare::Accepted;
+    ///
+    /// assert!(Accepted::Queued.is_queued() && !Accepted::Full.is_queued());
+    /// ```
     pub fn is_queued(self) -> bool {
         self == Accepted::Queued
     }

@@ -25,12 +25,30 @@ pub struct TlsInfo {
 
 impl TlsInfo {
     /// The version of TLS, such as `TLSv1_3`.
+    ///
+    /// ```
+    /// use threadbare::TlsInfo;
+    ///
+    /// fn is_modern(info: &TlsInfo) -> bool {
+    ///     info.version() == "TLSv1.3"
+    /// }
+    /// # let _ = is_modern;
+    /// ```
     #[must_use]
     pub fn version(&self) -> &'static str {
         self.version
     }
 
     /// The cipher suite, such as `TLS13_AES_128_GCM_SHA256`.
+    ///
+    /// ```
+    /// use threadbare::TlsInfo;
+    ///
+    /// fn log(info: &TlsInfo) {
+    ///     println!("{}", info.cipher_suite());
+    /// }
+    /// # let _ = log;
+    /// ```
     #[must_use]
     pub fn cipher_suite(&self) -> &'static str {
         self.cipher_suite
@@ -38,6 +56,15 @@ impl TlsInfo {
 
     /// The name of the server that the client asked for (RFC 6066 3), in lower case. `None` if it named none, as for an IP
     /// address.
+    ///
+    /// ```
+    /// use threadbare::TlsInfo;
+    ///
+    /// fn is_for(info: &TlsInfo, host: &str) -> bool {
+    ///     info.server_name() == Some(host)
+    /// }
+    /// # let _ = is_for;
+    /// ```
     #[must_use]
     pub fn server_name(&self) -> Option<&str> {
         self.server_name.as_deref()
@@ -45,6 +72,16 @@ impl TlsInfo {
 
     /// The client's certificate in DER, then those of its issuers as the client sent them. Empty if the client has none,
     /// or was not asked for one. The certificate was verified.
+    ///
+    /// ```
+    /// use threadbare::TlsInfo;
+    ///
+    /// /// The certificate of the other end, in DER.
+    /// fn own_certificate(info: &TlsInfo) -> Option<&[u8]> {
+    ///     info.certificates().next()
+    /// }
+    /// # let _ = own_certificate;
+    /// ```
     pub fn certificates(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.certificates.iter().map(Vec::as_slice)
     }

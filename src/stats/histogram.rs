@@ -32,12 +32,30 @@ pub struct Histogram {
 
 impl Histogram {
     /// How many times were measured.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Histogram;
+    ///
+    /// fn mean(times: &Histogram) -> Option<Duration> {
+    ///     let count = u32::try_from(times.count()).ok()?;
+    ///     times.sum().checked_div(count)
+    /// }
+    /// # assert_eq!(mean(&Histogram::default()), None);
+    /// ```
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().fold(0, |sum, count| sum.wrapping_add(*count))
     }
 
     /// The sum of all times.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbare::Histogram;
+    ///
+    /// assert_eq!(Histogram::default().sum(), Duration::ZERO);
+    /// ```
     #[must_use]
     pub fn sum(&self) -> Duration {
         Duration::from_nanos(self.sum)
@@ -45,6 +63,15 @@ impl Histogram {
 
     /// The time that at least the fraction `quantile` of all were not longer than, as the upper bound of its class: at most a
     /// half more than the time itself. Zero if nothing was measured, and [`Duration::MAX`] beyond 12.6 s.
+    ///
+    /// ```
+    /// use threadbare::Histogram;
+    ///
+    /// fn print(times: &Histogram) {
+    ///     println!("half within {:?}, 99 % within {:?}", times.quantile(0.5), times.quantile(0.99));
+    /// }
+    /// # print(&Histogram::default());
+    /// ```
     #[must_use]
     pub fn quantile(&self, quantile: f64) -> Duration {
         let count = self.count();
@@ -59,6 +86,17 @@ impl Histogram {
 
     /// The upper bound of each class, and how many times were not longer than that. What was longer than the last bound
     /// is in [`count`](Histogram::count) alone.
+    ///
+    /// ```
+    /// use threadbare::Histogram;
+    ///
+    /// fn print(times: &Histogram) {
+    ///     for (limit, count) in times.buckets() {
+    ///         println!("{count} up to {limit:?}");
+    ///     }
+    /// }
+    /// # print(&Histogram::default());
+    /// ```
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
         let mut so_far = 0_u64;
         self.counts.iter().take(BUCKETS - 1).enumerate().map(move |(index, count)| {

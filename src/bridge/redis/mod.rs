@@ -129,6 +129,13 @@ impl Redis {
     }
 
     /// Puts this before the name of every topic, so that several applications can use one Redis. Default: nothing.
+    ///
+    /// ```
+    /// use threadbare::Redis;
+    ///
+    /// let bridge = Redis::new("redis://127.0.0.1")?.prefix("shop:");
+    /// # Ok::<(), threadbare::BridgeError>(())
+    /// ```
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Redis {
         self.prefix = prefix.to_owned();
@@ -137,6 +144,13 @@ impl Redis {
 
     /// Limits how many bytes wait to be sent, with the 100 bytes or so around each message. What does not fit is refused and
     /// counted. Default: 4 MiB, about 20,000 messages of 128 bytes. More bridges longer outages, and takes more memory in them.
+    ///
+    /// ```
+    /// use threadbare::Redis;
+    ///
+    /// let bridge = Redis::new("redis://127.0.0.1")?.queue(64 << 20); // for outages of a minute
+    /// # Ok::<(), threadbare::BridgeError>(())
+    /// ```
     #[must_use]
     pub fn queue(mut self, bytes: usize) -> Redis {
         self.queue = bytes;
@@ -147,6 +161,13 @@ impl Redis {
     /// [`Config::max_message_size`](crate::Config::max_message_size).
     ///
     /// A node that finds a larger one closes its connection, so this is to be the same on every node.
+    ///
+    /// ```
+    /// use threadbare::Redis;
+    ///
+    /// let bridge = Redis::new("redis://127.0.0.1")?.max_message_size(64 << 10);
+    /// # Ok::<(), threadbare::BridgeError>(())
+    /// ```
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Redis {
         self.max_message = bytes;
@@ -161,6 +182,13 @@ impl Redis {
     ///
     /// It costs more than the default: Redis works almost three times as long for each message, each stream takes memory while the topic
     /// is unused too, and each read names every topic. It is made for up to a thousand topics on a node.
+    ///
+    /// ```
+    /// use threadbare::Redis;
+    ///
+    /// let bridge = Redis::new("redis://127.0.0.1")?.streams(1_000);
+    /// # Ok::<(), threadbare::BridgeError>(())
+    /// ```
     #[must_use]
     pub fn streams(mut self, keep: u64) -> Redis {
         self.keep = Some(keep);
@@ -168,6 +196,14 @@ impl Redis {
     }
 
     /// Sets what is demanded of Redis' certificate. Default: [`ClientTls::with_default_roots`]. Used for `rediss://` only.
+    ///
+    /// ```no_run
+    /// use threadbare::{ClientTls, Redis};
+    ///
+    /// let tls = ClientTls::builder().root_file("own-ca.pem").build()?;
+    /// let bridge = Redis::new("rediss://redis.internal")?.tls(tls);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(feature = "rustls-tls")]
     #[must_use]
     pub fn tls(mut self, tls: ClientTls) -> Redis {

@@ -53,6 +53,16 @@ impl HandshakeMetrics {
 }
 
 /// How opening handshakes, and plain requests of HTTP, ended.
+///
+/// ```
+/// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+/// let handshakes = server.stats().handshakes;
+/// println!("{} of {} became connections, {} were forbidden", handshakes.upgraded, handshakes.accepted, handshakes.responses(403));
+/// for (status, count) in handshakes.statuses() {
+///     println!("{count} responses with {status}");
+/// }
+/// # Ok::<(), threadbare::BuildError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandshakeStats {
@@ -69,12 +79,25 @@ pub struct HandshakeStats {
 
 impl HandshakeStats {
     /// How many responses had this status: refusals, and those of the hook for plain requests.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// assert_eq!(server.stats().handshakes.responses(403), 0);
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn responses(&self, status: u16) -> u64 {
         self.responses.iter().find(|(of, _)| *of == status).map_or(0, |(_, count)| *count)
     }
 
     /// The statuses that occurred, and how often.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// let refused: u64 = server.stats().handshakes.statuses().filter(|(status, _)| *status >= 400).map(|(_, count)| count).sum();
+    /// # assert_eq!(refused, 0);
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     pub fn statuses(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
         self.responses.iter().copied()
     }

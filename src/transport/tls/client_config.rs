@@ -36,6 +36,13 @@ pub struct ClientTls {
 
 impl ClientTls {
     /// Begins with the default roots.
+    ///
+    /// ```no_run
+    /// use threadbare::ClientTls;
+    ///
+    /// let tls = ClientTls::builder().root_file("own-ca.pem").build()?;
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     #[must_use]
     pub fn builder() -> ClientTlsBuilder {
         ClientTlsBuilder {
@@ -49,6 +56,16 @@ impl ClientTls {
 
     /// Takes a configuration of rustls, for what the builder has not. The application protocol is `http/1.1`, unless the
     /// configuration names others.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use threadbare::ClientTls;
+    ///
+    /// fn wrap(config: rustls::ClientConfig) -> ClientTls {
+    ///     ClientTls::from_rustls(Arc::new(config))
+    /// }
+    /// # let _ = wrap;
+    /// ```
     #[must_use]
     pub fn from_rustls(config: Arc<ClientConfig>) -> ClientTls {
         let mut config = ClientConfig::clone(&config);
@@ -60,6 +77,13 @@ impl ClientTls {
     }
 
     /// What a client has that was given nothing else. The roots are read once in the life of the process.
+    ///
+    /// ```no_run
+    /// use threadbare::ClientTls;
+    ///
+    /// let tls = ClientTls::with_default_roots()?;
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     ///
     /// # Errors
     /// There are no roots.
@@ -139,6 +163,13 @@ enum Verification {
 
 impl ClientTlsBuilder {
     /// Trusts the certificates of this file in PEM too, as issuers.
+    ///
+    /// ```no_run
+    /// use threadbare::ClientTls;
+    ///
+    /// let tls = ClientTls::builder().root_file("own-ca.pem").build()?;
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     #[must_use]
     pub fn root_file(mut self, roots: impl AsRef<Path>) -> ClientTlsBuilder {
         self.roots.push(Pem::file(roots));
@@ -146,6 +177,15 @@ impl ClientTlsBuilder {
     }
 
     /// As [`root_file`](ClientTlsBuilder::root_file), with the content of the file.
+    ///
+    /// ```
+    /// use threadbare::{ClientTls, TlsError};
+    ///
+    /// fn trusting(root: &[u8]) -> Result<ClientTls, TlsError> {
+    ///     ClientTls::builder().root_pem(root).build()
+    /// }
+    /// # let _ = trusting;
+    /// ```
     #[must_use]
     pub fn root_pem(mut self, roots: impl Into<Vec<u8>>) -> ClientTlsBuilder {
         self.roots.push(Pem::Bytes(roots.into()));
@@ -153,6 +193,13 @@ impl ClientTlsBuilder {
     }
 
     /// Trusts no issuers but those that were added.
+    ///
+    /// ```no_run
+    /// use threadbare::ClientTls;
+    ///
+    /// let tls = ClientTls::builder().no_default_roots().root_file("own-ca.pem").build()?; // no other authority
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     #[must_use]
     pub fn no_default_roots(mut self) -> ClientTlsBuilder {
         self.default_roots = DefaultRoots::NotTrusted;
@@ -161,6 +208,13 @@ impl ClientTlsBuilder {
 
     /// Sets the client's own certificate, with its chain, and its private key, for servers that ask for one. The files are
     /// in PEM.
+    ///
+    /// ```no_run
+    /// use threadbare::ClientTls;
+    ///
+    /// let tls = ClientTls::builder().root_file("own-ca.pem").certificate_files("me.pem", "me.key").build()?;
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     #[must_use]
     pub fn certificate_files(mut self, chain: impl AsRef<Path>, key: impl AsRef<Path>) -> ClientTlsBuilder {
         self.identity = Some(Identity { chain: Pem::file(chain), key: Pem::file(key) });
@@ -168,6 +222,15 @@ impl ClientTlsBuilder {
     }
 
     /// As [`certificate_files`](ClientTlsBuilder::certificate_files), with the content of the files.
+    ///
+    /// ```
+    /// use threadbare::{ClientTls, TlsError};
+    ///
+    /// fn known(root: &[u8], chain: &[u8], key: &[u8]) -> Result<ClientTls, TlsError> {
+    ///     ClientTls::builder().root_pem(root).certificate_pem(chain, key).build()
+    /// }
+    /// # let _ = known;
+    /// ```
     #[must_use]
     pub fn certificate_pem(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> ClientTlsBuilder {
         self.identity = Some(Identity { chain: Pem::Bytes(chain.into()), key: Pem::Bytes(key.into()) });
@@ -175,6 +238,14 @@ impl ClientTlsBuilder {
     }
 
     /// Sets the name that the server's certificate must have, and that the client asks for. Default: the URL's host.
+    ///
+    /// ```no_run
+    /// use threadbare::ClientTls;
+    ///
+    /// // The URL has an address, and the certificate a name.
+    /// let tls = ClientTls::builder().root_file("own-ca.pem").server_name("game.internal").build()?;
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     #[must_use]
     pub fn server_name(mut self, name: &str) -> ClientTlsBuilder {
         self.server_name = Some(name.to_owned());
@@ -183,6 +254,13 @@ impl ClientTlsBuilder {
 
     /// Accepts any certificate, and with it any server that somebody puts in between: the connection is encrypted, and not
     /// protected from anybody who can change it. For tests against one's own server.
+    ///
+    /// ```no_run
+    /// use threadbare::ClientTls;
+    ///
+    /// let tls = ClientTls::builder().danger_accept_any_certificate().build()?; // for a test, and nothing else
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     #[must_use]
     pub fn danger_accept_any_certificate(mut self) -> ClientTlsBuilder {
         self.verification = Verification::Off;
@@ -190,6 +268,16 @@ impl ClientTlsBuilder {
     }
 
     /// Reads the roots, the certificate and the key.
+    ///
+    /// ```
+    /// use threadbare::ClientTls;
+    ///
+    /// match ClientTls::builder().root_file("own-ca.pem").build() {
+    ///     Ok(tls) => println!("{tls:?}"),
+    ///     Err(error) => eprintln!("{error}"), // names the file
+    /// }
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     ///
     /// # Errors
     /// A file can not be read, there is nothing of use in it, a key and its certificate do not belong together, there are

@@ -51,6 +51,15 @@ struct Shared {
 impl Tls {
     /// Reads a certificate chain, the server's own first, and its private key, from files in PEM.
     ///
+    /// ```no_run
+    /// use threadbare::{Listener, MessageRef, Server, Socket, Tls};
+    ///
+    /// let tls = Tls::from_pem_files("chain.pem", "key.pem")?;
+    /// let echo = |_: &_| |socket: &mut Socket<'_>, message: MessageRef<'_>| drop(socket.send(message));
+    /// Server::builder().serve(Listener::from("0.0.0.0:443").tls(tls), echo)?.join();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// A file can not be read, there is no certificate or key in it, or they do not belong together.
     pub fn from_pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Tls, TlsError> {
@@ -59,6 +68,15 @@ impl Tls {
 
     /// As [`from_pem_files`](Tls::from_pem_files), with their content.
     ///
+    /// ```
+    /// use threadbare::{Tls, TlsError};
+    ///
+    /// fn read(chain: &[u8], key: &[u8]) -> Result<Tls, TlsError> {
+    ///     Tls::from_pem(chain, key)
+    /// }
+    /// # let _ = read;
+    /// ```
+    ///
     /// # Errors
     /// There is no certificate or key in it, or they do not belong together.
     pub fn from_pem(chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Result<Tls, TlsError> {
@@ -66,6 +84,13 @@ impl Tls {
     }
 
     /// Begins with no certificate, for several of them, or for clients that have certificates.
+    ///
+    /// ```no_run
+    /// use threadbare::Tls;
+    ///
+    /// let tls = Tls::builder().default_files("chain.pem", "key.pem").build()?;
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     #[must_use]
     pub fn builder() -> TlsBuilder {
         TlsBuilder {
@@ -96,6 +121,18 @@ impl Tls {
 
     /// Reads the files again, such as after a certificate was renewed. Handshakes from then on see the new certificates;
     /// established connections go on. After an error everything stays as it was.
+    ///
+    /// ```
+    /// use threadbare::Tls;
+    ///
+    /// /// Called when the certificate was renewed.
+    /// fn renewed(tls: &Tls) {
+    ///     if let Err(error) = tls.reload() {
+    ///         eprintln!("the certificate of before stays: {error}");
+    ///     }
+    /// }
+    /// # let _ = renewed;
+    /// ```
     ///
     /// # Errors
     /// As those of [`build`](TlsBuilder::build), or nothing was read from a file.
@@ -203,6 +240,13 @@ enum Clients {
 impl TlsBuilder {
     /// Adds the certificate and key for clients that name this host (RFC 6066 3). `*.example.com` stands for all names
     /// with one label more.
+    ///
+    /// ```no_run
+    /// use threadbare::Tls;
+    ///
+    /// let tls = Tls::builder().host_files("example.com", "example.pem", "example.key").build()?;
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     #[must_use]
     pub fn host_files(mut self, host: &str, chain: impl AsRef<Path>, key: impl AsRef<Path>) -> TlsBuilder {
         self.hosts.push((host.to_ascii_lowercase(), Identity { chain: Pem::file(chain), key: Pem::file(key) }));
@@ -210,6 +254,15 @@ impl TlsBuilder {
     }
 
     /// As [`host_files`](TlsBuilder::host_files), with the content of the files.
+    ///
+    /// ```
+    /// use threadbare::{Tls, TlsError};
+    ///
+    /// fn build(chain: &[u8], key: &[u8]) -> Result<Tls, TlsError> {
+    ///     Tls::builder().host_pem("example.com", chain, key).build()
+    /// }
+    /// # let _ = build;
+    /// ```
     #[must_use]
     pub fn host_pem(mut self, host: &str, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> TlsBuilder {
         let identity = Identity { chain: Pem::Bytes(chain.into()), key: Pem::Bytes(key.into()) };
@@ -218,6 +271,16 @@ impl TlsBuilder {
     }
 
     /// Sets the certificate and key for clients that name no host, or another. Without it their handshakes are refused.
+    ///
+    /// ```no_run
+    /// use threadbare::Tls;
+    ///
+    /// let tls = Tls::builder()
+    ///     .host_files("example.com", "example.pem", "example.key")
+    ///     .default_files("other.pem", "other.key") // every other name, and clients that send none
+    ///     .build()?;
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     #[must_use]
     pub fn default_files(mut self, chain: impl AsRef<Path>, key: impl AsRef<Path>) -> TlsBuilder {
         self.default = Some(Identity { chain: Pem::file(chain), key: Pem::file(key) });
@@ -225,6 +288,15 @@ impl TlsBuilder {
     }
 
     /// As [`default_files`](TlsBuilder::default_files), with the content of the files.
+    ///
+    /// ```
+    /// use threadbare::{Tls, TlsError};
+    ///
+    /// fn build(chain: &[u8], key: &[u8]) -> Result<Tls, TlsError> {
+    ///     Tls::builder().default_pem(chain, key).build()
+    /// }
+    /// # let _ = build;
+    /// ```
     #[must_use]
     pub fn default_pem(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> TlsBuilder {
         self.default = Some(Identity { chain: Pem::Bytes(chain.into()), key: Pem::Bytes(key.into()) });
@@ -232,6 +304,13 @@ impl TlsBuilder {
     }
 
     /// Sets how many tickets a client gets, with which it can come back with a shorter handshake. 0: none. Default: 1.
+    ///
+    /// ```no_run
+    /// use threadbare::Tls;
+    ///
+    /// let tls = Tls::builder().default_files("chain.pem", "key.pem").tickets(0).build()?; // each handshake is a full one
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     #[must_use]
     pub fn tickets(mut self, count: usize) -> TlsBuilder {
         self.tickets = count;
@@ -240,6 +319,13 @@ impl TlsBuilder {
 
     /// Requires a certificate of each client, which one of these roots issued. [`Request::tls`](crate::Request::tls) has
     /// it. The file is in PEM. Default: clients need no certificate.
+    ///
+    /// ```no_run
+    /// use threadbare::Tls;
+    ///
+    /// let tls = Tls::builder().default_files("chain.pem", "key.pem").client_roots_file("clients-ca.pem").build()?;
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     #[must_use]
     pub fn client_roots_file(mut self, roots: impl AsRef<Path>) -> TlsBuilder {
         self.client_roots.push(Pem::file(roots));
@@ -247,6 +333,15 @@ impl TlsBuilder {
     }
 
     /// As [`client_roots_file`](TlsBuilder::client_roots_file), with the content of the file.
+    ///
+    /// ```
+    /// use threadbare::{Tls, TlsError};
+    ///
+    /// fn build(chain: &[u8], key: &[u8], roots: &[u8]) -> Result<Tls, TlsError> {
+    ///     Tls::builder().default_pem(chain, key).client_roots_pem(roots).build()
+    /// }
+    /// # let _ = build;
+    /// ```
     #[must_use]
     pub fn client_roots_pem(mut self, roots: impl Into<Vec<u8>>) -> TlsBuilder {
         self.client_roots.push(Pem::Bytes(roots.into()));
@@ -262,6 +357,17 @@ impl TlsBuilder {
 
     /// Lets clients without a certificate connect too, where there are [roots](TlsBuilder::client_roots_file). A
     /// certificate that can not be verified is refused still.
+    ///
+    /// ```no_run
+    /// use threadbare::Tls;
+    ///
+    /// let tls = Tls::builder()
+    ///     .default_files("chain.pem", "key.pem")
+    ///     .client_roots_file("clients-ca.pem")
+    ///     .client_certificates_optional() // a hook looks at `Request::tls`
+    ///     .build()?;
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     #[must_use]
     pub fn client_certificates_optional(mut self) -> TlsBuilder {
         self.clients = Clients::Optional;
@@ -269,6 +375,16 @@ impl TlsBuilder {
     }
 
     /// Reads the certificates and keys.
+    ///
+    /// ```
+    /// use threadbare::Tls;
+    ///
+    /// match Tls::builder().default_files("chain.pem", "key.pem").build() {
+    ///     Ok(tls) => println!("{tls:?}"),
+    ///     Err(error) => eprintln!("{error}"), // names the file
+    /// }
+    /// # Ok::<(), threadbare::TlsError>(())
+    /// ```
     ///
     /// # Errors
     /// A file can not be read, there is nothing of use in it, a key and its certificate do not belong together, or there

@@ -72,6 +72,19 @@ fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
 ///
 /// One thread at a time can use it, for reading and writing share the keys. For full duplex from two threads see
 /// [`Client`](crate::Client).
+///
+/// ```no_run
+/// use std::io::{Read, Write};
+/// use std::net::TcpStream;
+/// use threadbare::ClientTls;
+///
+/// let stream = TcpStream::connect("example.com:443")?;
+/// let mut stream = ClientTls::with_default_roots()?.connect("example.com", stream)?;
+/// stream.write_all(b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n")?;
+/// let mut page = Vec::new();
+/// stream.read_to_end(&mut page)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct TlsStream<S> {
     below: S,
     session: Session,
@@ -126,6 +139,16 @@ impl<S: Read + Write> TlsStream<S> {
     }
 
     /// Returns the stream below, such as to set its timeouts.
+    ///
+    /// ```
+    /// use std::net::TcpStream;
+    /// use threadbare::TlsStream;
+    ///
+    /// fn addr(stream: &TlsStream<TcpStream>) -> std::io::Result<std::net::SocketAddr> {
+    ///     stream.get_ref().peer_addr()
+    /// }
+    /// # let _ = addr;
+    /// ```
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.below
@@ -133,6 +156,19 @@ impl<S: Read + Write> TlsStream<S> {
 
     /// Returns what was agreed on in the handshake; `None` before it is complete. A server has the name that the client
     /// asked for.
+    ///
+    /// ```
+    /// use std::net::TcpStream;
+    /// use threadbare::TlsStream;
+    ///
+    /// fn print(stream: &TlsStream<TcpStream>) {
+    ///     match stream.info() {
+    ///         Some(info) => println!("{} with {}", info.version(), info.cipher_suite()),
+    ///         None => println!("the handshake is not complete"),
+    ///     }
+    /// }
+    /// # let _ = print;
+    /// ```
     #[must_use]
     pub fn info(&self) -> Option<TlsInfo> {
         let is_complete = !self.session.is_handshaking();
@@ -140,6 +176,16 @@ impl<S: Read + Write> TlsStream<S> {
     }
 
     /// Tells the peer that nothing more will be sent (`close_notify`), and passes on what waits.
+    ///
+    /// ```
+    /// use std::net::TcpStream;
+    /// use threadbare::TlsStream;
+    ///
+    /// fn end(mut stream: TlsStream<TcpStream>) -> std::io::Result<()> {
+    ///     stream.close() // the peer knows that nothing is missing
+    /// }
+    /// # let _ = end;
+    /// ```
     ///
     /// # Errors
     /// As those of a write; [`WouldBlock`](io::ErrorKind::WouldBlock) if the stream below has no room: to be called again.

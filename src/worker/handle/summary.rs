@@ -7,6 +7,16 @@ use crate::worker::handle::peer_id::PeerId;
 use crate::worker::handle::stats::Stats;
 
 /// What an operator wants to know of one connection; from [`ServerHandle::peers`](crate::ServerHandle::peers).
+///
+/// ```
+/// use threadbare::PeerSummary;
+///
+/// /// The connection that has most to be written.
+/// fn slowest(peers: &[PeerSummary]) -> Option<&PeerSummary> {
+///     peers.iter().max_by_key(|peer| peer.stats.queued_bytes)
+/// }
+/// # assert!(slowest(&[]).is_none());
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PeerSummary {

@@ -65,12 +65,26 @@ pub struct TrafficStats {
 impl TrafficStats {
     /// How many connections have ended with this code, as the application was told: 1006 for those that ended without a
     /// closing handshake. Of the codes from 3000 to 3999, and from 4000 on, only all together are counted.
+    ///
+    /// ```
+    /// use threadbare::CloseCode;
+    ///
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// println!("{} clients read too slowly", server.stats().traffic.closed(CloseCode::POLICY_VIOLATION));
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn closed(&self, code: CloseCode) -> u64 {
         self.closed.get(index_of(code)).copied().unwrap_or_default()
     }
 
     /// How many connections have ended.
+    ///
+    /// ```
+    /// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// assert_eq!(server.stats().traffic.closed_in_all(), 0);
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn closed_in_all(&self) -> u64 {
         self.closed.iter().sum()
