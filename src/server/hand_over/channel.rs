@@ -137,7 +137,7 @@ impl Channel {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, LOST));
             }
             if read.bytes == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                return Err(ended());
             }
             filled += read.bytes;
         }
@@ -158,7 +158,7 @@ impl Channel {
             }
             self.limit_next()?;
             match (&self.stream).read(&mut body[filled..]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return Err(ended()),
                 Ok(read) => filled += read,
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::INTR) => {}
@@ -178,6 +178,10 @@ impl Channel {
         self.set_deadline(Instant::now() + super::GREETING_TIMEOUT);
         self.receive(limit).ok()
     }
+}
+
+fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the other process has ended the conversation")
 }
 
 fn timed_out() -> io::Error {

@@ -148,7 +148,7 @@ impl Giver {
                     Err(failure) => {
                         // It may have been killed.
                         self.shared.file().iter().for_each(SocketFile::remove_successor);
-                        log::warn!("the server was not handed over, and serves on: {failure}");
+                        log::warn!("the server was not handed over, which changes nothing for it: {failure}");
                     }
                 }
             }
@@ -300,7 +300,10 @@ pub(super) fn check_user(stream: &UnixStream) -> Result<(), String> {
 fn listeners(server: &ServerHandle) -> Result<Vec<SharedListener>, Failure> {
     let (sender, shared) = crossbeam_channel::bounded(1);
     ask_reactor(server, HandOverCommand::ShareListeners(sender));
-    let listeners = shared.recv_timeout(GREETING_TIMEOUT).map_err(|_| Failure::Late("a hook, or a callback,"))?;
+    let listeners = shared.recv_timeout(GREETING_TIMEOUT).map_err(|error| match error {
+        RecvTimeoutError::Timeout => Failure::Late("a hook, or a callback,"),
+        RecvTimeoutError::Disconnected => Failure::Refused("the server shuts down".into()),
+    })?;
     let listeners = listeners.map_err(during("the listeners"))?;
     match listeners.len() {
         0 => Err(Failure::Refused("the server accepts no more connections".into())),

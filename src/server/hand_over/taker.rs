@@ -42,7 +42,7 @@ const SPARE_DESCRIPTORS: usize = 32;
 const END_CHECK: Duration = Duration::from_millis(50);
 
 fn failed(error: io::Error) -> BuildError {
-    BuildError::io("the running server was not taken over, and serves on")(error)
+    BuildError::io("the running server was not taken over, which changes nothing for it")(error)
 }
 
 fn invalid(error: StateError) -> BuildError {
