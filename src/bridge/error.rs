@@ -3,6 +3,21 @@
 use std::{fmt, io};
 
 /// A bridge could not be made or started. That the engine can not be reached is no such error: a bridge goes on trying.
+///
+/// ```
+/// use threadbare::BridgeError;
+///
+/// /// Checks a setting of a bridge of one's own.
+/// fn check(shards: usize) -> Result<usize, BridgeError> {
+///     match shards {
+///         0 => Err(BridgeError::Setting { setting: "shards", problem: "0, but must be at least 1".to_owned() }),
+///         shards => Ok(shards),
+///     }
+/// }
+///
+/// let error = check(0).expect_err("there must be one");
+/// assert_eq!(error.to_string(), "shards could not work: 0, but must be at least 1");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BridgeError {

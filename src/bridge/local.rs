@@ -21,6 +21,19 @@ pub(crate) trait LocalDelivery: Send + Sync {
 /// The topics of this node: where a bridge delivers what other nodes publish. Clones are handles to the same topics.
 ///
 /// No method waits for a worker or for a peer.
+///
+/// ```
+/// use std::sync::mpsc::Receiver;
+/// use threadbare::{BridgeMessage, LocalTopics};
+///
+/// /// The thread of a bridge: delivers what arrives from the engine.
+/// fn run(local: &LocalTopics, arriving: Receiver<(String, Vec<u8>)>) {
+///     for (topic, payload) in arriving {
+///         local.deliver(&topic, &BridgeMessage::binary(&payload));
+///     }
+///     local.gap(None, None); // the connection is lost, and perhaps some messages with it
+/// }
+/// ```
 #[derive(Clone)]
 pub struct LocalTopics {
     delivery: Arc<dyn LocalDelivery>,
@@ -103,6 +116,17 @@ impl fmt::Debug for LocalTopics {
 }
 
 /// Messages and gaps that arrived together, in their order. The drop ends the batch.
+///
+/// ```
+/// use threadbare::{BridgeMessage, LocalTopics};
+///
+/// let topics = LocalTopics::from_fn(|event| println!("{event:?}"));
+/// let mut batch = topics.batch();
+/// batch.deliver("prices", &BridgeMessage::text("7"));
+/// batch.gap(Some("prices"), Some(1)); // the next message is missing
+/// batch.deliver("prices", &BridgeMessage::text("9"));
+/// drop(batch); // now the subscribers get them
+/// ```
 pub struct LocalBatch<'a> {
     delivery: &'a dyn LocalDelivery,
 }
@@ -146,6 +170,17 @@ impl fmt::Debug for LocalBatch<'_> {
 }
 
 /// What a bridge says to the topics of a node.
+///
+/// ```
+/// use threadbare::{LocalEvent, LocalTopics};
+///
+/// let topics = LocalTopics::from_fn(|event| match event {
+///     LocalEvent::Message { topic, message } => println!("{topic}: {} bytes", message.payload().len()),
+///     LocalEvent::Gap { topic: Some(topic), missed } => println!("{topic}: {missed:?} messages are lost"),
+///     _ => {}
+/// });
+/// topics.gap(Some("prices"), Some(3));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LocalEvent<'a> {

@@ -118,6 +118,19 @@ impl<'a> BridgeMessage<'a> {
 ///
 /// Other nodes are told of a message that was not queued as of one that was lost on its way, so that their subscribers learn
 /// of the gap.
+///
+/// ```
+/// use threadbare::{Accepted, Bridge, BridgeMessage};
+///
+/// /// Publishes a message, and says why the other nodes will miss it.
+/// fn publish(bridge: &impl Bridge, topic: &str, message: &BridgeMessage<'_>) {
+///     match bridge.publish(topic, message) {
+///         Accepted::Queued => {}
+///         Accepted::TooLarge => eprintln!("{topic}: {} bytes are too many", message.payload().len()),
+///         refused => eprintln!("{topic}: {refused:?}"),
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Accepted {

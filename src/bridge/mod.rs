@@ -81,6 +81,55 @@ pub trait Bridge: Send + Sync + 'static {
     /// get what other nodes publish for a moment. Holds back what arrives until [`go_on`](Bridge::go_on), if it can tell what the other has
     /// delivered. By default it starts: then the server holds back what is delivered, and may deliver it twice.
     ///
+    /// ```
+    /// # use std::sync::atomic::{AtomicU64, Ordering};
+    /// # use threadbare::{Accepted, Bridge, BridgeError, BridgeMessage, BridgeStats, LocalTopics};
+    /// /// Counts the bytes that are published, and has another bridge carry them.
+    /// struct Counted<B>(B, AtomicU64);
+    ///
+    /// impl<B: Bridge> Bridge for Counted<B> {
+    ///     // `start`, `publish` and so on, and what the other bridge does when a process takes over:
+    /// #     fn start(&self, local: LocalTopics) -> Result<(), BridgeError> {
+    /// #         self.0.start(local)
+    /// #     }
+    /// #     fn publish(&self, topic: &str, message: &BridgeMessage<'_>) -> Accepted {
+    /// #         self.1.fetch_add(message.payload().len() as u64, Ordering::Relaxed);
+    /// #         self.0.publish(topic, message)
+    /// #     }
+    /// #     fn subscribe(&self, topic: &str) {
+    /// #         self.0.subscribe(topic);
+    /// #     }
+    /// #     fn unsubscribe(&self, topic: &str) {
+    /// #         self.0.unsubscribe(topic);
+    /// #     }
+    /// #     fn stats(&self) -> BridgeStats {
+    /// #         self.0.stats()
+    /// #     }
+    /// #     fn stop(&self) {
+    /// #         self.0.stop();
+    /// #     }
+    ///     fn stand_by(&self, local: LocalTopics) -> Result<(), BridgeError> {
+    ///         self.0.stand_by(local)
+    ///     }
+    ///
+    ///     fn is_ready(&self) -> bool {
+    ///         self.0.is_ready()
+    ///     }
+    ///
+    ///     fn catch_up(&self) {
+    ///         self.0.catch_up();
+    ///     }
+    ///
+    ///     fn leave(&self) -> Vec<u8> {
+    ///         self.0.leave()
+    ///     }
+    ///
+    ///     fn go_on(&self, state: &[u8]) {
+    ///         self.0.go_on(state);
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// As for [`start`](Bridge::start).
     fn stand_by(&self, local: LocalTopics) -> Result<(), BridgeError> {

@@ -9,6 +9,17 @@ use std::time::Duration;
 /// A message that a node publishes is `queued` or `refused`. One that is queued becomes `sent`, `rejected` or `unacknowledged`.
 /// Other nodes count all that never came as `missed`, whatever the reason, as soon as a later message of the same node and
 /// topic arrives.
+///
+/// ```
+/// # let server = threadbare::Server::bind("127.0.0.1:0")?;
+/// if let Some(bridge) = server.handle().bridge_stats() {
+///     println!("{} messages went to other nodes, and {} of theirs are lost", bridge.sent, bridge.missed);
+///     if !bridge.connected {
+///         println!("the engine is gone, and {} bytes wait for it", bridge.queued_bytes);
+///     }
+/// }
+/// # Ok::<(), threadbare::BuildError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BridgeStats {

@@ -178,6 +178,12 @@ impl ServerHandle {
 
 impl Server {
     /// As [`ServerHandle::stats`].
+    ///
+    /// ```
+    /// let server = threadbare::Server::bind("127.0.0.1:0")?;
+    /// assert_eq!(server.stats().connections, 0);
+    /// # Ok::<(), threadbare::BuildError>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         self.handle.stats()

@@ -33,6 +33,17 @@ impl<S: Read + Write + 'static> WebSocket<TlsStream<S>> {
     /// As [`connect_tls`](WebSocket::connect_tls), with a request, which may have headers and subprotocols, and with
     /// limits.
     ///
+    /// ```no_run
+    /// use std::net::TcpStream;
+    /// use threadbare::{ClientRequest, ClientTls, Config, Url, WebSocket};
+    ///
+    /// let request = ClientRequest::new(Url::parse("wss://example.com/feed")?).header("Authorization", "Bearer 1234");
+    /// let config = Config::default().max_message_size(64 << 10);
+    /// let (stream, tls) = (TcpStream::connect("example.com:443")?, ClientTls::with_default_roots()?);
+    /// let socket = WebSocket::connect_tls_with(request, stream, &config, &tls)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`connect_tls`](WebSocket::connect_tls).
     pub fn connect_tls_with(

@@ -14,6 +14,19 @@ pub(crate) const UNFINISHED: &str = "a message was not finished";
 /// A connection that a [`MessageWriter`] sends through: a [`Peer`](crate::Peer), a
 /// [`ReconnectingSender`](crate::ReconnectingSender), or a [`WebSocket`](crate::WebSocket) that is borrowed. It can not be
 /// implemented outside of this library.
+///
+/// ```
+/// use std::io::{self, Write};
+/// use threadbare::{Carrier, MessageWriter};
+///
+/// /// Sends a table as one message, whatever carries it.
+/// fn send_table<C: Carrier>(mut message: MessageWriter<C>, rows: &[(u32, u32)]) -> io::Result<()> {
+///     for (number, square) in rows {
+///         writeln!(message, "{number},{square}")?;
+///     }
+///     message.finish()
+/// }
+/// ```
 pub trait Carrier {
     /// What the connection keeps of the message.
     #[doc(hidden)]

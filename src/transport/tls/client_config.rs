@@ -140,6 +140,17 @@ fn parse_name(host: &str) -> Result<ServerName<'static>, TlsError> {
 }
 
 /// Makes a [`ClientTls`]; see [`ClientTls::builder`].
+///
+/// ```no_run
+/// use threadbare::ClientTls;
+///
+/// let tls = ClientTls::builder()
+///     .root_file("our-own-ca.pem")
+///     .no_default_roots() // trust nobody else
+///     .certificate_files("device-7.pem", "device-7.key")
+///     .build()?;
+/// # Ok::<(), threadbare::TlsError>(())
+/// ```
 #[derive(Clone)]
 pub struct ClientTlsBuilder {
     roots: Vec<Pem>,
