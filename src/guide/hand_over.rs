@@ -110,10 +110,10 @@
 //!   with 1011.
 //! * **Do not greet twice.** [`on_open`](crate::Handler::on_open) is called for new connections only,
 //!   [`on_taken_over`](crate::Handler::on_taken_over) for those of the process before.
-//! * **Move what connections share.** A [`Peer`](crate::Peer) of the old process returns an error for each message from the moment
-//!   when `hand_over` is called for its connection. What other threads have sent before arrives. So a thread that counts what it sends,
-//!   under a lock that `hand_over` takes too, gives a count that agrees with what the client has got. If the hand-over fails, the
-//!   `Peer` takes messages again. If the application keeps a list of its connections, the new process fills it
+//! * **Move what connections share.** From the moment when `hand_over` is called for a connection, its [`Peer`](crate::Peer) hands each
+//!   message back as if the queue were full ([`SendError::Full`](crate::SendError::Full)), for some milliseconds: if the hand-over
+//!   fails, it takes messages again, and if not, it says that the connection is gone. What other threads have sent before arrives. So a
+//!   thread that counts what it sends, under a lock that `hand_over` takes too, gives a count that agrees with what the client gets. If the application keeps a list of its connections, the new process fills it
 //!   in `on_taken_over`. State that belongs to no connection is lost with the process, if it is not in a database. Neither does
 //!   [`broadcast`](crate::ServerHandle::broadcast) reach connections that are being handed over: a topic does.
 //! * **Put into the bytes what the handshake has found out**, such as the user. [`Accept::data`](crate::Accept::data) does not travel.

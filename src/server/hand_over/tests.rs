@@ -366,6 +366,74 @@ fn a_connection_ends_though_a_process_that_failed_has_its_socket() {
     drop(held);
 }
 
+/// Gives its handle to the test.
+struct Giving(std::sync::mpsc::Sender<crate::Peer>);
+
+impl Handler for Giving {
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        self.0.send(socket.peer()).expect("the test waits");
+    }
+
+    fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {}
+
+    fn hand_over(&mut self) -> Option<Vec<u8>> {
+        Some(Vec::new())
+    }
+}
+
+/// While it is not known which process goes on with a connection, a message for it is handed back, to be sent again.
+#[test]
+fn a_message_is_handed_back_while_it_is_not_known_who_goes_on() {
+    use crate::{Prepared, SendError, SendOptions, TrySendError};
+
+    let path = std::env::temp_dir().join(format!("threadbare-back-{}.sock", std::process::id()));
+    let (giving, given) = std::sync::mpsc::channel();
+    let server = Server::builder().workers(1).hand_over(&path);
+    let server = server.serve("127.0.0.1:0", move |_| Giving(giving.clone())).expect("a server");
+    let mut client = connect(&server);
+    let peer = given.recv_timeout(DEADLINE).expect("a handle");
+    for commits in [false, true] {
+        let stream = UnixStream::connect(&path).expect("connected");
+        let mut new = New(Channel::new(stream, Instant::now() + DEADLINE));
+        new.say(kind::HELLO, &hello());
+        drop(new.hear(kind::LISTENERS));
+        new.say(kind::READY, &[]);
+        new.hear(kind::TOPICS_SENT);
+        new.say(kind::TOPICS_HELD, &[]);
+        let held = new.hear_connections(1);
+        new.hear(kind::ALL_SENT);
+        peer.send("before").expect("it is told with the rest");
+        new.say(kind::HELD, &[]);
+        new.hear_rest();
+        new.hear(kind::COMMIT);
+        assert!(peer.is_open());
+        assert_eq!(peer.send("a"), Err(SendError::Full(Message::from("a"))));
+        assert_eq!(peer.try_send("b"), Err(TrySendError::Full(Message::from("b"))));
+        assert_eq!(peer.send_prepared(&Prepared::new("c")), Err(SendError::Full(())));
+        let keyed = peer.send_with("d", SendOptions::new().latest(Some(1)));
+        assert_eq!(keyed, Err(SendError::Full(Message::from("d"))));
+        let large = vec![1; 100_000];
+        assert_eq!(peer.send(&large[..]), Err(SendError::Full(Message::from(large.clone()))));
+        if commits {
+            new.say(kind::COMMITTED, &[]);
+        }
+        drop((new, held));
+        let sent = loop {
+            match peer.send("after") {
+                Err(SendError::Full(_)) => std::thread::yield_now(),
+                sent => break sent,
+            }
+        };
+        assert_eq!(sent.is_ok(), !commits, "{sent:?}");
+        assert_eq!(peer.is_open(), !commits);
+        if !commits {
+            for text in ["before", "after"] {
+                assert_eq!(client.recv().expect("received"), Some(Message::from(text)));
+            }
+        }
+    }
+}
+
 /// Behind the end of the server its socket is gone.
 #[test]
 fn the_file_of_the_socket_is_gone_when_the_server_has_ended() {

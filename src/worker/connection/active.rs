@@ -418,5 +418,5 @@ impl ActiveConn<'_> {
 #[cold]
 #[inline(never)]
 fn is_closed(peer: &Peer) -> bool {
-    !peer.is_open()
+    !peer.takes_messages()
 }

@@ -189,7 +189,7 @@ impl<D: Delivery> Worker<D> {
                 && !peer.shared.queued.is_closed()
             {
                 // Senders that wait are woken once it is known how this ends.
-                peer.shared.queued.close();
+                peer.shared.queued.suspend();
                 told.is_closed = true;
             }
         }
@@ -303,11 +303,8 @@ impl<D: Delivery> Driver<'_, D> {
 
     /// Goes on with a connection that was paused. If `was_closed`, its handle takes messages again.
     fn resume(&mut self, was_closed: bool) {
-        if was_closed
-            && self.is_open()
-            && let Some(peer) = &self.conn.peer
-        {
-            peer.shared.queued.reopen();
+        if was_closed && let Some(peer) = &self.conn.peer {
+            peer.shared.queued.resume(self.is_open());
         }
         self.conn.endpoint.resume();
         self.conn.readable = true;

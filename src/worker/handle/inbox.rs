@@ -377,6 +377,11 @@ impl Inbox {
         self.load.load(Ordering::Relaxed) >= RETIRED / 2
     }
 
+    /// Whether the worker has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Refuses commands from now on, because the worker ends.
     pub(crate) fn close(&self) {
         let mut queue = self.lock();

@@ -13,13 +13,16 @@ const AWAITED: u64 = 2;
 /// The application dropped the connection.
 const ABORTED: u64 = 4;
 
+/// It is not known yet whether anything can be sent: the connection may be another process's.
+const SUSPENDED: u64 = 8;
+
 /// The bits of the connection's own policy; 0 if it has none.
 const POLICY: u64 = 0b111 << POLICY_SHIFT;
 
-const POLICY_SHIFT: u32 = 3;
+const POLICY_SHIFT: u32 = 4;
 
 /// Bytes are counted in the bits above the flags and the policy, so that a count below zero leaves these as they are.
-const FLAG_BITS: u32 = 6;
+const FLAG_BITS: u32 = 7;
 
 /// The count of bytes that are queued for a connection: those in the worker's inbox, and those that the socket did not
 /// take. It also holds whether the connection is closed or aborted, whether senders wait for room, and the connection's
@@ -86,10 +89,23 @@ impl QueuedBytes {
         self.rest.fetch_or(CLOSED, Ordering::SeqCst) & AWAITED != 0
     }
 
-    /// Takes messages again, after [`close`](QueuedBytes::close) that came to nothing.
+    /// Takes no messages until it is known whether another process goes on with the connection. Unlike
+    /// [`close`](QueuedBytes::close), this wakes nobody, because senders that wait may have room again.
     #[cfg(all(target_os = "linux", feature = "handover"))]
-    pub(crate) fn reopen(&self) {
-        self.rest.fetch_and(!CLOSED, Ordering::SeqCst);
+    pub(crate) fn suspend(&self) {
+        self.rest.fetch_or(CLOSED | SUSPENDED, Ordering::SeqCst);
+    }
+
+    /// Ends what [`suspend`](QueuedBytes::suspend) began. Takes messages again, unless the connection has closed meanwhile.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn resume(&self, is_open: bool) {
+        let ended = if is_open { CLOSED | SUSPENDED } else { SUSPENDED };
+        self.rest.fetch_and(!ended, Ordering::SeqCst);
+    }
+
+    /// Whether the connection may take messages again, though it takes none now.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.rest.load(Ordering::Acquire) & (SUSPENDED | ABORTED) == SUSPENDED
     }
 
     /// Whether the application has dropped the connection.
@@ -165,6 +181,24 @@ mod tests {
         assert!(!queued.abort());
         assert!(!queued.apply(0, 0, 9));
         assert_eq!((queued.bytes(), queued.is_closed(), queued.is_aborted()), (9, true, true));
+    }
+
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    #[test]
+    fn a_suspended_connection_takes_messages_again_unless_it_has_closed() {
+        let states = |queued: &QueuedBytes| (queued.is_closed(), queued.is_suspended(), queued.bytes());
+        let queued = QueuedBytes::new(7);
+        queued.suspend();
+        assert_eq!(states(&queued), (true, true, 7));
+        queued.resume(true);
+        assert_eq!(states(&queued), (false, false, 7));
+        queued.suspend();
+        queued.resume(false);
+        assert_eq!(states(&queued), (true, false, 7));
+        let queued = QueuedBytes::new(7);
+        queued.suspend();
+        queued.abort();
+        assert_eq!(states(&queued), (true, false, 7));
     }
 
     #[test]

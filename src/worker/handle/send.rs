@@ -330,7 +330,7 @@ impl Peer {
     fn send_small(&self, message: MessageRef<'_>, compression: Compression) -> bool {
         let opcode = message.opcode();
         let is_common = !opcode.is_control() && message.len() <= MAX_COPIED_SIZE;
-        is_common && !self.is_full() && self.is_open() && self.post_copy(opcode, message.as_bytes(), compression)
+        is_common && !self.is_full() && self.takes_messages() && self.post_copy(opcode, message.as_bytes(), compression)
     }
 
     fn offer_any<'a>(
@@ -352,9 +352,7 @@ impl Peer {
             Some(Err(error)) => return Err((message, error.into())),
         }
         match self.admit(wait) {
-            Ok(Admission::Send) => {
-                self.post_data(message, compression).map_err(|message| (message, SendRefusal::Disconnected))
-            }
+            Ok(Admission::Send) => self.post_data(message, compression).map_err(|message| (message, self.refusal())),
             Ok(Admission::Drop) => Ok(()),
             Err(refusal) => Err((message, refusal)),
         }
@@ -373,7 +371,7 @@ impl Peer {
         };
         match self.admit(wait) {
             Ok(Admission::Send) if self.post_shared(frame) => Ok(()),
-            Ok(Admission::Send) => Err(((), SendRefusal::Disconnected)),
+            Ok(Admission::Send) => Err(((), self.refusal())),
             Ok(Admission::Drop) => Ok(()),
             Err(refusal) => Err(((), refusal)),
         }
@@ -384,12 +382,12 @@ impl Peer {
         if self.is_full() {
             return self.admit_to_full(wait);
         }
-        if self.is_open() { Ok(Admission::Send) } else { Err(SendRefusal::Disconnected) }
+        if self.takes_messages() { Ok(Admission::Send) } else { Err(self.refusal()) }
     }
 
     #[cold]
     fn admit_to_full(&self, wait: Wait) -> Result<Admission, SendRefusal> {
-        if self.has_answer_room(wait.policy(self.shared.policy())) && self.is_open() {
+        if self.has_answer_room(wait.policy(self.shared.policy())) && self.takes_messages() {
             return Ok(Admission::Send);
         }
         self.admit_as(wait, || !self.is_full())
@@ -402,8 +400,8 @@ impl Peer {
         let policy = self.shared.policy();
         let decides = wait.policy(policy);
         let has_room = self.wait_until(wait.deadline(policy), has_room);
-        if !self.is_open() {
-            return Err(SendRefusal::Disconnected);
+        if !self.takes_messages() {
+            return Err(self.refusal());
         }
         match decides {
             _ if has_room => Ok(Admission::Send),
@@ -421,6 +419,15 @@ impl Peer {
                 Err(SendRefusal::Full)
             }
         }
+    }
+
+    /// Why a message was not taken. While it is not known whether another process goes on with the connection, the message can be
+    /// sent again.
+    #[cold]
+    pub(super) fn refusal(&self) -> SendRefusal {
+        // The one may have become the other since the message was refused.
+        let is_open = self.takes_messages() && !self.shared.worker.inbox.has_ended();
+        if is_open || self.shared.queued.is_suspended() { SendRefusal::Full } else { SendRefusal::Disconnected }
     }
 
     /// Whether the queue is above the high-water mark. Keyed messages that wait beside it are not counted.
@@ -457,7 +464,7 @@ impl Peer {
     /// Waits until `has_room` holds or the connection is gone; `false` at the deadline, and at once on a worker's thread.
     #[cold]
     fn wait_until(&self, deadline: Option<Instant>, has_room: impl Fn() -> bool) -> bool {
-        self.shared.worker.may_block() && self.shared.wait_until(deadline, || has_room() || !self.is_open())
+        self.shared.worker.may_block() && self.shared.wait_until(deadline, || has_room() || !self.takes_messages())
     }
 
     /// Gives the worker a data message, or hands it back if the worker has ended.
@@ -538,7 +545,7 @@ impl Peer {
             return Err(ControlError::TooLong { size: payload.len() });
         }
         let to = self.shared.key;
-        let posted = self.is_open()
+        let posted = self.takes_messages()
             && self.shared.post(|queue| {
                 let (start, key) = (queue.bytes.len(), queue.key(self.shared.worker.role));
                 frame::encode(&mut queue.bytes, opcode, payload, key);

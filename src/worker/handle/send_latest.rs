@@ -17,8 +17,8 @@ impl Peer {
         wait: Wait,
         compression: Compression,
     ) -> Result<(), (CowMessage<'a>, SendRefusal)> {
-        if !self.is_open() {
-            return Err((message, SendRefusal::Disconnected));
+        if !self.takes_messages() {
+            return Err((message, self.refusal()));
         }
         // A copy that is needed is made before the lock is taken.
         match self.keep_latest(key, KeyedMessage::new(message, compression), wait) {
@@ -29,8 +29,8 @@ impl Peer {
 
     /// Sends a message that was encoded before in place of one with the same key that was not sent yet.
     pub(super) fn offer_latest_prepared(&self, prepared: &Prepared, key: u64, wait: Wait) -> Result<(), SendRefusal> {
-        if !self.is_open() {
-            return Err(SendRefusal::Disconnected);
+        if !self.takes_messages() {
+            return Err(self.refusal());
         }
         let message = KeyedMessage::prepared(prepared, self.shared.worker.role);
         self.keep_latest(key, message, wait).map_err(|(_, refusal)| refusal)
@@ -42,7 +42,7 @@ impl Peer {
         loop {
             message = match self.shared.keep_latest(key, message) {
                 Ok(()) => return Ok(()),
-                Err((message, NotKept::Ended)) => return Err((message, SendRefusal::Disconnected)),
+                Err((message, NotKept::Ended)) => return Err((message, self.refusal())),
                 Err((message, NotKept::Full)) => message,
             };
             match self.admit_as(wait, || self.shared.has_room_for_key()) {

@@ -46,7 +46,7 @@ impl Peer {
     /// As [`subscribe`](Peer::subscribe).
     pub fn subscribe_since(&self, topic: &str, since: Since) -> Result<Subscription, SubscribeError> {
         let topics = self.shared.worker.topics().ok_or(SubscribeError::NoServer)?;
-        if !self.is_open() {
+        if !self.takes_messages() {
             return Err(SubscribeError::Disconnected);
         }
         if !self.shared.begin_subscribing(topic, topics.max_subscriptions) {
