@@ -545,7 +545,8 @@ impl Between {
         let connection = asked.hear(kind::CONNECTIONS);
         let socket = other.unwrap_or(&connection.descriptors[0]);
         next.0.send(kind::CONNECTIONS, &connection.body, &[socket.as_fd()]).expect("sent");
-        next.say(kind::ALL_SENT, &asked.hear(kind::ALL_SENT).body);
+        // A process that does not take the connection may have ended.
+        let _ = next.0.send(kind::ALL_SENT, &asked.hear(kind::ALL_SENT).body, &[]);
         (asked, next, [listeners, connection], thread)
     }
 }

@@ -425,9 +425,10 @@ impl Peer {
     /// sent again.
     #[cold]
     pub(super) fn refusal(&self) -> SendRefusal {
-        // The one may have become the other since the message was refused.
-        let is_open = self.takes_messages() && !self.shared.worker.inbox.has_ended();
-        if is_open || self.shared.queued.is_suspended() { SendRefusal::Full } else { SendRefusal::Disconnected }
+        // In this order: the hand-over may have failed since the message was refused.
+        let may_take =
+            self.shared.queued.is_suspended() || (self.takes_messages() && !self.shared.worker.inbox.has_ended());
+        if may_take { SendRefusal::Full } else { SendRefusal::Disconnected }
     }
 
     /// Whether the queue is above the high-water mark. Keyed messages that wait beside it are not counted.
