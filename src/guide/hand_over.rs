@@ -102,8 +102,8 @@
 //!   in its request. All events are handled before, up to 2 s.
 //! * **Do not change the state in `hand_over`.** If the hand-over fails behind it, the connection goes on here, and the next one asks
 //!   again.
-//! * **Be quick.** Clients wait while `hand_over` is called for each connection, and while the new process makes the handlers. If both
-//!   take more than 10 s, nothing is handed over.
+//! * **Be quick.** Clients wait while `hand_over` is called for each connection, and while the new process makes the handlers, one after
+//!   the other. If both take more than 10 s, nothing is handed over, and the call under way is the last.
 //! * **Only make the handler where it is made.** The handlers are made before the old process lets go of the connections. If the
 //!   hand-over fails then, they are dropped without a callback. What others are to see of a connection belongs
 //!   into [`on_taken_over`](crate::Handler::on_taken_over). If the closure that makes them panics for a connection, that is closed
@@ -113,7 +113,9 @@
 //! * **Move what connections share.** From the moment when `hand_over` is called for a connection, its [`Peer`](crate::Peer) hands each
 //!   message back as if the queue were full ([`SendError::Full`](crate::SendError::Full)), for some milliseconds: if the hand-over
 //!   fails, it takes messages again, and if not, it says that the connection is gone. What other threads have sent before arrives. So a
-//!   thread that counts what it sends, under a lock that `hand_over` takes too, gives a count that agrees with what the client gets. If the application keeps a list of its connections, the new process fills it
+//!   thread that counts what it sends, under a lock that `hand_over` takes too, gives a count that agrees with what the client gets.
+//!   A `close` or `abort` in these milliseconds is carried out if the connection stays here, and lost if it goes: it is the new
+//!   process's then. A ping or a subscription is refused. If the application keeps a list of its connections, the new process fills it
 //!   in `on_taken_over`. State that belongs to no connection is lost with the process, if it is not in a database. Neither does
 //!   [`broadcast`](crate::ServerHandle::broadcast) reach connections that are being handed over: a topic does.
 //! * **Put into the bytes what the handshake has found out**, such as the user. [`Accept::data`](crate::Accept::data) does not travel.

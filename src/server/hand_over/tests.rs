@@ -172,6 +172,16 @@ impl New {
         self.hear_connections(connections)
     }
 
+    /// As [`hold`](New::hold), of a server without topics.
+    fn hold_without_topics(&mut self, connections: usize) -> Vec<OwnedFd> {
+        self.say(kind::HELLO, &hello());
+        drop(self.hear(kind::LISTENERS));
+        self.say(kind::READY, &[]);
+        self.hear(kind::TOPICS_SENT);
+        self.say(kind::TOPICS_HELD, &[]);
+        self.hear_connections(connections)
+    }
+
     /// Takes this many connections.
     fn hear_connections(&mut self, connections: usize) -> Vec<OwnedFd> {
         let mut held = Vec::new();
@@ -395,12 +405,7 @@ fn a_message_is_handed_back_while_it_is_not_known_who_goes_on() {
     for commits in [false, true] {
         let stream = UnixStream::connect(&path).expect("connected");
         let mut new = New(Channel::new(stream, Instant::now() + DEADLINE));
-        new.say(kind::HELLO, &hello());
-        drop(new.hear(kind::LISTENERS));
-        new.say(kind::READY, &[]);
-        new.hear(kind::TOPICS_SENT);
-        new.say(kind::TOPICS_HELD, &[]);
-        let held = new.hear_connections(1);
+        let held = new.hold_without_topics(1);
         new.hear(kind::ALL_SENT);
         peer.send("before").expect("it is told with the rest");
         new.say(kind::HELD, &[]);
@@ -432,6 +437,77 @@ fn a_message_is_handed_back_while_it_is_not_known_who_goes_on() {
             }
         }
     }
+}
+
+/// A close that comes while it is not known which process goes on is carried out if this one does, and nothing can be sent behind it.
+#[test]
+fn a_close_while_it_is_not_known_who_goes_on_is_carried_out() {
+    let path = std::env::temp_dir().join(format!("threadbare-closes-{}.sock", std::process::id()));
+    let (giving, given) = std::sync::mpsc::channel();
+    let server = Server::builder().workers(1).hand_over(&path);
+    let server = server.serve("127.0.0.1:0", move |_| Giving(giving.clone())).expect("a server");
+    let mut client = connect(&server);
+    let peer = given.recv_timeout(DEADLINE).expect("a handle");
+    let stream = UnixStream::connect(&path).expect("connected");
+    let mut new = New(Channel::new(stream, Instant::now() + DEADLINE));
+    let held = new.hold_without_topics(1);
+    new.hear(kind::ALL_SENT);
+    new.say(kind::HELD, &[]);
+    new.hear_rest();
+    peer.close(crate::CloseCode(4001), "out").expect("posted");
+    assert!(!peer.is_open());
+    assert!(matches!(peer.send("behind"), Err(crate::SendError::Disconnected(_))));
+    drop((new, held));
+    assert_eq!(client.recv().expect("closed"), None);
+    assert_eq!(client.close_reason().map(|reason| reason.code), Some(crate::CloseCode(4001)));
+}
+
+/// Holds a lock while it waits for room, as an application may.
+struct Locking {
+    lock: std::sync::Arc<std::sync::Mutex<u64>>,
+    given: std::sync::mpsc::Sender<crate::Peer>,
+}
+
+impl Handler for Locking {
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        self.given.send(socket.peer()).expect("the test waits");
+    }
+
+    fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {}
+
+    fn hand_over(&mut self) -> Option<Vec<u8>> {
+        Some(self.lock.lock().expect("no panic").to_be_bytes().to_vec())
+    }
+}
+
+/// A thread that waits for room with a lock which `hand_over` takes gets its message back, so that the worker goes on.
+#[test]
+fn a_sender_that_waits_with_a_lock_does_not_stop_the_hand_over() {
+    let path = std::env::temp_dir().join(format!("threadbare-locks-{}.sock", std::process::id()));
+    let (given, peers) = std::sync::mpsc::channel();
+    let lock = std::sync::Arc::new(std::sync::Mutex::new(7_u64));
+    let of_handlers = lock.clone();
+    let server = Server::builder().workers(1).hand_over(&path);
+    let make = move |_: &crate::Request| Locking { lock: of_handlers.clone(), given: given.clone() };
+    let server = server.serve("127.0.0.1:0", make).expect("a server");
+    let _client = connect(&server); // it reads nothing
+    let peer = peers.recv_timeout(DEADLINE).expect("a handle");
+    while peer.try_send(vec![0; 1 << 20]).is_ok() {}
+    let (waiting, waits) = std::sync::mpsc::channel();
+    let sender = std::thread::spawn(move || {
+        let _held = lock.lock().expect("no panic");
+        waiting.send(()).expect("the test waits");
+        while peer.send_timeout(vec![0; 1 << 20], 4 * DEADLINE).is_ok() {}
+    });
+    waits.recv_timeout(DEADLINE).expect("it has the lock");
+    let stream = UnixStream::connect(&path).expect("connected");
+    let mut new = New(Channel::new(stream, Instant::now() + DEADLINE));
+    let held = new.hold_without_topics(1);
+    new.hear(kind::ALL_SENT);
+    new.say(kind::HELD, &[]);
+    assert_eq!(new.hear_rest().len(), 1);
+    sender.join().expect("its message was handed back");
+    drop((new, held));
 }
 
 /// Behind the end of the server its socket is gone.

@@ -188,21 +188,24 @@ impl<D: Delivery> Worker<D> {
                 && let Some(peer) = &slot.conn.peer
                 && !peer.shared.queued.is_closed()
             {
-                // Senders that wait are woken once it is known how this ends.
-                peer.shared.queued.suspend();
+                peer.shared.suspend();
                 told.is_closed = true;
             }
         }
         // A thread that saw that a connection is open has posted by the time that the lock of the inbox is taken.
         self.drain_inbox();
         self.send_to_many();
+        let mut is_given_up = false;
         let stayed = departed.extract_if(.., |told| {
+            // The other process may wait no more, and clients do.
+            if is_given_up {
+                return false;
+            }
             let mut rest = None;
             self.drive(told.key, |driver, _| rest = driver.rest(told));
             let stays = rest.is_none();
             let addition = Addition { id: told.id, change: rest.map_or(Change::Stays, Change::Goes) };
-            // If nobody takes it, the next order does not come.
-            let _ = additions.send(Told::One(addition));
+            is_given_up = additions.send(Told::One(addition)).is_err();
             stays
         });
         let stayed = stayed.collect();
@@ -304,7 +307,7 @@ impl<D: Delivery> Driver<'_, D> {
     /// Goes on with a connection that was paused. If `was_closed`, its handle takes messages again.
     fn resume(&mut self, was_closed: bool) {
         if was_closed && let Some(peer) = &self.conn.peer {
-            peer.shared.queued.resume(self.is_open());
+            peer.shared.queued.resume();
         }
         self.conn.endpoint.resume();
         self.conn.readable = true;

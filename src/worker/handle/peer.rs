@@ -90,7 +90,7 @@ impl Peer {
     /// Posts a command that closes the connection; `false` if it is closed already. From here on this thread can send
     /// nothing, even if the worker has not come to the command.
     fn post_last(&self, command: Command) -> bool {
-        self.takes_messages() && self.shared.post_last(command)
+        self.is_open() && self.shared.post_last(command)
     }
 
     /// Has the worker close with 1008. The application is told that, whatever the peer does afterwards.

@@ -51,8 +51,9 @@ impl QueuedBytes {
         ((posted << FLAG_BITS).wrapping_add(rest) >> FLAG_BITS) as usize
     }
 
+    /// Whether nothing can be sent now.
     pub(crate) fn is_closed(&self) -> bool {
-        self.rest.load(Ordering::Acquire) & CLOSED != 0
+        self.rest.load(Ordering::Acquire) & (CLOSED | SUSPENDED) != 0
     }
 
     /// Adds what a sender posts to the worker. To be called under the lock of the worker's inbox.
@@ -89,23 +90,22 @@ impl QueuedBytes {
         self.rest.fetch_or(CLOSED, Ordering::SeqCst) & AWAITED != 0
     }
 
-    /// Takes no messages until it is known whether another process goes on with the connection. Unlike
-    /// [`close`](QueuedBytes::close), this wakes nobody, because senders that wait may have room again.
+    /// Takes no messages until it is known whether another process goes on with the connection. Returns whether senders wait
+    /// for room, which are to be told.
     #[cfg(all(target_os = "linux", feature = "handover"))]
-    pub(crate) fn suspend(&self) {
-        self.rest.fetch_or(CLOSED | SUSPENDED, Ordering::SeqCst);
+    pub(crate) fn suspend(&self) -> bool {
+        self.rest.fetch_or(SUSPENDED, Ordering::SeqCst) & AWAITED != 0
     }
 
-    /// Ends what [`suspend`](QueuedBytes::suspend) began. Takes messages again, unless the connection has closed meanwhile.
+    /// Ends what [`suspend`](QueuedBytes::suspend) began. The connection takes messages again, unless it was closed meanwhile.
     #[cfg(all(target_os = "linux", feature = "handover"))]
-    pub(crate) fn resume(&self, is_open: bool) {
-        let ended = if is_open { CLOSED | SUSPENDED } else { SUSPENDED };
-        self.rest.fetch_and(!ended, Ordering::SeqCst);
+    pub(crate) fn resume(&self) {
+        self.rest.fetch_and(!SUSPENDED, Ordering::SeqCst);
     }
 
     /// Whether the connection may take messages again, though it takes none now.
     pub(crate) fn is_suspended(&self) -> bool {
-        self.rest.load(Ordering::Acquire) & (SUSPENDED | ABORTED) == SUSPENDED
+        self.rest.load(Ordering::Acquire) & (SUSPENDED | CLOSED) == SUSPENDED
     }
 
     /// Whether the application has dropped the connection.
@@ -185,15 +185,18 @@ mod tests {
 
     #[cfg(all(target_os = "linux", feature = "handover"))]
     #[test]
-    fn a_suspended_connection_takes_messages_again_unless_it_has_closed() {
+    fn a_suspended_connection_takes_messages_again_unless_it_was_closed() {
         let states = |queued: &QueuedBytes| (queued.is_closed(), queued.is_suspended(), queued.bytes());
         let queued = QueuedBytes::new(7);
-        queued.suspend();
+        assert!(!queued.suspend(), "nobody waits");
         assert_eq!(states(&queued), (true, true, 7));
-        queued.resume(true);
+        queued.resume();
         assert_eq!(states(&queued), (false, false, 7));
-        queued.suspend();
-        queued.resume(false);
+        queued.set_awaited();
+        assert!(queued.suspend());
+        queued.close();
+        assert_eq!(states(&queued), (true, false, 7));
+        queued.resume();
         assert_eq!(states(&queued), (true, false, 7));
         let queued = QueuedBytes::new(7);
         queued.suspend();

@@ -258,6 +258,15 @@ impl PeerShared {
         }
     }
 
+    /// Takes no messages until it is known whether another process goes on with the connection. Senders that wait get their
+    /// messages back: one may hold a lock that the application's part of the hand-over takes.
+    #[cfg(all(target_os = "linux", feature = "handover"))]
+    pub(crate) fn suspend(&self) {
+        if self.queued.suspend() {
+            self.wake_senders();
+        }
+    }
+
     #[cold]
     fn wake_senders(&self) {
         // A sender that is about to wait holds the lock until it waits.
