@@ -133,7 +133,7 @@ impl Channel {
                 }
             }
             if read.flags.contains(ReturnFlags::CTRUNC) {
-                const LOST: &str = "descriptors were lost: the process may not open so many files";
+                const LOST: &str = "descriptors were lost: raise the limit of open files (ulimit -n, or LimitNOFILE)";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, LOST));
             }
             if read.bytes == 0 {
