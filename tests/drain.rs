@@ -67,12 +67,13 @@ fn r_24_idle_connections_are_closed_one_after_the_other() {
             (0..CLIENTS).for_each(|_| drop(app.opened()));
             let clients: Vec<_> = clients.into_iter().map(|client| wait_for_close(client, 1012)).collect();
             let begun = Instant::now();
-            let report = app.handle().drain(Duration::from_secs(2));
+            // A second is left for the last answers, on a busy machine too.
+            let report = app.handle().drain(Duration::from_secs(4));
             let mut closed = join_all(clients);
             closed.sort();
-            // A connection is not closed before its turn. The last of a worker's six or more is in the last sixth of 1.5 s.
+            // A connection is not closed before its turn. The last of a worker's six or more is in the last sixth of 3 s.
             assert!(
-                *closed.last().expect("some") - begun > Duration::from_millis(1_200),
+                *closed.last().expect("some") - begun > Duration::from_millis(2_400),
                 "{mode:?}, {workers} workers"
             );
             assert_eq!((report.idle, total(report)), (CLIENTS, CLIENTS), "{report}");
@@ -101,7 +102,7 @@ fn silent_connections_are_first_and_busy_ones_last() {
         }
         let half = complete_and_close(half, &message[4..], 1012);
         let clients = [wait_for_close(silent, 1012), wait_for_close(active, 1012), half];
-        let report = app.handle().drain(Duration::from_secs(2));
+        let report = app.handle().drain(Duration::from_secs(4));
         let closed = clients.map(|client| client.join().expect("closed"));
         assert!(closed.is_sorted(), "{closed:?}");
         assert_eq!((report.idle, report.busy, total(report)), (2, 1, 3), "{report}");
