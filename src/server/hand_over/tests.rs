@@ -1,19 +1,22 @@
 //! A new process that fails, or says the wrong thing, at each step: the old one serves on, with everything.
 
 use std::net::TcpStream;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::channel::{Channel, MAX_BODY, Received};
-use super::message::{MAX_SMALL, additions, export_addition, hello, import_additions, kind};
+use super::message::{MAX_SMALL, hello, import_additions, kind};
 use crate::protocol::message::MessageRef;
 use crate::server::Server;
 use crate::worker::delivery::handler::Handler;
 use crate::worker::delivery::socket::Socket;
 use crate::worker::handle::hand_over::{Addition, Change, Rest};
 use crate::{Message, WebSocket};
+
+mod new_process;
+mod undecided;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -50,7 +53,7 @@ struct Old {
 
 impl Old {
     fn start(name: &str, clients: usize) -> Old {
-        let path = std::env::temp_dir().join(format!("threadbare-{name}-{}.sock", std::process::id()));
+        let path = socket_path(name);
         let server = Server::builder().workers(2).hand_over(&path);
         let server = server.serve("127.0.0.1:0", |_| Counter(0)).expect("a server");
         let clients = (0..clients).map(|_| connect(&server)).collect();
@@ -81,27 +84,12 @@ impl Old {
     }
 
     fn ask(&self) -> New {
-        let stream = UnixStream::connect(&self.path).expect("connected");
-        New(Channel::new(stream, Instant::now() + DEADLINE))
+        New::ask(&self.path)
     }
+}
 
-    /// Has the server end while its three connections stand still for a new process, which then does not take them: each is closed.
-    fn end_while_connections_stand_still<T>(&mut self, end: impl FnOnce(&Old) -> T) -> T {
-        let mut new = self.ask();
-        let held = new.hold(3);
-        new.hear(kind::ALL_SENT);
-        let ending = end(self);
-        // The workers are told as the listener is closed.
-        eventually(|| TcpStream::connect(self.server.local_addr()).is_err());
-        new.say(kind::HELD, &[]);
-        assert!(new.hear_rest().iter().all(|addition| matches!(addition.change, Change::Goes(_))), "all can still go");
-        new.hear(kind::COMMIT);
-        drop((new, held));
-        for client in &mut self.clients {
-            assert_eq!(client.recv().expect("closed, and not lost"), None);
-        }
-        ending
-    }
+fn socket_path(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("threadbare-{name}-{}.sock", std::process::id()))
 }
 
 fn connect(server: &Server) -> WebSocket<TcpStream> {
@@ -123,6 +111,12 @@ fn eventually(condition: impl Fn() -> bool) {
 struct New(Channel);
 
 impl New {
+    /// Connects to the server that runs at `path`.
+    fn ask(path: &Path) -> New {
+        let stream = UnixStream::connect(path).expect("connected");
+        New(Channel::new(stream, Instant::now() + DEADLINE))
+    }
+
     fn say(&mut self, kind: u8, body: &[u8]) {
         self.0.send(kind, body, &[]).expect("sent");
     }
@@ -169,16 +163,6 @@ impl New {
         self.say(kind::HELLO, &hello());
         assert_eq!(self.hear(kind::LISTENERS).descriptors.len(), 1);
         self.take_topics();
-        self.hear_connections(connections)
-    }
-
-    /// As [`hold`](New::hold), of a server without topics.
-    fn hold_without_topics(&mut self, connections: usize) -> Vec<OwnedFd> {
-        self.say(kind::HELLO, &hello());
-        drop(self.hear(kind::LISTENERS));
-        self.say(kind::READY, &[]);
-        self.hear(kind::TOPICS_SENT);
-        self.say(kind::TOPICS_HELD, &[]);
         self.hear_connections(connections)
     }
 
@@ -324,41 +308,6 @@ fn what_is_published_until_the_old_process_lets_go_is_told() {
     }
 }
 
-/// A shutdown that comes while the connections stand still closes those that are not taken after all.
-#[test]
-fn a_shutdown_closes_what_the_new_process_does_not_take() {
-    let mut old = Old::start("shutdown", 3);
-    for client in &mut old.clients {
-        client.send("handle").expect("sent");
-        client.recv().expect("received").expect("an answer");
-    }
-    old.end_while_connections_stand_still(|old| old.server.handle().begin_shutdown(2 * DEADLINE));
-}
-
-/// A shutdown that comes while the connections stand still does not close those that are taken.
-#[test]
-fn a_shutdown_leaves_what_the_new_process_takes() {
-    let mut old = Old::start("leaves", 3);
-    let mut new = old.ask();
-    let held = new.hold(3);
-    new.hear(kind::ALL_SENT);
-    old.server.handle().begin_shutdown(2 * DEADLINE);
-    eventually(|| TcpStream::connect(old.server.local_addr()).is_err());
-    new.say(kind::HELD, &[]);
-    new.hear_rest();
-    new.hear(kind::COMMIT);
-    new.say(kind::COMMITTED, &[]);
-    drop(new);
-    old.server.handle().join();
-    for socket in held {
-        // As the new process would.
-        std::io::Write::write_all(&mut TcpStream::from(socket), b"\x81\x02on").expect("written");
-    }
-    for client in &mut old.clients {
-        assert_eq!(client.recv().expect("received"), Some(Message::from("on")));
-    }
-}
-
 /// A new process that failed, and does not end, may keep the sockets: connections end for their clients all the same.
 #[test]
 fn a_connection_ends_though_a_process_that_failed_has_its_socket() {
@@ -374,140 +323,6 @@ fn a_connection_ends_though_a_process_that_failed_has_its_socket() {
         assert_eq!(read.expect("the end, and not the timeout"), 0);
     }
     drop(held);
-}
-
-/// Gives its handle to the test.
-struct Giving(std::sync::mpsc::Sender<crate::Peer>);
-
-impl Handler for Giving {
-    fn on_open(&mut self, socket: &mut Socket<'_>) {
-        self.0.send(socket.peer()).expect("the test waits");
-    }
-
-    fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {}
-
-    fn hand_over(&mut self) -> Option<Vec<u8>> {
-        Some(Vec::new())
-    }
-}
-
-/// While it is not known which process goes on with a connection, a message for it is handed back, to be sent again.
-#[test]
-fn a_message_is_handed_back_while_it_is_not_known_who_goes_on() {
-    use crate::{Prepared, SendError, SendOptions, TrySendError};
-
-    let path = std::env::temp_dir().join(format!("threadbare-back-{}.sock", std::process::id()));
-    let (giving, given) = std::sync::mpsc::channel();
-    let server = Server::builder().workers(1).hand_over(&path);
-    let server = server.serve("127.0.0.1:0", move |_| Giving(giving.clone())).expect("a server");
-    let mut client = connect(&server);
-    let peer = given.recv_timeout(DEADLINE).expect("a handle");
-    for commits in [false, true] {
-        let stream = UnixStream::connect(&path).expect("connected");
-        let mut new = New(Channel::new(stream, Instant::now() + DEADLINE));
-        let held = new.hold_without_topics(1);
-        new.hear(kind::ALL_SENT);
-        peer.send("before").expect("it is told with the rest");
-        new.say(kind::HELD, &[]);
-        new.hear_rest();
-        new.hear(kind::COMMIT);
-        assert!(peer.is_open());
-        assert_eq!(peer.send("a"), Err(SendError::Full(Message::from("a"))));
-        assert_eq!(peer.try_send("b"), Err(TrySendError::Full(Message::from("b"))));
-        assert_eq!(peer.send_prepared(&Prepared::new("c")), Err(SendError::Full(())));
-        let keyed = peer.send_with("d", SendOptions::new().latest(Some(1)));
-        assert_eq!(keyed, Err(SendError::Full(Message::from("d"))));
-        let large = vec![1; 100_000];
-        assert_eq!(peer.send(&large[..]), Err(SendError::Full(Message::from(large.clone()))));
-        if commits {
-            new.say(kind::COMMITTED, &[]);
-        }
-        drop((new, held));
-        let sent = loop {
-            match peer.send("after") {
-                Err(SendError::Full(_)) => std::thread::yield_now(),
-                sent => break sent,
-            }
-        };
-        assert_eq!(sent.is_ok(), !commits, "{sent:?}");
-        assert_eq!(peer.is_open(), !commits);
-        if !commits {
-            for text in ["before", "after"] {
-                assert_eq!(client.recv().expect("received"), Some(Message::from(text)));
-            }
-        }
-    }
-}
-
-/// A close that comes while it is not known which process goes on is carried out if this one does, and nothing can be sent behind it.
-#[test]
-fn a_close_while_it_is_not_known_who_goes_on_is_carried_out() {
-    let path = std::env::temp_dir().join(format!("threadbare-closes-{}.sock", std::process::id()));
-    let (giving, given) = std::sync::mpsc::channel();
-    let server = Server::builder().workers(1).hand_over(&path);
-    let server = server.serve("127.0.0.1:0", move |_| Giving(giving.clone())).expect("a server");
-    let mut client = connect(&server);
-    let peer = given.recv_timeout(DEADLINE).expect("a handle");
-    let stream = UnixStream::connect(&path).expect("connected");
-    let mut new = New(Channel::new(stream, Instant::now() + DEADLINE));
-    let held = new.hold_without_topics(1);
-    new.hear(kind::ALL_SENT);
-    new.say(kind::HELD, &[]);
-    new.hear_rest();
-    peer.close(crate::CloseCode(4001), "out").expect("posted");
-    assert!(!peer.is_open());
-    assert!(matches!(peer.send("behind"), Err(crate::SendError::Disconnected(_))));
-    drop((new, held));
-    assert_eq!(client.recv().expect("closed"), None);
-    assert_eq!(client.close_reason().map(|reason| reason.code), Some(crate::CloseCode(4001)));
-}
-
-/// Holds a lock while it waits for room, as an application may.
-struct Locking {
-    lock: std::sync::Arc<std::sync::Mutex<u64>>,
-    given: std::sync::mpsc::Sender<crate::Peer>,
-}
-
-impl Handler for Locking {
-    fn on_open(&mut self, socket: &mut Socket<'_>) {
-        self.given.send(socket.peer()).expect("the test waits");
-    }
-
-    fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {}
-
-    fn hand_over(&mut self) -> Option<Vec<u8>> {
-        Some(self.lock.lock().expect("no panic").to_be_bytes().to_vec())
-    }
-}
-
-/// A thread that waits for room with a lock which `hand_over` takes gets its message back, so that the worker goes on.
-#[test]
-fn a_sender_that_waits_with_a_lock_does_not_stop_the_hand_over() {
-    let path = std::env::temp_dir().join(format!("threadbare-locks-{}.sock", std::process::id()));
-    let (given, peers) = std::sync::mpsc::channel();
-    let lock = std::sync::Arc::new(std::sync::Mutex::new(7_u64));
-    let of_handlers = lock.clone();
-    let server = Server::builder().workers(1).hand_over(&path);
-    let make = move |_: &crate::Request| Locking { lock: of_handlers.clone(), given: given.clone() };
-    let server = server.serve("127.0.0.1:0", make).expect("a server");
-    let _client = connect(&server); // it reads nothing
-    let peer = peers.recv_timeout(DEADLINE).expect("a handle");
-    while peer.try_send(vec![0; 1 << 20]).is_ok() {}
-    let (waiting, waits) = std::sync::mpsc::channel();
-    let sender = std::thread::spawn(move || {
-        let _held = lock.lock().expect("no panic");
-        waiting.send(()).expect("the test waits");
-        while peer.send_timeout(vec![0; 1 << 20], 4 * DEADLINE).is_ok() {}
-    });
-    waits.recv_timeout(DEADLINE).expect("it has the lock");
-    let stream = UnixStream::connect(&path).expect("connected");
-    let mut new = New(Channel::new(stream, Instant::now() + DEADLINE));
-    let held = new.hold_without_topics(1);
-    new.hear(kind::ALL_SENT);
-    new.say(kind::HELD, &[]);
-    assert_eq!(new.hear_rest().len(), 1);
-    sender.join().expect("its message was handed back");
-    drop((new, held));
 }
 
 /// Behind the end of the server its socket is gone.
@@ -535,23 +350,6 @@ fn a_new_process_is_told_why_the_server_stays() {
     assert!(String::from_utf8_lossy(&why).contains("the server shuts down"), "{}", String::from_utf8_lossy(&why));
 }
 
-/// A drain that comes while the connections stand still gives those that are not taken after all their turns.
-#[test]
-fn a_drain_closes_what_the_new_process_does_not_take() {
-    let mut old = Old::start("drain", 3);
-    for client in &mut old.clients[..2] {
-        client.send("handle").expect("sent");
-        client.recv().expect("received").expect("an answer");
-    }
-    let drain = old.end_while_connections_stand_still(|old| {
-        let server = old.server.handle();
-        std::thread::spawn(move || server.drain(Duration::from_secs(2)))
-    });
-    old.clients.clear();
-    let report = drain.join().expect("no panic");
-    assert_eq!((report.idle, report.cut), (3, 0), "{report}");
-}
-
 /// While one process is about to take over, another is told so at once.
 #[test]
 fn a_second_new_process_is_refused_while_the_first_gets_ready() {
@@ -569,196 +367,4 @@ fn a_second_new_process_is_refused_while_the_first_gets_ready() {
     let held = new.hear_connections(3);
     drop((new, held));
     old.check();
-}
-
-/// Stands between the old server and a new one, and says to each what a test says.
-struct Between {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl Between {
-    fn new(name: &str) -> Between {
-        let path = std::env::temp_dir().join(format!("threadbare-{name}-between-{}.sock", std::process::id()));
-        Between { listener: UnixListener::bind(&path).expect("a socket"), path }
-    }
-
-    /// Starts a server on a thread, and relays until it is ready and the old one has sent its topics. Returns the conversations with
-    /// both, and the listeners.
-    fn begin<H: Handler>(
-        &self,
-        old: &Old,
-        make: impl Fn() -> H + Send + 'static,
-    ) -> (New, New, Received, std::thread::JoinHandle<Result<Server, crate::BuildError>>) {
-        let path = self.path.clone();
-        let thread =
-            std::thread::spawn(move || Server::builder().hand_over(path).serve("127.0.0.1:0", move |_| make()));
-        let mut next = New(Channel::new(self.listener.accept().expect("it asks").0, Instant::now() + DEADLINE));
-        let mut asked = old.ask();
-        asked.say(kind::HELLO, &next.hear(kind::HELLO).body);
-        let listeners = asked.hear(kind::LISTENERS);
-        let sockets: Vec<_> = listeners.descriptors.iter().map(AsFd::as_fd).collect();
-        next.0.send(kind::LISTENERS, &listeners.body, &sockets).expect("sent");
-        next.hear(kind::READY);
-        asked.say(kind::READY, &[]);
-        for _ in 0..2 {
-            let topics = asked.0.receive(MAX_BODY).expect("topics, and their end");
-            next.say(topics.kind, &topics.body);
-        }
-        asked.say(kind::TOPICS_HELD, &next.hear(kind::TOPICS_HELD).body);
-        (asked, next, listeners, thread)
-    }
-
-    /// Relays until the only connection of the old server is sent, with another descriptor if one is given. Returns what is held
-    /// meanwhile too.
-    fn relay<H: Handler>(
-        &self,
-        old: &Old,
-        other: Option<&OwnedFd>,
-        make: impl Fn() -> H + Send + 'static,
-    ) -> (New, New, [Received; 2], std::thread::JoinHandle<Result<Server, crate::BuildError>>) {
-        let (mut asked, mut next, listeners, thread) = self.begin(old, make);
-        let connection = asked.hear(kind::CONNECTIONS);
-        let socket = other.unwrap_or(&connection.descriptors[0]);
-        next.0.send(kind::CONNECTIONS, &connection.body, &[socket.as_fd()]).expect("sent");
-        // A process that does not take the connection may have ended.
-        let _ = next.0.send(kind::ALL_SENT, &asked.hear(kind::ALL_SENT).body, &[]);
-        (asked, next, [listeners, connection], thread)
-    }
-}
-
-impl Drop for Between {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.path).expect("it is there");
-    }
-}
-
-/// What comes in place of a connection's socket is not served.
-#[test]
-fn a_descriptor_of_another_kind_is_refused() {
-    let mut old = Old::start("kinds", 1);
-    let between = Between::new("kinds");
-    let (pipe, _end) = std::io::pipe().expect("a pipe");
-    let null = std::fs::File::open("/dev/null").expect("a file");
-    for descriptor in [OwnedFd::from(null), OwnedFd::from(pipe)] {
-        let (asked, _next, held, thread) = between.relay(&old, Some(&descriptor), || Counter(0));
-        let error = thread.join().expect("no panic").expect_err("refused");
-        let cause = std::error::Error::source(&error).expect("a cause").to_string();
-        assert!(cause.contains("no stream socket"), "{cause}");
-        drop((asked, held));
-        old.check();
-    }
-}
-
-/// Handlers that were made for connections which another process goes on with are dropped, and nothing is told to them.
-#[test]
-fn a_handler_of_a_connection_that_is_not_taken_is_dropped_without_a_callback() {
-    use std::sync::Arc;
-
-    struct Silent {
-        _count: Arc<()>,
-    }
-
-    impl Handler for Silent {
-        fn on_message(&mut self, _: &mut Socket<'_>, _: MessageRef<'_>) {
-            panic!("a message of the old process's");
-        }
-
-        fn on_taken_over(&mut self, _: &mut Socket<'_>) {
-            panic!("it is the old process's");
-        }
-
-        fn on_close(&mut self, _: &mut Socket<'_>, _: &crate::CloseReason) {
-            panic!("it goes on");
-        }
-    }
-
-    let mut old = Old::start("dropped", 1);
-    let between = Between::new("dropped");
-    let count = Arc::new(());
-    let of_handlers = count.clone();
-    let (making, is_made) = std::sync::mpsc::channel();
-    let (may_end, end) = std::sync::mpsc::channel::<()>();
-    let make = move || {
-        let handler = Silent { _count: of_handlers.clone() };
-        making.send(()).expect("the test waits");
-        end.recv().expect_err("nothing is sent");
-        handler
-    };
-    let (mut asked, mut next, held, thread) = between.relay(&old, None, make);
-    asked.say(kind::HELD, &next.hear(kind::HELD).body);
-    next.say(kind::ADDITIONS, &asked.hear(kind::ADDITIONS).body);
-    next.say(kind::COMMIT, &asked.hear(kind::COMMIT).body);
-    is_made.recv_timeout(DEADLINE).expect("a handler is made");
-    // The test, what makes the handlers, and the handler of the connection.
-    assert_eq!(Arc::strong_count(&count), 3);
-    old.clients[0].send("meanwhile").expect("sent");
-    drop(next);
-    drop(may_end);
-    thread.join().expect("no panic").expect_err("the old process does not go on");
-    drop((asked, held));
-    assert_eq!(old.clients[0].recv().expect("received"), Some(Message::from("2 meanwhile")));
-    eventually(|| Arc::strong_count(&count) == 1);
-    old.count += 1;
-    old.check();
-}
-
-/// With the last word the connections are the new process's, whatever comes after it, and whatever was said of others before.
-#[test]
-fn a_conversation_that_breaks_behind_the_last_word_leaves_the_connections_to_the_new_process() {
-    for says_more in [false, true] {
-        let name = format!("breaks-{says_more}");
-        let (mut old, between) = (Old::start(&name, 1), Between::new(&name));
-        let (mut asked, mut next, held, thread) = between.relay(&old, None, || Counter(40));
-        asked.say(kind::HELD, &next.hear(kind::HELD).body);
-        next.say(kind::ADDITIONS, &asked.hear(kind::ADDITIONS).body);
-        let mut others = additions();
-        (77..80).for_each(|id| export_addition(&Addition { id, change: Change::Stays }, &mut others));
-        next.say(kind::ADDITIONS, others.as_bytes());
-        next.say(asked.hear(kind::COMMIT).kind, &[]);
-        asked.say(next.hear(kind::COMMITTED).kind, &[]);
-        if says_more {
-            next.say(kind::TOPICS, b"garbage");
-        }
-        drop(next);
-        let server = thread.join().expect("no panic").expect("it serves");
-        drop((asked, held));
-        let client = &mut old.clients[0];
-        client.send("on").expect("sent");
-        assert_eq!(client.recv().expect("received"), Some(Message::from("41 on")));
-        let published = server.handle().publish("news", "more");
-        assert_eq!((published.subscribers, published.position.map(|position| position.offset())), (1, Some(2)));
-        assert_eq!(client.recv().expect("received"), Some(Message::from("more")));
-        drop(old);
-        drop(between);
-    }
-}
-
-/// What is not the turn of the old process to say, or comes twice, is refused before anything is this process's.
-#[test]
-fn a_process_that_says_something_out_of_turn_is_not_taken_over() {
-    let mut old = Old::start("turn", 1);
-    let between = Between::new("turn");
-    let refused = |thread: std::thread::JoinHandle<Result<Server, _>>, kind: u8| {
-        let error = thread.join().expect("no panic").expect_err("refused");
-        let cause = std::error::Error::source(&error).expect("a cause").to_string();
-        assert_eq!(cause, format!("it has sent a message of kind {kind}"));
-    };
-    let rest = additions();
-    for (wrong, body) in [(kind::COMMIT, &[][..]), (kind::ADDITIONS, rest.as_bytes()), (kind::HELD, &[])] {
-        let (asked, mut next, listeners, thread) = between.begin(&old, || Counter(40));
-        next.say(wrong, body);
-        refused(thread, wrong);
-        drop((asked, listeners));
-        old.check();
-    }
-    for (wrong, body) in [(kind::ALL_SENT, &1_u64.to_be_bytes()[..]), (kind::CONNECTIONS, &[0, 2]), (kind::READY, &[])]
-    {
-        let (asked, mut next, held, thread) = between.relay(&old, None, || Counter(40));
-        next.hear(kind::HELD);
-        next.say(wrong, body);
-        refused(thread, wrong);
-        drop((asked, held));
-        old.check();
-    }
 }
