@@ -2,18 +2,18 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, send, sendmsg,
 };
 
-use crate::server::hand_over::MAX_LISTENERS;
+use crate::server::hand_over::{MAX_LISTENERS, MORE_DESCRIPTORS};
 use crate::worker::handle::hand_over::MAX_BATCH;
 
 /// A message begins with its kind and the length of what follows.
@@ -71,16 +71,7 @@ impl Channel {
 
     /// Waits until the other process ends the conversation; `false` if it has not within this time.
     pub(super) fn await_end(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-            let mut watched = [PollFd::new(&self.stream, PollFlags::RDHUP)];
-            match rustix::event::poll(&mut watched, Some(&left)) {
-                Err(Errno::INTR) => {}
-                ended => return ended.is_ok_and(|ended| ended > 0),
-            }
-        }
+        await_any([self.stream.as_fd()], PollFlags::RDHUP, timeout)[0]
     }
 
     /// Begins no call after the deadline.
@@ -133,8 +124,8 @@ impl Channel {
                 }
             }
             if read.flags.contains(ReturnFlags::CTRUNC) {
-                const LOST: &str = "descriptors were lost: raise the limit of open files (ulimit -n, or LimitNOFILE)";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, LOST));
+                let lost = format!("descriptors were lost: {MORE_DESCRIPTORS}");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, lost));
             }
             if read.bytes == 0 {
                 return Err(ended());
@@ -180,6 +171,23 @@ impl Channel {
     }
 }
 
+/// Waits until one of these descriptors has an event of these kinds, or has ended, or for so long. Returns which.
+pub(super) fn await_any<const N: usize>(
+    descriptors: [BorrowedFd<'_>; N],
+    kinds: PollFlags,
+    timeout: Duration,
+) -> [bool; N] {
+    let deadline = Instant::now() + timeout;
+    loop {
+        // It is never so long that it does not fit.
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok();
+        let mut watched = descriptors.map(|descriptor| PollFd::from_borrowed_fd(descriptor, kinds));
+        if poll(&mut watched, left.as_ref()) != Err(Errno::INTR) {
+            return watched.map(|watched| !watched.revents().is_empty());
+        }
+    }
+}
+
 fn ended() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the other process has ended the conversation")
 }
@@ -191,7 +199,6 @@ fn timed_out() -> io::Error {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::os::fd::AsFd;
 
     use super::*;
 

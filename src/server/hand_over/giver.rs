@@ -12,13 +12,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use mio::net::UnixListener;
 use mio::{Events, Interest, Poll, Token, Waker};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 
 use crate::server::control::ServerHandle;
-use crate::server::hand_over::channel::Channel;
-use crate::server::hand_over::message::{
-    ADDITIONS_SIZE, MAX_SMALL, additions, check_hello, export_addition, export_listeners, kind,
-};
+use crate::server::hand_over::channel::{Channel, await_any};
+use crate::server::hand_over::message::{MAX_SMALL, additions, check_hello, export_addition, export_listeners, kind};
 use crate::server::hand_over::topics::TopicsOut;
 use crate::server::hand_over::{
     GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, LET_GO_TIMEOUT, MAX_LISTENERS, NOTICE_TIME, READY_TIMEOUT, REFUSAL_TIMEOUT,
@@ -27,7 +25,7 @@ use crate::server::hand_over::{
 use crate::server::listener::socket_file::SocketFile;
 use crate::server::reactor::command::ReactorCommand;
 use crate::server::reactor::hand_over_command::{HandOverCommand, SharedListener};
-use crate::worker::handle::hand_over::{Change, Departures, HandOverTask, Order, Told};
+use crate::worker::handle::hand_over::{BATCH_SIZE, Change, Departures, HandOverTask, Order, Told};
 use crate::worker::handle::inbox::Command;
 
 const LISTENER: Token = Token(0);
@@ -139,10 +137,10 @@ impl Giver {
                     return;
                 }
                 match hand_over(OwnedFd::from(stream).into(), &listener, server) {
-                    Ok(given) => {
+                    Ok(conversation) => {
                         // The new process is about to put its own in the place.
                         self.shared.file().take().into_iter().for_each(SocketFile::leave);
-                        self.await_successor(&given, &listener, &mut events);
+                        self.await_successor(&conversation, &listener, &mut events);
                         return leave(server, drop_timeout);
                     }
                     Err(failure) => {
@@ -156,10 +154,10 @@ impl Giver {
     }
 
     /// Waits until the new process serves, and has had time to say so to whatever supervises it.
-    fn await_successor(&mut self, given: &Given, others: &UnixListener, events: &mut Events) {
+    fn await_successor(&mut self, conversation: &SharedChannel, others: &UnixListener, events: &mut Events) {
         const TAKEN: &str = "another process has just taken it over: start once more";
         refuse_all(others, TAKEN);
-        given.channel.lock().await_end(SERVICE_TIMEOUT);
+        conversation.lock().await_end(SERVICE_TIMEOUT);
         let deadline = Instant::now() + NOTICE_TIME;
         while let left = deadline.saturating_duration_since(Instant::now())
             && !left.is_zero()
@@ -188,13 +186,8 @@ fn ask_reactor(server: &ServerHandle, command: HandOverCommand) {
     server.control.reactor.send(ReactorCommand::HandOver(command));
 }
 
-/// What was handed over.
-struct Given {
-    channel: Arc<SharedChannel>,
-}
-
-/// Hands everything over.
-fn hand_over(stream: UnixStream, others: &UnixListener, server: &ServerHandle) -> Result<Given, Failure> {
+/// Hands everything over. Returns the conversation, which the new process ends when it serves.
+fn hand_over(stream: UnixStream, others: &UnixListener, server: &ServerHandle) -> Result<Arc<SharedChannel>, Failure> {
     stream.set_nonblocking(false).map_err(during("the socket"))?;
     let mut channel = Channel::new(stream, Instant::now() + GREETING_TIMEOUT);
     // While this process serves, so that there is less to do while it does not.
@@ -203,17 +196,17 @@ fn hand_over(stream: UnixStream, others: &UnixListener, server: &ServerHandle) -
     pause_reactor(server);
     channel.set_deadline(Instant::now() + TRANSFER_TIMEOUT);
     let shared = Arc::new(SharedChannel(Mutex::new(channel)));
-    let given = transfer(&shared, server, topics);
-    if let Err(failure) = &given {
+    if let Err(failure) = transfer(&shared, server, topics) {
         // A worker that has the lock waits for the other process to read.
         if let Ok(mut channel) = shared.0.try_lock() {
-            refuse(&mut channel, failure);
+            refuse(&mut channel, &failure);
         }
         // Ends the sends of workers that wait for the new process. It may have closed its end.
         let _ = stream.shutdown(Shutdown::Both);
         ask_reactor(server, HandOverCommand::Unpause);
+        return Err(failure);
     }
-    given
+    Ok(shared)
 }
 
 /// Gives the listeners, waits until the new process is ready, and gives the topics.
@@ -246,23 +239,14 @@ fn await_ready(channel: &mut Channel, others: &UnixListener) -> Result<(), Failu
     channel.set_deadline(deadline);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let [has_spoken, is_asked] = readable([channel.stream().as_fd(), others.as_fd()], left);
+        let [has_spoken, is_asked] = await_any([channel.stream().as_fd(), others.as_fd()], PollFlags::IN, left);
         // Another that asks once this one has ended is not refused: its end is seen before.
-        if is_asked && !has_spoken && !readable([channel.stream().as_fd()], Duration::ZERO)[0] {
+        if is_asked && !has_spoken && !await_any([channel.stream().as_fd()], PollFlags::IN, Duration::ZERO)[0] {
             refuse_all(others, "another process is taking it over");
         } else if has_spoken || is_asked || left.is_zero() {
             return expect(channel, kind::READY, "until the new process was ready").map(drop);
         }
     }
-}
-
-/// Waits until one of these can be read, or for so long. Returns which can.
-fn readable<const N: usize>(descriptors: [BorrowedFd<'_>; N], timeout: Duration) -> [bool; N] {
-    let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
-    let mut watched = descriptors.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
-    // A signal may interrupt it.
-    let _ = poll(&mut watched, Some(&timeout));
-    watched.map(|watched| !watched.revents().is_empty())
 }
 
 /// Refuses the processes that ask.
@@ -352,7 +336,7 @@ impl Departures for SharedChannel {
 }
 
 /// Gives the connections. On an error the orders end, and the workers go on.
-fn transfer(shared: &Arc<SharedChannel>, server: &ServerHandle, mut topics: TopicsOut<'_>) -> Result<Given, Failure> {
+fn transfer(shared: &Arc<SharedChannel>, server: &ServerHandle, mut topics: TopicsOut<'_>) -> Result<(), Failure> {
     let begun = Instant::now();
     let deadline = begun + TRANSFER_TIMEOUT;
     let (orders, told) = stop_workers(server, shared);
@@ -388,7 +372,7 @@ fn transfer(shared: &Arc<SharedChannel>, server: &ServerHandle, mut topics: Topi
         // A worker waits for it.
         let _ = order.send(Order::LetGo);
     }
-    Ok(Given { channel: shared.clone() })
+    Ok(())
 }
 
 /// Has the workers stop and send their connections. Returns the ends for their orders, and what they tell.
@@ -428,7 +412,7 @@ fn finish(channel: &mut Channel, orders: &[Sender<Order>], deadline: Instant) ->
             Err(RecvTimeoutError::Disconnected) => return Err(Failure::Restless),
             Err(RecvTimeoutError::Timeout) => return Err(Failure::Late("a callback")),
         }
-        if batch.len() > ADDITIONS_SIZE || done == orders.len() {
+        if batch.len() > BATCH_SIZE || done == orders.len() {
             let sent = channel.send(kind::ADDITIONS, batch.as_bytes(), &[]);
             sent.map_err(during("the rest of the connections"))?;
             batch = additions();

@@ -98,9 +98,6 @@ fn import_file(state: &mut StateReader<'_>) -> Result<FileIdentity, StateError> 
     Ok(FileIdentity { path, device: state.u64()?, inode: state.u64()? })
 }
 
-/// A message with more than 64 KiB of the rest of connections is sent.
-pub(super) const ADDITIONS_SIZE: usize = 64 << 10;
-
 /// The rest of connections, as one message.
 pub(super) fn additions() -> StateWriter {
     StateWriter::new(PROTOCOL_VERSION)

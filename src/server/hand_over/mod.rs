@@ -67,6 +67,9 @@ const REST_TIMEOUT: Duration = Duration::from_secs(2);
 /// A server with more listeners can not be handed over: their descriptors are sent in one message.
 const MAX_LISTENERS: usize = 64;
 
+/// What to do for a process that can not take all descriptors.
+const MORE_DESCRIPTORS: &str = "raise the limit of open files (ulimit -n, or LimitNOFILE)";
+
 impl ServerBuilder {
     /// Has the server take over from the one that runs at `path`, if there is one, and hand itself over to the next that asks
     /// there: its listeners, and every established connection, without a client noticing. `path` is a Unix socket, which only

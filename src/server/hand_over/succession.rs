@@ -100,11 +100,8 @@ impl Succession {
         };
         // Before the connections are this process's, because the system may refuse a thread.
         config.thread("ws-hand-over".into()).spawn(run).map_err(no_thread)?;
-        // The old process does not end before this is dropped.
-        let mut _until_published = None;
-        if let Some((taker, _)) = self.taker {
-            let (taken, until_served) = taker.take(server)?;
-            _until_published = Some(until_served);
+        let taken = self.taker.map(|(taker, _)| taker.take(server)).transpose()?;
+        if let Some((taken, _)) = &taken {
             server.control.reactor.send(ReactorCommand::HandOver(HandOverCommand::OwnListeners));
             log::info!("{taken} connections were taken over");
         }
@@ -118,6 +115,8 @@ impl Succession {
             }
             Err(error) => log::error!("the server can not be handed over: {error}"),
         }
+        // The old process may end now, for all that this thread has to do.
+        drop(taken);
         Ok(())
     }
 }

@@ -19,10 +19,10 @@ use crate::server::hand_over::channel::{Channel, MAX_BODY};
 use crate::server::hand_over::giver::check_user;
 use crate::server::hand_over::message::{MAX_SMALL, hello, import_additions, import_listeners, kind};
 use crate::server::hand_over::topics::{BRIDGE_TIMEOUT, LATE_BRIDGE_TIMEOUT, TopicsIn};
-use crate::server::hand_over::{GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, REST_TIMEOUT, TRANSFER_TIMEOUT};
+use crate::server::hand_over::{GREETING_TIMEOUT, HANDSHAKE_TIMEOUT, MORE_DESCRIPTORS, REST_TIMEOUT, TRANSFER_TIMEOUT};
 use crate::server::reactor::hand_over_command::SharedListener;
 use crate::worker::event_loop::arriving::Arriving;
-use crate::worker::handle::hand_over::{Addition, Arrivals, Change, Changes, Preparation, Serving};
+use crate::worker::handle::hand_over::{Addition, Arrivals, Change, Changes, Preparation};
 use crate::worker::handle::inbox::{Command, Inbox};
 
 /// A new process that the old one knows of.
@@ -147,7 +147,7 @@ impl Taker {
                     let awaited = topics.go_on();
                     let until_served: Arc<dyn Any + Send + Sync> = Arc::new((self.channel, awaited));
                     for inbox in inboxes {
-                        inbox.send(Command::Serve(Serving(until_served.clone())));
+                        inbox.send(Command::Serve(until_served.clone()));
                     }
                     return Ok((held.connections.saturating_sub(stayed), until_served));
                 }
@@ -166,8 +166,7 @@ impl Taker {
         if lowest.is_ok_and(|lowest| lowest + needed <= limit) {
             return Ok(());
         }
-        const ADVICE: &str = "raise the limit of open files (ulimit -n, or LimitNOFILE)";
-        let error = format!("fewer than {needed} of {limit} descriptors are left: {ADVICE}");
+        let error = format!("fewer than {needed} of {limit} descriptors are left: {MORE_DESCRIPTORS}");
         Err(failed(io::Error::new(io::ErrorKind::QuotaExceeded, error)))
     }
 

@@ -30,16 +30,7 @@ pub(in crate::server) fn adopt_all(
         return Err(ConfigError::new("listeners", listeners.0.len(), NEEDED).into());
     }
     let pairs = listeners.0.into_iter().zip(given);
-    let adopt = |(Listener { place, settings }, given): (Listener, SharedListener)| {
-        if !place.is_at(&given.addr) {
-            log::warn!(
-                "the server listens on {}, as before: to change that takes a restart without a hand-over",
-                given.addr
-            );
-        }
-        adopt(settings, given)
-    };
-    pairs.map(adopt).collect()
+    pairs.map(|(listener, given)| adopt(listener, given)).collect()
 }
 
 #[cfg(all(target_os = "linux", feature = "handover"))]
@@ -59,8 +50,11 @@ impl Place {
 }
 
 #[cfg(all(target_os = "linux", feature = "handover"))]
-fn adopt(settings: Settings, given: SharedListener) -> Result<OpenListener, BuildError> {
+fn adopt(Listener { place, settings }: Listener, given: SharedListener) -> Result<OpenListener, BuildError> {
     let SharedListener { addr, file, socket } = given;
+    if !place.is_at(&addr) {
+        log::warn!("the server listens on {addr}, as before: to change that takes a restart without a hand-over");
+    }
     let listener = match &addr {
         PeerAddr::Unix(_) => unix::adopt(socket.into(), settings)?,
         _ => tcp::adopt(socket.into(), settings)?,

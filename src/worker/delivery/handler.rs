@@ -191,9 +191,10 @@ pub trait Handler: Send + 'static {
     /// not give would go on with another.
     ///
     /// From here on other threads can not send to the connection, until it is known how the hand-over ends: their messages are handed
-    /// back with [`SendError::Full`](crate::SendError::Full). What they have sent before arrives. The handler is dropped when the other process serves, and [`on_close`](Handler::on_close) is not called. If that
-    /// process fails before, the handler goes on, and this may be called again: it must not change the handler. All clients wait
-    /// meanwhile, so it must be quick. If it panics, the connection is closed with 1011. A closure is a handler that gives nothing.
+    /// back with [`SendError::Full`](crate::SendError::Full). What they have sent before arrives. The handler is dropped when the other
+    /// process serves, and [`on_close`](Handler::on_close) is not called. If that process fails before, the handler goes on, and this
+    /// may be called again: it must not change the handler. All clients wait meanwhile, so it must be quick. If it panics, the
+    /// connection is closed with 1011. A closure is a handler that gives nothing.
     ///
     /// ```
     /// use threadbare::{Handler, MessageRef, Request, Socket};

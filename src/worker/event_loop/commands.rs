@@ -162,7 +162,7 @@ impl<D: Delivery> Worker<D> {
             #[cfg(all(target_os = "linux", feature = "handover"))]
             Command::Prepare(preparation) => self.prepare_held(preparation),
             #[cfg(all(target_os = "linux", feature = "handover"))]
-            Command::Serve(serving) => self.serve_held(serving),
+            Command::Serve(_until_served) => self.serve_held(),
             Command::ReceiverDropped { .. } => {
                 self.send_to_many();
                 self.for_each(|driver| {
@@ -183,8 +183,10 @@ impl<D: Delivery> Driver<'_, D> {
         match command {
             Command::Send { start, end, payload, compression, messages, .. } => {
                 let frames = &bytes[*start..*end];
-                let payload = payload.as_mut().map(|payload| payload.take());
-                self.context.release_payload(payload.as_ref().map_or(0, Chunk::memory));
+                let payload = payload.as_mut().map(|payload| {
+                    self.context.release_payload(payload.memory());
+                    payload.take()
+                });
                 self.state.posted += frames.len() + payload.as_ref().map_or(0, |payload| payload.as_slice().len());
                 if self.conn.can_send() {
                     self.state.counts.sent += u64::from(*messages);

@@ -19,7 +19,9 @@ use crate::worker::delivery::delivery::Delivery;
 use crate::worker::event_loop::arriving::{Clocks, STATE_VERSION, export_addr, export_origin};
 use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::worker::Worker;
-use crate::worker::handle::hand_over::{Addition, Change, Departures, HandOverTask, MAX_BATCH, Order, Rest, Told};
+use crate::worker::handle::hand_over::{
+    Addition, BATCH_SIZE, Change, Departures, HandOverTask, MAX_BATCH, Order, Rest, Told,
+};
 use crate::worker::handle::inbox::Command;
 use crate::worker::slab::Key;
 use crate::worker::timer_wheel::{Tick, TimerWheel};
@@ -30,10 +32,6 @@ const EVENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a worker looks whether it has.
 const EVENT_CHECK: Duration = Duration::from_micros(200);
-
-/// A message with more than 64 KiB of states is sent before it has as many connections as it may have. Larger takes more memory;
-/// smaller costs more system calls.
-const BATCH_SIZE: usize = 64 << 10;
 
 /// Connections that are sent in one message.
 struct Batch {
@@ -57,8 +55,6 @@ struct Departed {
     id: u64,
     /// The bytes of its output that were told.
     output: usize,
-    /// Its handle takes no more messages.
-    is_closed: bool,
 }
 
 impl<D: Delivery> Worker<D> {
@@ -96,7 +92,7 @@ impl<D: Delivery> Worker<D> {
             }
         }
         self.shared_sockets |= !departed.is_empty() || !stayed.is_empty();
-        departed.iter().chain(&stayed).for_each(|told| self.drive(told.key, |driver, _| driver.resume(told.is_closed)));
+        departed.iter().chain(&stayed).for_each(|told| self.drive(told.key, |driver, _| driver.resume()));
         for mut command in self.put_off.take().unwrap_or_default() {
             self.execute_global(&mut command);
         }
@@ -171,7 +167,7 @@ impl<D: Delivery> Worker<D> {
         self.drive(key, |driver, _| {
             result = driver.depart(id, states);
             if result.is_none() && driver.conn.endpoint.is_paused() {
-                driver.resume(false);
+                driver.resume();
             }
         });
         match result {
@@ -183,13 +179,11 @@ impl<D: Delivery> Worker<D> {
 
     /// Accepts nothing more for the connections that go, and tells the rest of each. Returns those that can not go any more.
     fn finish(&mut self, departed: &mut Vec<Departed>, additions: &Sender<Told<Addition>>) -> Vec<Departed> {
-        for told in &mut *departed {
+        for told in &*departed {
             if let Some(slot) = self.slots.get_mut(told.key)
                 && let Some(peer) = &slot.conn.peer
-                && !peer.shared.queued.is_closed()
             {
                 peer.shared.suspend();
-                told.is_closed = true;
             }
         }
         // A thread that saw that a connection is open has posted by the time that the lock of the inbox is taken.
@@ -215,6 +209,7 @@ impl<D: Delivery> Worker<D> {
 
     /// Lets go of the connections: their sockets are those of another process.
     fn let_go(&mut self, departed: &[Departed]) {
+        // Another process serves these.
         let shared_sockets = std::mem::take(&mut self.shared_sockets);
         for told in departed {
             self.drive(told.key, |driver, _| driver.let_go());
@@ -268,7 +263,7 @@ impl<D: Delivery> Driver<'_, D> {
         state.bytes(active.request_head().unwrap_or_default());
         export_origin((self.context.handle.index, self.state.key), state);
         let output = self.conn.endpoint.export_output(state);
-        Some(Departed { key: self.state.key, id, output, is_closed: false })
+        Some(Departed { key: self.state.key, id, output })
     }
 
     /// Whether the connection is plain and open, and nothing of it is under way that only this process can end.
@@ -304,9 +299,9 @@ impl<D: Delivery> Driver<'_, D> {
         self.context.topics.gaps.has_any(self.state.key.index)
     }
 
-    /// Goes on with a connection that was paused. If `was_closed`, its handle takes messages again.
-    fn resume(&mut self, was_closed: bool) {
-        if was_closed && let Some(peer) = &self.conn.peer {
+    /// Goes on with a connection that was paused. Its handle takes messages again, unless it was closed.
+    fn resume(&mut self) {
+        if let Some(peer) = &self.conn.peer {
             peer.shared.queued.resume();
         }
         self.conn.endpoint.resume();

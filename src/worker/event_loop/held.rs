@@ -26,7 +26,7 @@ use crate::worker::event_loop::drive::Driver;
 use crate::worker::event_loop::held_state::{Held, SharedMaker};
 use crate::worker::event_loop::new_connection::NewConnection;
 use crate::worker::event_loop::worker::{NewApp, Worker};
-use crate::worker::handle::hand_over::{Arrivals, Change, Changes, Preparation, Rest, Serving};
+use crate::worker::handle::hand_over::{Arrivals, Change, Changes, Preparation, Rest};
 use crate::worker::handle::info::Outcome;
 use crate::worker::slab::Key;
 use crate::worker::timer_wheel::TimerWheel;
@@ -136,7 +136,7 @@ impl<D: Delivery> Worker<D> {
 
     /// Serves the connections that are held, which are this process's now.
     #[cold]
-    pub(super) fn serve_held(&mut self, _until_served: &Serving) {
+    pub(super) fn serve_held(&mut self) {
         let Held { connections, reported, .. } = std::mem::take(&mut self.held);
         for mut new_connection in connections {
             let Some(arriving) = &mut new_connection.arriving else { continue };

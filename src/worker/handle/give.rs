@@ -12,9 +12,9 @@ impl Peer {
     /// ([`Request::handed_over`](crate::Request::handed_over)); it may be empty. `None` leaves the connection here, to be closed with
     /// 1012 once the other process serves, and so does a connection for which nothing is set.
     ///
-    /// It is called on the worker's thread, after the application has handled all events, and must not block. From then on messages
-    /// are handed back with [`SendError::Full`](crate::SendError::Full), until it is known how the hand-over ends; what was sent before arrives. If the other
-    /// process fails, the connection goes on here. No event says that it has gone. With a handler,
+    /// It is called on the worker's thread, after the application has handled all events, and must not block. From then on messages are
+    /// handed back with [`SendError::Full`](crate::SendError::Full), until it is known how the hand-over ends; what was sent before
+    /// arrives. If the other process fails, the connection goes on here. No event says that it has gone. With a handler,
     /// [`Handler::hand_over`](crate::Handler::hand_over) is called instead.
     ///
     /// ```

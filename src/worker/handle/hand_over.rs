@@ -1,6 +1,5 @@
 //! What a worker and the thread that hands its connections over say to each other.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -16,6 +15,10 @@ use crate::protocol::state::StateError;
 /// At most 64 connections are sent to the other process in one message. Larger has the other process wait for the first of
 /// them; smaller costs more system calls.
 pub(crate) const MAX_BATCH: usize = 64;
+
+/// A message with more than 64 KiB of states, or of the rest of connections, is sent before it has as many connections as it may
+/// have. Larger takes more memory; smaller costs more system calls.
+pub(crate) const BATCH_SIZE: usize = 64 << 10;
 
 /// The worker's end. From the command for it until the last order, the worker does nothing else: what it has told of its
 /// connections stays true. If the other end is dropped, it goes on as if nothing had happened.
@@ -128,7 +131,3 @@ pub(crate) struct Preparation {
     /// Told when the worker has done it. One that has ended does not tell it.
     pub(crate) prepared: Sender<Result<(), StateError>>,
 }
-
-/// Dropped when the worker serves its connections.
-#[derive(Debug)]
-pub(crate) struct Serving(#[expect(dead_code, reason = "its drop says it")] pub(crate) Arc<dyn Any + Send + Sync>);

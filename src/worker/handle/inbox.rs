@@ -1,5 +1,7 @@
 //! The commands of other threads to a worker, and how they are sent.
 
+#[cfg(all(target_os = "linux", feature = "handover"))]
+use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +21,7 @@ use crate::transport::parts_state::PartsState;
 use crate::transport::shared_frame::SharedFrame;
 use crate::worker::handle::draining::DrainOrder;
 #[cfg(all(target_os = "linux", feature = "handover"))]
-use crate::worker::handle::hand_over::{Arrivals, HandOverTask, Preparation, Serving};
+use crate::worker::handle::hand_over::{Arrivals, HandOverTask, Preparation};
 use crate::worker::handle::latest::MAX_KEYS;
 use crate::worker::handle::metrics::WorkerMetrics;
 use crate::worker::handle::posted_part::PostedPart;
@@ -91,9 +93,9 @@ pub(crate) enum Command {
     /// Make the application's part of those that are held.
     #[cfg(all(target_os = "linux", feature = "handover"))]
     Prepare(Box<Preparation>),
-    /// Serve the connections of another process, which are held.
+    /// Serve the connections of another process, which are held. The value is dropped when that is done.
     #[cfg(all(target_os = "linux", feature = "handover"))]
-    Serve(Serving),
+    Serve(Arc<dyn Any + Send + Sync>),
 }
 
 /// Commands, and the bytes of the frames that they send. Both buffers are reused, so that a small message needs no
